@@ -1,0 +1,49 @@
+"""A quantized matrix: integer codes and the grid that gives them meaning."""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from subbyte.core.grid import Grid
+from subbyte.core.packing import pack, packed_bytes
+
+_SCALE_BYTES = 4  # float32
+_ZERO_POINT_BYTES = 1  # a code
+
+
+@dataclass(frozen=True, eq=False)
+class QTensor:
+    """codes: integers [rows, columns]; row = output channel of a layer (see `graph.geometry`)."""
+
+    codes: Tensor
+    grid: Grid
+
+    @classmethod
+    def nearest(cls, x: Tensor, grid: Grid) -> "QTensor":
+        """Round x [rows, columns] to the nearest representable values."""
+        return cls(grid.encode(x), grid)
+
+    def dequantize(self) -> Tensor:
+        """Real values, float32 [rows, columns]."""
+        return self.grid.decode(self.codes)
+
+    def with_scale(self, scale: Tensor) -> "QTensor":
+        """The same codes on another scale."""
+        return replace(self, grid=self.grid.with_scale(scale))
+
+    def pack(self) -> Tensor:
+        """The codes as bytes: uint8 [packed_bytes]."""
+        return pack(self.codes, self.grid.spec)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes, scales and zero points (and of the levels, once a tensor)."""
+        spec, scales = self.grid.spec, self.grid.scale.numel()
+        stored_zero_points = 0 if spec.symmetric or spec.levels is not None else scales * _ZERO_POINT_BYTES
+        levels = len(spec.levels) * 4 if spec.levels is not None else 0
+        return packed_bytes(spec, self.codes.numel()) + scales * _SCALE_BYTES + stored_zero_points + levels
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits per code, scales and zero points included."""
+        return 8 * self.nbytes / self.codes.numel()

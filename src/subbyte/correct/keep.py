@@ -1,0 +1,17 @@
+"""No correction."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from subbyte.core import QTensor
+from subbyte.stats import LayerStats
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Leave codes, scale and bias as they are."""
+
+    def correct(self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats) -> tuple[QTensor, Tensor]:
+        """See `methods.Correction`."""
+        return rounded, bias

@@ -1,0 +1,18 @@
+"""Data sets by name, calibration images, normalization."""
+
+from subbyte.data.dataset import DataSet, Indices, Split, draw_calibration
+from subbyte.data.load import KINDS, DataKind, load_data
+from subbyte.data.normalize import NORMALIZATIONS, Normalization, parse_normalization
+
+__all__ = [
+    "KINDS",
+    "NORMALIZATIONS",
+    "DataKind",
+    "DataSet",
+    "Indices",
+    "Normalization",
+    "Split",
+    "draw_calibration",
+    "load_data",
+    "parse_normalization",
+]

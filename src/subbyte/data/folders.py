@@ -1,0 +1,240 @@
+"""Data sets that are folders of image files: ImageNet, and any folder of class folders.
+
+Files are listed at once and decoded when they are read, a batch at a time, so memory does not grow with the
+data set beyond the names of its files. All images of a data set must come to one shape; the first file's is
+taken.
+"""
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from subbyte.data.dataset import DataSet, Split, digest, spread
+from subbyte.data.preprocess import Preprocess
+from subbyte.errors import DataError
+
+log = logging.getLogger("subbyte")
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MAPPINGS = ("synset_words.txt", "LOC_synset_mapping.txt")  # line k: the synset and the name of class k
+IMAGENET_CLASSES = 1000
+THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
+HEAD = 1024  # bytes of a file that go into the fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class FolderReader:
+    """Reads `files`, relative to `root`, as RGB; `shape` is the [H, W] that all must have once preprocessed."""
+
+    root: Path
+    files: tuple[str, ...]
+    preprocess: Preprocess
+    shape: tuple[int, int]
+
+    def __call__(self, indices: Tensor) -> Tensor:
+        """Read the images at indices int64 [b]: float32 [b, 3, H, W], normalized. Raises DataError naming a file."""
+        if not len(indices):
+            return torch.empty(0, 3, *self.shape)
+        with ThreadPoolExecutor(THREADS) as pool:
+            images = list(pool.map(self._image, indices.tolist()))
+        return self.preprocess.finish(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous())
+
+    def _image(self, index: int) -> np.ndarray:
+        path = self.root / self.files[index]
+        image = decode(path, self.preprocess)
+        if image.shape[:2] != self.shape:
+            raise DataError(
+                f"{path}: the image is {image.shape[0]} x {image.shape[1]} pixels (height x width), "
+                f"the first of the data set {self.shape[0]} x {self.shape[1]}; give --resize N --crop N to bring all to N x N"
+            )
+        return image
+
+
+@dataclass(frozen=True)
+class _Listing:
+    root: Path
+    files: tuple[str, ...]  # relative to root
+    labels: Tensor  # int64 [n]
+
+
+def decode(path: Path, preprocess: Preprocess) -> np.ndarray:
+    """Read an image file: uint8 [H, W, 3], resized and cropped. Raises DataError if damaged or too small."""
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (
+        Exception
+    ) as reason:  # Pillow's decoders raise anything: OSError, SyntaxError, ValueError, struct.error ...
+        raise DataError(
+            f"{path}: not a whole image file ({type(reason).__name__}: {reason}); fetch it again or remove it"
+        ) from reason
+    return np.asarray(preprocess.reshape(image, str(path)))
+
+
+def load_imagefolder(path: Path, preprocess: Preprocess) -> DataSet:
+    """Read train/ and val/ (or test/) of `path`, each with a folder per class; or class folders directly in it.
+
+    Classes are numbered in the order of their names: those of train/, where there is one. Class folders
+    directly in `path` make a data set without a training split. Images [3, H, W].
+    Raises DataError when there is no image, a file is none, or a folder of val/ is no class of train/.
+    """
+    expected = "imagefolder:PATH expects train/ and val/ (or test/) with a folder per class, or class folders"
+    names = _folders(path, expected)
+    tested = next((n for n in ("val", "test") if n in names), None)
+    if tested is None and "train" in names:
+        raise DataError(f"{path}: has train/ but neither val/ nor test/; {expected}")
+    if tested is None:
+        roots = {"test": path}
+    else:
+        roots = {"train": path / "train"} if "train" in names else {}
+        roots["test"] = path / tested
+        _warn_of_others(path, names, {"train", tested})
+    classes = _folders(next(iter(roots.values())), expected)
+    index = {name: k for k, name in enumerate(classes)}
+    advice = f"its classes are the folders of {next(iter(roots.values()))}; rename it or remove it"
+    splits = {kind: _list(root, index, expected, advice) for kind, root in roots.items()}
+    return _data_set(f"imagefolder:{path.resolve().name}", splits, tuple(classes), preprocess)
+
+
+def load_imagenet(path: Path, preprocess: Preprocess) -> DataSet:
+    """Read train/ and val/ of `path`, or one of them, with folders named by synset (n01440764 ...).
+
+    Labels are the canonical indices, whichever folders are there: line k of synset_words.txt or
+    LOC_synset_mapping.txt in `path` names class k; without these files there must be exactly 1,000 folders,
+    which are sorted. Where val/ is missing, train/ is the test split, and there is no training split; this is
+    logged.
+    Raises DataError when the indices cannot be known, there is no image, a file is none, or a folder is no
+    class.
+    """
+    expected = "imagenet:PATH expects train/ and/or val/ with folders named by synset, such as val/n01440764"
+    names = _folders(path, expected)
+    roots = {kind: path / name for kind, name in (("train", "train"), ("test", "val")) if name in names}
+    if not roots:
+        raise DataError(f"{path}: has neither train/ nor val/; {expected}")
+    if "test" not in roots:
+        log.warning("%s: has no val/, so the accuracy will be on images of train/", path)
+        roots = {"test": roots["train"]}
+    _warn_of_others(path, names, {"train", "val"})
+    synsets, titles, source = _synsets(path, roots, expected)
+    advice = f"it is no class in {source}"
+    splits = {kind: _list(root, synsets, expected, advice) for kind, root in roots.items()}
+    return _data_set("imagenet", splits, titles, preprocess)
+
+
+def _synsets(
+    path: Path, roots: dict[str, Path], expected: str
+) -> tuple[dict[str, int], tuple[str, ...], str]:
+    """Read synset -> index, the class names, and where both were found."""
+    mapping = next((path / name for name in MAPPINGS if (path / name).is_file()), None)
+    if mapping is not None:
+        try:
+            lines = mapping.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as reason:
+            raise DataError(f"{mapping}: cannot be read ({reason})") from reason
+        words = [line.strip().partition(" ") for line in lines if line.strip()]
+        index = {synset: k for k, (synset, _, _) in enumerate(words)}
+        if len(index) != len(words) or not words:
+            raise DataError(
+                f"{mapping}: {len(words)} lines but {len(index)} synsets; line k must name class k, once"
+            )
+        return index, tuple(title or synset for synset, _, title in words), str(mapping)
+    for root in roots.values():
+        folders = _folders(root, expected)
+        if len(folders) == IMAGENET_CLASSES:
+            return (
+                {synset: k for k, synset in enumerate(folders)},
+                tuple(folders),
+                f"the {len(folders)} of {root}",
+            )
+    raise DataError(
+        f"{path}: has no {MAPPINGS[0]}, and not the {IMAGENET_CLASSES} class folders that would do instead, so "
+        f"the numbers of its classes are unknown; put {MAPPINGS[0]} there, 1000 lines 'n01440764 tench, ...' in "
+        "the order of the classes, or the LOC_synset_mapping.txt of the Kaggle release"
+    )
+
+
+def _folders(path: Path, expected: str) -> list[str]:
+    if not path.is_dir():
+        raise DataError(f"{path}: there is no such folder; {expected}")
+    names = sorted(
+        entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+    if not names:
+        raise DataError(f"{path}: has no folders in it; {expected}")
+    return names
+
+
+def _warn_of_others(path: Path, names: list[str], used: set[str]) -> None:
+    others = [name for name in names if name not in used]
+    if others:
+        log.warning(
+            "%s: its folders %s are not read", path, ", ".join(others[:5]) + (", ..." if others[5:] else "")
+        )
+
+
+def _list(root: Path, index: dict[str, int], expected: str, advice: str) -> _Listing:
+    """List the images of all class folders of `root`, in the order of the folders' and the files' names."""
+    files: list[str] = []
+    labels: list[int] = []
+    for name in _folders(root, expected):
+        if name not in index:
+            raise DataError(f"{root / name}: this folder is not one of the {len(index)} classes: {advice}")
+        found = _files(root, name)
+        if not found:
+            raise DataError(f"{root / name}: no image in this class folder; put some there or remove it")
+        files += found
+        labels += [index[name]] * len(found)
+    loose = next((p for p in sorted(root.iterdir()) if p.suffix.lower() in SUFFIXES), None)
+    if loose is not None:
+        raise DataError(f"{loose}: an image outside of the class folders; {expected}")
+    return _Listing(root, tuple(files), torch.tensor(labels, dtype=torch.int64))
+
+
+def _files(root: Path, name: str) -> list[str]:
+    """List the images under the class folder `name`, sorted, relative to `root`; hidden files do not count."""
+    found: list[str] = []
+    for folder, _, files in os.walk(root / name, followlinks=True):
+        for file in files:
+            path = Path(folder, file)
+            if file.startswith("."):
+                log.warning("%s: a hidden file, not read", path)
+            elif path.suffix.lower() not in SUFFIXES:
+                raise DataError(
+                    f"{path}: not an image ({', '.join(SUFFIXES)}); remove it from the class folder"
+                )
+            else:
+                found.append(str(path.relative_to(root)))
+    return sorted(found)
+
+
+def _data_set(
+    name: str, splits: dict[str, _Listing], classes: tuple[str, ...], preprocess: Preprocess
+) -> DataSet:
+    preprocess.normalization.check(3)
+    test = splits["test"]
+    shape = decode(test.root / test.files[0], preprocess).shape
+    made = {
+        kind: Split(kind, x.labels, FolderReader(x.root, x.files, preprocess, (shape[0], shape[1])))
+        for kind, x in splits.items()
+    }
+    return DataSet(name, made.get("train"), made["test"], classes, digest(_evidence(splits)))
+
+
+def _evidence(splits: dict[str, _Listing]) -> list[bytes]:
+    """All names and labels; sizes and first bytes of some files."""
+    parts: list[bytes] = []
+    for kind, x in splits.items():
+        names = "\n".join(Path(file).as_posix() for file in x.files)
+        parts += [kind.encode(), names.encode(), x.labels.numpy().tobytes()]
+        for i in spread(len(x.files)):
+            path = x.root / x.files[i]
+            with path.open("rb") as file:
+                parts += [str(path.stat().st_size).encode(), file.read(HEAD)]
+    return parts

@@ -1,0 +1,64 @@
+"""From pixels as stored to what a network is fed: resize the shorter side, crop the centre, normalize.
+
+Sizes are rounded as torchvision rounds them, so that accuracies can be compared with published ones: the
+longer side to floor(N * long / short), the corner of the crop to the nearest even of two.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from subbyte.data.normalize import Normalization
+from subbyte.errors import DataError
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What is done to every image of a data set.
+
+    resize: pixels of the shorter side, aspect kept, bicubic. crop: pixels of the centre square. None: not done.
+    Raises DataError when either is below 1.
+    """
+
+    normalization: Normalization
+    resize: int | None = None
+    crop: int | None = None
+
+    def __post_init__(self) -> None:
+        for option, size in (("--resize", self.resize), ("--crop", self.crop)):
+            if size is not None and size < 1:
+                raise DataError(f"{option} must be at least 1 pixel, got {size}")
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether images are resized or cropped at all."""
+        return self.resize is not None or self.crop is not None
+
+    def reshape(self, image: Image.Image, where: str) -> Image.Image:
+        """Resize, then crop. Raises DataError, naming the image by `where`, when it is smaller than the crop."""
+        if self.resize is not None:
+            short, long = min(image.size), max(image.size)
+            to = {short: self.resize, long: self.resize * long // short}
+            image = image.resize((to[image.width], to[image.height]), Image.Resampling.BICUBIC)
+        if self.crop is not None:
+            if min(image.size) < self.crop:
+                raise DataError(
+                    f"{where}: the image is {image.height} x {image.width} pixels (height x width), "
+                    f"too small for --crop {self.crop}; give --resize {self.crop} or more"
+                )
+            top, left = round((image.height - self.crop) / 2), round((image.width - self.crop) / 2)
+            image = image.crop((left, top, left + self.crop, top + self.crop))
+        return image
+
+    def reshape_tensor(self, image: Tensor, where: str) -> Tensor:
+        """`reshape` of one image uint8 or float32 [C, H, W], channel by channel; floats are not clipped."""
+        planes = [self.reshape(Image.fromarray(plane.numpy()), where) for plane in image]
+        return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
+
+    def finish(self, images: Tensor) -> Tensor:
+        """Reshaped images uint8, or float32 from 0 to 1, [b, C, H, W] -> float32 [b, C, H, W], normalized."""
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        return self.normalization.apply(pixels)

@@ -1,0 +1,43 @@
+"""Errors that users see. Each message says what is wrong, where, and what to do.
+
+SubbyteError                 base: anything a user can cause (also a ValueError)
+├── DataError                a data folder, file or image that does not fit
+├── ModelError               a network or its weights that do not fit
+│   └── CaptureError         torch.export cannot turn the network into a graph
+├── RecipeError              an unknown setting, a value out of range, a pattern that matches nothing
+├── NumericsError            NaN or Inf in weights or activations
+├── FormatError              a file that is not what its reader expects
+└── ParityError              an exported file that does not compute what the torch model computes
+"""
+
+
+class SubbyteError(ValueError):
+    """Base of all errors that subbyte raises on bad input."""
+
+
+class DataError(SubbyteError):
+    """A data folder, file or image that does not fit."""
+
+
+class ModelError(SubbyteError):
+    """A network or its weights that do not fit."""
+
+
+class CaptureError(ModelError):
+    """`torch.export` cannot turn the network into a graph."""
+
+
+class RecipeError(SubbyteError):
+    """An unknown setting, a value out of range, or a pattern that matches nothing."""
+
+
+class NumericsError(SubbyteError):
+    """NaN or Inf in weights or activations."""
+
+
+class FormatError(SubbyteError):
+    """A file that is damaged, of another version, or made for another network."""
+
+
+class ParityError(SubbyteError):
+    """An exported file that does not compute what the torch model computes."""

@@ -1,0 +1,14 @@
+"""Capture, folding, layers and taps: the only package that knows nn.Module and graphs."""
+
+from subbyte.graph.capture import capture
+from subbyte.graph.fold import fold_batch_norms, set_tensor
+from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, instrument
+from subbyte.graph.layers import Layer, Skipped, argument, find_layers, tensor_at
+from subbyte.graph.network import Network, prepare
+from subbyte.graph.taps import MOVES, TapPoint, find_taps
+
+__all__ = [
+    "MOVES", "FakeQuantize", "Instrumented", "Layer", "Network", "Skipped", "TapPlace", "TapPoint",
+    "argument", "capture", "find_layers", "find_taps", "fold_batch_norms", "instrument", "prepare",
+    "set_tensor", "tensor_at",
+]  # fmt: skip

@@ -1,0 +1,113 @@
+"""Taps as modules in the graph: what the walk fits, and what the quantized network runs."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from subbyte.core import Grid, GridSpec
+from subbyte.graph.layers import argument
+from subbyte.graph.network import Network
+
+_FOLDER = "subbyte_taps"
+
+
+class FakeQuantize(nn.Module):
+    """Round a tensor to its grid and stay real: the torch twin of QuantizeLinear and DequantizeLinear.
+
+    Until `set_grid` is called it passes its input on.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, site: str) -> None:
+        super().__init__()
+        self.site = site
+        self.spec: GridSpec | None = None
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
+
+    def set_grid(self, grid: Grid) -> None:
+        """Fix the grid (one scale for the whole tensor)."""
+        device = self.scale.device
+        self.spec = grid.spec
+        self.scale, self.zero_point = grid.scale.reshape(()).to(device), grid.zero_point.reshape(()).to(device)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid fixed by `set_grid`."""
+        assert self.spec is not None, f"tap {self.site} has no grid yet"
+        return Grid(self.spec, self.scale, self.zero_point)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x of any shape to its nearest representable values."""
+        if self.spec is None:
+            return x
+        if self.spec.levels is not None:
+            return self.grid.quantize(x)
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, self.spec.qmin, self.spec.qmax)
+
+
+@dataclass(frozen=True)
+class TapPlace:
+    """Where a tap goes: behind the value `node`; for all its readers, or for the layers `edges` only."""
+
+    name: str
+    node: str
+    edges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Instrumented:
+    """A copy of a network's graph with its taps in place; layers and taps by name."""
+
+    graph_module: fx.GraphModule
+    layers: dict[str, fx.Node]
+    taps: dict[str, fx.Node]
+
+    def tap(self, name: str) -> FakeQuantize:
+        """The module of a tap."""
+        module = self.graph_module.get_submodule(str(self.taps[name].target))
+        assert isinstance(module, FakeQuantize)
+        return module
+
+
+def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
+    """Copy the network's graph and put the taps in. The network stays as it is."""
+    graph_module = copy.deepcopy(network.graph_module)
+    nodes = {node.name: node for node in graph_module.graph.nodes}
+    layers = {layer.name: nodes[layer.node.name] for layer in network.layers}
+    graph_module.add_submodule(_FOLDER, nn.Module())
+    taps: dict[str, fx.Node] = {}
+    for number, place in enumerate(places):
+        target = f"{_FOLDER}.t{number}"
+        graph_module.add_submodule(target, FakeQuantize(place.name))
+        if place.edges:
+            taps[place.name] = _tap_edges(graph_module, target, [layers[name] for name in place.edges])
+        else:
+            taps[place.name] = _tap_value(graph_module, target, nodes[place.node])
+    graph_module.graph.lint()
+    graph_module.recompile()
+    return Instrumented(graph_module, layers, taps)
+
+
+def _tap_value(graph_module: fx.GraphModule, target: str, node: fx.Node) -> fx.Node:
+    readers = [user for user in node.users if user.target is not torch.ops.aten.sym_size.int]
+    with graph_module.graph.inserting_after(node):
+        tap = graph_module.graph.call_module(target, (node,))
+    tap.meta["val"] = node.meta.get("val")
+    for reader in readers:
+        reader.replace_input_with(node, tap)
+    return tap
+
+
+def _tap_edges(graph_module: fx.GraphModule, target: str, layers: list[fx.Node]) -> fx.Node:
+    source = argument(layers[0], 0)
+    with graph_module.graph.inserting_after(source):
+        tap = graph_module.graph.call_module(target, (source,))
+    tap.meta["val"] = source.meta.get("val")
+    for layer in layers:
+        layer.replace_input_with(source, tap)
+    return tap

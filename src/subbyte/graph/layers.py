@@ -1,0 +1,157 @@
+"""Layers of a captured graph: convolutions, transposed convolutions and linear ones, in execution order."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from subbyte.core import Geometry
+
+aten = torch.ops.aten
+_CONVS = {
+    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
+    aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
+}  # fmt: skip
+_TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}
+_OPERATIONS = _CONVS | _TRANSPOSED | {aten.linear.default}
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A call of a layer.
+
+    name: the user's module name; node: the call; weight, bias: dotted names of its tensors;
+    shared_with: name of the earlier layer that owns the weight, when this call uses it again.
+    """
+
+    name: str
+    node: fx.Node
+    weight: str
+    bias: str
+    geometry: Geometry
+    shared_with: str | None = None
+
+    @property
+    def input(self) -> fx.Node:
+        """The node whose value the layer multiplies."""
+        return argument(self.node, 0)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A place with weights that stays float, and why."""
+
+    name: str
+    reason: str
+
+
+def argument(node: fx.Node, index: int) -> Any:
+    """Positional or keyword argument of a layer's call: 0 input, 1 weight, 2 bias."""
+    names = ("input", "weight", "bias")
+    return node.args[index] if len(node.args) > index else node.kwargs.get(names[index])
+
+
+def is_layer_call(node: fx.Node) -> bool:
+    """Whether the node multiplies an input by a weight that is a parameter."""
+    if node.op != "call_function" or node.target not in _OPERATIONS:
+        return False
+    weight = argument(node, 1)
+    return isinstance(weight, fx.Node) and weight.op == "get_attr"
+
+
+def tensor_at(graph_module: fx.GraphModule, name: str) -> Tensor:
+    """The parameter or buffer of this dotted name."""
+    value: Any = graph_module
+    for part in name.split("."):
+        value = getattr(value, part)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def find_layers(graph_module: fx.GraphModule) -> tuple[list[Layer], list[Skipped]]:
+    """All layers in execution order, and the places with weights that are no layers.
+
+    Calls without a bias get a zero one (in place): corrections need a place to put theirs.
+    """
+    layers: list[Layer] = []
+    calls: dict[str, list[str]] = {}
+    skipped: list[Skipped] = []
+    for node in graph_module.graph.nodes:
+        if is_layer_call(node):
+            names = calls.setdefault(str(argument(node, 1).target), [])
+            layers.append(_layer(graph_module, node, names))
+            names.append(layers[-1].name)
+        elif node.op == "call_function":
+            skipped += _skipped(node, graph_module)
+    return layers, skipped
+
+
+def _layer(graph_module: fx.GraphModule, node: fx.Node, earlier: list[str]) -> Layer:
+    weight_name = str(argument(node, 1).target)
+    bias = argument(node, 2)
+    if bias is None:
+        bias = _add_bias(graph_module, node, weight_name)
+    name = weight_name.removesuffix(".weight") + (f"#{len(earlier) + 1}" if earlier else "")
+    geometry = _geometry(node, tensor_at(graph_module, weight_name))
+    return Layer(name, node, weight_name, str(bias.target), geometry, earlier[0] if earlier else None)
+
+
+def _add_bias(graph_module: fx.GraphModule, node: fx.Node, weight_name: str) -> fx.Node:
+    weight = tensor_at(graph_module, weight_name)
+    prefix, _, leaf = weight_name.rpartition(".")
+    bias_leaf = "bias" if leaf == "weight" else f"{leaf}_bias"
+    owner = graph_module.get_submodule(prefix)
+    if getattr(owner, bias_leaf, None) is None:
+        if bias_leaf in owner._parameters:
+            del owner._parameters[bias_leaf]
+        owner.register_buffer(bias_leaf, weight.new_zeros(_geometry(node, weight).rows))
+    with graph_module.graph.inserting_before(node):
+        bias = graph_module.graph.get_attr(f"{prefix}.{bias_leaf}" if prefix else bias_leaf)
+    args = list(node.args) + [None] * (3 - len(node.args))
+    args[2] = bias
+    node.args = tuple(args)
+    return bias
+
+
+def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
+    shape = tuple(weight.shape)
+    if node.target is aten.linear.default:
+        return Geometry("linear", shape)
+    axes = len(shape) - 2
+    given = dict(zip(_argument_names(node), node.args, strict=False)) | dict(node.kwargs)
+
+    def numbers(name: str, default: int) -> tuple[int, ...]:
+        value = given.get(name, [default])
+        value = [value] if isinstance(value, int) else list(value)
+        return tuple(value * axes if len(value) == 1 else value)
+
+    dilation, groups = numbers("dilation", 1), int(given.get("groups", 1))
+    padding = given.get("padding", [0])
+    if isinstance(padding, str):
+        total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, shape[2:], strict=True)]
+        pairs = tuple((t // 2, t - t // 2) for t in total)
+    else:
+        pairs = tuple((p, p) for p in numbers("padding", 0))
+    if node.target in _TRANSPOSED:
+        extra = numbers("output_padding", 0)
+        return Geometry("conv_transpose", shape, numbers("stride", 1), pairs, dilation, extra, groups)
+    return Geometry("conv", shape, numbers("stride", 1), pairs, dilation, (), groups)
+
+
+def _argument_names(node: fx.Node) -> list[str]:
+    return [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
+
+
+def _skipped(node: fx.Node, graph_module: fx.GraphModule) -> list[Skipped]:
+    operation = str(node.target).replace("aten.", "").split(".")[0].strip("_")
+    if node.target in _OPERATIONS:
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        module = stack[-1][0] if stack and isinstance(stack[-1], tuple) else ""
+        return [Skipped(module or node.name, f"{operation}: its weight is computed, not a parameter; it stays float")]
+    names = [str(a.target) for a in node.all_input_nodes if a.op == "get_attr"]
+    return [
+        Skipped(name, f"{operation}: no convolution or linear layer; it stays float")
+        for name in names
+        if tensor_at(graph_module, name).ndim >= 1 and name.endswith("weight")
+    ]

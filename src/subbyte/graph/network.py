@@ -1,0 +1,61 @@
+"""A captured, folded network with its layers and tap points: what plans are made for."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from subbyte.errors import ModelError
+from subbyte.graph.capture import capture
+from subbyte.graph.fold import fold_batch_norms
+from subbyte.graph.layers import Layer, Skipped, find_layers
+from subbyte.graph.taps import TapPoint, find_taps
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """graph_module: the float network, batch-norms folded; fold_error: largest difference of an output from the
+    original's, relative to the largest output; folded: layers that took up a batch-norm; skipped: what stays float."""
+
+    graph_module: fx.GraphModule
+    layers: tuple[Layer, ...]
+    taps: tuple[TapPoint, ...]
+    skipped: tuple[Skipped, ...]
+    folded: tuple[str, ...]
+    fold_error: float
+    input_shape: tuple[int, ...]
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of all floating-point tensors of the folded network, in float32."""
+        return 4 * sum(t.numel() for t in self.graph_module.state_dict().values() if t.is_floating_point())
+
+
+def prepare(model: nn.Module, example: Tensor) -> Network:
+    """Capture `model` for inputs like `example` [batch, ...], fold its batch-norms, find layers and taps.
+
+    Raises CaptureError when the network can't be captured, ModelError when it holds no layer at all.
+    """
+    graph_module = capture(model, example)
+    folded, left = fold_batch_norms(graph_module)
+    layers, skipped = find_layers(graph_module)
+    if not layers:
+        reasons = "; ".join(f"{s.name}: {s.reason}" for s in skipped[:5]) or "it has no weights"
+        raise ModelError(f"{type(model).__name__} holds no convolution or linear layer to quantize ({reasons})")
+    graph_module.recompile()
+    taps = find_taps(graph_module, layers)
+    norms = {s.name for s in left}
+    rest = [s for s in skipped if s.name.removesuffix(".weight") not in norms]
+    error = _difference(model, graph_module, example[:8])
+    return Network(
+        graph_module, tuple(layers), tuple(taps), (*left, *rest), tuple(folded), error, tuple(example.shape[1:])
+    )
+
+
+@torch.no_grad()
+def _difference(model: nn.Module, graph_module: fx.GraphModule, example: Tensor) -> float:
+    training = model.training
+    expected = model.eval()(example)
+    model.train(training)
+    scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
+    return float((graph_module(example) - expected).abs().max() / scale)

@@ -1,0 +1,64 @@
+"""Values of the two travellers, in chunks, in bounded memory.
+
+A value is one tensor (or number, or tuple) a chunk of images. Chunks beyond the budget live in memory-mapped temporary
+files, which the system pages in and out and which vanish with the tensor.
+"""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Chunks = list[Any]
+
+
+@dataclass
+class Memory:
+    """Budget for chunks kept in RAM, in bytes; what exceeds it goes to files in `folder` (the system's default)."""
+
+    limit: int
+    folder: Path | None = None
+    used: int = 0
+    spilled: int = field(default=0)
+
+    def admit(self, value: Any) -> Any:
+        """The value itself while the budget lasts, else a copy of it backed by a file."""
+        if not isinstance(value, Tensor):
+            return value
+        size = value.numel() * value.element_size()
+        if self.used + size <= self.limit or size == 0:
+            self.used += size
+            return value
+        self.spilled += size
+        return self._to_file(value)
+
+    def release(self, chunks: Chunks) -> None:
+        """Give back what these chunks took; call it once, when nobody will read them again."""
+        for value in chunks:
+            if isinstance(value, Tensor) and not getattr(value, "_subbyte_file", False):
+                self.used -= value.numel() * value.element_size()
+        chunks.clear()
+
+    def _to_file(self, value: Tensor) -> Tensor:
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="subbyte-") as file:
+            file.truncate(value.numel() * value.element_size())
+            mapped = torch.from_file(file.name, shared=True, size=value.numel(), dtype=value.dtype)  # outlives the name
+        mapped = mapped.reshape(value.shape).copy_(value)
+        mapped._subbyte_file = True  # type: ignore[attr-defined]
+        return mapped
+
+
+@dataclass
+class Pair:
+    """A value in the float network and in the quantized one; the same object until quantization parts them."""
+
+    float: Chunks
+    quantized: Chunks
+
+    @property
+    def same(self) -> bool:
+        """Whether the two travellers still agree exactly."""
+        return self.float is self.quantized

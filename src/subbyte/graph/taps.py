@@ -1,0 +1,134 @@
+"""Taps: the activation tensors that a runtime can quantize.
+
+A tap sits on the network's input, on the output of a layer (behind a clamp-like activation, which runtimes fuse), of an
+add, a multiplication, a pool or a concatenation, and on whatever else feeds a layer. Operations that only move values
+(reshape, slice, zero padding, max pool) hand the tap of their input on. A value may feed layers and other operations
+alike; who reads it decides its bits, in the plan.
+"""
+
+import operator
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from subbyte.graph.layers import Layer
+
+aten = torch.ops.aten
+_CLAMPS = {aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default}
+_ARITHMETIC = {
+    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.cat.default, aten.mean.dim,
+    aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default,
+    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default,
+}  # fmt: skip
+MOVES = {
+    aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints,
+    aten.permute.default, aten.transpose.int, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,
+    aten.slice.Tensor, aten.select.int, aten.expand.default, aten.pad.default, aten.constant_pad_nd.default,
+    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default, aten.t.default,
+    aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, operator.getitem,
+    aten.channel_shuffle.default, aten.pixel_shuffle.default, aten.upsample_nearest2d.vec,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TapPoint:
+    """A value that may be quantized.
+
+    name: `<module>:out`, or `input`; node: the value; feeds: names of the layers that read it (through moves);
+    others: whether anything but layers reads it; is_input: whether it is the network's input.
+    """
+
+    name: str
+    node: fx.Node
+    feeds: tuple[str, ...]
+    others: bool
+    is_input: bool = False
+
+
+def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoint]:
+    """All tap points in execution order."""
+    layer_at = {layer.node: layer for layer in layers}
+    layer_inputs = {(layer.node, layer.input): layer.name for layer in layers}
+    points: list[TapPoint] = []
+    names: set[str] = set()
+    for node in graph_module.graph.nodes:
+        if not _is_float(node) or node.op not in ("placeholder", "call_function") or _moves(node):
+            continue
+        feeds, others = _readers(node, layer_inputs)
+        if not (feeds or node.op == "placeholder" or _computes(node, layer_at)) or _fused_later(node):
+            continue
+        name = _unique(_name(node, layer_at), names)
+        points.append(TapPoint(name, node, tuple(dict.fromkeys(feeds)), others, node.op == "placeholder"))
+    return points
+
+
+def _is_float(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _moves(node: fx.Node) -> bool:
+    return node.op == "call_function" and node.target in MOVES and _pads_with_zero(node)
+
+
+def _pads_with_zero(node: fx.Node) -> bool:
+    if node.target is aten.constant_pad_nd.default:
+        return len(node.args) < 3 or node.args[2] == 0
+    if node.target is aten.pad.default:
+        mode = node.args[2] if len(node.args) > 2 else "constant"
+        return mode != "constant" or len(node.args) < 4 or node.args[3] in (None, 0, 0.0)
+    return True
+
+
+def _computes(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> bool:
+    """Whether a runtime has an integer kernel that yields this value."""
+    if node.target in _CLAMPS:
+        source = node.all_input_nodes[0]
+        return len(source.users) == 1 and (source in layer_at or source.target in _ARITHMETIC)
+    return node in layer_at or node.target in _ARITHMETIC
+
+
+def _fused_later(node: fx.Node) -> bool:
+    """Whether the only reader is an activation that takes the tap over."""
+    users = list(node.users)
+    return node.op == "call_function" and len(users) == 1 and users[0].target in _CLAMPS and node.target not in _CLAMPS
+
+
+def _readers(node: fx.Node, layer_inputs: dict[tuple[fx.Node, fx.Node], str]) -> tuple[list[str], bool]:
+    feeds: list[str] = []
+    others = False
+    for user in node.users:
+        if (user, node) in layer_inputs:
+            feeds.append(layer_inputs[user, node])
+        elif _moves(user) and _is_float_or_tuple(user):
+            further, elsewhere = _readers(user, layer_inputs)
+            feeds, others = feeds + further, others or elsewhere
+        elif user.target is not aten.sym_size.int:
+            others = True
+    return feeds, others
+
+
+def _is_float_or_tuple(node: fx.Node) -> bool:
+    return _is_float(node) or isinstance(node.meta.get("val"), tuple | list)
+
+
+def _name(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> str:
+    if node.op == "placeholder":
+        return "input"
+    source = node
+    while source.target in _CLAMPS and source not in layer_at:
+        source = source.all_input_nodes[0]
+    if source in layer_at:
+        return f"{layer_at[source].name}:out"
+    stack = [entry[0] for entry in (node.meta.get("nn_module_stack") or {}).values() if isinstance(entry, tuple)]
+    operation = str(source.target).removeprefix("aten.").split(".")[0]
+    return ".".join(filter(None, [stack[-1] if stack else "", operation])) + ":out"
+
+
+def _unique(name: str, names: set[str]) -> str:
+    candidate, k = name, 2
+    while candidate in names:
+        candidate, k = f"{name.removesuffix(':out')}#{k}:out", k + 1
+    names.add(candidate)
+    return candidate

@@ -1,0 +1,253 @@
+"""Plans: the recipe resolved for one network, layer by layer and tap by tap. Making one needs no data.
+
+Which tensors get which bits: every layer's weights those of the recipe, first and last included; a value that feeds a
+layer the activation bits; the network's input and all other taps theirs. A value that is read by layers and by other
+operations at different bits has two taps: one behind the value for everybody, and one in front of the layers.
+"""
+
+import fnmatch
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from subbyte.core import GridSpec
+from subbyte.correct import CORRECTIONS
+from subbyte.errors import RecipeError
+from subbyte.graph import Layer, Network, TapPlace, TapPoint
+from subbyte.methods import Correction, Range, Rounding
+from subbyte.ranges import RANGES
+from subbyte.recipe import Recipe, TapSettings, WeightSettings, build_method, method_settings, parse_settings
+from subbyte.rounding import ROUNDINGS
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """asked: bits as the recipe states them ('float', 'ternary', '4'); spec: None when the layer stays float, for the
+    `reason` given; shape: of the weight, as torch has it."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    asked: str
+    spec: GridSpec | None
+    range: Range
+    rounding: Rounding
+    correction: Correction
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TapPlan:
+    """place: where in the graph; role: input, feed (in front of layers only) or value; feeds: the layers that read it."""
+
+    place: TapPlace
+    role: str
+    asked: str
+    spec: GridSpec
+    range: Range
+    feeds: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The tap's name."""
+        return self.place.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every decision taken before data is seen."""
+
+    recipe: str
+    layers: tuple[LayerPlan, ...]
+    taps: tuple[TapPlan, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML and JSON; `from_dict` reads them."""
+        return {
+            "recipe": self.recipe,
+            "layers": [_layer_dict(layer) for layer in self.layers],
+            "taps": [_tap_dict(tap) for tap in self.taps],
+        }
+
+    def to_yaml(self) -> str:
+        """Human-readable text of `to_dict`."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=120)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Plan":
+        """Inverse of `to_dict`. Raises RecipeError or KeyError when it is not one."""
+        return cls(
+            data["recipe"],
+            tuple(_layer_from(entry) for entry in data["layers"]),
+            tuple(_tap_from(entry) for entry in data["taps"]),
+        )
+
+
+def make_plan(network: Network, recipe: Recipe) -> Plan:
+    """Resolve a recipe for a network.
+
+    Raises RecipeError when a pattern matches no layer or a setting does not fit one.
+    """
+    names = [layer.name for layer in network.layers]
+    for pattern in recipe.layers:
+        if not fnmatch.filter(names, pattern):
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise RecipeError(f"recipe {recipe.name}: layers: pattern {pattern!r} matches no layer; layers are {shown}")
+    weights = {layer.name: _weights(recipe, network, layer) for layer in network.layers}
+    layers = tuple(_plan_layer(recipe, layer, weights) for layer in network.layers)
+    taps = tuple(tap for point in network.taps for tap in _plan_taps(recipe, network, point))
+    return Plan(recipe.name, layers, taps)
+
+
+def _matching(recipe: Recipe, name: str) -> list[Any]:
+    return [settings for pattern, settings in recipe.layers.items() if fnmatch.fnmatch(name, pattern)]
+
+
+def _ends(network: Network) -> set[str]:
+    return {network.layers[0].name, network.layers[-1].name}
+
+
+def _weights(recipe: Recipe, network: Network, layer: Layer) -> WeightSettings | None:
+    """Settings of a layer's weights; None when the layer is skipped."""
+    settings = recipe.weights.model_dump()
+    if recipe.first_last is not None and layer.name in _ends(network):
+        settings["bits"] = recipe.first_last
+    skip = False
+    for override in _matching(recipe, layer.name):
+        settings |= override.weights
+        skip = override.skip
+    where = f"recipe {recipe.name}: layer {layer.name}: weights"
+    return None if skip else parse_settings(WeightSettings, settings, where)
+
+
+def _activations(recipe: Recipe, network: Network, name: str) -> TapSettings:
+    settings = recipe.activations.model_dump()
+    if recipe.first_last is not None and name in _ends(network) and settings["bits"] is not None:
+        settings["bits"] = recipe.first_last
+    for override in _matching(recipe, name):
+        settings |= override.activations
+        if override.skip:
+            settings["bits"] = None
+    return parse_settings(TapSettings, settings, f"recipe {recipe.name}: layer {name}: activations")
+
+
+def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings | None]) -> LayerPlan:
+    settings = weights[layer.shared_with or layer.name]
+    spec, reason = None, ""
+    if settings is None:
+        reason = "skipped by the recipe"
+    elif settings.bits is None:
+        reason = "float by the recipe"
+    else:
+        spec = _weight_spec(recipe, layer, settings)
+    if layer.shared_with is not None:
+        reason = f"shares the weight of {layer.shared_with}" + (f", {reason}" if reason else "")
+    shown = settings or recipe.weights
+    return LayerPlan(
+        layer.name, layer.geometry.kind, layer.geometry.weight_shape, _asked(shown.bits), spec,
+        build_method(RANGES, shown.range, "range"), build_method(ROUNDINGS, shown.rounding, "rounding"),
+        build_method(CORRECTIONS, shown.correction, "correction"), reason,
+    )  # fmt: skip
+
+
+def _asked(bits: int | str | None) -> str:
+    return "float" if bits is None else str(bits)
+
+
+def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> GridSpec:
+    try:
+        if settings.bits == "ternary":
+            return GridSpec.ternary(settings.granularity, settings.group_size)
+        return GridSpec(
+            bits=int(settings.bits or 0), symmetric=settings.symmetric, narrow=settings.narrow,
+            granularity=settings.granularity, group_size=settings.group_size,
+        )  # fmt: skip
+    except RecipeError as error:
+        raise RecipeError(f"recipe {recipe.name}: layer {layer.name}: weights: {error}") from error
+
+
+def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPlan]:
+    if recipe.activations.bits is None and not any(s.activations for s in recipe.layers.values()):
+        return []  # weights only
+    wanted = {name: _activations(recipe, network, name) for name in point.feeds}
+    if point.is_input and recipe.input.bits is not None:
+        wanted = {name: settings for name, settings in wanted.items() if settings.bits is None}
+        return [_tap(point.name, point.node.name, "input", recipe.input, point.feeds)]
+    quantized = {name: settings for name, settings in wanted.items() if settings.bits is not None}
+    common = recipe.others if point.others or not quantized else _widest(list(quantized.values()))
+    if not point.others and len(quantized) < len(wanted):
+        common = TapSettings(bits=None)  # a float reader: nothing may be lost before it
+    taps = []
+    if common.bits is not None:
+        taps.append(_tap(point.name, point.node.name, "value", common, point.feeds))
+    different: dict[TapSettings, list[str]] = {}
+    for name, settings in quantized.items():
+        if common.bits is None or settings.bits is not None and settings.bits < common.bits:
+            different.setdefault(settings, []).append(name)
+    for number, (settings, names) in enumerate(different.items()):
+        by_input: dict[str, list[str]] = {}
+        for name in names:
+            layer = next(layer for layer in network.layers if layer.name == name)
+            by_input.setdefault(layer.input.name, []).append(name)
+        for group in by_input.values():
+            suffix = f"feed{number + 1}" if len(different) > 1 or len(by_input) > 1 else "feed"
+            name = point.name.removesuffix("out") + f"{suffix}:{group[0]}" if len(by_input) > 1 else f"{point.name}:{suffix}"
+            taps.append(_tap(name, point.node.name, "feed", settings, tuple(group), tuple(group)))
+    return taps
+
+
+def _widest(settings: list[TapSettings]) -> TapSettings:
+    return max(settings, key=lambda s: s.bits or 0)
+
+
+def _tap(
+    name: str, node: str, role: str, settings: TapSettings, feeds: tuple[str, ...], edges: tuple[str, ...] = ()
+) -> TapPlan:
+    assert settings.bits is not None
+    spec = GridSpec(bits=settings.bits, signed=settings.symmetric, symmetric=settings.symmetric)
+    method = build_method(RANGES, settings.range, "range")
+    return TapPlan(TapPlace(name, node, edges), role, str(settings.bits), spec, method, feeds)
+
+
+def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
+    return {
+        "name": layer.name, "kind": layer.kind, "shape": list(layer.shape), "asked": layer.asked,
+        "grid": _spec_dict(layer.spec), "range": method_settings(RANGES, layer.range),
+        "rounding": method_settings(ROUNDINGS, layer.rounding),
+        "correction": method_settings(CORRECTIONS, layer.correction), "reason": layer.reason,
+    }  # fmt: skip
+
+
+def _layer_from(entry: dict[str, Any]) -> LayerPlan:
+    return LayerPlan(
+        entry["name"], entry["kind"], tuple(entry["shape"]), entry["asked"], _spec_from(entry["grid"]),
+        build_method(RANGES, entry["range"], "range"), build_method(ROUNDINGS, entry["rounding"], "rounding"),
+        build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"],
+    )  # fmt: skip
+
+
+def _tap_dict(tap: TapPlan) -> dict[str, Any]:
+    return {
+        "name": tap.name, "node": tap.place.node, "edges": list(tap.place.edges), "role": tap.role, "asked": tap.asked,
+        "grid": _spec_dict(tap.spec), "range": method_settings(RANGES, tap.range), "feeds": list(tap.feeds),
+    }  # fmt: skip
+
+
+def _tap_from(entry: dict[str, Any]) -> TapPlan:
+    spec = _spec_from(entry["grid"])
+    assert spec is not None
+    place = TapPlace(entry["name"], entry["node"], tuple(entry["edges"]))
+    method = build_method(RANGES, entry["range"], "range")
+    return TapPlan(place, entry["role"], entry["asked"], spec, method, tuple(entry["feeds"]))
+
+
+def _spec_dict(spec: GridSpec | None) -> dict[str, Any] | None:
+    return None if spec is None else {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(spec).items()}
+
+
+def _spec_from(entry: dict[str, Any] | None) -> GridSpec | None:
+    if entry is None:
+        return None
+    levels = entry["levels"]
+    return GridSpec(**{**entry, "levels": None if levels is None else tuple(levels)})

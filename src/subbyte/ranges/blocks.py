@@ -1,0 +1,39 @@
+"""Cutting a tensor into the blocks that share a scale, and putting their scales together into a grid."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from subbyte.core import Grid, GridSpec
+from subbyte.errors import NumericsError
+from subbyte.methods import Range
+
+
+def fit_grid(method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None = None) -> Grid:
+    """The grid that a range method chooses for a matrix.
+
+    values: [rows, columns]; importance: weights of the values, same shape, or None.
+    Raises NumericsError when a value is NaN or Inf.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise NumericsError(f"no range can be chosen: {int((~torch.isfinite(values)).sum())} values are NaN or Inf")
+    values = values.to(torch.float32)
+    scale, zero_point = method.choose(_blocks(values, spec), _importance(values, importance, spec), spec)
+    shape = {"tensor": (), "channel": (-1, 1), "group": (values.shape[0], -1)}[spec.granularity]
+    return Grid.of(spec, scale.reshape(shape), zero_point.reshape(shape))
+
+
+def _blocks(values: Tensor, spec: GridSpec) -> Tensor:
+    if spec.granularity == "tensor":
+        return values.reshape(1, -1)
+    if spec.granularity == "channel":
+        return values
+    size = spec.group_size or 1
+    return F.pad(values, (0, -values.shape[1] % size)).reshape(-1, size)
+
+
+def _importance(values: Tensor, importance: Tensor | None, spec: GridSpec) -> Tensor | None:
+    if importance is None:
+        ragged = spec.granularity == "group" and values.shape[1] % (spec.group_size or 1)
+        return _blocks(torch.ones_like(values), spec) if ragged else None
+    return _blocks(importance.to(torch.float32).expand_as(values), spec)

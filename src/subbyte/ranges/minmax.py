@@ -1,0 +1,53 @@
+"""The range that loses no value to clipping.
+
+    symmetric:   scale = max|x| / min(|qmin|, qmax)
+    asymmetric:  scale = (max(x, 0) - min(x, 0)) / (qmax - qmin),   zero_point = round(qmin - min(x, 0) / scale)
+    level set:   the smallest scale whose outermost levels cover every value
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subbyte.core import GridSpec
+
+
+@dataclass(frozen=True)
+class MinMax:
+    """Cover every value."""
+
+    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+        """See `methods.Range`; the importance only tells which values count at all."""
+        if importance is not None:
+            values = torch.where(importance > 0, values, 0)
+        return grid_of_range(values.amin(1), values.amax(1), spec)
+
+
+def grid_of_range(low: Tensor, high: Tensor, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    """Scale and zero point [blocks] whose grid covers [low, high] and 0."""
+    low, high = low.clamp_max(0).double(), high.clamp_min(0).double()
+    qmin, qmax = spec.qmin, spec.qmax
+    if spec.levels is not None:
+        below, above = min(spec.levels[0], 0.0), max(spec.levels[-1], 0.0)
+        scale = torch.maximum(_ratio(low, below), _ratio(high, above))
+    elif spec.symmetric:
+        below, above = float(qmin), float(qmax)
+        scale = torch.maximum(_ratio(low, below), _ratio(high, above))
+    else:
+        scale = (high - low) / (qmax - qmin)
+    scale = positive(scale)
+    if spec.symmetric or spec.levels is not None:
+        zero_point = torch.zeros_like(scale, dtype=torch.int32)
+    else:
+        zero_point = torch.round(qmin - low / scale).clamp(qmin, qmax).to(torch.int32)
+    return scale.float(), zero_point
+
+
+def positive(scale: Tensor) -> Tensor:
+    """Scale 1 for blocks without any range: their values are 0 on every scale."""
+    return torch.where(scale > torch.finfo(torch.float32).tiny, scale, 1.0)
+
+
+def _ratio(end: Tensor, code: float) -> Tensor:
+    return end / code if code else torch.zeros_like(end)

@@ -1,0 +1,225 @@
+"""Recipes: what the user asks for. YAML in, validated settings out; unknown keys are errors.
+
+    weights:      {bits: 4, rounding: corrected, range: mse, correction: moments}
+    activations:  {bits: 4}        # tensors that feed a layer; null: float
+    others:       {bits: 8}        # all other taps: operands of adds, pools, logits
+    input:        {bits: 8}        # the network's input
+    first_last:   8                # bits of the first and last layer (weights, and activations if quantized)
+    layers:                        # by name pattern, last match wins
+      "layer1.*": {weights: {bits: 8}}
+      "fc":       {skip: true}
+
+A method is a name, or a mapping with its settings: `rounding: {name: gptq, damping: 0.02}`.
+"""
+
+import re
+from dataclasses import asdict, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from subbyte.correct import CORRECTIONS
+from subbyte.errors import RecipeError
+from subbyte.ranges import RANGES
+from subbyte.rounding import ROUNDINGS
+
+Method = str | dict[str, Any]
+Bits = int | Literal["ternary"]
+T = TypeVar("T")
+PRESETS = ("w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary")
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def build_method(registry: dict[str, type[T]], method: Method, kind: str) -> T:
+    """The method that a recipe names, with its settings.
+
+    Raises RecipeError for an unknown name or setting, listing the known ones.
+    """
+    name, settings = (method, {}) if isinstance(method, str) else (method.get("name"), dict(method))
+    settings.pop("name", None)
+    if not isinstance(name, str) or name not in registry:
+        raise RecipeError(f"{kind}: unknown method {name!r}; known: {', '.join(registry)}")
+    cls = registry[name]
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise RecipeError(f"{kind} {name}: unknown setting {unknown[0]!r}; known: {', '.join(known) or 'none'}")
+    try:
+        return cls(**settings)
+    except TypeError as error:
+        raise RecipeError(f"{kind} {name}: {settings}: {error}") from error
+
+
+def method_settings(registry: dict[str, type[T]], method: T) -> dict[str, Any]:
+    """Inverse of `build_method`: the name and every setting."""
+    name = next(name for name, cls in registry.items() if type(method) is cls)
+    return {"name": name, **asdict(method)}  # type: ignore[call-overload]
+
+
+def _known(registry: dict[str, type[T]], method: Method, kind: str) -> Method:
+    build_method(registry, method, kind)
+    return method
+
+
+class TapSettings(_Settings):
+    """How activation tensors are quantized. bits: null for float, or 2 to 8."""
+
+    bits: int | None = 8
+    symmetric: bool = False
+    range: Method = "mse"
+
+    @field_validator("bits")
+    @classmethod
+    def _bits(cls, bits: int | None) -> int | None:
+        if bits is not None and not 2 <= bits <= 8:
+            raise ValueError(f"activation bits must be from 2 to 8, or null for float; got {bits}")
+        return bits
+
+    @field_validator("range")
+    @classmethod
+    def _range(cls, method: Method) -> Method:
+        return _known(RANGES, method, "range")
+
+
+class WeightSettings(_Settings):
+    """How weights are quantized. bits: null for float, ternary, or 2 to 8."""
+
+    bits: Bits | None = 8
+    symmetric: bool = True
+    narrow: bool = False
+    granularity: Literal["tensor", "channel", "group"] = "channel"
+    group_size: int | None = None
+    range: Method = "mse"
+    rounding: Method = "corrected"
+    correction: Method = "moments"
+
+    @field_validator("bits")
+    @classmethod
+    def _bits(cls, bits: Bits | None) -> Bits | None:
+        if isinstance(bits, int) and not 2 <= bits <= 8:
+            raise ValueError(f"weight bits must be ternary or from 2 to 8, or null for float; got {bits}")
+        return bits
+
+    @field_validator("range")
+    @classmethod
+    def _range(cls, method: Method) -> Method:
+        return _known(RANGES, method, "range")
+
+    @field_validator("rounding")
+    @classmethod
+    def _rounding(cls, method: Method) -> Method:
+        return _known(ROUNDINGS, method, "rounding")
+
+    @field_validator("correction")
+    @classmethod
+    def _correction(cls, method: Method) -> Method:
+        return _known(CORRECTIONS, method, "correction")
+
+
+class LayerSettings(_Settings):
+    """What differs for the layers of a pattern: any settings of their weights and input activations."""
+
+    skip: bool = False
+    weights: dict[str, Any] = {}
+    activations: dict[str, Any] = {}
+
+
+class Recipe(_Settings):
+    """Everything the user may ask for. See the module's text for the YAML."""
+
+    name: str = "custom"
+    weights: WeightSettings = WeightSettings()
+    activations: TapSettings = TapSettings(bits=None)
+    others: TapSettings = TapSettings()
+    input: TapSettings = TapSettings()
+    first_last: int | None = None
+    layers: dict[str, LayerSettings] = {}
+
+    @field_validator("first_last")
+    @classmethod
+    def _first_last(cls, bits: int | None) -> int | None:
+        if bits is not None and not 2 <= bits <= 8:
+            raise ValueError(f"first_last must be from 2 to 8 bits; got {bits}")
+        return bits
+
+
+def load_recipe(source: str | Path | Recipe, overrides: list[str] | None = None) -> Recipe:
+    """A preset's name, a YAML file or a Recipe, with overrides like `weights.rounding=gpfq` applied in order.
+
+    Raises RecipeError with the path of the setting that is unknown or out of range.
+    """
+    settings = source.model_dump() if isinstance(source, Recipe) else _read(str(source))
+    for override in overrides or []:
+        _override(settings, override)
+    return parse_settings(Recipe, settings, f"recipe {settings.get('name', source)!s}")
+
+
+def parse_settings(model: type[T], settings: dict[str, Any], where: str) -> T:
+    """Validate a mapping; RecipeError names the first setting that is wrong."""
+    try:
+        return model.model_validate(settings)  # type: ignore[attr-defined, no-any-return]
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"] if part not in ("int", "str")) or "(top)"
+        message = str(first["msg"]).removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown setting; known here: {', '.join(_keys_at(model, first['loc'][:-1]))}"
+        raise RecipeError(f"{where}: {path}: {message}") from error
+
+
+def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = LayerSettings if field is None else field.annotation
+    return list(getattr(model, "model_fields", LayerSettings.model_fields))
+
+
+def _read(source: str) -> dict[str, Any]:
+    if source.lower() in PRESETS:
+        text = resources.files("subbyte").joinpath(f"recipes/{source.lower()}.yaml").read_text()
+    elif Path(source).is_file():
+        text = Path(source).read_text()
+    else:
+        raise RecipeError(f"recipe {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file")
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {source}: not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise RecipeError(f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}")
+    settings.setdefault("name", Path(source).stem.lower())
+    return settings
+
+
+def _override(settings: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip():
+        raise RecipeError(f"--set {override!r}: expected path=value, such as weights.rounding=gpfq")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from error
+    *parents, leaf = _split(path.strip())
+    here = settings
+    for part in parents:
+        below = here.setdefault(part, {})
+        if isinstance(below, str):
+            below = here[part] = {"name": below}  # `rounding: gptq` takes settings as {name: gptq, ...}
+        if not isinstance(below, dict):
+            raise RecipeError(f"--set {override!r}: {part!r} is a value, not a group of settings")
+        here = below
+    here[leaf] = value
+
+
+def _split(path: str) -> list[str]:
+    """Parts of a setting's path; a layer's pattern may hold dots itself: `layers.layer1.*.weights.bits`."""
+    pattern = re.fullmatch(r"layers\.(.+?)\.(skip|(?:weights|activations)\..+)", path)
+    return ["layers", pattern[1], *pattern[2].split(".")] if pattern else path.split(".")

@@ -1,0 +1,101 @@
+"""Second moments: all that a rounding method may know of a layer's inputs.
+
+With X the patches in the float network and X_q those in the network quantized so far (m rows each),
+
+    H = X_q' X_q / m      G = X_q' X / m      F = X' X / m      mean = 1'X / m      mean_q = 1'X_q / m
+
+and for a row w of the layer and its rounding q the mean square output error is  w'Fw - 2 q'Gw + q'Hq.
+Products are taken in float32, a chunk at a time, and added up in float64. Cost: 2 m d^2 operations a matrix.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subbyte.core import Geometry
+from subbyte.stats.patches import column_order, patch_elements, patches
+
+_MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStats:
+    """Means over all rows that a layer saw; float64, columns in the order of `Geometry.to_matrix`.
+
+    H, G, F: [groups, columns, columns]; mean, mean_q: [groups, columns]; rows: number of rows m.
+    """
+
+    H: Tensor
+    G: Tensor
+    F: Tensor
+    mean: Tensor
+    mean_q: Tensor
+    rows: int
+
+    def grouped(self, matrix: Tensor) -> Tensor:
+        """View of [rows, columns] as [groups, rows / groups, columns], in float64."""
+        return matrix.to(torch.float64).reshape(self.H.shape[0], -1, self.H.shape[-1])
+
+    def output_error(self, weight: Tensor, rounded: Tensor) -> Tensor:
+        """Mean square error of each output channel, w'Fw - 2 q'Gw + q'Hq: float64 [rows].
+
+        weight, rounded: [rows, columns].
+        """
+        w, q = self.grouped(weight), self.grouped(rounded)
+        error = ((w @ self.F) * w - 2 * (w @ self.G.mT) * q + (q @ self.H) * q).sum(-1)
+        return error.reshape(-1).clamp_min(0)
+
+    @property
+    def dead(self) -> Tensor:
+        """Columns that are 0 in the quantized network on every row: bool [groups, columns]."""
+        return self.H.diagonal(dim1=-2, dim2=-1) <= 0
+
+
+class MomentCollector:
+    """Adds up the moments of one layer, chunk by chunk."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self._sums: dict[str, Tensor] = {}
+        self._rows = 0
+
+    def add(self, x: Tensor, x_q: Tensor) -> None:
+        """Take in a chunk: the layer's input in the float and in the quantized network (may be the same object)."""
+        images = max(1, _MAX_ELEMENTS // max(1, patch_elements(x.shape, self._geometry)))
+        if self._geometry.kind == "linear":
+            images = x.shape[0]
+        for start in range(0, x.shape[0], images):
+            part = x[start : start + images]
+            self._add_rows(part, part if x is x_q else x_q[start : start + images])
+
+    def _add_rows(self, x: Tensor, x_q: Tensor) -> None:
+        rows = patches(x, self._geometry)
+        rows_q = rows if x is x_q else patches(x_q, self._geometry)
+        self._rows += rows.shape[1]
+        self._accumulate("H", rows_q.mT @ rows_q)
+        self._accumulate("mean_q", rows_q.sum(1, dtype=torch.float64))
+        if rows is rows_q:
+            return
+        self._accumulate("G", rows_q.mT @ rows)
+        self._accumulate("F", rows.mT @ rows)
+        self._accumulate("mean", rows.sum(1, dtype=torch.float64))
+
+    def _accumulate(self, name: str, value: Tensor) -> None:
+        value = value.to(torch.float64)
+        self._sums[name] = self._sums[name].add_(value) if name in self._sums else value
+
+    def finish(self) -> LayerStats:
+        """The moments of all chunks so far."""
+        order = column_order(self._geometry).to(self._sums["H"].device)
+
+        def matrix(name: str) -> Tensor:
+            return self._sums.get(name, self._sums["H"])[:, order][:, :, order] / self._rows
+
+        H = matrix("H")
+        same = "G" not in self._sums
+        mean_q = self._sums["mean_q"][:, order] / self._rows
+        if same:
+            return LayerStats(H, H, H, mean_q, mean_q, self._rows)
+        mean = self._sums["mean"][:, order] / self._rows
+        return LayerStats(H, matrix("G"), matrix("F"), mean, mean_q, self._rows)

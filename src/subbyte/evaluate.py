@@ -77,7 +77,7 @@ def evaluate(
 
 
 def agreement(logits_a: Tensor, logits_b: Tensor) -> float:
-    """Percent of images that both logits [n, classes] put in the same class. Raises DataError on other shapes."""
+    """Percent of images that both logits [n, classes] put in one class. Raises DataError on other shapes."""
     if logits_a.shape != logits_b.shape or logits_a.ndim != 2 or not logits_a.numel():
         raise DataError(
             f"agreement of logits {list(logits_a.shape)} and {list(logits_b.shape)}: "
@@ -95,7 +95,8 @@ def _run(model: Callable[[Tensor], Tensor], images: Tensor, split: Split, done: 
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as reason:
         raise DataError(
             f"the network cannot take images {list(images.shape[1:])} (channels, height, width) of split "
-            f"{split.name!r}: {reason}. Choose other data, or fit these with --resize and --crop"
+            f"{split.name!r} ({type(reason).__name__}: {reason}). Choose other data, or fit these with "
+            "--resize and --crop"
         ) from reason
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
         what = list(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
@@ -107,8 +108,9 @@ def _run(model: Callable[[Tensor], Tensor], images: Tensor, split: Split, done: 
     wrong = (~torch.isfinite(output)).any(dim=1).nonzero()
     if len(wrong):
         raise NumericsError(
-            f"the logits of {len(wrong)} of {len(output)} images are NaN or Inf, the first is image "
-            f"{done + int(wrong[0])} of split {split.name!r}; look for overflow in the network, or bad weights"
+            f"the logits of {len(wrong)} of {len(output)} images are NaN or Inf, the first is "
+            f"image {done + int(wrong[0])} of split {split.name!r}; "
+            "look for overflow in the network, or bad weights"
         )
     return output
 
@@ -118,7 +120,8 @@ def _check_labels(split: Split, classes: int) -> None:
     if low < 0 or high >= classes:
         raise DataError(
             f"split {split.name!r} has label {low if low < 0 else high}, "
-            f"but the network has {classes} logits, 0 to {classes - 1}; network and data set do not go together"
+            f"but the network has {classes} logits, 0 to {classes - 1}; "
+            "give a network and a data set that go together"
         )
 
 

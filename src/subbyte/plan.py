@@ -24,11 +24,12 @@ from subbyte.rounding import ROUNDINGS
 @dataclass(frozen=True)
 class LayerPlan:
     """asked: bits as the recipe states them ('float', 'ternary', '4'); spec: None when the layer stays float, for the
-    `reason` given; shape: of the weight, as torch has it."""
+    `reason` given; shape: of the weight, as torch has it; rows: output channels."""
 
     name: str
     kind: str
     shape: tuple[int, ...]
+    rows: int
     asked: str
     spec: GridSpec | None
     range: Range
@@ -145,7 +146,7 @@ def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings 
         reason = f"shares the weight of {layer.shared_with}" + (f", {reason}" if reason else "")
     shown = settings or recipe.weights
     return LayerPlan(
-        layer.name, layer.geometry.kind, layer.geometry.weight_shape, _asked(shown.bits), spec,
+        layer.name, layer.geometry.kind, layer.geometry.weight_shape, layer.geometry.rows, _asked(shown.bits), spec,
         build_method(RANGES, shown.range, "range"), build_method(ROUNDINGS, shown.rounding, "rounding"),
         build_method(CORRECTIONS, shown.correction, "correction"), reason,
     )  # fmt: skip
@@ -212,7 +213,7 @@ def _tap(
 
 def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
     return {
-        "name": layer.name, "kind": layer.kind, "shape": list(layer.shape), "asked": layer.asked,
+        "name": layer.name, "kind": layer.kind, "shape": list(layer.shape), "rows": layer.rows, "asked": layer.asked,
         "grid": _spec_dict(layer.spec), "range": method_settings(RANGES, layer.range),
         "rounding": method_settings(ROUNDINGS, layer.rounding),
         "correction": method_settings(CORRECTIONS, layer.correction), "reason": layer.reason,
@@ -221,7 +222,7 @@ def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
 
 def _layer_from(entry: dict[str, Any]) -> LayerPlan:
     return LayerPlan(
-        entry["name"], entry["kind"], tuple(entry["shape"]), entry["asked"], _spec_from(entry["grid"]),
+        entry["name"], entry["kind"], tuple(entry["shape"]), entry["rows"], entry["asked"], _spec_from(entry["grid"]),
         build_method(RANGES, entry["range"], "range"), build_method(ROUNDINGS, entry["rounding"], "rounding"),
         build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"],
     )  # fmt: skip

@@ -154,10 +154,13 @@ def load_recipe(source: str | Path | Recipe, overrides: list[str] | None = None)
 
     Raises RecipeError with the path of the setting that is unknown or out of range.
     """
-    settings = source.model_dump() if isinstance(source, Recipe) else _read(str(source))
-    for override in overrides or []:
+    recipe = source if isinstance(source, Recipe) else _read(str(source))
+    if not overrides:
+        return recipe
+    settings = recipe.model_dump()
+    for override in overrides:
         _override(settings, override)
-    return parse_settings(Recipe, settings, f"recipe {settings.get('name', source)!s}")
+    return parse_settings(Recipe, settings, f"recipe {recipe.name}")
 
 
 def parse_settings(model: type[T], settings: dict[str, Any], where: str) -> T:
@@ -182,7 +185,7 @@ def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
     return list(getattr(model, "model_fields", LayerSettings.model_fields))
 
 
-def _read(source: str) -> dict[str, Any]:
+def _read(source: str) -> Recipe:
     if source.lower() in PRESETS:
         text = resources.files("subbyte").joinpath(f"recipes/{source.lower()}.yaml").read_text()
     elif Path(source).is_file():
@@ -196,7 +199,7 @@ def _read(source: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise RecipeError(f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}")
     settings.setdefault("name", Path(source).stem.lower())
-    return settings
+    return parse_settings(Recipe, settings, f"recipe {source}")
 
 
 def _override(settings: dict[str, Any], override: str) -> None:

@@ -25,7 +25,7 @@ MAX_CLASSES = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class ArrayReader:
-    """Reads images from a tensor `stored`: uint8, or float32 from 0 to 1, [n, C, H, W]; `where` is for errors."""
+    """Reads images from `stored`: uint8, or float32 from 0 to 1, [n, C, H, W]; `where` is for errors."""
 
     stored: Tensor
     preprocess: Preprocess
@@ -97,7 +97,7 @@ def check_labels(labels: Tensor, classes: int, where: str) -> None:
 
 
 def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
-    """Read an .npz file with x_train, y_train, x_test, y_test, or with images, labels: then only a test split.
+    """Read an .npz file with x_train, y_train, x_test, y_test, or images, labels: then only a test split.
 
     Images are [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1, 3 or 4. uint8 is divided by 255; floating
     point is taken as it is and should be from 0 to 1. Labels are whole numbers [n] or [n, 1]. Classes are
@@ -107,7 +107,7 @@ def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; npz:PATH expects an .npz file with {_LAYOUT}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (
         Exception

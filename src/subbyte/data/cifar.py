@@ -1,6 +1,6 @@
 """CIFAR-10 in its two official forms (Krizhevsky 2009).
 
-python version   data_batch_1 ... data_batch_5, test_batch: pickled dicts, b"data" uint8 [n, 3072] and b"labels" [n]
+python version   data_batch_1 ... data_batch_5, test_batch: dicts, b"data" uint8 [n, 3072], b"labels" [n]
 binary version   data_batch_1.bin ... test_batch.bin: records of 1 label byte and 3072 pixel bytes
 Either way an image is 1024 red, 1024 green, 1024 blue bytes, row by row.
 

@@ -45,7 +45,7 @@ class Split:
         return len(self.labels)
 
     def images(self, indices: Indices) -> Tensor:
-        """Read the images at `indices`: float32 [b, C, H, W]. Raises DataError when one is not in 0 ... n - 1."""
+        """Read the images at `indices`: float32 [b, C, H, W]. Raises DataError beyond 0 ... n - 1."""
         return self.read(self._checked(indices))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -60,11 +60,10 @@ class Split:
         """Return a split of the images at `indices`, in that order. Raises DataError as `images` does."""
         positions = self._checked(indices)
         read = self.read
+        part = _Subset(read, positions)
         if isinstance(read, _Subset):  # a part of a part reads the whole directly
-            read, whole = read.read, read.positions[positions]
-        else:
-            whole = positions
-        return Split(self.name, self.labels[positions], _Subset(read, whole))
+            part = _Subset(read.read, read.positions[positions])
+        return Split(self.name, self.labels[positions], part)
 
     def without(self, indices: Indices) -> "Split":
         """Return a split of all other images, in their order. Raises DataError as `images` does."""

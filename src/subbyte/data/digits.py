@@ -14,7 +14,7 @@ BRIGHTEST = 16.0  # pixels count from 0 to 16
 
 
 def load_digits(preprocess: Preprocess) -> DataSet:
-    """Load the digits: images [1, 8, 8] from 0 to 1; of every class 80 % train and 20 % test, always the same."""
+    """Load the digits: images [1, 8, 8] from 0 to 1; 80 % of every class train, 20 % test, ever the same."""
     bunch = fetch()
     pixels = torch.from_numpy((bunch.images / BRIGHTEST).astype(np.float32))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))

@@ -31,7 +31,7 @@ HEAD = 1024  # bytes of a file that go into the fingerprint
 
 @dataclass(frozen=True, eq=False)
 class FolderReader:
-    """Reads `files`, relative to `root`, as RGB; `shape` is the [H, W] that all must have once preprocessed."""
+    """Reads `files`, relative to `root`, as RGB; `shape` is the [H, W] that all must come to."""
 
     root: Path
     files: tuple[str, ...]
@@ -39,7 +39,7 @@ class FolderReader:
     shape: tuple[int, int]
 
     def __call__(self, indices: Tensor) -> Tensor:
-        """Read the images at indices int64 [b]: float32 [b, 3, H, W], normalized. Raises DataError naming a file."""
+        """Read the images at indices int64 [b]: float32 [b, 3, H, W]. Raises DataError naming a file."""
         if not len(indices):
             return torch.empty(0, 3, *self.shape)
         with ThreadPoolExecutor(THREADS) as pool:
@@ -52,7 +52,8 @@ class FolderReader:
         if image.shape[:2] != self.shape:
             raise DataError(
                 f"{path}: the image is {image.shape[0]} x {image.shape[1]} pixels (height x width), "
-                f"the first of the data set {self.shape[0]} x {self.shape[1]}; give --resize N --crop N to bring all to N x N"
+                f"the first of the data set {self.shape[0]} x {self.shape[1]}; "
+                "give --resize N --crop N to bring all to N x N"
             )
         return image
 
@@ -79,7 +80,7 @@ def decode(path: Path, preprocess: Preprocess) -> np.ndarray:
 
 
 def load_imagefolder(path: Path, preprocess: Preprocess) -> DataSet:
-    """Read train/ and val/ (or test/) of `path`, each with a folder per class; or class folders directly in it.
+    """Read train/ and val/ (or test/) of `path`, with a folder per class; or class folders directly in it.
 
     Classes are numbered in the order of their names: those of train/, where there is one. Class folders
     directly in `path` make a data set without a training split. Images [3, H, W].
@@ -154,9 +155,9 @@ def _synsets(
                 f"the {len(folders)} of {root}",
             )
     raise DataError(
-        f"{path}: has no {MAPPINGS[0]}, and not the {IMAGENET_CLASSES} class folders that would do instead, so "
-        f"the numbers of its classes are unknown; put {MAPPINGS[0]} there, 1000 lines 'n01440764 tench, ...' in "
-        "the order of the classes, or the LOC_synset_mapping.txt of the Kaggle release"
+        f"{path}: has no {MAPPINGS[0]}, and not the {IMAGENET_CLASSES} class folders that would do instead, "
+        f"so the numbers of its classes are unknown; put {MAPPINGS[0]} there, lines like 'n01440764 tench' "
+        "in the order of the classes, or the LOC_synset_mapping.txt of the Kaggle release"
     )
 
 
@@ -198,7 +199,7 @@ def _list(root: Path, index: dict[str, int], expected: str, advice: str) -> _Lis
 
 
 def _files(root: Path, name: str) -> list[str]:
-    """List the images under the class folder `name`, sorted, relative to `root`; hidden files do not count."""
+    """List the images under the class folder `name`, sorted, relative to `root`; hidden ones do not count."""
     found: list[str] = []
     for folder, _, files in os.walk(root / name, followlinks=True):
         for file in files:

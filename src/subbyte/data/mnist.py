@@ -36,7 +36,7 @@ FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyt
 
 
 def load_mnist(path: Path, preprocess: Preprocess) -> DataSet:
-    """Read MNIST from `path`, or from raw/ or MNIST/raw/ in it: images [1, 28, 28], 60,000 train and 10,000 test.
+    """Read MNIST from `path`, or from raw/ or MNIST/raw/ in it: images [1, 28, 28], 60,000 + 10,000.
 
     Raises DataError when one of the four files is missing, damaged, or does not go with the others.
     """

@@ -39,7 +39,7 @@ class Normalization:
             )
 
     def apply(self, images: Tensor) -> Tensor:
-        """Normalize float [..., C, H, W] of pixels from 0 to 1; shape and type stay. Raises DataError as `check`."""
+        """Normalize float [..., C, H, W] of pixels from 0 to 1; shape and type stay. Raises as `check`."""
         if not self.mean:
             return images
         self.check(images.shape[-3])
@@ -48,7 +48,7 @@ class Normalization:
         return (images - mean) / std
 
 
-HOW = "give imagenet, cifar10, mnist, none, or M,M,M/S,S,S: a mean and a deviation per channel, for pixels 0 to 1"
+HOW = "give imagenet, cifar10, mnist, none, or M,M,M/S,S,S: mean and deviation by channel, for pixels 0 to 1"
 
 NORMALIZATIONS: dict[str, Normalization] = {
     "imagenet": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

@@ -19,7 +19,7 @@ from subbyte.errors import DataError
 class Preprocess:
     """What is done to every image of a data set.
 
-    resize: pixels of the shorter side, aspect kept, bicubic. crop: pixels of the centre square. None: not done.
+    resize: pixels of the shorter side, aspect kept, bicubic. crop: of the centre square. None: not done.
     Raises DataError when either is below 1.
     """
 
@@ -38,7 +38,7 @@ class Preprocess:
         return self.resize is not None or self.crop is not None
 
     def reshape(self, image: Image.Image, where: str) -> Image.Image:
-        """Resize, then crop. Raises DataError, naming the image by `where`, when it is smaller than the crop."""
+        """Resize, then crop. Raises DataError, naming the image by `where`, if the crop is larger."""
         if self.resize is not None:
             short, long = min(image.size), max(image.size)
             to = {short: self.resize, long: self.resize * long // short}

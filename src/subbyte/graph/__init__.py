@@ -2,13 +2,14 @@
 
 from subbyte.graph.capture import capture
 from subbyte.graph.fold import fold_batch_norms, set_tensor
-from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, instrument
+from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
 from subbyte.graph.layers import Layer, Skipped, argument, find_layers, tensor_at
 from subbyte.graph.network import Network, prepare
-from subbyte.graph.taps import MOVES, TapPoint, find_taps
+from subbyte.graph.sites import DOMAIN, mark_sites
+from subbyte.graph.taps import TapPoint, find_taps, moves
 
 __all__ = [
-    "MOVES", "FakeQuantize", "Instrumented", "Layer", "Network", "Skipped", "TapPlace", "TapPoint",
-    "argument", "capture", "find_layers", "find_taps", "fold_batch_norms", "instrument", "prepare",
+    "DOMAIN", "FakeQuantize", "Instrumented", "Layer", "Network", "Skipped", "TapPlace", "TapPoint",
+    "argument", "capture", "find_layers", "find_taps", "fold_batch_norms", "grid_source", "instrument", "mark_sites", "moves", "prepare",
     "set_tensor", "tensor_at",
 ]  # fmt: skip

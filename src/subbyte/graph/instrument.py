@@ -1,6 +1,7 @@
 """Taps as modules in the graph: what the walk fits, and what the quantized network runs."""
 
 import copy
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, fx, nn
 from subbyte.core import Grid, GridSpec
 from subbyte.graph.layers import argument
 from subbyte.graph.network import Network
+from subbyte.graph.taps import moves
 
 _FOLDER = "subbyte_taps"
 
@@ -76,7 +78,7 @@ class Instrumented:
 
 def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
     """Copy the network's graph and put the taps in. The network stays as it is."""
-    graph_module = copy.deepcopy(network.graph_module)
+    graph_module = copied(network.graph_module)
     nodes = {node.name: node for node in graph_module.graph.nodes}
     layers = {layer.name: nodes[layer.node.name] for layer in network.layers}
     graph_module.add_submodule(_FOLDER, nn.Module())
@@ -91,6 +93,13 @@ def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
     graph_module.graph.lint()
     graph_module.recompile()
     return Instrumented(graph_module, layers, taps)
+
+
+def copied(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """A deep copy, nodes under the same names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, from pickling its tree specs
+        return copy.deepcopy(graph_module)
 
 
 def _tap_value(graph_module: fx.GraphModule, target: str, node: fx.Node) -> fx.Node:
@@ -111,3 +120,14 @@ def _tap_edges(graph_module: fx.GraphModule, target: str, layers: list[fx.Node])
     for layer in layers:
         layer.replace_input_with(source, tap)
     return tap
+
+
+def grid_source(node: object) -> fx.Node | None:
+    """The tap whose grid the value of `node` lies on: the node itself, or what it moves; None when it is float."""
+    while isinstance(node, fx.Node):
+        if node.op == "call_module" and str(node.target).startswith(_FOLDER):
+            return node
+        if node.op != "call_function" or not moves(node):
+            return None
+        node = node.args[0]
+    return None

@@ -53,7 +53,7 @@ def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoin
     points: list[TapPoint] = []
     names: set[str] = set()
     for node in graph_module.graph.nodes:
-        if not _is_float(node) or node.op not in ("placeholder", "call_function") or _moves(node):
+        if not _is_float(node) or node.op not in ("placeholder", "call_function") or moves(node):
             continue
         feeds, others = _readers(node, layer_inputs)
         if not (feeds or node.op == "placeholder" or _computes(node, layer_at)) or _fused_later(node):
@@ -68,7 +68,8 @@ def _is_float(node: fx.Node) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
-def _moves(node: fx.Node) -> bool:
+def moves(node: fx.Node) -> bool:
+    """Whether the operation only moves values about, so that its output lies on its input's grid."""
     return node.op == "call_function" and node.target in MOVES and _pads_with_zero(node)
 
 
@@ -101,7 +102,7 @@ def _readers(node: fx.Node, layer_inputs: dict[tuple[fx.Node, fx.Node], str]) ->
     for user in node.users:
         if (user, node) in layer_inputs:
             feeds.append(layer_inputs[user, node])
-        elif _moves(user) and _is_float_or_tuple(user):
+        elif moves(user) and _is_float_or_tuple(user):
             further, elsewhere = _readers(user, layer_inputs)
             feeds, others = feeds + further, others or elsewhere
         elif user.target is not aten.sym_size.int:

@@ -55,5 +55,5 @@ class LeNet(nn.Module):
 
 
 def lenet(channels: int = 1, size: int = 28, classes: int = 10) -> LeNet:
-    """Build a LeNet with random weights, by default for MNIST. Raises ModelError on sizes that cannot work."""
+    """Build a LeNet with random weights, by default for MNIST. Raises ModelError on bad sizes."""
     return LeNet(channels, size, classes)

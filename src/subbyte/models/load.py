@@ -127,7 +127,7 @@ def _import(module: str, spec: str) -> Any:
 
 
 def _failed(spec: str, pretrained: bool, reason: Exception) -> str:
-    advice = "; where there is no network, give the weights as a file (--weights)" if pretrained else ""
+    advice = "; without internet, give the weights as a file (--weights)" if pretrained else ""
     what = "with its pretrained weights" if pretrained else "without weights"
     return f"network {spec!r} could not be built {what} ({type(reason).__name__}: {reason}){advice}"
 

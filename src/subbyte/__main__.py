@@ -1,0 +1,5 @@
+"""`python -m subbyte`."""
+
+from subbyte.cli.main import app
+
+app()

@@ -1,0 +1,91 @@
+"""What the commands share: options, progress bars, and errors as one clear line."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+
+from subbyte.data import DataSet, load_data
+from subbyte.errors import SubbyteError
+from subbyte.models import load_model
+
+console = Console()
+errors = Console(stderr=True)
+F = TypeVar("F", bound=Callable[..., Any])
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="A built-in network, torchvision:NAME, timm:NAME, or file.py:callable.")
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="Float weights: .safetensors, or a PyTorch state dict.")
+]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="digits, mnist:PATH, fashion-mnist:PATH, cifar10:PATH, imagenet:PATH, imagefolder:PATH, npz:PATH, "
+        "or file.py:callable.",
+    ),
+]
+NormalizeOption = Annotated[
+    str | None,
+    typer.Option("--normalize", help="imagenet, cifar10, mnist, none, or M,M,M/S,S,S. Default: the data set's own."),
+]
+ResizeOption = Annotated[int | None, typer.Option("--resize", help="Shorter side of folder images, in pixels.")]
+CropOption = Annotated[int | None, typer.Option("--crop", help="Centre crop of folder images, in pixels.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where the arithmetic runs: cpu or cuda.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace --out if it holds an earlier result.")]
+
+
+def command(function: F) -> F:
+    """Turn errors the user can mend into one line on stderr and exit code 1; Ctrl-C into exit code 130."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except SubbyteError as error:
+            errors.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True, highlight=False)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            errors.print("interrupted: nothing was written", highlight=False)
+            raise typer.Exit(130) from None
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def load_inputs(
+    model: str, weights: Path | None, data: str, normalize: str | None, resize: int | None, crop: int | None
+) -> tuple[nn.Module, DataSet]:
+    """The float network and the data set that the options name."""
+    loaded = load_data(data, normalize=normalize, resize=resize, crop=crop)
+    return load_model(model, weights), loaded
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int, str], None]]:
+    """A progress bar a stage, with an estimate of the time left, on stderr."""
+    columns = [
+        TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[what]}"),
+    ]  # fmt: skip
+    with Progress(*columns, console=errors, transient=not sys.stderr.isatty()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int, what: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, what="")
+            bars.update(tasks[stage], completed=done, total=total, what="" if done == total else what)
+
+        yield report

@@ -1,0 +1,64 @@
+"""subbyte demo: train a small network on scikit-learn's digits, quantize it five ways, and show what each cost."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import typer
+from safetensors.torch import save_file
+from torch import nn
+
+from subbyte.cli.common import ForceOption, command, console, progress
+from subbyte.cli.tables import summary_table
+from subbyte.data import DataSet, load_data
+from subbyte.export.files import write_json
+from subbyte.models import MODELS
+from subbyte.pipeline import Job, folder, run
+from subbyte.recipe import load_recipe
+
+_RECIPES = ("w8a8", "w4a4", "w3", "w2", "ternary")
+_EPOCHS = 30
+_BATCH = 64
+
+
+@command
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Of training and calibration.")] = 0,
+    force: ForceOption = False,
+) -> None:
+    """Train LeNet on digits, quantize it to W8A8, W4A4, W3, W2 and ternary, and compare."""
+    data = load_data("digits")
+    results = []
+    with folder(out, force=force) as partial, progress() as report:
+        model = train(data, seed, lambda k: report("train LeNet", k, _EPOCHS, ""))
+        save_file(model.state_dict(), partial / "lenet-digits.safetensors")
+        for name in _RECIPES:
+            job = Job("lenet-digits", "digits", load_recipe(name), calibration=256, seed=seed)
+            stage = f"{name}: "
+            results.append(run(job, model, data, partial / name, lambda s, k, n, w, p=stage: report(p + s, k, n, w)))
+        write_json(partial / "results.json", results)
+    title = f"LeNet on the {results[0]['images']} test images of digits, 256 calibration images, seed {seed}"
+    console.print(summary_table(results, title))
+    console.print(f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json", highlight=False)
+
+
+def train(data: DataSet, seed: int, done: Callable[[int], None]) -> nn.Module:
+    """LeNet trained on the training split with Adam and a cosine schedule; deterministic for a seed."""
+    assert data.train is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = MODELS["lenet-digits"].build()
+        images, labels = data.train.images(range(len(data.train))), data.train.labels
+        optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _EPOCHS)
+        for epoch in range(_EPOCHS):
+            for batch in torch.randperm(len(labels)).split(_BATCH):
+                optimizer.zero_grad()
+                F.cross_entropy(model(images[batch]), labels[batch]).backward()
+                optimizer.step()
+            schedule.step()
+            done(epoch + 1)
+    return model.eval()

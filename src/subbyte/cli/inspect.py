@@ -1,0 +1,103 @@
+"""subbyte inspect: what is in a file that subbyte wrote."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import onnx_ir as ir
+import typer
+import yaml
+from rich.table import Table
+
+from subbyte.cli.common import command, console
+from subbyte.cli.quantize import show
+from subbyte.cli.tables import plan_table
+from subbyte.errors import FormatError
+from subbyte.export.packed import read
+from subbyte.plan import Plan
+
+
+@command
+def inspect(
+    file: Annotated[Path, typer.Argument(help="model.safetensors, model.onnx, plan.yaml, result.json, or their folder.")],
+) -> None:
+    """Show the plan, layers, bits and sizes of any file that subbyte wrote."""
+    if file.is_dir():
+        file = file / "result.json"
+    if not file.is_file():
+        raise FormatError(f"{file}: no such file")
+    shown = {".safetensors": _packed, ".onnx": _onnx, ".yaml": _plan, ".json": _result}.get(file.suffix)
+    if shown is None:
+        raise FormatError(f"{file}: subbyte writes .safetensors, .onnx, .yaml and .json files, not {file.suffix!r}")
+    shown(file)
+
+
+def _packed(file: Path) -> None:
+    packed = read(file)
+    console.print(plan_table(packed.plan))
+    table = Table(title=f"{file}: {file.stat().st_size:,} bytes", title_justify="left")
+    for name in ("layer", "bits"):
+        table.add_column(name)
+    for name in ("weights", "code bytes", "scale bytes", "bits/weight", "SNR dB"):
+        table.add_column(name, justify="right")
+    for layer in packed.plan.layers:
+        codes = packed.tensors.get(f"layers/{layer.name}/codes")
+        if codes is None or layer.spec is None:
+            continue
+        scales = sum(
+            packed.tensors[key].numel() * packed.tensors[key].element_size()
+            for key in (f"layers/{layer.name}/scale", f"layers/{layer.name}/zero_point")
+            if key in packed.tensors
+        )
+        count = _product(layer.shape)
+        sqnr = packed.header["findings"]["sqnr_db"].get(layer.name)
+        table.add_row(
+            layer.name, layer.spec.label, f"{count:,}", f"{codes.numel():,}", f"{scales:,}",
+            f"{8 * (codes.numel() + scales) / count:.2f}", "exact" if sqnr is None else f"{sqnr:.1f}",
+        )  # fmt: skip
+    console.print(table)
+    for key, value in packed.header["about"].items():
+        console.print(f"{key}: {value}", highlight=False)
+
+
+def _onnx(file: Path) -> None:
+    try:
+        model = ir.load(file)
+    except Exception as error:  # protobuf raises types of its own
+        raise FormatError(f"{file}: not an ONNX file ({str(error)[:200]})") from error
+    table = Table(title=f"{file}: {file.stat().st_size:,} bytes, opset {model.opset_imports.get('')}", title_justify="left")
+    for name in ("tensor", "type", "shape"):
+        table.add_column(name, overflow="fold")
+    table.add_column("bytes", justify="right")
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes >= 64:
+            table.add_row(name, str(tensor.dtype), "x".join(map(str, tensor.shape)), f"{tensor.nbytes:,}")
+    console.print(table)
+    operations = Counter(node.op_type for node in model.graph)
+    console.print(", ".join(f"{count} {name}" for name, count in operations.most_common()), highlight=False)
+    for key, text in model.metadata_props.items():
+        console.print(f"{key}: {text}", highlight=False)
+
+
+def _plan(file: Path) -> None:
+    console.print(plan_table(_read(file, lambda text: Plan.from_dict(yaml.safe_load(text)))))
+
+
+def _result(file: Path) -> None:
+    _read(file, lambda text: show(json.loads(text), file.parent))
+
+
+def _read(file: Path, use: Any) -> Any:
+    try:
+        return use(file.read_text())
+    except (yaml.YAMLError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{file}: subbyte did not write it ({type(error).__name__}: {str(error)[:200]})") from error
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

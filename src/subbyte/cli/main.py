@@ -1,0 +1,35 @@
+"""The `subbyte` command."""
+
+import logging
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from rich.logging import RichHandler
+
+from subbyte.cli.common import console, errors
+from subbyte.cli.demo import demo
+from subbyte.cli.evaluate import evaluate
+from subbyte.cli.inspect import inspect
+from subbyte.cli.quantize import quantize
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+for function in (demo, quantize, evaluate, inspect):
+    app.command()(function)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"subbyte {version('subbyte')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Quantize trained PyTorch networks below 8 bits with a few unlabelled images, and prove the result."""
+    handler = RichHandler(console=errors, show_time=False, show_path=False)
+    logging.getLogger("subbyte").handlers[:] = [handler]

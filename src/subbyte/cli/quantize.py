@@ -1,0 +1,115 @@
+"""subbyte quantize: a float network and a few images in; packed file, ONNX, plan and figures out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from subbyte.cli.common import (
+    CropOption, DataOption, DeviceOption, ForceOption, ModelOption, NormalizeOption, ResizeOption, WeightsOption,
+    command, console, load_inputs, progress,
+)  # fmt: skip
+from subbyte.cli.tables import ledger_table, plan_table, summary_table
+from subbyte.data import load_data
+from subbyte.errors import ModelError, RecipeError
+from subbyte.graph import prepare
+from subbyte.models import input_shape, load_model
+from subbyte.pipeline import Job, Limits, run
+from subbyte.plan import make_plan
+from subbyte.recipe import PRESETS, Recipe, load_recipe
+
+
+@command
+def quantize(
+    model: ModelOption,
+    data: DataOption = "",
+    weights: WeightsOption = None,
+    recipe: Annotated[str, typer.Option(help=f"A preset ({', '.join(PRESETS)}) or a YAML file.")] = "w8a8",
+    out: Annotated[Path | None, typer.Option(help="Folder to write; must not exist.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting, such as weights.rounding=gpfq. Repeatable.")
+    ] = None,
+    calibration: Annotated[int, typer.Option(help="Images to calibrate on, drawn from the training split.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the draw of the calibration images.")] = 0,
+    normalize: NormalizeOption = None,
+    resize: ResizeOption = None,
+    crop: CropOption = None,
+    container: Annotated[
+        str | None, typer.Option(help="ONNX codes: int8 (integer kernels) or compact. Default: by the recipe.")
+    ] = None,
+    memory: Annotated[float, typer.Option(help="GiB of activations kept in memory; the rest is paged to disk.")] = 4.0,
+    chunk: Annotated[int, typer.Option(help="Calibration images per step.")] = 64,
+    device: DeviceOption = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")] = False,
+    shape: Annotated[str | None, typer.Option("--input-shape", help="C,H,W for --dry-run without data.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Quantize a trained network, export it, and measure what it cost."""
+    asked = load_recipe(recipe, settings)
+    if dry_run:
+        _dry_run(model, weights, data, shape, asked, (normalize, resize, crop))
+        return
+    if out is None or not data:
+        raise typer.BadParameter("--out and --data are needed (unless with --dry-run)")
+    if container not in (None, "int8", "compact"):
+        raise RecipeError(f"--container must be int8 or compact, got {container!r}")
+    if calibration < 1 or chunk < 1 or memory < 0:
+        raise RecipeError("--calibration and --chunk must be at least 1, --memory at least 0")
+    limits = Limits(chunk, int(memory * 2**30), _device(device))
+    network, images = load_inputs(model, weights, data, normalize, resize, crop)
+    about = {"weights": weights.name if weights else "", "normalize": normalize or "", "data_spec": data.split(":")[0]}
+    about |= {"resize": str(resize or ""), "crop": str(crop or "")}
+    job = Job(model, data, asked, calibration, seed, container, limits, tuple(about.items()))  # type: ignore[arg-type]
+    with progress() as report:
+        result = run(job, network, images, out, report, force=force)
+    show(result, out)
+
+
+def show(result: dict[str, Any], out: Path) -> None:
+    """Print a result as tables."""
+    console.print(ledger_table(result["layers"], "layers"))
+    if result["taps"]:
+        console.print(ledger_table(result["taps"], "activations"))
+    for skipped in result["skipped"]:
+        console.print(f"left float: {skipped['name']}: {skipped['reason']}", highlight=False)
+    title = f"{result['model']} on {result['images']:,} images of {result['data']}"
+    console.print(summary_table([result], title))
+    parity = result["parity"]
+    console.print(
+        f"parity with ONNX Runtime on {parity['images']} images: outputs differ by at most {parity['max_abs']:.3g}, "
+        f"{parity['mean_abs']:.3g} on average; top-1 agrees on {parity['agreement']:.2f} %",
+        highlight=False,
+    )
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
+    console.print(f"{seconds}; written to {out}", highlight=False)
+
+
+def _dry_run(
+    model: str, weights: Path | None, data: str, shape: str | None, recipe: Recipe, pixels: tuple[Any, Any, Any]
+) -> None:
+    size = _shape(shape) if shape else input_shape(model)
+    if size is None and data:
+        split = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2]).test
+        size = tuple(split.images([0]).shape[1:])  # type: ignore[assignment]
+    if size is None:
+        raise ModelError(f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data")
+    network = prepare(load_model(model, weights), torch.zeros(2, *size))
+    console.print(plan_table(make_plan(network, recipe)))
+    for skipped in network.skipped:
+        console.print(f"stays float: {skipped.name}: {skipped.reason}", highlight=False)
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise ModelError(f"--input-shape must be C,H,W with positive numbers, got {text!r}")
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise RecipeError(f"--device {name!r} can't be used: {str(error).splitlines()[0]}") from error
+    return name

@@ -1,0 +1,59 @@
+"""Tables that the commands print."""
+
+from typing import Any
+
+from rich.table import Table
+
+from subbyte.plan import Plan
+
+
+def summary_table(results: list[dict[str, Any]], title: str) -> Table:
+    """Float, torch and ONNX Runtime side by side, one block a result."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("recipe")
+    table.add_column("network")
+    for name in ("top-1 %", "agrees with float %", "bits/weight", "bytes"):
+        table.add_column(name, justify="right")
+    for number, result in enumerate(results):
+        if number == 0:
+            table.add_row("float", "torch", f"{result['float']['top1']:.2f}", "", "32.00", f"{result['bytes']['float']:,}")
+        table.add_section()
+        bits, sizes = f"{result['bits_per_weight']:.2f}", result["bytes"]
+        quantized, onnx = result["quantized"], result["onnx"]
+        table.add_row(
+            result["recipe"], "torch, packed", f"{quantized['top1']:.2f}", f"{quantized['agreement']:.2f}", bits,
+            f"{sizes['packed']:,}",
+        )  # fmt: skip
+        table.add_row("", f"ONNX Runtime, {onnx['container']}", f"{onnx['top1']:.2f}", "", "", f"{sizes['onnx']:,}")
+    return table
+
+
+def ledger_table(rows: list[dict[str, Any]], title: str) -> Table:
+    """One row a layer or tap."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("name", overflow="fold")
+    for name in ("asked", "bits", "bytes", "SNR dB"):
+        table.add_column(name, justify="right")
+    table.add_column("reason, and how ONNX holds it", overflow="fold")
+    for row in rows:
+        sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}"
+        notes = "; ".join(filter(None, (row["reason"], row.get("onnx", ""))))
+        table.add_row(row["name"], row["asked"], row["bits"], f"{row['bytes']:,}", sqnr, notes)
+    return table
+
+
+def plan_table(plan: Plan) -> Table:
+    """What will be done, before any data is seen."""
+    table = Table(title=f"plan: {plan.recipe}", title_justify="left")
+    for name in ("name", "what", "bits", "range", "rounding", "correction", "note"):
+        table.add_column(name, overflow="fold")
+    for layer in plan.layers:
+        bits = layer.spec.label if layer.spec else "float"
+        shape = "x".join(map(str, layer.shape))
+        methods = [type(m).__name__.lower() for m in (layer.range, layer.rounding, layer.correction)]
+        table.add_row(layer.name, f"{layer.kind} {shape}", bits, *(methods if layer.spec else ["", "", ""]), layer.reason)
+    table.add_section()
+    for tap in plan.taps:
+        feeds = f"feeds {', '.join(tap.feeds)}" if tap.feeds else ""
+        table.add_row(tap.name, f"tap ({tap.role})", tap.spec.label, type(tap.range).__name__.lower(), "", "", feeds)
+    return table

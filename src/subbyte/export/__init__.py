@@ -1,0 +1,1 @@
+"""Files and runtimes: packed safetensors, ONNX."""

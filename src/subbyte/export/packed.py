@@ -1,0 +1,182 @@
+"""Packed checkpoints: safetensors with codes in bytes and the plan in the metadata. Specified in docs/format.md.
+
+The header's metadata has one entry, `subbyte`, a JSON object; its `sha256` covers every tensor and all other metadata,
+so that a damaged or altered file is refused. No pickle, no code.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from subbyte.core import Grid, GridSpec, QTensor, unpack
+from subbyte.errors import FormatError, RecipeError
+from subbyte.export.files import written
+from subbyte.graph import Network, prepare, set_tensor, tensor_at
+from subbyte.plan import LayerPlan, Plan
+from subbyte.quantized import Findings, QuantizedModel
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A packed file as read: its tensors, plan and header."""
+
+    tensors: dict[str, Tensor]
+    plan: Plan
+    header: dict[str, Any]
+
+    def weight(self, layer: LayerPlan, columns: int) -> QTensor:
+        """Codes and grid of a layer. columns: of its matrix."""
+        spec = layer.spec
+        assert spec is not None
+        grid = self.grid(f"layers/{layer.name}", spec)
+        return QTensor(unpack(self.tensor(f"layers/{layer.name}/codes"), spec, (layer.rows, columns)), grid)
+
+    def grid(self, prefix: str, spec: GridSpec) -> Grid:
+        """The grid stored under a prefix."""
+        zero = self.tensors.get(f"{prefix}/zero_point")
+        try:
+            return Grid.of(spec, self.tensor(f"{prefix}/scale"), zero)
+        except ValueError as error:
+            raise FormatError(f"{prefix}: {error}") from error
+
+    def tensor(self, name: str) -> Tensor:
+        """A stored tensor; FormatError when the file lacks it."""
+        if name not in self.tensors:
+            raise FormatError(f"the file holds no tensor {name!r}; it is incomplete")
+        return self.tensors[name]
+
+
+def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None = None) -> int:
+    """Write a quantized model; returns the file's size in bytes. The same model gives the same bytes.
+
+    about: plain values to keep beside it (where it came from), shown by `inspect`.
+    """
+    path = Path(path)
+    tensors = _tensors(model)
+    header = {
+        "version": VERSION,
+        "plan": model.plan.to_dict(),
+        "input_shape": list(model.input_shape),
+        "findings": {
+            "sqnr_db": {k: v if v != float("inf") else None for k, v in model.findings.sqnr_db.items()},
+            "agreement": model.findings.agreement,
+            "fold_error": model.findings.fold_error,
+        },
+        "about": about or {},
+    }
+    header["sha256"] = _digest(tensors, header)
+    with written(path) as temporary:
+        save_file(tensors, temporary, metadata={"subbyte": json.dumps(header, sort_keys=True)})
+        return temporary.stat().st_size
+
+
+def load(path: str | Path, model: nn.Module) -> QuantizedModel:
+    """Read what `save` wrote into the architecture of `model`, whose own weights do not matter.
+
+    Raises FormatError when the file is damaged, of another version, or made for another network.
+    """
+    packed = read(path)
+    shape = packed.header["input_shape"]
+    network = prepare(model, torch.zeros(2, *shape))
+    _require_same(packed.plan, network, path)
+    used = {str(n.target) for n in network.graph_module.graph.nodes if n.op == "get_attr"}
+    for name in [n for n in packed.tensors if n.startswith("float/")]:
+        own = name.removeprefix("float/")
+        if own not in used or tensor_at(network.graph_module, own).shape != packed.tensors[name].shape:
+            raise FormatError(f"{path}: tensor {own!r} does not fit the network; it was made for another one")
+        set_tensor(network.graph_module, own, packed.tensors[name])
+    by_name = {layer.name: layer for layer in network.layers}
+    owners = [p for p in packed.plan.layers if p.spec is not None and by_name[p.name].shared_with is None]
+    weights = {p.name: packed.weight(p, by_name[p.name].geometry.columns) for p in owners}
+    biases = {name: tensor_at(network.graph_module, by_name[name].bias) for name in weights}
+    grids = {tap.name: packed.grid(f"taps/{tap.name}", tap.spec) for tap in packed.plan.taps}
+    found = packed.header["findings"]
+    sqnr = {k: float("inf") if v is None else v for k, v in found["sqnr_db"].items()}
+    findings = Findings(sqnr, found["agreement"], found["fold_error"])
+    return QuantizedModel(network, packed.plan, weights, biases, grids, findings)
+
+
+def read(path: str | Path) -> Packed:
+    """Read and check a packed file, without any network.
+
+    Raises FormatError when it is no such file, truncated, altered, or of an unknown version.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path}: not a whole safetensors file ({error}); copy or write it again") from error
+    if "subbyte" not in metadata:
+        raise FormatError(f"{path}: a safetensors file, but subbyte did not write it; pass it as float --weights instead")
+    try:
+        header = json.loads(metadata["subbyte"])
+        version = header["version"]
+        if version != VERSION:
+            raise FormatError(f"{path}: format version {version!r}; this subbyte reads version {VERSION}")
+        digest = header.pop("sha256")
+        if digest != _digest(tensors, header):
+            raise FormatError(f"{path}: the contents do not match their checksum; the file was damaged or altered")
+        return Packed(tensors, Plan.from_dict(header["plan"]), header)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecipeError) as error:
+        raise FormatError(f"{path}: its header can't be read ({type(error).__name__}: {error})") from error
+
+
+def _tensors(model: QuantizedModel) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for name, weight in model.weights.items():
+        tensors[f"layers/{name}/codes"] = weight.pack()
+        tensors |= _grid_tensors(f"layers/{name}", weight.grid)
+    for tap in model.plan.taps:
+        tensors |= _grid_tensors(f"taps/{tap.name}", model.instrumented.tap(tap.name).grid)
+    for name, value in model.leftovers.items():
+        tensors[f"float/{name}"] = value.detach().cpu().contiguous().clone()
+    return tensors
+
+
+def _grid_tensors(prefix: str, grid: Grid) -> dict[str, Tensor]:
+    tensors = {f"{prefix}/scale": grid.scale.cpu().contiguous()}
+    if not grid.spec.symmetric and grid.spec.levels is None:
+        tensors[f"{prefix}/zero_point"] = grid.zero_point.cpu().to(grid.spec.code_dtype).contiguous()
+    return tensors
+
+
+def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name].cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _require_same(plan: Plan, network: Network, path: str | Path) -> None:
+    theirs = [(p.name, tuple(p.shape)) for p in plan.layers]
+    ours = [(layer.name, layer.geometry.weight_shape) for layer in network.layers]
+    for (name, shape), (own, own_shape) in zip(theirs, ours, strict=False):
+        if (name, shape) != (own, own_shape):
+            raise FormatError(f"{path}: made for a network with layer {name!r} {shape}, this one has {own!r} {own_shape}")
+    if len(theirs) != len(ours):
+        raise FormatError(f"{path}: made for a network with {len(theirs)} layers, this one has {len(ours)}")
+
+
+def is_packed(path: str | Path) -> bool:
+    """Whether a file is a safetensors file that `save` wrote (whole or not)."""
+    if Path(path).suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return "subbyte" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False

@@ -1,0 +1,68 @@
+"""A quantized graph whose weights and taps are marked, for exporters: each mark becomes a node `subbyte::Site`.
+
+The mark computes nothing; `torch.onnx` writes it as a node of its own, with the site's name, and leaves it alone. The
+exporter then puts quantize/dequantize pairs in its place, knowing codes and grids from the model. Behind operations
+that only move values the mark of their input's tap is repeated, so that runtimes can move integers.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, fx, nn
+
+from subbyte.graph.instrument import Instrumented, copied, grid_source
+from subbyte.graph.layers import Layer, argument
+from subbyte.graph.taps import moves
+
+DOMAIN = "subbyte"
+_FOLDER = "subbyte_sites"
+
+
+class _Site(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        marked = torch.onnx.ops.symbolic(f"{DOMAIN}::Site", (x,), {"site": self.name}, dtype=x.dtype, shape=x.shape)
+        assert isinstance(marked, Tensor)
+        return marked
+
+
+def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModule:
+    """A copy of the graph with a mark on every tap (by its name) and on the weight of every given layer (`NAME.weight`)."""
+    graph_module = copied(instrumented.graph_module)
+    nodes = {node.name: node for node in graph_module.graph.nodes}
+    graph_module.add_submodule(_FOLDER, nn.Module())
+    marks: dict[str, str] = {}
+
+    def mark(name: str) -> str:
+        if name not in marks:
+            marks[name] = f"{_FOLDER}.s{len(marks)}"
+            graph_module.add_submodule(marks[name], _Site(name))
+        return marks[name]
+
+    names = {nodes[tap.name]: name for name, tap in instrumented.taps.items()}
+    for node in list(graph_module.graph.nodes):
+        source = grid_source(node) if node not in names else None
+        value = node.meta.get("val")
+        if source is not None and isinstance(value, torch.Tensor) and any(not moves(user) for user in node.users):
+            _insert(graph_module, node, mark(names[source]), list(node.users))
+    for layer in layers:
+        node = nodes[instrumented.layers[layer.name].name]
+        _insert(graph_module, argument(node, 1), mark(f"{layer.weight}"), [node])
+    for node, name in names.items():
+        node.target = mark(name)
+    graph_module.delete_all_unused_submodules()
+    graph_module.graph.lint()
+    graph_module.recompile()
+    return graph_module
+
+
+def _insert(graph_module: fx.GraphModule, node: fx.Node, target: str, readers: list[fx.Node]) -> None:
+    with graph_module.graph.inserting_after(node):
+        marked = graph_module.graph.call_module(target, (node,))
+    marked.meta = copy.copy(node.meta)
+    for reader in readers:
+        if reader.target is not torch.ops.aten.sym_size.int:
+            reader.replace_input_with(node, marked)

@@ -1,0 +1,255 @@
+"""The walk from end to end: a float network and a few images in, a verified low-bit network out."""
+
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from subbyte.data import DataSet, Split, draw_calibration
+from subbyte.errors import DataError, SubbyteError
+from subbyte.evaluate import Evaluation, agreement, evaluate
+from subbyte.export.files import write_json, write_text
+from subbyte.export.onnx import Container, OnnxExport, export_onnx
+from subbyte.export.packed import save
+from subbyte.export.parity import onnx_model
+from subbyte.graph import Network, prepare
+from subbyte.plan import Plan, make_plan
+from subbyte.quantized import Findings, LedgerRow, QuantizedModel
+from subbyte.recipe import Recipe, load_recipe
+from subbyte.walk import Progress, WalkResult, walk
+
+Report = Callable[[str, int, int, str], None]
+"""Called with the stage (walk, evaluate ...), steps done, steps in all, and what is being worked on."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """chunk: calibration images per step; memory: bytes of activations kept in RAM (the rest is paged to temporary
+    files); device: where the arithmetic runs, such as cpu or cuda."""
+
+    chunk: int = 64
+    memory: int = 4 * 2**30
+    device: str = "cpu"
+
+
+def quantize(
+    model: nn.Module,
+    images: Tensor | Iterable[Any],
+    recipe: str | Path | Recipe = "w8a8",
+    *,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> QuantizedModel:
+    """Quantize a trained network with a few unlabelled images.
+
+    model: any module that maps one tensor [batch, ...] to one tensor; it is left as it is. images: calibration images
+    [n, ...] as the network takes them, or batches of them (of a batch that is a tuple the first item counts).
+    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary), a YAML file, or a Recipe.
+    Raises SubbyteError (see `errors`) when model, images or recipe do not fit.
+    """
+    calibration = collect(images)
+    network = prepare(model, calibration[:2])
+    plan = make_plan(network, load_recipe(recipe))
+    return assemble(network, plan, run_walk(network, plan, calibration, limits or Limits(), progress))
+
+
+def collect(images: Tensor | Iterable[Any]) -> Tensor:
+    """Calibration images as one float32 tensor [n, ...]. Raises DataError when there are none."""
+    if not isinstance(images, Tensor):
+        parts = [batch[0] if isinstance(batch, tuple | list) else batch for batch in images]
+        if not parts:
+            raise DataError("no calibration images: the iterable is empty (a generator that was read before?)")
+        images = torch.cat(parts)
+    if images.ndim < 2 or images.shape[0] < 1:
+        raise DataError(f"calibration images must be [n, ...] with n >= 1, got {tuple(images.shape)}")
+    return images.detach().to("cpu", torch.float32)
+
+
+def run_walk(
+    network: Network, plan: Plan, images: Tensor, limits: Limits, progress: Progress | None = None
+) -> WalkResult:
+    """`walk.walk` with these limits."""
+    return walk(
+        network, plan, images, chunk=limits.chunk, memory=limits.memory, device=limits.device, progress=progress
+    )
+
+
+def assemble(network: Network, plan: Plan, result: WalkResult) -> QuantizedModel:
+    """The quantized network that a walk decided on."""
+    assert result.logits is not None
+    agree = agreement(result.logits[0].flatten(1), result.logits[1].flatten(1))
+    findings = Findings(result.sqnr_db, agree, network.fold_error)
+    return QuantizedModel(network, plan, result.weights, result.biases, result.grids, findings)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of `subbyte quantize`: what goes in, by the names used in result.json."""
+
+    model: str
+    data: str
+    recipe: Recipe
+    calibration: int = 500
+    seed: int = 0
+    container: Container | None = None  # None: int8 when activations are quantized, else compact
+    limits: Limits = Limits()
+    about: tuple[tuple[str, str], ...] = ()
+
+
+class Timer:
+    """Seconds spent in each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Any:
+        """Add the time of a block to a stage."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False) -> dict[str, Any]:
+    """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at all.
+
+    Writes model.safetensors, model.onnx, plan.yaml and result.json; returns the contents of result.json.
+    Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
+    """
+    with folder(out, force=force) as partial:
+        timer = Timer()
+        images, split = draw_calibration(data, job.calibration, job.seed)
+        with timer.stage("capture"):
+            network = prepare(model, images[:2])
+            plan = make_plan(network, job.recipe)
+        with timer.stage("walk"):
+            walked = run_walk(network, plan, images, job.limits, lambda k, n, what: report("walk", k, n, what))
+            quantized = assemble(network, plan, walked)
+        container: Container = job.container or ("int8" if plan.taps else "compact")
+        with timer.stage("export"):
+            about = {"model": job.model, "data": data.name, "seed": job.seed, "calibration": job.calibration}
+            packed = save(quantized, partial / "model.safetensors", about | dict(job.about))
+            exported = export_onnx(quantized, partial / "model.onnx", images, container=container)
+        with timer.stage("evaluate"):
+            measured = measure(model, quantized, partial / "model.onnx", split, job.limits.device, report)
+        result = summary(job, data, network, quantized, exported, packed, measured, timer.seconds)
+        write_text(partial / "plan.yaml", plan.to_yaml())
+        write_json(partial / "result.json", result)
+    return result
+
+
+def measure(
+    model: nn.Module, quantized: QuantizedModel, onnx_file: Path, split: Split, device: str, report: Report
+) -> dict[str, Evaluation]:
+    """Float network, quantized network and ONNX file on a labelled split, under these names."""
+    runs: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+        "float": (model.to(device), device),
+        "quantized": (quantized.to(device), device),
+        "onnx": (onnx_model(onnx_file), "cpu"),
+    }
+    measured = {}
+    for name, (function, where) in runs.items():
+        measured[name] = evaluate(
+            function, split, device=where, progress=lambda k, n, name=name: report(f"evaluate {name}", k, n, "")
+        )
+    return measured
+
+
+def summary(
+    job: Job,
+    data: DataSet,
+    network: Network,
+    model: QuantizedModel,
+    exported: OnnxExport,
+    packed: int,
+    measured: dict[str, Evaluation],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """What result.json holds: accuracies and agreements in percent, sizes in bytes, times in seconds."""
+    rows = [replace(row, onnx=exported.notes.get(row.name, "")) for row in model.ledger]
+    top = {name: run.accuracy for name, run in measured.items()}
+    logits = {name: run.logits for name, run in measured.items()}
+    return {
+        "model": job.model,
+        "data": data.name,
+        "recipe": job.recipe.name,
+        "seed": job.seed,
+        "calibration": job.calibration,
+        "images": top["float"].count,
+        "float": {"top1": top["float"].top1, "top5": top["float"].top5},
+        "quantized": {
+            "top1": top["quantized"].top1,
+            "top5": top["quantized"].top5,
+            "agreement": agreement(logits["float"], logits["quantized"]),
+        },
+        "onnx": {
+            "top1": top["onnx"].top1,
+            "agreement": agreement(logits["quantized"], logits["onnx"]),
+            "opset": exported.opset,
+            "container": job.container or ("int8" if model.plan.taps else "compact"),
+        },
+        "bits_per_weight": model.bits_per_weight,
+        "bytes": {"float": network.float_bytes, "packed": packed, "onnx": exported.bytes},
+        "seconds": seconds,
+        "parity": asdict(exported.parity),
+        "fold_error": network.fold_error,
+        "layers": [_row(row) for row in rows if row.kind == "layer"],
+        "taps": [_row(row) for row in rows if row.kind == "tap"],
+        "skipped": [asdict(s) for s in network.skipped],
+        "settings": job.recipe.model_dump(),
+        "about": dict(job.about) | {"fingerprint": data.fingerprint},
+        "versions": versions(),
+    }
+
+
+def _row(row: LedgerRow) -> dict[str, Any]:
+    entry = asdict(row)
+    del entry["kind"]
+    return entry
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {
+        "subbyte": version("subbyte"),
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+@contextmanager
+def folder(out: Path, *, force: bool) -> Any:
+    """A temporary folder beside `out` that takes its place when the block ends well, and vanishes when it does not.
+
+    Raises SubbyteError when `out` exists without `force`, or holds anything but a result of subbyte's.
+    """
+    if out.exists():
+        if not force:
+            raise SubbyteError(f"--out {out} exists; choose another folder, or --force to replace it")
+        if not out.is_dir() or (any(out.iterdir()) and not any((out / name).exists() for name in OUTPUTS)):
+            raise SubbyteError(f"--out {out} exists and is no result of subbyte's; it is not replaced, even with --force")
+    partial, previous = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.previous")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if out.exists():
+            out.rename(previous)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+OUTPUTS = ("result.json", "results.json")

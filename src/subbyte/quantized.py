@@ -1,0 +1,166 @@
+"""The quantized network: integer codes, grids and float leftovers, running as a torch module."""
+
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from subbyte.core import Grid, QTensor
+from subbyte.graph import Instrumented, Layer, Network, grid_source, instrument, set_tensor, tensor_at
+from subbyte.plan import LayerPlan, Plan
+
+_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """What became of one layer's weight (kind 'layer') or one activation tensor (kind 'tap').
+
+    asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know; bytes: stored bytes of
+    codes, scales and zero points; sqnr_db: of the layer's output or the tap's value against the float network on the
+    calibration images, None where it was not measured or there is no difference; onnx: how the exported file holds it.
+    """
+
+    name: str
+    kind: str
+    asked: str
+    bits: str
+    reason: str
+    bytes: int
+    sqnr_db: float | None
+    onnx: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the walk measured: sqnr_db by layer and tap name; agreement of float and quantized top-1 on the calibration
+    images, percent; fold_error: see `graph.Network`."""
+
+    sqnr_db: dict[str, float] = field(default_factory=dict)
+    agreement: float | None = None
+    fold_error: float = 0.0
+
+
+class QuantizedModel(nn.Module):
+    """A network whose weights are codes on grids and whose taps are rounded, as `quantize` and `load` return it.
+
+    Calling it maps [batch, ...] inputs to outputs with the arithmetic of the exported file, in float32.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        plan: Plan,
+        weights: dict[str, QTensor],
+        biases: dict[str, Tensor],
+        grids: dict[str, Grid],
+        findings: Findings | None = None,
+    ) -> None:
+        super().__init__()
+        self.plan, self.findings = plan, findings or Findings()
+        self.weights = {name: QTensor(q.codes.cpu(), q.grid.to("cpu")) for name, q in weights.items()}
+        self.layers: tuple[Layer, ...] = network.layers
+        self.skipped, self.input_shape, self.float_bytes = network.skipped, network.input_shape, network.float_bytes
+        self.instrumented: Instrumented = instrument(network, [tap.place for tap in plan.taps])
+        self.graph_module: fx.GraphModule = self.instrumented.graph_module
+        self.notes: dict[str, str] = {}
+        for name, grid in grids.items():
+            self.instrumented.tap(name).set_grid(grid.to("cpu"))
+        for layer in network.layers:
+            if layer.name in weights:
+                matrix = self.weights[layer.name].dequantize()
+                set_tensor(self.graph_module, layer.weight, layer.geometry.to_weight(matrix))
+                set_tensor(self.graph_module, layer.bias, self._bias(layer, biases[layer.name].cpu()))
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, *input_shape] to the network's output."""
+        output = self.graph_module(x)
+        assert isinstance(output, Tensor)
+        return output
+
+    def input_grid(self, layer: Layer) -> Grid | None:
+        """The grid of the tensor that a layer reads, or None when it is float."""
+        tap = grid_source(self.instrumented.layers[layer.name].args[0])
+        return None if tap is None else self.instrumented.tap(self.tap_at(tap)).grid
+
+    def tap_at(self, node: fx.Node) -> str:
+        """Name of the tap at this node of the instrumented graph."""
+        return next(name for name, tap in self.instrumented.taps.items() if tap is node)
+
+    def bias_scale(self, layer: Layer) -> Tensor | None:
+        """Step of the layer's int32 bias, float32 [rows]: input scale times weight scales; None for a float bias."""
+        grid, weight = self.input_grid(layer), self.weights.get(layer.name)
+        if grid is None or weight is None or layer.name in self.notes:
+            return None
+        plain = grid.spec.levels is None and weight.grid.spec.levels is None and weight.grid.spec.granularity != "group"
+        return (grid.scale * weight.grid.scale).expand(layer.geometry.rows, 1)[:, 0] if plain else None
+
+    def _bias(self, layer: Layer, bias: Tensor) -> Tensor:
+        """The bias on the int32 grid that integer kernels add it on."""
+        step = self.bias_scale(layer)
+        if step is None:
+            return bias
+        codes = torch.round(bias.double() / step.double())
+        if float(codes.abs().max()) > _INT32:
+            self.notes[layer.name] = "its bias does not fit int32 at these scales and stays float"
+            return bias
+        return (codes * step.double()).float()
+
+    @property
+    def ledger(self) -> list[LedgerRow]:
+        """One row a layer and a tap: nothing is silent."""
+        rows = [self._layer_row(plan) for plan in self.plan.layers]
+        sqnr = self.findings.sqnr_db
+        rows += [
+            LedgerRow(tap.name, "tap", tap.asked, tap.spec.label, "", 5, _finite(sqnr.get(tap.name)))
+            for tap in self.plan.taps
+        ]
+        return rows
+
+    def _layer_row(self, plan: LayerPlan) -> LedgerRow:
+        sqnr = _finite(self.findings.sqnr_db.get(plan.name))
+        note = self.notes.get(plan.name, "")
+        shared = next(layer.shared_with for layer in self.layers if layer.name == plan.name)
+        if shared is not None:
+            bits = self.weights[shared].grid.spec.label if shared in self.weights else "float"
+            return LedgerRow(plan.name, "layer", plan.asked, bits, plan.reason, 0, sqnr)
+        if plan.name not in self.weights:
+            layer = next(layer for layer in self.layers if layer.name == plan.name)
+            size = 4 * layer.geometry.rows * layer.geometry.columns
+            return LedgerRow(plan.name, "layer", plan.asked, "float", plan.reason, size, sqnr)
+        weight = self.weights[plan.name]
+        reason = "; ".join(filter(None, (plan.reason, note)))
+        return LedgerRow(plan.name, "layer", plan.asked, weight.grid.spec.label, reason, weight.nbytes, sqnr)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits per weight over all layers, scales and zero points included; float layers count 32."""
+        owners = [layer for layer in self.layers if layer.shared_with is None]
+        count = sum(layer.geometry.rows * layer.geometry.columns for layer in owners)
+        return 8 * sum(row.bytes for row in self.ledger if row.kind == "layer") / count
+
+    @property
+    def leftovers(self) -> dict[str, Tensor]:
+        """What stays float: biases, batch-norms left alone, float layers; by dotted name."""
+        quantized = {layer.weight for layer in self.layers if layer.name in self.weights}
+        used = {str(n.target) for n in self.graph_module.graph.nodes if n.op == "get_attr"}
+        return {name: tensor_at(self.graph_module, name) for name in sorted(used - quantized)}
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of everything the network needs: packed weights, taps' grids and float leftovers."""
+        rest = sum(t.numel() * t.element_size() for t in self.leftovers.values())
+        return sum(q.nbytes for q in self.weights.values()) + 5 * len(self.plan.taps) + rest
+
+
+def ledger_dicts(rows: list[LedgerRow]) -> list[dict[str, Any]]:
+    """Rows as plain values for JSON."""
+    return [asdict(row) for row in rows]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None

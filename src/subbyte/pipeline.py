@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ Report = Callable[[str, int, int, str], None]
 @dataclass(frozen=True)
 class Limits:
     """chunk: calibration images per step; memory: bytes of activations kept in RAM (the rest is paged to temporary
-    files); device: where the arithmetic runs, such as cpu or cuda."""
+    files); device: where the arithmetic runs, such as cpu or cuda.
+    """
 
     chunk: int = 64
     memory: int = 4 * 2**30
@@ -125,7 +127,7 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
     Writes model.safetensors, model.onnx, plan.yaml and result.json; returns the contents of result.json.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
-    with folder(out, force=force) as partial:
+    with folder(out, force=force) as temporary:
         timer = Timer()
         images, split = draw_calibration(data, job.calibration, job.seed)
         with timer.stage("capture"):
@@ -137,13 +139,13 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
         container: Container = job.container or ("int8" if plan.taps else "compact")
         with timer.stage("export"):
             about = {"model": job.model, "data": data.name, "seed": job.seed, "calibration": job.calibration}
-            packed = save(quantized, partial / "model.safetensors", about | dict(job.about))
-            exported = export_onnx(quantized, partial / "model.onnx", images, container=container)
+            packed = save(quantized, temporary / "model.safetensors", about | dict(job.about))
+            exported = export_onnx(quantized, temporary / "model.onnx", images, container=container)
         with timer.stage("evaluate"):
-            measured = measure(model, quantized, partial / "model.onnx", split, job.limits.device, report)
+            measured = measure(model, quantized, temporary / "model.onnx", split, job.limits.device, report)
         result = summary(job, data, network, quantized, exported, packed, measured, timer.seconds)
-        write_text(partial / "plan.yaml", plan.to_yaml())
-        write_json(partial / "result.json", result)
+        write_text(temporary / "plan.yaml", plan.to_yaml())
+        write_json(temporary / "result.json", result)
     return result
 
 
@@ -158,10 +160,13 @@ def measure(
     }
     measured = {}
     for name, (function, where) in runs.items():
-        measured[name] = evaluate(
-            function, split, device=where, progress=lambda k, n, name=name: report(f"evaluate {name}", k, n, "")
-        )
+        bar = partial(_stage, report, f"evaluate {name}")
+        measured[name] = evaluate(function, split, device=where, progress=bar)
     return measured
+
+
+def _stage(report: Report, name: str, done: int, total: int) -> None:
+    report(name, done, total, "")
 
 
 def summary(
@@ -238,17 +243,19 @@ def folder(out: Path, *, force: bool) -> Any:
         if not force:
             raise SubbyteError(f"--out {out} exists; choose another folder, or --force to replace it")
         if not out.is_dir() or (any(out.iterdir()) and not any((out / name).exists() for name in OUTPUTS)):
-            raise SubbyteError(f"--out {out} exists and is no result of subbyte's; it is not replaced, even with --force")
-    partial, previous = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.previous")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+            raise SubbyteError(
+                f"--out {out} exists and is no result of subbyte's; it is not replaced, even with --force"
+            )
+    fresh, previous = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.previous")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
     try:
-        yield partial
+        yield fresh
         if out.exists():
             out.rename(previous)
-        partial.rename(out)
+        fresh.rename(out)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(previous, ignore_errors=True)
 
 

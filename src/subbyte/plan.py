@@ -24,7 +24,8 @@ from subbyte.rounding import ROUNDINGS
 @dataclass(frozen=True)
 class LayerPlan:
     """asked: bits as the recipe states them ('float', 'ternary', '4'); spec: None when the layer stays float, for the
-    `reason` given; shape: of the weight, as torch has it; rows: output channels."""
+    `reason` given; shape: of the weight, as torch has it; rows: output channels.
+    """
 
     name: str
     kind: str
@@ -40,7 +41,7 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class TapPlan:
-    """place: where in the graph; role: input, feed (in front of layers only) or value; feeds: the layers that read it."""
+    """place: where in the graph; role: input, feed (in front of layers only) or value; feeds: layers that read it."""
 
     place: TapPlace
     role: str
@@ -184,7 +185,7 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
         taps.append(_tap(point.name, point.node.name, "value", common, point.feeds))
     different: dict[TapSettings, list[str]] = {}
     for name, settings in quantized.items():
-        if common.bits is None or settings.bits is not None and settings.bits < common.bits:
+        if common.bits is None or (settings.bits is not None and settings.bits < common.bits):
             different.setdefault(settings, []).append(name)
     for number, (settings, names) in enumerate(different.items()):
         by_input: dict[str, list[str]] = {}
@@ -193,7 +194,11 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
             by_input.setdefault(layer.input.name, []).append(name)
         for group in by_input.values():
             suffix = f"feed{number + 1}" if len(different) > 1 or len(by_input) > 1 else "feed"
-            name = point.name.removesuffix("out") + f"{suffix}:{group[0]}" if len(by_input) > 1 else f"{point.name}:{suffix}"
+            name = (
+                point.name.removesuffix("out") + f"{suffix}:{group[0]}"
+                if len(by_input) > 1
+                else f"{point.name}:{suffix}"
+            )
             taps.append(_tap(name, point.node.name, "feed", settings, tuple(group), tuple(group)))
     return taps
 

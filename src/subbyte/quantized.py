@@ -36,7 +36,8 @@ class LedgerRow:
 @dataclass(frozen=True)
 class Findings:
     """What the walk measured: sqnr_db by layer and tap name; agreement of float and quantized top-1 on the calibration
-    images, percent; fold_error: see `graph.Network`."""
+    images, percent; fold_error: see `graph.Network`.
+    """
 
     sqnr_db: dict[str, float] = field(default_factory=dict)
     agreement: float | None = None

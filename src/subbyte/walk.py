@@ -8,6 +8,7 @@ both travellers step on. One pass, whatever the depth; values live only as long 
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf, log10
 from typing import Any
 
@@ -30,7 +31,8 @@ Progress = Callable[[int, int, str], None]
 class WalkResult:
     """weights, biases: by layer name, for layers that own their weight; grids: by tap name; sqnr_db: by layer and tap
     name (a layer's output, or a tap's value, against the float network's); logits: float and quantized on the
-    calibration images; weight_error: mean square output error relative to the output's power, by layer."""
+    calibration images; spilled_bytes: of activations that went to temporary files.
+    """
 
     instrumented: Instrumented
     weights: dict[str, QTensor] = field(default_factory=dict)
@@ -133,9 +135,9 @@ class _Walker:
     def _outputs(self, node: fx.Node, quantized: bool) -> Iterator[Any]:
         count = max(len(self.values[a].float) for a in node.all_input_nodes if a in self.values)
         for k in range(count):
-            yield self._execute(node, lambda a, k=k: self._argument(a, k, quantized))
+            yield self._execute(node, partial(self._argument, k=k, quantized=quantized))
 
-    def _argument(self, node: fx.Node, k: int, quantized: bool) -> Any:
+    def _argument(self, node: fx.Node, *, k: int, quantized: bool) -> Any:
         if node.op == "get_attr":
             constant = self.constants[node]
             return self.quantized_constants.get(str(node.target), constant) if quantized else constant
@@ -167,12 +169,13 @@ class _Walker:
         pair = self.values[source]
         _require_finite(pair, f"the input of layer {layer.name!r}")
         for k in range(len(pair.float)):
-            x = self._argument(source, k, False)
-            collector.add(x, x if pair.same else self._argument(source, k, True))
+            x = self._argument(source, k=k, quantized=False)
+            collector.add(x, x if pair.same else self._argument(source, k=k, quantized=True))
         stats = collector.finish()
         weight = layer.geometry.to_matrix(tensor_at(self.graph_module, layer.weight)).float()
         bias = tensor_at(self.graph_module, layer.bias).float()
-        importance = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :].expand_as(stats.grouped(weight)).reshape(weight.shape)
+        diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
+        importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
         spec = plan.spec
         try:
             rounded = plan.rounding.round(weight, lambda w: fit_grid(plan.range, w, spec, importance), stats)

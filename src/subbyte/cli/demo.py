@@ -15,7 +15,7 @@ from subbyte.cli.tables import summary_table
 from subbyte.data import DataSet, load_data
 from subbyte.export.files import write_json
 from subbyte.models import MODELS
-from subbyte.pipeline import Job, folder, run
+from subbyte.pipeline import Job, Report, folder, run
 from subbyte.recipe import load_recipe
 
 _RECIPES = ("w8a8", "w4a4", "w3", "w2", "ternary")
@@ -32,17 +32,20 @@ def demo(
     """Train LeNet on digits, quantize it to W8A8, W4A4, W3, W2 and ternary, and compare."""
     data = load_data("digits")
     results = []
-    with folder(out, force=force) as partial, progress() as report:
+    with folder(out, force=force) as temporary, progress() as report:
         model = train(data, seed, lambda k: report("train LeNet", k, _EPOCHS, ""))
-        save_file(model.state_dict(), partial / "lenet-digits.safetensors")
+        save_file(model.state_dict(), temporary / "lenet-digits.safetensors")
         for name in _RECIPES:
             job = Job("lenet-digits", "digits", load_recipe(name), calibration=256, seed=seed)
-            stage = f"{name}: "
-            results.append(run(job, model, data, partial / name, lambda s, k, n, w, p=stage: report(p + s, k, n, w)))
-        write_json(partial / "results.json", results)
+            results.append(run(job, model, data, temporary / name, _prefixed(report, name)))
+        write_json(temporary / "results.json", results)
     title = f"LeNet on the {results[0]['images']} test images of digits, 256 calibration images, seed {seed}"
     console.print(summary_table(results, title))
     console.print(f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json", highlight=False)
+
+
+def _prefixed(report: Report, recipe: str) -> Report:
+    return lambda stage, done, total, what: report(f"{recipe}: {stage}", done, total, what)
 
 
 def train(data: DataSet, seed: int, done: Callable[[int], None]) -> nn.Module:

@@ -9,7 +9,14 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from subbyte.cli.common import (
-    CropOption, DataOption, DeviceOption, NormalizeOption, ResizeOption, command, console, progress,
+    CropOption,
+    DataOption,
+    DeviceOption,
+    NormalizeOption,
+    ResizeOption,
+    command,
+    console,
+    progress,
 )  # fmt: skip
 from subbyte.data import load_data
 from subbyte.errors import ModelError

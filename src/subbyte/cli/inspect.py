@@ -20,7 +20,9 @@ from subbyte.plan import Plan
 
 @command
 def inspect(
-    file: Annotated[Path, typer.Argument(help="model.safetensors, model.onnx, plan.yaml, result.json, or their folder.")],
+    file: Annotated[
+        Path, typer.Argument(help="model.safetensors, model.onnx, plan.yaml, result.json, or their folder.")
+    ],
 ) -> None:
     """Show the plan, layers, bits and sizes of any file that subbyte wrote."""
     if file.is_dir():
@@ -66,7 +68,9 @@ def _onnx(file: Path) -> None:
         model = ir.load(file)
     except Exception as error:  # protobuf raises types of its own
         raise FormatError(f"{file}: not an ONNX file ({str(error)[:200]})") from error
-    table = Table(title=f"{file}: {file.stat().st_size:,} bytes, opset {model.opset_imports.get('')}", title_justify="left")
+    table = Table(
+        title=f"{file}: {file.stat().st_size:,} bytes, opset {model.opset_imports.get('')}", title_justify="left"
+    )
     for name in ("tensor", "type", "shape"):
         table.add_column(name, overflow="fold")
     table.add_column("bytes", justify="right")

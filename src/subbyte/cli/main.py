@@ -13,7 +13,9 @@ from subbyte.cli.evaluate import evaluate
 from subbyte.cli.inspect import inspect
 from subbyte.cli.quantize import quantize
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
 for function in (demo, quantize, evaluate, inspect):
     app.command()(function)
 

@@ -7,8 +7,18 @@ import torch
 import typer
 
 from subbyte.cli.common import (
-    CropOption, DataOption, DeviceOption, ForceOption, ModelOption, NormalizeOption, ResizeOption, WeightsOption,
-    command, console, load_inputs, progress,
+    CropOption,
+    DataOption,
+    DeviceOption,
+    ForceOption,
+    ModelOption,
+    NormalizeOption,
+    ResizeOption,
+    WeightsOption,
+    command,
+    console,
+    load_inputs,
+    progress,
 )  # fmt: skip
 from subbyte.cli.tables import ledger_table, plan_table, summary_table
 from subbyte.data import load_data

@@ -16,7 +16,9 @@ def summary_table(results: list[dict[str, Any]], title: str) -> Table:
         table.add_column(name, justify="right")
     for number, result in enumerate(results):
         if number == 0:
-            table.add_row("float", "torch", f"{result['float']['top1']:.2f}", "", "32.00", f"{result['bytes']['float']:,}")
+            table.add_row(
+                "float", "torch", f"{result['float']['top1']:.2f}", "", "32.00", f"{result['bytes']['float']:,}"
+            )
         table.add_section()
         bits, sizes = f"{result['bits_per_weight']:.2f}", result["bytes"]
         quantized, onnx = result["quantized"], result["onnx"]
@@ -51,7 +53,9 @@ def plan_table(plan: Plan) -> Table:
         bits = layer.spec.label if layer.spec else "float"
         shape = "x".join(map(str, layer.shape))
         methods = [type(m).__name__.lower() for m in (layer.range, layer.rounding, layer.correction)]
-        table.add_row(layer.name, f"{layer.kind} {shape}", bits, *(methods if layer.spec else ["", "", ""]), layer.reason)
+        table.add_row(
+            layer.name, f"{layer.kind} {shape}", bits, *(methods if layer.spec else ["", "", ""]), layer.reason
+        )
     table.add_section()
     for tap in plan.taps:
         feeds = f"feeds {', '.join(tap.feeds)}" if tap.feeds else ""

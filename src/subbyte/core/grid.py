@@ -77,14 +77,14 @@ class GridSpec:
         """Smallest code."""
         if self.levels is not None or not self.signed:
             return 0
-        return -(2 ** (self.bits - 1)) + int(self.narrow)
+        return int(self.narrow) - int(2 ** (self.bits - 1))
 
     @property
     def qmax(self) -> int:
         """Largest code."""
         if self.levels is not None:
             return len(self.levels) - 1
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return int(2 ** (self.bits - 1 if self.signed else self.bits)) - 1
 
     @property
     def count(self) -> int:

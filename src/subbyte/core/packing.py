@@ -63,5 +63,7 @@ def unpack(packed: Tensor, spec: GridSpec, shape: tuple[int, ...]) -> Tensor:
         valid = not bits[count * spec.bits :].any()
     codes, padding = digits[:count], digits[count:]
     if not valid or padding.any() or (count and int(codes.max()) >= spec.count):
-        raise FormatError(f"the bytes hold no codes of {spec.label} bits in {spec.qmin}..{spec.qmax}: the file is damaged")
+        raise FormatError(
+            f"the bytes hold no codes of {spec.label} bits in {spec.qmin}..{spec.qmax}: the file is damaged"
+        )
     return torch.from_numpy(codes.astype(np.int16) + spec.qmin).to(spec.code_dtype).reshape(shape)

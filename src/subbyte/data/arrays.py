@@ -109,9 +109,7 @@ def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (
-        Exception
-    ) as reason:  # damaged archives raise anything: BadZipFile, ValueError, EOFError, zlib.error ...
+    except Exception as reason:  # damaged archives raise anything, of many types
         raise DataError(
             f"{path}: not a whole .npz file of plain arrays ({type(reason).__name__}: {reason})"
         ) from reason

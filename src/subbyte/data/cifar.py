@@ -93,9 +93,7 @@ def _read_python(path: Path) -> tuple[Tensor, Tensor]:
             batch = _ArrayUnpickler(file).load()
     except DataError as reason:
         raise DataError(f"{path}: {reason}") from reason
-    except (
-        Exception
-    ) as reason:  # a damaged pickle raises anything: EOFError, UnpicklingError, KeyError, ValueError ...
+    except Exception as reason:  # a damaged pickle raises anything, of many types
         raise DataError(
             f"{path}: not a whole CIFAR batch ({type(reason).__name__}: {reason}); unpack it again"
         ) from reason

@@ -70,9 +70,7 @@ def decode(path: Path, preprocess: Preprocess) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
-    except (
-        Exception
-    ) as reason:  # Pillow's decoders raise anything: OSError, SyntaxError, ValueError, struct.error ...
+    except Exception as reason:  # Pillow's decoders raise anything, of many types
         raise DataError(
             f"{path}: not a whole image file ({type(reason).__name__}: {reason}); fetch it again or remove it"
         ) from reason

@@ -12,7 +12,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +35,7 @@ _TORCH_MAX_OPSET = 23
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """path, bytes: of the file; opset: what it needs; parity: its certificate; notes: by layer, how the file holds it."""
+    """path, bytes: of the file; opset: what it needs; parity: its certificate; notes: by layer, how it is held."""
 
     path: Path
     bytes: int
@@ -67,6 +67,7 @@ def export_onnx(
     opset = needed_opset(model, container)
     program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
     notes = insert_pairs(program, model, container)
+    _strip(program)
     program.opset_imports[""] = opset
     program.producer_name = "subbyte"
     program.metadata_props["subbyte.recipe"] = model.plan.recipe
@@ -79,11 +80,6 @@ def export_onnx(
     return OnnxExport(path, size, opset, parity, notes)
 
 
-def noted(model: QuantizedModel, export: OnnxExport) -> list[object]:
-    """The ledger with the notes of an export."""
-    return [replace(row, onnx=export.notes.get(row.name, "")) for row in model.ledger]
-
-
 def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:
     quantized = [layer for layer in model.layers if layer.name in model.weights or layer.shared_with in model.weights]
     marked = mark_sites(model.instrumented, quantized)
@@ -92,13 +88,37 @@ def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:
         exported = torch.export.export(marked, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
         exported = exported.run_decompositions({})
         program = torch.onnx.export(
-            exported, (), dynamo=True, opset_version=opset, input_names=["input"], output_names=["output"], verbose=False
+            exported,
+            (),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["input"],
+            output_names=["output"],
+            verbose=False,
         )
     assert program is not None
     for value in (program.model.graph.inputs[0], program.model.graph.outputs[0]):
         assert value.shape is not None
         value.shape = ir.Shape(["batch", *list(value.shape)[1:]])
     return program.model
+
+
+def _strip(program: ir.Model) -> None:
+    """Drop the exporter's notes: source lines and paths of the machine that wrote the file."""
+    values = [value for node in program.graph for value in node.outputs]
+    for part in (
+        program,
+        program.graph,
+        *program.graph,
+        *values,
+        *program.graph.inputs,
+        *program.graph.initializers.values(),
+    ):
+        part.metadata_props.clear()
+        part.doc_string = None
+    for value in values:
+        if not value.is_graph_output():
+            value.shape = None  # runtimes infer shapes
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
     }
     header["sha256"] = _digest(tensors, header)
     with written(path) as temporary:
-        save_file(tensors, temporary, metadata={"subbyte": json.dumps(header, sort_keys=True)})
+        save_file(tensors, temporary, metadata={"subbyte": _json(header)})
         return temporary.stat().st_size
 
 
@@ -119,7 +119,9 @@ def read(path: str | Path) -> Packed:
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{path}: not a whole safetensors file ({error}); copy or write it again") from error
     if "subbyte" not in metadata:
-        raise FormatError(f"{path}: a safetensors file, but subbyte did not write it; pass it as float --weights instead")
+        raise FormatError(
+            f"{path}: a safetensors file, but subbyte did not write it; pass it as float --weights instead"
+        )
     try:
         header = json.loads(metadata["subbyte"])
         version = header["version"]
@@ -153,7 +155,7 @@ def _grid_tensors(prefix: str, grid: Grid) -> dict[str, Tensor]:
 
 
 def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    digest = hashlib.sha256(_json(header).encode())
     for name in sorted(tensors):
         value = tensors[name].cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -161,12 +163,18 @@ def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def _json(header: dict[str, Any]) -> str:
+    return json.dumps(header, sort_keys=True, separators=(",", ":"))
+
+
 def _require_same(plan: Plan, network: Network, path: str | Path) -> None:
     theirs = [(p.name, tuple(p.shape)) for p in plan.layers]
     ours = [(layer.name, layer.geometry.weight_shape) for layer in network.layers]
     for (name, shape), (own, own_shape) in zip(theirs, ours, strict=False):
         if (name, shape) != (own, own_shape):
-            raise FormatError(f"{path}: made for a network with layer {name!r} {shape}, this one has {own!r} {own_shape}")
+            raise FormatError(
+                f"{path}: made for a network with layer {name!r} {shape}, this one has {own!r} {own_shape}"
+            )
     if len(theirs) != len(ours):
         raise FormatError(f"{path}: made for a network with {len(theirs)} layers, this one has {len(ours)}")
 

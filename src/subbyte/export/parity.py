@@ -48,7 +48,7 @@ def check_parity(model: QuantizedModel, path: Path, images: Tensor, min_agreemen
     """Compare on images [n, ...]; ParityError when fewer than `min_agreement` percent of the top-1 classes agree."""
     if images.shape[0] < 1 or tuple(images.shape[1:]) != tuple(model.input_shape):
         raise ParityError(
-            f"images of shape {tuple(images.shape)} can't be compared: the network takes [n, {model.input_shape}], n >= 1"
+            f"images of shape {tuple(images.shape)} can't be compared: the network takes [n, {model.input_shape}]"
         )
     run = onnx_model(path)
     worst, total, count, equal = 0.0, 0.0, 0, 0
@@ -68,9 +68,7 @@ def check_parity(model: QuantizedModel, path: Path, images: Tensor, min_agreemen
     return parity
 
 
-def _outputs(
-    model: QuantizedModel, run: Callable[[Tensor], Tensor], images: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _outputs(model: QuantizedModel, run: Callable[[Tensor], Tensor], images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     with torch.no_grad():
         for batch in images.split(_BATCH):
             yield model(batch), run(batch)

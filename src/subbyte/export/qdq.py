@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
+import torch
 from torch import Tensor
 
 from subbyte.core import GridSpec, QTensor
@@ -88,7 +89,9 @@ class _Writer:
     def constant(self, name: str, make: Callable[[], np.ndarray]) -> ir.Value:
         if name not in self.constants:
             tensor = ir.tensor(make(), name=name)
-            value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value = ir.Value(
+                name=name, shape=ir.Shape(tensor.numpy().shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
             self.graph.initializers[name] = value
             self.constants[name] = value
         return self.constants[name]
@@ -127,7 +130,8 @@ class _Writer:
         if kind != "int8" or spec.bits < 8:
             self.notes[layer.name] = f"{spec.label} bits in {kind.upper()}" if spec.label != kind[3:] else kind.upper()
         scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
-        zero_value = self.constant(f"{layer.weight}.zero_point", lambda: zero.astype(_DTYPES[kind]))
+        shared = None if zero.any() else f"{kind}.zero.{'x'.join(map(str, zero.shape))}"
+        zero_value = self.constant(shared or f"{layer.weight}.zero_point", lambda: zero.astype(_DTYPES[kind]))
         shape, arranged = _arrange(layer, codes, by_matrix=spec.granularity == "group")
         stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(_DTYPES[kind]))
         attributes = {} if spec.granularity == "tensor" else {"axis": _axis(layer, spec)}
@@ -206,8 +210,6 @@ def _arrange(layer: Layer, codes: np.ndarray, *, by_matrix: bool) -> tuple[tuple
     if by_matrix:
         return codes.shape, codes
     if geometry.kind != "conv_transpose" or geometry.groups == 1:
-        import torch
-
         arranged = geometry.to_weight(torch.from_numpy(codes)).numpy()
         return geometry.weight_shape, np.ascontiguousarray(arranged)
     inputs = geometry.weight_shape[0] // geometry.groups

@@ -9,7 +9,24 @@ from subbyte.graph.sites import DOMAIN, mark_sites
 from subbyte.graph.taps import TapPoint, find_taps, moves
 
 __all__ = [
-    "DOMAIN", "FakeQuantize", "Instrumented", "Layer", "Network", "Skipped", "TapPlace", "TapPoint",
-    "argument", "capture", "find_layers", "find_taps", "fold_batch_norms", "grid_source", "instrument", "mark_sites", "moves", "prepare",
-    "set_tensor", "tensor_at",
-]  # fmt: skip
+    "DOMAIN",
+    "FakeQuantize",
+    "Instrumented",
+    "Layer",
+    "Network",
+    "Skipped",
+    "TapPlace",
+    "TapPoint",
+    "argument",
+    "capture",
+    "find_layers",
+    "find_taps",
+    "fold_batch_norms",
+    "grid_source",
+    "instrument",
+    "mark_sites",
+    "moves",
+    "prepare",
+    "set_tensor",
+    "tensor_at",
+]

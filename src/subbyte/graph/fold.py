@@ -33,15 +33,15 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> tuple[list[str], list[Skip
     for node in list(graph_module.graph.nodes):
         if node.op != "call_function" or node.target not in _BATCH_NORMS:
             continue
-        layer = by_node.get(node.args[0])
-        reason = _obstacle(layer, node, calls)
-        if layer is None or reason:
+        source = by_node.get(node.args[0])
+        reason = _obstacle(source, node, calls)
+        if source is None or reason:
             weight = node.args[1]
             name = str(weight.target).removesuffix(".weight") if isinstance(weight, fx.Node) else node.name
             left.append(Skipped(name, f"batch-norm: {reason}; it stays float"))
             continue
-        _fold(graph_module, layer, node)
-        folded.append(layer.name)
+        _fold(graph_module, source, node)
+        folded.append(source.name)
     graph_module.graph.eliminate_dead_code()
     graph_module.delete_all_unused_submodules()
     graph_module.recompile()
@@ -61,7 +61,9 @@ def _obstacle(layer: Layer | None, norm: fx.Node, calls: dict[str, int]) -> str:
 def _fold(graph_module: fx.GraphModule, layer: Layer, norm: fx.Node) -> None:
     def value(index: int, default: float, like: Tensor) -> Tensor:
         node = norm.args[index]
-        found = tensor_at(graph_module, str(node.target)) if isinstance(node, fx.Node) else torch.full_like(like, default)
+        found = (
+            tensor_at(graph_module, str(node.target)) if isinstance(node, fx.Node) else torch.full_like(like, default)
+        )
         return found.detach().to(torch.float64)
 
     mean = tensor_at(graph_module, str(norm.args[3].target)).detach()  # type: ignore[union-attr]

@@ -44,7 +44,7 @@ class FakeQuantize(nn.Module):
         return Grid(self.spec, self.scale, self.zero_point)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x of any shape to its nearest representable values."""
+        """X of any shape to its nearest representable values."""
         if self.spec is None:
             return x
         if self.spec.levels is not None:

@@ -35,7 +35,9 @@ class Layer:
     @property
     def input(self) -> fx.Node:
         """The node whose value the layer multiplies."""
-        return argument(self.node, 0)
+        source = argument(self.node, 0)
+        assert isinstance(source, fx.Node)
+        return source
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
     if node.target is aten.linear.default:
         return Geometry("linear", shape)
     axes = len(shape) - 2
-    given = dict(zip(_argument_names(node), node.args, strict=False)) | dict(node.kwargs)
+    given: dict[str, Any] = dict(zip(_argument_names(node), node.args, strict=False)) | dict(node.kwargs)
 
     def numbers(name: str, default: int) -> tuple[int, ...]:
         value = given.get(name, [default])

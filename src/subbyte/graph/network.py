@@ -15,7 +15,8 @@ from subbyte.graph.taps import TapPoint, find_taps
 @dataclass(frozen=True, eq=False)
 class Network:
     """graph_module: the float network, batch-norms folded; fold_error: largest difference of an output from the
-    original's, relative to the largest output; folded: layers that took up a batch-norm; skipped: what stays float."""
+    original's, relative to the largest output; folded: layers that took up a batch-norm; skipped: what stays float.
+    """
 
     graph_module: fx.GraphModule
     layers: tuple[Layer, ...]
@@ -28,7 +29,7 @@ class Network:
     @property
     def float_bytes(self) -> int:
         """Bytes of all floating-point tensors of the folded network, in float32."""
-        return 4 * sum(t.numel() for t in self.graph_module.state_dict().values() if t.is_floating_point())
+        return sum(4 * t.numel() for t in self.graph_module.state_dict().values() if t.is_floating_point())
 
 
 def prepare(model: nn.Module, example: Tensor) -> Network:

@@ -30,7 +30,7 @@ class _Site(nn.Module):
 
 
 def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModule:
-    """A copy of the graph with a mark on every tap (by its name) and on the weight of every given layer (`NAME.weight`)."""
+    """A copy of the graph with a mark on every tap (by its name) and on every given layer's weight (by its name)."""
     graph_module = copied(instrumented.graph_module)
     nodes = {node.name: node for node in graph_module.graph.nodes}
     graph_module.add_submodule(_FOLDER, nn.Module())

@@ -75,10 +75,11 @@ def moves(node: fx.Node) -> bool:
 
 def _pads_with_zero(node: fx.Node) -> bool:
     if node.target is aten.constant_pad_nd.default:
-        return len(node.args) < 3 or node.args[2] == 0
+        return len(node.args) < 3 or bool(node.args[2] == 0)
     if node.target is aten.pad.default:
         mode = node.args[2] if len(node.args) > 2 else "constant"
-        return mode != "constant" or len(node.args) < 4 or node.args[3] in (None, 0, 0.0)
+        fill = node.args[3] if len(node.args) > 3 else None
+        return mode != "constant" or fill is None or bool(fill == 0)
     return True
 
 

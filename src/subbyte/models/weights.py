@@ -13,12 +13,9 @@ from torch import Tensor, nn
 
 from subbyte.errors import ModelError, NumericsError
 
-WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-)  # where training scripts put the weights in a checkpoint
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts put weights in a checkpoint
 PREFIX = "module."  # put before every name by torch's DataParallel
+COUNTER = "num_batches_tracked"
 SHOWN = 3  # mismatching shapes in a message
 
 
@@ -40,9 +37,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     expected: dict[str, Tensor] = model.state_dict()
     if state and all(k.startswith(PREFIX) for k in state) and not all(k.startswith(PREFIX) for k in expected):
         state = {k.removeprefix(PREFIX): v for k, v in state.items()}
-    counters = {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")}
-    state = counters | state
     _check_names(path, expected, state)
+    state = {k: state.get(k, v) for k, v in expected.items()}  # only batch counters may be missing
     _check_shapes(path, expected, state)
     _check_finite(path, state)
     model.load_state_dict(state)
@@ -64,9 +60,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as reason:
         raise ModelError(_refusal(path, str(reason))) from reason
-    except (
-        Exception
-    ) as reason:  # a damaged pickle raises anything: KeyError, IndexError, EOFError, RuntimeError ...
+    except Exception as reason:  # a damaged pickle raises KeyError, EOFError, RuntimeError ...
         first = str(reason).split(". ", 1)[0]
         raise ModelError(
             f"weights {path}: not a whole checkpoint of torch.save ({type(reason).__name__}: {first}); "
@@ -103,7 +97,7 @@ def _refusal(path: Path, reason: str) -> str:
 
 
 def _check_names(path: Path, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    missing = [k for k in expected if k not in state]
+    missing = [k for k in expected if k not in state and not k.endswith(COUNTER)]
     unexpected = [k for k in state if k not in expected]
     if not missing and not unexpected:
         return

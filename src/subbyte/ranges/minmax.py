@@ -1,8 +1,8 @@
 """The range that loses no value to clipping.
 
-    symmetric:   scale = max|x| / min(|qmin|, qmax)
-    asymmetric:  scale = (max(x, 0) - min(x, 0)) / (qmax - qmin),   zero_point = round(qmin - min(x, 0) / scale)
-    level set:   the smallest scale whose outermost levels cover every value
+symmetric:   scale = max|x| / min(|qmin|, qmax)
+asymmetric:  scale = (max(x, 0) - min(x, 0)) / (qmax - qmin),   zero_point = round(qmin - min(x, 0) / scale)
+level set:   the smallest scale whose outermost levels cover every value
 """
 
 from dataclasses import dataclass

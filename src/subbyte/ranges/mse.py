@@ -59,7 +59,9 @@ class Mse:
         ratios = [(k + 1) / self.steps for k in range(self.steps)]
         largest = positive(span / reach)
         return [
-            (largest * ratio, torch.full_like(largest, zero, dtype=torch.int32)) for zero in zero_points for ratio in ratios
+            (largest * ratio, torch.full_like(largest, zero, dtype=torch.int32))
+            for zero in zero_points
+            for ratio in ratios
         ]
 
     def _two_ended(self, low: Tensor, high: Tensor, spec: GridSpec) -> list[tuple[Tensor, Tensor]]:

@@ -13,7 +13,9 @@ class Columns:
     [groups, columns], or None; column j then means the j-th of the permuted ones.
     """
 
-    def __init__(self, grid: Grid, shape: tuple[int, int, int], dtype: torch.dtype, order: Tensor | None = None) -> None:
+    def __init__(
+        self, grid: Grid, shape: tuple[int, int, int], dtype: torch.dtype, order: Tensor | None = None
+    ) -> None:
         groups, rows, columns = shape
         self._spec = grid.spec
 

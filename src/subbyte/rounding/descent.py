@@ -57,7 +57,10 @@ def refit_scales(target: Tensor, rounded: QTensor, stats: LayerStats) -> QTensor
     for k in range(scale.shape[1]):
         part = torch.zeros_like(units)
         part[:, k * size : (k + 1) * size] = units[:, k * size : (k + 1) * size]
-        others = units * Grid.of(spec, scale, rounded.grid.zero_point).spread(scale, units.shape[1]) - part * scale[:, k : k + 1]
+        others = (
+            units * Grid.of(spec, scale, rounded.grid.zero_point).spread(scale, units.shape[1])
+            - part * scale[:, k : k + 1]
+        )
         u = stats.grouped(part)
         uH = u @ stats.H
         fit = (u * Hw).sum(-1) - (uH * stats.grouped(others)).sum(-1)

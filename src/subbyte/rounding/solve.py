@@ -33,6 +33,7 @@ def cholesky(matrix: Tensor) -> Tensor:
     mean = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
     for exponent in (None, *range(-10, 1)):
         jitter = 0.0 if exponent is None else 10.0**exponent
+        factor: Tensor
         factor, info = torch.linalg.cholesky_ex(matrix + jitter * mean * eye)
         if not bool(info.any()):
             return factor

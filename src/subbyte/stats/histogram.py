@@ -12,7 +12,8 @@ _BINS = 8192
 @dataclass(frozen=True, eq=False)
 class Histogram:
     """values: bin centres, float32 [1, bins], the outermost being the exact minimum and maximum;
-    counts: how many fell into each, float32 [1, bins]."""
+    counts: how many fell into each, float32 [1, bins].
+    """
 
     values: Tensor
     counts: Tensor

@@ -54,7 +54,10 @@ def patch_elements(shape: torch.Size, geometry: Geometry) -> int:
     if geometry.kind == "linear":
         return prod(shape[1:])
     if geometry.kind == "conv_transpose":
-        spans = [s * g + d * k for s, g, d, k in zip(shape[2:], geometry.stride, geometry.dilation, geometry.kernel, strict=True)]
+        spans = [
+            s * g + d * k
+            for s, g, d, k in zip(shape[2:], geometry.stride, geometry.dilation, geometry.kernel, strict=True)
+        ]
         return prod(spans) * geometry.groups * geometry.columns
     spans = [-(-(s + sum(p)) // j) for s, p, j in zip(shape[2:], geometry.padding, geometry.stride, strict=True)]
     return prod(spans) * geometry.groups * geometry.columns

@@ -1,0 +1,42 @@
+# Everything a fresh machine needs: `make demo`, `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test test-all lint format docs benchmarks clean
+help:           ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+
+setup: $(STAMP) ## virtual environment with pinned dependencies
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## train a small network, quantize it five ways, compare (under 2 minutes)
+	$(BIN)/subbyte demo --force
+
+lint: $(STAMP)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint      ## lint and the quick tests (under 6 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint  ## every test, the slow ones too
+	$(BIN)/python -m pytest
+
+docs: $(STAMP)  ## rebuild the generated pages and run the examples in the documentation
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m pytest tests/test_docs.py
+
+clean:          ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,0 +1,9 @@
+"""Hypothesis settings of all property tests: the same examples every time, and nothing left on disk."""
+
+from hypothesis import HealthCheck, settings
+
+
+def examples(count: int) -> settings:
+    """Decorator: run a property test on this many examples."""
+    slow = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
+    return settings(max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=slow)

@@ -1,0 +1,40 @@
+"""Slow float64 references of the range methods, in numpy: one block of values at a time."""
+
+import numpy as np
+
+from subbyte.core import GridSpec
+
+
+def representable(spec: GridSpec, scale: float, zero_point: int = 0) -> np.ndarray:
+    """All numbers of a grid, ascending."""
+    if spec.levels is not None:
+        return np.asarray(spec.levels) * scale
+    return (np.arange(spec.qmin, spec.qmax + 1) - zero_point) * scale
+
+
+def cost(values: np.ndarray, weights: np.ndarray, choices: np.ndarray, power: float = 2.0) -> float:
+    """sum of weights * |error|^power when each value goes to its nearest choice."""
+    above = np.searchsorted(choices, values).clip(1, len(choices) - 1)
+    error = np.minimum(np.abs(values - choices[above - 1]), np.abs(values - choices[above]))
+    return float((weights * error**power).sum())
+
+
+def finest(values: np.ndarray, weights: np.ndarray, spec: GridSpec, power: float = 2.0, steps: int = 400) -> float:
+    """Least cost over `steps` scales, up to the one that spans all values, and every zero point."""
+    fixed = spec.symmetric or spec.levels is not None
+    zero_points = [0] if fixed else range(spec.qmin, spec.qmax + 1)
+    span = np.abs(values).max()
+    best = np.inf
+    for zero in zero_points:
+        unit = representable(spec, 1.0, zero)
+        ends = [abs(end) for end in (unit[0], unit[-1]) if end]
+        for scale in span / min(ends) * (np.arange(steps) + 1) / steps:
+            best = min(best, cost(values, weights, unit * scale, power))
+    return best
+
+
+def quantile_ends(values: np.ndarray, counts: np.ndarray, percent: float) -> tuple[float, float]:
+    """The smallest and largest values left when up to (100 - percent) / 2 % are cut at either end."""
+    each = np.sort(np.repeat(values, counts))
+    cut = int(np.floor(len(each) * (100 - percent) / 200 + 1e-9))
+    return float(each[cut]), float(each[len(each) - 1 - cut])

@@ -1,0 +1,152 @@
+"""Slow float64 references of the rounding methods, straight from their definitions: residuals are kept as vectors, least
+squares are solved as least squares, columns go one by one. Nothing here uses H, a Cholesky factor or blocks.
+
+x, x_q: float64 [groups, m, columns], the layer's inputs in the float and in the quantized network.
+Rows are output channels, the first rows / groups of them in group 0 and so on.
+"""
+
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from subbyte.core import Grid
+from subbyte.stats import LayerStats
+
+
+def layer_stats(x: Tensor, x_q: Tensor) -> LayerStats:
+    """The second moments of materialised rows."""
+    x, x_q, m = x.double(), x_q.double(), x.shape[1]
+    return LayerStats(x_q.mT @ x_q / m, x_q.mT @ x / m, x.mT @ x / m, x.mean(1), x_q.mean(1), m)
+
+
+def alphabet(grid: Grid, rows: int, columns: int) -> Tensor:
+    """Every number that each weight may become, by code: float64 [rows, columns, codes]."""
+    spec = grid.spec
+    codes = torch.arange(spec.qmin, spec.qmax + 1, dtype=torch.float64)
+    share = {"tensor": (rows, columns), "channel": (1, columns), "group": (1, spec.group_size)}[spec.granularity]
+
+    def spread(parameter: Tensor) -> Tensor:
+        full = parameter.double().reshape(1, 1) if parameter.ndim == 0 else parameter.double()
+        return full.repeat_interleave(share[0], 0).repeat_interleave(share[1], 1)[:rows, :columns, None]
+
+    if spec.levels is not None:
+        return torch.tensor(spec.levels, dtype=torch.float64) * spread(grid.scale)
+    return (codes - spread(grid.zero_point)) * spread(grid.scale)
+
+
+def pick(values: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
+    """Index and value of the nearest choice: values [rows], choices [rows, codes]."""
+    index = (values[:, None] - choices).abs().argmin(1)
+    return index, choices.gather(1, index[:, None])[:, 0]
+
+
+def gpfq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
+    """Codes. The residual u [m, rows] is kept; a column without any input is rounded to nearest."""
+    codes = torch.empty(w.shape, dtype=torch.int64)
+    for rows, group in _groups(w.shape[0], x.shape[0]):
+        table = alphabet(grid, *w.shape)[rows]
+        u = torch.zeros(x.shape[1], len(rows), dtype=torch.float64)
+        for t in range(w.shape[1]):
+            column, column_q = x[group, :, t].double(), x_q[group, :, t].double()
+            u = u + torch.outer(column, w[rows, t].double())
+            power = column_q @ column_q
+            argument = column_q @ u / power if power > 0 else w[rows, t].double()
+            index, value = pick(argument, table[:, t])
+            codes[rows, t] = index + grid.spec.qmin
+            u = u - torch.outer(column_q, value)
+    return codes
+
+
+def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tensor:
+    """Codes. After each column the remaining ones are solved for anew: least squares of x_q (w - z) = 0 over z with the
+    rounded columns fixed, and a ridge |w - z|^2."""
+    codes = torch.empty(w.shape, dtype=torch.int64)
+    for rows, group in _groups(w.shape[0], x_q.shape[0]):
+        table = alphabet(grid, *w.shape)[rows]
+        original = w[rows].double()
+        a = _ridged(x_q[group].double(), damping)
+        power = x_q[group].double().square().sum(0)
+        live = power > 0
+        visits = list(range(w.shape[1])) if order == "natural" else power.argsort(descending=True, stable=True).tolist()
+        current = original.clone()
+        for step, t in enumerate(visits):
+            index, current[:, t] = pick(current[:, t], table[:, t])
+            codes[rows, t] = index + grid.spec.qmin
+            rest = [j for j in visits[step + 1 :] if live[j]]
+            if rest and live[t]:
+                done = [j for j in visits[: step + 1] if live[j]]
+                missing = a[:, done] @ (original - current)[:, done].T
+                current[:, rest] = original[:, rest] + torch.linalg.lstsq(a[:, rest], missing).solution.T
+    return codes
+
+
+def corrected_target(w: Tensor, x: Tensor, x_q: Tensor, damping: float) -> Tensor:
+    """argmin over z of |x w - x_q z|^2 + ridge |w - z|^2 by least squares; columns without input keep their weights."""
+    target = w.double().clone()
+    for rows, group in _groups(w.shape[0], x.shape[0]):
+        live = x_q[group].double().square().sum(0) > 0
+        a_q = _ridged(x_q[group].double(), damping)[:, live]
+        a = torch.cat([x[group].double(), _ridged(x_q[group].double(), damping)[x.shape[1] :]])
+        target[rows[:, None], live.nonzero().T] = torch.linalg.lstsq(a_q, a @ w[rows].double().T).solution.T
+    return target
+
+
+def sweep(target: Tensor, codes: Tensor, grid: Grid, x_q: Tensor) -> Tensor:
+    """Codes after one visit of every column, each set to the choice that is best while all others stand."""
+    codes = codes.clone().long()
+    for rows, group in _groups(target.shape[0], x_q.shape[0]):
+        table = alphabet(grid, *target.shape)[rows]
+        inputs = x_q[group].double()
+        values = table.gather(2, (codes[rows] - grid.spec.qmin)[..., None])[..., 0]
+        for t in range(target.shape[1]):
+            if not bool(inputs[:, t].any()):
+                continue
+            residual = inputs @ (target[rows].double() - values).T
+            errors = [
+                (residual + torch.outer(inputs[:, t], values[:, t] - table[:, t, k])).square().sum(0)
+                for k in range(table.shape[2])
+            ]
+            index = torch.stack(errors).argmin(0)
+            values[:, t] = table[:, t].gather(1, index[:, None])[:, 0]
+            codes[rows, t] = index + grid.spec.qmin
+    return codes
+
+
+def best_codes(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
+    """Least mean square output error of each row over all codes there are: float64 [rows]."""
+    best = torch.empty(w.shape[0], dtype=torch.float64)
+    for rows, group in _groups(w.shape[0], x.shape[0]):
+        table = alphabet(grid, *w.shape)
+        for row in rows.tolist():
+            q = torch.stack([torch.stack(choice) for choice in product(*table[row])])
+            wanted = x[group].double() @ w[row].double()
+            best[row] = (x_q[group].double() @ q.T - wanted[:, None]).square().mean(0).min()
+    return best
+
+
+def output_error(w: Tensor, q: Tensor, x: Tensor, x_q: Tensor) -> Tensor:
+    """Mean square output error of each row, from the outputs themselves: float64 [rows]."""
+    return (outputs(w, x) - outputs(q, x_q)).square().mean(0)
+
+
+def outputs(w: Tensor, x: Tensor) -> Tensor:
+    """x w' of every group: float64 [m, rows]."""
+    return torch.cat([x[g].double() @ w[rows].double().T for rows, g in _groups(w.shape[0], x.shape[0])], 1)
+
+
+def on_grid(codes: Tensor, grid: Grid) -> Tensor:
+    """Values of codes: float64 [rows, columns]."""
+    table = alphabet(grid, *codes.shape)
+    return table.gather(2, (codes.long() - grid.spec.qmin)[..., None])[..., 0]
+
+
+def _groups(rows: int, groups: int) -> list[tuple[Tensor, int]]:
+    return [(part, g) for g, part in enumerate(torch.arange(rows).chunk(groups))]
+
+
+def _ridged(x: Tensor, damping: float) -> Tensor:
+    """x with rows below it that add damping * (mean power of the columns with input) to every square."""
+    power = x.square().sum(0)
+    ridge = damping * power.sum() / (power > 0).sum()
+    return torch.cat([x, ridge.sqrt() * torch.eye(x.shape[1], dtype=torch.float64)])

@@ -1,0 +1,92 @@
+"""What every rounding method is tried on: inputs of layers, and grids."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subbyte.core import GridSpec
+from subbyte.methods import FitGrid
+from subbyte.ranges import Mse, fit_grid
+from subbyte.stats import LayerStats
+from tests.reference.rounding import layer_stats
+
+torch.set_num_threads(1)
+
+SPECS = {
+    "int4": GridSpec(bits=4, granularity="channel"),
+    "uint2": GridSpec(bits=2, symmetric=False, granularity="channel"),
+    "ternary": GridSpec.ternary(),
+    "int3 groups": GridSpec(bits=3, granularity="group", group_size=5),  # the last group is ragged
+    "int4 tensor": GridSpec(bits=4, granularity="tensor"),
+    "levels": GridSpec.level_set((-4, -2, -1, 0, 1, 2, 4)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """x, x_q: [groups, m, columns]; weight: [rows, columns]."""
+
+    x: Tensor
+    x_q: Tensor
+    weight: Tensor
+
+    @property
+    def stats(self) -> LayerStats:
+        return layer_stats(self.x, self.x_q)
+
+    @property
+    def dead(self) -> Tensor:
+        """bool [rows, columns]: weights that see nothing but 0."""
+        dead = ~self.x_q.bool().any(1)
+        return dead.repeat_interleave(self.weight.shape[0] // dead.shape[0], 0)
+
+
+def draw(groups: int, m: int, columns: int, rows: int, *, mismatch: float = 0.0, seed: int = 0) -> Inputs:
+    """Correlated inputs with a mean, in float64, and float32 weights of unequal rows."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    x = normal(groups, m, columns) @ (normal(groups, columns, columns) / columns**0.5 + torch.eye(columns)) + 0.3
+    x_q = x + mismatch * normal(groups, m, columns) if mismatch else x
+    weight = normal(rows, columns) * (0.05 + torch.rand(rows, 1, generator=generator, dtype=torch.float64))
+    return Inputs(x, x_q, weight.float())
+
+
+def _dead(inputs: Inputs, columns: tuple[int, ...], *, in_float: bool = True) -> Inputs:
+    x, x_q = inputs.x.clone(), inputs.x_q.clone()
+    x_q[:, :, columns] = 0
+    if in_float:
+        x[:, :, columns] = 0
+    return Inputs(x, x_q, inputs.weight)
+
+
+def _duplicate(inputs: Inputs) -> Inputs:
+    x, x_q = inputs.x.clone(), inputs.x_q.clone()
+    x[:, :, 9], x_q[:, :, 9] = x[:, :, 2], x_q[:, :, 2]
+    return Inputs(x, x_q, inputs.weight)
+
+
+def _inputs() -> dict[str, Inputs]:
+    cases = {}
+    for label, mismatch in (("", 0.0), (", x_q", 0.4)):
+        cases[f"dense{label}"] = draw(1, 64, 12, 6, mismatch=mismatch)
+        cases[f"grouped{label}"] = draw(3, 40, 11, 6, mismatch=mismatch)
+        cases[f"depthwise{label}"] = draw(5, 30, 9, 5, mismatch=mismatch)
+        cases[f"few rows{label}"] = draw(1, 5, 12, 6, mismatch=mismatch)
+        cases[f"dead{label}"] = _dead(draw(1, 64, 12, 6, mismatch=mismatch), (0, 7, 11))
+        cases[f"duplicate{label}"] = _duplicate(draw(2, 64, 12, 6, mismatch=mismatch))
+    cases["dead, x_q only"] = _dead(draw(1, 64, 12, 6, mismatch=0.4), (4, 10), in_float=False)
+    cases["all dead"] = _dead(draw(1, 8, 6, 3), tuple(range(6)))
+    cases["one weight, x_q"] = draw(1, 1, 1, 1, mismatch=0.1)
+    return cases
+
+
+INPUTS = _inputs()
+
+
+def fitter(spec: GridSpec) -> FitGrid:
+    """A range that clips, at the cost of few candidates."""
+    return lambda weight: fit_grid(Mse(steps=12), weight, spec)

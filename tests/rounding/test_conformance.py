@@ -1,0 +1,174 @@
+"""What `methods.Rounding` promises, for every method in the registry: a new one is tested by being in it."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from subbyte.core import Grid, QTensor
+from subbyte.errors import NumericsError
+from subbyte.rounding import ROUNDINGS
+from tests.reference.rounding import output_error
+from tests.rounding.cases import INPUTS, SPECS, draw, fitter
+
+methods = pytest.mark.parametrize("method", ROUNDINGS)
+specs = pytest.mark.parametrize("spec", SPECS)
+inputs = pytest.mark.parametrize("case", INPUTS)
+
+
+@cache
+def rounded(method: str, spec: str, case: str) -> QTensor:
+    given = INPUTS[case]
+    return ROUNDINGS[method]().round(given.weight, fitter(SPECS[spec]), given.stats)
+
+
+def objective(method: str, case: str, q: torch.Tensor) -> torch.Tensor:
+    """What the method minimises, measured on the outputs; GPTQ knows the quantized network's inputs only."""
+    given = INPUTS[case]
+    return output_error(given.weight, q, given.x_q if method == "gptq" else given.x, given.x_q)
+
+
+@methods
+@specs
+@inputs
+def test_codes_are_a_matrix_on_a_grid_of_the_spec(method, spec, case):
+    q, weight, wanted = rounded(method, spec, case), INPUTS[case].weight, SPECS[spec]
+    rows, columns = weight.shape
+    shape = {"tensor": (), "channel": (rows, 1), "group": (rows, -(-columns // (wanted.group_size or 1)))}
+    assert q.grid.spec == wanted
+    assert (q.codes.shape, q.codes.dtype) == (weight.shape, wanted.code_dtype)
+    assert (q.grid.scale.shape, q.grid.scale.dtype) == (shape[wanted.granularity], torch.float32)
+    assert (q.grid.zero_point.shape, q.grid.zero_point.dtype) == (q.grid.scale.shape, torch.int32)
+    assert wanted.qmin <= int(q.codes.min()) and int(q.codes.max()) <= wanted.qmax
+    assert torch.equal(q.grid.encode(q.dequantize()), q.codes)
+
+
+@methods
+@specs
+@inputs
+def test_the_same_call_gives_the_same_codes_and_changes_no_argument(method, spec, case):
+    given = INPUTS[case]
+    weight, stats = given.weight.clone(), given.stats
+    before = {name: value.clone() for name, value in vars(stats).items() if isinstance(value, torch.Tensor)}
+    again = ROUNDINGS[method]().round(weight, fitter(SPECS[spec]), stats)
+    assert torch.equal(again.codes, rounded(method, spec, case).codes)
+    assert torch.equal(again.grid.scale, rounded(method, spec, case).grid.scale)
+    assert torch.equal(weight, given.weight)
+    assert all(torch.equal(getattr(stats, name), value) for name, value in before.items())
+
+
+@methods
+@specs
+@inputs
+def test_never_worse_than_nearest_in_its_own_objective(method, spec, case):
+    weight = INPUTS[case].weight
+    q, fallback = rounded(method, spec, case), QTensor.nearest(weight, fitter(SPECS[spec])(weight))
+    got, bound = objective(method, case, q.dequantize()), objective(method, case, fallback.dequantize())
+    if SPECS[spec].granularity == "tensor":
+        got, bound = got.sum(), bound.sum()
+    power = objective(method, case, torch.zeros_like(weight))
+    assert bool((got <= bound * (1 + 1e-9) + 1e-12 * power.max()).all())
+    if method == "nearest":
+        assert torch.equal(q.codes, fallback.codes)
+
+
+@methods
+@specs
+@pytest.mark.parametrize("case", [name for name in INPUTS if "x_q" not in name])
+def test_weights_on_the_grid_come_back_exactly(method, spec, case):
+    given = INPUTS[case]
+    grid = fitter(SPECS[spec])(given.weight)
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randint(grid.spec.qmin, grid.spec.qmax + 1, given.weight.shape, generator=generator)
+    codes = codes.to(grid.spec.code_dtype)
+    again = ROUNDINGS[method]().round(grid.decode(codes), lambda weight: grid, given.stats)
+    assert torch.equal(again.codes, codes)
+    assert torch.equal(again.dequantize(), grid.decode(codes))
+
+
+@methods
+@pytest.mark.parametrize("spec", [name for name, spec in SPECS.items() if spec.granularity != "tensor"])
+@inputs
+def test_rows_do_not_know_of_one_another(method, spec, case):
+    given = INPUTS[case]
+    each = given.weight.shape[0] // given.x.shape[0]
+    order = torch.cat([g * each + torch.arange(each).roll(1) for g in range(given.x.shape[0])])
+    permuted = ROUNDINGS[method]().round(given.weight[order], fitter(SPECS[spec]), given.stats)
+    assert torch.equal(permuted.codes, rounded(method, spec, case).codes[order])
+
+
+@methods
+@specs
+@pytest.mark.parametrize("case", ["dense, x_q", "grouped, x_q", "few rows", "dead, x_q", "duplicate"])
+@pytest.mark.parametrize("factor", [4.0, 2.0**-40])
+def test_the_unit_of_the_inputs_does_not_matter(method, spec, case, factor):
+    given = INPUTS[case]
+    scaled = replace(given, x=given.x * factor**0.5, x_q=given.x_q * factor**0.5)
+    q = ROUNDINGS[method]().round(given.weight, fitter(SPECS[spec]), scaled.stats)
+    assert torch.equal(q.codes, rounded(method, spec, case).codes)
+
+
+@methods
+@specs
+@pytest.mark.parametrize("case", [name for name in INPUTS if "dead" in name])
+def test_weights_that_see_no_input_keep_their_nearest_codes(method, spec, case):
+    given, q = INPUTS[case], rounded(method, spec, case)
+    wanted = q.grid.encode(given.weight)
+    assert given.dead.any()
+    assert torch.equal(q.codes[given.dead], wanted[given.dead])
+
+
+@methods
+@specs
+def test_zeros_stay_zeros(method, spec):
+    given = INPUTS["dense, x_q"]
+    q = ROUNDINGS[method]().round(torch.zeros_like(given.weight), fitter(SPECS[spec]), given.stats)
+    assert not q.dequantize().any()
+
+
+@methods
+@pytest.mark.parametrize("bad", ["x", "x_q", "both"])
+def test_nan_in_the_inputs_is_an_error_unless_they_are_not_read(method, bad):
+    given = draw(1, 40, 8, 4, mismatch=0.3)
+    x, x_q = given.x.clone(), given.x_q.clone()
+    for name, rows in (("x", x), ("x_q", x_q)):
+        if bad in (name, "both"):
+            rows[0, 3, 2] = float("nan")
+    fit = fitter(SPECS["int4"])
+    spoilt = replace(given, x=x, x_q=x_q)
+    if method == "nearest" or (method, bad) == ("gptq", "x"):  # they do not read these
+        assert torch.equal(
+            ROUNDINGS[method]().round(given.weight, fit, spoilt.stats).codes,
+            ROUNDINGS[method]().round(given.weight, fit, given.stats).codes,
+        )
+        return
+    with pytest.raises(NumericsError):
+        ROUNDINGS[method]().round(given.weight, fit, spoilt.stats)
+
+
+@methods
+def test_nan_in_the_weights_is_an_error(method):
+    given = draw(1, 40, 8, 4)
+    weight = given.weight.clone()
+    weight[1, 2] = float("nan")
+    grid = Grid.of(SPECS["int4"], torch.full((4, 1), 0.1))
+    for fit in (fitter(SPECS["int4"]), lambda weight: grid):
+        with pytest.raises(NumericsError):
+            ROUNDINGS[method]().round(weight, fit, given.stats)
+
+
+@methods
+@pytest.mark.parametrize("case", ["dense", "dense, x_q", "grouped, x_q"])
+def test_fine_grids_lose_next_to_nothing(method, case):
+    """With 8 bits the outputs of the quantized layer are those of the float layer as far as its inputs allow."""
+    given = INPUTS[case]
+    spec = replace(SPECS["int4"], bits=8)
+    q = ROUNDINGS[method]().round(given.weight, fitter(spec), given.stats).dequantize()
+    power = output_error(given.weight, torch.zeros_like(given.weight), given.x_q, given.x_q)
+    target = given.weight if method in ("nearest", "gptq") else None
+    if target is not None:
+        assert bool((output_error(target, q, given.x_q, given.x_q) < 1e-3 * power).all())
+    else:
+        limit = output_error(given.weight, given.weight, given.x, given.x_q)
+        assert bool((output_error(given.weight, q, given.x, given.x_q) < limit + 1e-3 * power).all())

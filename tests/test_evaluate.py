@@ -59,6 +59,18 @@ def test_ties_go_to_the_lower_index():
     assert result.accuracy.loss == pytest.approx(np.log(10))
 
 
+def test_images_go_to_the_device_and_logits_come_back():
+    logits, split = case()
+    seen: list[str] = []
+
+    def model(images: Tensor) -> Tensor:
+        seen.append(images.device.type)
+        return logits
+
+    assert evaluate(model, split, device="meta").logits.device.type == "cpu"
+    assert seen == ["meta"]
+
+
 def test_progress_counts_images():
     _, split = case(23)
     seen: list[tuple[int, int]] = []

@@ -6,10 +6,11 @@ from subbyte.export.onnx import export_onnx
 from subbyte.export.packed import load, save
 from subbyte.export.parity import onnx_model
 from subbyte.models import load_model
-from subbyte.pipeline import Limits, quantize
+from subbyte.pipeline import quantize
 from subbyte.plan import Plan
 from subbyte.quantized import QuantizedModel
 from subbyte.recipe import Recipe, load_recipe
+from subbyte.walk import Limits
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,21 +26,10 @@ from subbyte.graph import Network, prepare
 from subbyte.plan import Plan, make_plan
 from subbyte.quantized import Findings, LedgerRow, QuantizedModel
 from subbyte.recipe import Recipe, load_recipe
-from subbyte.walk import Progress, WalkResult, walk
+from subbyte.walk import Limits, Progress, WalkResult, walk
 
 Report = Callable[[str, int, int, str], None]
 """Called with the stage (walk, evaluate ...), steps done, steps in all, and what is being worked on."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """chunk: calibration images per step; memory: bytes of activations kept in RAM (the rest is paged to temporary
-    files); device: where the arithmetic runs, such as cpu or cuda.
-    """
-
-    chunk: int = 64
-    memory: int = 4 * 2**30
-    device: str = "cpu"
 
 
 def quantize(
@@ -61,7 +50,7 @@ def quantize(
     calibration = collect(images)
     network = prepare(model, calibration[:2])
     plan = make_plan(network, load_recipe(recipe))
-    return assemble(network, plan, run_walk(network, plan, calibration, limits or Limits(), progress))
+    return assemble(network, plan, walk(network, plan, calibration, limits=limits, progress=progress))
 
 
 def collect(images: Tensor | Iterable[Any]) -> Tensor:
@@ -74,15 +63,6 @@ def collect(images: Tensor | Iterable[Any]) -> Tensor:
     if images.ndim < 2 or images.shape[0] < 1:
         raise DataError(f"calibration images must be [n, ...] with n >= 1, got {tuple(images.shape)}")
     return images.detach().to("cpu", torch.float32)
-
-
-def run_walk(
-    network: Network, plan: Plan, images: Tensor, limits: Limits, progress: Progress | None = None
-) -> WalkResult:
-    """`walk.walk` with these limits."""
-    return walk(
-        network, plan, images, chunk=limits.chunk, memory=limits.memory, device=limits.device, progress=progress
-    )
 
 
 def assemble(network: Network, plan: Plan, result: WalkResult) -> QuantizedModel:
@@ -103,7 +83,7 @@ class Job:
     calibration: int = 500
     seed: int = 0
     container: Container | None = None  # None: int8 when activations are quantized, else compact
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     about: tuple[tuple[str, str], ...] = ()
 
 
@@ -134,7 +114,7 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
             network = prepare(model, images[:2])
             plan = make_plan(network, job.recipe)
         with timer.stage("walk"):
-            walked = run_walk(network, plan, images, job.limits, lambda k, n, what: report("walk", k, n, what))
+            walked = walk(network, plan, images, limits=job.limits, progress=partial(report, "walk"))
             quantized = assemble(network, plan, walked)
         container: Container = job.container or ("int8" if plan.taps else "compact")
         with timer.stage("export"):

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from math import inf, log10
+from math import ceil, inf, isfinite, log10
 from typing import Any
 
 import torch
@@ -23,8 +23,24 @@ from subbyte.plan import LayerPlan, Plan, TapPlan
 from subbyte.ranges import fit_grid
 from subbyte.stats import MomentCollector, histogram
 
+_MIN_ROWS = 2**15
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what is being worked on."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a walk may use.
+
+    chunk: calibration images per step; memory: bytes of activations kept in RAM, the rest is paged to temporary files;
+    rows: of a layer's inputs, per column of its weights, that enter its moments (0: all; at least 32,768 rows a layer);
+    device: where the arithmetic runs, such as cpu or cuda.
+    """
+
+    chunk: int = 64
+    memory: int = 4 * 2**30
+    rows: int = 250
+    device: str = "cpu"
 
 
 @dataclass
@@ -48,27 +64,26 @@ def walk(
     plan: Plan,
     images: Tensor,
     *,
-    chunk: int = 64,
-    memory: int = 4 * 2**30,
-    device: str = "cpu",
+    limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> WalkResult:
     """Quantize `network` by `plan` on calibration images [n, ...], without labels.
 
-    chunk: images per step; memory: bytes of values kept in RAM, the rest goes to temporary files; device: where the
-    arithmetic runs. Raises NumericsError naming the layer where NaN or Inf turn up.
+    Raises NumericsError naming the layer where NaN or Inf turn up.
     """
+    limits = limits or Limits()
     result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
-    result.instrumented.graph_module.to(device)
-    walker = _Walker(network, plan, result, Memory(memory), device)
-    walker.run(list(images.split(chunk)), progress)
+    result.instrumented.graph_module.to(limits.device)
+    walker = _Walker(network, plan, result, limits)
+    walker.run(list(images.split(limits.chunk)), progress)
     result.spilled_bytes = walker.memory.spilled
     return result
 
 
 class _Walker:
-    def __init__(self, network: Network, plan: Plan, result: WalkResult, memory: Memory, device: str) -> None:
-        self.result, self.memory, self.device = result, memory, device
+    def __init__(self, network: Network, plan: Plan, result: WalkResult, limits: Limits) -> None:
+        self.result, self.limits, self.device = result, limits, limits.device
+        self.memory = Memory(limits.memory)
         self.graph_module = result.instrumented.graph_module
         by_name = {layer.name: layer for layer in network.layers}
         plans = {layer.name: layer for layer in plan.layers}
@@ -123,8 +138,7 @@ class _Walker:
         self.values[node] = Pair(float_chunks, float_chunks if same else self._step(node, quantized=True))
         if node in self.layers:
             name = self.layers[node][0].name
-            self.result.sqnr_db[name] = _sqnr(self.values[node])
-            _require_finite(self.values[node], f"the output of layer {name!r}")
+            self.result.sqnr_db[name] = _sqnr(self.values[node], f"the output of layer {name!r}")
 
     def _rounded(self, node: fx.Node) -> bool:
         return any(str(a.target) in self.quantized_constants for a in node.all_input_nodes if a.op == "get_attr")
@@ -163,11 +177,10 @@ class _Walker:
     def _visit_layer(self, node: fx.Node, layer: Layer, plan: LayerPlan) -> None:
         if plan.spec is None or layer.shared_with is not None:
             return
-        collector = MomentCollector(layer.geometry)
         source = node.args[0]
         assert isinstance(source, fx.Node)
         pair = self.values[source]
-        _require_finite(pair, f"the input of layer {layer.name!r}")
+        collector = MomentCollector(layer.geometry, self._rows_per_image(layer, pair))
         for k in range(len(pair.float)):
             x = self._argument(source, k=k, quantized=False)
             collector.add(x, x if pair.same else self._argument(source, k=k, quantized=True))
@@ -186,11 +199,16 @@ class _Walker:
         self.quantized_constants[layer.weight] = layer.geometry.to_weight(rounded.dequantize())
         self.quantized_constants[layer.bias] = bias
 
+    def _rows_per_image(self, layer: Layer, pair: Pair) -> int | None:
+        images = sum(chunk.shape[0] for chunk in pair.float)
+        wanted = max(_MIN_ROWS, self.limits.rows * layer.geometry.columns)
+        return ceil(wanted / images) if self.limits.rows else None
+
     def _visit_tap(self, node: fx.Node, plan: TapPlan) -> None:
         source = node.args[0]
         assert isinstance(source, fx.Node)
         pair = self.values[source]
-        _require_finite(pair, f"tap {plan.name!r}")
+        _sqnr(pair, f"tap {plan.name!r}")
         seen = histogram(pair.quantized)
         grid = fit_grid(plan.range, seen.values, plan.spec, seen.counts)
         self.result.grids[plan.name] = grid
@@ -198,21 +216,18 @@ class _Walker:
         module.set_grid(grid)
         quantized = [self.memory.admit(module(value.to(self.device)).cpu()) for value in pair.quantized]
         self.values[node] = Pair([self.memory.admit(value) for value in pair.float], quantized)
-        self.result.sqnr_db[plan.name] = _sqnr(self.values[node])
+        self.result.sqnr_db[plan.name] = _sqnr(self.values[node], f"tap {plan.name!r}")
 
 
-def _require_finite(pair: Pair, where: str) -> None:
-    for chunks in (pair.float, pair.quantized):
-        for value in chunks:
-            if not bool(torch.isfinite(value).all()):
-                bad = int((~torch.isfinite(value)).sum())
-                raise NumericsError(f"{where} holds {bad} NaN or Inf values; check the images and the normalization")
+def _sqnr(pair: Pair, where: str) -> float:
+    """10 log10 of the float value's power over the power of the difference, in dB; inf when there is none.
 
-
-def _sqnr(pair: Pair) -> float:
-    """10 log10 of the float value's power over the power of the difference, in dB; inf when there is none."""
-    signal = sum(float(x.double().square().sum()) for x in pair.float)
-    noise = sum(float((x - y).double().square().sum()) for x, y in zip(pair.float, pair.quantized, strict=True))
-    if noise == 0:
-        return inf
-    return 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)
+    Raises NumericsError when either holds NaN or Inf.
+    """
+    signal, noise = 0.0, 0.0
+    for x, y in zip(pair.float, pair.quantized, strict=True):
+        signal += float(x.square().sum(dtype=torch.float64))
+        noise += 0.0 if pair.same else float((x - y).square_().sum(dtype=torch.float64))
+    if not isfinite(signal + noise):
+        raise NumericsError(f"{where} holds NaN, Inf or numbers too large; check the images and the normalization")
+    return inf if noise == 0 else 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)

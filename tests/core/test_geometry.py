@@ -3,11 +3,11 @@
 import pytest
 import torch
 from hypothesis import given
-from reference.examples import examples
-from reference.geometries import GEOMETRIES, geometries
-from reference.operations import operate
 
 from subbyte.core import Geometry
+from tests.reference.examples import examples
+from tests.reference.geometries import GEOMETRIES, geometries
+from tests.reference.operations import operate
 
 CASES = [geometry for geometry, _ in GEOMETRIES.values()]
 
@@ -40,7 +40,9 @@ def test_any_weight_goes_back(drawn):
 def test_a_row_is_what_one_output_channel_depends_on(name):
     geometry, shape = GEOMETRIES[name]
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    matrix = geometry.to_matrix(torch.randn(geometry.weight_shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype))
+    matrix = geometry.to_matrix(
+        torch.randn(geometry.weight_shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+    )
     axis = -1 if geometry.kind == "linear" else 1
     whole = operate(x, geometry.to_weight(matrix), geometry)
     assert whole.shape[axis] == geometry.rows

@@ -1,5 +1,7 @@
 """Rounding to a grid and back, against brute force, torch and ONNX Runtime."""
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -8,13 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from reference.examples import examples
-from reference.grids import assert_nearest, representable, spread
 
 from subbyte.core import Grid, GridSpec
 from subbyte.errors import NumericsError, RecipeError
+from tests.reference.examples import examples
+from tests.reference.grids import assert_nearest, representable, spread
 
-LEVELS = {2: (-1.0, 1.0), 3: (-0.5, 0.0, 2.0), 7: (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0), 12: tuple(k * k / 7 - 3 for k in range(12))}
+LEVELS = {
+    2: (-1.0, 1.0),
+    3: (-0.5, 0.0, 2.0),
+    7: (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0),
+    12: tuple(k * k / 7 - 3 for k in range(12)),
+}
 
 
 @st.composite
@@ -31,7 +38,7 @@ def specs(draw: st.DrawFn) -> GridSpec:
 
 @st.composite
 def grids(draw: st.DrawFn) -> tuple[Grid, tuple[int, int], torch.Generator]:
-    """A grid with scales of many sizes, the shape of a matrix that it fits, and a source of random numbers."""
+    """A grid with scales of many sizes, the shape of a matrix that it fits, a source of random numbers."""
     spec = draw(specs())
     rows, columns = draw(st.integers(1, 4)), draw(st.integers(1, 13))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
@@ -48,7 +55,8 @@ def values_around(grid: Grid, shape: tuple[int, int], generator: torch.Generator
     values = representable(grid, shape)
     low, high = values.amin(-1), values.amax(-1)
     middle, half = (low + high) / 2, (high - low) / 2
-    return (middle + 1.5 * half * (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)).float()
+    uniform = 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
+    return (middle + 1.5 * half * uniform).float()
 
 
 @examples(150)
@@ -63,11 +71,14 @@ def test_encode_finds_the_nearest_of_all_values(drawn):
 @given(grids())
 def test_decode_is_the_formula(drawn):
     grid, shape, generator = drawn
-    codes = torch.randint(grid.spec.qmin, grid.spec.qmax + 1, shape, generator=generator).to(grid.spec.code_dtype)
+    codes = torch.randint(grid.spec.qmin, grid.spec.qmax + 1, shape, generator=generator)
+    codes = codes.to(grid.spec.code_dtype)
     expected = representable(grid, shape).gather(-1, codes.long()[..., None] - grid.spec.qmin)[..., 0]
     torch.testing.assert_close(grid.decode(codes).double(), expected, rtol=1e-6, atol=0)
     assert grid.decode(codes).dtype == torch.float32
-    torch.testing.assert_close(grid.units(codes).double() * spread(grid.scale, grid, shape), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        grid.units(codes).double() * spread(grid.scale, grid, shape), expected, rtol=1e-6, atol=0
+    )
 
 
 @examples(150)
@@ -134,14 +145,15 @@ def test_ties_go_to_the_even_multiple_of_the_scale(scale, zero):
 def test_ties_between_levels_go_to_the_lower_one(scale):
     levels = (-1.5, -0.25, 0.0, 0.5, 2.0)
     grid = Grid.of(GridSpec(bits=3, levels=levels), torch.tensor(scale))
-    middles = torch.tensor([(a + b) / 2 for a, b in zip(levels, levels[1:], strict=False)]) * scale
+    middles = torch.tensor([(a + b) / 2 for a, b in pairwise(levels)]) * scale
     assert grid.encode(middles).tolist() == [0, 1, 2, 3]
     assert grid.encode(torch.nextafter(middles, torch.tensor(torch.inf))).tolist() == [1, 2, 3, 4]
     assert grid.thresholds(torch.device("cpu")).tolist() == [-0.875, -0.125, 0.25, 1.25]
 
 
 def test_a_ragged_last_group_has_its_own_scale():
-    grid = Grid.of(GridSpec(bits=4, granularity="group", group_size=3), torch.tensor([[1.0, 10.0], [2.0, 20.0]]))
+    spec = GridSpec(bits=4, granularity="group", group_size=3)
+    grid = Grid.of(spec, torch.tensor([[1.0, 10.0], [2.0, 20.0]]))
     assert grid.encode(torch.full((2, 5), 20.0)).tolist() == [[7, 7, 7, 2, 2], [7, 7, 7, 1, 1]]
     assert grid.decode(torch.ones(2, 5, dtype=torch.int8)).tolist() == [[1, 1, 1, 10, 10], [2, 2, 2, 20, 20]]
     assert grid.spread(grid.scale, 5).shape == (2, 5)
@@ -149,7 +161,9 @@ def test_a_ragged_last_group_has_its_own_scale():
 
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3, 4, 5)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("spec", [GridSpec(bits=4), GridSpec(bits=3, signed=False), GridSpec.level_set((-1, 0, 2), "tensor")])
+@pytest.mark.parametrize(
+    "spec", [GridSpec(bits=4), GridSpec(bits=3, signed=False), GridSpec.level_set((-1, 0, 2), "tensor")]
+)
 def test_one_scale_fits_tensors_of_any_shape_and_type(spec, dtype, shape):
     grid = Grid.of(spec, torch.tensor(0.25))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -167,7 +181,9 @@ def test_nan_is_refused_and_counted(spec):
         grid.encode(torch.tensor([0.0, torch.nan, 1.0, torch.nan, torch.inf]))
 
 
-@pytest.mark.parametrize(("bad", "shown"), [(0.0, "0"), (-1.0, "-1"), (torch.nan, "nan"), (torch.inf, "inf"), (1e-60, "0")])
+@pytest.mark.parametrize(
+    ("bad", "shown"), [(0.0, "0"), (-1.0, "-1"), (torch.nan, "nan"), (torch.inf, "inf"), (1e-60, "0")]
+)
 def test_scales_must_be_positive_and_finite(bad, shown):
     spec = GridSpec(granularity="channel")
     with pytest.raises(NumericsError, match=shown):
@@ -249,7 +265,11 @@ def onnx_codes(x: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> tuple[np.n
 def test_codes_are_those_of_onnx_runtime(signed, granularity):
     generator = torch.Generator().manual_seed(1)
     shape = () if granularity == "tensor" else (6, 1)
-    scale = torch.tensor(0.5).expand(shape).clone() if granularity == "tensor" else torch.rand(shape, generator=generator) + 0.01
+    scale = (
+        torch.tensor(0.5).expand(shape).clone()
+        if granularity == "tensor"
+        else torch.rand(shape, generator=generator) + 0.01
+    )
     spec = GridSpec(8, signed, False, granularity=granularity)
     grid = Grid.of(spec, scale, torch.randint(spec.qmin, spec.qmax, shape, generator=generator))
     ties = (torch.arange(-400, 400) + 0.5) * scale
@@ -264,8 +284,8 @@ def test_codes_are_those_of_onnx_runtime(signed, granularity):
 
 
 @pytest.mark.parametrize("spec", [
-    GridSpec(8), GridSpec(8, False), GridSpec(4, True, False), GridSpec(4, False, False), GridSpec(3, narrow=True),
-    GridSpec.ternary("tensor"), GridSpec(1, False),
+    GridSpec(8), GridSpec(8, False), GridSpec(4, True, False), GridSpec(4, False, False),
+    GridSpec(3, narrow=True), GridSpec.ternary("tensor"), GridSpec(1, False),
 ])  # fmt: skip
 def test_values_are_those_of_torch_up_to_ties(spec):
     generator = torch.Generator().manual_seed(2)

@@ -38,7 +38,8 @@ def test_ternary_is_two_bits_narrow():
 
 
 @pytest.mark.parametrize(
-    ("count", "bits"), [(2, 1), (3, 2), (4, 2), (5, 3), (7, 3), (8, 3), (9, 4), (16, 4), (17, 5), (128, 7), (129, 8), (256, 8)]
+    ("count", "bits"),
+    [(2, 1), (3, 2), (4, 2), (5, 3), (7, 3), (8, 3), (9, 4), (16, 4), (17, 5), (128, 7), (129, 8), (256, 8)],
 )
 def test_level_sets_take_the_fewest_bits(count, bits):
     spec = GridSpec.level_set(tuple(range(count)))
@@ -53,7 +54,8 @@ def test_levels_become_floats():
 
 
 @pytest.mark.parametrize("spec", [
-    *(GridSpec(bits=b, narrow=n) for b in SIGNED for n in (False, True)), *(GridSpec(bits=b, signed=False) for b in UNSIGNED),
+    *(GridSpec(bits=b, narrow=n) for b in SIGNED for n in (False, True)),
+    *(GridSpec(bits=b, signed=False) for b in UNSIGNED),
     GridSpec.level_set(tuple(range(256))),
 ])  # fmt: skip
 def test_the_code_type_holds_every_code(spec):
@@ -87,7 +89,9 @@ def test_contradictions_are_named_with_their_numbers(given, shown):
     assert all(text in str(caught.value) for text in shown), str(caught.value)
 
 
-@pytest.mark.parametrize("levels", [(float("nan"), 1.0), (0.0, 1.0, float("nan")), (0.0, float("inf")), (-float("inf"), 0.0)])
+@pytest.mark.parametrize(
+    "levels", [(float("nan"), 1.0), (0.0, 1.0, float("nan")), (0.0, float("inf")), (-float("inf"), 0.0)]
+)
 def test_levels_must_be_numbers(levels):
     with pytest.raises(RecipeError, match="levels"):
         GridSpec.level_set(levels)

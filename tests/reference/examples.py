@@ -6,4 +6,5 @@ from hypothesis import HealthCheck, settings
 def examples(count: int) -> settings:
     """Decorator: run a property test on this many examples."""
     slow = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
-    return settings(max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=slow)
+    same = {"database": None, "derandomize": True}
+    return settings(max_examples=count, deadline=None, suppress_health_check=slow, **same)

@@ -34,13 +34,17 @@ GEOMETRIES = {
     "conv2d-asymmetric": (_conv(2, (3, 2, 3, 4), padding=((0, 2), (3, 1)), dilation=(2, 1)), (2, 2, 6, 5)),
     "conv2d-gap": (_conv(2, (3, 2, 2, 2), stride=(4, 3)), (2, 2, 9, 9)),
     "conv3d": (_conv(3, (4, 2, 2, 3, 2), stride=(1, 2, 1), padding=((1, 0),) * 3, groups=2), (2, 4, 4, 5, 3)),
-    "transposed1d": (_transposed(1, (4, 3, 4), stride=(3,), padding=((1, 1),), output_padding=(2,)), (3, 4, 5)),
-    "transposed2d": (_transposed(2, (4, 3, 3, 3), stride=(2, 2), padding=((1, 1),) * 2, output_padding=(1, 1)),
-                     (2, 4, 4, 3)),
-    "transposed2d-groups": (_transposed(2, (6, 2, 3, 2), stride=(2, 3), dilation=(2, 1), groups=3), (2, 6, 3, 4)),
+    "transposed1d": (
+        _transposed(1, (4, 3, 4), stride=(3,), padding=((1, 1),), output_padding=(2,)), (3, 4, 5)),
+    "transposed2d": (
+        _transposed(2, (4, 3, 3, 3), stride=(2, 2), padding=((1, 1),) * 2, output_padding=(1, 1)), (2, 4, 4, 3)),
+    "transposed2d-groups": (
+        _transposed(2, (6, 2, 3, 2), stride=(2, 3), dilation=(2, 1), groups=3), (2, 6, 3, 4)),
     "transposed2d-depthwise": (_transposed(2, (4, 1, 2, 2), stride=(2, 2), groups=4), (2, 4, 3, 3)),
-    "transposed2d-cropped": (_transposed(2, (2, 3, 2, 2), stride=(2, 1), padding=((2, 3), (0, 2))), (2, 2, 5, 6)),
-    "transposed3d": (_transposed(3, (4, 1, 2, 3, 2), stride=(2, 1, 2), padding=((0, 1),) * 3, groups=2), (1, 4, 3, 3, 2)),
+    "transposed2d-cropped": (
+        _transposed(2, (2, 3, 2, 2), stride=(2, 1), padding=((2, 3), (0, 2))), (2, 2, 5, 6)),
+    "transposed3d": (
+        _transposed(3, (4, 1, 2, 3, 2), stride=(2, 1, 2), padding=((0, 1),) * 3, groups=2), (1, 4, 3, 3, 2)),
 }  # fmt: skip
 
 
@@ -56,7 +60,8 @@ def geometries(draw: st.DrawFn) -> tuple[Geometry, tuple[int, ...]]:
     kernel, stride, dilation = numbers(1, 3), numbers(1, 3), numbers(1, 2)
     padding = tuple(zip(numbers(0, 3), numbers(0, 3), strict=True))
     groups, per_in, per_out = (draw(st.integers(1, 3)) for _ in range(3))
-    extra = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)) if transposed else ()
+    most = [max(pair) - 1 for pair in zip(stride, dilation, strict=True)]
+    extra = tuple(draw(st.integers(0, limit)) for limit in most) if transposed else ()
     spatial = []
     for i in range(axes):
         reach, pads = dilation[i] * (kernel[i] - 1) + 1, sum(padding[i])

@@ -34,7 +34,7 @@ def rows_of(output: Tensor, geometry: Geometry) -> Tensor:
 
 
 def patch_matrix(x: Tensor, geometry: Geometry) -> Tensor:
-    """What every output position sees, float64 [groups, positions, columns], by passing unit weights one by one.
+    """What every output position sees, float64 [groups, positions, columns], by unit weights one by one.
 
     Columns: (channel of the group, kernel position), transposed kernels flipped.
     """

@@ -11,8 +11,6 @@ from subbyte.ranges import Mse, fit_grid
 from subbyte.stats import LayerStats
 from tests.reference.rounding import layer_stats
 
-torch.set_num_threads(1)
-
 SPECS = {
     "int4": GridSpec(bits=4, granularity="channel"),
     "uint2": GridSpec(bits=2, symmetric=False, granularity="channel"),

@@ -25,9 +25,10 @@ from subbyte.data import load_data
 from subbyte.errors import ModelError, RecipeError
 from subbyte.graph import prepare
 from subbyte.models import input_shape, load_model
-from subbyte.pipeline import Job, Limits, run
+from subbyte.pipeline import Job, run
 from subbyte.plan import make_plan
 from subbyte.recipe import PRESETS, Recipe, load_recipe
+from subbyte.walk import Limits
 
 
 @command
@@ -50,6 +51,10 @@ def quantize(
     ] = None,
     memory: Annotated[float, typer.Option(help="GiB of activations kept in memory; the rest is paged to disk.")] = 4.0,
     chunk: Annotated[int, typer.Option(help="Calibration images per step.")] = 64,
+    rows: Annotated[
+        int,
+        typer.Option(help="Rows of a layer's input that its statistics take, per weight column; 0: all."),
+    ] = 250,
     device: DeviceOption = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")] = False,
     shape: Annotated[str | None, typer.Option("--input-shape", help="C,H,W for --dry-run without data.")] = None,
@@ -64,9 +69,9 @@ def quantize(
         raise typer.BadParameter("--out and --data are needed (unless with --dry-run)")
     if container not in (None, "int8", "compact"):
         raise RecipeError(f"--container must be int8 or compact, got {container!r}")
-    if calibration < 1 or chunk < 1 or memory < 0:
-        raise RecipeError("--calibration and --chunk must be at least 1, --memory at least 0")
-    limits = Limits(chunk, int(memory * 2**30), _device(device))
+    if calibration < 1 or chunk < 1 or memory < 0 or rows < 0:
+        raise RecipeError("--calibration and --chunk must be at least 1, --memory and --rows at least 0")
+    limits = Limits(chunk, int(memory * 2**30), rows, _device(device))
     network, images = load_inputs(model, weights, data, normalize, resize, crop)
     about = {"weights": weights.name if weights else "", "normalize": normalize or "", "data_spec": data.split(":")[0]}
     about |= {"resize": str(resize or ""), "crop": str(crop or "")}

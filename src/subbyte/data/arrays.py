@@ -36,9 +36,7 @@ class ArrayReader:
         images = self.stored[indices]
         if self.preprocess.reshapes and len(images):
             named = zip(images, indices.tolist(), strict=True)
-            images = torch.stack(
-                [self.preprocess.reshape_tensor(x, f"{self.where}, image {i}") for x, i in named]
-            )
+            images = torch.stack([self.preprocess.reshape_tensor(x, f"{self.where}, image {i}") for x, i in named])
         return self.preprocess.finish(images)
 
 
@@ -77,9 +75,7 @@ def array_data(
             continue
         check_labels(arrays.labels, len(classes), arrays.where)
         preprocess.normalization.check(arrays.images.shape[1])
-        splits[kind] = Split(
-            kind, arrays.labels, ArrayReader(arrays.images, preprocess, f"{arrays.where} ({kind})")
-        )
+        splits[kind] = Split(kind, arrays.labels, ArrayReader(arrays.images, preprocess, f"{arrays.where} ({kind})"))
         parts += [kind.encode(), str(list(arrays.images.shape)).encode(), arrays.labels.numpy().tobytes()]
         parts += [arrays.images[spread(len(arrays.images))].numpy().tobytes()]
     return DataSet(name, splits.get("train"), splits["test"], classes, digest(parts))
@@ -109,7 +105,7 @@ def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except Exception as reason:  # damaged archives raise anything, of many types
+    except Exception as reason:  # damaged archives raise errors of many types
         raise DataError(
             f"{path}: not a whole .npz file of plain arrays ({type(reason).__name__}: {reason})"
         ) from reason
@@ -121,9 +117,7 @@ def named_arrays(name: str, arrays: Mapping[str, Any], where: str, preprocess: P
     keys = FOUR if any(k in arrays for k in FOUR) else TWO
     missing = [k for k in keys if k not in arrays]
     if missing:
-        raise DataError(
-            f"{where}: {missing[0]!r} is missing; it has {', '.join(arrays) or 'nothing'}, needs {_LAYOUT}"
-        )
+        raise DataError(f"{where}: {missing[0]!r} is missing; it has {', '.join(arrays) or 'nothing'}, needs {_LAYOUT}")
     ignored = [str(k) for k in arrays if k not in keys]
     if ignored:
         log.warning("%s: of its arrays, %s are not used", where, ", ".join(ignored))
@@ -149,9 +143,7 @@ def _images(value: Any, where: str) -> Tensor:
     if array.ndim == 3:
         array = array[:, None]
     if array.ndim != 4:
-        raise DataError(
-            f"{where}: shape {list(array.shape)}; images are [n, H, W], [n, H, W, C] or [n, C, H, W]"
-        )
+        raise DataError(f"{where}: shape {list(array.shape)}; images are [n, H, W], [n, H, W, C] or [n, C, H, W]")
     first, last = array.shape[1] in CHANNELS, array.shape[3] in CHANNELS
     if first == last:
         raise DataError(

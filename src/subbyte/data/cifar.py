@@ -50,9 +50,7 @@ def load_cifar10(path: Path, preprocess: Preprocess) -> DataSet:
     read = _read_binary if suffix else _read_python
     missing = [n + suffix for n in TRAIN + TEST if not (home / (n + suffix)).is_file()]
     if missing:
-        raise DataError(
-            f"{home}: of the six batches, {', '.join(missing)} is missing; unpack the data set again"
-        )
+        raise DataError(f"{home}: of the six batches, {', '.join(missing)} is missing; unpack the data set again")
     train, test = (_split(home, [n + suffix for n in names], read) for names in (TRAIN, TEST))
     return array_data("cifar10", train, test, CLASSES, preprocess)
 
@@ -93,18 +91,13 @@ def _read_python(path: Path) -> tuple[Tensor, Tensor]:
             batch = _ArrayUnpickler(file).load()
     except DataError as reason:
         raise DataError(f"{path}: {reason}") from reason
-    except Exception as reason:  # a damaged pickle raises anything, of many types
+    except Exception as reason:  # a damaged pickle raises errors of many types
         raise DataError(
             f"{path}: not a whole CIFAR batch ({type(reason).__name__}: {reason}); unpack it again"
         ) from reason
     data = batch.get(b"data") if isinstance(batch, dict) else None
     labels = batch.get(b"labels") if isinstance(batch, dict) else None
-    if (
-        not isinstance(data, np.ndarray)
-        or data.dtype != np.uint8
-        or data.ndim != 2
-        or data.shape[1] != PIXELS
-    ):
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != PIXELS:
         what = f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else type(data).__name__
         raise DataError(f"{path}: its b'data' is {what}, not uint8 [n, {PIXELS}]; this is no CIFAR-10 batch")
     if not isinstance(labels, list) or not all(isinstance(x, int) for x in labels):

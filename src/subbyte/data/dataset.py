@@ -37,8 +37,7 @@ class Split:
     def __post_init__(self) -> None:
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
             raise DataError(
-                f"split {self.name!r}: labels must be int64 [n], "
-                f"got {self.labels.dtype} {list(self.labels.shape)}"
+                f"split {self.name!r}: labels must be int64 [n], got {self.labels.dtype} {list(self.labels.shape)}"
             )
 
     def __len__(self) -> int:
@@ -134,9 +133,7 @@ def draw_calibration(data: DataSet, count: int, seed: int) -> tuple[Tensor, Spli
             f"{source.name} split{left}; ask for 1 to {most}"
         )
     if not 0 <= seed < 2**32:
-        raise DataError(
-            f"{data.name}: the seed of the calibration images must be from 0 to 2^32 - 1, got {seed}"
-        )
+        raise DataError(f"{data.name}: the seed of the calibration images must be from 0 to 2^32 - 1, got {seed}")
     drawn = np.random.RandomState(seed).permutation(len(source))[:count]
     images = source.images(drawn)
     finite = torch.isfinite(images).flatten(1).all(dim=1)

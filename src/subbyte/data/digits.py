@@ -24,7 +24,5 @@ def load_digits(preprocess: Preprocess) -> DataSet:
         members = draw.permutation(np.flatnonzero(bunch.target == digit))
         tested[members[: round(TEST_SHARE * len(members))]] = True
     where = "scikit-learn's digits"
-    train, test = (
-        Arrays(pixels[mask], labels[mask], where) for mask in (torch.tensor(~tested), torch.tensor(tested))
-    )
+    train, test = (Arrays(pixels[mask], labels[mask], where) for mask in (torch.tensor(~tested), torch.tensor(tested)))
     return array_data("digits", train, test, tuple("0123456789"), preprocess)

@@ -70,7 +70,7 @@ def decode(path: Path, preprocess: Preprocess) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
-    except Exception as reason:  # Pillow's decoders raise anything, of many types
+    except Exception as reason:  # Pillow's decoders raise errors of many types
         raise DataError(
             f"{path}: not a whole image file ({type(reason).__name__}: {reason}); fetch it again or remove it"
         ) from reason
@@ -127,9 +127,7 @@ def load_imagenet(path: Path, preprocess: Preprocess) -> DataSet:
     return _data_set("imagenet", splits, titles, preprocess)
 
 
-def _synsets(
-    path: Path, roots: dict[str, Path], expected: str
-) -> tuple[dict[str, int], tuple[str, ...], str]:
+def _synsets(path: Path, roots: dict[str, Path], expected: str) -> tuple[dict[str, int], tuple[str, ...], str]:
     """Read synset -> index, the class names, and where both were found."""
     mapping = next((path / name for name in MAPPINGS if (path / name).is_file()), None)
     if mapping is not None:
@@ -140,9 +138,7 @@ def _synsets(
         words = [line.strip().partition(" ") for line in lines if line.strip()]
         index = {synset: k for k, (synset, _, _) in enumerate(words)}
         if len(index) != len(words) or not words:
-            raise DataError(
-                f"{mapping}: {len(words)} lines but {len(index)} synsets; line k must name class k, once"
-            )
+            raise DataError(f"{mapping}: {len(words)} lines but {len(index)} synsets; line k must name class k, once")
         return index, tuple(title or synset for synset, _, title in words), str(mapping)
     for root in roots.values():
         folders = _folders(root, expected)
@@ -162,9 +158,7 @@ def _synsets(
 def _folders(path: Path, expected: str) -> list[str]:
     if not path.is_dir():
         raise DataError(f"{path}: there is no such folder; {expected}")
-    names = sorted(
-        entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise DataError(f"{path}: has no folders in it; {expected}")
     return names
@@ -173,9 +167,7 @@ def _folders(path: Path, expected: str) -> list[str]:
 def _warn_of_others(path: Path, names: list[str], used: set[str]) -> None:
     others = [name for name in names if name not in used]
     if others:
-        log.warning(
-            "%s: its folders %s are not read", path, ", ".join(others[:5]) + (", ..." if others[5:] else "")
-        )
+        log.warning("%s: its folders %s are not read", path, ", ".join(others[:5]) + (", ..." if others[5:] else ""))
 
 
 def _list(root: Path, index: dict[str, int], expected: str, advice: str) -> _Listing:
@@ -205,17 +197,13 @@ def _files(root: Path, name: str) -> list[str]:
             if file.startswith("."):
                 log.warning("%s: a hidden file, not read", path)
             elif path.suffix.lower() not in SUFFIXES:
-                raise DataError(
-                    f"{path}: not an image ({', '.join(SUFFIXES)}); remove it from the class folder"
-                )
+                raise DataError(f"{path}: not an image ({', '.join(SUFFIXES)}); remove it from the class folder")
             else:
                 found.append(str(path.relative_to(root)))
     return sorted(found)
 
 
-def _data_set(
-    name: str, splits: dict[str, _Listing], classes: tuple[str, ...], preprocess: Preprocess
-) -> DataSet:
+def _data_set(name: str, splits: dict[str, _Listing], classes: tuple[str, ...], preprocess: Preprocess) -> DataSet:
     preprocess.normalization.check(3)
     test = splits["test"]
     shape = decode(test.root / test.files[0], preprocess).shape

@@ -39,12 +39,8 @@ KINDS: dict[str, DataKind] = {
     "fashion-mnist": DataKind(
         "fashion-mnist", load_fashion_mnist, "mnist", "fashion-mnist:PATH: the four IDX files, 1x28x28"
     ),
-    "cifar10": DataKind(
-        "cifar10", load_cifar10, "cifar10", "cifar10:PATH: the python or binary version, 3x32x32"
-    ),
-    "imagenet": DataKind(
-        "imagenet", load_imagenet, "imagenet", "imagenet:PATH: train/ and/or val/ by synset"
-    ),
+    "cifar10": DataKind("cifar10", load_cifar10, "cifar10", "cifar10:PATH: the python or binary version, 3x32x32"),
+    "imagenet": DataKind("imagenet", load_imagenet, "imagenet", "imagenet:PATH: train/ and/or val/ by synset"),
     "imagefolder": DataKind(
         "imagefolder",
         load_imagefolder,
@@ -55,9 +51,7 @@ KINDS: dict[str, DataKind] = {
 }
 
 
-def load_data(
-    spec: str, normalize: str | None = None, resize: int | None = None, crop: int | None = None
-) -> DataSet:
+def load_data(spec: str, normalize: str | None = None, resize: int | None = None, crop: int | None = None) -> DataSet:
     """Load the data set that `spec` names.
 
     spec: `digits`, `KIND:PATH` for another key of KINDS, or `path/file.py:callable`, where the callable takes

@@ -95,9 +95,7 @@ def _split(home: Path, part: str) -> Arrays:
     for what, axes in (("images", 3), ("labels", 1)):
         path = _find(home, part, what, axes)
         if path is None:
-            raise DataError(
-                f"{home}: {part}-{what}-idx{axes}-ubyte is missing; expected are {FILES}, plain or .gz"
-            )
+            raise DataError(f"{home}: {part}-{what}-idx{axes}-ubyte is missing; expected are {FILES}, plain or .gz")
         paths.append(path)
     images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
     return Arrays(images[:, None], labels.to(torch.int64), f"{paths[0]}, {paths[1].name}")

@@ -21,9 +21,7 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std):
-            raise DataError(
-                f"normalization: {len(self.mean)} means but {len(self.std)} standard deviations; {HOW}"
-            )
+            raise DataError(f"normalization: {len(self.mean)} means but {len(self.std)} standard deviations; {HOW}")
         if not all(map(math.isfinite, self.mean + self.std)) or any(s <= 0 for s in self.std):
             raise DataError(
                 f"normalization: mean {self.mean}, standard deviation {self.std}: "
@@ -34,8 +32,7 @@ class Normalization:
         """Raise DataError when this is not for images of so many channels."""
         if self.mean and len(self.mean) != channels:
             raise DataError(
-                f"normalization for {len(self.mean)} channels, mean {self.mean}, "
-                f"but the images have {channels}; {HOW}"
+                f"normalization for {len(self.mean)} channels, mean {self.mean}, but the images have {channels}; {HOW}"
             )
 
     def apply(self, images: Tensor) -> Tensor:

@@ -40,9 +40,7 @@ MODELS: dict[str, ModelEntry] = {
     "resnet32": ModelEntry("resnet32", resnet32, (3, 32, 32), "ResNet for CIFAR-10, 0.46 million parameters"),
     "resnet44": ModelEntry("resnet44", resnet44, (3, 32, 32), "ResNet for CIFAR-10, 0.66 million parameters"),
     "resnet56": ModelEntry("resnet56", resnet56, (3, 32, 32), "ResNet for CIFAR-10, 0.85 million parameters"),
-    "resnet110": ModelEntry(
-        "resnet110", resnet110, (3, 32, 32), "ResNet for CIFAR-10, 1.7 million parameters"
-    ),
+    "resnet110": ModelEntry("resnet110", resnet110, (3, 32, 32), "ResNet for CIFAR-10, 1.7 million parameters"),
 }
 
 
@@ -81,9 +79,7 @@ def input_shape(spec: str) -> tuple[int, int, int] | None:
 def _from_user(path: Path, name: str) -> nn.Module:
     model = call_user_file(path, name, ModelError)
     if not isinstance(model, nn.Module):
-        raise ModelError(
-            f"{path}: {name}() returned a {type(model).__name__}; it must return a torch.nn.Module"
-        )
+        raise ModelError(f"{path}: {name}() returned a {type(model).__name__}; it must return a torch.nn.Module")
     return model
 
 

@@ -48,9 +48,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path, device="cpu")
     except (safetensors.SafetensorError, OSError) as reason:
-        raise ModelError(
-            f"weights {path}: not a whole safetensors file ({reason}); save or fetch it again"
-        ) from reason
+        raise ModelError(f"weights {path}: not a whole safetensors file ({reason}); save or fetch it again") from reason
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -72,9 +70,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             break
         content = inner
     if not isinstance(content, Mapping):
-        raise ModelError(
-            f"weights {path}: holds a {type(content).__name__}, not a state_dict; save model.state_dict()"
-        )
+        raise ModelError(f"weights {path}: holds a {type(content).__name__}, not a state_dict; save model.state_dict()")
     for key, value in content.items():
         if not isinstance(value, Tensor):
             raise ModelError(
@@ -103,9 +99,7 @@ def _check_names(path: Path, expected: Mapping[str, Tensor], state: Mapping[str,
         return
     parts = [f"{len(missing)} of the network's {len(expected)} tensors are missing" + _first(missing)]
     parts.append(f"{len(unexpected)} of the file's {len(state)} are unexpected" + _first(unexpected))
-    raise ModelError(
-        f"weights {path}: {'; '.join(parts)}. Give the network that these weights were trained for"
-    )
+    raise ModelError(f"weights {path}: {'; '.join(parts)}. Give the network that these weights were trained for")
 
 
 def _first(names: list[str]) -> str:

@@ -28,7 +28,7 @@ class Corrected:
     """damping: ridge as a share of H's mean diagonal; sweeps: visits of every column by coordinate descent."""
 
     damping: float = 0.01
-    sweeps: int = 6
+    sweeps: int = 12
 
     def __post_init__(self) -> None:
         if self.damping < 0 or self.sweeps < 0:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Geometry
-from subbyte.stats.patches import column_order, patch_elements, patches
+from subbyte.stats.patches import column_order, output_positions, patches
 
 _MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
 
@@ -53,25 +53,37 @@ class LayerStats:
 
 
 class MomentCollector:
-    """Adds up the moments of one layer, chunk by chunk."""
+    """Adds up the moments of one layer, chunk by chunk.
 
-    def __init__(self, geometry: Geometry) -> None:
-        self._geometry = geometry
+    rows_per_image: output positions to take of each image, drawn without replacement, the same in both networks;
+    None for all. Neighbouring positions tell nearly the same, so a few hundred rows a column say as much as all.
+    """
+
+    def __init__(self, geometry: Geometry, rows_per_image: int | None = None) -> None:
+        self._geometry, self._take = geometry, rows_per_image
+        self._generator = torch.Generator().manual_seed(0)
         self._sums: dict[str, Tensor] = {}
         self._rows = 0
 
     def add(self, x: Tensor, x_q: Tensor) -> None:
         """Take in a chunk: the layer's input in the float and in the quantized network (may be the same object)."""
-        images = max(1, _MAX_ELEMENTS // max(1, patch_elements(x.shape, self._geometry)))
-        if self._geometry.kind == "linear":
-            images = x.shape[0]
+        available = output_positions(x.shape, self._geometry)
+        taken = available if self._take is None else min(self._take, available)
+        images = max(1, _MAX_ELEMENTS // max(1, taken * self._geometry.columns * self._geometry.groups))
         for start in range(0, x.shape[0], images):
             part = x[start : start + images]
-            self._add_rows(part, part if x is x_q else x_q[start : start + images])
+            positions = self._draw(part.shape[0], available, taken, x.device)
+            self._add_rows(part, part if x is x_q else x_q[start : start + images], positions)
 
-    def _add_rows(self, x: Tensor, x_q: Tensor) -> None:
-        rows = patches(x, self._geometry)
-        rows_q = rows if x is x_q else patches(x_q, self._geometry)
+    def _draw(self, images: int, available: int, taken: int, device: torch.device) -> Tensor | None:
+        if taken == available:
+            return None
+        order = torch.rand(images, available, generator=self._generator).argsort(1)
+        return order[:, :taken].to(device)
+
+    def _add_rows(self, x: Tensor, x_q: Tensor, positions: Tensor | None) -> None:
+        rows = patches(x, self._geometry, positions)
+        rows_q = rows if x is x_q else patches(x_q, self._geometry, positions)
         self._rows += rows.shape[1]
         self._accumulate("H", rows_q.mT @ rows_q)
         self._accumulate("mean_q", rows_q.sum(1, dtype=torch.float64))

@@ -16,13 +16,34 @@ from torch import Tensor
 from subbyte.core import Geometry
 
 
-def patches(x: Tensor, geometry: Geometry) -> Tensor:
+def patches(x: Tensor, geometry: Geometry, positions: Tensor | None = None) -> Tensor:
     """Rows that the layer sees: [groups, rows, columns] with columns in (kernel position, channel) order.
 
-    x: the layer's input: [batch, channels, *spatial], or [..., features] for linear layers.
+    x: the layer's input: [batch, channels, *spatial], or [batch, ..., features] for linear layers.
+    positions: output positions to take, int64 [batch, n], each counted in row-major order; None for all of them.
     """
     if geometry.kind == "linear":
-        return x.reshape(1, -1, x.shape[-1])
+        rows = x.reshape(x.shape[0], -1, x.shape[-1])
+        rows = rows if positions is None else rows.gather(1, positions[..., None].expand(-1, -1, rows.shape[-1]))
+        return rows.reshape(1, -1, x.shape[-1])
+    windows = _windows(x, geometry)  # [batch, *out, *kernel, channels]
+    axes = len(geometry.kernel)
+    if positions is not None:
+        where = torch.unravel_index(positions, windows.shape[1 : 1 + axes])
+        windows = windows[(torch.arange(x.shape[0], device=x.device)[:, None], *where)]
+    grouped = windows.reshape(-1, prod(geometry.kernel), geometry.groups, x.shape[1] // geometry.groups)
+    return grouped.permute(2, 0, 1, 3).reshape(geometry.groups, grouped.shape[0], geometry.columns)
+
+
+def output_positions(shape: torch.Size, geometry: Geometry) -> int:
+    """Rows that one image gives: output positions of a layer with input of this shape (batch included)."""
+    if geometry.kind == "linear":
+        return prod(shape[1:-1])
+    return prod(_windows(torch.empty(1, 0, *shape[2:]), geometry).shape[1 : 1 + len(geometry.kernel)])
+
+
+def _windows(x: Tensor, geometry: Geometry) -> Tensor:
+    """View [batch, *out, *kernel, channels] of a padded channels-last copy."""
     stride = geometry.stride
     x = x.movedim(1, -1)  # [batch, *spatial, channels]
     if geometry.kind == "conv_transpose":
@@ -30,37 +51,17 @@ def patches(x: Tensor, geometry: Geometry) -> Tensor:
     else:
         x = _pad(x, geometry.padding)
     x = x.contiguous()
-    spatial, channels = x.shape[1:-1], x.shape[-1]
-    axes = list(zip(spatial, geometry.kernel, stride, geometry.dilation, strict=True))
+    axes = zip(x.shape[1:-1], geometry.kernel, stride, geometry.dilation, strict=True)
     out = [(size - step * (k - 1) - 1) // jump + 1 for size, k, jump, step in axes]
-    strides = x.stride()
-    windows = x.as_strided(
-        (x.shape[0], *out, *geometry.kernel, channels),
-        (strides[0], *(s * j for s, j in zip(strides[1:-1], stride, strict=True)),
-         *(s * d for s, d in zip(strides[1:-1], geometry.dilation, strict=True)), 1),
-    )  # fmt: skip
-    grouped = windows.reshape(x.shape[0] * prod(out), prod(geometry.kernel), geometry.groups, -1)
-    return grouped.permute(2, 0, 1, 3).reshape(geometry.groups, grouped.shape[0], geometry.columns)
+    jumps = [s * j for s, j in zip(x.stride()[1:-1], stride, strict=True)]
+    steps = [s * d for s, d in zip(x.stride()[1:-1], geometry.dilation, strict=True)]
+    return x.as_strided((x.shape[0], *out, *geometry.kernel, x.shape[-1]), (x.stride()[0], *jumps, *steps, 1))
 
 
 def column_order(geometry: Geometry) -> Tensor:
     """Positions, among the columns of `patches`, of the matrix's columns: int64 [columns]."""
     positions = prod(geometry.kernel)
     return torch.arange(geometry.columns).reshape(positions, -1).T.reshape(-1)
-
-
-def patch_elements(shape: torch.Size, geometry: Geometry) -> int:
-    """Upper estimate of the numbers in the patches of one image (input of this shape, batch included)."""
-    if geometry.kind == "linear":
-        return prod(shape[1:])
-    if geometry.kind == "conv_transpose":
-        spans = [
-            s * g + d * k
-            for s, g, d, k in zip(shape[2:], geometry.stride, geometry.dilation, geometry.kernel, strict=True)
-        ]
-        return prod(spans) * geometry.groups * geometry.columns
-    spans = [-(-(s + sum(p)) // j) for s, p, j in zip(shape[2:], geometry.padding, geometry.stride, strict=True)]
-    return prod(spans) * geometry.groups * geometry.columns
 
 
 def _pad(x: Tensor, padding: tuple[tuple[int, int], ...]) -> Tensor:

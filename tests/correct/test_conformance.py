@@ -1,0 +1,215 @@
+"""What `methods.Correction` promises, for every method in the registry, and what each one claims.
+
+Means and variances are those of the outputs on the calibration rows, computed from the rows.
+"""
+
+from functools import cache
+
+import pytest
+import torch
+
+from subbyte.core import Geometry, GridSpec, QTensor
+from subbyte.correct import CORRECTIONS
+from subbyte.stats import LayerStats, MomentCollector
+from tests.reference.rounding import outputs
+from tests.rounding.cases import INPUTS, SPECS, Inputs, draw, fitter
+
+methods = pytest.mark.parametrize("method", CORRECTIONS)
+specs = pytest.mark.parametrize("spec", SPECS)
+inputs = pytest.mark.parametrize("case", INPUTS)
+
+
+def bias_of(given: Inputs) -> torch.Tensor:
+    return torch.linspace(-1, 2, len(given.weight))
+
+
+def nearest(given: Inputs, spec: str) -> QTensor:
+    return QTensor.nearest(given.weight, fitter(SPECS[spec])(given.weight))
+
+
+@cache
+def corrected(method: str, spec: str, case: str) -> tuple[QTensor, torch.Tensor]:
+    given = INPUTS[case]
+    return CORRECTIONS[method]().correct(given.weight, bias_of(given), nearest(given, spec), given.stats)
+
+
+def float_outputs(given: Inputs) -> torch.Tensor:
+    return outputs(given.weight, given.x) + bias_of(given)
+
+
+def quantized_outputs(given: Inputs, q: QTensor, bias: torch.Tensor) -> torch.Tensor:
+    return outputs(q.dequantize(), given.x_q) + bias
+
+
+@methods
+@specs
+@inputs
+def test_codes_stay_and_scales_are_positive(method, spec, case):
+    given = INPUTS[case]
+    before = nearest(given, spec)
+    q, bias = corrected(method, spec, case)
+    assert torch.equal(q.codes, before.codes)
+    assert q.grid.spec == before.grid.spec
+    assert (q.grid.scale.shape, q.grid.scale.dtype) == (before.grid.scale.shape, torch.float32)
+    assert bool((q.grid.scale > 0).all()) and bool(torch.isfinite(q.grid.scale).all())
+    assert torch.equal(q.grid.zero_point, before.grid.zero_point)
+    assert (bias.shape, bias.dtype) == ((len(given.weight),), torch.float32)
+    assert bool(torch.isfinite(bias).all())
+
+
+@methods
+@specs
+@inputs
+def test_the_same_call_gives_the_same_and_changes_no_argument(method, spec, case):
+    given = INPUTS[case]
+    weight, bias, rounded, stats = given.weight.clone(), bias_of(given), nearest(given, spec), given.stats
+    codes, scale = rounded.codes.clone(), rounded.grid.scale.clone()
+    before = {name: value.clone() for name, value in vars(stats).items() if isinstance(value, torch.Tensor)}
+    q, new = CORRECTIONS[method]().correct(weight, bias, rounded, stats)
+    assert torch.equal(q.grid.scale, corrected(method, spec, case)[0].grid.scale)
+    assert torch.equal(new, corrected(method, spec, case)[1])
+    assert torch.equal(weight, given.weight) and torch.equal(bias, bias_of(given))
+    assert torch.equal(rounded.codes, codes) and torch.equal(rounded.grid.scale, scale)
+    assert all(torch.equal(getattr(stats, name), value) for name, value in before.items())
+
+
+@methods
+@specs
+@pytest.mark.parametrize("case", [name for name in INPUTS if "x_q" not in name])
+def test_exact_weights_on_the_same_inputs_need_no_correction(method, spec, case):
+    given = INPUTS[case]
+    exact = nearest(given, spec)
+    q, bias = CORRECTIONS[method]().correct(exact.dequantize(), bias_of(given), exact, given.stats)
+    torch.testing.assert_close(q.grid.scale, exact.grid.scale, rtol=1e-6, atol=0)
+    torch.testing.assert_close(bias, bias_of(given), rtol=1e-5, atol=1e-6)
+
+
+@methods
+@pytest.mark.parametrize("spec", [name for name, spec in SPECS.items() if spec.granularity != "tensor"])
+@pytest.mark.parametrize("case", ["dense, x_q", "grouped, x_q", "depthwise, x_q"])
+def test_rows_do_not_know_of_one_another(method, spec, case):
+    given = INPUTS[case]
+    each = given.weight.shape[0] // given.x.shape[0]
+    order = torch.cat([g * each + torch.arange(each).roll(1) for g in range(given.x.shape[0])])
+    permuted = Inputs(given.x, given.x_q, given.weight[order])
+    q, bias = CORRECTIONS[method]().correct(
+        permuted.weight, bias_of(given)[order], nearest(permuted, spec), given.stats
+    )
+    torch.testing.assert_close(q.grid.scale, corrected(method, spec, case)[0].grid.scale[order])
+    torch.testing.assert_close(bias, corrected(method, spec, case)[1][order])
+
+
+@specs
+@inputs
+def test_none_returns_what_it_got(spec, case):
+    q, bias = corrected("none", spec, case)
+    assert torch.equal(q.grid.scale, nearest(INPUTS[case], spec).grid.scale)
+    assert torch.equal(bias, bias_of(INPUTS[case]))
+
+
+@specs
+@inputs
+@pytest.mark.parametrize("method", ["bias", "moments"])
+def test_the_means_of_the_outputs_are_the_float_layers(method, spec, case):
+    given = INPUTS[case]
+    wanted, got = float_outputs(given), quantized_outputs(given, *corrected(method, spec, case))
+    torch.testing.assert_close(got.mean(0), wanted.mean(0), rtol=1e-5, atol=1e-6)
+
+
+@specs
+@inputs
+def test_bias_alone_leaves_the_scales(spec, case):
+    assert torch.equal(corrected("bias", spec, case)[0].grid.scale, nearest(INPUTS[case], spec).grid.scale)
+
+
+@specs
+@inputs
+def test_moments_match_variances_where_rows_have_scales_of_their_own(spec, case):
+    given = INPUTS[case]
+    before = nearest(given, spec)
+    q, bias = corrected("moments", spec, case)
+    if SPECS[spec].granularity == "tensor":
+        assert torch.equal(q.grid.scale, before.grid.scale)
+        return
+    wanted, got = float_outputs(given), quantized_outputs(given, q, bias)
+    varies = (outputs(before.dequantize(), given.x_q).std(0, correction=0) > 1e-6) & (
+        wanted.std(0, correction=0) > 1e-6
+    )
+    torch.testing.assert_close(
+        got.std(0, correction=0)[varies], wanted.std(0, correction=0)[varies], rtol=1e-5, atol=1e-7
+    )
+    assert torch.equal(q.grid.scale[~varies], before.grid.scale[~varies])
+    factor = q.grid.scale / before.grid.scale
+    torch.testing.assert_close(factor, factor[:, :1].expand_as(factor))  # one factor a channel
+
+
+@methods
+@specs
+def test_channels_that_do_not_vary_keep_their_scale(method, spec):
+    """Weights of 0, and codes of 0 for weights that are not."""
+    given = draw(1, 50, 10, 4, mismatch=0.2)
+    weight = given.weight.clone()
+    weight[0] = 0
+    rounded = nearest(Inputs(given.x, given.x_q, weight), spec)
+    zero = rounded.grid.encode(torch.zeros_like(weight))
+    rounded = QTensor(torch.where(torch.tensor([True, True, False, False])[:, None], zero, rounded.codes), rounded.grid)
+    q, bias = CORRECTIONS[method]().correct(weight, torch.zeros(4), rounded, given.stats)
+    unchanged = slice(0, 2) if q.grid.scale.ndim else ...
+    assert torch.equal(q.grid.scale[unchanged], rounded.grid.scale[unchanged])
+    assert float(bias[0]) == 0
+    if method != "none":
+        wanted = outputs(weight, given.x).mean(0)
+        torch.testing.assert_close((outputs(q.dequantize(), given.x_q) + bias).mean(0), wanted, rtol=1e-5, atol=1e-6)
+
+
+def collected(x: torch.Tensor, rows: int) -> LayerStats:
+    collector = MomentCollector(Geometry("linear", (rows, x.shape[1])))
+    collector.add(x, x)
+    return collector.finish()
+
+
+@methods
+@specs
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("collector", ["float32", "float64"])
+def test_inputs_that_do_not_vary_leave_the_scales(method, spec, seed, collector):
+    """The variance is 0, and what the moments leave of it is rounding: no ground to rescale a channel."""
+    given = draw(1, 1, 10, 6, seed=seed)
+    x = (3 + given.x[0]).expand(70, -1)
+    stats = collected(x.float(), 6) if collector == "float32" else Inputs(x[None], x[None], given.weight).stats
+    rounded = nearest(given, spec)
+    q, _ = CORRECTIONS[method]().correct(given.weight, torch.zeros(6), rounded, stats)
+    torch.testing.assert_close(q.grid.scale, rounded.grid.scale, rtol=1e-3, atol=0)
+
+
+def test_a_mean_far_above_the_spread_is_no_obstacle():
+    """Inputs whose mean is 30 times their standard deviation, through float32 sums."""
+    given = draw(1, 4000, 8, 4)
+    x = (30 + given.x[0]).float()
+    rounded = nearest(given, "int4")
+    q, bias = CORRECTIONS["moments"]().correct(given.weight, torch.zeros(4), rounded, collected(x, 4))
+    wanted, got = outputs(given.weight, x[None]), outputs(q.dequantize(), x[None]) + bias
+    torch.testing.assert_close(got.std(0), wanted.std(0), rtol=2e-3, atol=0)
+    torch.testing.assert_close(got.mean(0), wanted.mean(0), rtol=1e-5, atol=1e-4)
+
+
+def test_moments_reach_through_zero_points():
+    """An asymmetric grid: the zero point is worth its part of the mean."""
+    given = draw(1, 60, 8, 4, mismatch=0.3)
+    rounded = nearest(given, "uint2")
+    assert rounded.grid.zero_point.any()
+    q, bias = CORRECTIONS["moments"]().correct(given.weight, bias_of(given), rounded, given.stats)
+    wanted, got = float_outputs(given), quantized_outputs(given, q, bias)
+    torch.testing.assert_close(got.mean(0), wanted.mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(got.var(0), wanted.var(0), rtol=1e-4, atol=0)
+
+
+def test_ternary_layers_get_their_power_back():
+    """Nearest ternary codes lose much of a row's power; moments restore it."""
+    given = draw(1, 200, 20, 8)
+    spec = GridSpec.ternary()
+    rounded = QTensor.nearest(given.weight, fitter(spec)(given.weight))
+    q, bias = CORRECTIONS["moments"]().correct(given.weight, bias_of(given), rounded, given.stats)
+    wanted = float_outputs(given).std(0)
+    torch.testing.assert_close(quantized_outputs(given, q, bias).std(0), wanted, rtol=1e-5, atol=0)
+    assert bool(((outputs(rounded.dequantize(), given.x_q).std(0) / wanted - 1).abs() > 0.01).any())

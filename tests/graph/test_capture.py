@@ -1,0 +1,212 @@
+"""Graphs compute what the user's modules compute, and leave those alone."""
+
+import copy
+import importlib.util
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from subbyte.errors import CaptureError, NumericsError
+from subbyte.graph import capture, prepare
+from tests.reference.networks import NAMES, Calls, build, captured, images, outputs
+
+every_network = pytest.mark.parametrize("name", NAMES)
+
+
+@every_network
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_outputs_are_those_of_the_module_for_any_batch_size(name, count):
+    model, graph_module = captured(name)
+    x = images(name, count, seed=count)
+    with torch.no_grad():
+        torch.testing.assert_close(graph_module(x), outputs(model, x), rtol=1e-5, atol=1e-6)
+
+
+@every_network
+def test_the_graph_is_functional_with_one_input_and_the_users_names(name):
+    model, graph_module = captured(name)
+    nodes = graph_module.graph.nodes
+    assert sum(node.op == "placeholder" for node in nodes) == 1
+    assert {node.op for node in nodes} <= {"placeholder", "get_attr", "call_function", "output"}
+    for node in nodes:
+        schema = getattr(node.target, "_schema", None)
+        assert schema is None or not schema.is_mutable, f"{node} changes its arguments"
+    used = {node.target for node in nodes if node.op == "get_attr"}
+    assert used and used <= set(model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["residual", "tied", "computed"])
+@pytest.mark.parametrize("act", [capture, prepare])
+def test_the_users_tensors_stay_as_they_are(name, act):
+    model = build(name)
+    tensors = dict(model.state_dict(keep_vars=True))
+    before = copy.deepcopy(model.state_dict())
+    act(model, images(name))
+    after = model.state_dict(keep_vars=True)
+    assert list(after) == list(before) and model.training
+    assert all(after[key] is tensors[key] and torch.equal(after[key], before[key]) for key in before)
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("act", [capture, prepare])
+def test_parts_that_are_frozen_in_training_stay_frozen(act):
+    model = build("sequential")
+    for k, module in enumerate(model.modules()):
+        module.training = k % 2 == 0
+    modes = [module.training for module in model.modules()]
+    act(model, images("sequential"))
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_the_graph_owns_its_tensors():
+    model = build("sequential")
+    graph_module = capture(model, images("sequential"))
+    expected = graph_module(images("sequential"))
+    with torch.no_grad():
+        model[0].weight.zero_()
+    assert torch.equal(graph_module(images("sequential")), expected)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_an_example_of_any_batch_size_will_do(count):
+    graph_module = capture(build("views"), images("views", count))
+    x = images("views", 4)
+    torch.testing.assert_close(graph_module(x), outputs(build("views"), x))
+
+
+def test_double_precision_is_kept():
+    model, x = build("sequential").double(), images("sequential").double()
+    assert torch.equal(capture(model, x)(x), outputs(model, x))
+
+
+def test_state_that_is_no_tensor_does_no_harm():
+    class Tagged(nn.Linear):
+        def get_extra_state(self):
+            return {"version": 3}
+
+        def set_extra_state(self, state):
+            pass
+
+    model, x = nn.Sequential(Tagged(4, 2)), torch.randn(3, 4)
+    torch.testing.assert_close(capture(model, x)(x), outputs(model, x))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("key", ["0.weight", "1.running_var", "8.bias"])
+def test_weights_that_are_no_numbers_are_named(key, value):
+    model = build("sequential")
+    model.state_dict()[key].view(-1)[1] = value
+    with pytest.raises(NumericsError, match=f"'{key}'"):
+        capture(model, images("sequential"))
+
+
+USER_FILE = """
+import torch
+from torch import nn
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.layer(x)
+        if y.sum() > 0:
+            return y
+        return -y
+
+
+class Item(Branching):
+    def forward(self, x):
+        count = int(x.abs().sum().item())
+        return self.layer(x) * torch.ones(count).sum()
+
+
+class Raising(Branching):
+    def forward(self, x):
+        if x.shape[1] != 5:
+            raise RuntimeError("five features, please")
+        return self.layer(x)
+"""
+LINES = {
+    "Branching": (13, "data-dependent"),
+    "Item": (20, "data-dependent"),
+    "Raising": (27, "five features, please"),
+}
+
+
+@pytest.mark.parametrize("folder", ["mine", "subbyte-experiments", "torch"])
+@pytest.mark.parametrize("name", LINES)
+def test_errors_show_the_users_line_and_pytorchs_reason(name, folder, tmp_path):
+    path = tmp_path / folder / "network.py"
+    path.parent.mkdir()
+    path.write_text(USER_FILE)
+    spec = importlib.util.spec_from_file_location("users_network", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    line, reason = LINES[name]
+    with pytest.raises(CaptureError) as caught:
+        capture(getattr(module, name)(), torch.randn(3, 4))
+    message = str(caught.value)
+    assert f"{path}:{line}" in message and reason in message
+    assert name in message and "(3, 4)" in message
+    assert caught.value.__cause__ is not None
+
+
+def test_a_shape_that_does_not_fit_is_explained():
+    with pytest.raises(CaptureError, match=r"\(3, 2, 8, 8\).*3 channels"):
+        capture(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.randn(3, 2, 8, 8))
+
+
+def test_a_second_input_is_named_and_no_library_line_is_blamed():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x, mask):
+            return self.layer(x) * mask
+
+    with pytest.raises(CaptureError, match="'mask'") as caught:
+        capture(Two(), torch.randn(3, 4))
+    assert "inspect.py" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [lambda y: (y, y + 1), lambda y: (y,), lambda y: [y], lambda y: {"out": y}, lambda y: {"a": y, "b": y}],
+    ids=["pair", "tuple of one", "list", "dictionary of one", "dictionary"],
+)
+def test_outputs_must_be_one_tensor(pack):
+    model = Calls(lambda m, x: pack(m.layer(x)), layer=nn.Linear(4, 4))
+    with pytest.raises(CaptureError, match="one tensor"):
+        capture(model, torch.randn(3, 4))
+
+
+def test_a_fixed_batch_size_is_refused():
+    model = Calls(lambda m, x: m.layer(x.reshape(2, 4)), layer=nn.Linear(4, 4))
+    with pytest.raises(CaptureError, match="Calls"):
+        capture(model, torch.randn(2, 4))
+
+
+def test_dropout_leaves_no_operation():
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4), nn.Dropout(0.9), nn.ReLU())
+    calls = [n.target for n in capture(model, torch.randn(2, 4)).graph.nodes if n.op == "call_function"]
+    assert calls == [torch.ops.aten.linear.default, torch.ops.aten.relu.default]
+
+
+def test_layers_and_pools_stay_one_operation_each():
+    def run(m, x):
+        return F.adaptive_avg_pool2d(F.avg_pool2d(F.max_pool2d(m.c(x), 2), 2), 1)
+
+    graph_module = capture(Calls(run, c=nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 18, 18))
+    calls = [n.target for n in graph_module.graph.nodes]
+    aten = torch.ops.aten
+    for operation in (
+        aten.conv2d.default, aten.max_pool2d.default,
+        aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default,
+    ):  # fmt: skip
+        assert operation in calls

@@ -1,0 +1,77 @@
+"""Histograms of taps: exact ends, every value counted, however the chunks are cut."""
+
+import numpy as np
+import pytest
+import torch
+
+from subbyte.stats import Histogram, histogram
+
+
+def draw(kind: str) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 3, 17, generator=generator)
+    return {
+        "normal": x, "positive": x.relu(), "negative": -x.abs() - 2, "tiny": 1e-6 * x, "huge": 1e9 * x,
+        "outlier": torch.cat([x.reshape(-1), torch.tensor([1e4])]), "two values": (x > 0).float(),
+        "narrow": 1000 + x.abs().clamp_max(1) * 1e-2,
+    }[kind]  # fmt: skip
+
+
+KINDS = ["normal", "positive", "negative", "tiny", "huge", "outlier", "two values", "narrow"]
+
+
+def check_shape(h: Histogram) -> None:
+    assert h.values.dtype == h.counts.dtype == torch.float32
+    assert h.values.shape == h.counts.shape and h.values.shape[0] == 1 and h.values.ndim == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ends_are_exact_and_every_value_is_counted(kind):
+    x = draw(kind)
+    h = histogram([x])
+    check_shape(h)
+    assert h.values[0, 0] == x.min() and h.values[0, -1] == x.max()
+    assert bool((h.values[0, 1:] > h.values[0, :-1]).all()) and bool((h.counts > 0).all())
+    assert float(h.counts.sum()) == x.numel()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pieces", [2, 7, 40])
+def test_chunks_make_no_difference(kind, pieces):
+    x = draw(kind)
+    whole, cut = histogram([x]), histogram(list(x.chunk(pieces)))
+    assert torch.equal(whole.values, cut.values) and torch.equal(whole.counts, cut.counts)
+
+
+@pytest.mark.parametrize("kind", ["normal", "positive", "negative", "outlier", "huge"])
+def test_counts_are_those_of_numpy_but_for_neighbouring_bins(kind):
+    x = draw(kind)
+    h = histogram([x])
+    width = (x.max() - x.min()).double().item() / 8192
+    ordered = np.sort(x.double().numpy().reshape(-1))
+    stands_for = np.repeat(h.values[0].double().numpy(), h.counts[0].long().numpy())
+    assert np.abs(stands_for - ordered).max() <= 1.01 * width
+
+
+@pytest.mark.parametrize("value", [0.0, -3.25, 1e-30])
+def test_a_constant_is_one_value_counted_in_full(value):
+    h = histogram([torch.full((2, 3), value), torch.full((4,), value)])
+    check_shape(h)
+    assert h.values.tolist() == [[pytest.approx(value, rel=1e-6)]]
+    assert h.counts.tolist() == [[10.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_float_types_count_as_well(dtype):
+    x = draw("normal").to(dtype)
+    h = histogram([x])
+    check_shape(h)
+    assert float(h.counts.sum()) == x.numel()
+    torch.testing.assert_close(h.values[0, [0, -1]], torch.stack([x.min(), x.max()]).float())
+
+
+def test_chunks_are_read_from_any_re_iterable_and_left_alone():
+    x = draw("normal")
+    chunks = tuple(x.chunk(3))
+    assert torch.equal(histogram(chunks).counts, histogram(list(chunks)).counts)
+    assert torch.equal(torch.cat(chunks), draw("normal"))

@@ -81,9 +81,10 @@ def taps_of(plan: Plan) -> dict[str, tuple[str, int]]:
 
 
 def read_bits(network: Network, plan: Plan) -> dict[str, int | None]:
-    """Bits of the value that each layer reads: of the last tap before it in the graph with all taps in place."""
+    """Bits of the value that each layer reads: of the tap before it in the graph with all taps in place."""
     instrumented = instrument(network, [tap.place for tap in plan.taps])
-    tap_at = {node: next(tap for tap in plan.taps if tap.name == name) for name, node in instrumented.taps.items()}
+    by_name = {tap.name: tap for tap in plan.taps}
+    tap_at = {node: by_name[name] for name, node in instrumented.taps.items()}
     found = {}
     for name, node in instrumented.layers.items():
         source = node.all_input_nodes[0]
@@ -117,7 +118,7 @@ def test_weight_only_recipes_have_no_taps(network, preset):
 
 
 def test_taps_of_w4a4(network):
-    """Input 8 bits, what feeds a layer 4, operands and results of adds and the logits 8, both where both read."""
+    """Input 8 bits, what feeds a layer 4, operands and results of adds 8, the logits 8; both where both read."""
     plan = make_plan(network, load_recipe("w4a4"))
     assert taps_of(plan) == {
         "input": ("input", 8),
@@ -133,11 +134,12 @@ def test_taps_of_w4a4(network):
         "mean:out": ("value", 4),
         "fc:out": ("value", 8),
     }
-    feed = next(tap for tap in plan.taps if tap.role == "feed")
+    by_name = {tap.name: tap for tap in plan.taps}
+    feed = by_name["stem:out:feed"]
     assert feed.place.edges == feed.feeds == ("block1.conv1",)
+    assert by_name["block1.add:out"].feeds == ("block2.conv1", "block2.down")
     assert all(tap.place.edges == () for tap in plan.taps if tap.role != "feed")
-    assert all(tap.asked == str(tap.spec.bits) and not tap.spec.signed and not tap.spec.symmetric for tap in plan.taps)
-    assert next(tap for tap in plan.taps if tap.name == "block1.add:out").feeds == ("block2.conv1", "block2.down")
+    assert all(tap.spec == GridSpec(bits=int(tap.asked), signed=False, symmetric=False) for tap in plan.taps)
 
 
 @pytest.mark.parametrize(
@@ -168,9 +170,13 @@ def test_w8a8_needs_no_second_tap_anywhere(network):
             {"block2.conv1": 4, "block2.down": 2},
             {("block2.down",)},
         ),
-        (["layers.*.conv1.activations.bits=4"], {"block1.conv1": 4, "block2.conv1": 4}, {("block1.conv1",), ("block2.conv1",)}),
+        (
+            ["layers.*.conv1.activations.bits=4"],
+            {"block1.conv1": 4, "block2.conv1": 4},
+            {("block1.conv1",), ("block2.conv1",)},
+        ),
     ],
-)  # fmt: skip
+)
 def test_activation_bits_of_single_layers(network, overrides, changed, feeds):
     """Feed taps stand only in front of layers that read fewer bits than the value's other readers."""
     plan = make_plan(network, load_recipe("w4a8", overrides))
@@ -253,7 +259,8 @@ def test_the_plan_can_be_put_into_the_graph(network):
     plan = make_plan(network, load_recipe("w4a4", ["layers.*.down.activations.bits=2"]))
     instrumented = instrument(network, [tap.place for tap in plan.taps])
     x = torch.randn(4, 3, 8, 8)
-    torch.testing.assert_close(instrumented.graph_module(x), network.graph_module(x))  # taps without grids pass on
+    # Taps without grids hand values on.
+    torch.testing.assert_close(instrumented.graph_module(x), network.graph_module(x))
     assert list(instrumented.taps) == [tap.name for tap in plan.taps]
 
 
@@ -295,8 +302,8 @@ def test_methods_of_single_layers(network):
 
 
 def test_grids_of_weights_are_the_recipes(network):
-    plan = make_plan(network, recipe(weights={"bits": 3, "symmetric": False, "granularity": "group", "group_size": 9}))
-    assert plan.layers[1].spec == GridSpec(bits=3, symmetric=False, granularity="group", group_size=9)
+    settings = {"bits": 3, "symmetric": False, "granularity": "group", "group_size": 9}
+    assert make_plan(network, recipe(weights=settings)).layers[1].spec == GridSpec(**settings)
     plan = make_plan(network, recipe(weights={"bits": 2, "narrow": True, "granularity": "tensor"}))
     assert plan.layers[0].spec == GridSpec(bits=2, narrow=True)
 
@@ -347,9 +354,9 @@ def test_a_pattern_that_matches_nothing_lists_the_layers(network):
     [
         ({"weights": {"bit": 4}}, ["layer fc", "weights", "bit:", "bits, symmetric"]),
         ({"weights": {"bits": 9}}, ["layer fc", "weights", "2 to 8", "9"]),
-        ({"weights": {"rounding": {"name": "gptq", "dampin": 1}}}, ["layer fc", "rounding", "dampin", "damping"]),
+        ({"weights": {"rounding": {"name": "gptq", "dampin": 1}}}, ["layer fc: weights", "dampin", "order"]),
         ({"activations": {"bits": 1}}, ["layer fc", "activations", "2 to 8", "1"]),
-        ({"activations": {"rounding": "gptq"}}, ["layer fc", "activations", "rounding", "bits, symmetric, range"]),
+        ({"activations": {"rounding": "gptq"}}, ["layer fc: activations", "bits, symmetric, range"]),
         ({"weights": {"granularity": "group"}}, ["layer fc", "weights", "group_size"]),
         ({"weights": {"group_size": 4}}, ["layer fc", "weights", "group_size"]),
         ({"weights": {"granularity": "group", "group_size": 0}}, ["layer fc", "weights", "group_size"]),
@@ -422,7 +429,8 @@ def test_level_sets_survive_too(network):
 
 
 def test_two_plans_differ_when_anything_does(network):
-    plans = [make_plan(network, load_recipe("w4a4", o)) for o in ([], ["weights.bits=3"], ["others.range=minmax"])]
+    overrides = ([], ["weights.bits=3"], ["others.range=minmax"])
+    plans = [make_plan(network, load_recipe("w4a4", each)) for each in overrides]
     assert plans[0] != plans[1] and plans[0] != plans[2] and plans[1] != plans[2]
     assert plans[0] == make_plan(network, load_recipe("w4a4"))
 

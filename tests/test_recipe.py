@@ -79,7 +79,8 @@ layers:
 
 
 def test_a_recipe_is_its_own_source_and_survives_yaml():
-    recipe = load_recipe("w4a4", ["layers.fc.weights.bits=8", "weights.rounding={name: gptq, order: natural}"])
+    overrides = ["layers.fc.weights.bits=8", "weights.rounding={name: gptq, order: natural}"]
+    recipe = load_recipe("w4a4", overrides)
     assert load_recipe(recipe) == recipe
     assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(recipe.model_dump()))) == recipe
 
@@ -89,7 +90,8 @@ def test_every_method_can_be_named_and_told_its_settings(tmp_path, kind):
     for name, cls in REGISTRIES[kind].items():
         settings = method_settings(REGISTRIES[kind], cls())
         assert settings["name"] == name
-        assert build_method(REGISTRIES[kind], settings, kind) == build_method(REGISTRIES[kind], name, kind) == cls()
+        assert build_method(REGISTRIES[kind], settings, kind) == cls()
+        assert build_method(REGISTRIES[kind], name, kind) == cls()
         text = yaml.safe_dump({"weights": {kind: settings}})
         assert getattr(parse(tmp_path, text).weights, kind) == settings
 
@@ -113,7 +115,7 @@ def test_the_settings_of_a_method_reach_it():
         ("weights: {rounding: {name: gptq, dampin: 1}}", "weights.rounding", ["dampin", "damping", "order"]),
         ("weights: {rounding: {name: gpfq, damping: 1}}", "weights.rounding", ["'damping'", "known: none"]),
         ("weights: {range: {name: mse, step: 1}}", "weights.range", ["step", "steps", "power"]),
-        ("activations: {range: {name: percentile, percents: 1}}", "activations.range", ["percents", "percent"]),
+        ("others: {range: {name: percentile, percents: 1}}", "others.range", ["percents", "percent"]),
         ("weights: {correction: {name: bias, by: 1}}", "weights.correction", ["'by'", "known: none"]),
         ("weights: {rounding: gtpq}", "weights.rounding", ["gtpq", *ROUNDINGS]),
         ("weights: {range: max}", "weights.range", ["max", *RANGES]),
@@ -210,11 +212,12 @@ def test_yaml_runs_no_code(tmp_path):
         ("weights.bits=ternary", lambda r: r.weights.bits, "ternary"),
         ("weights.symmetric=false", lambda r: r.weights.symmetric, False),
         ("weights.rounding=gpfq", lambda r: r.weights.rounding, "gpfq"),
-        ("weights.rounding.damping=0.02", lambda r: r.weights.rounding, {"name": "corrected", "damping": 0.02}),
+        ("weights.rounding.sweeps=9", lambda r: r.weights.rounding, {"name": "corrected", "sweeps": 9}),
+        ("weights.rounding.damping=0.02", lambda r: r.weights.rounding["damping"], 0.02),
         ("activations.range.power=3", lambda r: r.activations.range, {"name": "mse", "power": 3}),
         ("first_last=8", lambda r: r.first_last, 8),
         ("name=mine", lambda r: r.name, "mine"),
-        ("weights={bits: 5, rounding: nearest}", lambda r: (r.weights.bits, r.weights.rounding), (5, "nearest")),
+        ("weights={bits: 5, rounding: nearest}", lambda r: r.weights.rounding, "nearest"),
         ("layers.fc.skip=true", lambda r: r.layers["fc"].skip, True),
         ("layers.fc.weights.bits=8", lambda r: r.layers["fc"].weights, {"bits": 8}),
         ("layers.layer1.*.weights.bits=8", lambda r: r.layers["layer1.*"].weights, {"bits": 8}),

@@ -11,7 +11,7 @@ import torch
 from subbyte.core import Geometry, GridSpec, QTensor
 from subbyte.correct import CORRECTIONS
 from subbyte.stats import LayerStats, MomentCollector
-from tests.reference.rounding import outputs
+from tests.reference.rounding import layer_stats, outputs
 from tests.rounding.cases import INPUTS, SPECS, Inputs, draw, fitter
 
 methods = pytest.mark.parametrize("method", CORRECTIONS)
@@ -152,14 +152,16 @@ def test_channels_that_do_not_vary_keep_their_scale(method, spec):
     weight[0] = 0
     rounded = nearest(Inputs(given.x, given.x_q, weight), spec)
     zero = rounded.grid.encode(torch.zeros_like(weight))
-    rounded = QTensor(torch.where(torch.tensor([True, True, False, False])[:, None], zero, rounded.codes), rounded.grid)
+    first_two = torch.tensor([True, True, False, False])[:, None]
+    rounded = QTensor(torch.where(first_two, zero, rounded.codes), rounded.grid)
     q, bias = CORRECTIONS[method]().correct(weight, torch.zeros(4), rounded, given.stats)
     unchanged = slice(0, 2) if q.grid.scale.ndim else ...
     assert torch.equal(q.grid.scale[unchanged], rounded.grid.scale[unchanged])
     assert float(bias[0]) == 0
     if method != "none":
         wanted = outputs(weight, given.x).mean(0)
-        torch.testing.assert_close((outputs(q.dequantize(), given.x_q) + bias).mean(0), wanted, rtol=1e-5, atol=1e-6)
+        got = (outputs(q.dequantize(), given.x_q) + bias).mean(0)
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
 
 
 def collected(x: torch.Tensor, rows: int) -> LayerStats:
@@ -176,7 +178,7 @@ def test_inputs_that_do_not_vary_leave_the_scales(method, spec, seed, collector)
     """The variance is 0, and what the moments leave of it is rounding: no ground to rescale a channel."""
     given = draw(1, 1, 10, 6, seed=seed)
     x = (3 + given.x[0]).expand(70, -1)
-    stats = collected(x.float(), 6) if collector == "float32" else Inputs(x[None], x[None], given.weight).stats
+    stats = collected(x.float(), 6) if collector == "float32" else layer_stats(x[None], x[None])
     rounded = nearest(given, spec)
     q, _ = CORRECTIONS[method]().correct(given.weight, torch.zeros(6), rounded, stats)
     torch.testing.assert_close(q.grid.scale, rounded.grid.scale, rtol=1e-3, atol=0)

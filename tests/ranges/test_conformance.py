@@ -31,7 +31,8 @@ def test_scales_have_the_shape_of_the_spec(method, spec, granularity):
     wanted = replace(SPECS[spec], granularity=granularity, group_size=7 if granularity == "group" else None)
     grid = fit(method, values(), wanted)
     assert grid.spec == wanted
-    assert grid.scale.shape == {"tensor": (), "channel": (5, 1), "group": (5, 5)}[granularity]  # 30 = 4 * 7 + 2
+    shapes = {"tensor": (), "channel": (5, 1), "group": (5, 5)}  # 30 columns are 4 groups of 7, and 2
+    assert grid.scale.shape == shapes[granularity]
     assert (grid.scale.dtype, grid.zero_point.dtype) == (torch.float32, torch.int32)
     assert grid.zero_point.shape == grid.scale.shape
     assert bool((grid.scale > 0).all())
@@ -109,7 +110,7 @@ def test_the_unit_of_the_values_does_not_matter(method, spec, exponent):
 @specs
 @pytest.mark.parametrize("magnitude", [1e-45, 1e-38, 1e-30, 1e30, 1e38])
 def test_the_ends_of_float32(method, spec, magnitude):
-    """Squares of such values do not fit float32; the grid must, and serve them no worse than covering all of them."""
+    """Squares of such values do not fit float32; the grid must, and be no worse than one that covers them."""
     x = values().clamp(-1, 1) * magnitude
     grid, whole = fit(method, x, SPECS[spec]), fit_grid(MinMax(), x, SPECS[spec])
     assert bool(torch.isfinite(grid.scale).all() and (grid.scale > 0).all())

@@ -37,7 +37,8 @@ GEOMETRIES = {
     "transposed1d": (
         _transposed(1, (4, 3, 4), stride=(3,), padding=((1, 1),), output_padding=(2,)), (3, 4, 5)),
     "transposed2d": (
-        _transposed(2, (4, 3, 3, 3), stride=(2, 2), padding=((1, 1),) * 2, output_padding=(1, 1)), (2, 4, 4, 3)),
+        _transposed(2, (4, 3, 3, 3), stride=(2, 2), padding=((1, 1),) * 2, output_padding=(1, 1)),
+        (2, 4, 4, 3)),
     "transposed2d-groups": (
         _transposed(2, (6, 2, 3, 2), stride=(2, 3), dilation=(2, 1), groups=3), (2, 6, 3, 4)),
     "transposed2d-depthwise": (_transposed(2, (4, 1, 2, 2), stride=(2, 2), groups=4), (2, 4, 3, 3)),

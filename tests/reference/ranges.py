@@ -19,16 +19,22 @@ def cost(values: np.ndarray, weights: np.ndarray, choices: np.ndarray, power: fl
     return float((weights * error**power).sum())
 
 
-def finest(values: np.ndarray, weights: np.ndarray, spec: GridSpec, power: float = 2.0, steps: int = 400) -> float:
-    """Least cost over `steps` scales, up to the one that spans all values, and every zero point."""
+def finest(
+    values: np.ndarray,
+    weights: np.ndarray,
+    spec: GridSpec,
+    power: float = 2.0,
+    steps: int = 120,
+) -> float:
+    """Least cost over every zero point and `steps` scales, up to the one that covers all it can."""
     fixed = spec.symmetric or spec.levels is not None
     zero_points = [0] if fixed else range(spec.qmin, spec.qmax + 1)
-    span = np.abs(values).max()
     best = np.inf
     for zero in zero_points:
         unit = representable(spec, 1.0, zero)
-        ends = [abs(end) for end in (unit[0], unit[-1]) if end]
-        for scale in span / min(ends) * (np.arange(steps) + 1) / steps:
+        ends = ((values.min(), unit[0]), (values.max(), unit[-1]))
+        largest = max(end / code for end, code in ends if code)
+        for scale in largest * (np.arange(steps) + 1) / steps if largest > 0 else []:
             best = min(best, cost(values, weights, unit * scale, power))
     return best
 

@@ -1,4 +1,4 @@
-"""Slow float64 references of the rounding methods, straight from their definitions: residuals are kept as vectors, least
+"""Slow float64 references of the rounding methods, straight from their definitions: residuals are vectors, least
 squares are solved as least squares, columns go one by one. Nothing here uses H, a Cholesky factor or blocks.
 
 x, x_q: float64 [groups, m, columns], the layer's inputs in the float and in the quantized network.
@@ -24,7 +24,8 @@ def alphabet(grid: Grid, rows: int, columns: int) -> Tensor:
     """Every number that each weight may become, by code: float64 [rows, columns, codes]."""
     spec = grid.spec
     codes = torch.arange(spec.qmin, spec.qmax + 1, dtype=torch.float64)
-    share = {"tensor": (rows, columns), "channel": (1, columns), "group": (1, spec.group_size)}[spec.granularity]
+    shares = {"tensor": (rows, columns), "channel": (1, columns), "group": (1, spec.group_size)}
+    share = shares[spec.granularity]
 
     def spread(parameter: Tensor) -> Tensor:
         full = parameter.double().reshape(1, 1) if parameter.ndim == 0 else parameter.double()
@@ -59,7 +60,7 @@ def gpfq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
 
 
 def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tensor:
-    """Codes. After each column the remaining ones are solved for anew: least squares of x_q (w - z) = 0 over z with the
+    """Codes. After each column the remaining ones are solved for anew: least squares of x_q (w - z) = 0 with the
     rounded columns fixed, and a ridge |w - z|^2."""
     codes = torch.empty(w.shape, dtype=torch.int64)
     for rows, group in _groups(w.shape[0], x_q.shape[0]):
@@ -68,7 +69,8 @@ def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tens
         a = _ridged(x_q[group].double(), damping)
         power = x_q[group].double().square().sum(0)
         live = power > 0
-        visits = list(range(w.shape[1])) if order == "natural" else power.argsort(descending=True, stable=True).tolist()
+        by_power = power.argsort(descending=True, stable=True)
+        visits = list(range(w.shape[1])) if order == "natural" else by_power.tolist()
         current = original.clone()
         for step, t in enumerate(visits):
             index, current[:, t] = pick(current[:, t], table[:, t])
@@ -82,7 +84,7 @@ def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tens
 
 
 def corrected_target(w: Tensor, x: Tensor, x_q: Tensor, damping: float) -> Tensor:
-    """argmin over z of |x w - x_q z|^2 + ridge |w - z|^2 by least squares; columns without input keep their weights."""
+    """argmin over z of |x w - x_q z|^2 + ridge |w - z|^2; columns without input keep their weights."""
     target = w.double().clone()
     for rows, group in _groups(w.shape[0], x.shape[0]):
         live = x_q[group].double().square().sum(0) > 0

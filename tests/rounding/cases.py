@@ -47,7 +47,8 @@ def draw(groups: int, m: int, columns: int, rows: int, *, mismatch: float = 0.0,
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    x = normal(groups, m, columns) @ (normal(groups, columns, columns) / columns**0.5 + torch.eye(columns)) + 0.3
+    mixing = torch.eye(columns) + normal(groups, columns, columns) / columns**0.5
+    x = normal(groups, m, columns) @ mixing + 0.3
     x_q = x + mismatch * normal(groups, m, columns) if mismatch else x
     weight = normal(rows, columns) * (0.05 + torch.rand(rows, 1, generator=generator, dtype=torch.float64))
     return Inputs(x, x_q, weight.float())

@@ -161,7 +161,7 @@ def test_nan_in_the_weights_is_an_error(method):
 @methods
 @pytest.mark.parametrize("case", ["dense", "dense, x_q", "grouped, x_q"])
 def test_fine_grids_lose_next_to_nothing(method, case):
-    """With 8 bits the outputs of the quantized layer are those of the float layer as far as its inputs allow."""
+    """With 8 bits the outputs are those of the float layer, as far as the inputs allow."""
     given = INPUTS[case]
     spec = replace(SPECS["int4"], bits=8)
     q = ROUNDINGS[method]().round(given.weight, fitter(spec), given.stats).dequantize()

@@ -1,5 +1,6 @@
-"""Golden values of the original functions: GPFQ's authors' StepAlgorithm and COMQ's quantizer, both run unmodified in
-float64 on inputs given by formulas. GPTQ, nearest and the projection are values of independent float64 code.
+"""Golden values of the original functions: the StepAlgorithm of GPFQ's authors and COMQ's quantizer, both run
+unmodified in float64 on inputs given by formulas. Those of GPTQ, nearest and the projection are from other,
+independent float64 code.
 
 Errors are ||X W' - X_q Q'|| (Frobenius norm, over all rows of the inputs).
 """
@@ -15,6 +16,8 @@ from subbyte.rounding.gptq import diffuse
 from subbyte.rounding.solve import corrected_target
 from subbyte.stats import LayerStats
 from tests.reference.rounding import layer_stats
+
+Case = tuple[LayerStats, Tensor]
 
 
 def inputs(m: int, d: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,7 +40,7 @@ def steps(step: float, reach: int) -> Grid:
     return Grid.of(spec, torch.tensor(step))
 
 
-def check(q: Tensor, case: tuple[LayerStats, Tensor], grid: Grid, codes: list[list[int]], error: float) -> None:
+def check(q: Tensor, case: Case, grid: Grid, codes: list[list[int]], error: float) -> None:
     stats, weight = case
     assert grid.units(QTensor.nearest(q, grid).codes).tolist() == codes
     total = stats.output_error(weight, q).sum() * stats.rows
@@ -57,14 +60,14 @@ def test_the_inputs_are_the_published_ones():
 
 
 GPFQ = {
-    "b1": (O1, 0.7733333333, 1, [[-1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [0, -1, 1, 0, -1]], 1.6081186169),
-    "b2": (O1, 0.3866666667, 2, [[-2, 0, 1, -1, 0], [-1, 1, -1, 1, 0], [0, -1, 2, 1, -1]], 0.8753514175),
-    "b3": (O1, 0.1933333333, 4, [[-4, -1, 3, -3, 0], [-2, 2, -1, 3, -1], [0, -2, 3, 1, -2]], 0.4511645810),
-    "b3 median": (O1, 0.1208333333, 4, [[-4, 0, 4, -2, 1], [-3, 4, -2, 4, -1], [0, -4, 4, 1, -3]], 0.6588211120),
-    "b3, x": (O1_FLOAT, 0.1933333333, 4, [[-4, -1, 2, -3, 1], [-2, 3, -1, 4, 0], [0, -3, 3, 0, -2]], 0.3944154430),
-    "O2 b2": (O2, 0.58 * 2 / 3, 2, [[-2, 0, 1, -1], [-1, 1, -1, 2], [0, -1, 2, 0]], 0.8726283334),
-    "O2 b3": (O2, 0.29 * 2 / 3, 4, [[-4, -1, 3, -3], [-2, 2, -1, 3], [0, -2, 3, 1]], 0.4455221850),
-    "O2 b4": (O2, 0.1875 * 2 / 3, 8, [[-6, -1, 4, -4], [-3, 4, -2, 5], [0, -4, 5, 1]], 0.3168399805),
+    "b1": (O1, 2.32 / 3, 1, [[-1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [0, -1, 1, 0, -1]], 1.6081186169),
+    "b2": (O1, 1.16 / 3, 2, [[-2, 0, 1, -1, 0], [-1, 1, -1, 1, 0], [0, -1, 2, 1, -1]], 0.8753514175),
+    "b3": (O1, 0.58 / 3, 4, [[-4, -1, 3, -3, 0], [-2, 2, -1, 3, -1], [0, -2, 3, 1, -2]], 0.4511645810),
+    "b3 median": (O1, 1.45 / 12, 4, [[-4, 0, 4, -2, 1], [-3, 4, -2, 4, -1], [0, -4, 4, 1, -3]], 0.6588211120),
+    "b3 x": (O1_FLOAT, 0.58 / 3, 4, [[-4, -1, 2, -3, 1], [-2, 3, -1, 4, 0], [0, -3, 3, 0, -2]], 0.3944154430),
+    "O2 b2": (O2, 1.16 / 3, 2, [[-2, 0, 1, -1], [-1, 1, -1, 2], [0, -1, 2, 0]], 0.8726283334),
+    "O2 b3": (O2, 0.58 / 3, 4, [[-4, -1, 3, -3], [-2, 2, -1, 3], [0, -2, 3, 1]], 0.4455221850),
+    "O2 b4": (O2, 0.375 / 3, 8, [[-6, -1, 4, -4], [-3, 4, -2, 5], [0, -4, 5, 1]], 0.3168399805),
 }
 
 
@@ -93,11 +96,11 @@ def test_comq_is_gpfq_on_float_inputs_and_an_asymmetric_grid():
 
 
 GPTQ = {
-    "b2": (O1, 0.3866666667, 2, [[-2, 0, 1, -1, 0], [-1, 1, -1, 1, 0], [0, -1, 2, 1, -1]], 0.8753514175),
-    "b3": (O1, 0.1933333333, 4, [[-4, -1, 2, -3, 1], [-2, 3, -1, 4, 0], [0, -3, 3, 0, -2]], 0.6055604254),
-    "O2 b2": (O2, 0.58 * 2 / 3, 2, [[-2, 0, 1, -1], [-1, 1, -1, 2], [0, -1, 2, 0]], 0.8726283334),
-    "O2 b3": (O2, 0.29 * 2 / 3, 4, [[-4, -1, 3, -3], [-2, 3, -1, 3], [0, -3, 3, 1]], 0.5893312918),
-    "O2 b4": (O2, 0.1875 * 2 / 3, 8, [[-6, -1, 4, -4], [-3, 4, -2, 5], [0, -4, 5, 1]], 0.3168399805),
+    "b2": (O1, 1.16 / 3, 2, [[-2, 0, 1, -1, 0], [-1, 1, -1, 1, 0], [0, -1, 2, 1, -1]], 0.8753514175),
+    "b3": (O1, 0.58 / 3, 4, [[-4, -1, 2, -3, 1], [-2, 3, -1, 4, 0], [0, -3, 3, 0, -2]], 0.6055604254),
+    "O2 b2": (O2, 1.16 / 3, 2, [[-2, 0, 1, -1], [-1, 1, -1, 2], [0, -1, 2, 0]], 0.8726283334),
+    "O2 b3": (O2, 0.58 / 3, 4, [[-4, -1, 3, -3], [-2, 3, -1, 3], [0, -3, 3, 1]], 0.5893312918),
+    "O2 b4": (O2, 0.375 / 3, 8, [[-6, -1, 4, -4], [-3, 4, -2, 5], [0, -4, 5, 1]], 0.3168399805),
 }
 
 
@@ -116,13 +119,13 @@ def test_gptq_undamped_in_natural_order(name):
     ],
 )
 def test_nearest_at_3_bits(case, codes, error):
-    grid = steps(0.29 * 2 / 3, 4)
+    grid = steps(0.58 / 3, 4)
     check(Nearest().round(case[1], lambda w: grid, case[0]).dequantize(), case, grid, codes, error)
 
 
 def test_projection_undamped():
     """Where H is well conditioned; where it is not, the target leaves the grid and clipping destroys it."""
-    grid = steps(0.29 * 2 / 3, 4)
+    grid = steps(0.58 / 3, 4)
     target = corrected_target(W2, O2[0], 0.0)
     check(diffuse(target, grid, O2[0], 0.0, "natural"), O2, grid, GPFQ["O2 b3"][3], GPFQ["O2 b3"][4])
     target = corrected_target(W1, O1[0], 0.0)
@@ -133,7 +136,7 @@ def test_projection_undamped():
 @pytest.mark.parametrize("case", [O1, O2], ids=["O1", "O2"])
 def test_whole_methods_do_no_worse_than_nearest_here(case):
     stats, weight = case
-    grid = steps(0.29 * 2 / 3, 4)
+    grid = steps(0.58 / 3, 4)
     nearest = Nearest().round(weight, lambda w: grid, stats).dequantize()
     for method in (Gpfq(), Corrected(damping=0.0), Corrected()):
         q = method.round(weight, lambda w: grid, stats).dequantize()

@@ -1,6 +1,6 @@
 """The recursions, without the fallback to nearest, against references that follow the definitions in float64.
 
-Float32 may decide a near-tie otherwise, and all later codes of the row with it: such rows are few, and as good.
+Float32 may decide a near-tie otherwise, and later codes of the row with it: such rows are few, and as good.
 """
 
 from dataclasses import replace
@@ -19,7 +19,15 @@ from tests.reference import rounding as reference
 from tests.rounding.cases import INPUTS, SPECS, Inputs, draw, fitter
 
 specs = pytest.mark.parametrize("spec", SPECS)
-SMALL = ["dense, x_q", "grouped, x_q", "depthwise, x_q", "few rows, x_q", "dead, x_q", "dead, x_q only", "dense"]
+SMALL = [
+    "dense",
+    "dense, x_q",
+    "grouped, x_q",
+    "depthwise, x_q",
+    "few rows, x_q",
+    "dead, x_q",
+    "dead, x_q only",
+]
 WIDE = {  # wider than a block of the library's loops
     "wide": draw(1, 400, 150, 4, mismatch=0.3, seed=5),
     "wide, grouped": draw(2, 400, 140, 4, mismatch=0.3, seed=6),
@@ -104,7 +112,7 @@ def test_a_sweep_refits_and_visits_one_column_after_the_other(case, spec):
 @specs
 @pytest.mark.parametrize("case", SMALL)
 def test_refit_scales_are_least_squares(case, spec):
-    """Several groups in a row are refitted in turn: after enough rounds that is their joint solution, where positive."""
+    """Groups of a row are refitted in turn: after enough rounds that is their joint solution, if positive."""
     given = LIVE[case]
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
     fitted = start
@@ -116,7 +124,7 @@ def test_refit_scales_are_least_squares(case, spec):
     parts = [torch.zeros_like(units) for _ in range(0, units.shape[1], size)]
     for k, part in enumerate(parts):
         part[:, k * size : (k + 1) * size] = units[:, k * size : (k + 1) * size]
-    columns = torch.stack([reference.outputs(part, given.x_q) for part in parts], -1).movedim(1, 0)  # [rows, m, parts]
+    columns = torch.stack([reference.outputs(part, given.x_q).T for part in parts], -1)  # [rows, m, parts]
     wanted = reference.outputs(given.weight, given.x_q).T[..., None]
     if start.grid.spec.granularity == "tensor":
         columns, wanted = columns.reshape(1, -1, 1), wanted.reshape(1, -1, 1)
@@ -174,7 +182,7 @@ def _refit(target: torch.Tensor, codes: torch.Tensor, grid: Grid, x_q: torch.Ten
     return grid.with_scale(((units * reference.outputs(target, x_q)).sum(0) / units.square().sum(0))[:, None])
 
 
-@pytest.mark.parametrize("method", [Nearest(), Gptq(), Gptq(damping=0.0), Gpfq(), Corrected(), Corrected(0.0, 50)])
+@pytest.mark.parametrize("method", [Nearest(), Gptq(), Gptq(0.0), Gpfq(), Corrected(), Corrected(0.0, 50)])
 @pytest.mark.parametrize("seed", range(4))
 def test_no_codes_beat_all_codes(method, seed):
     given = draw(2, 20, 5, 6, mismatch=0.5, seed=seed)
@@ -182,11 +190,12 @@ def test_no_codes_beat_all_codes(method, seed):
     bound = reference.best_codes(given.weight, q.grid, given.x, given.x_q)
     got = reference.output_error(given.weight, q.dequantize(), given.x, given.x_q)
     assert bool((got >= bound * (1 - 1e-5)).all())
-    torch.testing.assert_close(given.stats.output_error(given.weight, q.dequantize()), got, rtol=1e-6, atol=1e-12)
+    by_moments = given.stats.output_error(given.weight, q.dequantize())
+    torch.testing.assert_close(by_moments, got, rtol=1e-6, atol=1e-12)
 
 
 def test_corrected_comes_close_to_the_best_codes():
-    """Over many tiny layers: within a tenth of what trying every code on the same grid gives; nearest is far off."""
+    """Tiny layers: within a tenth of what trying every code on the same grid gives; nearest is far off."""
     total = torch.zeros(3, dtype=torch.float64)
     for seed in range(10):
         given = draw(1, 20, 5, 8, mismatch=0.3, seed=seed)
@@ -200,7 +209,7 @@ def test_corrected_comes_close_to_the_best_codes():
     assert total[2] > 1.3 * total[0]
 
 
-@pytest.mark.parametrize("method", [Gptq(damping=0.0), Gptq(damping=0.0, order="natural"), Corrected(damping=0.0)])
+@pytest.mark.parametrize("method", [Gptq(0.0), Gptq(0.0, "natural"), Corrected(0.0)])
 @pytest.mark.parametrize("m", [1, 5, 9])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_damping_and_too_few_rows_still_give_codes(method, m, seed):

@@ -38,6 +38,16 @@ class Evaluation:
     accuracy: Accuracy
     logits: Tensor
 
+    @property
+    def top1(self) -> float:
+        """Percent of images whose class was named first."""
+        return self.accuracy.top1
+
+    @property
+    def top5(self) -> float:
+        """Percent of images whose class was among the first five."""
+        return self.accuracy.top5
+
 
 def evaluate(
     model: Callable[[Tensor], Tensor],

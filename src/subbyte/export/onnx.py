@@ -7,11 +7,6 @@ Containers:
 The file is written under a temporary name, run in ONNX Runtime against the torch model, and only then renamed.
 """
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +20,7 @@ from subbyte.errors import FormatError
 from subbyte.export.files import written
 from subbyte.export.parity import Parity, check_parity
 from subbyte.export.qdq import insert_pairs, needed_opset
-from subbyte.graph import mark_sites
+from subbyte.graph import mark_sites, silence
 from subbyte.quantized import QuantizedModel
 
 Container = Literal["int8", "compact"]
@@ -84,7 +79,7 @@ def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:
     quantized = [layer for layer in model.layers if layer.name in model.weights or layer.shared_with in model.weights]
     marked = mark_sites(model.instrumented, quantized)
     example = torch.zeros(2, *model.input_shape)
-    with _silent(), torch.no_grad():
+    with silence(), torch.no_grad():
         exported = torch.export.export(marked, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
         exported = exported.run_decompositions({})
         program = torch.onnx.export(
@@ -119,19 +114,3 @@ def _strip(program: ir.Model) -> None:
     for value in values:
         if not value.is_graph_output():
             value.shape = None  # runtimes infer shapes
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """torch.onnx prints and warns about things that are no concern of the user's."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

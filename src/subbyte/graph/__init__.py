@@ -1,6 +1,6 @@
 """Capture, folding, layers and taps: the only package that knows nn.Module and graphs."""
 
-from subbyte.graph.capture import capture
+from subbyte.graph.capture import capture, silence
 from subbyte.graph.fold import fold_batch_norms, set_tensor
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
 from subbyte.graph.layers import Layer, Skipped, argument, find_layers, tensor_at
@@ -28,5 +28,6 @@ __all__ = [
     "moves",
     "prepare",
     "set_tensor",
+    "silence",
     "tensor_at",
 ]

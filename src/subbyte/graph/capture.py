@@ -5,9 +5,12 @@ pools keep their own operations. Parameters stay `get_attr` nodes under the user
 """
 
 import copy
+import io
 import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import torch
 from torch import Tensor, fx, nn
@@ -29,8 +32,7 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     model = copy.deepcopy(model).eval()
     batch = example[:1].expand(2, *example.shape[1:])  # a batch of 1 would be taken for a constant
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with silence(), torch.no_grad():
             exported = torch.export.export(model, (batch,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
             graph_module = exported.run_decompositions({}).module(check_guards=False)
     except Exception as error:  # torch.export raises errors of many kinds; all mean the same to the user
@@ -40,6 +42,22 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     _check_signature(graph_module)
     _clean(graph_module)
     return graph_module
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """torch.export and torch.onnx print, log and warn about things that are no concern of the user's."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _check_signature(graph_module: fx.GraphModule) -> None:

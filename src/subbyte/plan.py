@@ -17,7 +17,15 @@ from subbyte.errors import RecipeError
 from subbyte.graph import Layer, Network, TapPlace, TapPoint
 from subbyte.methods import Correction, Range, Rounding
 from subbyte.ranges import RANGES
-from subbyte.recipe import Recipe, TapSettings, WeightSettings, build_method, method_settings, parse_settings
+from subbyte.recipe import (
+    LayerSettings,
+    Recipe,
+    TapSettings,
+    WeightSettings,
+    build_method,
+    method_settings,
+    parse_settings,
+)
 from subbyte.rounding import ROUNDINGS
 
 
@@ -49,6 +57,7 @@ class TapPlan:
     spec: GridSpec
     range: Range
     feeds: tuple[str, ...]
+    reason: str = ""
 
     @property
     def name(self) -> str:
@@ -102,8 +111,13 @@ def make_plan(network: Network, recipe: Recipe) -> Plan:
     return Plan(recipe.name, layers, taps)
 
 
-def _matching(recipe: Recipe, name: str) -> list[Any]:
+def _matching(recipe: Recipe, name: str) -> list[LayerSettings]:
     return [settings for pattern, settings in recipe.layers.items() if fnmatch.fnmatch(name, pattern)]
+
+
+def _skipped(recipe: Recipe, name: str) -> bool:
+    said = [settings.skip for settings in _matching(recipe, name) if settings.skip is not None]
+    return bool(said) and said[-1]
 
 
 def _ends(network: Network) -> set[str]:
@@ -115,12 +129,10 @@ def _weights(recipe: Recipe, network: Network, layer: Layer) -> WeightSettings |
     settings = recipe.weights.model_dump()
     if recipe.first_last is not None and layer.name in _ends(network):
         settings["bits"] = recipe.first_last
-    skip = False
     for override in _matching(recipe, layer.name):
         settings |= override.weights
-        skip = override.skip
     where = f"recipe {recipe.name}: layer {layer.name}: weights"
-    return None if skip else parse_settings(WeightSettings, settings, where)
+    return None if _skipped(recipe, layer.name) else parse_settings(WeightSettings, settings, where)
 
 
 def _activations(recipe: Recipe, network: Network, name: str) -> TapSettings:
@@ -129,8 +141,8 @@ def _activations(recipe: Recipe, network: Network, name: str) -> TapSettings:
         settings["bits"] = recipe.first_last
     for override in _matching(recipe, name):
         settings |= override.activations
-        if override.skip:
-            settings["bits"] = None
+    if _skipped(recipe, name):
+        settings["bits"] = None
     return parse_settings(TapSettings, settings, f"recipe {recipe.name}: layer {name}: activations")
 
 
@@ -173,47 +185,45 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
     if recipe.activations.bits is None and not any(s.activations for s in recipe.layers.values()):
         return []  # weights only
     wanted = {name: _activations(recipe, network, name) for name in point.feeds}
-    if point.is_input and recipe.input.bits is not None:
-        wanted = {name: settings for name, settings in wanted.items() if settings.bits is None}
-        return [_tap(point.name, point.node.name, "input", recipe.input, point.feeds)]
-    quantized = {name: settings for name, settings in wanted.items() if settings.bits is not None}
-    common = recipe.others if point.others or not quantized else _widest(list(quantized.values()))
-    if not point.others and len(quantized) < len(wanted):
-        common = TapSettings(bits=None)  # a float reader: nothing may be lost before it
+    common = recipe.input if point.is_input else _common(recipe, point, list(wanted.values()))
     taps = []
     if common.bits is not None:
-        taps.append(_tap(point.name, point.node.name, "value", common, point.feeds))
-    different: dict[TapSettings, list[str]] = {}
-    for name, settings in quantized.items():
-        if common.bits is None or (settings.bits is not None and settings.bits < common.bits):
-            different.setdefault(settings, []).append(name)
-    for number, (settings, names) in enumerate(different.items()):
-        by_input: dict[str, list[str]] = {}
-        for name in names:
-            layer = next(layer for layer in network.layers if layer.name == name)
-            by_input.setdefault(layer.input.name, []).append(name)
-        for group in by_input.values():
-            suffix = f"feed{number + 1}" if len(different) > 1 or len(by_input) > 1 else "feed"
-            name = (
-                point.name.removesuffix("out") + f"{suffix}:{group[0]}"
-                if len(by_input) > 1
-                else f"{point.name}:{suffix}"
-            )
-            taps.append(_tap(name, point.node.name, "feed", settings, tuple(group), tuple(group)))
+        role, asked = ("input", common) if point.is_input else ("value", recipe.others if point.others else common)
+        taps.append(_tap(TapPlace(point.name, point.node.name), role, common, asked, point.feeds))
+    if point.is_input:
+        return taps
+    inputs = {layer.name: layer.input.name for layer in network.layers}
+    groups: list[tuple[TapSettings, str, list[str]]] = []  # settings, value in front of the layers, layers
+    for name, settings in wanted.items():
+        if settings.bits is None or (common.bits is not None and settings.bits >= common.bits):
+            continue
+        group = next((names for s, node, names in groups if s == settings and node == inputs[name]), None)
+        if group is None:
+            groups.append((settings, inputs[name], [name]))
+        else:
+            group.append(name)
+    for settings, _, names in groups:
+        name = f"{point.name}:feed" + (f":{names[0]}" if len(groups) > 1 else "")
+        place = TapPlace(name, point.node.name, tuple(names))
+        taps.append(_tap(place, "feed", settings, settings, tuple(names)))
     return taps
 
 
-def _widest(settings: list[TapSettings]) -> TapSettings:
-    return max(settings, key=lambda s: s.bits or 0)
+def _common(recipe: Recipe, point: TapPoint, feeds: list[TapSettings]) -> TapSettings:
+    """What a value is rounded to for all its readers: the widest that one of them asks for; float if one needs that."""
+    readers = feeds + ([recipe.others] if point.others or not feeds else [])
+    if any(settings.bits is None for settings in readers):
+        return TapSettings(bits=None)
+    widest = max(settings.bits or 0 for settings in readers)
+    return next(settings for settings in reversed(readers) if settings.bits == widest)
 
 
-def _tap(
-    name: str, node: str, role: str, settings: TapSettings, feeds: tuple[str, ...], edges: tuple[str, ...] = ()
-) -> TapPlan:
+def _tap(place: TapPlace, role: str, settings: TapSettings, asked: TapSettings, feeds: tuple[str, ...]) -> TapPlan:
     assert settings.bits is not None
     spec = GridSpec(bits=settings.bits, signed=settings.symmetric, symmetric=settings.symmetric)
     method = build_method(RANGES, settings.range, "range")
-    return TapPlan(TapPlace(name, node, edges), role, str(settings.bits), spec, method, feeds)
+    reason = "a layer reads the same value at more bits" if asked.bits != settings.bits else ""
+    return TapPlan(place, role, _asked(asked.bits), spec, method, feeds, reason)
 
 
 def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
@@ -237,6 +247,7 @@ def _tap_dict(tap: TapPlan) -> dict[str, Any]:
     return {
         "name": tap.name, "node": tap.place.node, "edges": list(tap.place.edges), "role": tap.role, "asked": tap.asked,
         "grid": _spec_dict(tap.spec), "range": method_settings(RANGES, tap.range), "feeds": list(tap.feeds),
+        "reason": tap.reason,
     }  # fmt: skip
 
 
@@ -245,7 +256,7 @@ def _tap_from(entry: dict[str, Any]) -> TapPlan:
     assert spec is not None
     place = TapPlace(entry["name"], entry["node"], tuple(entry["edges"]))
     method = build_method(RANGES, entry["range"], "range")
-    return TapPlan(place, entry["role"], entry["asked"], spec, method, tuple(entry["feeds"]))
+    return TapPlan(place, entry["role"], entry["asked"], spec, method, tuple(entry["feeds"]), entry["reason"])
 
 
 def _spec_dict(spec: GridSpec | None) -> dict[str, Any] | None:

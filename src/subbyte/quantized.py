@@ -117,7 +117,7 @@ class QuantizedModel(nn.Module):
         rows = [self._layer_row(plan) for plan in self.plan.layers]
         sqnr = self.findings.sqnr_db
         rows += [
-            LedgerRow(tap.name, "tap", tap.asked, tap.spec.label, "", 5, _finite(sqnr.get(tap.name)))
+            LedgerRow(tap.name, "tap", tap.asked, tap.spec.label, tap.reason, 5, _finite(sqnr.get(tap.name)))
             for tap in self.plan.taps
         ]
         return rows

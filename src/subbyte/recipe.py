@@ -15,11 +15,12 @@ A method is a name, or a mapping with its settings: `rounding: {name: gptq, damp
 import re
 from dataclasses import asdict, fields
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
 
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
@@ -50,10 +51,14 @@ def build_method(registry: dict[str, type[T]], method: Method, kind: str) -> T:
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise RecipeError(f"{kind} {name}: unknown setting {unknown[0]!r}; known: {', '.join(known) or 'none'}")
+    if bad := [key for key, value in settings.items() if isinstance(value, float) and not isfinite(value)]:
+        raise RecipeError(f"{kind} {name}: {bad[0]}: must be a finite number, got {settings[bad[0]]}")
     try:
-        return cls(**settings)
-    except TypeError as error:
-        raise RecipeError(f"{kind} {name}: {settings}: {error}") from error
+        return TypeAdapter(cls).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(map(str, first["loc"]))
+        raise RecipeError(f"{kind} {name}: {setting}: {first['msg']}, got {first['input']!r}") from error
 
 
 def method_settings(registry: dict[str, type[T]], method: T) -> dict[str, Any]:
@@ -125,7 +130,7 @@ class WeightSettings(_Settings):
 class LayerSettings(_Settings):
     """What differs for the layers of a pattern: any settings of their weights and input activations."""
 
-    skip: bool = False
+    skip: bool | None = None
     weights: dict[str, Any] = {}
     activations: dict[str, Any] = {}
 
@@ -189,7 +194,7 @@ def _read(source: str) -> Recipe:
     if source.lower() in PRESETS:
         text = resources.files("subbyte").joinpath(f"recipes/{source.lower()}.yaml").read_text()
     elif Path(source).is_file():
-        text = Path(source).read_text()
+        text = _text(Path(source))
     else:
         raise RecipeError(f"recipe {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file")
     try:
@@ -200,6 +205,13 @@ def _read(source: str) -> Recipe:
         raise RecipeError(f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}")
     settings.setdefault("name", Path(source).stem.lower())
     return parse_settings(Recipe, settings, f"recipe {source}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path}: not YAML text ({error})") from error
 
 
 def _override(settings: dict[str, Any], override: str) -> None:
@@ -224,5 +236,5 @@ def _override(settings: dict[str, Any], override: str) -> None:
 
 def _split(path: str) -> list[str]:
     """Parts of a setting's path; a layer's pattern may hold dots itself: `layers.layer1.*.weights.bits`."""
-    pattern = re.fullmatch(r"layers\.(.+?)\.(skip|(?:weights|activations)\..+)", path)
+    pattern = re.fullmatch(r"layers\.(.+?)\.(skip|(?:weights|activations)(?:\..+)?)", path)
     return ["layers", pattern[1], *pattern[2].split(".")] if pattern else path.split(".")

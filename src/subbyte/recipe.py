@@ -64,7 +64,8 @@ def build_method(registry: dict[str, type[T]], method: Method, kind: str) -> T:
 def method_settings(registry: dict[str, type[T]], method: T) -> dict[str, Any]:
     """Inverse of `build_method`: the name and every setting."""
     name = next(name for name, cls in registry.items() if type(method) is cls)
-    return {"name": name, **asdict(method)}  # type: ignore[call-overload]
+    settings = asdict(method)  # type: ignore[call-overload]
+    return {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}}
 
 
 def _known(registry: dict[str, type[T]], method: Method, kind: str) -> Method:

@@ -45,22 +45,33 @@ class Gptq:
         return better_of(result, nearest, errors[0], errors[1])
 
 
+class Diffusion:
+    """GPTQ's recursion for one layer: the factors of H once, then any target and grid."""
+
+    def __init__(self, stats: LayerStats, damping: float, order: Order) -> None:
+        self._stats = stats
+        H, _ = damped(stats, damping)
+        self._order: Tensor | None = None
+        if order == "diagonal":
+            by_size = stats.H.diagonal(dim1=-2, dim2=-1).argsort(dim=-1, descending=True, stable=True)
+            H = H.gather(1, by_size[:, :, None].expand_as(H)).gather(2, by_size[:, None, :].expand_as(H))
+            self._order = by_size
+        self._U = torch.linalg.cholesky(torch.cholesky_inverse(cholesky(H)), upper=True).to(torch.float32)
+
+    def round(self, target: Tensor, grid: Grid) -> Tensor:
+        """Representable values, float32 [rows, columns], for a target of that shape."""
+        w = self._stats.grouped(target).to(torch.float32)
+        columns = Columns(grid, (w.shape[0], w.shape[1], w.shape[2]), torch.float32, self._order)
+        if self._order is None:
+            return _sweep(w, self._U, columns).reshape(target.shape)
+        rounded = _sweep(w.gather(2, self._order[:, None, :].expand_as(w)), self._U, columns)
+        back = self._order.argsort(-1)
+        return rounded.gather(2, back[:, None, :].expand_as(rounded)).reshape(target.shape)
+
+
 def diffuse(target: Tensor, grid: Grid, stats: LayerStats, damping: float, order: Order) -> Tensor:
     """GPTQ's recursion: representable values, float32 [rows, columns], for a target of that shape."""
-    H, _ = damped(stats, damping)
-    w = stats.grouped(target)
-    permutation = None
-    if order == "diagonal":
-        permutation = stats.H.diagonal(dim1=-2, dim2=-1).argsort(dim=-1, descending=True, stable=True)
-        H = H.gather(1, permutation[:, :, None].expand_as(H)).gather(2, permutation[:, None, :].expand_as(H))
-        w = w.gather(2, permutation[:, None, :].expand_as(w))
-    U = torch.linalg.cholesky(torch.cholesky_inverse(cholesky(H)), upper=True).to(torch.float32)
-    columns = Columns(grid, (w.shape[0], w.shape[1], w.shape[2]), torch.float32, permutation)
-    rounded = _sweep(w.to(torch.float32), U, columns)
-    if permutation is not None:
-        inverse = permutation.argsort(-1)
-        rounded = rounded.gather(2, inverse[:, None, :].expand_as(rounded))
-    return rounded.reshape(target.shape)
+    return Diffusion(stats, damping, order).round(target, grid)
 
 
 def _sweep(w: Tensor, U: Tensor, columns: Columns) -> Tensor:

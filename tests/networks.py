@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import subbyte
-from subbyte.walk import Limits
+from subbyte.graph import Network, prepare
+from subbyte.pipeline import assemble
+from subbyte.plan import make_plan
+from subbyte.walk import Limits, WalkResult, walk
 from tests.reference.networks import Block, Calls, randomize
 
 EVERY_ROW = Limits(rows=0)
@@ -121,6 +124,9 @@ def build(name: str, seed: int = 1) -> nn.Module:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         model = randomize(_FACTORIES[name][0](), seed).eval()
+        for weight in model.parameters():
+            if weight.ndim > 1:  # lively enough that the images matter
+                weight.normal_(0, (2 / weight[0].numel()) ** 0.5)
         last_bias = list(model.parameters())[-1]
         last_bias -= model(images(name)).mean(0)
         return model.requires_grad_(False)
@@ -135,10 +141,23 @@ def images(name: str, count: int = 40, seed: int = 5) -> Tensor:
 
 
 @cache
+def captured(name: str) -> Network:
+    """A network captured; do not change it."""
+    return prepare(build(name), images(name)[:2])
+
+
+@cache
+def walked(name: str, recipe: str, *settings: str, limits: Limits = EVERY_ROW) -> WalkResult:
+    """What a walk decided on by a preset with some settings changed; do not change it."""
+    plan = make_plan(captured(name), subbyte.load_recipe(recipe, list(settings)))
+    return walk(captured(name), plan, images(name), limits=limits)
+
+
+@cache
 def quantized(name: str, recipe: str, *settings: str) -> subbyte.QuantizedModel:
-    """A network quantized on its images by a preset with some settings changed; do not change it."""
-    asked = subbyte.load_recipe(recipe, list(settings))
-    return subbyte.quantize(build(name), images(name), asked, limits=EVERY_ROW)
+    """What `subbyte.quantize` returns for a network and its images; do not change it."""
+    plan = make_plan(captured(name), subbyte.load_recipe(recipe, list(settings)))
+    return assemble(captured(name), plan, walked(name, recipe, *settings))
 
 
 def signal_to_noise(expected: Tensor, got: Tensor) -> float:

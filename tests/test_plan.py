@@ -118,7 +118,7 @@ def test_weight_only_recipes_have_no_taps(network, preset):
 
 
 def test_taps_of_w4a4(network):
-    """Input 8 bits, what feeds a layer 4, operands and results of adds 8, the logits 8; both where both read."""
+    """Input 8 bits, what feeds a layer 4, operands of adds 8, the logits 8; both where both read."""
     plan = make_plan(network, load_recipe("w4a4"))
     assert taps_of(plan) == {
         "input": ("input", 8),
@@ -201,6 +201,7 @@ def test_activation_bits_of_single_layers(network, overrides, changed, feeds):
 def test_no_layer_reads_coarser_values_than_it_asked_for(network, preset, overrides):
     asked = load_recipe(preset, overrides)
     read = read_bits(network, make_plan(network, asked))
+    assert all(tap.asked == str(tap.spec.bits) or tap.reason for tap in make_plan(network, asked).taps)
     for name in LAYERS[1:]:
         own = asked.layers[name].activations if name in asked.layers else {}
         assert read[name] == own.get("bits", asked.activations.bits), name
@@ -264,6 +265,19 @@ def test_the_plan_can_be_put_into_the_graph(network):
     assert list(instrumented.taps) == [tap.name for tap in plan.taps]
 
 
+def test_one_layer_alone_may_read_rounded_values(network):
+    """In a recipe of weights only; all layers but the first, which reads the input, read float values."""
+    plan = make_plan(network, load_recipe("w4", ["layers.block2.conv1.activations.bits=4"]))
+    read = read_bits(network, plan)
+    del read["stem"]
+    assert read == dict.fromkeys(LAYERS[1:]) | {"block2.conv1": 4}
+
+
+def test_a_float_input_stays_float(network):
+    plan = make_plan(network, load_recipe("w4a4", ["input.bits=null"]))
+    assert read_bits(network, plan) == dict.fromkeys(LAYERS, 4) | {"stem": None}
+
+
 # first_last, patterns, skip
 
 
@@ -315,8 +329,8 @@ def test_skipped_layers_stay_float_and_say_why(network):
         "fc": "skipped by the recipe",
         "block1.conv1": "skipped by the recipe",
     }
-    assert read_bits(network, plan)["fc"] is None
-    assert read_bits(network, plan)["block2.conv1"] == 4
+    read = read_bits(network, plan)
+    assert (read["fc"], read["block1.conv1"], read["block2.conv1"]) == (None, None, 4)
 
 
 def test_float_weights_are_asked_for_as_such(network):

@@ -96,6 +96,13 @@ def test_every_method_can_be_named_and_told_its_settings(tmp_path, kind):
         assert getattr(parse(tmp_path, text).weights, kind) == settings
 
 
+def test_lists_in_the_settings_of_a_method(tmp_path):
+    recipe = parse(tmp_path, "weights: {rounding: {name: corrected, starts: [0.5, 2]}}")
+    method = build_method(ROUNDINGS, recipe.weights.rounding, "rounding")
+    assert method.starts == (0.5, 2)
+    assert yaml.safe_load(yaml.safe_dump(method_settings(ROUNDINGS, method)))["starts"] == [0.5, 2]
+
+
 def test_the_settings_of_a_method_reach_it():
     recipe = load_recipe("w4", ["weights.rounding={name: gptq, damping: 0.5, order: natural}"])
     method = build_method(ROUNDINGS, recipe.weights.rounding, "rounding")
@@ -151,6 +158,11 @@ def test_what_is_unknown_is_named_with_its_path_and_what_is_known(tmp_path, text
         ("weights: {rounding: {name: corrected, sweeps: -1}}", "weights.rounding"),
         ("weights: {rounding: {name: corrected, sweeps: 1.5}}", "weights.rounding"),
         ("weights: {rounding: {name: corrected, damping: .nan}}", "weights.rounding"),
+        ("weights: {rounding: {name: corrected, starts: []}}", "weights.rounding"),
+        ("weights: {rounding: {name: corrected, starts: [1, 0]}}", "weights.rounding"),
+        ("weights: {rounding: {name: corrected, starts: [one]}}", "weights.rounding"),
+        ("weights: {rounding: {name: corrected, starts: [1, .nan]}}", "weights.rounding"),
+        ("weights: {rounding: {name: corrected, starts: 1}}", "weights.rounding"),
         ("weights: {range: {name: mse, steps: 0}}", "weights.range"),
         ("weights: {range: {name: mse, steps: 2.5}}", "weights.range"),
         ("weights: {range: {name: mse, power: null}}", "weights.range"),
@@ -177,7 +189,7 @@ def test_all_bits_there_are_load(tmp_path, bits):
         (b"- weights", ["expected a mapping", "list"]),
         (b"w4", ["expected a mapping", "str"]),
         (b"", ["expected a mapping", "NoneType"]),
-        (b"\x80\x04\x95PK\xff\xfe", ["not YAML"]),
+        (b"\x80\x04\x95PK\xff\xfe", ["text"]),
         (b"4: {bits: 4}", ["4"]),
     ],
 )

@@ -2,6 +2,8 @@
 
 import copy
 import importlib.util
+import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,33 +129,52 @@ class Item(Branching):
 
 class Raising(Branching):
     def forward(self, x):
-        if x.shape[1] != 5:
-            raise RuntimeError("five features, please")
-        return self.layer(x)
+        return self.layer(checked(x))
+
+
+def checked(x):
+    if x.shape[1] != 5:
+        raise RuntimeError("five features, please")
+    return x
 """
 LINES = {
     "Branching": (13, "data-dependent"),
     "Item": (20, "data-dependent"),
-    "Raising": (27, "five features, please"),
+    "Raising": (31, "five features, please"),
 }
+
+
+def users_network(path: Path, name: str) -> nn.Module:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(USER_FILE)
+    spec = importlib.util.spec_from_file_location("users_network", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)()
 
 
 @pytest.mark.parametrize("folder", ["mine", "subbyte-experiments", "torch"])
 @pytest.mark.parametrize("name", LINES)
 def test_errors_show_the_users_line_and_pytorchs_reason(name, folder, tmp_path):
     path = tmp_path / folder / "network.py"
-    path.parent.mkdir()
-    path.write_text(USER_FILE)
-    spec = importlib.util.spec_from_file_location("users_network", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     line, reason = LINES[name]
     with pytest.raises(CaptureError) as caught:
-        capture(getattr(module, name)(), torch.randn(3, 4))
+        capture(users_network(path, name), torch.randn(3, 4))
     message = str(caught.value)
     assert f"{path}:{line}" in message and reason in message
     assert name in message and "(3, 4)" in message
     assert caught.value.__cause__ is not None
+
+
+def test_a_failure_prints_and_logs_nothing_and_leaves_logging_as_it_was(tmp_path, capsys, caplog):
+    caplog.set_level(logging.WARNING, "torch")
+    caplog.set_level(logging.INFO, "torch.export")
+    with pytest.raises(CaptureError):
+        capture(users_network(tmp_path / "network.py", "Branching"), torch.randn(3, 4))
+    assert capsys.readouterr() == ("", "")
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert logging.getLogger("torch").level == logging.WARNING
+    assert logging.getLogger("torch.export").level == logging.INFO
 
 
 def test_a_shape_that_does_not_fit_is_explained():

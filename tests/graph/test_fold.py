@@ -189,10 +189,11 @@ def test_batch_norms_of_the_batchs_own_statistics_stay(stats):
     assert skipped and all("bn" in name for name in skipped)
 
 
-def test_what_stays_is_listed_once_in_the_network():
-    skipped = prepared("norms").skipped
-    assert [s.name for s in skipped] == ["first"]
-    assert len({s.name for s in skipped}) == len(skipped)
+@pytest.mark.parametrize("affine", [True, False])
+def test_what_stays_is_listed_once_in_the_network(affine):
+    model = nn.Sequential(nn.BatchNorm2d(3, affine=affine), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    network = prepare(model, torch.randn(2, 3, 4, 4))
+    assert [s.name for s in network.skipped] == ["0"] and network.folded == ("1",)
 
 
 @pytest.mark.parametrize("name", ["weight", "inner.weight", "inner.deep.weight"])

@@ -60,6 +60,10 @@ TAPS = {
         ("input", ("inner",), False), ("inner:out", ("inner#2",), False), ("inner#2:out", ("head",), False),
         ("head:out", (), True),
     ],
+    "clamps": [
+        ("input", ("a",), False), ("a:out", (), True), ("add:out", ("b",), False), ("b:out", (), True),
+        ("avg_pool2d:out", ("c",), False), ("c:out", (), True), ("mul:out", (), True),
+    ],
     "shuffle": [("input", ("a",), False), ("a:out", ("b",), False), ("b:out", (), True)],
 }  # fmt: skip
 
@@ -161,6 +165,14 @@ def test_computations_have_a_tap_of_their_own(case):
     model = Calls(lambda m, x: m.b(COMPUTES[case](m.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 1))
     taps = taps_of(model, 4, 6, 6)
     assert len(taps) == 4 and taps[1] == ("a:out", (), True) and taps[2][1:] == (("b",), False)
+
+
+@pytest.mark.parametrize(("fill", "move"), [((), True), ((0,), True), ((0.0,), True), ((1,), False)])
+def test_decomposed_padding_moves_only_with_zeros(fill, move):
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    node = graph.call_function(torch.ops.aten.constant_pad_nd.default, (x, [1, 1], *fill))
+    assert moves(node) is move and not moves(x)
 
 
 CLAMPS = {

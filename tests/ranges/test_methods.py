@@ -1,5 +1,7 @@
 """Each range method against its own definition, with numpy references."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,9 @@ def test_percentile_is_between_quantiles(percent, n, sign):
     wanted = fit_grid(MinMax(), torch.tensor([[low, high]]), spec)
     assert float(grid.scale) == float(wanted.scale)
     assert int(grid.zero_point) == int(wanted.zero_point)
+    tenths = torch.full((1, n), 0.1)  # their sums are inexact
+    alike = fit_grid(Percentile(percent), x[None], spec, tenths)
+    assert float(grid.scale) == float(alike.scale)
     if n >= 1000:  # and what numpy calls quantiles
         tail = (100 - percent) / 200
         between = np.sort(x.numpy())
@@ -110,6 +115,22 @@ def test_percentile_cuts_an_outlier_and_only_it():
     spec = GridSpec(bits=8, signed=False, symmetric=False)
     scale = float(fit_grid(Percentile(99.8), x, spec).scale)
     assert scale == pytest.approx(2 / 255, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "levels"),
+    [(Percentile(60.0), None), (Mse(), (-3.0, -1.0, 1.0, 3.0)), (Mse(), (1.0, 3.0))],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_padding_of_ragged_groups_is_no_value(method, levels, weighted):
+    """Where zeros would matter: to quantiles, and to levels that have none."""
+    x = values(3, 11).abs() + 1
+    importance = 0.1 + torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) if weighted else None
+    spec = GridSpec(bits=4, symmetric=False, granularity="group", group_size=8, levels=levels)
+    grid = fit_grid(method, x, spec, importance)
+    rest = None if importance is None else importance[:, 8:]
+    alone = fit_grid(method, x[:, 8:], replace(spec, granularity="channel", group_size=None), rest)
+    torch.testing.assert_close(grid.scale[:, 1], alone.scale[:, 0], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("percent", [50.0, 100.1, -1.0, float("nan")])

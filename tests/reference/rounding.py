@@ -1,5 +1,5 @@
-"""Slow float64 references of the rounding methods, straight from their definitions: residuals are vectors, least
-squares are solved as least squares, columns go one by one. Nothing here uses H, a Cholesky factor or blocks.
+"""Slow float64 references of the rounding methods, straight from their definitions: residuals are vectors,
+least squares are solved as such, columns go one by one. Nothing here uses H, a Cholesky factor or blocks.
 
 x, x_q: float64 [groups, m, columns], the layer's inputs in the float and in the quantized network.
 Rows are output channels, the first rows / groups of them in group 0 and so on.
@@ -60,8 +60,8 @@ def gpfq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
 
 
 def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tensor:
-    """Codes. After each column the remaining ones are solved for anew: least squares of x_q (w - z) = 0 with the
-    rounded columns fixed, and a ridge |w - z|^2."""
+    """Codes. After each column the remaining ones are solved for anew: least squares of x_q (w - z) = 0 with
+    the rounded columns fixed, and a ridge |w - z|^2."""
     codes = torch.empty(w.shape, dtype=torch.int64)
     for rows, group in _groups(w.shape[0], x_q.shape[0]):
         table = alphabet(grid, *w.shape)[rows]

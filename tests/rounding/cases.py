@@ -15,7 +15,7 @@ SPECS = {
     "int4": GridSpec(bits=4, granularity="channel"),
     "uint2": GridSpec(bits=2, symmetric=False, granularity="channel"),
     "ternary": GridSpec.ternary(),
-    "int3 groups": GridSpec(bits=3, granularity="group", group_size=5),  # the last group is ragged
+    "uint3 groups": GridSpec(bits=3, symmetric=False, granularity="group", group_size=5),  # ragged
     "int4 tensor": GridSpec(bits=4, granularity="tensor"),
     "levels": GridSpec.level_set((-4, -2, -1, 0, 1, 2, 4)),
 }

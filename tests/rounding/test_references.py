@@ -161,7 +161,7 @@ def test_descent_never_goes_up_and_ends_where_no_single_step_helps(case, spec):
     torch.testing.assert_close(better.sum(), after.sum(), rtol=1e-5, atol=1e-9)
 
 
-def test_corrected_is_its_four_steps():
+def test_corrected_is_its_steps():
     given = draw(2, 80, 20, 40, mismatch=0.4, seed=3)
     fit = fitter(SPECS["int4"])
     target = reference.corrected_target(given.weight, given.x, given.x_q, 0.02).float()
@@ -171,9 +171,27 @@ def test_corrected_is_its_four_steps():
         grid = _refit(target, codes, grid, given.x_q)
         codes = reference.sweep(target, codes, grid, given.x_q)
     grid = _refit(target, codes, grid, given.x_q)
-    got = Corrected(damping=0.02, sweeps=3).round(given.weight, fit, given.stats)
+    got = Corrected(damping=0.02, sweeps=3, starts=(1.0,)).round(given.weight, fit, given.stats)
     same_codes(got, codes, grid, given.weight, given)
     torch.testing.assert_close(got.grid.scale, grid.scale, rtol=0.05, atol=0)
+
+
+@specs
+@pytest.mark.parametrize("case", ["dense, x_q", "grouped, x_q"])
+def test_every_row_keeps_the_best_of_its_starts(case, spec):
+    """Or, where rows share a scale, the matrix; nearest is one of the candidates."""
+    given, fit = INPUTS[case], fitter(SPECS[spec])
+
+    def errors(method) -> torch.Tensor:
+        q = method.round(given.weight, fit, given.stats).dequantize()
+        each = reference.output_error(given.weight, q, given.x, given.x_q)
+        return each.sum(0, keepdim=True) if SPECS[spec].granularity == "tensor" else each
+
+    starts = (0.7, 1.0, 1.4)
+    single = [errors(Corrected(starts=(factor,))) for factor in starts]
+    best = torch.stack([*single, errors(Nearest())]).amin(0)
+    torch.testing.assert_close(errors(Corrected(starts=starts)), best, rtol=1e-6, atol=0)
+    assert any(not torch.equal(each, best) for each in single)
 
 
 def _refit(target: torch.Tensor, codes: torch.Tensor, grid: Grid, x_q: torch.Tensor) -> Grid:
@@ -233,7 +251,7 @@ def test_permuting_the_inputs_permutes_gptqs_codes():
     assert torch.equal(first[:, order], second)
 
 
-@pytest.mark.parametrize("method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(sweeps=0)])
+@pytest.mark.parametrize("method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(sweeps=0, starts=(1.0,))])
 @specs
 def test_uncorrelated_inputs_leave_nothing_to_gain(method, spec):
     """x = x_q and H diagonal: nothing can make up for a rounding, so every method rounds to nearest."""

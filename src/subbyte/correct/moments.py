@@ -18,6 +18,9 @@ from subbyte.core import QTensor
 from subbyte.stats import LayerStats
 
 
+_NOISE = 1e-6  # relative: products are taken in float32
+
+
 @dataclass(frozen=True)
 class Bias:
     """Match the mean of every output channel."""
@@ -34,9 +37,9 @@ class Moments:
     def correct(self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats) -> tuple[QTensor, Tensor]:
         """See `methods.Correction`."""
         if rounded.grid.spec.granularity != "tensor":
-            wanted = _variance(stats.grouped(weight), stats.F, stats.mean)
-            got = _variance(stats.grouped(rounded.dequantize()), stats.H, stats.mean_q)
-            sound = (got > 1e-12 * wanted) & (wanted > 0)
+            wanted, wanted_is = _variance(stats.grouped(weight), stats.F, stats.mean)
+            got, got_is = _variance(stats.grouped(rounded.dequantize()), stats.H, stats.mean_q)
+            sound = wanted_is & got_is
             factor = torch.where(sound, wanted / torch.where(sound, got, 1.0), 1.0).sqrt()
             rounded = rounded.with_scale(rounded.grid.scale * factor[:, None].to(torch.float32))
         return rounded, _matched_bias(weight, bias, rounded, stats)
@@ -48,7 +51,12 @@ def _matched_bias(weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerSt
     return (wanted - got).to(bias.dtype)
 
 
-def _variance(w: Tensor, second: Tensor, mean: Tensor) -> Tensor:
-    """Variance of w'x, float64 [rows]; w: [groups, rows, columns]."""
+def _variance(w: Tensor, second: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance of w'x, float64 [rows], and whether it is more than the float32 noise of the moments.
+
+    w: [groups, rows, columns].
+    """
     centred = second - mean[:, :, None] * mean[:, None, :]
-    return ((w @ centred) * w).sum(-1).reshape(-1)
+    variance = ((w @ centred) * w).sum(-1).reshape(-1)
+    power = ((w.abs() @ second.abs()) * w.abs()).sum(-1).reshape(-1)  # before anything cancels
+    return variance, variance > _NOISE * power

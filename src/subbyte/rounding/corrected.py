@@ -51,11 +51,12 @@ class Corrected:
         grid = fit(target)
         best = QTensor.nearest(weight, fit(weight))
         error = stats.output_error(weight, best.dequantize())
+        margin = 1e-9 * stats.output_error(weight, 0 * weight)  # float64 noise is no gain
         for factor in self.starts:
             start = grid.with_scale(grid.scale * factor)
             candidate = QTensor.nearest(diffusion.round(target, start), start)
             candidate = descend(target, candidate, stats, self.sweeps)
             candidate_error = stats.output_error(weight, candidate.dequantize())
-            best = better_of(candidate, best, candidate_error, error)
+            best = better_of(best, candidate, error - margin, candidate_error)
             error = stats.output_error(weight, best.dequantize())
         return best

@@ -8,7 +8,8 @@ lower level on level sets. Zero points are integers, so real 0 lies on every uni
 """
 
 from dataclasses import dataclass, replace
-from math import ceil, log2
+from itertools import pairwise
+from math import ceil, isfinite, log2
 from typing import Literal
 
 import torch
@@ -43,8 +44,8 @@ class GridSpec:
     levels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= MAX_BITS:
-            raise RecipeError(f"bits must be from 1 to {MAX_BITS}, got {self.bits}")
+        if not isinstance(self.bits, int) or not 1 <= self.bits <= MAX_BITS:
+            raise RecipeError(f"bits must be a whole number from 1 to {MAX_BITS}, got {self.bits}")
         if (self.group_size is not None) != (self.granularity == "group"):
             raise RecipeError(
                 f"group_size={self.group_size} with granularity={self.granularity!r}: "
@@ -56,7 +57,8 @@ class GridSpec:
             if self.signed and self.bits == 1:
                 raise RecipeError("a signed uniform grid needs 2 bits or more; use 'ternary' or a level set")
             return
-        if len(self.levels) < 2 or any(a >= b for a, b in zip(self.levels, self.levels[1:], strict=False)):
+        rising = all(a < b for a, b in pairwise(self.levels)) and all(map(isfinite, self.levels))
+        if len(self.levels) < 2 or not rising:
             raise RecipeError(f"levels must be two or more strictly increasing numbers, got {self.levels}")
         if len(self.levels) > 2**self.bits:
             raise RecipeError(f"{len(self.levels)} levels do not fit in codes of {self.bits} bits")
@@ -134,8 +136,9 @@ class Grid:
     def of(cls, spec: GridSpec, scale: Tensor, zero_point: Tensor | None = None) -> "Grid":
         """The grid with this scale; the zero point is 0 unless given. Both are converted to float32 and int32."""
         scale = scale.to(torch.float32)
-        zero = torch.zeros_like(scale, dtype=torch.int32) if zero_point is None else zero_point.to(torch.int32)
-        return cls(spec, scale, zero)
+        if zero_point is None:
+            zero_point = torch.zeros_like(scale)
+        return cls(spec, scale, zero_point.clamp(-(2**15), 2**15).to(torch.int32))  # far out of range stays so
 
     def with_scale(self, scale: Tensor) -> "Grid":
         """The same codes on another scale (same shape as before)."""

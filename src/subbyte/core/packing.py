@@ -28,7 +28,7 @@ def pack(codes: Tensor, spec: GridSpec) -> Tensor:
 
     Raises FormatError when a code lies outside the spec's range.
     """
-    flat = codes.detach().cpu().to(torch.int16).numpy().reshape(-1) - spec.qmin
+    flat = codes.detach().cpu().to(torch.int64).numpy().reshape(-1) - spec.qmin
     if flat.size and (flat.min() < 0 or flat.max() >= spec.count):
         raise FormatError(
             f"codes from {flat.min() + spec.qmin} to {flat.max() + spec.qmin} do not fit {spec.qmin}..{spec.qmax}"
@@ -47,12 +47,12 @@ def unpack(packed: Tensor, spec: GridSpec, shape: tuple[int, ...]) -> Tensor:
     Raises FormatError when the bytes are too few, too many, or do not stand for codes of this spec.
     """
     count = int(np.prod(shape))
-    data = packed.cpu().numpy().reshape(-1)
-    if packed.dtype != torch.uint8 or data.size != packed_bytes(spec, count):
+    if packed.dtype != torch.uint8 or packed.numel() != packed_bytes(spec, count):
         raise FormatError(
             f"{count} codes of {spec.label} bits take {packed_bytes(spec, count)} bytes of uint8, "
-            f"got {data.size} of {packed.dtype}"
+            f"got {packed.numel()} of {packed.dtype}"
         )
+    data = packed.cpu().numpy().reshape(-1)
     if spec.is_ternary:
         digits = (data[:, None] // _POWERS % 3).reshape(-1)
         valid = bool((data < 3**_TRITS).all())

@@ -17,7 +17,6 @@ from torch import Tensor
 from subbyte.core import QTensor
 from subbyte.stats import LayerStats
 
-
 _NOISE = 1e-6  # relative: products are taken in float32
 
 

@@ -8,15 +8,18 @@ import copy
 import io
 import logging
 import re
+import sysconfig
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
 
 from subbyte.errors import CaptureError, NumericsError
 
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 _USER_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
@@ -27,7 +30,11 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     Raises CaptureError with PyTorch's reason and the line of user code it names; NumericsError on NaN or Inf weights.
     """
     for name, parameter in model.state_dict().items():
-        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+        if (
+            isinstance(parameter, Tensor)
+            and parameter.is_floating_point()
+            and not bool(torch.isfinite(parameter).all())
+        ):
             raise NumericsError(f"weights: {name!r} {tuple(parameter.shape)} holds NaN or Inf; load a sound checkpoint")
     model = copy.deepcopy(model).eval()
     batch = example[:1].expand(2, *example.shape[1:])  # a batch of 1 would be taken for a constant
@@ -39,7 +46,7 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
         raise CaptureError(_explain(model, example, error)) from error
     if not isinstance(graph_module, fx.GraphModule):
         raise CaptureError(f"torch.export returned {type(graph_module).__name__}, not a graph")
-    _check_signature(graph_module)
+    _check_signature(graph_module, single=exported.call_spec.out_spec.is_leaf())
     _clean(graph_module)
     return graph_module
 
@@ -60,10 +67,10 @@ def silence() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _check_signature(graph_module: fx.GraphModule) -> None:
+def _check_signature(graph_module: fx.GraphModule, *, single: bool) -> None:
     inputs = [n for n in graph_module.graph.nodes if n.op == "placeholder"]
     output = graph_module.graph.output_node().args[0]
-    if len(inputs) != 1 or not isinstance(output, tuple | list) or len(output) != 1:
+    if len(inputs) != 1 or not isinstance(output, tuple | list) or len(output) != 1 or not single:
         raise CaptureError(
             f"the network must map one tensor to one tensor, it has {len(inputs)} inputs and returns {output}; "
             "wrap it in a module that does"
@@ -75,6 +82,8 @@ def _clean(graph_module: fx.GraphModule) -> None:
     aten = torch.ops.aten
     for node in list(graph_module.graph.nodes):
         whole = node.target is aten.slice.Tensor and node.args[2:4] == (0, 2**63 - 1) and len(node.args) == 4
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default  # the copies that made its input contiguous go
         if node.target in (aten.clone.default, aten.alias.default, aten.detach.default) or whole:
             node.replace_all_uses_with(node.args[0])
             graph_module.graph.erase_node(node)
@@ -83,18 +92,24 @@ def _clean(graph_module: fx.GraphModule) -> None:
     logging.getLogger("subbyte").debug("captured %d operations", len(graph_module.graph.nodes))
 
 
+def _is_users(file: str) -> bool:
+    """Whether a source file is the user's rather than Python's, torch's or ours."""
+    standard = file.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in file
+    return not (standard or file.startswith(("<", *_LIBRARIES)))
+
+
 def _explain(model: nn.Module, example: Tensor, error: Exception) -> str:
     chain: BaseException | None = error
     lines: list[str] = []
     frames: list[str] = []
     while chain is not None:
         text = str(chain)
-        frames += [f"{m['file']}:{m['line']}" for m in _USER_FRAME.finditer(text) if "/torch/" not in m["file"]]
+        frames += [f"{m['file']}:{m['line']}" for m in _USER_FRAME.finditer(text) if _is_users(m["file"])]
         lines = lines or [line.strip() for line in text.splitlines() if line.strip()]
         trace = chain.__traceback__
         while trace is not None:
             file = trace.tb_frame.f_code.co_filename
-            if "/torch/" not in file and "subbyte" not in file and not file.startswith("<"):
+            if _is_users(file):
                 frames.append(f"{file}:{trace.tb_lineno}")
             trace = trace.tb_next
         chain = chain.__cause__ or chain.__context__

@@ -27,8 +27,9 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> tuple[list[str], list[Skip
     layers, _ = find_layers(graph_module)
     by_node = {layer.node: layer for layer in layers}
     calls: dict[str, int] = {}
-    for layer in layers:
-        calls[layer.weight] = calls.get(layer.weight, 0) + 1
+    for node in graph_module.graph.nodes:
+        if node.op == "get_attr":
+            calls[str(node.target)] = calls.get(str(node.target), 0) + len(node.users)
     folded, left = [], []
     for node in list(graph_module.graph.nodes):
         if node.op != "call_function" or node.target not in _BATCH_NORMS:
@@ -36,8 +37,8 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> tuple[list[str], list[Skip
         source = by_node.get(node.args[0])
         reason = _obstacle(source, node, calls)
         if source is None or reason:
-            weight = node.args[1]
-            name = str(weight.target).removesuffix(".weight") if isinstance(weight, fx.Node) else node.name
+            tensors = [a for a in node.args[1:5] if isinstance(a, fx.Node)]
+            name = str(tensors[0].target).rpartition(".")[0] if tensors else node.name
             left.append(Skipped(name, f"batch-norm: {reason}; it stays float"))
             continue
         _fold(graph_module, source, node)
@@ -53,8 +54,10 @@ def _obstacle(layer: Layer | None, norm: fx.Node, calls: dict[str, int]) -> str:
         return "no layer stands directly before it"
     if len(layer.node.users) > 1:
         return f"the output of {layer.name} is also read elsewhere"
-    if calls[layer.weight] > 1:
-        return f"the weight of {layer.name} serves {calls[layer.weight]} calls"
+    if max(calls[layer.weight], calls[layer.bias]) > 1:
+        return f"the weight or bias of {layer.name} serves more than one call"
+    if layer.geometry.kind == "linear" and layer.node.meta["val"].ndim != 2:
+        return f"it normalizes another axis than the outputs of {layer.name}"
     return "" if norm.args[3] is not None else "it has no running statistics"
 
 

@@ -104,10 +104,10 @@ def _add_bias(graph_module: fx.GraphModule, node: fx.Node, weight_name: str) -> 
     prefix, _, leaf = weight_name.rpartition(".")
     bias_leaf = "bias" if leaf == "weight" else f"{leaf}_bias"
     owner = graph_module.get_submodule(prefix)
-    if getattr(owner, bias_leaf, None) is None:
-        if bias_leaf in owner._parameters:
-            del owner._parameters[bias_leaf]
-        owner.register_buffer(bias_leaf, weight.new_zeros(_geometry(node, weight).rows))
+    while getattr(owner, bias_leaf, None) is not None:  # the module has a bias that this call does not add
+        bias_leaf += "_"
+    owner._parameters.pop(bias_leaf, None)
+    owner.register_buffer(bias_leaf, weight.new_zeros(_geometry(node, weight).rows))
     with graph_module.graph.inserting_before(node):
         bias = graph_module.graph.get_attr(f"{prefix}.{bias_leaf}" if prefix else bias_leaf)
     args = list(node.args) + [None] * (3 - len(node.args))
@@ -155,5 +155,6 @@ def _skipped(node: fx.Node, graph_module: fx.GraphModule) -> list[Skipped]:
     return [
         Skipped(name, f"{operation}: no convolution or linear layer; it stays float")
         for name in names
-        if tensor_at(graph_module, name).ndim >= 1 and name.endswith("weight")
+        if isinstance(tensor_at(graph_module, name), torch.nn.Parameter)
+        and (tensor_at(graph_module, name).ndim >= 2 or "weight" in name.rpartition(".")[2])
     ]

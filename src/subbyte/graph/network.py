@@ -11,6 +11,8 @@ from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.layers import Layer, Skipped, find_layers
 from subbyte.graph.taps import TapPoint, find_taps
 
+_MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -48,6 +50,11 @@ def prepare(model: nn.Module, example: Tensor) -> Network:
     norms = {s.name for s in left}
     rest = [s for s in skipped if s.name.removesuffix(".weight") not in norms]
     error = _difference(model, graph_module, example[:8])
+    if not error < _MAX_FOLD_ERROR:
+        raise ModelError(
+            f"the captured network differs from {type(model).__name__} by {error:.2g} of the largest output; "
+            "it may depend on random numbers or on values that change between calls"
+        )
     return Network(
         graph_module, tuple(layers), tuple(taps), (*left, *rest), tuple(folded), error, tuple(example.shape[1:])
     )
@@ -55,8 +62,11 @@ def prepare(model: nn.Module, example: Tensor) -> Network:
 
 @torch.no_grad()
 def _difference(model: nn.Module, graph_module: fx.GraphModule, example: Tensor) -> float:
-    training = model.training
-    expected = model.eval()(example)
-    model.train(training)
+    modes = {module: module.training for module in model.modules()}
+    try:
+        expected = model.eval()(example)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
     return float((graph_module(example) - expected).abs().max() / scale)

@@ -28,6 +28,8 @@ class Memory:
         """The value itself while the budget lasts, else a copy of it backed by a file."""
         if not isinstance(value, Tensor):
             return value
+        if getattr(value, "_subbyte_file", False):
+            return value
         size = value.numel() * value.element_size()
         if self.used + size <= self.limit or size == 0:
             self.used += size

@@ -70,6 +70,8 @@ def _is_float(node: fx.Node) -> bool:
 
 def moves(node: fx.Node) -> bool:
     """Whether the operation only moves values about, so that its output lies on its input's grid."""
+    if node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and moves(node.args[0])
     return node.op == "call_function" and node.target in MOVES and _pads_with_zero(node)
 
 
@@ -123,7 +125,9 @@ def _name(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> str:
         source = source.all_input_nodes[0]
     if source in layer_at:
         return f"{layer_at[source].name}:out"
-    stack = [entry[0] for entry in (node.meta.get("nn_module_stack") or {}).values() if isinstance(entry, tuple)]
+    if source.target is operator.getitem:
+        source = source.all_input_nodes[0]
+    stack = [entry[0] for entry in (source.meta.get("nn_module_stack") or {}).values() if isinstance(entry, tuple)]
     operation = str(source.target).removeprefix("aten.").split(".")[0]
     return ".".join(filter(None, [stack[-1] if stack else "", operation])) + ":out"
 

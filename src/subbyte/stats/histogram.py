@@ -25,7 +25,7 @@ def histogram(chunks: Iterable[Tensor]) -> Histogram:
     low = min(float(e.min) for e in ends)
     high = max(float(e.max) for e in ends)
     if low == high:
-        return Histogram(torch.tensor([[low]]), torch.tensor([[1.0]]))
+        return Histogram(torch.tensor([[low]]), torch.tensor([[float(sum(c.numel() for c in chunks))]]))
     counts = torch.zeros(_BINS, dtype=torch.float64)
     for chunk in chunks:
         counts += torch.histc(chunk.float(), bins=_BINS, min=low, max=high).cpu()

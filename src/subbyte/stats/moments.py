@@ -85,9 +85,13 @@ class MomentCollector:
         rows = patches(x, self._geometry, positions)
         rows_q = rows if x is x_q else patches(x_q, self._geometry, positions)
         self._rows += rows.shape[1]
+        parted = rows is not rows_q or "G" in self._sums
+        if parted and self._sums and "G" not in self._sums:  # until now the networks agreed
+            self._sums |= {name: self._sums["H"].clone() for name in "GF"}
+            self._sums["mean"] = self._sums["mean_q"].clone()
         self._accumulate("H", rows_q.mT @ rows_q)
         self._accumulate("mean_q", rows_q.sum(1, dtype=torch.float64))
-        if rows is rows_q:
+        if not parted:
             return
         self._accumulate("G", rows_q.mT @ rows)
         self._accumulate("F", rows.mT @ rows)

@@ -138,7 +138,7 @@ class Grid:
         scale = scale.to(torch.float32)
         if zero_point is None:
             zero_point = torch.zeros_like(scale)
-        return cls(spec, scale, zero_point.clamp(-(2**15), 2**15).to(torch.int32))  # far out of range stays so
+        return cls(spec, scale, zero_point.long().clamp(-(2**15), 2**15).int())  # far out of range stays so
 
     def with_scale(self, scale: Tensor) -> "Grid":
         """The same codes on another scale (same shape as before)."""

@@ -36,13 +36,9 @@ def test_figures_are_scikit_learns_and_torchmetrics(classes, batch_size):
     result = evaluate(flatten, split, batch_size)
     labels, every = split.labels.numpy(), np.arange(classes)
     probabilities = logits.double().softmax(1).numpy()
-    assert result.accuracy.top1 == pytest.approx(
-        100 * top_k_accuracy_score(labels, logits, k=1, labels=every)
-    )
+    assert result.accuracy.top1 == pytest.approx(100 * top_k_accuracy_score(labels, logits, k=1, labels=every))
     if classes > 5:
-        assert result.accuracy.top5 == pytest.approx(
-            100 * top_k_accuracy_score(labels, logits, k=5, labels=every)
-        )
+        assert result.accuracy.top5 == pytest.approx(100 * top_k_accuracy_score(labels, logits, k=5, labels=every))
         metric = multiclass_accuracy(logits, split.labels, classes, average="micro", top_k=5)
         assert result.accuracy.top5 == pytest.approx(100 * float(metric), rel=1e-6)
     else:
@@ -107,9 +103,7 @@ def test_no_gradient_is_kept_and_low_precision_becomes_float32():
 def test_nan_logits_are_refused_and_the_image_named(value):
     logits, split = case(30)
     logits[17, 3] = value
-    with pytest.raises(
-        NumericsError, match=r"1 of 10 images are NaN or Inf, the first is image 17 of split 'test'"
-    ):
+    with pytest.raises(NumericsError, match=r"1 of 10 images are NaN or Inf, the first is image 17 of split 'test'"):
         evaluate(flatten, split, 10)
 
 
@@ -139,9 +133,7 @@ def test_errors_of_subbyte_pass_unchanged():
         evaluate(model, split)
 
 
-@pytest.mark.parametrize(
-    "output", [lambda x: x, lambda x: x.flatten(), lambda x: (x,), lambda x: x.flatten(1)[:-1]]
-)
+@pytest.mark.parametrize("output", [lambda x: x, lambda x: x.flatten(), lambda x: (x,), lambda x: x.flatten(1)[:-1]])
 def test_what_is_no_row_of_logits_per_image_is_refused(output):
     _, split = case()
     with pytest.raises(ModelError, match=r"one row of logits per image"):

@@ -5,10 +5,10 @@ from math import isfinite
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
-from subbyte.graph import Instrumented, Layer, Network, grid_source, instrument, set_tensor, tensor_at
+from subbyte.graph import Instrumented, Layer, Network, instrument, set_tensor, tensor_at
 from subbyte.plan import LayerPlan, Plan
 
 _INT32 = 2**31 - 1
@@ -65,7 +65,7 @@ class QuantizedModel(nn.Module):
         self.layers: tuple[Layer, ...] = network.layers
         self.skipped, self.input_shape, self.float_bytes = network.skipped, network.input_shape, network.float_bytes
         self.instrumented: Instrumented = instrument(network, [tap.place for tap in plan.taps])
-        self.graph_module: fx.GraphModule = self.instrumented.graph_module
+        self.graph_module = self.instrumented.graph_module
         self.notes: dict[str, str] = {}
         for name, grid in grids.items():
             self.instrumented.tap(name).set_grid(grid.to("cpu"))
@@ -85,12 +85,8 @@ class QuantizedModel(nn.Module):
 
     def input_grid(self, layer: Layer) -> Grid | None:
         """The grid of the tensor that a layer reads, or None when it is float."""
-        tap = grid_source(self.instrumented.layers[layer.name].args[0])
-        return None if tap is None else self.instrumented.tap(self.tap_at(tap)).grid
-
-    def tap_at(self, node: fx.Node) -> str:
-        """Name of the tap at this node of the instrumented graph."""
-        return next(name for name, tap in self.instrumented.taps.items() if tap is node)
+        tap = self.instrumented.input_tap(layer.name)
+        return None if tap is None else self.instrumented.tap(tap).grid
 
     def bias_scale(self, layer: Layer) -> Tensor | None:
         """Step of the layer's int32 bias, float32 [rows]: input scale times weight scales; None for a float bias."""

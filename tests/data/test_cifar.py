@@ -13,9 +13,7 @@ from subbyte.errors import DataError
 
 NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 rng = np.random.RandomState(3)
-BATCHES = {
-    n: (rng.randint(0, 256, (4, 3072)).astype(np.uint8), rng.randint(0, 10, 4).tolist()) for n in NAMES
-}
+BATCHES = {n: (rng.randint(0, 256, (4, 3072)).astype(np.uint8), rng.randint(0, 10, 4).tolist()) for n in NAMES}
 
 
 def short(text: bytes) -> bytes:
@@ -28,9 +26,7 @@ def number(value: int) -> bytes:
 
 def pickled_array(array: np.ndarray) -> bytes:
     """What Python 2's cPickle, protocol 2, writes for a uint8 matrix."""
-    call = (
-        b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + number(0) + b"\x85" + short(b"b")
-    )
+    call = b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + number(0) + b"\x85" + short(b"b")
     state = b"(" + number(1) + b"".join(map(number, array.shape)) + b"\x86"
     dtype = b"cnumpy\ndtype\n" + short(b"u1") + number(0) + number(1) + b"\x87R"
     dtype += b"(" + number(3) + short(b"|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
@@ -41,14 +37,7 @@ def pickled_array(array: np.ndarray) -> bytes:
 def pickled_batch(data: bytes, labels: list[int]) -> bytes:
     listed = b"](" + b"".join(map(number, labels)) + b"e"
     return (
-        b"\x80\x02}("
-        + short(b"batch_label")
-        + short(b"b")
-        + short(b"labels")
-        + listed
-        + short(b"data")
-        + data
-        + b"u."
+        b"\x80\x02}(" + short(b"batch_label") + short(b"b") + short(b"labels") + listed + short(b"data") + data + b"u."
     )
 
 

@@ -98,9 +98,7 @@ def test_damaged_files_are_named(tmp_path, damage):
         load_data(f"mnist:{tmp_path}")
 
 
-@pytest.mark.parametrize(
-    "change", [lambda b: b[:-9], lambda b: b[:20] + b"\xff" * 9 + b[29:], lambda b: b"not gzip"]
-)
+@pytest.mark.parametrize("change", [lambda b: b[:-9], lambda b: b[:20] + b"\xff" * 9 + b[29:], lambda b: b"not gzip"])
 def test_damaged_zipped_files_are_named(tmp_path, change):
     path = write(tmp_path, zipped=True) / (NAME + ".gz")
     path.write_bytes(change(path.read_bytes()))
@@ -144,6 +142,4 @@ def test_the_real_mnist(real_data):
     assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     images = data.train.images(range(0, 60_000, 7))  # odd: even and odd images were written by others
     assert images.shape == (8572, 1, 28, 28)
-    assert images.mean().item() == pytest.approx(0, abs=0.01) and images.std().item() == pytest.approx(
-        1, abs=0.01
-    )
+    assert images.mean().item() == pytest.approx(0, abs=0.01) and images.std().item() == pytest.approx(1, abs=0.01)

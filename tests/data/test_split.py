@@ -144,9 +144,7 @@ def test_a_seed_out_of_range_is_refused(seed):
 
 
 def test_nan_in_a_calibration_image_is_found_and_named():
-    with pytest.raises(
-        DataError, match=r"1 of 40 calibration images hold NaN or Inf.* image 17 of the train"
-    ):
+    with pytest.raises(DataError, match=r"1 of 40 calibration images hold NaN or Inf.* image 17 of the train"):
         draw_calibration(data_set(40, 10, nan_at=17), 40, 0)
 
 

@@ -115,9 +115,7 @@ def test_names_that_a_library_lacks_have_near_matches(library):
 def test_a_failed_download_is_explained(library):
     name, record = library
     record.fails = OSError("no route to host")
-    with pytest.raises(
-        ModelError, match=r"pretrained weights \(OSError: no route to host\).*file \(--weights\)"
-    ):
+    with pytest.raises(ModelError, match=r"pretrained weights \(OSError: no route to host\).*file \(--weights\)"):
         load_model(f"{name}:resnet18")
 
 

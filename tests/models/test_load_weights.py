@@ -168,9 +168,7 @@ def test_a_pickle_that_would_execute_code_is_refused_unexecuted(tmp_path, how):
 
 def test_a_whole_pickled_network_is_refused_with_its_class(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "w.pth")
-    with pytest.raises(
-        ModelError, match=r"would execute code \(it asks for torch.nn.modules.linear.Linear\)"
-    ):
+    with pytest.raises(ModelError, match=r"would execute code \(it asks for torch.nn.modules.linear.Linear\)"):
         load_weights(network(), tmp_path / "w.pth")
 
 
@@ -192,9 +190,7 @@ def test_random_bytes_are_refused(tmp_path):
     path = tmp_path / "w.bin"
     for seed in range(40):
         generator = torch.Generator().manual_seed(seed)
-        path.write_bytes(
-            torch.randint(0, 256, (200,), generator=generator, dtype=torch.uint8).numpy().tobytes()
-        )
+        path.write_bytes(torch.randint(0, 256, (200,), generator=generator, dtype=torch.uint8).numpy().tobytes())
         with pytest.raises(ModelError, match=r"w.bin"):
             load_weights(network(), path)
 

@@ -42,7 +42,7 @@ def test_scales_have_the_shape_of_the_spec(method, spec, granularity):
 @specs
 def test_blocks_do_not_know_of_one_another(method, spec):
     """Rows on their own, and groups as rows of their own: the ragged one without its padding."""
-    x, wanted = values(), SPECS[spec]
+    x, wanted = values(3, 20), SPECS[spec]
     x[1] = x[1].abs()
     grid = fit(method, x, wanted)
     grouped = fit(method, x, replace(wanted, granularity="group", group_size=8))

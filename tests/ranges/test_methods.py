@@ -88,9 +88,6 @@ def test_percentile_is_between_quantiles(percent, n, sign):
     wanted = fit_grid(MinMax(), torch.tensor([[low, high]]), spec)
     assert float(grid.scale) == float(wanted.scale)
     assert int(grid.zero_point) == int(wanted.zero_point)
-    tenths = torch.full((1, n), 0.1)  # their sums are inexact
-    alike = fit_grid(Percentile(percent), x[None], spec, tenths)
-    assert float(grid.scale) == float(alike.scale)
     if n >= 1000:  # and what numpy calls quantiles
         tail = (100 - percent) / 200
         between = np.sort(x.numpy())

@@ -6,17 +6,23 @@ from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_
 from subbyte.graph.layers import Layer, Skipped, argument, find_layers, tensor_at
 from subbyte.graph.network import Network, prepare
 from subbyte.graph.sites import DOMAIN, mark_sites
+from subbyte.graph.store import Chunks, Memory, Pair
 from subbyte.graph.taps import TapPoint, find_taps, moves
+from subbyte.graph.travel import Travel
 
 __all__ = [
     "DOMAIN",
+    "Chunks",
     "FakeQuantize",
     "Instrumented",
     "Layer",
+    "Memory",
     "Network",
+    "Pair",
     "Skipped",
     "TapPlace",
     "TapPoint",
+    "Travel",
     "argument",
     "capture",
     "find_layers",

@@ -75,6 +75,11 @@ class Instrumented:
         assert isinstance(module, FakeQuantize)
         return module
 
+    def input_tap(self, layer: str) -> str | None:
+        """Name of the tap on whose grid a layer's input lies; None when the input is float."""
+        source = grid_source(argument(self.layers[layer], 0))
+        return next((name for name, node in self.taps.items() if node is source), None)
+
 
 def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
     """Copy the network's graph and put the taps in. The network stays as it is."""

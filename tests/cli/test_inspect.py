@@ -1,0 +1,88 @@
+"""subbyte inspect: every file that subbyte wrote, and no other."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from safetensors.torch import save_file
+
+from tests.workplace import trained
+
+
+def test_a_packed_file_shows_plan_layers_and_sizes(subbyte, result):
+    done = subbyte("inspect", result[0] / "model.safetensors")
+    assert done.code == 0
+    found = json.loads((result[0] / "result.json").read_text())
+    lines = done.out.splitlines()
+    for row in found["layers"]:
+        snr = f"{row['sqnr_db']:.1f}"
+        assert any(line.split()[1:2] == [row["name"]] and snr in line.split() for line in lines), row["name"]
+    assert "corrected" in done.out and "plan: w4a8" in done.out and "calibration: 40" in done.out
+    assert f"{found['bytes']['packed']:,} bytes" in done.out
+    codes = 8 * 8 * 9 // 2
+    assert any(f"{8 * (codes + 32) / 576:.2f}" in line and str(codes) in line for line in lines)
+
+
+def test_an_onnx_file_shows_tensors_and_their_types(subbyte, result):
+    done = subbyte("inspect", result[0] / "model.onnx")
+    assert done.code == 0
+    assert "opset 21" in done.out and "4.weight.codes" in done.out and "INT8" in done.out and "8x8x3x3" in done.out
+    assert "2 Conv" in done.out and "QuantizeLinear" in done.out and "subbyte.recipe: w4a8" in done.out
+
+
+def test_a_plan_shows_layers_and_taps(subbyte, result):
+    done = subbyte("inspect", result[0] / "plan.yaml")
+    assert done.code == 0 and "plan: w4a8" in done.out and "tap (input)" in done.out and "conv 8x3x3x3" in done.out
+
+
+def test_a_result_and_its_folder_show_the_same_tables(subbyte, result):
+    first, second = subbyte("inspect", result[0] / "result.json"), subbyte("inspect", result[0])
+    assert first.code == second.code == 0 and first.out == second.out
+    assert [line for line in first.out.splitlines() if "top-1" in line or "parity" in line]
+    tables = [line for line in result[1].out.splitlines() if line.strip()]
+    assert [line for line in first.out.splitlines() if line.strip()] == tables
+
+
+def foreign_onnx() -> bytes:
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    other = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value], [other])
+    return onnx.helper.make_model(graph).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"hello"), ("model.safetensors", b""), ("model.onnx", b"hello"), ("model.onnx", b""),
+        ("model.onnx", foreign_onnx()), ("plan.yaml", b"a: 1"), ("plan.yaml", b"weights: {bits: 4}"), ("plan.yaml", b""),
+        ("plan.yaml", b"[1, 2]"), ("plan.yaml", b"{"), ("plan.yaml", b"\xff\xfe"), ("result.json", b"{}"),
+        ("result.json", b"[]"), ("result.json", b"{"), ("result.json", b'{"layers": 3}'), ("result.json", b"null"),
+        ("notes.txt", b"hello"), ("model.pt", b""), ("none", b"hello"),
+    ],
+)  # fmt: skip
+def test_other_files_are_an_error(name, content, subbyte, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    done = subbyte("inspect", tmp_path / name)
+    assert done.code == 1 and name in done.err, done.out + done.err
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1 and done.out == ""
+
+
+def test_float_checkpoints_are_an_error(subbyte, tmp_path):
+    save_file(trained(), tmp_path / "float.safetensors")
+    done = subbyte("inspect", tmp_path / "float.safetensors")
+    assert done.code == 1 and "subbyte did not write it" in done.err
+
+
+def test_damaged_results_are_an_error(subbyte, result, tmp_path):
+    for name in ("model.safetensors", "model.onnx", "plan.yaml", "result.json"):
+        data = (result[0] / name).read_bytes()
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
+        done = subbyte("inspect", tmp_path / name)
+        assert done.code == 1 and name in done.err and "Traceback" not in done.err, name
+
+
+def test_missing_files_and_empty_folders_are_an_error(subbyte, tmp_path):
+    for path in (tmp_path, tmp_path / "none.onnx", Path("/nowhere/at/all")):
+        done = subbyte("inspect", path)
+        assert done.code == 1 and path.name in done.err

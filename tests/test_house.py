@@ -1,0 +1,200 @@
+"""The house rules: imports go down only, files and functions stay short, public names are what they are said to be."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import subbyte
+
+HOUSE = Path(subbyte.__file__).parent
+ROOT = Path(__file__).parents[1]
+FILES = sorted(HOUSE.rglob("*.py"))
+MAX_LINES, MAX_FUNCTION = 400, 60
+
+LAYERS = [
+    {"errors"},
+    {"core"},
+    {"stats", "graph"},
+    {"methods"},
+    {"ranges", "rounding", "correct"},
+    {"recipe"},
+    {"plan"},
+    {"walk"},
+    {"quantized"},
+    {"export"},
+    {"pipeline"},
+    {"cli"},
+]
+"""From the ground up; packages on one floor do not import each other."""
+BESIDE = {"data", "models", "evaluate"}
+"""Stand beside the floors below the pipeline: they know errors and each other; nobody below the pipeline knows them."""
+ROOF = {"__init__", "__main__"}
+
+every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(HOUSE)))
+
+
+def place(file: Path) -> str:
+    """The part of the house that a file belongs to."""
+    return file.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+def floor(part: str) -> int:
+    return next(number for number, parts in enumerate(LAYERS) if part in parts)
+
+
+def imports(file: Path) -> list[str]:
+    """Everything that a file imports, wherever in it, as dotted names; names of a package's members included."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found += [f"{node.module}.{name.name}" for name in node.names]
+    return found
+
+
+def parts_used(file: Path) -> set[str]:
+    names = [name.split(".") for name in imports(file) if name.split(".")[0] == "subbyte"]
+    assert all(len(name) > 1 for name in names), f"{file} imports all of subbyte"
+    return {name[1] for name in names}
+
+
+def packages_used(file: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(file)}
+
+
+def project() -> dict[str, Any]:
+    """What pyproject.toml says of the project."""
+    tomllib = pytest.importorskip("tomllib", reason="comes with Python 3.11")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_every_part_has_its_place():
+    known = set().union(*LAYERS) | BESIDE | ROOF
+    assert {place(file) for file in FILES} == known
+
+
+@every_file
+def test_imports_go_down_only(file):
+    part, used = place(file), parts_used(file) - {place(file)}
+    if part in ROOF:
+        return
+    if part in BESIDE:
+        assert used <= BESIDE | {"errors"}
+        return
+    allowed = set().union(*LAYERS[: floor(part)])
+    if floor(part) >= floor("pipeline"):
+        allowed |= BESIDE
+    assert used <= allowed, f"{part} imports {sorted(used - allowed)}"
+
+
+@every_file
+def test_only_the_graph_package_knows_graphs(file):
+    names = imports(file)
+    knows = any(name == "torch.fx" or name.startswith(("torch.fx.", "torch.export")) for name in names)
+    assert not knows or place(file) == "graph"
+
+
+@every_file
+def test_only_the_export_package_knows_file_formats(file):
+    formats = {"onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime"}
+    allowed = {
+        "models/weights.py": {"safetensors"},
+        "cli/demo.py": {"safetensors"},
+        "cli/inspect.py": {"onnx_ir", "onnx"},
+        "pipeline.py": {"onnxruntime"},  # its version
+    }
+    if place(file) != "export":
+        assert packages_used(file) & formats <= allowed.get(str(file.relative_to(HOUSE)), set())
+
+
+@every_file
+def test_methods_and_core_see_tensors_only(file):
+    if place(file) in {"core", "stats", "ranges", "rounding", "correct", "methods"}:
+        assert packages_used(file) <= {*sys.stdlib_module_names, "torch", "numpy", "subbyte"}
+        modules = {name for name in imports(file) if name.startswith("torch.nn")}
+        assert modules <= {"torch.nn.functional"}
+
+
+@every_file
+def test_files_and_functions_are_short(file):
+    text = file.read_text()
+    assert text.count("\n") <= MAX_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= MAX_FUNCTION, f"{node.name} has {lines} lines"
+
+
+@every_file
+def test_nothing_is_printed_by_the_way(file):
+    calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    names = {call.id for call in calls if isinstance(call, ast.Name)}
+    assert not names & {"print", "breakpoint", "eval", "exec"}
+
+
+@every_file
+def test_every_file_says_what_it_is_for(file):
+    assert ast.get_docstring(ast.parse(file.read_text()))
+
+
+def test_public_names_are_sorted_and_complete():
+    assert subbyte.__all__ == sorted(subbyte.__all__)
+    tree = ast.parse((HOUSE / "__init__.py").read_text())
+    brought = {name.asname or name.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for name in n.names}
+    assert set(subbyte.__all__) == brought | {"__version__"}
+    assert all(getattr(subbyte, name) is not None for name in subbyte.__all__)
+    documented = [name for name in subbyte.__all__ if name != "__version__"]
+    assert all(getattr(subbyte, name).__doc__ for name in documented)
+
+
+def test_the_version_is_said_once_too_often_but_alike():
+    assert project()["version"] == subbyte.__version__
+
+
+def test_errors_have_one_base():
+    from subbyte import errors
+
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert len(classes) == 8 and all(issubclass(cls, errors.SubbyteError) for cls in classes)
+    assert issubclass(errors.SubbyteError, ValueError)
+
+
+def test_importing_needs_no_extras():
+    script = (
+        "import sys, subbyte, subbyte.cli.main\n"
+        "heavy = {'matplotlib', 'torchvision', 'timm', 'ray', 'mlflow', 'plotly', 'pandas', 'pytest'}\n"
+        "sys.exit(', '.join(sorted(heavy & {name.split('.')[0] for name in sys.modules})) or 0)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(HOUSE.parent)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_extras_are_imported_where_they_are_used():
+    optional = {"torchvision", "timm", "ray", "mlflow", "matplotlib", "plotly"}
+    for file in FILES:
+        top = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {n.name.split(".")[0] for x in top if isinstance(x, ast.Import) for n in x.names}
+        names |= {str(x.module).split(".")[0] for x in top if isinstance(x, ast.ImportFrom)}
+        assert not names & optional, file
+
+
+def test_what_is_imported_is_declared():
+    declared = {name.split(">")[0].split("=")[0].lower().replace("-", "_") for name in project()["dependencies"]}
+    modules = {"pyyaml": "yaml", "pillow": "PIL", "scikit_learn": "sklearn"}
+    known = {modules.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"subbyte"}
+    for file in FILES:
+        assert packages_used(file) <= known, file
+
+
+def test_recipes_come_along():
+    from subbyte.recipe import PRESETS
+
+    assert sorted(path.stem for path in (HOUSE / "recipes").glob("*.yaml")) == sorted(PRESETS)

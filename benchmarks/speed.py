@@ -67,7 +67,11 @@ def inference() -> None:
     model, images = network("resnet20"), torch.randn(64, 3, 32, 32)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        files = {"float": Path(folder) / "float.onnx", "w8a8": Path(folder) / "w8a8.onnx", "w4a8": Path(folder) / "w4a8.onnx"}
+        files = {
+            "float": Path(folder) / "float.onnx",
+            "w8a8": Path(folder) / "w8a8.onnx",
+            "w4a8": Path(folder) / "w4a8.onnx",
+        }
         shapes = ({0: torch.export.Dim.DYNAMIC},)
         torch.onnx.export(model, (images[:2],), files["float"], dynamo=True, dynamic_shapes=shapes, verbose=False)
         for recipe in ("w8a8", "w4a8"):
@@ -77,7 +81,9 @@ def inference() -> None:
             sessions = {name: session(path) for name, path in files.items()}
             loops = 400 // batch + 10
             runs = {
-                name: lambda s=s, loops=loops, feed=feed: [s.run(None, {s.get_inputs()[0].name: feed}) for _ in range(loops)]
+                name: lambda s=s, loops=loops, feed=feed: [
+                    s.run(None, {s.get_inputs()[0].name: feed}) for _ in range(loops)
+                ]
                 for name, s in sessions.items()
             }
             seconds = interleaved(runs, 5)

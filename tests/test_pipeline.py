@@ -82,8 +82,8 @@ def test_sizes_are_those_of_the_files(made, place):
     assert found["bytes"]["onnx"] == (out / "model.onnx").stat().st_size
     assert found["bytes"]["float"] == 4 * (8 * 27 + 8 + 8 * 72 + 8 + 4 * 32 + 4)  # the batch-norm is folded
     weights = 8 * 27 + 8 * 72 + 4 * 32
-    assert found["bits_per_weight"] == pytest.approx(8 * (weights / 2 + 4 * (8 + 8 + 4)) / weights)
-    assert [row["bytes"] for row in found["layers"]] == [8 * 27 // 2 + 32, 8 * 72 // 2 + 32, 64 + 16]
+    assert found["bits_per_weight"] == pytest.approx(8 * (weights / 2 + 5 * (8 + 8 + 4)) / weights)
+    assert [row["bytes"] for row in found["layers"]] == [8 * 27 // 2 + 40, 8 * 72 // 2 + 40, 64 + 20]
 
 
 def test_accuracies_are_those_of_the_files(made, place):
@@ -117,7 +117,7 @@ def test_parity_is_measured_on_the_calibration_images(made, place):
 
 def test_every_stage_reports_its_progress(made):
     reports = made[2]
-    assert [stage for stage in dict.fromkeys(report[0] for report in reports)] == [
+    assert list(dict.fromkeys(report[0] for report in reports)) == [
         "walk", "evaluate float", "evaluate quantized", "evaluate onnx"
     ]  # fmt: skip
     for stage in {report[0] for report in reports}:

@@ -55,7 +55,7 @@ def test_bytes_of_a_row_are_codes_scales_and_zero_points(recipe):
     for name, row in rows(model, "layer").items():
         weight = layer_of(model, name).geometry.weight_shape
         stored = code_bytes(row.bits, torch.Size(weight).numel())
-        per_row = 4 + (1 if recipe in ("w3", "w2") else 0)  # float32 scale, a zero point where the recipe has one
+        per_row = 4 + (1 if recipe in ("w4", "w3", "w2") else 0)  # float32 scale, a zero point where the recipe has one
         assert row.bytes == stored + weight[0] * per_row == model.weights[name].nbytes
 
 
@@ -70,18 +70,18 @@ def test_bits_per_weight_by_hand():
     }
     outputs = {"stem": 8, "b1.conv1": 8, "b1.conv2": 8, "b2.conv1": 16, "b2.conv2": 16, "fc": 5}
     count = sum(weights.values())
-    four = sum(n // 2 + 4 * outputs[name] for name, n in weights.items())
+    four = sum(n // 2 + 5 * outputs[name] for name, n in weights.items())
     assert quantized("residual", "w4").bits_per_weight == pytest.approx(8 * four / count)
     two = sum(n // 4 + 5 * outputs[name] for name, n in weights.items())
     assert quantized("residual", "w2").bits_per_weight == pytest.approx(8 * two / count)
     skipped = quantized("residual", "w4", "layers={fc: {skip: true}, b1.conv1: {weights: {bits: null}}}")
-    mixed = four + sum(4 * weights[n] - weights[n] // 2 - 4 * outputs[n] for n in ("fc", "b1.conv1"))
+    mixed = four + sum(4 * weights[n] - weights[n] // 2 - 5 * outputs[n] for n in ("fc", "b1.conv1"))
     assert skipped.bits_per_weight == pytest.approx(8 * mixed / count)
     grouped = quantized("residual", "w4", "weights.granularity=group", "weights.group_size=10")
     groups = sum(outputs[name] * ceil(n / outputs[name] / 10) for name, n in weights.items())
-    assert grouped.bits_per_weight == pytest.approx(8 * (count // 2 + 4 * groups) / count)
+    assert grouped.bits_per_weight == pytest.approx(8 * (count // 2 + 5 * groups) / count)
     whole = quantized("residual", "w4", "weights.granularity=tensor")
-    assert whole.bits_per_weight == pytest.approx(8 * (count // 2 + 4 * len(weights)) / count)
+    assert whole.bits_per_weight == pytest.approx(8 * (count // 2 + 5 * len(weights)) / count)
 
 
 def test_a_float_network_takes_32_bits():
@@ -96,7 +96,7 @@ def test_shared_weights_count_once():
     model = quantized("shared", "w4")
     own, again, head = rows(model, "layer").values()
     assert (again.name, again.bytes, again.bits) == ("inner#2", 0, "4") and "inner" in again.reason
-    assert own.bytes == 4 * 36 // 2 + 4 * 4 and head.bytes == 3 * 4 // 2 + 3 * 4
+    assert own.bytes == 4 * 36 // 2 + 4 * 5 and head.bytes == 3 * 4 // 2 + 3 * 5
     assert model.bits_per_weight == pytest.approx(8 * (own.bytes + head.bytes) / (4 * 36 + 12))
 
 
@@ -222,7 +222,7 @@ def test_quantize_takes_tensors_loaders_and_batches():
 
 def test_quantize_takes_recipes_of_every_kind(tmp_path):
     model, x = build("mobile"), images("mobile")
-    (tmp_path / "mine.yaml").write_text("weights: {bits: 4}\n")
+    (tmp_path / "mine.yaml").write_text("weights: {bits: 4, symmetric: false}\n")
     expected = subbyte.quantize(model, x, "w4")(x)
     for recipe in (tmp_path / "mine.yaml", str(tmp_path / "mine.yaml"), subbyte.load_recipe("w4"), "W4"):
         assert torch.equal(subbyte.quantize(model, x, recipe)(x), expected)
@@ -287,7 +287,7 @@ def test_every_number_of_bits_is_kept(bits):
     ],
 )
 def test_grids_are_as_asked(settings, expected):
-    settings = ["weights.bits=3", *(f"weights.{setting}" for setting in settings)]
+    settings = ["weights.bits=3", "weights.symmetric=true", *(f"weights.{setting}" for setting in settings)]
     model = quantized("functional", "w4", *settings)
     for weight in model.weights.values():
         assert weight.grid.spec == expected

@@ -35,8 +35,8 @@ class Branchy(nn.Module):
         return self.fc(x)
 
 
-class Waiting(nn.Module):
-    pass
+def wider():
+    return nn.Sequential(nn.Conv2d(3, 9, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(576, 4))
 """
 
 

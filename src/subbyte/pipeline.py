@@ -59,6 +59,13 @@ def collect(images: Tensor | Iterable[Any]) -> Tensor:
         parts = [batch[0] if isinstance(batch, tuple | list) else batch for batch in images]
         if not parts:
             raise DataError("no calibration images: the iterable is empty (a generator that was read before?)")
+        for number, part in enumerate(parts):
+            if not isinstance(part, Tensor) or part.shape[1:] != parts[0].shape[1:]:
+                got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+                raise DataError(
+                    f"calibration batch {number} is {got}; every batch must be a tensor [n, ...] of the same shape, "
+                    "or a tuple that begins with one"
+                )
         images = torch.cat(parts)
     if images.ndim < 2 or images.shape[0] < 1:
         raise DataError(f"calibration images must be [n, ...] with n >= 1, got {tuple(images.shape)}")

@@ -63,6 +63,7 @@ class QuantizedModel(nn.Module):
         self.plan, self.findings = plan, findings or Findings()
         self.weights = {name: QTensor(q.codes.cpu(), q.grid.to("cpu")) for name, q in weights.items()}
         self.layers: tuple[Layer, ...] = network.layers
+        self.values = tuple(point.name for point in network.taps)
         self.skipped, self.input_shape, self.float_bytes = network.skipped, network.input_shape, network.float_bytes
         self.instrumented: Instrumented = instrument(network, [tap.place for tap in plan.taps])
         self.graph_module = self.instrumented.graph_module

@@ -73,6 +73,7 @@ def walk(
     walker = _Walker(network, plan, result, limits, progress)
     output = walker.travel.run(list(images.split(limits.chunk)))
     result.logits = (torch.cat(output.float).cpu(), torch.cat(output.quantized).cpu())
+    walker.travel.memory.release(output)
     result.spilled_bytes = walker.travel.memory.spilled
     return result
 

@@ -69,7 +69,7 @@ def test_weights_of_another_network(fails):
     state = {key.replace("7.", "8."): value for key, value in trained().items()}
     save_file(state, "net.safetensors")
     message = fails()
-    assert "missing" in message and "7.weight" in message and "unexpected" in message and "8.weight" in message
+    assert "missing" in message and "7.weight" in message and "unexpected" in message and "8." in message
 
 
 def test_weights_of_another_width(fails):

@@ -21,7 +21,7 @@ def test_a_packed_file_shows_plan_layers_and_sizes(subbyte, result):
     assert "corrected" in done.out and "plan: w4a8" in done.out and "calibration: 40" in done.out
     assert f"{found['bytes']['packed']:,} bytes" in done.out
     codes = 8 * 8 * 9 // 2
-    assert any(f"{8 * (codes + 32) / 576:.2f}" in line and str(codes) in line for line in lines)
+    assert any(f"{8 * (codes + 40) / 576:.2f}" in line and str(codes) in line for line in lines)
 
 
 def test_an_onnx_file_shows_tensors_and_their_types(subbyte, result):
@@ -55,11 +55,12 @@ def foreign_onnx() -> bytes:
     ("name", "content"),
     [
         ("model.safetensors", b"hello"), ("model.safetensors", b""), ("model.onnx", b"hello"), ("model.onnx", b""),
-        ("model.onnx", foreign_onnx()), ("plan.yaml", b"a: 1"), ("plan.yaml", b"weights: {bits: 4}"), ("plan.yaml", b""),
-        ("plan.yaml", b"[1, 2]"), ("plan.yaml", b"{"), ("plan.yaml", b"\xff\xfe"), ("result.json", b"{}"),
-        ("result.json", b"[]"), ("result.json", b"{"), ("result.json", b'{"layers": 3}'), ("result.json", b"null"),
-        ("notes.txt", b"hello"), ("model.pt", b""), ("none", b"hello"),
+        ("model.onnx", foreign_onnx()), ("plan.yaml", b"a: 1"), ("plan.yaml", b"weights: {bits: 4}"),
+        ("plan.yaml", b""), ("plan.yaml", b"[1, 2]"), ("plan.yaml", b"{"), ("plan.yaml", b"\xff\xfe"),
+        ("result.json", b"{}"), ("result.json", b"[]"), ("result.json", b"{"), ("result.json", b'{"layers": 3}'),
+        ("result.json", b"null"), ("notes.txt", b"hello"), ("model.pt", b""), ("none", b"hello"),
     ],
+    ids=lambda value: value if isinstance(value, str) else ascii(value[:12]),
 )  # fmt: skip
 def test_other_files_are_an_error(name, content, subbyte, tmp_path):
     (tmp_path / name).write_bytes(content)

@@ -46,17 +46,8 @@ def test_plan_yaml_reloads(result):
 def test_the_same_command_gives_the_same_bytes_in_another_process(result, given, place):
     out, _ = result
     environment = os.environ | {"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [
-        sys.executable,
-        "-m",
-        "subbyte",
-        "quantize",
-        *map(str, given),
-        "--recipe",
-        "w4a8",
-        "--out",
-        place / "again",
-    ]
+    options = [*map(str, given), "--recipe", "w4a8", "--out", str(place / "again")]
+    command = [sys.executable, "-m", "subbyte", "quantize", *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     for name in ("model.safetensors", "model.onnx", "plan.yaml"):

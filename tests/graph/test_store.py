@@ -64,7 +64,7 @@ def test_release_gives_the_budget_back():
     memory = Memory(100)
     chunks = [memory.admit(torch.ones(10)) for _ in range(4)]  # two of them in files
     assert (memory.used, memory.spilled) == (80, 80)
-    memory.release(chunks)
+    memory.release(Pair(chunks, chunks))
     assert memory.used == 0 and chunks == []
     again = torch.ones(25)
     assert memory.admit(again) is again
@@ -74,10 +74,10 @@ def test_a_value_from_a_file_admitted_again_costs_nothing():
     memory = Memory(100)
     room = [memory.admit(torch.ones(20))]
     spilled = memory.admit(torch.ones(10))
-    memory.release(room)
+    memory.release(Pair(room, room))
     again = [memory.admit(spilled)]
     assert again[0].tolist() == [1.0] * 10
-    memory.release(again)
+    memory.release(Pair(again, again))
     assert memory.used == 0
 
 
@@ -86,7 +86,7 @@ def test_numbers_and_tuples_pass_through():
     pair = (torch.ones(2), torch.ones(2))
     assert memory.admit(7) == 7 and memory.admit(None) is None and memory.admit(pair) is pair
     chunks = [7, None, pair]
-    memory.release(chunks)
+    memory.release(Pair(chunks, chunks))
     assert (memory.used, memory.spilled, chunks) == (0, 0, [])
 
 
@@ -98,7 +98,7 @@ def test_nothing_is_seen_on_disk_and_nothing_stays_mapped(tmp_path):
     if maps.exists():
         assert str(tmp_path) in maps.read_text(), "the values are not in files of this folder"
     assert [float(c.mean()) for c in chunks] == [0.0, 1.0, 2.0]
-    memory.release(chunks)
+    memory.release(Pair(chunks, chunks))
     gc.collect()
     assert list(tmp_path.iterdir()) == []
     if maps.exists():

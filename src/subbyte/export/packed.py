@@ -66,6 +66,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
         "version": VERSION,
         "plan": model.plan.to_dict(),
         "input_shape": list(model.input_shape),
+        "values": list(model.values),
         "findings": {
             "sqnr_db": {k: v if v != float("inf") else None for k, v in model.findings.sqnr_db.items()},
             "agreement": model.findings.agreement,
@@ -87,7 +88,7 @@ def load(path: str | Path, model: nn.Module) -> QuantizedModel:
     packed = read(path)
     shape = packed.header["input_shape"]
     network = prepare(model, torch.zeros(2, *shape))
-    _require_same(packed.plan, network, path)
+    _require_same(packed, network, path)
     used = {str(n.target) for n in network.graph_module.graph.nodes if n.op == "get_attr"}
     for name in [n for n in packed.tensors if n.startswith("float/")]:
         own = name.removeprefix("float/")
@@ -102,7 +103,9 @@ def load(path: str | Path, model: nn.Module) -> QuantizedModel:
     found = packed.header["findings"]
     sqnr = {k: float("inf") if v is None else v for k, v in found["sqnr_db"].items()}
     findings = Findings(sqnr, found["agreement"], found["fold_error"])
-    return QuantizedModel(network, packed.plan, weights, biases, grids, findings)
+    model = QuantizedModel(network, packed.plan, weights, biases, grids, findings)
+    _require_whole(_tensors(model), packed.tensors, path)
+    return model
 
 
 def read(path: str | Path) -> Packed:
@@ -163,11 +166,26 @@ def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def _require_whole(expected: dict[str, Tensor], found: dict[str, Tensor], path: str | Path) -> None:
+    """The file holds just the tensors that `save` would write, of their types and shapes."""
+    if missing := sorted(set(expected) - set(found)):
+        raise FormatError(f"{path}: tensor {missing[0]!r} is missing; the file is incomplete")
+    if unknown := sorted(set(found) - set(expected)):
+        raise FormatError(f"{path}: tensor {unknown[0]!r} has no place in the network; it was made for another one")
+    for name, tensor in expected.items():
+        if (tensor.dtype, tensor.shape) != (found[name].dtype, found[name].shape):
+            raise FormatError(
+                f"{path}: tensor {name!r} is {found[name].dtype} {tuple(found[name].shape)}, "
+                f"expected {tensor.dtype} {tuple(tensor.shape)}"
+            )
+
+
 def _json(header: dict[str, Any]) -> str:
     return json.dumps(header, sort_keys=True, separators=(",", ":"))
 
 
-def _require_same(plan: Plan, network: Network, path: str | Path) -> None:
+def _require_same(packed: Packed, network: Network, path: str | Path) -> None:
+    plan = packed.plan
     theirs = [(p.name, tuple(p.shape)) for p in plan.layers]
     ours = [(layer.name, layer.geometry.weight_shape) for layer in network.layers]
     for (name, shape), (own, own_shape) in zip(theirs, ours, strict=False):
@@ -177,6 +195,9 @@ def _require_same(plan: Plan, network: Network, path: str | Path) -> None:
             )
     if len(theirs) != len(ours):
         raise FormatError(f"{path}: made for a network with {len(theirs)} layers, this one has {len(ours)}")
+    values = packed.header["values"]
+    if values != [point.name for point in network.taps]:
+        raise FormatError(f"{path}: made for a network whose layers are joined otherwise (its values are {values})")
 
 
 def is_packed(path: str | Path) -> bool:

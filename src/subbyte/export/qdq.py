@@ -23,6 +23,7 @@ from subbyte.quantized import QuantizedModel
 
 _RANGES = {"int2": (-2, 1), "int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255)}
 _DTYPES = {"int2": ml_dtypes.int2, "int4": ml_dtypes.int4, "int8": np.int8, "uint8": np.uint8}
+_FAR = 2**31 - 1  # beyond every axis
 _OPSETS = {"int2": 25, "int4": 21, "int8": 21, "uint8": 21}
 
 
@@ -98,13 +99,13 @@ class _Writer:
 
     def tap(self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node) -> ir.Value:
         spec = tap.grid.spec
-        dtype = np.int8 if spec.signed else np.uint8
+        lift = 128 if spec.signed else 0  # stored unsigned: integer kernels are best with uint8 inputs
         scale = self.constant(f"{site}.scale", lambda: tap.grid.scale.numpy())
-        zero = self.constant(f"{site}.zero_point", lambda: tap.grid.zero_point.numpy().astype(dtype))
+        zero = self.constant(f"{site}.zero_point", lambda: (tap.grid.zero_point.numpy() + lift).astype(np.uint8))
         value = self.node("QuantizeLinear", [source, scale, zero], before)
         if spec.bits < 8:
-            low = self.constant(f"{site}.qmin", lambda: np.array(spec.qmin, dtype))
-            high = self.constant(f"{site}.qmax", lambda: np.array(spec.qmax, dtype))
+            low = self.constant(f"{site}.qmin", lambda: np.array(spec.qmin + lift, np.uint8))
+            high = self.constant(f"{site}.qmax", lambda: np.array(spec.qmax + lift, np.uint8))
             value = self.node("Clip", [value, low, high], before)
             self.notes[site] = f"{spec.bits} bits: int8 codes clipped to {spec.qmin}..{spec.qmax}"
         return self.node("DequantizeLinear", [value, scale, zero], before)
@@ -149,12 +150,22 @@ class _Writer:
             groups, inputs = layer.geometry.groups, target[0] // layer.geometry.groups
             split = (groups, target[1], inputs, *layer.geometry.kernel)
             value = self.reshape(layer, value, split, "split", before)
+            if len(shape) == 2:  # rows of the matrix hold flipped kernels
+                value = self.flip(layer, value, before)
             order = (0, 2, 1, *range(3, len(split)))
             node = ir.Node("", "Transpose", [value], attributes=[ir.AttrInt64s("perm", order)])
             node.outputs[0].name = f"{layer.weight}.transposed"
             self.graph.insert_before(before, node)
             value = node.outputs[0]
         return self.reshape(layer, value, target, "shape", before)
+
+    def flip(self, layer: Layer, value: ir.Value, before: ir.Node) -> ir.Value:
+        """Reverse the kernel's axes of [groups, rows / groups, in / groups, *kernel]."""
+        axes = np.arange(3, 3 + len(layer.geometry.kernel), dtype=np.int64)
+        wanted = {"starts": np.full_like(axes, -1), "ends": np.full_like(axes, -_FAR), "axes": axes}
+        wanted["steps"] = np.full_like(axes, -1)
+        inputs = [self.constant(f"{layer.weight}.{name}", array.copy) for name, array in wanted.items()]
+        return self.node("Slice", [value, *inputs], before)
 
     def reshape(self, layer: Layer, value: ir.Value, shape: tuple[int, ...], name: str, before: ir.Node) -> ir.Value:
         wanted = self.constant(f"{layer.weight}.{name}", lambda: np.array(shape, np.int64))
@@ -164,6 +175,8 @@ class _Writer:
         """int32 biases where a convolution or Gemm reads quantized input and int8 weights."""
         for layer in self.model.layers:
             step = self.model.bias_scale(layer)
+            if layer.name in self.model.notes:
+                self.float_bias(layer)
             if step is None or storage(self.model.weights[layer.name].grid.spec, self.container) != "int8":
                 continue
             bias = self.graph.initializers.get(layer.bias)
@@ -172,6 +185,21 @@ class _Writer:
             for user in [u for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]:
                 value = self.int32_bias(layer, step, bias.const_value.numpy(), user.node)
                 user.node.replace_input_with(2, value)
+
+    def float_bias(self, layer: Layer) -> None:
+        """A bias that does not fit int32 is added on its own: runtimes would round it to int32 inside the layer."""
+        bias = self.graph.initializers[layer.bias]
+        for user in [u for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]:
+            node, output = user.node, user.node.outputs[0]
+            shape = (-1, *[1] * len(layer.geometry.kernel))
+            value = self.reshape(layer, bias, shape, "bias.shape", node)
+            node.replace_input_with(2, None)
+            total = ir.Node("", "Add", [output, value], name=f"{layer.name}.bias")
+            total.outputs[0].name = f"{layer.name}.biased"
+            total.outputs[0].type, total.outputs[0].shape = output.type, output.shape
+            output.replace_all_uses_with(total.outputs[0], replace_graph_outputs=True)
+            total.replace_input_with(0, output)
+            self.graph.insert_after(node, total)
 
     def int32_bias(self, layer: Layer, step: Tensor, bias: np.ndarray, before: ir.Node) -> ir.Value:
         codes = np.rint(bias.astype(np.float64) / step.double().numpy()).astype(np.int32)

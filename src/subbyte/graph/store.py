@@ -16,6 +16,19 @@ Chunks = list[Any]
 
 
 @dataclass
+class Pair:
+    """A value in the float network and in the quantized one; the same object until quantization parts them."""
+
+    float: Chunks
+    quantized: Chunks
+
+    @property
+    def same(self) -> bool:
+        """Whether the two travellers still agree exactly."""
+        return self.float is self.quantized
+
+
+@dataclass
 class Memory:
     """Budget for chunks kept in RAM, in bytes; what exceeds it goes to files in `folder` (the system's default)."""
 
@@ -37,12 +50,13 @@ class Memory:
         self.spilled += size
         return self._to_file(value)
 
-    def release(self, chunks: Chunks) -> None:
-        """Give back what these chunks took; call it once, when nobody will read them again."""
-        for value in chunks:
-            if isinstance(value, Tensor) and not getattr(value, "_subbyte_file", False):
-                self.used -= value.numel() * value.element_size()
-        chunks.clear()
+    def release(self, pair: Pair) -> None:
+        """Give back what a value took; call it once, when nobody will read it again."""
+        for chunks in (pair.float,) if pair.same else (pair.float, pair.quantized):
+            for value in chunks:
+                if isinstance(value, Tensor) and not getattr(value, "_subbyte_file", False):
+                    self.used -= value.numel() * value.element_size()
+            chunks.clear()
 
     def _to_file(self, value: Tensor) -> Tensor:
         with tempfile.NamedTemporaryFile(dir=self.folder, prefix="subbyte-") as file:
@@ -51,16 +65,3 @@ class Memory:
         mapped = mapped.reshape(value.shape).copy_(value)
         mapped._subbyte_file = True  # type: ignore[attr-defined]
         return mapped
-
-
-@dataclass
-class Pair:
-    """A value in the float network and in the quantized one; the same object until quantization parts them."""
-
-    float: Chunks
-    quantized: Chunks
-
-    @property
-    def same(self) -> bool:
-        """Whether the two travellers still agree exactly."""
-        return self.float is self.quantized

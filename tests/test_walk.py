@@ -105,8 +105,9 @@ def same_weights(a: WalkResult, b: WalkResult) -> bool:
     )
 
 
-@pytest.mark.parametrize("recipe", ["w3", "w4a4"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("residual", "w4a4"), ("mobile", "w4a4"), *((name, "w3") for name in NETWORKS)]
+)
 def test_statistics_are_those_of_the_network_quantized_so_far(name, recipe):
     network, plan, x = prepared(name, recipe)
     spy = Spy()
@@ -236,7 +237,7 @@ def test_the_same_walk_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("recipe", ["w4", "w8a8"])
+@pytest.mark.parametrize("recipe", ["w8a8", pytest.param("w4", marks=pytest.mark.slow)])
 def test_every_layer_runs_once_a_chunk_and_traveller_whatever_the_depth(recipe):
     chunks, x = 3, torch.randn(12, 4, 6, 6)
     for depth in (2, 6):
@@ -344,6 +345,14 @@ def test_nan_in_one_image_is_named(recipe, where, chunk):
     x[21, 1, 3, 3] = torch.nan
     with pytest.raises(NumericsError, match=where):
         walk(network, plan, x, limits=Limits(chunk=chunk))
+
+
+@pytest.mark.parametrize("recipe", ["w4", "w8a8"])
+def test_nan_in_the_first_image_is_told_as_such(recipe):
+    x = images("residual")
+    x[0] = torch.nan
+    with pytest.raises(NumericsError, match="NaN"):
+        subbyte.quantize(build("residual"), x, recipe)
 
 
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf])

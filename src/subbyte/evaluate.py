@@ -52,7 +52,7 @@ class Evaluation:
 def evaluate(
     model: Callable[[Tensor], Tensor],
     split: Split,
-    batch_size: int = 100,
+    batch_size: int = 250,
     progress: Callable[[int, int], None] | None = None,
     device: str | torch.device = "cpu",
 ) -> Evaluation:

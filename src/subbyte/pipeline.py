@@ -229,13 +229,17 @@ def folder(out: Path, *, force: bool) -> Any:
     if out.exists():
         if not force:
             raise SubbyteError(f"--out {out} exists; choose another folder, or --force to replace it")
-        if not out.is_dir() or (any(out.iterdir()) and not any((out / name).exists() for name in OUTPUTS)):
-            raise SubbyteError(
-                f"--out {out} exists and is no result of subbyte's; it is not replaced, even with --force"
-            )
+        foreign = [path for path in out.rglob("*") if path.is_file() and path.name not in OUTPUTS]
+        if not out.is_dir() or foreign:
+            what = f"holds {foreign[0].name}" if foreign else "is a file"
+            raise SubbyteError(f"--out {out} {what}, not written by subbyte; it is not replaced, even with --force")
     fresh, previous = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.previous")
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    made = [parent for parent in fresh.parents if not parent.exists()]
+    try:
+        fresh.mkdir(parents=True)
+    except OSError as error:
+        raise SubbyteError(f"--out {out} can't be made: {error.strerror}") from error
     try:
         yield fresh
         if out.exists():
@@ -244,6 +248,11 @@ def folder(out: Path, *, force: bool) -> Any:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(previous, ignore_errors=True)
+        for parent in made:
+            if not any(parent.iterdir()):
+                parent.rmdir()
 
 
-OUTPUTS = ("result.json", "results.json")
+OUTPUTS = (
+    "model.safetensors", "model.onnx", "plan.yaml", "result.json", "results.json", "lenet-digits.safetensors",
+)  # fmt: skip

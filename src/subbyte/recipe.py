@@ -51,7 +51,7 @@ def build_method(registry: dict[str, type[T]], method: Method, kind: str) -> T:
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise RecipeError(f"{kind} {name}: unknown setting {unknown[0]!r}; known: {', '.join(known) or 'none'}")
-    if bad := [key for key, value in settings.items() if isinstance(value, float) and not isfinite(value)]:
+    if bad := [key for key, value in settings.items() if not _finite(value)]:
         raise RecipeError(f"{kind} {name}: {bad[0]}: must be a finite number, got {settings[bad[0]]}")
     try:
         return TypeAdapter(cls).validate_python(settings)
@@ -59,6 +59,12 @@ def build_method(registry: dict[str, type[T]], method: Method, kind: str) -> T:
         first = error.errors()[0]
         setting = ".".join(map(str, first["loc"]))
         raise RecipeError(f"{kind} {name}: {setting}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or isfinite(value)
 
 
 def method_settings(registry: dict[str, type[T]], method: T) -> dict[str, Any]:
@@ -201,7 +207,7 @@ def _read(source: str) -> Recipe:
     try:
         settings = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {source}: not YAML: {error}") from error
+        raise RecipeError(f"recipe {source}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise RecipeError(f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}")
     settings.setdefault("name", Path(source).stem.lower())

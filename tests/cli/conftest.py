@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from subbyte.cli.common import console, errors
 from subbyte.cli.main import app
+from tests.networks import one_registry  # noqa: F401 - a fixture for all
 from tests.workplace import lay_out
 
 torch.set_num_threads(1)
@@ -43,20 +44,20 @@ def subbyte() -> Callable[..., Done]:
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with net.py, net.safetensors, data.npz."""
     return lay_out(tmp_path_factory.mktemp("place"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def given(place: Path) -> list[object]:
     """Options that say what is quantized, on what."""
     net, weights, data = place / "net.py", place / "net.safetensors", place / "data.npz"
     return ["--model", f"{net}:net", "--weights", weights, "--data", f"npz:{data}", "--calibration", 40]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def result(place: Path, given: list[object]) -> tuple[Path, Done]:
     """A folder that `quantize` wrote with w4a8, and what it printed; do not change it."""
     console.width = errors.width = 220

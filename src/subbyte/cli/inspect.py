@@ -68,6 +68,8 @@ def _onnx(file: Path) -> None:
         model = ir.load(file)
     except Exception as error:  # protobuf raises types of its own
         raise FormatError(f"{file}: not an ONNX file ({str(error)[:200]})") from error
+    if "subbyte.recipe" not in model.metadata_props:
+        raise FormatError(f"{file}: an ONNX file, but subbyte did not write it")
     table = Table(
         title=f"{file}: {file.stat().st_size:,} bytes, opset {model.opset_imports.get('')}", title_justify="left"
     )
@@ -97,7 +99,7 @@ def _read(file: Path, use: Any) -> Any:
     try:
         return use(file.read_text())
     except (yaml.YAMLError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{file}: subbyte did not write it ({type(error).__name__}: {str(error)[:200]})") from error
+        raise FormatError(f"{file}: subbyte did not write it ({' '.join(str(error).split())[:200]})") from error
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -12,13 +12,17 @@ from subbyte.methods import Range
 def fit_grid(method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None = None) -> Grid:
     """The grid that a range method chooses for a matrix.
 
-    values: [rows, columns]; importance: weights of the values, same shape, or None.
+    values: [rows, columns]; importance: of each value, same shape, or None; values of importance 0 do not count.
     Raises NumericsError when a value is NaN or Inf.
     """
     if not bool(torch.isfinite(values).all()):
         raise NumericsError(f"no range can be chosen: {int((~torch.isfinite(values)).sum())} values are NaN or Inf")
     values = values.to(torch.float32)
-    scale, zero_point = method.choose(_blocks(values, spec), _importance(values, importance, spec), spec)
+    blocks, weights = _blocks(values, spec), _importance(values, importance, spec)
+    if weights is not None:
+        weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)  # if none counts, all do
+        blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
+    scale, zero_point = method.choose(blocks, weights, spec)
     shape = {"tensor": (), "channel": (-1, 1), "group": (values.shape[0], -1)}[spec.granularity]
     return Grid.of(spec, scale.reshape(shape), zero_point.reshape(shape))
 

@@ -18,9 +18,7 @@ class MinMax:
     """Cover every value."""
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
-        """See `methods.Range`; the importance only tells which values count at all."""
-        if importance is not None:
-            values = torch.where(importance > 0, values, 0)
+        """See `methods.Range`; the importance is not read."""
         return grid_of_range(values.amin(1), values.amax(1), spec)
 
 

@@ -3,12 +3,13 @@
     argmin over (scale, zero_point) of  sum_i importance_i |x_i - Q(x_i)|^power
 
 Symmetric grids and level sets: `steps` scales up to the one that covers everything. Asymmetric grids with few codes
-(8 or less): every zero point with `steps` scales. Wider ones: both ends are drawn in independently, `ends` positions
-each. With power 2 and the diagonal of H as importance this is the output error to first order (as in OBQ, GPTQ).
-Cost: candidates x numel.
+(8 or less): every zero point with `steps` scales. Wider ones: both ends are drawn in independently, on a coarse grid of
+positions (4 `steps` in all) that is refined around the best. With power 2 and the diagonal of H as importance this is
+the output error to first order (as in OBQ, GPTQ). Cost: candidates x numel.
 """
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from subbyte.errors import RecipeError
 from subbyte.ranges.minmax import grid_of_range, positive
 
 _FEW_CODES = 8
+_REFINEMENTS = 4
+_AROUND = (-2, -1, 0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -28,26 +31,22 @@ class Mse:
     power: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.power <= 0:
+        if self.steps < 1 or not 0 < self.power < inf:
             raise RecipeError(f"mse: steps must be at least 1 and power above 0, got {self.steps} and {self.power}")
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
-        best_scale, best_zero = grid_of_range(values.amin(1), values.amax(1), spec)
-        best = self._error(values, importance, spec, best_scale, best_zero)
-        for scale, zero_point in self._candidates(values, spec):
-            error = self._error(values, importance, spec, scale, zero_point)
-            better = error < best
-            best = torch.where(better, error, best)
-            best_scale = torch.where(better, scale, best_scale)
-            best_zero = torch.where(better, zero_point, best_zero)
-        return best_scale, best_zero
+        best = _Best(values, importance, spec, self.power)
+        if spec.symmetric or spec.levels is not None or spec.count <= _FEW_CODES:
+            for scale, zero_point in self._candidates(values, spec):
+                best.try_grid(scale, zero_point)
+        else:
+            self._two_ended(values, spec, best)
+        return best.scale, best.zero_point
 
     def _candidates(self, values: Tensor, spec: GridSpec) -> list[tuple[Tensor, Tensor]]:
         low, high = values.amin(1), values.amax(1)
         fixed = spec.symmetric or spec.levels is not None
-        if not fixed and spec.count > _FEW_CODES:
-            return self._two_ended(low, high, spec)
         span = torch.maximum(low.abs(), high.abs())
         if spec.levels is not None:
             reach = min((abs(v) for v in (spec.levels[0], spec.levels[-1]) if v), default=1.0)
@@ -64,18 +63,45 @@ class Mse:
             for ratio in ratios
         ]
 
-    def _two_ended(self, low: Tensor, high: Tensor, spec: GridSpec) -> list[tuple[Tensor, Tensor]]:
-        one_sided = bool((low >= 0).all()) or bool((high <= 0).all())
-        ends = self.steps if one_sided else max(2, round(self.steps**0.5 * 2))
-        ratios = [0.2 + 0.8 * (k + 1) / ends for k in range(ends)]
-        below = ratios if bool((low < 0).any()) else [1.0]
-        above = ratios if bool((high > 0).any()) else [1.0]
-        return [grid_of_range(low * a, high * b, spec) for a in below for b in above]
+    def _two_ended(self, values: Tensor, spec: GridSpec, best: "_Best") -> None:
+        """Both ends drawn in independently: a coarse grid of positions, then finer ones around the best."""
+        low, high = values.amin(1).clamp_max(0), values.amax(1).clamp_min(0)
+        ends = max(2, round(self.steps**0.5 * 2))
+        step = 1 / ends
+        positions = [(k + 1) * step for k in range(ends)]
+        below, above = torch.ones_like(low), torch.ones_like(high)
+        tried = [
+            (torch.full_like(low, a), torch.full_like(high, b))
+            for a in (positions if bool((low < 0).any()) else [1.0])
+            for b in (positions if bool((high > 0).any()) else [1.0])
+        ]
+        for _ in range(_REFINEMENTS + 1):
+            for a, b in tried:
+                better = best.try_grid(*grid_of_range(low * a, high * b, spec))
+                below, above = torch.where(better, a, below), torch.where(better, b, above)
+            step /= 2
+            tried = [(below + i * step, above + j * step) for i in _AROUND for j in _AROUND if i or j]
 
-    def _error(self, values: Tensor, importance: Tensor | None, spec: GridSpec, scale: Tensor, zero: Tensor) -> Tensor:
-        error = (values - _quantize(values, spec, scale[:, None], zero[:, None])).abs_()
-        error = error.square_() if self.power == 2 else error.pow_(self.power)
-        return (error if importance is None else error.mul_(importance)).sum(1)
+
+class _Best:
+    """The best grid so far of every block."""
+
+    def __init__(self, values: Tensor, importance: Tensor | None, spec: GridSpec, power: float) -> None:
+        self._values, self._importance, self._spec, self._power = values, importance, spec, power
+        self._error = torch.full(values.shape[:1], inf, device=values.device)
+        self.scale, self.zero_point = grid_of_range(values.amin(1), values.amax(1), spec)  # stays if all overflow
+        self.try_grid(self.scale, self.zero_point)
+
+    def try_grid(self, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """Keep it where it is better; returns where, bool [blocks]."""
+        error = (self._values - _quantize(self._values, self._spec, scale[:, None], zero_point[:, None])).abs_()
+        error = error.square_() if self._power == 2 else error.pow_(self._power)
+        error = (error if self._importance is None else error.mul_(self._importance)).sum(1)
+        better = error < self._error
+        self._error = torch.where(better, error, self._error)
+        self.scale = torch.where(better, scale, self.scale)
+        self.zero_point = torch.where(better, zero_point, self.zero_point)
+        return better
 
 
 def _quantize(values: Tensor, spec: GridSpec, scale: Tensor, zero_point: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ class Percentile:
         order = values.argsort(1)
         values, share = values.gather(1, order), weight.gather(1, order).double().cumsum(1)
         share = share / share[:, -1:].clamp_min(torch.finfo(torch.float64).tiny)
-        tail = (1 - self.percent / 100) / 2
+        tail = (100 - self.percent) / 200
         last = values.shape[1] - 1
-        low = (share <= tail).sum(1, keepdim=True).clamp_max(last)
+        low = (share <= tail + 1e-12).sum(1, keepdim=True).clamp_max(last)
         high = (share < 1 - tail - 1e-12).sum(1, keepdim=True).clamp_max(last)
         return grid_of_range(values.gather(1, low)[:, 0], values.gather(1, high)[:, 0], spec)

@@ -15,6 +15,7 @@ start: GPTQ's plus 2 rows d^2 a sweep.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from subbyte.core import QTensor
@@ -59,4 +60,10 @@ class Corrected:
             candidate_error = stats.output_error(weight, candidate.dequantize())
             best = better_of(best, candidate, error - margin, candidate_error)
             error = stats.output_error(weight, best.dequantize())
-        return best
+        return _dead_nearest(best, weight, stats)
+
+
+def _dead_nearest(rounded: QTensor, weight: Tensor, stats: LayerStats) -> QTensor:
+    """Weights that see no input keep their nearest codes on the scales chosen for the others."""
+    dead = stats.dead[:, None, :].expand_as(stats.grouped(weight)).reshape(weight.shape)
+    return QTensor(torch.where(dead, rounded.grid.encode(weight), rounded.codes), rounded.grid)

@@ -56,7 +56,7 @@ class Diffusion:
             by_size = stats.H.diagonal(dim1=-2, dim2=-1).argsort(dim=-1, descending=True, stable=True)
             H = H.gather(1, by_size[:, :, None].expand_as(H)).gather(2, by_size[:, None, :].expand_as(H))
             self._order = by_size
-        self._U = torch.linalg.cholesky(torch.cholesky_inverse(cholesky(H)), upper=True).to(torch.float32)
+        self._U = cholesky(torch.cholesky_inverse(cholesky(H))).mT.to(torch.float32)
 
     def round(self, target: Tensor, grid: Grid) -> Tensor:
         """Representable values, float32 [rows, columns], for a target of that shape."""

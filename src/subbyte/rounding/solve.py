@@ -21,7 +21,7 @@ def damped(stats: LayerStats, damping: float) -> tuple[Tensor, Tensor]:
     ridge = damping * diagonal.sum(-1) / live.sum(-1).clamp_min(1)
     both = live[:, :, None] & live[:, None, :]
     extra = torch.diag_embed(torch.where(live, ridge[:, None], 1.0))
-    return torch.where(both, stats.H, 0.0) + extra, torch.where(both, stats.G, 0.0) + extra
+    return torch.where(both, stats.H, 0.0) + extra, torch.where(live[:, :, None], stats.G, 0.0) + extra
 
 
 def cholesky(matrix: Tensor) -> Tensor:

@@ -4,7 +4,7 @@
 
 Symmetric grids and level sets: `steps` scales up to the one that covers everything. Asymmetric grids with few codes
 (8 or less): every zero point with `steps` scales. Wider ones: both ends are drawn in independently, on a coarse grid of
-positions (4 `steps` in all) that is refined around the best. With power 2 and the diagonal of H as importance this is
+positions (9 `steps` in all) that is refined around the best. With power 2 and the diagonal of H as importance this is
 the output error to first order (as in OBQ, GPTQ). Cost: candidates x numel.
 """
 
@@ -66,7 +66,7 @@ class Mse:
     def _two_ended(self, values: Tensor, spec: GridSpec, best: "_Best") -> None:
         """Both ends drawn in independently: a coarse grid of positions, then finer ones around the best."""
         low, high = values.amin(1).clamp_max(0), values.amax(1).clamp_min(0)
-        ends = max(2, round(self.steps**0.5 * 2))
+        ends = max(2, round(self.steps**0.5 * 3))
         step = 1 / ends
         positions = [(k + 1) * step for k in range(ends)]
         below, above = torch.ones_like(low), torch.ones_like(high)

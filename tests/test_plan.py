@@ -229,8 +229,12 @@ def test_a_value_read_through_a_move_and_directly_has_a_feed_tap_for_each():
     read = read_bits(network, plan)
     assert read == {"stem": 8, "near": 4, "far": 4, "other": 4}
     assert {tap.place.edges for tap in plan.taps if tap.role == "feed"} == {("near",), ("far", "other")}
-    names = [tap.name for tap in plan.taps]
-    assert len(set(names)) == len(names)
+    overrides = ["layers.far.activations.bits=2", "layers.other.activations.bits=3"]
+    mixed = make_plan(network, load_recipe("w4a4", overrides))
+    assert read_bits(network, mixed) == {"stem": 8, "near": 4, "far": 2, "other": 3}
+    for each in (plan, mixed):
+        names = [tap.name for tap in each.taps]
+        assert len(set(names)) == len(names)
 
 
 def test_methods_of_activations_may_have_settings(network):
@@ -410,6 +414,7 @@ def test_the_second_call_may_be_fed_other_bits(shared):
 
 ROUND_TRIPS = {
     **{name: [] for name in PRESETS},
+    "w4a8 with a reason": ["others.bits=4"],
     "w4a4 mixed": [
         "first_last=8",
         "layers.fc.skip=true",

@@ -251,7 +251,7 @@ def test_permuting_the_inputs_permutes_gptqs_codes():
     assert torch.equal(first[:, order], second)
 
 
-@pytest.mark.parametrize("method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(sweeps=0, starts=(1.0,))])
+@pytest.mark.parametrize("method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(0.01, 0, (1.0,))])
 @specs
 def test_uncorrelated_inputs_leave_nothing_to_gain(method, spec):
     """x = x_q and H diagonal: nothing can make up for a rounding, so every method rounds to nearest."""

@@ -24,7 +24,7 @@ from subbyte.plan import make_plan
 from subbyte.recipe import load_recipe
 from subbyte.walk import walk
 
-IMAGES = 200
+IMAGES = 100
 
 
 def network(name: str) -> torch.nn.Module:
@@ -50,7 +50,7 @@ def walks() -> None:
         prepared = prepare(network(name), images[:2])
         plan = make_plan(prepared, load_recipe("w4"))
         runs[name] = lambda prepared=prepared, plan=plan: walk(prepared, plan, images)
-    seconds = interleaved(runs, 3)
+    seconds = interleaved(runs, 2)
     ratio = seconds["resnet56"] / seconds["resnet20"]
     print(f"walk, W4, {IMAGES} images: resnet56 / resnet20 = {ratio:.2f} (55 / 19 convolutions = 2.9)")
     print(f"  CPU seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}")

@@ -224,11 +224,30 @@ def test_a_folder_vanishes_when_its_block_fails(error, tmp_path):
 
 
 def test_leftovers_of_a_killed_run_are_swept_away(tmp_path):
-    (tmp_path / ".out.partial").mkdir()
-    (tmp_path / ".out.partial" / "model.onnx").write_text("half")
-    with folder(tmp_path / "out", force=False) as temporary:
+    for name in ("out", ".out.partial", ".out.previous"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_text("half")
+    with folder(tmp_path / "out", force=True) as temporary:
         assert list(temporary.iterdir()) == []
     assert names_in(tmp_path) == {"out"}
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_the_earlier_result_comes_back_when_the_exchange_fails(error, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/result.json").write_text("earlier")
+    rename = Path.rename
+
+    def fail(path, target):
+        if path.name == ".out.partial":
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((error, SubbyteError)), folder(tmp_path / "out", force=True) as temporary:
+        (temporary / "result.json").write_text("new")
+    assert names_in(tmp_path) == {"out", "out/result.json"}
+    assert (tmp_path / "out/result.json").read_text() == "earlier"
 
 
 def test_collect_makes_one_tensor_of_batches():

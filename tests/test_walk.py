@@ -184,7 +184,7 @@ def test_chunks_change_no_more_than_ties_when_errors_are_passed_on():
     one, many = (walked("residual", "w3", limits=Limits(chunk=chunk, rows=0)) for chunk in (64, 7))
     assert float((one.weights["stem"].codes == many.weights["stem"].codes).double().mean()) > 0.99
     noises = [signal_to_noise(model(x), result.logits[1]) for result in (one, many)]
-    assert abs(noises[0] - noises[1]) < 3
+    assert abs(noises[0] - noises[1]) < 6 and min(noises) > 15
 
 
 @pytest.mark.parametrize("name", ["residual", "mobile", "shared"])

@@ -139,6 +139,7 @@ app()
 """
 
 
+@pytest.mark.slow  # a race on busy machines: the signal must arrive before the walk ends
 @pytest.mark.parametrize("existing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_ctrl_c_in_the_middle_leaves_nothing(existing, tmp_path):
     lay_out(tmp_path)

@@ -1,6 +1,6 @@
 """The range that loses no value to clipping.
 
-symmetric:   scale = max|x| / min(|qmin|, qmax)
+symmetric:   scale = max(min(x, 0) / qmin, max(x, 0) / qmax)
 asymmetric:  scale = (max(x, 0) - min(x, 0)) / (qmax - qmin),   zero_point = round(qmin - min(x, 0) / scale)
 level set:   the smallest scale whose outermost levels cover every value
 """

@@ -234,7 +234,9 @@ def folder(out: Path, *, force: bool) -> Any:
             what = f"holds {foreign[0].name}" if foreign else "is a file"
             raise SubbyteError(f"--out {out} {what}, not written by subbyte; it is not replaced, even with --force")
     fresh, previous = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.previous")
-    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(fresh, ignore_errors=True)  # leftovers of a killed run
+    if out.exists():
+        shutil.rmtree(previous, ignore_errors=True)
     made = [parent for parent in fresh.parents if not parent.exists()]
     try:
         fresh.mkdir(parents=True)
@@ -244,7 +246,12 @@ def folder(out: Path, *, force: bool) -> Any:
         yield fresh
         if out.exists():
             out.rename(previous)
-        fresh.rename(out)
+        try:
+            fresh.rename(out)
+        except BaseException:  # Ctrl-C too: the earlier result comes back
+            if previous.exists():
+                previous.rename(out)
+            raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(previous, ignore_errors=True)

@@ -5,7 +5,6 @@ package and one line in that package's dictionary; recipes, `--help`, the docume
 the dictionaries. Nothing is stored on a method, arguments are never changed, and there is no hidden randomness.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -13,12 +12,29 @@ from torch import Tensor
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.stats import LayerStats
 
-FitGrid = Callable[[Tensor], Grid]
-"""Chooses the grid of a weight matrix [rows, columns]: the range method at work, passed to rounding methods."""
+
+class FitGrid(Protocol):
+    """The range method at work on one layer, as rounding methods see it (`ranges.GridFitter`)."""
+
+    @property
+    def spec(self) -> GridSpec:
+        """What the recipe asks for."""
+        ...
+
+    def __call__(self, weight: Tensor) -> Grid:
+        """The grid of a weight matrix [rows, columns]."""
+        ...
+
+    def on(self, spec: GridSpec) -> "FitGrid":
+        """The same method, for a grid of another spec."""
+        ...
 
 
 class Range(Protocol):
-    """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the blocks)."""
+    """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the blocks).
+
+    A class attribute `mean_of_rows = True` makes the scale of a tensor the mean of what is chosen for its rows.
+    """
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
         """values: float32 [blocks, n]; importance: weights of the values, same shape or [1, n], or None for equal ones.
@@ -35,7 +51,16 @@ class Rounding(Protocol):
         """weight: float32 [rows, columns]; fit: chooses a grid for a matrix of that shape; stats: the layer's inputs.
 
         Never worse, in the method's own objective, than rounding `weight` to the nearest codes of `fit(weight)`.
+        Raises RecipeError when the method can't work on grids of `fit.spec`.
         """
+        ...
+
+
+class Precondition(Protocol):
+    """Changes weights before they are rounded, so that they are easier to round but give the same outputs."""
+
+    def prepare(self, weight: Tensor, stats: LayerStats) -> Tensor:
+        """weight: float32 [rows, columns]; returns the same shape."""
         ...
 
 

@@ -12,13 +12,15 @@ from typing import Any
 import yaml
 
 from subbyte.core import GridSpec
+from subbyte.core.levels import apot, odd, powers
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.graph import Layer, Network, TapPlace, TapPoint
-from subbyte.methods import Correction, Range, Rounding
+from subbyte.methods import Correction, Precondition, Range, Rounding
 from subbyte.ranges import RANGES
 from subbyte.recipe import (
     LayerSettings,
+    Method,
     Recipe,
     TapSettings,
     WeightSettings,
@@ -26,13 +28,16 @@ from subbyte.recipe import (
     method_settings,
     parse_settings,
 )
-from subbyte.rounding import ROUNDINGS
+from subbyte.rounding import PRECONDITIONS, ROUNDINGS
+
+_KIND = "kind:"  # a pattern for layers of a kind
 
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """asked: bits as the recipe states them ('float', 'ternary', '4'); spec: None when the layer stays float, for the
-    `reason` given; shape: of the weight, as torch has it; rows: output channels.
+    """asked: bits as the recipe states them ('float', 'ternary', '4', '4 wide'); spec: None when the layer stays float,
+    for the `reason` given; shape: of the weight, as torch has it; rows: output channels; scalar: factor on the scales
+    that the range chooses.
     """
 
     name: str
@@ -45,6 +50,8 @@ class LayerPlan:
     rounding: Rounding
     correction: Correction
     reason: str = ""
+    scalar: float = 1.0
+    precondition: Precondition | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def make_plan(network: Network, recipe: Recipe) -> Plan:
     """
     names = [layer.name for layer in network.layers]
     for pattern in recipe.layers:
-        if not fnmatch.filter(names, pattern):
+        if not any(_matches(layer, pattern) for layer in network.layers):
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise RecipeError(f"recipe {recipe.name}: layers: pattern {pattern!r} matches no layer; layers are {shown}")
     weights = {layer.name: _weights(recipe, network, layer) for layer in network.layers}
@@ -111,12 +118,18 @@ def make_plan(network: Network, recipe: Recipe) -> Plan:
     return Plan(recipe.name, layers, taps)
 
 
-def _matching(recipe: Recipe, name: str) -> list[LayerSettings]:
-    return [settings for pattern, settings in recipe.layers.items() if fnmatch.fnmatch(name, pattern)]
+def _matches(layer: Layer, pattern: str) -> bool:
+    if pattern.startswith(_KIND):
+        return layer.geometry.kind == pattern.removeprefix(_KIND)
+    return fnmatch.fnmatch(layer.name, pattern)
 
 
-def _skipped(recipe: Recipe, name: str) -> bool:
-    said = [settings.skip for settings in _matching(recipe, name) if settings.skip is not None]
+def _matching(recipe: Recipe, layer: Layer) -> list[LayerSettings]:
+    return [settings for pattern, settings in recipe.layers.items() if _matches(layer, pattern)]
+
+
+def _skipped(recipe: Recipe, layer: Layer) -> bool:
+    said = [settings.skip for settings in _matching(recipe, layer) if settings.skip is not None]
     return bool(said) and said[-1]
 
 
@@ -129,19 +142,20 @@ def _weights(recipe: Recipe, network: Network, layer: Layer) -> WeightSettings |
     settings = recipe.weights.model_dump()
     if recipe.first_last is not None and layer.name in _ends(network):
         settings["bits"] = recipe.first_last
-    for override in _matching(recipe, layer.name):
+    for override in _matching(recipe, layer):
         settings |= override.weights
     where = f"recipe {recipe.name}: layer {layer.name}: weights"
-    return None if _skipped(recipe, layer.name) else parse_settings(WeightSettings, settings, where)
+    return None if _skipped(recipe, layer) else parse_settings(WeightSettings, settings, where)
 
 
 def _activations(recipe: Recipe, network: Network, name: str) -> TapSettings:
     settings = recipe.activations.model_dump()
     if recipe.first_last is not None and name in _ends(network) and settings["bits"] is not None:
         settings["bits"] = recipe.first_last
-    for override in _matching(recipe, name):
+    layer = next(layer for layer in network.layers if layer.name == name)
+    for override in _matching(recipe, layer):
         settings |= override.activations
-    if _skipped(recipe, name):
+    if _skipped(recipe, layer):
         settings["bits"] = None
     return parse_settings(TapSettings, settings, f"recipe {recipe.name}: layer {name}: activations")
 
@@ -159,26 +173,51 @@ def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings 
         reason = f"shares the weight of {layer.shared_with}" + (f", {reason}" if reason else "")
     shown = settings or recipe.weights
     return LayerPlan(
-        layer.name, layer.geometry.kind, layer.geometry.weight_shape, layer.geometry.rows, _asked(shown.bits), spec,
+        layer.name, layer.geometry.kind, layer.geometry.weight_shape, layer.geometry.rows, _asked_weight(shown), spec,
         build_method(RANGES, shown.range, "range"), build_method(ROUNDINGS, shown.rounding, "rounding"),
-        build_method(CORRECTIONS, shown.correction, "correction"), reason,
+        build_method(CORRECTIONS, shown.correction, "correction"), reason, shown.scalar,
+        _precondition(shown.precondition),
     )  # fmt: skip
+
+
+def _precondition(method: Method | None) -> Precondition | None:
+    return None if method is None else build_method(PRECONDITIONS, method, "precondition")
 
 
 def _asked(bits: int | str | None) -> str:
     return "float" if bits is None else str(bits)
 
 
+def _asked_weight(settings: WeightSettings) -> str:
+    if settings.bits is None or settings.levels is None:
+        return _asked(settings.bits)
+    if isinstance(settings.levels, str):
+        return f"{settings.bits} {settings.levels}"
+    return f"{settings.levels if isinstance(settings.levels, int) else len(settings.levels)} levels"
+
+
 def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> GridSpec:
     try:
+        if settings.levels is not None and settings.levels != "wide":
+            return GridSpec.level_set(_levels(settings), settings.granularity, settings.group_size)
         if settings.bits == "ternary":
             return GridSpec.ternary(settings.granularity, settings.group_size)
+        wide = settings.levels == "wide"
         return GridSpec(
-            bits=int(settings.bits or 0), symmetric=settings.symmetric, narrow=settings.narrow,
+            bits=int(settings.bits or 0), symmetric=settings.symmetric or wide, narrow=settings.narrow, wide=wide,
             granularity=settings.granularity, group_size=settings.group_size,
         )  # fmt: skip
     except RecipeError as error:
         raise RecipeError(f"recipe {recipe.name}: layer {layer.name}: weights: {error}") from error
+
+
+def _levels(settings: WeightSettings) -> tuple[float, ...]:
+    levels = settings.levels
+    if isinstance(levels, int):
+        return powers(levels)
+    if isinstance(levels, list):
+        return tuple(levels)
+    return {"odd": odd, "apot": apot}[str(levels)](int(settings.bits or 0))
 
 
 def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPlan]:
@@ -229,41 +268,45 @@ def _tap(place: TapPlace, role: str, settings: TapSettings, asked: TapSettings, 
 def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
     return {
         "name": layer.name, "kind": layer.kind, "shape": list(layer.shape), "rows": layer.rows, "asked": layer.asked,
-        "grid": _spec_dict(layer.spec), "range": method_settings(RANGES, layer.range),
+        "grid": spec_dict(layer.spec), "range": method_settings(RANGES, layer.range),
         "rounding": method_settings(ROUNDINGS, layer.rounding),
-        "correction": method_settings(CORRECTIONS, layer.correction), "reason": layer.reason,
+        "correction": method_settings(CORRECTIONS, layer.correction), "reason": layer.reason, "scalar": layer.scalar,
+        "precondition": layer.precondition and method_settings(PRECONDITIONS, layer.precondition),
     }  # fmt: skip
 
 
 def _layer_from(entry: dict[str, Any]) -> LayerPlan:
     return LayerPlan(
-        entry["name"], entry["kind"], tuple(entry["shape"]), entry["rows"], entry["asked"], _spec_from(entry["grid"]),
+        entry["name"], entry["kind"], tuple(entry["shape"]), entry["rows"], entry["asked"], spec_from(entry["grid"]),
         build_method(RANGES, entry["range"], "range"), build_method(ROUNDINGS, entry["rounding"], "rounding"),
-        build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"],
+        build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"], entry["scalar"],
+        _precondition(entry["precondition"]),
     )  # fmt: skip
 
 
 def _tap_dict(tap: TapPlan) -> dict[str, Any]:
     return {
         "name": tap.name, "node": tap.place.node, "edges": list(tap.place.edges), "role": tap.role, "asked": tap.asked,
-        "grid": _spec_dict(tap.spec), "range": method_settings(RANGES, tap.range), "feeds": list(tap.feeds),
+        "grid": spec_dict(tap.spec), "range": method_settings(RANGES, tap.range), "feeds": list(tap.feeds),
         "reason": tap.reason,
     }  # fmt: skip
 
 
 def _tap_from(entry: dict[str, Any]) -> TapPlan:
-    spec = _spec_from(entry["grid"])
+    spec = spec_from(entry["grid"])
     assert spec is not None
     place = TapPlace(entry["name"], entry["node"], tuple(entry["edges"]))
     method = build_method(RANGES, entry["range"], "range")
     return TapPlan(place, entry["role"], entry["asked"], spec, method, tuple(entry["feeds"]), entry["reason"])
 
 
-def _spec_dict(spec: GridSpec | None) -> dict[str, Any] | None:
+def spec_dict(spec: GridSpec | None) -> dict[str, Any] | None:
+    """Plain values of a spec; `spec_from` reads them."""
     return None if spec is None else {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(spec).items()}
 
 
-def _spec_from(entry: dict[str, Any] | None) -> GridSpec | None:
+def spec_from(entry: dict[str, Any] | None) -> GridSpec | None:
+    """Inverse of `spec_dict`."""
     if entry is None:
         return None
     levels = entry["levels"]

@@ -20,7 +20,8 @@ class LedgerRow:
 
     asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know; bytes: stored bytes of
     codes, scales and zero points; sqnr_db: of the layer's output or the tap's value against the float network on the
-    calibration images, None where it was not measured or there is no difference; onnx: how the exported file holds it.
+    calibration images, None where it was not measured or there is no difference; zeros: percent of a layer's weights
+    that are exactly 0; onnx: how the exported file holds it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class LedgerRow:
     reason: str
     bytes: int
     sqnr_db: float | None
+    zeros: float | None = None
     onnx: str = ""
 
 
@@ -94,7 +96,9 @@ class QuantizedModel(nn.Module):
         grid, weight = self.input_grid(layer), self.weights.get(layer.name)
         if grid is None or weight is None or layer.name in self.notes:
             return None
-        plain = grid.spec.levels is None and weight.grid.spec.levels is None and weight.grid.spec.granularity != "group"
+        spec = weight.grid.spec
+        reach = spec.reach
+        plain = reach is not None and reach[1] - reach[0] < 256 and spec.granularity != "group"
         return (grid.scale * weight.grid.scale).expand(layer.geometry.rows, 1)[:, 0] if plain else None
 
     def _bias(self, layer: Layer, bias: Tensor) -> Tensor:
@@ -132,7 +136,8 @@ class QuantizedModel(nn.Module):
             return LedgerRow(plan.name, "layer", plan.asked, "float", plan.reason, size, sqnr)
         weight = self.weights[plan.name]
         reason = "; ".join(filter(None, (plan.reason, note)))
-        return LedgerRow(plan.name, "layer", plan.asked, weight.grid.spec.label, reason, weight.nbytes, sqnr)
+        bits = weight.grid.spec.label
+        return LedgerRow(plan.name, "layer", plan.asked, bits, reason, weight.nbytes, sqnr, weight.zeros)
 
     @property
     def bits_per_weight(self) -> float:
@@ -140,6 +145,13 @@ class QuantizedModel(nn.Module):
         owners = [layer for layer in self.layers if layer.shared_with is None]
         count = sum(layer.geometry.rows * layer.geometry.columns for layer in owners)
         return 8 * sum(row.bytes for row in self.ledger if row.kind == "layer") / count
+
+    @property
+    def zeros(self) -> float:
+        """Share of the quantized weights that are exactly 0, percent: the sparsity reached."""
+        sizes = [q.codes.numel() for q in self.weights.values()]
+        total = sum(q.zeros * size for q, size in zip(self.weights.values(), sizes, strict=True))
+        return total / max(1, sum(sizes))
 
     @property
     def leftovers(self) -> dict[str, Tensor]:

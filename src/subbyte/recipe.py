@@ -1,6 +1,6 @@
 """Recipes: what the user asks for. YAML in, validated settings out; unknown keys are errors.
 
-    weights:      {bits: 4, rounding: corrected, range: mse, correction: moments}
+    weights:      {bits: 4, rounding: corrected, range: mse, correction: moments, scalar: 1.0, precondition: null}
     activations:  {bits: 4}        # tensors that feed a layer; null: float
     others:       {bits: 8}        # all other taps: operands of adds, pools, logits
     input:        {bits: 8}        # the network's input
@@ -8,29 +8,40 @@
     layers:                        # by name pattern, last match wins
       "layer1.*": {weights: {bits: 8}}
       "fc":       {skip: true}
+      "kind:linear": {weights: {scalar: 1.2}}      # conv, conv_transpose or linear layers
 
 A method is a name, or a mapping with its settings: `rounding: {name: gptq, damping: 0.02}`.
+
+Weights take `levels` in place of 2^bits equal steps:
+    wide      2^bits + 1 equal steps, symmetric (GPFQ 2023; bits from 1)
+    odd       2^bits equal steps without 0 (GPFQ 2020)
+    apot      sums of powers of two, 2^bits - 1 or fewer (APoT)
+    3 ... 11  as many powers of two with 0 (L-DNQ: 3, 5, 7, 9 or 11); the bits then have no meaning
+    [...]     any rising list of 2 to 256 numbers, in steps of the scale; likewise
+and `scalar`, a factor on every scale that the range chooses.
 """
 
 import re
 from dataclasses import asdict, fields
 from importlib import resources
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
 
+from subbyte.core.levels import POWER_COUNTS
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.ranges import RANGES
-from subbyte.rounding import ROUNDINGS
+from subbyte.rounding import PRECONDITIONS, ROUNDINGS
 
 Method = str | dict[str, Any]
 Bits = int | Literal["ternary"]
+Levels = Literal["wide", "odd", "apot"] | int | list[float]
 T = TypeVar("T")
-PRESETS = ("w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary")
+PRESETS = ("w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq")
 
 
 class _Settings(BaseModel):
@@ -100,23 +111,53 @@ class TapSettings(_Settings):
 
 
 class WeightSettings(_Settings):
-    """How weights are quantized. bits: null for float, ternary, or 2 to 8."""
+    """How weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for levels `wide` and `odd`)."""
 
     bits: Bits | None = 8
+    levels: Levels | None = None
     symmetric: bool = True
     narrow: bool = False
     granularity: Literal["tensor", "channel", "group"] = "channel"
     group_size: int | None = None
     range: Method = "mse"
+    scalar: float = 1.0
+    precondition: Method | None = None
     rounding: Method = "corrected"
     correction: Method = "moments"
 
     @field_validator("bits")
     @classmethod
     def _bits(cls, bits: Bits | None) -> Bits | None:
-        if isinstance(bits, int) and not 2 <= bits <= 8:
+        if isinstance(bits, int) and not 1 <= bits <= 8:
             raise ValueError(f"weight bits must be ternary or from 2 to 8, or null for float; got {bits}")
         return bits
+
+    @field_validator("levels")
+    @classmethod
+    def _levels(cls, levels: Levels | None) -> Levels | None:
+        if isinstance(levels, int) and levels not in POWER_COUNTS:
+            raise ValueError(f"as a number, levels must be one of {', '.join(map(str, POWER_COUNTS))}; got {levels}")
+        return levels
+
+    @field_validator("scalar")
+    @classmethod
+    def _scalar(cls, scalar: float) -> float:
+        if not 0 < scalar < inf:
+            raise ValueError(f"scalar must be a positive number; got {scalar}")
+        return scalar
+
+    @field_validator("precondition")
+    @classmethod
+    def _precondition(cls, method: Method | None) -> Method | None:
+        return None if method is None else _known(PRECONDITIONS, method, "precondition")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "WeightSettings":
+        if self.bits == 1 and self.levels not in ("wide", "odd"):
+            raise ValueError("1 bit needs levels: wide (three levels) or odd (two); or use bits: ternary")
+        if self.bits == "ternary" and isinstance(self.levels, str):
+            raise ValueError(f"ternary has its own three levels; give a number of bits with levels: {self.levels}")
+        return self
 
     @field_validator("range")
     @classmethod

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
-from subbyte.errors import NumericsError
+from subbyte.errors import NumericsError, RecipeError
 from subbyte.graph import Chunks, Instrumented, Layer, Memory, Network, Pair, Travel, instrument, tensor_at
 from subbyte.plan import Plan
-from subbyte.ranges import fit_grid
+from subbyte.ranges import GridFitter, fit_grid
 from subbyte.stats import LayerStats, MomentCollector, histogram
 
 _MIN_ROWS = 2**15
@@ -105,11 +105,13 @@ class _Walker:
         bias = tensor_at(graph_module, layer.bias).float()
         diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
         importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
+        fit = GridFitter(plan.range, spec, importance, plan.scalar)
         try:
-            rounded = plan.rounding.round(weight, lambda w: fit_grid(plan.range, w, spec, importance), stats)
+            easier = weight if plan.precondition is None else plan.precondition.prepare(weight, stats)
+            rounded = plan.rounding.round(easier, fit, stats)
             rounded, bias = plan.correction.correct(weight, bias, rounded, stats)
-        except NumericsError as error:
-            raise NumericsError(f"layer {name!r}: {error}") from error
+        except (NumericsError, RecipeError) as error:
+            raise type(error)(f"layer {name!r}: {error}") from error
         self.result.weights[name], self.result.biases[name] = rounded, bias
         self.travel.requantize(layer.weight, layer.geometry.to_weight(rounded.dequantize()))
         self.travel.requantize(layer.bias, bias)

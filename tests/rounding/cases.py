@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from subbyte.core import GridSpec
+from subbyte.core import Grid, GridSpec
 from subbyte.methods import FitGrid
-from subbyte.ranges import Mse, fit_grid
+from subbyte.ranges import GridFitter, MinMax, Mse
 from subbyte.stats import LayerStats
 from tests.reference.rounding import layer_stats
 
@@ -86,6 +86,31 @@ def _inputs() -> dict[str, Inputs]:
 INPUTS = _inputs()
 
 
+def linear(given: Inputs) -> Tensor:
+    """What coordinate descent pulls towards when the target is the weight: float64 [groups, rows, columns]."""
+    return given.stats.grouped(given.weight) @ given.stats.H
+
+
+def works_on(method: str, spec: GridSpec) -> bool:
+    """Whether a method has anything to say about a grid; where it has not, it must say so."""
+    if method == "beacon":
+        return spec.granularity == "channel"
+    return method != "kmeans" or spec.granularity != "group"
+
+
 def fitter(spec: GridSpec) -> FitGrid:
     """A range that clips, at the cost of few candidates."""
-    return lambda weight: fit_grid(Mse(steps=12), weight, spec)
+    return GridFitter(Mse(steps=12), spec)
+
+
+class Fixed:
+    """A range that always chooses the same grid."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid, self.spec = grid, grid.spec
+
+    def __call__(self, weight: Tensor) -> Grid:
+        return self.grid
+
+    def on(self, spec: GridSpec) -> FitGrid:
+        return GridFitter(MinMax(), spec)

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.rounding import Corrected, Gpfq, Gptq, Nearest
-from subbyte.rounding.gpfq import follow_path
-from subbyte.rounding.gptq import diffuse
+from subbyte.rounding.diffusion import Diffusion
+from subbyte.rounding.path import follow_path
 from subbyte.rounding.solve import corrected_target
 from subbyte.stats import LayerStats
 from tests.reference.rounding import layer_stats
+from tests.rounding.cases import Fixed
 
 Case = tuple[LayerStats, Tensor]
 
@@ -108,7 +109,7 @@ GPTQ = {
 def test_gptq_undamped_in_natural_order(name):
     case, step, reach, codes, error = GPTQ[name]
     grid = steps(step, reach)
-    check(diffuse(case[1], grid, case[0], 0.0, "natural"), case, grid, codes, error)
+    check(Diffusion(case[0], 0.0, "natural").round(case[1], grid), case, grid, codes, error)
 
 
 @pytest.mark.parametrize(
@@ -120,16 +121,16 @@ def test_gptq_undamped_in_natural_order(name):
 )
 def test_nearest_at_3_bits(case, codes, error):
     grid = steps(0.58 / 3, 4)
-    check(Nearest().round(case[1], lambda w: grid, case[0]).dequantize(), case, grid, codes, error)
+    check(Nearest().round(case[1], Fixed(grid), case[0]).dequantize(), case, grid, codes, error)
 
 
 def test_projection_undamped():
     """Where H is well conditioned; where it is not, the target leaves the grid and clipping destroys it."""
     grid = steps(0.58 / 3, 4)
     target = corrected_target(W2, O2[0], 0.0)
-    check(diffuse(target, grid, O2[0], 0.0, "natural"), O2, grid, GPFQ["O2 b3"][3], GPFQ["O2 b3"][4])
+    check(Diffusion(O2[0], 0.0, "natural").round(target, grid), O2, grid, GPFQ["O2 b3"][3], GPFQ["O2 b3"][4])
     target = corrected_target(W1, O1[0], 0.0)
-    q = diffuse(target, grid, O1[0], 0.0, "natural")
+    q = Diffusion(O1[0], 0.0, "natural").round(target, grid)
     assert float((O1[0].output_error(W1, q).sum() * 6).sqrt()) == pytest.approx(1.9911727508, rel=1e-5)
 
 
@@ -137,10 +138,10 @@ def test_projection_undamped():
 def test_whole_methods_do_no_worse_than_nearest_here(case):
     stats, weight = case
     grid = steps(0.58 / 3, 4)
-    nearest = Nearest().round(weight, lambda w: grid, stats).dequantize()
+    nearest = Nearest().round(weight, Fixed(grid), stats).dequantize()
     for method in (Gpfq(), Corrected(damping=0.0), Corrected()):
-        q = method.round(weight, lambda w: grid, stats).dequantize()
+        q = method.round(weight, Fixed(grid), stats).dequantize()
         assert stats.output_error(weight, q).sum() <= stats.output_error(weight, nearest).sum() * (1 + 1e-9)
     matched = LayerStats(stats.H, stats.H, stats.H, stats.mean_q, stats.mean_q, stats.rows)
-    q = Gptq(damping=0.0, order="natural").round(weight, lambda w: grid, stats).dequantize()
+    q = Gptq(damping=0.0, order="natural").round(weight, Fixed(grid), stats).dequantize()
     assert matched.output_error(weight, q).sum() <= matched.output_error(weight, nearest).sum() * (1 + 1e-9)

@@ -11,12 +11,12 @@ import torch
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.ranges import MinMax, fit_grid
 from subbyte.rounding import Corrected, Gpfq, Gptq, Nearest
-from subbyte.rounding.descent import descend, refit_scales
-from subbyte.rounding.gpfq import follow_path
-from subbyte.rounding.gptq import diffuse
+from subbyte.rounding.diffusion import Diffusion
+from subbyte.rounding.path import follow_path
 from subbyte.rounding.solve import corrected_target
+from subbyte.rounding.sweeps import descend, refit_scales
 from tests.reference import rounding as reference
-from tests.rounding.cases import INPUTS, SPECS, Inputs, draw, fitter
+from tests.rounding.cases import INPUTS, SPECS, Inputs, draw, fitter, linear
 
 specs = pytest.mark.parametrize("spec", SPECS)
 SMALL = [
@@ -65,7 +65,7 @@ def test_gpfq_follows_the_residual(case, spec):
 def test_gptq_solves_the_remaining_columns_anew(case, order, spec):
     given = LIVE[case]
     grid = grid_of(spec, given.weight)
-    got = diffuse(given.weight, grid, given.stats, 0.01, order)
+    got = Diffusion(given.stats, 0.01, order).round(given.weight, grid)
     codes = reference.gptq(given.weight, grid, given.x_q, 0.01, order)
     same_codes(QTensor.nearest(got, grid), codes, grid, given.weight, replace(given, x=given.x_q))
     assert torch.equal(got, grid.quantize(got))
@@ -76,7 +76,7 @@ def test_gptq_damps_by_the_share_it_is_told(damping):
     given = draw(2, 60, 12, 40, seed=9)
     grid = grid_of("int4", given.weight)
     codes = reference.gptq(given.weight, grid, given.x_q, damping, "natural")
-    got = QTensor.nearest(diffuse(given.weight, grid, given.stats, damping, "natural"), grid)
+    got = QTensor.nearest(Diffusion(given.stats, damping, "natural").round(given.weight, grid), grid)
     same_codes(got, codes, grid, given.weight, given)
 
 
@@ -103,8 +103,8 @@ def test_the_undamped_target_cannot_be_bettered():
 def test_a_sweep_refits_and_visits_one_column_after_the_other(case, spec):
     given = LIVE[case]
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
-    grid = refit_scales(given.weight, start, given.stats).grid
-    got = descend(given.weight, start, given.stats, 1)
+    grid = refit_scales(linear(given), start, given.stats).grid
+    got = descend(linear(given), start, given.stats, 1)
     codes = reference.sweep(given.weight, start.codes, grid, given.x_q)
     same_codes(got, codes, grid, given.weight, replace(given, x=given.x_q))
 
@@ -117,7 +117,7 @@ def test_refit_scales_are_least_squares(case, spec):
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
     fitted = start
     for _ in range(300 if start.grid.spec.granularity == "group" else 1):
-        fitted = refit_scales(given.weight, fitted, given.stats)
+        fitted = refit_scales(linear(given), fitted, given.stats)
     assert torch.equal(fitted.codes, start.codes)
     units = start.grid.units(start.codes).double()
     size = start.grid.spec.group_size or units.shape[1]
@@ -139,7 +139,7 @@ def test_refit_scales_are_least_squares(case, spec):
 def test_a_scale_that_would_turn_negative_stays():
     given = draw(1, 40, 6, 2)
     start = QTensor.nearest(given.weight, grid_of("int4", given.weight))
-    fitted = refit_scales(-given.weight, start, given.stats)
+    fitted = refit_scales(-linear(given), start, given.stats)
     assert torch.equal(fitted.grid.scale, start.grid.scale)
 
 
@@ -150,7 +150,7 @@ def test_descent_never_goes_up_and_ends_where_no_single_step_helps(case, spec):
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
     before = reference.output_error(given.weight, start.dequantize(), given.x_q, given.x_q)
     for sweeps in (0, 1, 2, 50):
-        q = descend(given.weight, start, given.stats, sweeps)
+        q = descend(linear(given), start, given.stats, sweeps)
         after = reference.output_error(given.weight, q.dequantize(), given.x_q, given.x_q)
         if start.grid.spec.granularity == "tensor":
             before, after = before.sum(), after.sum()
@@ -246,8 +246,8 @@ def test_permuting_the_inputs_permutes_gptqs_codes():
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
     permuted = Inputs(given.x[:, :, order], given.x_q[:, :, order], given.weight[:, order])
     grid = grid_of("int4", given.weight)
-    first = diffuse(given.weight, grid, given.stats, 0.01, "diagonal")
-    second = diffuse(permuted.weight, grid, permuted.stats, 0.01, "diagonal")
+    first = Diffusion(given.stats, 0.01, "diagonal").round(given.weight, grid)
+    second = Diffusion(permuted.stats, 0.01, "diagonal").round(permuted.weight, grid)
     assert torch.equal(first[:, order], second)
 
 

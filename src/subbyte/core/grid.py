@@ -2,9 +2,11 @@
 
     uniform      x ~= (code - zero_point) * scale          qmin <= code <= qmax
     level set    x ~= levels[code] * scale                 0 <= code < len(levels)
+    codebook     x ~= codebook[row, code] * scale          levels that are fitted to the tensor or to each row
 
 Rounding is to the nearest representable number: half to even on uniform grids (as ONNX's QuantizeLinear), to the
-lower level on level sets. Zero points are integers, so real 0 lies on every uniform grid whose zero point is in range.
+lower level on level sets and codebooks. Zero points are integers, so real 0 lies on every uniform grid whose zero point
+is in range.
 """
 
 from dataclasses import dataclass, replace
@@ -29,9 +31,12 @@ class GridSpec:
     signed: codes are centred on 0 (-2^(b-1) ... 2^(b-1)-1) rather than counted from 0.
     symmetric: the zero point is fixed to 0; otherwise it is chosen with the scale.
     narrow: the lowest signed code is dropped, so that the codes are symmetric; 2 bits narrow are ternary.
+    wide: a code is added above the highest signed one, so that the codes are symmetric: 2^b + 1 of them, more than b
+        bits hold. The alphabet of GPFQ (Zhang, Zhou, Saab 2023, eq. 3); 1 bit wide is ternary.
     granularity: who shares a scale: the tensor, a row (output channel), or `group_size` neighbours in a row.
-    levels: for level-set grids, strictly increasing numbers that the codes 0, 1, ... index; `signed`, `symmetric`
-        and `narrow` then have no meaning.
+    levels: for level-set grids, strictly increasing numbers that the codes 0, 1, ... index.
+    codebook: number of levels that are fitted to the data, one list for the tensor or for each row. With levels or a
+        codebook `signed`, `symmetric`, `narrow` and `wide` have no meaning.
     Raises RecipeError when these contradict one another.
     """
 
@@ -39,9 +44,11 @@ class GridSpec:
     signed: bool = True
     symmetric: bool = True
     narrow: bool = False
+    wide: bool = False
     granularity: Granularity = "tensor"
     group_size: int | None = None
     levels: tuple[float, ...] | None = None
+    codebook: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.bits, int) or not 1 <= self.bits <= MAX_BITS:
@@ -53,8 +60,16 @@ class GridSpec:
             )
         if self.group_size is not None and self.group_size < 1:
             raise RecipeError(f"group_size must be at least 1, got {self.group_size}")
+        if self.wide and (self.narrow or not self.signed or not self.symmetric):
+            raise RecipeError("a wide grid is signed and symmetric, and not narrow")
+        if self.codebook is not None:
+            if self.levels is not None or self.granularity == "group":
+                raise RecipeError("a codebook belongs to a tensor or to each channel, and its levels are not given")
+            if not 2 <= self.codebook <= 2**self.bits:
+                raise RecipeError(f"a codebook of {self.codebook} levels does not fit in codes of {self.bits} bits")
+            return
         if self.levels is None:
-            if self.signed and self.bits == 1:
+            if self.signed and self.bits == 1 and not self.wide:
                 raise RecipeError("a signed uniform grid needs 2 bits or more; use 'ternary' or a level set")
             return
         rising = all(a < b for a, b in pairwise(self.levels)) and all(map(isfinite, self.levels))
@@ -69,15 +84,33 @@ class GridSpec:
         return cls(bits=2, narrow=True, granularity=granularity, group_size=group_size)
 
     @classmethod
-    def level_set(cls, levels: tuple[float, ...], granularity: Granularity = "channel") -> "GridSpec":
+    def level_set(
+        cls, levels: tuple[float, ...], granularity: Granularity = "channel", group_size: int | None = None
+    ) -> "GridSpec":
         """Any sorted list of 2 to 256 levels."""
-        bits = max(1, ceil(log2(max(len(levels), 1))))
-        return cls(bits=min(bits, MAX_BITS), granularity=granularity, levels=tuple(map(float, levels)))
+        bits = min(max(1, ceil(log2(max(len(levels), 1)))), MAX_BITS)
+        return cls(bits=bits, granularity=granularity, group_size=group_size, levels=tuple(map(float, levels)))
+
+    @classmethod
+    def fitted(cls, count: int, granularity: Granularity = "channel") -> "GridSpec":
+        """A codebook of 2 to 256 levels."""
+        bits = max(1, ceil(log2(max(count, 1))))
+        return cls(bits=min(bits, MAX_BITS), granularity=granularity, codebook=count)
+
+    @property
+    def uniform(self) -> bool:
+        """Codes stand for equally spaced numbers."""
+        return self.levels is None and self.codebook is None
+
+    @property
+    def fixed_zero(self) -> bool:
+        """There is no zero point to choose."""
+        return self.symmetric or not self.uniform
 
     @property
     def qmin(self) -> int:
         """Smallest code."""
-        if self.levels is not None or not self.signed:
+        if not self.uniform or not self.signed:
             return 0
         return int(self.narrow) - int(2 ** (self.bits - 1))
 
@@ -86,7 +119,9 @@ class GridSpec:
         """Largest code."""
         if self.levels is not None:
             return len(self.levels) - 1
-        return int(2 ** (self.bits - 1 if self.signed else self.bits)) - 1
+        if self.codebook is not None:
+            return self.codebook - 1
+        return int(2 ** (self.bits - 1 if self.signed else self.bits)) - int(not self.wide)
 
     @property
     def count(self) -> int:
@@ -95,18 +130,35 @@ class GridSpec:
 
     @property
     def is_ternary(self) -> bool:
-        """Three codes: stored in base 3."""
+        """Three codes."""
         return self.count == 3
 
     @property
     def label(self) -> str:
-        """What people call the width: 'ternary' or the number of bits."""
-        return "ternary" if self.is_ternary else str(self.bits)
+        """What people call the width: 'ternary' or the number of bits; fractional where codes are neither 2^b nor, on
+        a narrow grid, one less.
+        """
+        if self.is_ternary:
+            return "ternary"
+        return str(self.bits) if self.count in (2**self.bits, 2**self.bits - self.narrow) else f"{log2(self.count):.2f}"
 
     @property
     def code_dtype(self) -> torch.dtype:
         """Smallest torch integer type that holds every code."""
+        if self.qmax > 127 and self.qmin < 0:
+            return torch.int16
         return torch.int8 if self.qmin < 0 else torch.uint8
+
+    @property
+    def reach(self) -> tuple[int, int] | None:
+        """Smallest and largest number of steps that a code stands for, before a zero point is subtracted; None where
+        they are not all whole numbers.
+        """
+        if self.uniform:
+            return self.qmin, self.qmax
+        if self.levels is None or not all(level.is_integer() for level in self.levels):
+            return None
+        return int(self.levels[0]), int(self.levels[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,31 +166,51 @@ class Grid:
     """A spec with its numbers.
 
     scale: float32, positive. Shape [] (tensor), [rows, 1] (channel) or [rows, ceil(columns / group_size)] (group).
-    zero_point: int32, the shape of `scale`; all 0 where the spec is symmetric or a level set.
-    Raises NumericsError for scales that are not positive finite numbers, RecipeError for zero points out of range.
+    zero_point: int32, the shape of `scale`; all 0 where the spec is symmetric, a level set or a codebook.
+    codebook: float32 [1, count] (tensor) or [rows, count] (channel), rising along each row; codebooks only.
+    Raises NumericsError for scales that are not positive finite numbers, RecipeError for zero points out of range or a
+    codebook that does not rise.
     """
 
     spec: GridSpec
     scale: Tensor
     zero_point: Tensor
+    codebook: Tensor | None = None
 
     def __post_init__(self) -> None:
+        self._check_codebook()
         if not bool((torch.isfinite(self.scale) & (self.scale > 0)).all()):
             raise NumericsError(f"scales must be positive finite numbers, got {_extremes(self.scale)}")
         if self.zero_point.shape != self.scale.shape:
             raise RecipeError(f"zero_point {tuple(self.zero_point.shape)} and scale {tuple(self.scale.shape)} differ")
-        fixed = self.spec.symmetric or self.spec.levels is not None
-        low, high = (0, 0) if fixed else (self.spec.qmin, self.spec.qmax)
+        low, high = (0, 0) if self.spec.fixed_zero else (self.spec.qmin, self.spec.qmax)
         if bool(((self.zero_point < low) | (self.zero_point > high)).any()):
             raise RecipeError(f"zero points must lie in {low}..{high}, got {_extremes(self.zero_point)}")
 
+    def _check_codebook(self) -> None:
+        if (self.codebook is None) != (self.spec.codebook is None):
+            raise RecipeError("a codebook goes with a codebook's spec, and only with it")
+        if self.codebook is None:
+            return
+        rows = 1 if self.spec.granularity == "tensor" else self.scale.shape[0]
+        if self.codebook.shape != (rows, self.spec.count) or not bool((self.codebook.diff(dim=1) > 0).all()):
+            raise RecipeError(
+                f"a codebook must be [{rows}, {self.spec.count}] and rise along each row, "
+                f"got {list(self.codebook.shape)}: {self.codebook.reshape(-1)[:8].tolist()}"
+            )
+        if not bool(torch.isfinite(self.codebook).all()):
+            raise NumericsError("a codebook holds NaN or Inf")
+
     @classmethod
-    def of(cls, spec: GridSpec, scale: Tensor, zero_point: Tensor | None = None) -> "Grid":
-        """The grid with this scale; the zero point is 0 unless given. Both are converted to float32 and int32."""
+    def of(
+        cls, spec: GridSpec, scale: Tensor, zero_point: Tensor | None = None, codebook: Tensor | None = None
+    ) -> "Grid":
+        """The grid with this scale; the zero point is 0 unless given. Numbers are converted to float32 and int32."""
         scale = scale.to(torch.float32)
         if zero_point is None:
             zero_point = torch.zeros_like(scale)
-        return cls(spec, scale, zero_point.long().clamp(-(2**15), 2**15).int())  # far out of range stays so
+        zero_point = zero_point.long().clamp(-(2**15), 2**15).int()  # far out of range stays so
+        return cls(spec, scale, zero_point, None if codebook is None else codebook.to(torch.float32))
 
     def with_scale(self, scale: Tensor) -> "Grid":
         """The same codes on another scale (same shape as before)."""
@@ -146,7 +218,8 @@ class Grid:
 
     def to(self, device: torch.device | str) -> "Grid":
         """The same grid on another device."""
-        return replace(self, scale=self.scale.to(device), zero_point=self.zero_point.to(device))
+        codebook = None if self.codebook is None else self.codebook.to(device)
+        return Grid(self.spec, self.scale.to(device), self.zero_point.to(device), codebook)
 
     def spread(self, parameter: Tensor, columns: int) -> Tensor:
         """`scale` or `zero_point` as it applies to the columns of a [rows, columns] tensor: broadcastable to it."""
@@ -163,8 +236,8 @@ class Grid:
         if bool(torch.isnan(x).any()):
             raise NumericsError(f"{int(torch.isnan(x).sum())} of {x.numel()} values to quantize are NaN")
         scaled = x.to(torch.float32) / self.spread(self.scale, x.shape[-1] if x.ndim else 1)
-        if self.spec.levels is not None:
-            return torch.bucketize(scaled, self.thresholds(x.device)).to(self.spec.code_dtype)
+        if not self.spec.uniform:
+            return nearest_level(scaled, self.levels(x.device)).to(self.spec.code_dtype)
         codes = torch.round(scaled) + self.spread(self.zero_point, x.shape[-1] if x.ndim else 1)
         return codes.clamp_(self.spec.qmin, self.spec.qmax).to(self.spec.code_dtype)
 
@@ -175,8 +248,8 @@ class Grid:
 
     def units(self, codes: Tensor) -> Tensor:
         """Real values divided by the scale, float32: `code - zero_point`, or the level."""
-        if self.spec.levels is not None:
-            return torch.tensor(self.spec.levels, dtype=torch.float32, device=codes.device)[codes.long()]
+        if not self.spec.uniform:
+            return take_levels(codes, self.levels(codes.device))
         columns = codes.shape[-1] if codes.ndim else 1
         return codes.to(torch.float32) - self.spread(self.zero_point, columns)
 
@@ -184,10 +257,29 @@ class Grid:
         """Nearest representable values (fake-quantize): `decode(encode(x))`."""
         return self.decode(self.encode(x))
 
-    def thresholds(self, device: torch.device) -> Tensor:
-        """Midpoints between neighbouring levels, float32 [count - 1] (level sets only)."""
-        levels = torch.tensor(self.spec.levels, dtype=torch.float64, device=device)
-        return ((levels[1:] + levels[:-1]) / 2).to(torch.float32)
+    def levels(self, device: torch.device) -> Tensor:
+        """What the codes of a level set or codebook stand for, in steps of the scale: float32 [1 or rows, count]."""
+        if self.codebook is not None:
+            return self.codebook.to(device)
+        return torch.tensor(self.spec.levels, dtype=torch.float32, device=device)[None]
+
+
+def nearest_level(values: Tensor, levels: Tensor) -> Tensor:
+    """Index of the nearest of rising levels, the lower one at a tie: int64, the shape of `values`.
+
+    values: any shape for levels [1, count]; [rows, columns] for [rows, count].
+    """
+    middles = ((levels[:, 1:].double() + levels[:, :-1].double()) / 2).to(values.dtype)
+    if levels.shape[0] == 1:
+        return torch.bucketize(values, middles[0])
+    return torch.searchsorted(middles.contiguous(), values.contiguous())
+
+
+def take_levels(codes: Tensor, levels: Tensor) -> Tensor:
+    """levels[code], or levels[row, code] for [rows, columns] codes: the codes' shape."""
+    if levels.shape[0] == 1:
+        return levels[0][codes.long()]
+    return levels.gather(1, codes.long())
 
 
 def _extremes(x: Tensor) -> str:

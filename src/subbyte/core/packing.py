@@ -1,11 +1,16 @@
 """Codes in bytes, exact both ways. The layout is specified in docs/format.md.
 
-    b bits:   a stream of bits; code i takes bits i*b ... i*b + b-1, least significant first, in bytes filled from their
-              least significant bit. The last byte is filled up with 0.
-    ternary:  byte = sum_{k<5} digit_k * 3^k with digits 0, 1, 2 (243 <= 256): 1.6 bits a code.
+    2^b codes:   a stream of bits; code i takes bits i*b ... i*b + b - 1, least significant first, in bytes filled from
+                 their least significant bit. The last byte is filled up with 0.
+    c codes:     n digits to a word of k bytes, sum_{i<n} digit_i c^i <= 256^k, least significant byte first; n and k
+                 with the fewest bits a digit, k <= 8. The last word has only the bytes that its digits need.
+                 3 codes (ternary): 5 in 1 byte, 1.6 bits; 5 codes: 24 in 7 bytes, 2.33 bits; 17: 15 in 8, 4.27 bits.
 
-Codes are counted from 0 here (code - qmin).
+Whichever is smaller of the second and of whole bits is taken. Codes are counted from 0 here (code - qmin).
 """
+
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +19,45 @@ from torch import Tensor
 from subbyte.core.grid import GridSpec
 from subbyte.errors import FormatError
 
-_TRITS = 5
-_POWERS = 3 ** np.arange(_TRITS, dtype=np.uint8)
+_WIDEST_WORD = 8  # bytes
+
+
+class Words(NamedTuple):
+    """digits of a base that share a word, and the word's bytes."""
+
+    base: int
+    digits: int
+    bytes: int
+
+
+@cache
+def words(count: int) -> Words | None:
+    """How `count` codes share words of bytes; None where whole bits are as small."""
+    fits = [Words(count, _digits(count, k), k) for k in range(1, _WIDEST_WORD + 1)]
+    best = min((w for w in fits if w.digits), key=lambda w: w.bytes / w.digits)
+    whole_bits = (count - 1).bit_length()
+    return best if 8 * best.bytes < whole_bits * best.digits else None
+
+
+def _digits(base: int, size: int) -> int:
+    """Digits of a base that fit in `size` bytes."""
+    digits = 0
+    while base ** (digits + 1) <= 256**size:
+        digits += 1
+    return digits
+
+
+def _last_bytes(layout: Words, digits: int) -> int:
+    """Bytes of a word that holds fewer digits."""
+    return next(k for k in range(layout.bytes + 1) if layout.base**digits <= 256**k)
 
 
 def packed_bytes(spec: GridSpec, count: int) -> int:
     """Bytes that `count` codes of this spec take."""
-    return -(-count // _TRITS) if spec.is_ternary else -(-count * spec.bits // 8)
+    layout = words(spec.count)
+    if layout is None:
+        return -(-count * spec.bits // 8)
+    return count // layout.digits * layout.bytes + _last_bytes(layout, count % layout.digits)
 
 
 def pack(codes: Tensor, spec: GridSpec) -> Tensor:
@@ -28,17 +65,19 @@ def pack(codes: Tensor, spec: GridSpec) -> Tensor:
 
     Raises FormatError when a code lies outside the spec's range.
     """
-    flat = codes.detach().cpu().to(torch.int64).numpy().reshape(-1) - spec.qmin
-    if flat.size and (flat.min() < 0 or flat.max() >= spec.count):
+    digits = codes.detach().cpu().to(torch.int64).numpy().reshape(-1) - spec.qmin
+    if digits.size and (digits.min() < 0 or digits.max() >= spec.count):
         raise FormatError(
-            f"codes from {flat.min() + spec.qmin} to {flat.max() + spec.qmin} do not fit {spec.qmin}..{spec.qmax}"
+            f"codes from {digits.min() + spec.qmin} to {digits.max() + spec.qmin} do not fit {spec.qmin}..{spec.qmax}"
         )
-    digits = flat.astype(np.uint8)
-    if spec.is_ternary:
-        padded = np.pad(digits, (0, -digits.size % _TRITS)).reshape(-1, _TRITS)
-        return torch.from_numpy((padded * _POWERS).sum(1, dtype=np.uint8))
-    bits = (digits[:, None] >> np.arange(spec.bits, dtype=np.uint8)) & 1
-    return torch.from_numpy(np.packbits(bits.reshape(-1), bitorder="little"))
+    layout = words(spec.count)
+    if layout is None:
+        bits = ((digits[:, None] >> np.arange(spec.bits)) & 1).astype(np.uint8)
+        return torch.from_numpy(np.packbits(bits.reshape(-1), bitorder="little"))
+    padded = np.pad(digits.astype(np.uint64), (0, -digits.size % layout.digits)).reshape(-1, layout.digits)
+    numbers = (padded * _powers(layout)).sum(1, dtype=np.uint64)
+    stored = numbers.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : layout.bytes].reshape(-1)
+    return torch.from_numpy(stored[: packed_bytes(spec, digits.size)].copy())
 
 
 def unpack(packed: Tensor, spec: GridSpec, shape: tuple[int, ...]) -> Tensor:
@@ -53,17 +92,31 @@ def unpack(packed: Tensor, spec: GridSpec, shape: tuple[int, ...]) -> Tensor:
             f"got {packed.numel()} of {packed.dtype}"
         )
     data = packed.cpu().numpy().reshape(-1)
-    if spec.is_ternary:
-        digits = (data[:, None] // _POWERS % 3).reshape(-1)
-        valid = bool((data < 3**_TRITS).all())
-    else:
-        bits = np.unpackbits(data, bitorder="little")
-        used = bits[: count * spec.bits].reshape(count, spec.bits)
-        digits = (used << np.arange(spec.bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
-        valid = not bits[count * spec.bits :].any()
+    layout = words(spec.count)
+    digits, valid = _from_bits(data, spec.bits, count) if layout is None else _from_words(data, layout)
     codes, padding = digits[:count], digits[count:]
     if not valid or padding.any() or (count and int(codes.max()) >= spec.count):
         raise FormatError(
             f"the bytes hold no codes of {spec.label} bits in {spec.qmin}..{spec.qmax}: the file is damaged"
         )
     return torch.from_numpy(codes.astype(np.int16) + spec.qmin).to(spec.code_dtype).reshape(shape)
+
+
+def _from_bits(data: np.ndarray, bits: int, count: int) -> tuple[np.ndarray, bool]:
+    """Digits, and whether the bits behind them are 0."""
+    stream = np.unpackbits(data, bitorder="little")
+    used = stream[: count * bits].reshape(count, bits).astype(np.int64)
+    return (used << np.arange(bits)).sum(1), not stream[count * bits :].any()
+
+
+def _from_words(data: np.ndarray, layout: Words) -> tuple[np.ndarray, bool]:
+    """Digits of whole words, and whether every word is one."""
+    padded = np.pad(data, (0, -data.size % layout.bytes)).reshape(-1, layout.bytes)
+    numbers = np.pad(padded, ((0, 0), (0, 8 - layout.bytes))).view("<u8").reshape(-1)
+    digits = numbers[:, None] // _powers(layout) % np.uint64(layout.base)
+    valid = bool((numbers <= layout.base**layout.digits - 1).all())
+    return digits.reshape(-1), valid
+
+
+def _powers(layout: Words) -> np.ndarray:
+    return np.array([layout.base**k for k in range(layout.digits)], dtype=np.uint64)

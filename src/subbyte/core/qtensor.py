@@ -37,11 +37,16 @@ class QTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of codes, scales and zero points (and of the levels, once a tensor)."""
+        """Bytes of codes, scales, zero points and levels (of a level set once a tensor, of codebooks all)."""
         spec, scales = self.grid.spec, self.grid.scale.numel()
-        stored_zero_points = 0 if spec.symmetric or spec.levels is not None else scales * _ZERO_POINT_BYTES
-        levels = len(spec.levels) * 4 if spec.levels is not None else 0
+        stored_zero_points = 0 if spec.fixed_zero else scales * _ZERO_POINT_BYTES
+        levels = 0 if spec.uniform else self.grid.levels(self.codes.device).numel() * _SCALE_BYTES
         return packed_bytes(spec, self.codes.numel()) + scales * _SCALE_BYTES + stored_zero_points + levels
+
+    @property
+    def zeros(self) -> float:
+        """Share of the weights that are exactly 0, percent."""
+        return 100 * float((self.dequantize() == 0).double().mean())
 
     @property
     def bits_per_weight(self) -> float:

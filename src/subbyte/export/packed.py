@@ -19,7 +19,7 @@ from subbyte.core import Grid, GridSpec, QTensor, unpack
 from subbyte.errors import FormatError, RecipeError
 from subbyte.export.files import written
 from subbyte.graph import Network, prepare, set_tensor, tensor_at
-from subbyte.plan import LayerPlan, Plan
+from subbyte.plan import LayerPlan, Plan, spec_dict, spec_from
 from subbyte.quantized import Findings, QuantizedModel
 
 VERSION = 1
@@ -35,8 +35,9 @@ class Packed:
 
     def weight(self, layer: LayerPlan, columns: int) -> QTensor:
         """Codes and grid of a layer. columns: of its matrix."""
-        spec = layer.spec
-        assert spec is not None
+        spec = spec_from(self.header["grids"].get(layer.name))
+        if spec is None:
+            raise FormatError(f"the header has no grid for layer {layer.name!r}; it is incomplete")
         grid = self.grid(f"layers/{layer.name}", spec)
         return QTensor(unpack(self.tensor(f"layers/{layer.name}/codes"), spec, (layer.rows, columns)), grid)
 
@@ -44,7 +45,7 @@ class Packed:
         """The grid stored under a prefix."""
         zero = self.tensors.get(f"{prefix}/zero_point")
         try:
-            return Grid.of(spec, self.tensor(f"{prefix}/scale"), zero)
+            return Grid.of(spec, self.tensor(f"{prefix}/scale"), zero, self.tensors.get(f"{prefix}/codebook"))
         except ValueError as error:
             raise FormatError(f"{prefix}: {error}") from error
 
@@ -65,6 +66,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
     header = {
         "version": VERSION,
         "plan": model.plan.to_dict(),
+        "grids": {name: spec_dict(weight.grid.spec) for name, weight in model.weights.items()},
         "input_shape": list(model.input_shape),
         "values": list(model.values),
         "findings": {
@@ -152,7 +154,9 @@ def _tensors(model: QuantizedModel) -> dict[str, Tensor]:
 
 def _grid_tensors(prefix: str, grid: Grid) -> dict[str, Tensor]:
     tensors = {f"{prefix}/scale": grid.scale.cpu().contiguous()}
-    if not grid.spec.symmetric and grid.spec.levels is None:
+    if grid.codebook is not None:
+        tensors[f"{prefix}/codebook"] = grid.codebook.cpu().contiguous()
+    if not grid.spec.fixed_zero:
         tensors[f"{prefix}/zero_point"] = grid.zero_point.cpu().to(grid.spec.code_dtype).contiguous()
     return tensors
 

@@ -27,19 +27,21 @@ _FAR = 2**31 - 1  # beyond every axis
 _OPSETS = {"int2": 25, "int4": 21, "int8": 21, "uint8": 21}
 
 
-def storage(spec: GridSpec, container: str) -> str:
-    """ONNX type of a weight's codes."""
-    if container == "compact" and spec.levels is None and spec.qmin < 0:
-        if spec.bits <= 2:
-            return "int2"
-        if spec.bits <= 4:
-            return "int4"
-    return "int8" if spec.qmin < 0 else "uint8"
+def storage(spec: GridSpec, container: str) -> str | None:
+    """ONNX type that holds a weight's codes, or the whole numbers of its levels; None where there is none."""
+    if spec.reach is None:
+        return None
+    low, high = spec.reach
+    fitting = [k for k, (least, most) in _RANGES.items() if least <= low and high <= most and (low < 0 or k == "uint8")]
+    if not fitting:
+        return None
+    return fitting[0] if container == "compact" else fitting[-1]
 
 
 def needed_opset(model: QuantizedModel, container: str) -> int:
     """Lowest ONNX opset that has the types of all weights."""
-    return max([21, *(_OPSETS[storage(q.grid.spec, container)] for q in model.weights.values())])
+    kinds = [storage(q.grid.spec, container) for q in model.weights.values()]
+    return max([21, *(_OPSETS[kind] for kind in kinds if kind is not None)])
 
 
 def insert_pairs(program: ir.Model, model: QuantizedModel, container: str) -> dict[str, str]:
@@ -115,18 +117,18 @@ class _Writer:
         if layer.name in self.dequantized:
             return self.dequantized[layer.name]
         weight = self.model.weights[layer.name]
-        if weight.grid.spec.levels is not None:
-            self.notes[layer.name] = "level set: stored as float32, ONNX has no such grid"
+        kind = storage(weight.grid.spec, self.container)
+        if kind is None:
+            self.notes[layer.name] = f"stored as float32: {_why_float(weight.grid.spec)}"
             dense = layer.geometry.to_weight(weight.dequantize()).numpy()
             value = self.constant(f"{layer.weight}.levels", lambda: dense)
         else:
-            value = self.integers(layer, weight, before)
+            value = self.integers(layer, weight, kind, before)
         self.dequantized[layer.name] = value
         return value
 
-    def integers(self, layer: Layer, weight: QTensor, before: ir.Node) -> ir.Value:
+    def integers(self, layer: Layer, weight: QTensor, kind: str, before: ir.Node) -> ir.Value:
         spec = weight.grid.spec
-        kind = storage(spec, self.container)
         codes, zero = _folded(weight, kind)
         if kind != "int8" or spec.bits < 8:
             self.notes[layer.name] = f"{spec.label} bits in {kind.upper()}" if spec.label != kind[3:] else kind.upper()
@@ -206,6 +208,12 @@ class _Writer:
         stored = self.constant(f"{layer.bias}.codes", lambda: codes)
         scale = self.constant(f"{layer.bias}.scale", lambda: step.numpy())
         return self.node("DequantizeLinear", [stored, scale], before, axis=0)
+
+
+def _why_float(spec: GridSpec) -> str:
+    if spec.codebook is not None:
+        return "ONNX has no codebooks"
+    return "the levels are not whole numbers" if spec.reach is None else "the levels do not fit 8-bit integers"
 
 
 def _folded(weight: QTensor, kind: str) -> tuple[np.ndarray, np.ndarray]:

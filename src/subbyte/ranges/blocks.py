@@ -1,5 +1,7 @@
 """Cutting a tensor into the blocks that share a scale, and putting their scales together into a grid."""
 
+from dataclasses import dataclass, replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,6 +9,28 @@ from torch import Tensor
 from subbyte.core import Grid, GridSpec
 from subbyte.errors import NumericsError
 from subbyte.methods import Range
+
+
+@dataclass(frozen=True, eq=False)
+class GridFitter:
+    """A range method at work on one layer: the `methods.FitGrid` that rounding methods get.
+
+    importance: of each weight, [rows, columns], or None; scalar: factor on every scale that the method chooses.
+    """
+
+    method: Range
+    spec: GridSpec
+    importance: Tensor | None = None
+    scalar: float = 1.0
+
+    def __call__(self, weight: Tensor) -> Grid:
+        """The grid for a matrix [rows, columns]."""
+        grid = fit_grid(self.method, weight, self.spec, self.importance)
+        return grid if self.scalar == 1 else grid.with_scale(grid.scale * self.scalar)
+
+    def on(self, spec: GridSpec) -> "GridFitter":
+        """The same method, choosing a grid of another spec."""
+        return replace(self, spec=spec)
 
 
 def fit_grid(method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None = None) -> Grid:
@@ -22,7 +46,11 @@ def fit_grid(method: Range, values: Tensor, spec: GridSpec, importance: Tensor |
     if weights is not None:
         weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)  # if none counts, all do
         blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
-    scale, zero_point = method.choose(blocks, weights, spec)
+    if spec.granularity == "tensor" and getattr(method, "mean_of_rows", False):
+        scale, zero_point = method.choose(values, None, spec)
+        scale, zero_point = scale.mean(), zero_point[0]
+    else:
+        scale, zero_point = method.choose(blocks, weights, spec)
     shape = {"tensor": (), "channel": (-1, 1), "group": (values.shape[0], -1)}[spec.granularity]
     return Grid.of(spec, scale.reshape(shape), zero_point.reshape(shape))
 

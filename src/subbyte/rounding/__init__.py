@@ -1,16 +1,53 @@
 """Weights to codes."""
 
-from subbyte.methods import Rounding
+from subbyte.methods import Precondition, Rounding
+from subbyte.rounding.adaround import Adaround
+from subbyte.rounding.beacon import Beacon
 from subbyte.rounding.corrected import Corrected
+from subbyte.rounding.descent import Descent
 from subbyte.rounding.gpfq import Gpfq
+from subbyte.rounding.gptaq import Gptaq
 from subbyte.rounding.gptq import Gptq
+from subbyte.rounding.kmeans import Kmeans
+from subbyte.rounding.ldnq import Ldnq
+from subbyte.rounding.magr import Magr
 from subbyte.rounding.nearest import Nearest
+from subbyte.rounding.qronos import Qronos
+from subbyte.rounding.spfq import Spfq
+from subbyte.rounding.stochastic import Stochastic
 
 ROUNDINGS: dict[str, type[Rounding]] = {
     "nearest": Nearest,
-    "gptq": Gptq,
+    "stochastic": Stochastic,
+    "kmeans": Kmeans,
     "gpfq": Gpfq,
+    "spfq": Spfq,
+    "gptq": Gptq,
+    "gptaq": Gptaq,
+    "qronos": Qronos,
+    "beacon": Beacon,
+    "descent": Descent,
+    "ldnq": Ldnq,
     "corrected": Corrected,
+    "adaround": Adaround,
 }
+PRECONDITIONS: dict[str, type[Precondition]] = {"magr": Magr}
 
-__all__ = ["ROUNDINGS", "Corrected", "Gpfq", "Gptq", "Nearest"]
+__all__ = [
+    "PRECONDITIONS",
+    "ROUNDINGS",
+    "Adaround",
+    "Beacon",
+    "Corrected",
+    "Descent",
+    "Gpfq",
+    "Gptaq",
+    "Gptq",
+    "Kmeans",
+    "Ldnq",
+    "Magr",
+    "Nearest",
+    "Qronos",
+    "Spfq",
+    "Stochastic",
+]

@@ -15,15 +15,14 @@ start: GPTQ's plus 2 rows d^2 a sweep.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid
-from subbyte.rounding.descent import descend
-from subbyte.rounding.gptq import Diffusion
-from subbyte.rounding.solve import better_of, corrected_target
+from subbyte.rounding.diffusion import Diffusion
+from subbyte.rounding.solve import best_of, corrected_target
+from subbyte.rounding.sweeps import descend
 from subbyte.stats import LayerStats
 
 
@@ -50,20 +49,10 @@ class Corrected:
         target = corrected_target(weight, stats, self.damping)
         diffusion = Diffusion(stats, self.damping, "diagonal")
         grid = fit(target)
-        best = QTensor.nearest(weight, fit(weight))
-        error = stats.output_error(weight, best.dequantize())
-        margin = 1e-9 * stats.output_error(weight, 0 * weight)  # float64 noise is no gain
+        linear = stats.grouped(target) @ stats.H
+        candidates = [QTensor.nearest(weight, fit(weight))]
         for factor in self.starts:
             start = grid.with_scale(grid.scale * factor)
             candidate = QTensor.nearest(diffusion.round(target, start), start)
-            candidate = descend(target, candidate, stats, self.sweeps)
-            candidate_error = stats.output_error(weight, candidate.dequantize())
-            best = better_of(best, candidate, error - margin, candidate_error)
-            error = stats.output_error(weight, best.dequantize())
-        return _dead_nearest(best, weight, stats)
-
-
-def _dead_nearest(rounded: QTensor, weight: Tensor, stats: LayerStats) -> QTensor:
-    """Weights that see no input keep their nearest codes on the scales chosen for the others."""
-    dead = stats.dead[:, None, :].expand_as(stats.grouped(weight)).reshape(weight.shape)
-    return QTensor(torch.where(dead, rounded.grid.encode(weight), rounded.codes), rounded.grid)
+            candidates.append(descend(linear, candidate, stats, self.sweeps))
+        return best_of(weight, candidates, stats)

@@ -1,92 +1,76 @@
-"""Coordinate descent on the output error, with least-squares refits of the scales.
+"""Descent: coordinate descent on the output error, with refits of the scales.
 
-    q_j <- Q( q_j + ((w* - q) H)_j / H_jj )         one column after the other, all rows at once
-    s   <- u' H w* / u' H u,   q = s u               the best scale for the codes' units u
+    q_j <- Q( q_j + ((G w)_j - (H q)_j) / H_jj )       every column in turn: the best value while all others stand
+    s   <- u' G w / u' H u                             the best scale for the codes' units u
 
-for the objective (w* - q)' H (w* - q) (QuantEase, Behdin et al. 2023; COMQ, Zhang et al. 2025). Neither step can raise
-it. Unlike GPTQ's recursion a sweep sees clipping and revisits earlier choices. Cost: 2 rows d^2 a sweep.
+QuantEase (Behdin et al. 2023) and COMQ (Zhang et al. 2025). COMQ's released rule is
+`{data: float, start: weights, refit: false, sweeps: 1, order: greedy}` on weights with `symmetric: false,
+range: minmax`: it starts from the real weights, and visits each row's columns by decreasing ||X_j|| |w_j|; in natural
+order its first sweep is GPFQ on float inputs.
+
+Objective: ||X w - X_q q||^2 (`data: float`: with X in place of X_q); a row that nearest would serve better is rounded
+to nearest. Cost: 2 rows d^2 a sweep.
 """
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
+from subbyte.errors import RecipeError
+from subbyte.methods import FitGrid
 from subbyte.rounding.columns import Columns
+from subbyte.rounding.solve import best_of
+from subbyte.rounding.sweeps import refit_scales, sweep, sweep_by_row
 from subbyte.stats import LayerStats
 
-_BLOCK = 64
 
+@dataclass(frozen=True)
+class Descent:
+    """Coordinate descent.
 
-def descend(target: Tensor, start: QTensor, stats: LayerStats, sweeps: int) -> QTensor:
-    """`sweeps` times: refit the scales, then visit every column; a last refit ends it.
-
-    target: w*, [rows, columns]; start: codes to begin with.
+    sweeps: visits of every column; order: natural, or greedy (each row by its own decreasing ||X_j|| |w_j|); refit:
+    the scales before every sweep; start: nearest codes, or the real weights; data: inputs of the quantized network, or
+    of the float one.
     """
-    w = stats.grouped(target).to(torch.float32)
-    H = stats.H.to(torch.float32)
-    current = start
-    for _ in range(sweeps):
-        current = refit_scales(target, current, stats)
-        q = stats.grouped(current.dequantize()).to(torch.float32)
-        swept = _sweep(w, q, H, Columns(current.grid, (q.shape[0], q.shape[1], q.shape[2]), torch.float32))
-        codes = QTensor.nearest(swept.reshape(target.shape), current.grid)
-        if torch.equal(codes.codes, current.codes):
-            return codes
-        current = codes
-    return refit_scales(target, current, stats)
 
+    sweeps: int = 4
+    order: Literal["natural", "greedy"] = "natural"
+    refit: bool = True
+    start: Literal["nearest", "weights"] = "nearest"
+    data: Literal["quantized", "float"] = "quantized"
 
-def refit_scales(target: Tensor, rounded: QTensor, stats: LayerStats) -> QTensor:
-    """Least-squares scales for fixed codes; a scale that would not be positive stays.
+    def __post_init__(self) -> None:
+        if self.sweeps < 1:
+            raise RecipeError(f"descent: sweeps must be at least 1, got {self.sweeps}")
 
-    With several groups in a row their scales are refitted one after the other.
-    """
-    units = rounded.grid.units(rounded.codes)
-    scale = rounded.grid.scale
-    spec = rounded.grid.spec
-    Hw = stats.grouped(target) @ stats.H
-    if spec.granularity != "group":
-        u = stats.grouped(units)
-        fit = (u * Hw).sum(-1).reshape(-1, 1)
-        energy = ((u @ stats.H) * u).sum(-1).reshape(-1, 1)
-        if spec.granularity == "tensor":
-            fit, energy = fit.sum(), energy.sum()
-        return rounded.with_scale(_positive_ratio(fit, energy, scale))
-    scale = scale.clone()
-    size = spec.group_size or 1
-    for k in range(scale.shape[1]):
-        part = torch.zeros_like(units)
-        part[:, k * size : (k + 1) * size] = units[:, k * size : (k + 1) * size]
-        others = (
-            units * Grid.of(spec, scale, rounded.grid.zero_point).spread(scale, units.shape[1])
-            - part * scale[:, k : k + 1]
-        )
-        u = stats.grouped(part)
-        uH = u @ stats.H
-        fit = (u * Hw).sum(-1) - (uH * stats.grouped(others)).sum(-1)
-        scale[:, k] = _positive_ratio(fit.reshape(-1), (uH * u).sum(-1).reshape(-1), scale[:, k])
-    return rounded.with_scale(scale)
+    def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
+        """See `methods.Rounding`."""
+        if self.data == "float":
+            stats = stats.of_float()
+        grid = fit(weight)
+        nearest = QTensor.nearest(weight, grid)
+        values = nearest.dequantize() if self.start == "nearest" else weight
+        linear = stats.grouped(weight) @ stats.G.mT
+        result = nearest
+        for number in range(self.sweeps):
+            if self.refit and (number or self.start == "nearest"):  # real weights have no codes to refit
+                result = refit_scales(linear, result, stats)
+                values = result.dequantize()
+            swept = self._sweep(weight, linear, values, result.grid, stats)
+            result = QTensor.nearest(swept, result.grid)
+            values = result.dequantize()
+        if self.refit:
+            result = refit_scales(linear, result, stats)
+        return best_of(weight, [nearest, result], stats)
 
-
-def _positive_ratio(numerator: Tensor, denominator: Tensor, fallback: Tensor) -> Tensor:
-    ratio = numerator / denominator.clamp_min(torch.finfo(torch.float64).tiny)
-    sound = (denominator > 0) & (ratio > torch.finfo(torch.float32).tiny) & torch.isfinite(ratio)
-    return torch.where(sound, ratio, fallback.to(torch.float64)).to(torch.float32)
-
-
-def _sweep(w: Tensor, q: Tensor, H: Tensor, columns: Columns) -> Tensor:
-    """One visit of every column; all [groups, rows, columns]. Dead columns keep their value."""
-    q = q.clone()
-    diagonal = H.diagonal(dim1=-2, dim2=-1)
-    inverse = torch.where(diagonal > 0, 1 / diagonal, 0.0)[:, None, :]
-    size = q.shape[-1]
-    for start in range(0, size, _BLOCK):
-        end = min(start + _BLOCK, size)
-        gradient = (w - q) @ H[..., start:end]
-        for j in range(start, end):
-            k = j - start
-            new = columns.round(q[..., j] + gradient[..., k] * inverse[..., j], j)
-            change = new - q[..., j]
-            gradient -= change[..., None] * H[:, None, j, start:end]
-            q[..., j] = new
-    return q
+    def _sweep(self, weight: Tensor, linear: Tensor, values: Tensor, grid: Grid, stats: LayerStats) -> Tensor:
+        q, H = stats.grouped(values).to(torch.float32), stats.H.to(torch.float32)
+        columns = Columns(grid, tuple(q.shape), torch.float32)
+        if self.order == "natural":
+            return sweep(linear.to(torch.float32), q, H, columns).reshape(weight.shape)
+        power = stats.H.diagonal(dim1=-2, dim2=-1).sqrt()[:, None, :] * stats.grouped(weight).abs()
+        order = power.argsort(dim=-1, descending=True, stable=True)
+        return sweep_by_row(linear.to(torch.float32), q, H, columns, order).reshape(weight.shape)

@@ -1,61 +1,105 @@
-"""GPFQ: greedy path following (Zhang, Zhou, Saab 2023, eq. 7-10; Lybrand, Saab 2021), in Gram form.
+"""GPFQ: greedy path following (Zhang, Zhou, Saab 2023, eq. 7-10; Lybrand, Saab 2021).
 
-    u_t = u_{t-1} + w_t X_t - q_t X_q,t       q_t = Q( <X_q,t, u_{t-1} + w_t X_t> / ||X_q,t||^2 )
+Column after column the code is chosen whose output follows the float network's best, given the codes before it; the
+recursion is in `path`. Objective: ||X w - X_q q||^2 (`data: float`: with X in place of X_q).
 
-Only inner products enter, so with H = X_q'X_q and G = X_q'X the argument is
+Sparse GPFQ (ibid., section 4) adds a penalty on q, with a_t the argument of the recursion:
 
-    arg_t = ( sum_{j<=t} G_tj w_j  -  sum_{j<t} H_tj q_j ) / H_tt
+    L1   q_t = Q( sign(a_t) max(|a_t| - penalty, 0) )
+    L0   q_t = 0 if |a_t| <= penalty, else the nearest of +-(penalty + k step), k = 0..K, step = (K scale - penalty) / K
 
-which needs no stored activations, no inverse and no damping, and is exact for rank-deficient H. Blocked: A = W tril(G)'
-is one product; inside a block columns are corrected one by one, behind it A[:, e:] -= Q_block H[block, e:].
-Objective: ||X w - X_q q||^2. Differences from the authors' code: patches at the layer's true stride, the recipe's grid
-in place of one step a layer, dead columns keep their nearest rounding (there: 0), ties go to even. Cost: 3 rows d^2.
+The penalty is in units of the weights, the same for all layers. With L0 the levels of a scale are a codebook of two
+more than the recipe's: 2^b + 3 on a wide grid, as in the authors' code.
+
+The papers' alphabets are settings of the recipe: `levels: wide, range: rowmax` (2023) and `levels: odd, range: median`
+(2020), their C is `scalar`. Differences from the authors' code: patches at the layer's true stride, columns without
+input keep their nearest rounding (there: 0), ties go to even. Without a regularizer a row that nearest would serve
+better is rounded to nearest.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, QTensor
+from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid
-from subbyte.rounding.columns import Columns
-from subbyte.rounding.solve import better_of
+from subbyte.rounding.columns import Order
+from subbyte.rounding.noise import row_noise
+from subbyte.rounding.path import follow_path
+from subbyte.rounding.solve import best_of
 from subbyte.stats import LayerStats
 
-_BLOCK = 128
+_NARROWEST = 1e-3  # of a penalized grid's step, against the grid it is made from
 
 
 @dataclass(frozen=True)
 class Gpfq:
-    """Follow the float network's path, column by column in natural order."""
+    """Follow the float network's path, column by column.
+
+    data: inputs of the quantized network (X_q) or of the float one; order: natural, or diagonal (decreasing H_tt);
+    regularizer: none, L1 or L0, with its penalty; stochastic: round up or down at random, by the seed.
+    """
+
+    data: Literal["quantized", "float"] = "quantized"
+    order: Order = "natural"
+    regularizer: Literal["none", "L1", "L0"] = "none"
+    penalty: float = 0.0
+    stochastic: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.penalty < 0:
+            raise RecipeError(f"gpfq: penalty must be >= 0, got {self.penalty}")
+        if self.penalty and self.regularizer == "none":
+            raise RecipeError(f"gpfq: penalty {self.penalty} has no effect without regularizer L1 or L0")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
-        """See `methods.Rounding`."""
+        """See `methods.Rounding`; with a regularizer the objective is the penalized one."""
+        if self.data == "float":
+            stats = stats.of_float()
         grid = fit(weight)
-        nearest = QTensor.nearest(weight, grid)
-        result = QTensor.nearest(follow_path(weight, grid, stats), grid)
-        errors = [stats.output_error(weight, q.dequantize()) for q in (result, nearest)]
-        return better_of(result, nearest, errors[0], errors[1])
+        penalized = penalized_grid(grid, self.penalty) if self.regularizer == "L0" else grid
+        noise = row_noise(weight, self.seed) if self.stochastic else None
+        shrink = {"none": None, "L1": self._soft, "L0": self._hard}[self.regularizer]
+        values = follow_path(weight, penalized, stats, order=self.order, noise=noise, shrink=shrink)
+        result = QTensor.nearest(values, penalized)
+        candidates = [result, QTensor.nearest(weight, grid)] if self.regularizer == "none" else [result]
+        return best_of(weight, candidates, stats)
+
+    def _soft(self, argument: Tensor) -> Tensor:
+        return argument.sign() * (argument.abs() - self.penalty).clamp_min(0)
+
+    def _hard(self, argument: Tensor) -> Tensor:
+        return torch.where(argument.abs() > self.penalty, argument, 0.0)
 
 
-def follow_path(weight: Tensor, grid: Grid, stats: LayerStats) -> Tensor:
-    """GPFQ's recursion: representable values, float32 [rows, columns]."""
-    w = stats.grouped(weight)
-    diagonal = stats.H.diagonal(dim1=-2, dim2=-1)
-    live = diagonal > 0
-    inverse = torch.where(live, 1 / diagonal, 0.0)[:, :, None]
-    H = inverse * stats.H
-    arguments = (w @ (inverse * stats.G.tril()).mT).to(torch.float32)
-    arguments = torch.where(live[:, None, :], arguments, w.to(torch.float32))
-    H = H.to(torch.float32)
-    columns = Columns(grid, (w.shape[0], w.shape[1], w.shape[2]), torch.float32)
-    rounded = torch.empty_like(arguments)
-    size = arguments.shape[-1]
-    for start in range(0, size, _BLOCK):
-        end = min(start + _BLOCK, size)
-        for t in range(start, end):
-            path = (rounded[..., start:t] @ H[:, t, start:t, None])[..., 0]
-            rounded[..., t] = columns.round(arguments[..., t] - path, t)
-        arguments[..., end:] -= rounded[..., start:end] @ H[:, end:, start:end].mT
-    return rounded.reshape(weight.shape)
+def penalized_grid(grid: Grid, penalty: float) -> Grid:
+    """The levels of L0: 0 and +-(penalty + k step) with the reach of a symmetric grid.
+
+    Raises RecipeError for other grids, and when the penalty leaves no room for the steps.
+    """
+    spec = grid.spec
+    if not spec.uniform or not spec.symmetric or not spec.signed or spec.granularity == "group":
+        raise RecipeError("gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or channel")
+    below, above = -spec.qmin, spec.qmax
+    scale = grid.scale.reshape(-1, 1).to(torch.float64)
+    step = scale - penalty / above
+    if bool((step < _NARROWEST * scale).any()):
+        reach = float(above * scale.min())
+        raise RecipeError(
+            f"gpfq: penalty {penalty:g} is not below the largest weight that the grid holds ({reach:g}); lower it"
+        )
+
+    def side(count: int) -> Tensor:
+        return penalty + torch.arange(count + 1, device=scale.device) * step
+
+    zero = torch.zeros_like(scale)
+    magnitudes = [-side(below).flip(1), zero, side(above)]
+    if penalty == 0:
+        magnitudes = [-side(below).flip(1)[:, :-1], zero, side(above)[:, 1:]]
+    codebook = torch.cat(magnitudes, 1)
+    fitted = GridSpec.fitted(codebook.shape[1], spec.granularity)
+    return Grid.of(fitted, torch.ones_like(grid.scale), codebook=codebook)

@@ -9,16 +9,39 @@ from subbyte.core import QTensor
 from subbyte.errors import NumericsError
 from subbyte.stats import LayerStats
 
+_POWER_STEPS = 30
+_SPOILT = "the second moments of the layer's inputs hold NaN or Inf; check the calibration images"
+_NOISE = 1e-9
 
-def damped(stats: LayerStats, damping: float) -> tuple[Tensor, Tensor]:
-    """(H + d I, G + d I) in float64 with d = damping * mean of H's live diagonal, [groups, columns, columns].
+
+def mean_ridge(stats: LayerStats, share: float) -> Tensor:
+    """Share * mean of H's live diagonal: float64 [groups]."""
+    live = (~stats.dead).sum(-1).clamp_min(1)
+    return share * stats.H.diagonal(dim1=-2, dim2=-1).sum(-1) / live
+
+
+def norm_ridge(stats: LayerStats, share: float) -> Tensor:
+    """Share * largest eigenvalue of H, by power iteration: float64 [groups]."""
+    return share * largest_eigenvalue(stats.H)
+
+
+def largest_eigenvalue(H: Tensor) -> Tensor:
+    """Of symmetric non-negative matrices, from below, by power iteration from their diagonals: float64 [groups]."""
+    vector = H.diagonal(dim1=-2, dim2=-1)[..., None] + torch.finfo(H.dtype).tiny
+    for _ in range(_POWER_STEPS):
+        vector = vector / vector.norm(dim=-2, keepdim=True)
+        vector = H @ vector + torch.finfo(H.dtype).tiny
+    size: Tensor = torch.linalg.vector_norm(vector, dim=-2)[..., 0]
+    return size
+
+
+def damped(stats: LayerStats, ridge: Tensor) -> tuple[Tensor, Tensor]:
+    """(H + d I, G + d I) in float64 for ridges d [groups]: [groups, columns, columns].
 
     Adding d to both pulls the least-squares target to the weights themselves, not to 0. A dead column gets diagonal 1
     and nothing else, so that solves leave its weights alone.
     """
     live = ~stats.dead
-    diagonal = stats.H.diagonal(dim1=-2, dim2=-1)
-    ridge = damping * diagonal.sum(-1) / live.sum(-1).clamp_min(1)
     both = live[:, :, None] & live[:, None, :]
     extra = torch.diag_embed(torch.where(live, ridge[:, None], 1.0))
     return torch.where(both, stats.H, 0.0) + extra, torch.where(live[:, :, None], stats.G, 0.0) + extra
@@ -37,15 +60,16 @@ def cholesky(matrix: Tensor) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(matrix + jitter * mean * eye)
         if not bool(info.any()):
             return factor
-    raise NumericsError("the second moments of the layer's inputs hold NaN or Inf; check the calibration images")
+    raise NumericsError(_SPOILT)
 
 
 def corrected_target(weight: Tensor, stats: LayerStats, damping: float) -> Tensor:
     """Weights that make up for the errors of earlier layers: float32 [rows, columns].
 
-    W* = W (G + dI)' (H + dI)^-1, the least-squares solution of X_q W*' = X W'. weight: [rows, columns].
+    W* = W (G + dI)' (H + dI)^-1, the least-squares solution of X_q W*' = X W'. weight: [rows, columns]; damping: the
+    ridge d as a share of H's mean diagonal.
     """
-    H, G = damped(stats, damping)
+    H, G = damped(stats, mean_ridge(stats, damping))
     target = torch.cholesky_solve(G @ stats.grouped(weight).mT, cholesky(H)).mT
     return target.reshape(weight.shape).to(torch.float32)
 
@@ -57,16 +81,43 @@ def matched_error(target: Tensor, rounded: Tensor, stats: LayerStats) -> Tensor:
 
 
 def better_of(first: QTensor, second: QTensor, first_error: Tensor, second_error: Tensor) -> QTensor:
-    """Row by row, the candidate with the lower error; ties go to the first. Both have the same spec.
+    """Row by row, the candidate with the lower error; ties go to the first.
 
-    Where rows share one scale the whole matrix is chosen by the sum of the errors.
+    Where rows share one scale, or the specs differ, the whole matrix is chosen by the sum of the errors.
     """
-    if first.grid.spec.granularity == "tensor":
+    if first.grid.spec.granularity == "tensor" or first.grid.spec != second.grid.spec:
         return first if first_error.sum() <= second_error.sum() else second
     take = (first_error <= second_error)[:, None]
+    a, b = first.grid, second.grid
+    codebook = None
+    if a.codebook is not None and b.codebook is not None:
+        codebook = torch.where(take, a.codebook, b.codebook)
     grid = replace(
-        first.grid,
-        scale=torch.where(take, first.grid.scale, second.grid.scale),
-        zero_point=torch.where(take, first.grid.zero_point, second.grid.zero_point),
+        a,
+        scale=torch.where(take, a.scale, b.scale),
+        zero_point=torch.where(take, a.zero_point, b.zero_point),
+        codebook=codebook,
     )
     return QTensor(torch.where(take, first.codes, second.codes), grid)
+
+
+def best_of(weight: Tensor, candidates: list[QTensor], stats: LayerStats) -> QTensor:
+    """Row by row, the candidate with the least output error; the first of equals.
+
+    A later candidate must gain more than float64 noise. Columns without input keep their nearest codes. Raises
+    NumericsError where the statistics hold NaN or Inf.
+    """
+    margin = _NOISE * stats.output_error(weight, 0 * weight)
+    if not bool(torch.isfinite(margin).all()):
+        raise NumericsError(_SPOILT)
+    best, error = candidates[0], stats.output_error(weight, candidates[0].dequantize())
+    for candidate in candidates[1:]:
+        best = better_of(best, candidate, error - margin, stats.output_error(weight, candidate.dequantize()))
+        error = stats.output_error(weight, best.dequantize())
+    return _dead_nearest(best, weight, stats)
+
+
+def _dead_nearest(rounded: QTensor, weight: Tensor, stats: LayerStats) -> QTensor:
+    """Weights that see no input keep their nearest codes on the scales chosen for the others."""
+    dead = stats.dead[:, None, :].expand_as(stats.grouped(weight)).reshape(weight.shape)
+    return replace(rounded, codes=torch.where(dead, rounded.grid.encode(weight), rounded.codes))

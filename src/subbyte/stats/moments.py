@@ -46,6 +46,14 @@ class LayerStats:
         error = ((w @ self.F) * w - 2 * (w @ self.G.mT) * q + (q @ self.H) * q).sum(-1)
         return error.reshape(-1).clamp_min(0)
 
+    def of_float(self) -> "LayerStats":
+        """The statistics as if the quantized network's inputs were the float network's."""
+        return LayerStats(self.F, self.F, self.F, self.mean, self.mean, self.rows)
+
+    def of_quantized(self) -> "LayerStats":
+        """The statistics as if the float network's inputs were the quantized network's."""
+        return LayerStats(self.H, self.H, self.H, self.mean_q, self.mean_q, self.rows)
+
     @property
     def dead(self) -> Tensor:
         """Columns that are 0 in the quantized network on every row: bool [groups, columns]."""

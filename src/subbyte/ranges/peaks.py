@@ -1,0 +1,46 @@
+"""The steps of GPFQ's two alphabets, without any search.
+
+    rowmax   R = mean over rows of quantile_p |w|        Zhang, Zhou, Saab 2023, eq. 32 with p = 1; their --percentile
+    median   R = median |w|                              Lybrand, Saab 2021
+
+and the grid's outermost level stands for R. The factor C of both papers is `weights.scalar`. With one scale a tensor
+`rowmax` takes the mean over the rows of the matrix; with a scale a channel or group each has its own R. Only the float
+network's weights enter: neither importance nor error.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subbyte.core import GridSpec
+from subbyte.errors import RecipeError
+from subbyte.ranges.minmax import grid_of_range
+
+
+@dataclass(frozen=True)
+class RowMax:
+    """Reach the mean over rows of each row's largest weight, or of a quantile (percentile, 0 to 1) of their sizes."""
+
+    percentile: float = 1.0
+    mean_of_rows = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 1:
+            raise RecipeError(f"rowmax: percentile must be above 0 and at most 1, got {self.percentile}")
+
+    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+        """See `methods.Range`; the importance is not read."""
+        sizes = values.abs()
+        peak = sizes.amax(1) if self.percentile == 1 else torch.quantile(sizes, self.percentile, dim=1)
+        return grid_of_range(-peak, peak, spec)
+
+
+@dataclass(frozen=True)
+class Median:
+    """Reach the median size of the weights; needs a scalar well above 1."""
+
+    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+        """See `methods.Range`; the importance is not read."""
+        peak = values.abs().median(1).values
+        return grid_of_range(-peak, peak, spec)

@@ -1,0 +1,109 @@
+"""K-means: the levels themselves are fitted to the weights, one codebook a tensor or a channel.
+
+    min over levels c and codes k of  sum_j H_jj (w_j - c_{k_j})^2
+
+by Lloyd's algorithm from the levels of the recipe's grid (scikit-learn), so never worse than nearest in that objective;
+`weighted: false` leaves out H_jj, as Banner et al. (2019) do. As many levels as the recipe's grid has codes; the grid
+only starts the search, and is kept where it is better. Mean correction (ibid., section 4): each channel's levels are
+moved so that its mean weight stays, which needs a codebook a channel. Weights without input count as little as the
+least important of the others. Cost: rows * d * levels an iteration.
+"""
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans as Lloyd
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.errors import NumericsError, RecipeError
+from subbyte.methods import FitGrid
+from subbyte.stats import LayerStats
+
+_ITERATIONS = 300
+
+
+@dataclass(frozen=True)
+class Kmeans:
+    """Fit a codebook.
+
+    codebook: one for the tensor or for each channel; weighted: by the diagonal of H; keep_mean: move each channel's
+    levels so that the mean of its weights stays.
+    """
+
+    codebook: Literal["tensor", "channel"] = "channel"
+    weighted: bool = True
+    keep_mean: bool = False
+
+    def __post_init__(self) -> None:
+        if self.keep_mean and self.codebook == "tensor":
+            raise RecipeError("kmeans: keep_mean moves each channel's levels: it needs codebook 'channel'")
+
+    def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
+        """See `methods.Rounding`."""
+        if fit.spec.granularity == "group":
+            raise RecipeError("kmeans: codebooks belong to a tensor or a channel; granularity can't be group")
+        if not bool(torch.isfinite(weight).all()):
+            raise NumericsError("kmeans: the weights hold NaN or Inf")
+        start = fit.on(replace(fit.spec, granularity=self.codebook))(weight)
+        importance = self._importance(weight, stats)
+        rows = [weight, importance, _levels(start)]
+        if self.codebook == "tensor":
+            rows = [x.reshape(1, -1) for x in rows]
+        fitted = [_fit(*(x.cpu().double().numpy() for x in row)) for row in zip(*rows, strict=True)]
+        codebook = torch.from_numpy(np.stack(fitted)).to(weight)
+        spec = GridSpec.fitted(codebook.shape[1], self.codebook)
+        grid = Grid.of(spec, torch.ones_like(start.scale), codebook=codebook)
+        rounded = QTensor.nearest(weight, grid)
+        if not self.keep_mean:
+            return rounded
+        shift = (weight.double() - rounded.dequantize().double()).mean(1, keepdim=True).to(codebook)
+        return QTensor(rounded.codes, Grid.of(spec, grid.scale, codebook=codebook + shift))
+
+    def _importance(self, weight: Tensor, stats: LayerStats) -> Tensor:
+        """[rows, columns], with mean 1."""
+        if not self.weighted or bool(stats.dead.all()):
+            return torch.ones_like(weight)
+        diagonal = stats.H.diagonal(dim1=-2, dim2=-1)
+        least = diagonal[~stats.dead].min()
+        spread = diagonal.clamp_min(least)[:, None, :].expand_as(stats.grouped(weight)).reshape(weight.shape)
+        if not bool(torch.isfinite(spread).all()):
+            raise NumericsError("kmeans: the second moments of the layer's inputs hold NaN or Inf")
+        return spread / spread.mean()
+
+
+def _levels(grid: Grid) -> Tensor:
+    """What each code stands for: float32 [rows, count], or [1, count] for one scale."""
+    rows = 1 if grid.spec.granularity == "tensor" else grid.scale.shape[0]
+    codes = torch.arange(grid.spec.qmin, grid.spec.qmax + 1, device=grid.scale.device)
+    return grid.decode(codes.expand(rows, -1))
+
+
+def _fit(values: np.ndarray, importance: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Rising levels for one row of values, as many as are given to start from."""
+    distinct = np.unique(values)
+    if distinct.size <= levels.size:
+        return _fill(distinct, levels.size)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct levels than asked: they are filled up
+        lloyd = Lloyd(levels.size, init=levels[:, None], n_init=1, max_iter=_ITERATIONS, tol=0.0)
+        lloyd.fit(values[:, None], sample_weight=importance)
+    centres = _fill(np.unique(lloyd.cluster_centers_[:, 0].astype(np.float32)), levels.size)
+    return min(levels, centres, key=lambda levels: _error(values, importance, levels))
+
+
+def _error(values: np.ndarray, importance: np.ndarray, levels: np.ndarray) -> float:
+    nearest = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, values)]
+    return float((importance * (values - nearest) ** 2).sum())
+
+
+def _fill(levels: np.ndarray, count: int) -> np.ndarray:
+    """Rising levels, filled up to `count` with some above the largest, which no value needs."""
+    step = max(float(np.abs(levels).max()), 1e-6)
+    more = levels[-1] + step * np.arange(1, count - levels.size + 1)
+    return np.concatenate([levels, more])

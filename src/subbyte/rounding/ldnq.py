@@ -1,0 +1,118 @@
+"""L-DNQ: alternating directions between real weights and a set of levels (Chen, Wang, Pan, AAAI 2019, section 3).
+
+    min over Q of levels and scales a of  tr (aQ - W*)' H (aQ - W*)
+    T = (H + rho I)^-1 (H W* + rho (G - U))        proximal step                                          eq. 11
+    G = Proj(T + U):  Q nearest to V / a,  a <- <V, Q> / <Q, Q>,  in turn                                 eq. 13-14
+    U <- U + T - G
+
+Each row keeps the best G, with the scale that is best under H. Meant for few levels, such as `levels: 3` to `11`
+(0, +-1, +-2, ... +-2^k), and works on every grid. The authors' weights update between layers is `tune: cascade`; with
+it, or to follow the paper, set `corrected: false` (W* = W).
+Differences from their code, which `compat: true` brings back (see `ldnq_compat`): W* makes up for the errors of earlier
+layers; the scale starts from the recipe's range (there: mean |W| for any set); rho is a share of H's mean diagonal
+(there: H_00); tolerances are relative; a is refitted under H; H has the weights' column order. Objective:
+||X w - X_q q||^2; a row that nearest would serve better is rounded to nearest.
+Cost: for each penalty d^3, and 2 rows d^2 an iteration.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subbyte.core import Grid, QTensor
+from subbyte.errors import RecipeError
+from subbyte.methods import FitGrid
+from subbyte.rounding.ldnq_compat import original
+from subbyte.rounding.solve import (
+    best_of,
+    better_of,
+    cholesky,
+    corrected_target,
+    matched_error,
+    mean_ridge,
+)
+from subbyte.rounding.sweeps import refit_scales
+from subbyte.stats import LayerStats
+
+_INNER = 10
+
+
+@dataclass(frozen=True)
+class Ldnq:
+    """penalties: rho as shares of H's mean diagonal, each tried; iterations: of each; corrected: make up for earlier
+    layers' errors; damping: ridge of that as a share of H's mean diagonal; compat: as the authors' code does.
+    """
+
+    penalties: tuple[float, ...] = (0.3, 1.0)
+    iterations: int = 50
+    corrected: bool = True
+    damping: float = 0.01
+    compat: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.penalties or min(self.penalties) <= 0 or self.iterations < 1 or self.damping < 0:
+            raise RecipeError(f"ldnq: penalties > 0, iterations >= 1 and damping >= 0 are needed, got {self}")
+
+    def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
+        """See `methods.Rounding`; with `compat` nearest is a candidate at the authors' scale only."""
+        if self.compat:
+            return original(weight, fit, stats)
+        target = corrected_target(weight, stats, self.damping) if self.corrected else weight
+        seen = stats if self.corrected else stats.of_quantized()
+        start = QTensor.nearest(target, fit(target))
+        candidates = [QTensor.nearest(weight, fit(weight)), start]
+        candidates += [self._alternate(target, start, seen, share) for share in self.penalties]
+        return best_of(weight, candidates, seen)
+
+    def _alternate(self, target: Tensor, start: QTensor, stats: LayerStats, share: float) -> QTensor:
+        if bool(stats.dead.all()):
+            return start
+        rho = mean_ridge(stats, share)[:, None, None]
+        eye = torch.eye(stats.H.shape[-1], dtype=rho.dtype, device=rho.device)
+        inverse = torch.cholesky_inverse(cholesky(stats.H + rho * eye)).to(torch.float32)
+        linear = stats.grouped(target) @ stats.H
+        pull = linear.to(torch.float32)
+        best, error = start, matched_error(target, start.dequantize(), stats)
+        current, U = start, torch.zeros_like(pull)
+        for _ in range(self.iterations):
+            G = current.dequantize().reshape(pull.shape)
+            T = (pull + rho.to(torch.float32) * (G - U)) @ inverse
+            V = T + U
+            current = _project(V.reshape(target.shape), current)
+            U = V - current.dequantize().reshape(pull.shape)
+            fitted = refit_scales(linear, current, stats)
+            new_error = matched_error(target, fitted.dequantize(), stats)
+            best = better_of(best, fitted, error, new_error)
+            error = matched_error(target, best.dequantize(), stats)
+        return best
+
+
+def _project(V: Tensor, previous: QTensor) -> QTensor:
+    """The nearest levels and scales for V, in turn, from the previous scales."""
+    current = QTensor.nearest(V, previous.grid)
+    for _ in range(_INNER):
+        grid = _euclidean_scale(V, current)
+        following = QTensor.nearest(V, grid)
+        if torch.equal(following.codes, current.codes):
+            return following
+        current = following
+    return current
+
+
+def _euclidean_scale(V: Tensor, rounded: QTensor) -> Grid:
+    """A = <V, Q> / <Q, Q> for fixed codes; a scale that would not be positive stays."""
+    grid, units = rounded.grid, rounded.grid.units(rounded.codes)
+    products, squares = V * units, units * units
+    spec = grid.spec
+    if spec.granularity == "tensor":
+        top, bottom = products.sum(), squares.sum()
+    elif spec.granularity == "channel":
+        top, bottom = products.sum(1, keepdim=True), squares.sum(1, keepdim=True)
+    else:
+        size = spec.group_size or 1
+        pad = (0, -V.shape[1] % size)
+        blocks = [torch.nn.functional.pad(x, pad).reshape(V.shape[0], -1, size).sum(2) for x in (products, squares)]
+        top, bottom = blocks
+    sound = (bottom > 0) & (top > 0)
+    return grid.with_scale(torch.where(sound, top / torch.where(sound, bottom, 1.0), grid.scale))

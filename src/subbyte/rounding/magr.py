@@ -1,0 +1,55 @@
+"""MagR: smaller peaks, the same outputs (Zhang, Wang, Deng, Yin, Wang 2024).
+
+    min_z  1/2 (z - w)' H (z - w) / ||H|| + strength ||z||_inf         for every row
+
+by proximal gradient steps of length 1:  v = z - (z - w) H / ||H||,   z <- v - strength Proj_1(v / strength),
+Proj_1 the projection on the L1 ball of radius 1. What the layer's inputs do not see is used to pull in the largest
+weights, so that the grid may be finer. ||H||: largest eigenvalue. Cost: 2 rows d^2 a step.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subbyte.errors import RecipeError
+from subbyte.rounding.solve import largest_eigenvalue
+from subbyte.stats import LayerStats
+
+_ROOM = 1.02  # power iteration comes to the largest eigenvalue from below
+
+
+@dataclass(frozen=True)
+class Magr:
+    """strength: of the penalty, in units of the weights (the authors': 1e-3 for scales a channel, 1e-4 for groups of
+    128); steps: of the proximal gradient.
+    """
+
+    strength: float = 1e-3
+    steps: int = 200
+
+    def __post_init__(self) -> None:
+        if self.strength <= 0 or self.steps < 1:
+            raise RecipeError(f"magr: strength must be above 0 and steps at least 1, got {self.strength}, {self.steps}")
+
+    def prepare(self, weight: Tensor, stats: LayerStats) -> Tensor:
+        """See `methods.Precondition`."""
+        size = largest_eigenvalue(stats.H)
+        H = stats.H / torch.where(size > 0, _ROOM * size, 1.0)[:, None, None]
+        w = stats.grouped(weight).to(torch.float32)
+        H, z = H.to(torch.float32), w
+        for _ in range(self.steps):
+            v = z - (z - w) @ H
+            z = v - self.strength * project_l1(v / self.strength, 1.0)
+        return z.reshape(weight.shape)
+
+
+def project_l1(values: Tensor, radius: float) -> Tensor:
+    """The nearest point with sum |x| <= radius, along the last axis (Duchi et al. 2008, figure 1)."""
+    sizes = values.abs()
+    falling = sizes.sort(dim=-1, descending=True).values
+    excess = falling.cumsum(-1) - radius
+    rank = torch.arange(1, values.shape[-1] + 1, device=values.device)
+    last = (falling * rank > excess).sum(-1, keepdim=True).clamp_min(1)
+    threshold = excess.gather(-1, last - 1) / last
+    return values.sign() * (sizes - threshold.clamp_min(0)).clamp_min(0)

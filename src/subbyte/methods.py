@@ -5,6 +5,7 @@ package and one line in that package's dictionary; recipes, `--help`, the docume
 the dictionaries. Nothing is stored on a method, arguments are never changed, and there is no hidden randomness.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -33,7 +34,8 @@ class FitGrid(Protocol):
 class Range(Protocol):
     """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the blocks).
 
-    A class attribute `mean_of_rows = True` makes the scale of a tensor the mean of what is chosen for its rows.
+    Class attributes: `mean_of_rows = True` makes the scale of a tensor the mean of what is chosen for its rows;
+    `weights_only = True` marks rules that mean nothing for activations, and that do not read the importance.
     """
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
@@ -61,6 +63,30 @@ class Precondition(Protocol):
 
     def prepare(self, weight: Tensor, stats: LayerStats) -> Tensor:
         """weight: float32 [rows, columns]; returns the same shape."""
+        ...
+
+
+Forward = Callable[[int, dict[str, Tensor]], Tensor]
+"""Logits of the k-th batch of calibration images, with these tensors in the network's place; has gradients."""
+
+
+class Tune(Protocol):
+    """Lets what is not fixed learn from the float network."""
+
+    def after_layer(self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]) -> dict[str, Tensor]:
+        """After a layer is rounded: new values of the parameters, by name.
+
+        parameters: weights and biases of later layers, and the layer's bias; logits: of the float network, by batch.
+        """
+        ...
+
+    def at_end(
+        self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor], labels: list[Tensor] | None
+    ) -> dict[str, Tensor]:
+        """After the last layer: new biases, and factors on the scales of each layer's rows, by name.
+
+        labels: of the calibration images, int64 by batch, where the caller has them.
+        """
         ...
 
 

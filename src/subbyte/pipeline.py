@@ -15,7 +15,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from subbyte.data import DataSet, Split, draw_calibration
+from subbyte.data import DataSet, Split, draw_calibration, draw_labels
 from subbyte.errors import DataError, SubbyteError
 from subbyte.evaluate import Evaluation, agreement, evaluate
 from subbyte.export.files import write_json, write_text
@@ -23,7 +23,7 @@ from subbyte.export.onnx import Container, OnnxExport, export_onnx
 from subbyte.export.packed import save
 from subbyte.export.parity import onnx_model
 from subbyte.graph import Network, prepare
-from subbyte.plan import Plan, make_plan
+from subbyte.plan import Plan, make_plan, needs_labels
 from subbyte.quantized import Findings, LedgerRow, QuantizedModel
 from subbyte.recipe import Recipe, load_recipe
 from subbyte.walk import Limits, Progress, WalkResult, walk
@@ -37,6 +37,7 @@ def quantize(
     images: Tensor | Iterable[Any],
     recipe: str | Path | Recipe = "w8a8",
     *,
+    labels: Tensor | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> QuantizedModel:
@@ -44,13 +45,14 @@ def quantize(
 
     model: any module that maps one tensor [batch, ...] to one tensor; it is left as it is. images: calibration images
     [n, ...] as the network takes them, or batches of them (of a batch that is a tuple the first item counts).
-    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary), a YAML file, or a Recipe.
+    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, or a Recipe. labels: int64 [n];
+    only a recipe whose tuning ends with them needs any.
     Raises SubbyteError (see `errors`) when model, images or recipe do not fit.
     """
     calibration = collect(images)
     network = prepare(model, calibration[:2])
     plan = make_plan(network, load_recipe(recipe))
-    return assemble(network, plan, walk(network, plan, calibration, limits=limits, progress=progress))
+    return assemble(network, plan, walk(network, plan, calibration, labels=labels, limits=limits, progress=progress))
 
 
 def collect(images: Tensor | Iterable[Any]) -> Tensor:
@@ -121,7 +123,8 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
             network = prepare(model, images[:2])
             plan = make_plan(network, job.recipe)
         with timer.stage("walk"):
-            walked = walk(network, plan, images, limits=job.limits, progress=partial(report, "walk"))
+            labels = draw_labels(data, job.calibration, job.seed) if needs_labels(plan) else None
+            walked = walk(network, plan, images, labels=labels, limits=job.limits, progress=partial(report, "walk"))
             quantized = assemble(network, plan, walked)
         container: Container = job.container or ("int8" if plan.taps else "compact")
         with timer.stage("export"):
@@ -190,6 +193,7 @@ def summary(
             "container": job.container or ("int8" if model.plan.taps else "compact"),
         },
         "bits_per_weight": model.bits_per_weight,
+        "zeros_percent": model.zeros,
         "bytes": {"float": network.float_bytes, "packed": packed, "onnx": exported.bytes},
         "seconds": seconds,
         "parity": asdict(exported.parity),

@@ -16,7 +16,7 @@ from subbyte.core.levels import apot, odd, powers
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.graph import Layer, Network, TapPlace, TapPoint
-from subbyte.methods import Correction, Precondition, Range, Rounding
+from subbyte.methods import Correction, Precondition, Range, Rounding, Tune
 from subbyte.ranges import RANGES
 from subbyte.recipe import (
     LayerSettings,
@@ -29,6 +29,7 @@ from subbyte.recipe import (
     parse_settings,
 )
 from subbyte.rounding import PRECONDITIONS, ROUNDINGS
+from subbyte.tune import TUNES
 
 _KIND = "kind:"  # a pattern for layers of a kind
 
@@ -79,6 +80,7 @@ class Plan:
     recipe: str
     layers: tuple[LayerPlan, ...]
     taps: tuple[TapPlan, ...]
+    tune: Tune | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON; `from_dict` reads them."""
@@ -86,6 +88,7 @@ class Plan:
             "recipe": self.recipe,
             "layers": [_layer_dict(layer) for layer in self.layers],
             "taps": [_tap_dict(tap) for tap in self.taps],
+            "tune": None if self.tune is None else method_settings(TUNES, self.tune),
         }
 
     def to_yaml(self) -> str:
@@ -99,6 +102,7 @@ class Plan:
             data["recipe"],
             tuple(_layer_from(entry) for entry in data["layers"]),
             tuple(_tap_from(entry) for entry in data["taps"]),
+            _tune(data["tune"]),
         )
 
 
@@ -115,7 +119,16 @@ def make_plan(network: Network, recipe: Recipe) -> Plan:
     weights = {layer.name: _weights(recipe, network, layer) for layer in network.layers}
     layers = tuple(_plan_layer(recipe, layer, weights) for layer in network.layers)
     taps = tuple(tap for point in network.taps for tap in _plan_taps(recipe, network, point))
-    return Plan(recipe.name, layers, taps)
+    return Plan(recipe.name, layers, taps, _tune(recipe.tune))
+
+
+def needs_labels(plan: Plan) -> bool:
+    """Whether the plan's tuning learns from the labels of the calibration images."""
+    return getattr(plan.tune, "retrain", "none") == "labels"
+
+
+def _tune(method: Method | None) -> Tune | None:
+    return None if method is None else build_method(TUNES, method, "tune")
 
 
 def _matches(layer: Layer, pattern: str) -> bool:

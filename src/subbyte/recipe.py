@@ -4,6 +4,7 @@
     activations:  {bits: 4}        # tensors that feed a layer; null: float
     others:       {bits: 8}        # all other taps: operands of adds, pools, logits
     input:        {bits: 8}        # the network's input
+    tune:         null             # or cascade: later layers learn to make up for each rounded one
     first_last:   8                # bits of the first and last layer (weights, and activations if quantized)
     layers:                        # by name pattern, last match wins
       "layer1.*": {weights: {bits: 8}}
@@ -36,6 +37,7 @@ from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.ranges import RANGES
 from subbyte.rounding import PRECONDITIONS, ROUNDINGS
+from subbyte.tune import TUNES
 
 Method = str | dict[str, Any]
 Bits = int | Literal["ternary"]
@@ -107,6 +109,8 @@ class TapSettings(_Settings):
     @field_validator("range")
     @classmethod
     def _range(cls, method: Method) -> Method:
+        if getattr(type(build_method(RANGES, method, "range")), "weights_only", False):
+            raise RecipeError(f"range {method!r} is a rule for weights, not for activations")
         return _known(RANGES, method, "range")
 
 
@@ -192,7 +196,13 @@ class Recipe(_Settings):
     others: TapSettings = TapSettings()
     input: TapSettings = TapSettings()
     first_last: int | None = None
+    tune: Method | None = None
     layers: dict[str, LayerSettings] = {}
+
+    @field_validator("tune")
+    @classmethod
+    def _tune(cls, method: Method | None) -> Method | None:
+        return None if method is None else _known(TUNES, method, "tune")
 
     @field_validator("first_last")
     @classmethod

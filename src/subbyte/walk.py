@@ -14,10 +14,11 @@ from torch import Tensor
 
 from subbyte.core import Grid, QTensor
 from subbyte.errors import NumericsError, RecipeError
-from subbyte.graph import Chunks, Instrumented, Layer, Memory, Network, Pair, Travel, instrument, tensor_at
+from subbyte.graph import Chunks, Instrumented, Layer, Memory, Network, Pair, Travel, instrument
 from subbyte.plan import Plan
 from subbyte.ranges import GridFitter, fit_grid
 from subbyte.stats import LayerStats, MomentCollector, histogram
+from subbyte.tuning import Tuner
 
 _MIN_ROWS = 2**15
 Progress = Callable[[int, int, str], None]
@@ -60,22 +61,39 @@ def walk(
     plan: Plan,
     images: Tensor,
     *,
+    labels: Tensor | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> WalkResult:
-    """Quantize `network` by `plan` on calibration images [n, ...], without labels.
+    """Quantize `network` by `plan` on calibration images [n, ...].
 
-    Raises NumericsError naming the layer where NaN or Inf turn up.
+    labels: int64 [n], read only by a plan whose tuning ends with them. Raises NumericsError naming the layer where NaN
+    or Inf turn up.
     """
     limits = limits or Limits()
     result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
     result.instrumented.graph_module.to(limits.device)
+    chunks = list(images.split(limits.chunk))
     walker = _Walker(network, plan, result, limits, progress)
-    output = walker.travel.run(list(images.split(limits.chunk)))
-    result.logits = (torch.cat(output.float).cpu(), torch.cat(output.quantized).cpu())
+    walker.tuner = _tuner(network, plan, result, chunks, limits)
+    output = walker.travel.run(chunks)
+    quantized = torch.cat(output.quantized)
+    if walker.tuner is not None:
+        quantized = walker.tuner.finish(None if labels is None else list(labels.split(limits.chunk)))
+    result.logits = (torch.cat(output.float).cpu(), quantized.cpu())
     walker.travel.memory.release(output)
     result.spilled_bytes = walker.travel.memory.spilled
     return result
+
+
+def _tuner(network: Network, plan: Plan, result: WalkResult, chunks: list[Tensor], limits: Limits) -> Tuner | None:
+    if plan.tune is None:
+        return None
+    rounded = {layer.name for layer in plan.layers if layer.spec is not None}
+    layers = [layer for layer in network.layers if layer.name in rounded and layer.shared_with is None]
+    return Tuner(
+        plan.tune, layers, result.instrumented, result.weights, result.biases, chunks=chunks, device=limits.device
+    )
 
 
 class _Walker:
@@ -89,6 +107,7 @@ class _Walker:
         self.layer_plans = {layer.name: layer for layer in plan.layers}
         self.tap_plans = {tap.name: tap for tap in plan.taps}
         self.done = 0
+        self.tuner: Tuner | None = None
         self.travel = Travel(
             result.instrumented, Memory(limits.memory), limits.device,
             at_layer=self.at_layer, at_tap=self.at_tap, after=self.after,
@@ -100,9 +119,10 @@ class _Walker:
         if plan.spec is None or layer.shared_with is not None:
             return
         spec, stats = plan.spec, self._moments(layer, pair)
-        graph_module = self.result.instrumented.graph_module
-        weight = layer.geometry.to_matrix(tensor_at(graph_module, layer.weight)).float()
-        bias = tensor_at(graph_module, layer.bias).float()
+        if self.tuner is not None:
+            stats = stats.of_quantized()  # weights that have learned want their own outputs on these inputs
+        weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
+        bias = self.travel.tensor(layer.bias).float()
         diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
         importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
         fit = GridFitter(plan.range, spec, importance, plan.scalar)
@@ -115,6 +135,8 @@ class _Walker:
         self.result.weights[name], self.result.biases[name] = rounded, bias
         self.travel.requantize(layer.weight, layer.geometry.to_weight(rounded.dequantize()))
         self.travel.requantize(layer.bias, bias)
+        if self.tuner is not None:
+            self.tuner.after_layer(layer, self.travel)
 
     def _moments(self, layer: Layer, pair: Pair) -> LayerStats:
         images = sum(chunk.shape[0] for chunk in pair.float)

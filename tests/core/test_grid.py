@@ -31,9 +31,12 @@ def specs(draw: st.DrawFn) -> GridSpec:
     if draw(st.integers(0, 3)) == 0:
         levels = LEVELS[draw(st.sampled_from(list(LEVELS)))]
         return GridSpec(bits=8, levels=levels, granularity=granularity, group_size=size)
+    shares = {"granularity": granularity, "group_size": size}
+    if draw(st.integers(0, 3)) == 0:
+        return GridSpec(bits=draw(st.integers(1, 8)), wide=True, **shares)
     signed, narrow = draw(st.booleans()), draw(st.booleans())
     bits = draw(st.integers(1 + signed, 8))
-    return GridSpec(bits, signed, draw(st.booleans()), narrow and signed, granularity, size)
+    return GridSpec(bits, signed, draw(st.booleans()), narrow and signed, **shares)
 
 
 @st.composite
@@ -148,7 +151,6 @@ def test_ties_between_levels_go_to_the_lower_one(scale):
     middles = torch.tensor([(a + b) / 2 for a, b in pairwise(levels)]) * scale
     assert grid.encode(middles).tolist() == [0, 1, 2, 3]
     assert grid.encode(torch.nextafter(middles, torch.tensor(torch.inf))).tolist() == [1, 2, 3, 4]
-    assert grid.thresholds(torch.device("cpu")).tolist() == [-0.875, -0.125, 0.25, 1.25]
 
 
 def test_a_ragged_last_group_has_its_own_scale():
@@ -296,3 +298,102 @@ def test_values_are_those_of_torch_up_to_ties(spec):
     theirs = torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero_point, spec.qmin, spec.qmax)
     assert int(away.sum()) > 3900
     torch.testing.assert_close(grid.quantize(x)[away], theirs[away], rtol=1e-6, atol=0)
+
+
+def random_codebook(granularity: str, count: int, seed: int) -> Grid:
+    """Four rows of levels at unequal distances."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = 1 if granularity == "tensor" else 4
+    codebook = (torch.rand(rows, count, generator=generator) + 0.01).cumsum(1) - count / 4
+    shape = () if granularity == "tensor" else (4, 1)
+    scale = torch.rand(shape, generator=generator) + 0.5
+    return Grid.of(GridSpec.fitted(count, granularity), scale, codebook=codebook)
+
+
+codebooks = pytest.mark.parametrize("granularity", ["tensor", "channel"])
+
+
+@codebooks
+@pytest.mark.parametrize("count", [2, 3, 11, 256])
+def test_codebooks_round_to_the_nearest_level_of_their_row(granularity, count):
+    grid = random_codebook(granularity, count, count)
+    x = torch.randn(4, 300, generator=torch.Generator().manual_seed(1)) * count / 4
+    x[:, 0], x[:, 1] = torch.inf, -torch.inf
+    levels = (grid.codebook * grid.scale).double().expand(4, -1)
+    distance = (levels[:, None] - x.double().clamp(-1e30, 1e30)[..., None]).abs()
+    codes = grid.encode(x)
+    assert codes.dtype == torch.uint8 and codes.shape == x.shape
+    chosen = distance.gather(2, codes.long()[..., None])[..., 0]
+    assert bool((chosen <= distance.amin(2) + 1e-6 * (1 + x.double().abs())).all())
+    assert bool((codes[:, 0] == count - 1).all()) and not codes[:, 1].any()
+    torch.testing.assert_close(grid.decode(codes).double(), levels.gather(1, codes.long()), rtol=1e-6, atol=0)
+    assert torch.equal(grid.quantize(x), grid.units(codes) * grid.scale)
+
+
+@codebooks
+@pytest.mark.parametrize("count", [2, 5, 256])
+def test_every_code_of_a_codebook_survives_decode_and_encode(granularity, count):
+    grid = random_codebook(granularity, count, 100 + count)
+    codes = torch.arange(count, dtype=torch.uint8).expand(4, -1)
+    assert torch.equal(grid.encode(grid.decode(codes)), codes)
+
+
+@codebooks
+def test_ties_in_a_codebook_go_to_the_lower_level(granularity):
+    levels = torch.tensor([[-1.5, -0.25, 0.0, 0.5, 2.0]])
+    codebook = levels if granularity == "tensor" else torch.cat([levels, 2 * levels])
+    scale = torch.tensor(0.5) if granularity == "tensor" else torch.tensor([[0.5], [0.25]])
+    grid = Grid.of(GridSpec.fitted(5, granularity), scale, codebook=codebook)
+    middles = torch.tensor([[(a + b) / 2 for a, b in pairwise(levels[0].tolist())]] * 2) / 2
+    assert grid.encode(middles).tolist() == [[0, 1, 2, 3]] * 2
+    assert grid.encode(torch.nextafter(middles, torch.tensor(torch.inf))).tolist() == [[1, 2, 3, 4]] * 2
+
+
+def test_a_tensors_codebook_fits_tensors_of_any_shape():
+    grid = random_codebook("tensor", 7, 3)
+    for shape in ((), (0,), (5,), (2, 3, 4, 5)):
+        codes = grid.encode(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+        assert codes.shape == grid.decode(codes).shape == shape
+
+
+@codebooks
+def test_codebooks_refuse_nan_and_keep_their_levels_on_another_scale(granularity):
+    grid = random_codebook(granularity, 4, 5)
+    with pytest.raises(NumericsError, match="1 of 8"):
+        grid.encode(torch.tensor([[0.0, torch.nan], [1, 2], [3, 4], [5, 6]]))
+    doubled = grid.with_scale(2 * grid.scale)
+    assert torch.equal(doubled.codebook, grid.codebook) and torch.equal(grid.to("cpu").codebook, grid.codebook)
+    codes = torch.tensor([[0, 1, 2, 3]] * 4)
+    assert torch.equal(doubled.decode(codes), 2 * grid.decode(codes))
+
+
+@pytest.mark.parametrize(
+    ("granularity", "codebook"),
+    [
+        ("tensor", None),
+        ("tensor", [[0.0, 1.0]]),
+        ("tensor", [0.0, 1.0, 2.0]),
+        ("tensor", [[0.0, 1.0, 2.0]] * 2),
+        ("tensor", [[0.0, 2.0, 1.0]]),
+        ("tensor", [[0.0, 1.0, 1.0]]),
+        ("tensor", [[0.0, 1.0, 1.0 + 1e-12]]),  # equal in float32
+        ("tensor", [[0.0, float("nan"), 1.0]]),
+        ("channel", [[0.0, 1.0, 2.0]]),
+        ("channel", [[0.0, 1.0, 2.0], [0.0, 2.0, 1.0]]),
+    ],
+)
+def test_codebooks_that_do_not_fit_are_refused(granularity, codebook):
+    scale = torch.tensor(1.0) if granularity == "tensor" else torch.ones(2, 1)
+    given = None if codebook is None else torch.tensor(codebook, dtype=torch.float64)
+    with pytest.raises(RecipeError, match="codebook"):
+        Grid.of(GridSpec.fitted(3, granularity), scale, codebook=given)
+
+
+def test_codebooks_are_finite_and_go_with_their_spec():
+    with pytest.raises(NumericsError, match="codebook"):
+        Grid.of(GridSpec.fitted(2, "tensor"), torch.tensor(1.0), codebook=torch.tensor([[0.0, torch.inf]]))
+    for spec in (GridSpec(bits=2), GridSpec.level_set((0, 1), "tensor")):
+        with pytest.raises(RecipeError, match="codebook"):
+            Grid.of(spec, torch.tensor(1.0), codebook=torch.tensor([[0.0, 1.0]]))
+    with pytest.raises(RecipeError, match=r"0\.\.0"):
+        Grid.of(GridSpec.fitted(2, "tensor"), torch.tensor(1.0), torch.tensor(1), torch.tensor([[0.0, 1.0]]))

@@ -56,6 +56,8 @@ def test_levels_become_floats():
 @pytest.mark.parametrize("spec", [
     *(GridSpec(bits=b, narrow=n) for b in SIGNED for n in (False, True)),
     *(GridSpec(bits=b, signed=False) for b in UNSIGNED),
+    *(GridSpec(bits=b, wide=True) for b in UNSIGNED),
+    *(GridSpec.fitted(n) for n in (2, 17, 255, 256)),
     GridSpec.level_set(tuple(range(256))),
 ])  # fmt: skip
 def test_the_code_type_holds_every_code(spec):
@@ -80,6 +82,14 @@ def test_the_code_type_holds_every_code(spec):
         ({"levels": (0.0, 2.0, 1.0)}, ["strictly increasing", "2.0, 1.0"]),
         ({"levels": (0.0, 1.0, 1.0)}, ["strictly increasing", "1.0, 1.0"]),
         ({"bits": 2, "levels": (0.0, 1.0, 2.0, 3.0, 4.0)}, ["5 levels", "2 bits"]),
+        ({"wide": True, "narrow": True}, ["wide"]),
+        ({"wide": True, "signed": False}, ["wide", "signed"]),
+        ({"wide": True, "symmetric": False}, ["wide", "symmetric"]),
+        ({"bits": 2, "codebook": 5}, ["codebook of 5", "2 bits"]),
+        ({"bits": 2, "codebook": 1}, ["codebook of 1"]),
+        ({"bits": 8, "codebook": 257}, ["codebook of 257", "8 bits"]),
+        ({"bits": 2, "codebook": 3, "levels": (0.0, 1.0, 2.0)}, ["codebook", "levels"]),
+        ({"bits": 2, "codebook": 3, "granularity": "group", "group_size": 4}, ["codebook", "channel"]),
     ],
 )
 def test_contradictions_are_named_with_their_numbers(given, shown):
@@ -101,3 +111,72 @@ def test_levels_must_be_numbers(levels):
 def test_level_sets_hold_2_to_256_levels(count):
     with pytest.raises(RecipeError, match="levels"):
         GridSpec.level_set(tuple(range(count)))
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_wide_grids_add_a_code_above(bits):
+    spec = GridSpec(bits=bits, wide=True)
+    assert (spec.qmin, spec.qmax, spec.count) == (-(2 ** (bits - 1)), 2 ** (bits - 1), 2**bits + 1)
+    assert spec.code_dtype == (torch.int16 if bits == 8 else torch.int8)
+    assert spec.reach == (spec.qmin, spec.qmax) and spec.uniform and spec.fixed_zero
+
+
+def test_one_bit_wide_is_ternary():
+    spec = GridSpec(bits=1, wide=True)
+    assert (spec.qmin, spec.qmax, spec.is_ternary, spec.label) == (-1, 1, True, "ternary")
+
+
+@pytest.mark.parametrize(
+    ("spec", "label"),
+    [
+        *((GridSpec(bits=b), str(b)) for b in SIGNED),
+        *((GridSpec(bits=b, narrow=True), str(b)) for b in SIGNED if b > 2),
+        *((GridSpec(bits=b, signed=False), str(b)) for b in UNSIGNED),
+        (GridSpec(bits=2, wide=True), "2.32"),
+        (GridSpec(bits=3, wide=True), "3.17"),
+        (GridSpec(bits=4, wide=True), "4.09"),
+        (GridSpec(bits=8, wide=True), "8.01"),
+        (GridSpec.level_set((-1, 0, 3)), "ternary"),
+        (GridSpec.level_set((-1, 1)), "1"),
+        (GridSpec.level_set((-3, -1, 1, 3)), "2"),
+        (GridSpec.level_set(tuple(range(7))), "2.81"),
+        (GridSpec.level_set(tuple(range(5))), "2.32"),
+        (GridSpec.fitted(16), "4"),
+        (GridSpec.fitted(15), "3.91"),
+        (GridSpec.fitted(3), "ternary"),
+        (GridSpec.fitted(11, "tensor"), "3.46"),
+    ],
+)
+def test_the_label_is_the_width(spec, label):
+    assert spec.label == label
+
+
+@pytest.mark.parametrize(
+    ("count", "bits"), [(2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4), (128, 7), (129, 8), (256, 8)]
+)
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_codebooks_take_the_fewest_bits(count, bits, granularity):
+    spec = GridSpec.fitted(count, granularity)
+    assert (spec.bits, spec.qmin, spec.qmax, spec.count) == (bits, 0, count - 1, count)
+    assert spec.code_dtype == torch.uint8 and spec.granularity == granularity
+    assert spec.reach is None and not spec.uniform and spec.fixed_zero
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, 257])
+def test_codebooks_hold_2_to_256_levels(count):
+    with pytest.raises(RecipeError, match="codebook"):
+        GridSpec.fitted(count)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reach"),
+    [
+        (GridSpec(bits=4), (-8, 7)),
+        (GridSpec(bits=4, narrow=True, symmetric=False), (-7, 7)),
+        (GridSpec(bits=3, signed=False), (0, 7)),
+        (GridSpec.level_set((-4, -1, 0, 2)), (-4, 2)),
+        (GridSpec.level_set((-4, -1.5, 0, 2)), None),
+    ],
+)
+def test_reach_is_in_whole_steps(spec, reach):
+    assert spec.reach == reach

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subbyte.core import GridSpec, pack, packed_bytes, unpack
+from subbyte.core.packing import Words, words
 from subbyte.errors import FormatError
 from tests.reference.examples import examples
-from tests.reference.packing import pack_bits, pack_trits
+from tests.reference.packing import pack_digits, word_of
 
 SPECS = {
     **{f"int{b}": GridSpec(bits=b) for b in range(2, 9)},
@@ -18,7 +19,13 @@ SPECS = {
     "ternary": GridSpec.ternary(),
     "levels3": GridSpec.level_set((-1, 0, 4)),
     "levels5": GridSpec.level_set((-2, -1, 0, 1, 4)),
+    "levels6": GridSpec.level_set(tuple(range(6))),
+    "levels129": GridSpec.level_set(tuple(range(129))),
+    **{f"wide{b}": GridSpec(bits=b, wide=True) for b in range(1, 8)},
+    "codebook4": GridSpec.fitted(4),
+    "codebook11": GridSpec.fitted(11, "tensor"),
 }
+IN_WORDS = {name: spec for name, spec in SPECS.items() if word_of(spec.count)}
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 
@@ -29,7 +36,7 @@ def random_codes(spec: GridSpec, shape: tuple[int, ...], seed: int = 0) -> torch
 
 def reference_bytes(codes: torch.Tensor, spec: GridSpec) -> list[int]:
     digits = [code - spec.qmin for code in codes.reshape(-1).tolist()]
-    return list(pack_trits(digits) if spec.is_ternary else pack_bits(digits, spec.bits))
+    return list(pack_digits(digits, spec.count, spec.bits))
 
 
 @every_spec
@@ -68,11 +75,15 @@ def test_every_code_comes_back(spec):
         (SPECS["int4"], [-8, 7, 0], [0xF0, 0x08]),
         (SPECS["uint4"], [1, 2, 3, 4], [0x21, 0x43]),
         (SPECS["int8"], [-128, 127, 0], [0, 255, 128]),
-        (SPECS["narrow3"], [-3, 3, 0], [0b11_110_000, 0b0]),
+        (SPECS["narrow3"], [-3, 3, 0], [0 + 6 * 7 + 3 * 49, 0]),
+        (SPECS["narrow3"], [3, 3, 3], [342 % 256, 1]),
         (SPECS["ternary"], [-1, 0, 1, 1, -1, 1], [0 + 1 * 3 + 2 * 9 + 2 * 27 + 0, 2]),
         (SPECS["ternary"], [1, 1, 1, 1, 1], [242]),
         (SPECS["levels3"], [2, 0, 1], [2 + 0 + 9]),
-        (SPECS["levels5"], [4, 1], [0b001_100]),
+        (SPECS["levels5"], [4, 1], [4 + 1 * 5]),
+        (SPECS["levels6"], [5, 0, 2, 1], [5 + 2 * 36, 1]),
+        (SPECS["wide2"], [-2, 2, 1, 0], [(4 * 5 + 3 * 25 + 2 * 125) % 256, 1]),
+        (SPECS["wide3"], [4, -4, 4, -4, 4, -3], [(8 * 6643) % 256, 8 * 6643 // 256, 1]),
     ],
 )
 def test_the_layout_by_hand(spec, codes, packed):
@@ -86,7 +97,12 @@ def test_the_layout_by_hand(spec, codes, packed):
         (SPECS["int4"], 0, 0), (SPECS["int4"], 1, 1), (SPECS["int4"], 2, 1), (SPECS["int4"], 3, 2),
         (SPECS["int3"], 8, 3), (SPECS["int3"], 9, 4), (SPECS["uint1"], 8, 1), (SPECS["uint1"], 9, 2),
         (SPECS["int8"], 7, 7), (SPECS["int7"], 8, 7), (SPECS["ternary"], 5, 1), (SPECS["ternary"], 6, 2),
-        (SPECS["ternary"], 1_000_000, 200_000), (SPECS["levels5"], 8, 3),
+        (SPECS["ternary"], 1_000_000, 200_000), (SPECS["levels5"], 8, 3), (SPECS["levels5"], 3, 1),
+        (SPECS["levels5"], 24, 7), (SPECS["levels5"], 25, 8), (SPECS["levels5"], 48, 14),
+        (SPECS["levels5"], 24_000_000, 7_000_000), (SPECS["levels6"], 3, 1), (SPECS["levels6"], 4, 2),
+        (SPECS["wide1"], 5, 1), (SPECS["wide2"], 24, 7), (SPECS["wide3"], 5, 2), (SPECS["wide3"], 6, 3),
+        (SPECS["wide4"], 15, 8), (SPECS["wide4"], 14, 8), (SPECS["wide4"], 13, 7), (SPECS["wide4"], 16, 9),
+        (SPECS["narrow3"], 17, 6), (SPECS["narrow3"], 0, 0), (SPECS["narrow8"], 7, 7), (SPECS["codebook4"], 5, 2),
     ],
 )  # fmt: skip
 def test_sizes(spec, count, size):
@@ -153,8 +169,11 @@ def test_bytes_beyond_five_trits_are_refused(byte):
         (SPECS["narrow3"], [0b111], 1),
         (SPECS["narrow3"], [0b00_111_000], 2),
         (SPECS["narrow8"], [0, 255], 2),
-        (SPECS["levels5"], [0b101], 1),
-        (SPECS["levels5"], [0b110_100], 2),
+        (SPECS["levels5"], [5], 1),
+        (SPECS["levels5"], [25], 2),
+        (SPECS["levels5"], [0] * 7 + [5], 25),
+        (SPECS["levels6"], [216], 3),
+        (SPECS["wide3"], [9**5 % 256, 9**5 // 256], 5),
     ],
 )
 def test_patterns_that_are_no_code_are_refused(spec, packed, count):
@@ -170,8 +189,66 @@ def test_patterns_that_are_no_code_are_refused(spec, packed, count):
         (SPECS["int4"], [0x21, 0x13], 3),
         (SPECS["ternary"], [81], 4),
         (SPECS["ternary"], [242, 3], 6),
+        (SPECS["levels5"], [5**6 % 256, 5**6 // 256], 6),
+        (SPECS["codebook4"], [0b10_000000], 3),
     ],
 )
 def test_padding_must_be_zero(spec, packed, count):
     with pytest.raises(FormatError, match="damaged"):
         unpack(torch.tensor(packed, dtype=torch.uint8), spec, (count,))
+
+
+@pytest.mark.parametrize("count", range(2, 258))
+def test_words_are_the_smallest_there_are(count):
+    layout, wanted = words(count), word_of(count)
+    assert layout is None if wanted is None else layout == Words(count, *wanted)
+    if layout is None:
+        return
+    assert count**layout.digits <= 256**layout.bytes < count ** (layout.digits + 1)
+    bits, whole = 8 * layout.bytes / layout.digits, (count - 1).bit_length()
+    assert torch.tensor(count).log2() <= bits < whole
+
+
+def test_words_of_a_few_counts():
+    assert words(3) == (3, 5, 1) and words(5) == (5, 24, 7) and words(6) == (6, 3, 1) and words(17) == (17, 15, 8)
+    assert all(words(2**bits) is None for bits in range(1, 9))
+    assert words(255) is None
+
+
+@pytest.mark.parametrize("count", range(2, 257))
+def test_level_sets_of_every_count_come_back(count):
+    """Around the ends of words, with the smallest and the largest words that there are."""
+    spec = GridSpec.level_set(tuple(range(count)))
+    size = (words(count) or Words(count, 8, 8)).digits
+    for length in sorted({1, size - 1, size, size + 1, 2 * size + size // 2} - {0}):
+        for codes in (random_codes(spec, (length,), length), torch.zeros(length), torch.full((length,), count - 1)):
+            codes = codes.to(torch.uint8)
+            packed = pack(codes, spec)
+            assert packed.numel() == packed_bytes(spec, length)
+            assert torch.equal(unpack(packed, spec, (length,)), codes)
+
+
+@pytest.mark.parametrize("spec", IN_WORDS.values(), ids=IN_WORDS)
+def test_words_beyond_the_last_are_refused(spec):
+    """The number after the largest, and the largest that the bytes hold, as first and as last word."""
+    _, digits, size = words(spec.count)
+    largest = spec.count**digits - 1
+    good = list(largest.to_bytes(size, "little"))
+    assert unpack(torch.tensor(good, dtype=torch.uint8), spec, (digits,)).eq(spec.qmax).all()
+    for number in (largest + 1, 256**size - 1):
+        bad = list(number.to_bytes(size, "little"))
+        for stored in (bad + good, good + bad):
+            with pytest.raises(FormatError, match="damaged"):
+                unpack(torch.tensor(stored, dtype=torch.uint8), spec, (2 * digits,))
+
+
+@pytest.mark.parametrize("spec", IN_WORDS.values(), ids=IN_WORDS)
+def test_a_last_word_has_only_the_bytes_that_its_digits_need(spec):
+    _, digits, size = words(spec.count)
+    for rest in range(1, digits):
+        last = packed_bytes(spec, 2 * digits + rest) - 2 * size
+        assert 256 ** (last - 1) < spec.count**rest <= 256**last
+        beyond = list((spec.count**rest).to_bytes(size + 1, "little")[:last])
+        if spec.count**rest < 256**last:
+            with pytest.raises(FormatError, match="damaged"):
+                unpack(torch.tensor([0] * 2 * size + beyond, dtype=torch.uint8), spec, (2 * digits + rest,))

@@ -49,13 +49,14 @@ def _packed(file: Path) -> None:
             continue
         scales = sum(
             packed.tensors[key].numel() * packed.tensors[key].element_size()
-            for key in (f"layers/{layer.name}/scale", f"layers/{layer.name}/zero_point")
+            for key in (f"layers/{layer.name}/{part}" for part in ("scale", "zero_point", "codebook"))
             if key in packed.tensors
         )
+        spec = packed.spec(layer)
         count = _product(layer.shape)
         sqnr = packed.header["findings"]["sqnr_db"].get(layer.name)
         table.add_row(
-            layer.name, layer.spec.label, f"{count:,}", f"{codes.numel():,}", f"{scales:,}",
+            layer.name, spec.label, f"{count:,}", f"{codes.numel():,}", f"{scales:,}",
             f"{8 * (codes.numel() + scales) / count:.2f}", "exact" if sqnr is None else f"{sqnr:.1f}",
         )  # fmt: skip
     console.print(table)

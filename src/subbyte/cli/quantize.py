@@ -41,6 +41,9 @@ def quantize(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, such as weights.rounding=gpfq. Repeatable.")
     ] = None,
+    scalar: Annotated[
+        float | None, typer.Option(help="Factor on every weight scale (GPFQ's C); the same as --set weights.scalar=...")
+    ] = None,
     calibration: Annotated[int, typer.Option(help="Images to calibrate on, drawn from the training split.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the draw of the calibration images.")] = 0,
     normalize: NormalizeOption = None,
@@ -61,7 +64,8 @@ def quantize(
     force: ForceOption = False,
 ) -> None:
     """Quantize a trained network, export it, and measure what it cost."""
-    asked = load_recipe(recipe, settings)
+    scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
+    asked = load_recipe(recipe, [*(settings or []), *scaled])
     if dry_run:
         _dry_run(model, weights, data, shape, asked, (normalize, resize, crop))
         return

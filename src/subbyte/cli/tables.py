@@ -34,13 +34,15 @@ def ledger_table(rows: list[dict[str, Any]], title: str) -> Table:
     """One row a layer or tap."""
     table = Table(title=title, title_justify="left")
     table.add_column("name", overflow="fold")
-    for name in ("asked", "bits", "bytes", "SNR dB"):
+    sparse = any(row.get("zeros") is not None for row in rows)
+    for name in ("asked", "bits", "bytes", "SNR dB", *(["zeros %"] if sparse else [])):
         table.add_column(name, justify="right")
     table.add_column("reason, and how ONNX holds it", overflow="fold")
     for row in rows:
         sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}"
         notes = "; ".join(filter(None, (row["reason"], row.get("onnx", ""))))
-        table.add_row(row["name"], row["asked"], row["bits"], f"{row['bytes']:,}", sqnr, notes)
+        zeros = [] if not sparse else ["" if row["zeros"] is None else f"{row['zeros']:.1f}"]
+        table.add_row(row["name"], row["asked"], row["bits"], f"{row['bytes']:,}", sqnr, *zeros, notes)
     return table
 
 

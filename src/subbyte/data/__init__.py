@@ -1,6 +1,6 @@
 """Data sets by name, calibration images, normalization."""
 
-from subbyte.data.dataset import DataSet, Indices, Split, draw_calibration
+from subbyte.data.dataset import DataSet, Indices, Split, draw_calibration, draw_labels
 from subbyte.data.load import KINDS, DataKind, load_data
 from subbyte.data.normalize import NORMALIZATIONS, Normalization, parse_normalization
 
@@ -13,6 +13,7 @@ __all__ = [
     "Normalization",
     "Split",
     "draw_calibration",
+    "draw_labels",
     "load_data",
     "parse_normalization",
 ]

@@ -134,7 +134,7 @@ def draw_calibration(data: DataSet, count: int, seed: int) -> tuple[Tensor, Spli
         )
     if not 0 <= seed < 2**32:
         raise DataError(f"{data.name}: the seed of the calibration images must be from 0 to 2^32 - 1, got {seed}")
-    drawn = np.random.RandomState(seed).permutation(len(source))[:count]
+    drawn = _drawn(source, count, seed)
     images = source.images(drawn)
     finite = torch.isfinite(images).flatten(1).all(dim=1)
     if not finite.all():
@@ -144,6 +144,16 @@ def draw_calibration(data: DataSet, count: int, seed: int) -> tuple[Tensor, Spli
             f"the first is image {first} of the {source.name} split; repair or remove it"
         )
     return images, (data.test if data.train is not None else source.without(drawn))
+
+
+def draw_labels(data: DataSet, count: int, seed: int) -> Tensor:
+    """Labels of the images that `draw_calibration` draws: int64 [count]. For tuning that ends with labels only."""
+    source = data.train if data.train is not None else data.test
+    return source.labels[torch.from_numpy(_drawn(source, count, seed))]
+
+
+def _drawn(source: Split, count: int, seed: int) -> np.ndarray:
+    return np.random.RandomState(seed).permutation(len(source))[:count]
 
 
 def digest(parts: Iterable[bytes]) -> str:

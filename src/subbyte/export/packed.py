@@ -33,11 +33,16 @@ class Packed:
     plan: Plan
     header: dict[str, Any]
 
-    def weight(self, layer: LayerPlan, columns: int) -> QTensor:
-        """Codes and grid of a layer. columns: of its matrix."""
+    def spec(self, layer: LayerPlan) -> GridSpec:
+        """The grid that the layer got, which its rounding may have made of the planned one."""
         spec = spec_from(self.header["grids"].get(layer.name))
         if spec is None:
             raise FormatError(f"the header has no grid for layer {layer.name!r}; it is incomplete")
+        return spec
+
+    def weight(self, layer: LayerPlan, columns: int) -> QTensor:
+        """Codes and grid of a layer. columns: of its matrix."""
+        spec = self.spec(layer)
         grid = self.grid(f"layers/{layer.name}", spec)
         return QTensor(unpack(self.tensor(f"layers/{layer.name}/codes"), spec, (layer.rows, columns)), grid)
 

@@ -5,6 +5,7 @@ from subbyte.graph.fold import fold_batch_norms, set_tensor
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
 from subbyte.graph.layers import Layer, Skipped, argument, find_layers, tensor_at
 from subbyte.graph.network import Network, prepare
+from subbyte.graph.rest import Rest, float_outputs
 from subbyte.graph.sites import DOMAIN, mark_sites
 from subbyte.graph.store import Chunks, Memory, Pair
 from subbyte.graph.taps import TapPoint, find_taps, moves
@@ -19,6 +20,7 @@ __all__ = [
     "Memory",
     "Network",
     "Pair",
+    "Rest",
     "Skipped",
     "TapPlace",
     "TapPoint",
@@ -27,6 +29,7 @@ __all__ = [
     "capture",
     "find_layers",
     "find_taps",
+    "float_outputs",
     "fold_batch_norms",
     "grid_source",
     "instrument",

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from subbyte.graph.instrument import Instrumented
 from subbyte.graph.layers import tensor_at
+from subbyte.graph.rest import Rest
 from subbyte.graph.store import Chunks, Memory, Pair
 
 
@@ -42,6 +43,15 @@ class Travel:
         self._values: dict[fx.Node, Pair] = {}
         self._constants: dict[fx.Node, Any] = {}
         self._requantized: dict[str, Tensor] = {}
+        self._ahead: list[fx.Node] = []
+
+    def rest(self) -> Rest:
+        """What lies ahead, from the node that is being visited."""
+        return Rest(self._ahead, self._values, self._requantized, self._graph_module, self.device)
+
+    def tensor(self, name: str) -> Tensor:
+        """A parameter or buffer as the quantized traveller has it."""
+        return self._requantized.get(name, tensor_at(self._graph_module, name))
 
     def requantize(self, name: str, value: Tensor) -> None:
         """Replace a weight or bias, by its dotted name, for the quantized traveller from here on."""
@@ -52,7 +62,8 @@ class Travel:
         """Go from the images to the output."""
         nodes = list(self._graph_module.graph.nodes)
         last_reader = {argument: node for node in nodes for argument in node.all_input_nodes}
-        for node in nodes:
+        for position, node in enumerate(nodes):
+            self._ahead = nodes[position:]
             if node.op == "get_attr":
                 self._constants[node] = tensor_at(self._graph_module, str(node.target))
             elif node.op == "call_function" and all(a in self._constants for a in node.all_input_nodes):

@@ -48,7 +48,7 @@ def fit_grid(method: Range, values: Tensor, spec: GridSpec, importance: Tensor |
         blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
     if spec.granularity == "tensor" and getattr(method, "mean_of_rows", False):
         scale, zero_point = method.choose(values, None, spec)
-        scale, zero_point = scale.mean(), zero_point[0]
+        scale, zero_point = scale.mean(), zero_point.double().mean().round()
     else:
         scale, zero_point = method.choose(blocks, weights, spec)
     shape = {"tensor": (), "channel": (-1, 1), "group": (values.shape[0], -1)}[spec.granularity]

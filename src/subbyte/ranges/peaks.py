@@ -4,8 +4,8 @@
     median   R = median |w|                              Lybrand, Saab 2021
 
 and the grid's outermost level stands for R. The factor C of both papers is `weights.scalar`. With one scale a tensor
-`rowmax` takes the mean over the rows of the matrix; with a scale a channel or group each has its own R. Only the float
-network's weights enter: neither importance nor error.
+`rowmax` takes the mean over the rows of the matrix; with a scale a channel or group each has its own R. Only the sizes
+of the weights enter, neither importance nor error: these are no ranges for activations.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class RowMax:
     """Reach the mean over rows of each row's largest weight, or of a quantile (percentile, 0 to 1) of their sizes."""
 
     percentile: float = 1.0
-    mean_of_rows = True
+    weights_only, mean_of_rows = True, True
 
     def __post_init__(self) -> None:
         if not 0 < self.percentile <= 1:
@@ -33,14 +33,22 @@ class RowMax:
         """See `methods.Range`; the importance is not read."""
         sizes = values.abs()
         peak = sizes.amax(1) if self.percentile == 1 else torch.quantile(sizes, self.percentile, dim=1)
-        return grid_of_range(-peak, peak, spec)
+        return _reaching(peak, values, spec)
 
 
 @dataclass(frozen=True)
 class Median:
     """Reach the median size of the weights; needs a scalar well above 1."""
 
+    weights_only = True
+
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
         """See `methods.Range`; the importance is not read."""
         peak = values.abs().median(1).values
-        return grid_of_range(-peak, peak, spec)
+        return _reaching(peak, values, spec)
+
+
+def _reaching(peak: Tensor, values: Tensor, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    """Scale and zero point that reach `peak` on both sides, or on the only side that has values."""
+    low, high = (values < 0).any(1), (values > 0).any(1)
+    return grid_of_range(torch.where(low, -peak, 0.0), torch.where(high, peak, 0.0), spec)

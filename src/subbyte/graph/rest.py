@@ -1,0 +1,76 @@
+"""The part of the graph that the quantized traveller has yet to go through, as a function with gradients."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from subbyte.graph.layers import tensor_at
+from subbyte.graph.store import Pair
+
+
+class Rest:
+    """From the values where the quantized traveller stands to the network's output.
+
+    Tensors of the network are looked up by their dotted names: first in what a call is given, then among the values
+    that `Travel.requantize` set, then in the float network.
+    """
+
+    def __init__(
+        self,
+        nodes: list[fx.Node],
+        values: dict[fx.Node, Pair],
+        requantized: dict[str, Tensor],
+        graph_module: fx.GraphModule,
+        device: str,
+    ) -> None:
+        self._nodes, self._values, self._requantized = nodes, values, requantized
+        self._graph_module, self._device = graph_module, device
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks that the values come in."""
+        return len(next(iter(self._values.values())).quantized)
+
+    def tensor(self, name: str) -> Tensor:
+        """A parameter or buffer as the quantized traveller has it."""
+        return self._requantized.get(name, tensor_at(self._graph_module, name))
+
+    def __call__(self, k: int, given: dict[str, Tensor]) -> Tensor:
+        """The network's output for chunk k. given: tensors to use instead of the network's, by name."""
+        done: dict[fx.Node, Any] = {}
+
+        def argument(node: fx.Node) -> Any:
+            if node in done:
+                return done[node]
+            if node in self._values:
+                value = self._values[node].quantized[k]
+                done[node] = value.to(self._device) if isinstance(value, Tensor) else value
+            elif node.op == "get_attr":
+                name = str(node.target)
+                done[node] = given[name] if name in given else self.tensor(name)
+            else:
+                done[node] = run(node)
+            return done[node]
+
+        def run(node: fx.Node) -> Any:
+            args, kwargs = fx.map_arg(node.args, argument), fx.map_arg(node.kwargs, argument)
+            if node.op == "call_module":
+                return self._graph_module.get_submodule(str(node.target))(*args, **kwargs)
+            assert callable(node.target)
+            return node.target(*args, **kwargs)
+
+        for node in self._nodes:
+            if node.op == "output":
+                output = argument(node.all_input_nodes[0])
+                assert isinstance(output, Tensor)
+                return output
+            if node.op != "get_attr":
+                argument(node)
+        raise AssertionError("a captured graph has an output")
+
+
+@torch.no_grad()
+def float_outputs(graph_module: fx.GraphModule, chunks: list[Tensor], device: str) -> list[Tensor]:
+    """The float network's output for every chunk of images."""
+    return [graph_module(chunk.to(device)) for chunk in chunks]

@@ -1,0 +1,104 @@
+"""Cascade: after each layer is rounded, what is not yet rounded learns to make up for it (L-DNQ, algorithm 1).
+
+    min over later weights and biases, and this layer's bias, of  mean ||z_q - z||^2
+
+z, z_q: logits of the float and of the partly quantized network on the calibration images; labels are not used. The
+part of the network before the layer is frozen, so its values are computed once. After the last layer `retrain` lets
+biases and scales learn for some epochs, as the algorithm's last line: from the float logits, or from labels if the
+caller has them (cross-entropy).
+
+Differences from Chen, Wang, Pan (2019) and their code: Adam with a cosine schedule and a fixed number of epochs (there:
+SGD until a running mean stalls); batch-norms are folded (there: trained with batch statistics); the state with the
+least loss over an epoch is kept, the start included. Cost: `epochs` passes forward and back through the rest, a layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, isfinite, pi
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from subbyte.errors import NumericsError, RecipeError
+from subbyte.methods import Forward
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """epochs: after each layer; rate: Adam's first step, relative to the root mean square of each tensor; retrain: what
+    biases and scales learn from at the end, for `retrain_epochs`; seed: of the order of the batches.
+    """
+
+    epochs: int = 10
+    rate: float = 0.01
+    retrain: Literal["none", "logits", "labels"] = "none"
+    retrain_epochs: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.retrain_epochs < 1 or self.rate <= 0:
+            raise RecipeError(f"cascade: epochs >= 0, retrain_epochs >= 1 and rate > 0 are needed, got {self}")
+
+    def after_layer(self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]) -> dict[str, Tensor]:
+        """See `methods.Tune`."""
+        return self._learn(forward, parameters, logits, F.mse_loss, self.epochs)
+
+    def at_end(
+        self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor], labels: list[Tensor] | None
+    ) -> dict[str, Tensor]:
+        """See `methods.Tune`."""
+        if self.retrain == "none":
+            return parameters
+        if self.retrain == "logits":
+            return self._learn(forward, parameters, logits, F.mse_loss, self.retrain_epochs)
+        if labels is None:
+            raise RecipeError("cascade: retrain from labels needs the labels of the calibration images")
+        return self._learn(forward, parameters, labels, F.cross_entropy, self.retrain_epochs)
+
+    def _learn(
+        self,
+        forward: Forward,
+        parameters: dict[str, Tensor],
+        targets: list[Tensor],
+        loss_of: Callable[[Tensor, Tensor], Tensor],
+        epochs: int,
+    ) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        learned = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
+        groups = [{"params": [p], "lr": self.rate * _size(p)} for p in learned.values()]
+        adam = torch.optim.Adam(groups)
+        rates = [group["lr"] for group in adam.param_groups]
+        steps, step = epochs * len(targets), 0
+        best = {name: value.detach().clone() for name, value in learned.items()}
+        least = _loss(forward, best, targets, loss_of)
+        for _ in range(epochs):
+            for k in torch.randperm(len(targets), generator=generator).tolist():
+                for group, rate in zip(adam.param_groups, rates, strict=True):
+                    group["lr"] = rate * (1 + cos(pi * step / steps)) / 2
+                with torch.enable_grad():
+                    loss = loss_of(forward(k, dict(learned)), targets[k])
+                    adam.zero_grad()
+                    loss.backward()
+                adam.step()
+                step += 1
+        found = _loss(forward, learned, targets, loss_of)
+        if not isfinite(found):
+            raise NumericsError(f"cascade: the loss became {found}; lower its rate ({self.rate:g})")
+        return {name: value.detach() for name, value in learned.items()} if found < least else best
+
+
+def _size(parameter: Tensor) -> float:
+    """Root mean square; that of a quarter where there is nothing."""
+    size = float(parameter.detach().square().mean().sqrt())
+    return size if size > 0 else 0.25
+
+
+@torch.no_grad()
+def _loss(
+    forward: Forward, parameters: dict[str, Tensor], targets: list[Tensor], loss_of: Callable[[Tensor, Tensor], Tensor]
+) -> float:
+    """Mean over all batches, by their sizes."""
+    total = sum(float(loss_of(forward(k, parameters), target)) * len(target) for k, target in enumerate(targets))
+    return total / sum(map(len, targets))

@@ -1,0 +1,77 @@
+"""How a tuning method learns along with the walk: what it may change, and what becomes of what it learned."""
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from subbyte.core import QTensor
+from subbyte.graph import Instrumented, Layer, Travel, float_outputs
+from subbyte.methods import Tune
+
+_LEAST_FACTOR = 1e-3  # of a scale: it stays positive
+
+
+class Tuner:
+    """Hands a method what may learn, and takes over what it has learned.
+
+    layers: those that the plan quantizes and that own their weight; weights, biases: of layers already rounded, by
+    name, kept up to date; chunks: calibration images.
+    """
+
+    def __init__(
+        self,
+        method: Tune,
+        layers: list[Layer],
+        instrumented: Instrumented,
+        weights: dict[str, QTensor],
+        biases: dict[str, Tensor],
+        *,
+        chunks: list[Tensor],
+        device: str,
+    ) -> None:
+        self._method, self._layers, self._weights, self._biases = method, layers, weights, biases
+        self._chunks, self._device = chunks, device
+        self._graph_module = instrumented.graph_module
+        self._logits = float_outputs(self._graph_module, chunks, device)
+
+    def after_layer(self, layer: Layer, travel: Travel) -> None:
+        """Let the weights and biases of layers still to be rounded learn, and the bias of this one."""
+        waiting = [later for later in self._layers if later.name not in self._weights]
+        names = [layer.bias, *(name for later in waiting for name in (later.weight, later.bias))]
+        parameters = {name: travel.tensor(name).float() for name in names}
+        learned = self._method.after_layer(travel.rest(), parameters, self._logits)
+        for name, value in learned.items():
+            travel.requantize(name, value)
+        self._biases[layer.name] = learned[layer.bias]
+
+    def finish(self, labels: list[Tensor] | None) -> Tensor:
+        """Let biases and scales learn once all layers are rounded; returns the network's output."""
+        parameters = {f"{layer.name}/bias": self._biases[layer.name] for layer in self._layers}
+        for layer in self._layers:
+            rows = 1 if self._weights[layer.name].grid.spec.granularity == "tensor" else layer.geometry.rows
+            parameters[f"{layer.name}/factor"] = torch.ones(rows, 1, device=self._device)
+        on_device = None if labels is None else [part.to(self._device) for part in labels]
+        learned = self._method.at_end(self._forward, parameters, self._logits, on_device)
+        with torch.no_grad():
+            output = torch.cat([self._forward(k, learned) for k in range(len(self._chunks))])
+        for layer in self._layers:
+            self._biases[layer.name] = learned[f"{layer.name}/bias"]
+            weight = self._weights[layer.name]
+            factor = learned[f"{layer.name}/factor"].clamp_min(_LEAST_FACTOR)
+            self._weights[layer.name] = weight.with_scale(weight.grid.scale * factor.reshape(_shape(weight, factor)))
+        return output
+
+    def _forward(self, k: int, given: dict[str, Tensor]) -> Tensor:
+        """Output of the whole quantized network for chunk k."""
+        tensors = {}
+        for layer in self._layers:
+            matrix = self._weights[layer.name].dequantize() * given[f"{layer.name}/factor"].clamp_min(_LEAST_FACTOR)
+            tensors[layer.weight] = layer.geometry.to_weight(matrix)
+            tensors[layer.bias] = given[f"{layer.name}/bias"]
+        output = functional_call(self._graph_module, tensors, (self._chunks[k].to(self._device),))
+        assert isinstance(output, Tensor)
+        return output
+
+
+def _shape(weight: QTensor, factor: Tensor) -> tuple[int, ...]:
+    return () if weight.grid.spec.granularity == "tensor" else tuple(factor.shape)

@@ -1,0 +1,89 @@
+"""The named sets of levels, against their definitions enumerated otherwise."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+
+from subbyte.core import GridSpec
+from subbyte.core.levels import POWER_COUNTS, apot, odd, powers
+from subbyte.errors import RecipeError
+
+
+def additive_powers(bits: int) -> set[Fraction]:
+    """Every number that a sign bit and `bits - 1` further bits name: two bits choose from {0, 2^-i, 2^-(i+n),
+    2^-(i+2n)} for each i < n; a single bit that is left chooses from the first two of the last set.
+    """
+    n = bits // 2
+    found = set()
+    for word in range(2**bits):
+        negative, rest, total = word & 1, word >> 1, Fraction(0)
+        for i in range(n):
+            choice = rest & 3
+            rest >>= 2
+            total += Fraction(1, 2 ** (i + (choice - 1) * n)) if choice else 0
+        assert rest == 0
+        found.add(-total if negative else total)
+    return found
+
+
+ALL = {
+    **{f"powers {count}": powers(count) for count in POWER_COUNTS},
+    **{f"odd {bits}": odd(bits) for bits in range(1, 9)},
+    **{f"apot {bits}": apot(bits) for bits in range(2, 9)},
+}
+every_set = pytest.mark.parametrize("levels", ALL.values(), ids=ALL)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_apot_is_its_definition_in_whole_numbers(bits):
+    wanted = additive_powers(bits)
+    ratios = {Fraction(level) / Fraction(max(apot(bits))) for level in apot(bits)}
+    assert ratios == {number / max(wanted) for number in wanted}
+
+
+@pytest.mark.parametrize(("bits", "positive"), [(2, [1]), (3, [1, 2, 4]), (4, [1, 4, 8, 9, 12, 16, 24]), (5, None)])
+def test_small_apot_sets_by_hand(bits, positive):
+    found = [level for level in apot(bits) if level > 0]
+    assert found == positive if positive else len(found) == 15
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_apot_fits_in_its_bits(bits):
+    assert len(apot(bits)) <= 2**bits - 1
+    assert GridSpec.level_set(apot(bits)).bits == bits
+
+
+def test_powers_by_hand():
+    assert powers(3) == (-1, 0, 1)
+    assert powers(5) == (-2, -1, 0, 1, 2)
+    assert powers(7) == (-4, -2, -1, 0, 1, 2, 4)
+    assert powers(9) == (-8, -4, -2, -1, 0, 1, 2, 4, 8)
+    assert powers(11) == (-16, -8, -4, -2, -1, 0, 1, 2, 4, 8, 16)
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, 2, 4, 6, 13])
+def test_other_numbers_of_powers_are_refused(count):
+    with pytest.raises(RecipeError, match=f"3, 5, 7, 9, 11, got {count}"):
+        powers(count)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_odd_levels_are_equally_spaced_without_zero(bits):
+    levels = odd(bits)
+    assert len(levels) == 2**bits and 0 not in levels and levels[-1] == 2**bits - 1
+    assert {b - a for a, b in pairwise(levels)} == {2}
+
+
+@every_set
+def test_levels_are_whole_numbers_rising_and_symmetric_without_common_factor(levels):
+    assert all(isinstance(level, float) and level.is_integer() for level in levels)
+    assert all(a < b for a, b in pairwise(levels))
+    assert tuple(-level for level in reversed(levels)) == levels
+    assert not all(level % 2 == 0 for level in levels)
+
+
+@every_set
+def test_levels_make_a_grid_that_whole_numbers_reach(levels):
+    spec = GridSpec.level_set(levels)
+    assert (spec.levels, spec.count, spec.reach) == (levels, len(levels), (levels[0], levels[-1]))

@@ -20,7 +20,7 @@ from _store import Progress, Store, limited
 from torch import Tensor, nn
 
 from subbyte.data import DataSet, draw_calibration, load_data
-from subbyte.errors import RecipeError
+from subbyte.errors import SubbyteError
 from subbyte.evaluate import Evaluation, agreement, evaluate
 from subbyte.models import load_model
 from subbyte.pipeline import quantize
@@ -112,13 +112,13 @@ def measure_all(runs: list[Run], store: Store, data: DataSet, weights: Path) -> 
     impossible = {}
     drawn: dict[int, Tensor] = {}
     for run in runs:
-        name = f"{run.method}, {run.source[0]}, seed {run.seed}"
+        name = f"{run.method}, {label(run.bits)}, seed {run.seed}"
         if run.seed not in drawn:
             drawn = {run.seed: draw_calibration(data, run.calibration, run.seed)[0]}
         try:
             row = measure(run, model, data, drawn[run.seed], before)
-        except RecipeError as error:
-            impossible[f"{run.method}, {run.source[0]}"] = str(error)
+        except SubbyteError as error:
+            impossible[f"{run.method}, {label(run.bits)}"] = str(error)
             progress.done(f"{name}: can't be done")
             continue
         store.add(row)
@@ -142,9 +142,13 @@ def tables(runs: list[Run], store: Store) -> str:
     return "\n\n".join([title, *(f"{name}:\n\n{_table(rows, cell)}" for name, cell in parts.items())])
 
 
+def label(bits: str) -> str:
+    return bits if bits == "ternary" else f"W{bits}"
+
+
 def _table(rows: list[dict[str, str]], cell: Callable[[list[dict[str, str]]], str]) -> str:
     bits = list(dict.fromkeys(row["bits"] for row in rows))
-    heads = ["method", *(b if b == "ternary" else f"W{b}" for b in bits)]
+    heads = ["method", *map(label, bits)]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for method in dict.fromkeys(row["method"] for row in rows):
         groups = [[row for row in rows if (row["method"], row["bits"]) == (method, b)] for b in bits]

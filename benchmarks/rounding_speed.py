@@ -4,8 +4,8 @@
         [--residual-columns 256] [--methods gptq,gpfq] [--repeats 3] [--threads 1]
 
 residual   GPFQ as its papers state it: u [rows, samples], and column by column two rank-1 updates and one product; in
-           float32, on inputs stored column by column. Timed on the first --residual-columns columns and scaled up: every
-           column costs the same. Nothing else is in it, neither the grid nor the choice between rows that methods make.
+           float32, on inputs stored column by column. Timed on the first --residual-columns columns and scaled up, as
+           every column costs the same. It is a kernel: no fit of the grid, no choice between rows.
 path       the same codes from second moments, blocked: the kernel of our `gpfq` (`rounding.path.follow_path`)
 diffusion  the kernel of our `gptq`: damping, factor, recursion
 methods    `round` as the walk calls it: grid (min-max), kernel, nearest codes, the better of both row by row
@@ -38,6 +38,7 @@ from subbyte.stats import LayerStats, MomentCollector
 CHUNK = 2000  # samples
 FACTORS = 32  # common to all columns
 SMALL = (16, 96, 1000)  # rows, columns, samples of the check
+KERNELS = ("path", "diffusion", "gpfq", "gptq")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +90,17 @@ def collect(p: Problem, agree: bool) -> LayerStats:
     return collector.finish()
 
 
-def check(bits: int) -> None:
-    """Residual and path give equal codes, or nothing is worth timing."""
+def check(bits: int, methods: list[str]) -> None:
+    """Residual and path give equal codes, or nothing is worth timing; everything runs once, so that it is loaded."""
     p = problem(*SMALL, bits)
     long = residual(p.weight, p.grid, p.x.T.contiguous(), p.x_q.T.contiguous())
-    short = follow_path(p.weight, p.grid, collect(p, agree=False))
+    stats = collect(p, agree=False)
+    short = follow_path(p.weight, p.grid, stats)
     codes = [QTensor.nearest(values, p.grid).codes for values in (long, short)]
     if not torch.equal(*codes):
         raise SystemExit(f"residual and path differ in {int((codes[0] != codes[1]).sum())} codes: nothing was timed")
+    for run in actions(p, stats, methods).values():
+        run()
     print("residual and path: equal codes on a layer of {} x {} with {} samples".format(*SMALL), flush=True)
 
 
@@ -133,14 +137,16 @@ def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def time_residual(p: Problem, columns: int, table: Table) -> None:
-    """The first columns, and what all would take."""
+def time_residual(p: Problem, columns: int, table: Table) -> Tensor:
+    """What all columns would take, from the first ones; returns the values of these."""
     x, x_q = (m[:, :columns].T.contiguous() for m in (p.x, p.x_q))
     weight, grid = p.weight[:, :columns], p.grid
-    seconds = timed(lambda: residual(weight, grid, x, x_q))
-    whole = p.weight.shape[1]
+    start = time.process_time()
+    values = residual(weight, grid, x, x_q)
+    seconds, whole = time.process_time() - start, p.weight.shape[1]
     print(f"residual: {seconds:.3f} CPU s for {columns} of {whole} columns, scaled up by {whole / columns:g}")
     table.add({"residual": seconds * whole / columns})
+    return values
 
 
 def time_all(p: Problem, methods: list[str], columns: int, repeats: int, table: Table) -> None:
@@ -148,21 +154,23 @@ def time_all(p: Problem, methods: list[str], columns: int, repeats: int, table: 
     start = time.process_time()
     stats, grid = collect(p, agree=False), p.grid
     table.add({"moments: H, G, F": time.process_time() - start})
-    time_residual(p, columns, table)
+    values = time_residual(p, columns, table)
+    same = values == follow_path(p.weight, grid, stats)[:, :columns]
+    print(f"path gives {100 * float(same.double().mean()):.3f} % of the same codes there (the others: float32)")
+    runs = actions(p, stats, methods)
+    table.add(interleaved({name: runs.pop(name) for name in KERNELS}, repeats))
+    for name, run in runs.items():
+        table.add({name: timed(run)})
 
-    def method(name: str) -> Callable[[], object]:
-        return lambda: ROUNDINGS[name]().round(p.weight, p.fit, stats)
 
-    runs = {
-        "path": lambda: follow_path(p.weight, grid, stats),
-        "diffusion": lambda: Diffusion(stats, 0.01, "diagonal").round(p.weight, grid),
-        "gpfq": method("gpfq"),
-        "gptq": method("gptq"),
+def actions(p: Problem, stats: LayerStats, methods: list[str]) -> dict[str, Callable[[], object]]:
+    """What is timed on moments, by name."""
+    kernels = {
+        "path": lambda: follow_path(p.weight, p.grid, stats),
+        "diffusion": lambda: Diffusion(stats, 0.01, "diagonal").round(p.weight, p.grid),
     }
-    table.add(interleaved(runs, repeats))
-    for name in methods:
-        if name not in runs:
-            table.add({name: timed(method(name))})
+    names = dict.fromkeys(["gpfq", "gptq", *methods])
+    return kernels | {name: lambda n=name: ROUNDINGS[n]().round(p.weight, p.fit, stats) for name in names}
 
 
 def ratios(seconds: dict[str, float]) -> dict[str, float]:
@@ -201,7 +209,7 @@ def main() -> None:
     if unknown := [name for name in methods if name not in ROUNDINGS]:
         parser.error(f"unknown method {unknown[0]!r}; known: {', '.join(ROUNDINGS)}")
     torch.set_num_threads(args.threads)
-    check(args.bits)
+    check(args.bits, methods)
     settings = {name: getattr(args, name) for name in ("rows", "columns", "samples", "bits", "repeats", "threads")}
     settings |= {"residual_columns": columns, "torch": torch.__version__, "machine": platform.machine()}
     table = Table(args.out, settings)

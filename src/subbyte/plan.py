@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from subbyte.core import GridSpec
-from subbyte.core.levels import apot, odd, powers
+from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.graph import Layer, Network, TapPlace, TapPoint
@@ -229,7 +229,7 @@ def _levels(settings: WeightSettings) -> tuple[float, ...]:
     if isinstance(levels, int):
         return powers(levels)
     if isinstance(levels, list):
-        return tuple(levels)
+        return whole(levels)
     return {"odd": odd, "apot": apot}[str(levels)](int(settings.bits or 0))
 
 

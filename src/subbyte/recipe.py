@@ -70,8 +70,12 @@ def build_method(registry: dict[str, type[T]], method: Method, kind: str) -> T:
         return TypeAdapter(cls).validate_python(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        setting = ".".join(map(str, first["loc"]))
-        raise RecipeError(f"{kind} {name}: {setting}: {first['msg']}, got {first['input']!r}") from error
+        message = str(first["msg"]).removeprefix("Value error, ")
+        if not first["loc"]:  # the settings do not go together: the method says so itself
+            raise RecipeError(f"{kind} {message}") from error
+        raise RecipeError(
+            f"{kind} {name}: {'.'.join(map(str, first['loc']))}: {message}, got {first['input']!r}"
+        ) from error
 
 
 def _finite(value: Any) -> bool:

@@ -41,7 +41,8 @@ class Tuner:
         parameters = {name: travel.tensor(name).float() for name in names}
         learned = self._method.after_layer(travel.rest(), parameters, self._logits)
         for name, value in learned.items():
-            travel.requantize(name, value)
+            if not torch.equal(value, parameters[name]):
+                travel.requantize(name, value)
         self._biases[layer.name] = learned[layer.bias]
 
     def finish(self, labels: list[Tensor] | None) -> Tensor:

@@ -119,8 +119,8 @@ class _Walker:
         if plan.spec is None or layer.shared_with is not None:
             return
         spec, stats = plan.spec, self._moments(layer, pair)
-        if self.tuner is not None:
-            stats = stats.of_quantized()  # weights that have learned want their own outputs on these inputs
+        if self.travel.changed(layer.weight):  # it has learned what to give for these inputs
+            stats = stats.of_quantized()
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
         bias = self.travel.tensor(layer.bias).float()
         diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]

@@ -57,7 +57,7 @@ def test_levels_become_floats():
     *(GridSpec(bits=b, narrow=n) for b in SIGNED for n in (False, True)),
     *(GridSpec(bits=b, signed=False) for b in UNSIGNED),
     *(GridSpec(bits=b, wide=True) for b in UNSIGNED),
-    *(GridSpec.fitted(n) for n in (2, 17, 255, 256)),
+    *(GridSpec.fitted(n) for n in (2, 17, 255, 256, 257, 512)),
     GridSpec.level_set(tuple(range(256))),
 ])  # fmt: skip
 def test_the_code_type_holds_every_code(spec):
@@ -88,6 +88,8 @@ def test_the_code_type_holds_every_code(spec):
         ({"bits": 2, "codebook": 5}, ["codebook of 5", "2 bits"]),
         ({"bits": 2, "codebook": 1}, ["codebook of 1"]),
         ({"bits": 8, "codebook": 257}, ["codebook of 257", "8 bits"]),
+        ({"bits": 9, "codebook": 513}, ["codebook of 513", "9 bits"]),
+        ({"bits": 10, "codebook": 513}, ["1 to 9", "got 10"]),
         ({"bits": 2, "codebook": 3, "levels": (0.0, 1.0, 2.0)}, ["codebook", "levels"]),
         ({"bits": 2, "codebook": 3, "granularity": "group", "group_size": 4}, ["codebook", "channel"]),
     ],
@@ -152,18 +154,19 @@ def test_the_label_is_the_width(spec, label):
 
 
 @pytest.mark.parametrize(
-    ("count", "bits"), [(2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4), (128, 7), (129, 8), (256, 8)]
+    ("count", "bits"),
+    [(2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4), (128, 7), (129, 8), (256, 8), (257, 9), (512, 9)],
 )
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_codebooks_take_the_fewest_bits(count, bits, granularity):
     spec = GridSpec.fitted(count, granularity)
     assert (spec.bits, spec.qmin, spec.qmax, spec.count) == (bits, 0, count - 1, count)
-    assert spec.code_dtype == torch.uint8 and spec.granularity == granularity
+    assert spec.code_dtype == (torch.uint8 if count <= 256 else torch.int16) and spec.granularity == granularity
     assert spec.reach is None and not spec.uniform and spec.fixed_zero
 
 
-@pytest.mark.parametrize("count", [-1, 0, 1, 257])
-def test_codebooks_hold_2_to_256_levels(count):
+@pytest.mark.parametrize("count", [-1, 0, 1, 513])
+def test_codebooks_hold_2_to_512_levels(count):
     with pytest.raises(RecipeError, match="codebook"):
         GridSpec.fitted(count)
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from subbyte.core import GridSpec
-from subbyte.core.levels import POWER_COUNTS, apot, odd, powers
+from subbyte.core.levels import POWER_COUNTS, apot, odd, powers, whole
 from subbyte.errors import RecipeError
 
 
@@ -87,3 +87,24 @@ def test_levels_are_whole_numbers_rising_and_symmetric_without_common_factor(lev
 def test_levels_make_a_grid_that_whole_numbers_reach(levels):
     spec = GridSpec.level_set(levels)
     assert (spec.levels, spec.count, spec.reach) == (levels, len(levels), (levels[0], levels[-1]))
+
+
+@pytest.mark.parametrize(
+    ("levels", "wanted"),
+    [
+        ((-1, 0, 3), (-1, 0, 3)),
+        ((-0.5, 0.5), (-1, 1)),
+        ((-1.5, -0.25, 0, 2), (-6, -1, 0, 8)),
+        ((0, 2**-7), (0, 1)),
+        ((0, 2**-8), (0, 2**-8)),
+        ((-0.1, 0, 0.5), (-0.1, 0, 0.5)),
+    ],
+)
+def test_levels_become_whole_by_the_least_power_of_two_up_to_128(levels, wanted):
+    assert whole(levels) == wanted
+    assert all(isinstance(level, float) for level in whole([float(level) for level in levels]))
+
+
+@every_set
+def test_named_sets_are_whole_already(levels):
+    assert whole(levels) == levels

@@ -21,8 +21,10 @@ SPECS = {
     "levels5": GridSpec.level_set((-2, -1, 0, 1, 4)),
     "levels6": GridSpec.level_set(tuple(range(6))),
     "levels129": GridSpec.level_set(tuple(range(129))),
-    **{f"wide{b}": GridSpec(bits=b, wide=True) for b in range(1, 8)},
+    **{f"wide{b}": GridSpec(bits=b, wide=True) for b in range(1, 9)},
+    "levels4 in 8 bits": GridSpec(bits=8, levels=(-3.0, -1.0, 1.0, 3.0)),
     "codebook4": GridSpec.fitted(4),
+    "codebook259": GridSpec.fitted(259),
     "codebook11": GridSpec.fitted(11, "tensor"),
 }
 IN_WORDS = {name: spec for name, spec in SPECS.items() if word_of(spec.count)}
@@ -36,7 +38,7 @@ def random_codes(spec: GridSpec, shape: tuple[int, ...], seed: int = 0) -> torch
 
 def reference_bytes(codes: torch.Tensor, spec: GridSpec) -> list[int]:
     digits = [code - spec.qmin for code in codes.reshape(-1).tolist()]
-    return list(pack_digits(digits, spec.count, spec.bits))
+    return list(pack_digits(digits, spec.count))
 
 
 @every_spec
@@ -83,6 +85,8 @@ def test_every_code_comes_back(spec):
         (SPECS["levels5"], [4, 1], [4 + 1 * 5]),
         (SPECS["levels6"], [5, 0, 2, 1], [5 + 2 * 36, 1]),
         (SPECS["wide2"], [-2, 2, 1, 0], [(4 * 5 + 3 * 25 + 2 * 125) % 256, 1]),
+        (SPECS["wide8"], [-128, 128, 127], [0, 0, 0b1111_11_10, 0b11]),
+        (SPECS["levels4 in 8 bits"], [3, 2, 1, 0, 1], [0b00_01_10_11, 1]),
         (SPECS["wide3"], [4, -4, 4, -4, 4, -3], [(8 * 6643) % 256, 8 * 6643 // 256, 1]),
     ],
 )
@@ -102,6 +106,7 @@ def test_the_layout_by_hand(spec, codes, packed):
         (SPECS["levels5"], 24_000_000, 7_000_000), (SPECS["levels6"], 3, 1), (SPECS["levels6"], 4, 2),
         (SPECS["wide1"], 5, 1), (SPECS["wide2"], 24, 7), (SPECS["wide3"], 5, 2), (SPECS["wide3"], 6, 3),
         (SPECS["wide4"], 15, 8), (SPECS["wide4"], 14, 8), (SPECS["wide4"], 13, 7), (SPECS["wide4"], 16, 9),
+        (SPECS["wide8"], 8, 9), (SPECS["wide8"], 9, 11), (SPECS["levels4 in 8 bits"], 5, 2),
         (SPECS["narrow3"], 17, 6), (SPECS["narrow3"], 0, 0), (SPECS["narrow8"], 7, 7), (SPECS["codebook4"], 5, 2),
     ],
 )  # fmt: skip
@@ -174,6 +179,7 @@ def test_bytes_beyond_five_trits_are_refused(byte):
         (SPECS["levels5"], [0] * 7 + [5], 25),
         (SPECS["levels6"], [216], 3),
         (SPECS["wide3"], [9**5 % 256, 9**5 // 256], 5),
+        (SPECS["wide8"], [1, 1], 1),
     ],
 )
 def test_patterns_that_are_no_code_are_refused(spec, packed, count):
@@ -198,7 +204,7 @@ def test_padding_must_be_zero(spec, packed, count):
         unpack(torch.tensor(packed, dtype=torch.uint8), spec, (count,))
 
 
-@pytest.mark.parametrize("count", range(2, 258))
+@pytest.mark.parametrize("count", range(2, 513))
 def test_words_are_the_smallest_there_are(count):
     layout, wanted = words(count), word_of(count)
     assert layout is None if wanted is None else layout == Words(count, *wanted)

@@ -34,6 +34,6 @@ def pack_words(digits: list[int], base: int) -> bytes:
     return packed
 
 
-def pack_digits(digits: list[int], base: int, bits: int) -> bytes:
-    """In words where they are smaller than digits of whole bits."""
-    return pack_words(digits, base) if word_of(base) else pack_bits(digits, bits)
+def pack_digits(digits: list[int], base: int) -> bytes:
+    """In words where they are smaller than digits of whole bits, as few as the base needs."""
+    return pack_words(digits, base) if word_of(base) else pack_bits(digits, len(bin(base - 1)) - 2)

@@ -1,10 +1,12 @@
 """Slow float64 references of the rounding methods, straight from their definitions: residuals are vectors,
-least squares are solved as such, columns go one by one. Nothing here uses H, a Cholesky factor or blocks.
+least squares are solved as such, columns go one by one. Nothing here uses H, a Cholesky factor or blocks; GPTAQ, which
+is defined by a factor of H, takes it from the inputs themselves.
 
 x, x_q: float64 [groups, m, columns], the layer's inputs in the float and in the quantized network.
 Rows are output channels, the first rows / groups of them in group 0 and so on.
 """
 
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -31,6 +33,8 @@ def alphabet(grid: Grid, rows: int, columns: int) -> Tensor:
         full = parameter.double().reshape(1, 1) if parameter.ndim == 0 else parameter.double()
         return full.repeat_interleave(share[0], 0).repeat_interleave(share[1], 1)[:rows, :columns, None]
 
+    if grid.codebook is not None:
+        return grid.codebook.double()[:, None] * spread(grid.scale)
     if spec.levels is not None:
         return torch.tensor(spec.levels, dtype=torch.float64) * spread(grid.scale)
     return (codes - spread(grid.zero_point)) * spread(grid.scale)
@@ -42,8 +46,11 @@ def pick(values: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
     return index, choices.gather(1, index[:, None])[:, 0]
 
 
-def gpfq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
-    """Codes. The residual u [m, rows] is kept; a column without any input is rounded to nearest."""
+def gpfq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, price: Callable[[Tensor], Tensor] = torch.zeros_like) -> Tensor:
+    """Codes. The residual u [m, rows] is kept; a column without any input is rounded to nearest.
+
+    price: what each choice costs, in units of half the square of a weight.
+    """
     codes = torch.empty(w.shape, dtype=torch.int64)
     for rows, group in _groups(w.shape[0], x.shape[0]):
         table = alphabet(grid, *w.shape)[rows]
@@ -53,9 +60,10 @@ def gpfq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
             u = u + torch.outer(column, w[rows, t].double())
             power = column_q @ column_q
             argument = column_q @ u / power if power > 0 else w[rows, t].double()
-            index, value = pick(argument, table[:, t])
+            choices = table[:, t]
+            index = ((argument[:, None] - choices).square() + price(choices)).argmin(1)
             codes[rows, t] = index + grid.spec.qmin
-            u = u - torch.outer(column_q, value)
+            u = u - torch.outer(column_q, choices.gather(1, index[:, None])[:, 0])
     return codes
 
 
@@ -69,8 +77,7 @@ def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tens
         a = _ridged(x_q[group].double(), damping)
         power = x_q[group].double().square().sum(0)
         live = power > 0
-        by_power = power.argsort(descending=True, stable=True)
-        visits = list(range(w.shape[1])) if order == "natural" else by_power.tolist()
+        visits = _visits(x_q[group].double(), order)
         current = original.clone()
         for step, t in enumerate(visits):
             index, current[:, t] = pick(current[:, t], table[:, t])
@@ -80,6 +87,47 @@ def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tens
                 done = [j for j in visits[: step + 1] if live[j]]
                 missing = a[:, done] @ (original - current)[:, done].T
                 current[:, rest] = original[:, rest] + torch.linalg.lstsq(a[:, rest], missing).solution.T
+    return codes
+
+
+def gptaq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, damping: float, strength: float, order: str) -> Tensor:
+    """Codes, for columns that all have input. U, upper with U'U the inverse of the ridged x_q'x_q, is the inverse of
+    the triangular factor of the columns taken from last to first; the pull of a row is strength * (x - x_q)'x_q U'U
+    with the terms left out that earlier columns have had.
+    """
+    codes = torch.empty(w.shape, dtype=torch.int64)
+    for rows, group in _groups(w.shape[0], x.shape[0]):
+        visits = _visits(x_q[group].double(), order)
+        table = alphabet(grid, *w.shape)[rows][:, visits]
+        a, a_q = x[group].double()[:, visits], x_q[group].double()[:, visits]
+        backwards = torch.linalg.qr(_ridged(a_q, damping).flip(1)).R
+        U = torch.linalg.inv(backwards.T.flip(0, 1))
+        pull = strength * ((a - a_q).T @ a_q @ U.T).triu(1) @ U
+        z = w[rows].double()[:, visits]
+        for t, column in enumerate(visits):
+            now = z[:, t].clone()
+            index, q = pick(now, table[:, t])
+            codes[rows, column] = index + grid.spec.qmin
+            z[:, t:] += torch.outer(now, pull[t, t:]) - torch.outer((now - q) / U[t, t], U[t, t:])
+    return codes
+
+
+def qronos(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, order: str) -> Tensor:
+    """Codes, undamped and for full-rank x_q: the best code while later columns stay, then these are solved for anew."""
+    codes = torch.empty(w.shape, dtype=torch.int64)
+    for rows, group in _groups(w.shape[0], x.shape[0]):
+        visits = _visits(x_q[group].double(), order)
+        table = alphabet(grid, *w.shape)[rows][:, visits]
+        a_q = x_q[group].double()[:, visits]
+        z = w[rows].double()[:, visits]
+        wanted = x[group].double() @ w[rows].double().T
+        for t, column in enumerate(visits):
+            missing = wanted - a_q[:, :t] @ z[:, :t].T - a_q[:, t + 1 :] @ z[:, t + 1 :].T
+            index, z[:, t] = pick(a_q[:, t] @ missing / a_q[:, t].square().sum(), table[:, t])
+            codes[rows, column] = index + grid.spec.qmin
+            if t + 1 < len(visits):
+                left = wanted - a_q[:, : t + 1] @ z[:, : t + 1].T
+                z[:, t + 1 :] = torch.linalg.lstsq(a_q[:, t + 1 :], left).solution.T
     return codes
 
 
@@ -152,3 +200,9 @@ def _ridged(x: Tensor, damping: float) -> Tensor:
     power = x.square().sum(0)
     ridge = damping * power.sum() / (power > 0).sum()
     return torch.cat([x, ridge.sqrt() * torch.eye(x.shape[1], dtype=torch.float64)])
+
+
+def _visits(x: Tensor, order: str) -> list[int]:
+    """Columns as they come, or by decreasing power."""
+    by_power = x.square().sum(0).argsort(descending=True, stable=True)
+    return list(range(x.shape[1])) if order == "natural" else by_power.tolist()

@@ -21,6 +21,7 @@ from subbyte.errors import NumericsError, RecipeError
 
 Granularity = Literal["tensor", "channel", "group"]
 MAX_BITS = 8
+_CODEBOOK_BITS = 9  # room for the levels that GPFQ's L0 adds to 8 bits
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class GridSpec:
     codebook: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bits, int) or not 1 <= self.bits <= MAX_BITS:
-            raise RecipeError(f"bits must be a whole number from 1 to {MAX_BITS}, got {self.bits}")
+        most = MAX_BITS if self.codebook is None else _CODEBOOK_BITS
+        if not isinstance(self.bits, int) or not 1 <= self.bits <= most:
+            raise RecipeError(f"bits must be a whole number from 1 to {most}, got {self.bits}")
         if (self.group_size is not None) != (self.granularity == "group"):
             raise RecipeError(
                 f"group_size={self.group_size} with granularity={self.granularity!r}: "
@@ -93,9 +95,9 @@ class GridSpec:
 
     @classmethod
     def fitted(cls, count: int, granularity: Granularity = "channel") -> "GridSpec":
-        """A codebook of 2 to 256 levels."""
+        """A codebook of 2 to 512 levels."""
         bits = max(1, ceil(log2(max(count, 1))))
-        return cls(bits=min(bits, MAX_BITS), granularity=granularity, codebook=count)
+        return cls(bits=min(bits, _CODEBOOK_BITS), granularity=granularity, codebook=count)
 
     @property
     def uniform(self) -> bool:
@@ -145,7 +147,7 @@ class GridSpec:
     @property
     def code_dtype(self) -> torch.dtype:
         """Smallest torch integer type that holds every code."""
-        if self.qmax > 127 and self.qmin < 0:
+        if self.qmax > 255 or (self.qmax > 127 and self.qmin < 0):
             return torch.int16
         return torch.int8 if self.qmin < 0 else torch.uint8
 

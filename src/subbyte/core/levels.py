@@ -8,6 +8,7 @@ APoT spends one bit on the sign and 2 on each of the n terms; where the bits are
 p_{n-1} = {0, 2^-(n-1)}.
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 from subbyte.errors import RecipeError
@@ -36,6 +37,16 @@ def apot(bits: int) -> tuple[float, ...]:
     sums = {sum(choice) for choice in product(*sets)}
     unit = max(2.0**-exponent for exponent in range(64) if all((s * 2**exponent).is_integer() for s in sums))
     return _signed({s / unit for s in sums})
+
+
+def whole(levels: Sequence[float]) -> tuple[float, ...]:
+    """The same levels in steps so small that all are whole numbers, as 8-bit integers want them; unchanged where no
+    power of two makes them so.
+    """
+    for factor in (2**exponent for exponent in range(8)):
+        if all((level * factor).is_integer() for level in map(float, levels)):
+            return tuple(level * factor for level in map(float, levels))
+    return tuple(levels)
 
 
 def _signed(magnitudes: set[float]) -> tuple[float, ...]:

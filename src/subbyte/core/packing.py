@@ -35,8 +35,12 @@ def words(count: int) -> Words | None:
     """How `count` codes share words of bytes; None where whole bits are as small."""
     fits = [Words(count, _digits(count, k), k) for k in range(1, _WIDEST_WORD + 1)]
     best = min((w for w in fits if w.digits), key=lambda w: w.bytes / w.digits)
-    whole_bits = (count - 1).bit_length()
-    return best if 8 * best.bytes < whole_bits * best.digits else None
+    return best if 8 * best.bytes < _width(count) * best.digits else None
+
+
+def _width(count: int) -> int:
+    """Whole bits of a code; one more than a wide grid's bits."""
+    return (count - 1).bit_length()
 
 
 def _digits(base: int, size: int) -> int:
@@ -56,7 +60,7 @@ def packed_bytes(spec: GridSpec, count: int) -> int:
     """Bytes that `count` codes of this spec take."""
     layout = words(spec.count)
     if layout is None:
-        return -(-count * spec.bits // 8)
+        return -(-count * _width(spec.count) // 8)
     return count // layout.digits * layout.bytes + _last_bytes(layout, count % layout.digits)
 
 
@@ -72,7 +76,7 @@ def pack(codes: Tensor, spec: GridSpec) -> Tensor:
         )
     layout = words(spec.count)
     if layout is None:
-        bits = ((digits[:, None] >> np.arange(spec.bits)) & 1).astype(np.uint8)
+        bits = ((digits[:, None] >> np.arange(_width(spec.count))) & 1).astype(np.uint8)
         return torch.from_numpy(np.packbits(bits.reshape(-1), bitorder="little"))
     padded = np.pad(digits.astype(np.uint64), (0, -digits.size % layout.digits)).reshape(-1, layout.digits)
     numbers = (padded * _powers(layout)).sum(1, dtype=np.uint64)
@@ -93,7 +97,7 @@ def unpack(packed: Tensor, spec: GridSpec, shape: tuple[int, ...]) -> Tensor:
         )
     data = packed.cpu().numpy().reshape(-1)
     layout = words(spec.count)
-    digits, valid = _from_bits(data, spec.bits, count) if layout is None else _from_words(data, layout)
+    digits, valid = _from_bits(data, _width(spec.count), count) if layout is None else _from_words(data, layout)
     codes, padding = digits[:count], digits[count:]
     if not valid or padding.any() or (count and int(codes.max()) >= spec.count):
         raise FormatError(

@@ -53,6 +53,10 @@ class Travel:
         """A parameter or buffer as the quantized traveller has it."""
         return self._requantized.get(name, tensor_at(self._graph_module, name))
 
+    def changed(self, name: str) -> bool:
+        """Whether `requantize` has replaced a parameter or buffer."""
+        return name in self._requantized
+
     def requantize(self, name: str, value: Tensor) -> None:
         """Replace a weight or bias, by its dotted name, for the quantized traveller from here on."""
         self._requantized[name] = value

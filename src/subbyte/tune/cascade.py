@@ -8,8 +8,8 @@ biases and scales learn for some epochs, as the algorithm's last line: from the 
 caller has them (cross-entropy).
 
 Differences from Chen, Wang, Pan (2019) and their code: Adam with a cosine schedule and a fixed number of epochs (there:
-SGD until a running mean stalls); batch-norms are folded (there: trained with batch statistics); the state with the
-least loss over an epoch is kept, the start included. Cost: `epochs` passes forward and back through the rest, a layer.
+SGD until a running mean stalls); batch-norms are folded (there: trained with batch statistics); where the loss did not
+fall everything stays as it was. Cost: `epochs` passes forward and back through the rest, a layer.
 """
 
 from collections.abc import Callable

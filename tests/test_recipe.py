@@ -46,7 +46,7 @@ def test_presets_say_what_their_names_say(name, bits, activations):
 
 
 def test_there_are_no_other_presets():
-    assert set(PRESETS) == {"w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary"}
+    assert set(PRESETS) == {"w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq"}
 
 
 def test_an_unknown_preset_lists_the_known_ones():
@@ -120,7 +120,11 @@ def test_the_settings_of_a_method_reach_it():
         ("layers: {fc: {weight: {bits: 8}}}", "layers.fc.weight", ["skip", "weights", "activations"]),
         ('layers: {"layer1.*": {bits: 8}}', "layers.layer1.*.bits", ["skip", "weights", "activations"]),
         ("weights: {rounding: {name: gptq, dampin: 1}}", "weights.rounding", ["dampin", "damping", "order"]),
-        ("weights: {rounding: {name: gpfq, damping: 1}}", "weights.rounding", ["'damping'", "known: none"]),
+        (
+            "weights: {rounding: {name: gpfq, damping: 1}}",
+            "weights.rounding",
+            ["'damping'", "data, order"],
+        ),
         ("weights: {range: {name: mse, step: 1}}", "weights.range", ["step", "steps", "power"]),
         ("others: {range: {name: percentile, percents: 1}}", "others.range", ["percents", "percent"]),
         ("weights: {correction: {name: bias, by: 1}}", "weights.correction", ["'by'", "known: none"]),

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, StrictInt, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from subbyte.core.levels import POWER_COUNTS
 from subbyte.correct import CORRECTIONS
@@ -40,7 +40,7 @@ from subbyte.rounding import PRECONDITIONS, ROUNDINGS
 from subbyte.tune import TUNES
 
 Method = str | dict[str, Any]
-Bits = int | Literal["ternary"]
+Bits = StrictInt | Literal["ternary"]
 Levels = Literal["wide", "odd", "apot"] | int | list[float]
 T = TypeVar("T")
 PRESETS = ("w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq")
@@ -121,8 +121,8 @@ class TapSettings(_Settings):
 class WeightSettings(_Settings):
     """How weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for levels `wide` and `odd`)."""
 
-    bits: Bits | None = 8
     levels: Levels | None = None
+    bits: Bits | None = 8
     symmetric: bool = True
     narrow: bool = False
     granularity: Literal["tensor", "channel", "group"] = "channel"
@@ -135,9 +135,16 @@ class WeightSettings(_Settings):
 
     @field_validator("bits")
     @classmethod
-    def _bits(cls, bits: Bits | None) -> Bits | None:
-        if isinstance(bits, int) and not 1 <= bits <= 8:
-            raise ValueError(f"weight bits must be ternary or from 2 to 8, or null for float; got {bits}")
+    def _bits(cls, bits: Bits | None, info: ValidationInfo) -> Bits | None:
+        levels = info.data.get("levels")
+        least = 1 if levels in ("wide", "odd") else 2
+        if isinstance(bits, int) and not least <= bits <= 8:
+            raise ValueError(
+                f"weight bits must be ternary or from 2 to 8 (1 to 8 with levels: wide or odd), or null for float; "
+                f"got {bits}"
+            )
+        if bits == "ternary" and isinstance(levels, str):
+            raise ValueError(f"ternary has its own three levels; give a number of bits with levels: {levels}")
         return bits
 
     @field_validator("levels")
@@ -158,14 +165,6 @@ class WeightSettings(_Settings):
     @classmethod
     def _precondition(cls, method: Method | None) -> Method | None:
         return None if method is None else _known(PRECONDITIONS, method, "precondition")
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> "WeightSettings":
-        if self.bits == 1 and self.levels not in ("wide", "odd"):
-            raise ValueError("1 bit needs levels: wide (three levels) or odd (two); or use bits: ternary")
-        if self.bits == "ternary" and isinstance(self.levels, str):
-            raise ValueError(f"ternary has its own three levels; give a number of bits with levels: {self.levels}")
-        return self
 
     @field_validator("range")
     @classmethod

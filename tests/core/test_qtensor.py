@@ -17,7 +17,7 @@ SIZES = [  # of a 6 x 10 matrix: 60 codes; 4 bytes a scale, 1 a zero point
     (GridSpec(8), 60 + 4),
     (GridSpec.ternary(), 12 + 6 * 4),
     (GridSpec.ternary("tensor"), 12 + 4),
-    (GridSpec.level_set((-4, -2, -1, 0, 1, 2, 4), "channel"), 23 + 6 * 4 + 7 * 4),
+    (GridSpec.level_set((-4, -2, -1, 0, 1, 2, 4), "channel"), 22 + 6 * 4 + 7 * 4),
     (GridSpec(2, symmetric=False, levels=(-1.0, 0.0, 1.0, 3.0)), 15 + 4 + 4 * 4),
 ]
 

@@ -10,9 +10,9 @@ Each row keeps the best G, with the scale that is best under H. Meant for few le
 it, or to follow the paper, set `corrected: false` (W* = W).
 Differences from their code, which `compat: true` brings back (see `ldnq_compat`): W* makes up for the errors of earlier
 layers; the scale starts from the recipe's range (there: mean |W| for any set); rho is a share of H's mean diagonal
-(there: H_00); tolerances are relative; a is refitted under H; H has the weights' column order. Objective:
-||X w - X_q q||^2; a row that nearest would serve better is rounded to nearest.
-Cost: for each penalty d^3, and 2 rows d^2 an iteration.
+(there: H_00); there is no tolerance; a is refitted under H; coordinate descent ends it; H has the weights' column
+order. Objective: ||X w - X_q q||^2; a row that nearest would serve better is rounded to nearest.
+Cost: for each penalty d^3, for each of them and each start 2 rows d^2 an iteration.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from subbyte.rounding.solve import (
     matched_error,
     mean_ridge,
 )
-from subbyte.rounding.sweeps import refit_scales
+from subbyte.rounding.sweeps import descend, refit_scales
 from subbyte.stats import LayerStats
 
 _INNER = 10
@@ -40,19 +40,24 @@ _INNER = 10
 
 @dataclass(frozen=True)
 class Ldnq:
-    """penalties: rho as shares of H's mean diagonal, each tried; iterations: of each; corrected: make up for earlier
-    layers' errors; damping: ridge of that as a share of H's mean diagonal; compat: as the authors' code does.
+    """penalties: rho as shares of H's mean diagonal; starts: factors on the recipe's scales; each pair is tried for so
+    many iterations, the best goes through so many sweeps of coordinate descent. corrected: make up for earlier layers'
+    errors; damping: ridge of that as a share of H's mean diagonal; compat: as the authors' code does.
     """
 
     penalties: tuple[float, ...] = (0.3, 1.0)
-    iterations: int = 50
+    starts: tuple[float, ...] = (0.8, 1.25)
+    iterations: int = 30
+    sweeps: int = 4
     corrected: bool = True
     damping: float = 0.01
     compat: bool = False
 
     def __post_init__(self) -> None:
-        if not self.penalties or min(self.penalties) <= 0 or self.iterations < 1 or self.damping < 0:
-            raise RecipeError(f"ldnq: penalties > 0, iterations >= 1 and damping >= 0 are needed, got {self}")
+        if not self.penalties or not self.starts or min(*self.penalties, *self.starts) <= 0 or self.iterations < 1:
+            raise RecipeError(f"ldnq: penalties > 0, starts > 0 and iterations >= 1 are needed, got {self}")
+        if self.sweeps < 0 or self.damping < 0:
+            raise RecipeError(f"ldnq: sweeps >= 0 and damping >= 0 are needed, got {self}")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`; with `compat` nearest is a candidate at the authors' scale only."""
@@ -60,24 +65,32 @@ class Ldnq:
             return original(weight, fit, stats)
         target = corrected_target(weight, stats, self.damping) if self.corrected else weight
         seen = stats if self.corrected else stats.of_quantized()
-        start = QTensor.nearest(target, fit(target))
-        candidates = [QTensor.nearest(weight, fit(weight)), start]
-        candidates += [self._alternate(target, start, seen, share) for share in self.penalties]
-        return best_of(weight, candidates, seen)
+        grid = fit(target)
+        starts = [QTensor.nearest(target, grid.with_scale(grid.scale * factor)) for factor in self.starts]
+        candidates = [QTensor.nearest(weight, fit(weight)), QTensor.nearest(target, grid)]
+        for share in self.penalties:
+            candidates += self._alternate(target, starts, seen, share)
+        linear = seen.grouped(target) @ seen.H
+        polished = descend(linear, best_of(weight, candidates, seen), seen, self.sweeps)
+        return best_of(weight, [*candidates, polished], seen)
 
-    def _alternate(self, target: Tensor, start: QTensor, stats: LayerStats, share: float) -> QTensor:
+    def _alternate(self, target: Tensor, starts: list[QTensor], stats: LayerStats, share: float) -> list[QTensor]:
+        """The best of each start."""
         if bool(stats.dead.all()):
-            return start
+            return starts
         rho = mean_ridge(stats, share)[:, None, None]
         eye = torch.eye(stats.H.shape[-1], dtype=rho.dtype, device=rho.device)
         inverse = torch.cholesky_inverse(cholesky(stats.H + rho * eye)).to(torch.float32)
+        return [self._from(start, target, stats, inverse, rho.to(torch.float32)) for start in starts]
+
+    def _from(self, start: QTensor, target: Tensor, stats: LayerStats, inverse: Tensor, rho: Tensor) -> QTensor:
         linear = stats.grouped(target) @ stats.H
         pull = linear.to(torch.float32)
         best, error = start, matched_error(target, start.dequantize(), stats)
         current, U = start, torch.zeros_like(pull)
         for _ in range(self.iterations):
             G = current.dequantize().reshape(pull.shape)
-            T = (pull + rho.to(torch.float32) * (G - U)) @ inverse
+            T = (pull + rho * (G - U)) @ inverse
             V = T + U
             current = _project(V.reshape(target.shape), current)
             U = V - current.dequantize().reshape(pull.shape)

@@ -31,8 +31,8 @@ class Cascade:
     biases and scales learn from at the end, for `retrain_epochs`; seed: of the order of the batches.
     """
 
-    epochs: int = 10
-    rate: float = 0.01
+    epochs: int = 5
+    rate: float = 0.002
     retrain: Literal["none", "logits", "labels"] = "none"
     retrain_epochs: int = 20
     seed: int = 0

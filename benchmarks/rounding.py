@@ -51,8 +51,9 @@ class Configuration:
 
 
 EXTRAS = {
-    "ldnq + cascade": Configuration(("weights.rounding={name: ldnq, corrected: false}", "tune=cascade")),
-    "corrected + cascade": Configuration(("weights.rounding=corrected", "tune=cascade")),
+    "ldnq + cascade": Configuration(
+        ("weights.rounding={name: ldnq, corrected: false}", "tune={name: cascade, retrain: logits}")
+    ),
     "magr + gptq": Configuration(("weights.rounding=gptq", "weights.precondition=magr")),
     "gpfq 2023": Configuration(("weights.bits=BITS",), preset="gpfq"),
 }

@@ -13,7 +13,7 @@ from subbyte.walk import WalkResult
 from tests.networks import build, captured, images, quantized, walked
 
 torch.set_num_threads(1)
-CASCADE = "tune={name: cascade, epochs: 3}"
+CASCADE = "tune={name: cascade, epochs: 3, rate: 0.01}"
 PLAIN = ("weights.rounding=nearest", "weights.correction=none")  # nothing that makes up for earlier layers
 NETWORKS = ["residual", "mobile", "decoder", "shared"]
 

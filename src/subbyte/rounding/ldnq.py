@@ -48,7 +48,7 @@ class Ldnq:
     penalties: tuple[float, ...] = (0.3, 1.0)
     starts: tuple[float, ...] = (0.8, 1.25)
     iterations: int = 30
-    sweeps: int = 4
+    sweeps: int = 12
     corrected: bool = True
     damping: float = 0.01
     compat: bool = False

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# two workers with a thread each: torch's threads and workers would fight for the processors
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: help setup demo test test-all lint format docs benchmarks clean
 help:           ## show this list
@@ -29,10 +31,10 @@ format: $(STAMP) ## rewrite the code in the house style
 	$(BIN)/ruff format .
 
 test: lint      ## lint and the quick tests (under 6 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint  ## every test, the slow ones too
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 docs: $(STAMP)  ## rebuild the generated pages and run the examples in the documentation
 	$(BIN)/python docs/generate.py

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import subbyte
-from subbyte.errors import RecipeError
+from subbyte.errors import DataError, RecipeError
 from subbyte.export.packed import save
 from subbyte.graph import Memory, Pair, Rest, Travel, instrument
 from subbyte.walk import WalkResult
-from tests.networks import build, captured, images, quantized, walked
+from tests.networks import build, captured, images, quantized, signal_to_noise, walked
 
 torch.set_num_threads(1)
 CASCADE = "tune={name: cascade, epochs: 3, rate: 0.01}"
@@ -82,6 +82,28 @@ def test_labels_are_read_only_when_asked_for(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("labels", "word"),
+    [
+        (torch.zeros(7, dtype=torch.int64), "one for each"),
+        (torch.zeros(40), "int64"),
+        (torch.full((40,), 1000), "logits"),
+        (torch.full((40,), -1), "logits"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, word):
+    recipe = subbyte.load_recipe("ternary", ["tune={name: cascade, epochs: 0, retrain: labels}"])
+    with pytest.raises(DataError, match=word):
+        subbyte.quantize(build("residual"), images("residual"), recipe, labels=labels)
+
+
+def test_signal_to_noise_is_that_of_the_final_network():
+    result = walked("residual", "w4a4", "tune={name: cascade, epochs: 1, retrain: logits}")
+    assert result.logits is not None
+    last = captured("residual").layers[-1].name
+    assert result.sqnr_db[last] == pytest.approx(signal_to_noise(*result.logits), abs=0.01)
+
+
 class Looking(Travel):
     """Compares at every layer and tap what lies ahead, as one function, with the network's output."""
 
@@ -90,7 +112,7 @@ class Looking(Travel):
     def look(self, name: str, pair: Pair) -> None:
         rest = self.rest()
         assert isinstance(rest, Rest)
-        self.outputs.append(torch.cat([rest(k, {}) for k in range(rest.chunks)]))
+        self.outputs.append(torch.cat([rest(k, {}) for k in range(len(pair.quantized))]))
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "functional", "tokens"])

@@ -26,16 +26,13 @@ class FitGrid(Protocol):
         """The grid of a weight matrix [rows, columns]."""
         ...
 
-    def on(self, spec: GridSpec) -> "FitGrid":
-        """The same method, for a grid of another spec."""
-        ...
-
 
 class Range(Protocol):
     """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the blocks).
 
-    Class attributes: `mean_of_rows = True` makes the scale of a tensor the mean of what is chosen for its rows;
-    `weights_only = True` marks rules that mean nothing for activations, and that do not read the importance.
+    Two things a range may have besides: the class attribute `weights_only = True`, when it means nothing for
+    activations and importance is none of its business; and `choose_for_rows(values [rows, columns], spec)`, when the
+    one scale of a tensor depends on its rows.
     """
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
@@ -52,8 +49,9 @@ class Rounding(Protocol):
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """weight: float32 [rows, columns]; fit: chooses a grid for a matrix of that shape; stats: the layer's inputs.
 
-        Never worse, in the method's own objective, than rounding `weight` to the nearest codes of `fit(weight)`.
-        Raises RecipeError when the method can't work on grids of `fit.spec`.
+        Never worse, in the method's own objective, than rounding `weight` to the nearest codes of `fit(weight)`: row by
+        row, or as a whole where rows share a scale. Raises RecipeError when it can't work on grids of `fit.spec`; a
+        method with a `check(spec)` says so when plans are made.
         """
         ...
 
@@ -72,6 +70,11 @@ Forward = Callable[[int, dict[str, Tensor]], Tensor]
 
 class Tune(Protocol):
     """Lets what is not fixed learn from the float network."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `at_end` reads the labels of the calibration images."""
+        ...
 
     def after_layer(self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]) -> dict[str, Tensor]:
         """After a layer is rounded: new values of the parameters, by name.

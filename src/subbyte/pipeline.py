@@ -23,7 +23,7 @@ from subbyte.export.onnx import Container, OnnxExport, export_onnx
 from subbyte.export.packed import save
 from subbyte.export.parity import onnx_model
 from subbyte.graph import Network, prepare
-from subbyte.plan import Plan, make_plan, needs_labels
+from subbyte.plan import Plan, make_plan
 from subbyte.quantized import Findings, LedgerRow, QuantizedModel
 from subbyte.recipe import Recipe, load_recipe
 from subbyte.walk import Limits, Progress, WalkResult, walk
@@ -123,7 +123,8 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
             network = prepare(model, images[:2])
             plan = make_plan(network, job.recipe)
         with timer.stage("walk"):
-            labels = draw_labels(data, job.calibration, job.seed) if needs_labels(plan) else None
+            wanted = plan.tune is not None and plan.tune.needs_labels
+            labels = draw_labels(data, job.calibration, job.seed) if wanted else None
             walked = walk(network, plan, images, labels=labels, limits=job.limits, progress=partial(report, "walk"))
             quantized = assemble(network, plan, walked)
         container: Container = job.container or ("int8" if plan.taps else "compact")

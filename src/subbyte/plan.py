@@ -122,11 +122,6 @@ def make_plan(network: Network, recipe: Recipe) -> Plan:
     return Plan(recipe.name, layers, taps, _tune(recipe.tune))
 
 
-def needs_labels(plan: Plan) -> bool:
-    """Whether the plan's tuning learns from the labels of the calibration images."""
-    return getattr(plan.tune, "retrain", "none") == "labels"
-
-
 def _tune(method: Method | None) -> Tune | None:
     return None if method is None else build_method(TUNES, method, "tune")
 
@@ -153,10 +148,13 @@ def _ends(network: Network) -> set[str]:
 def _weights(recipe: Recipe, network: Network, layer: Layer) -> WeightSettings | None:
     """Settings of a layer's weights; None when the layer is skipped."""
     settings = recipe.weights.model_dump()
+    changes = [override.weights for override in _matching(recipe, layer)]
     if recipe.first_last is not None and layer.name in _ends(network):
-        settings["bits"] = recipe.first_last
-    for override in _matching(recipe, layer):
-        settings |= override.weights
+        changes.insert(0, {"bits": recipe.first_last})
+    for change in changes:
+        if "bits" in change and isinstance(settings["levels"], int | list):
+            settings["levels"] = None  # a number of levels takes the place of bits, and bits that of levels
+        settings |= change
     where = f"recipe {recipe.name}: layer {layer.name}: weights"
     return None if _skipped(recipe, layer) else parse_settings(WeightSettings, settings, where)
 
@@ -185,12 +183,25 @@ def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings 
     if layer.shared_with is not None:
         reason = f"shares the weight of {layer.shared_with}" + (f", {reason}" if reason else "")
     shown = settings or recipe.weights
+    rounding = build_method(ROUNDINGS, shown.rounding, "rounding")
+    if spec is not None:
+        _check(rounding, spec, f"recipe {recipe.name}: layer {layer.name}")
     return LayerPlan(
         layer.name, layer.geometry.kind, layer.geometry.weight_shape, layer.geometry.rows, _asked_weight(shown), spec,
-        build_method(RANGES, shown.range, "range"), build_method(ROUNDINGS, shown.rounding, "rounding"),
+        build_method(RANGES, shown.range, "range"), rounding,
         build_method(CORRECTIONS, shown.correction, "correction"), reason, shown.scalar,
         _precondition(shown.precondition),
     )  # fmt: skip
+
+
+def _check(rounding: Rounding, spec: GridSpec, where: str) -> None:
+    check = getattr(rounding, "check", None)
+    if check is None:
+        return
+    try:
+        check(spec)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error
 
 
 def _precondition(method: Method | None) -> Precondition | None:

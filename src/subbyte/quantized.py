@@ -135,7 +135,9 @@ class QuantizedModel(nn.Module):
             size = 4 * layer.geometry.rows * layer.geometry.columns
             return LedgerRow(plan.name, "layer", plan.asked, "float", plan.reason, size, sqnr)
         weight = self.weights[plan.name]
-        reason = "; ".join(filter(None, (plan.reason, note)))
+        spec = weight.grid.spec
+        changed = f"{spec.count} levels of its rounding's own" if spec != plan.spec else ""
+        reason = "; ".join(filter(None, (plan.reason, changed, note)))
         bits = weight.grid.spec.label
         return LedgerRow(plan.name, "layer", plan.asked, bits, reason, weight.nbytes, sqnr, weight.zeros)
 

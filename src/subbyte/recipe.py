@@ -17,9 +17,10 @@ Weights take `levels` in place of 2^bits equal steps:
     wide      2^bits + 1 equal steps, symmetric (GPFQ 2023; bits from 1)
     odd       2^bits equal steps without 0 (GPFQ 2020)
     apot      sums of powers of two, 2^bits - 1 or fewer (APoT)
-    3 ... 11  as many powers of two with 0 (L-DNQ: 3, 5, 7, 9 or 11); the bits then have no meaning
+    3 ... 11  as many powers of two with 0 (L-DNQ: 3, 5, 7, 9 or 11), in place of any number of bits
     [...]     any rising list of 2 to 256 numbers, in steps of the scale; likewise
-and `scalar`, a factor on every scale that the range chooses.
+and `scalar`, a factor on every scale that the range chooses; methods that refit scales only start from it. Level sets
+other than lists are symmetric: `symmetric` and `narrow` do not apply to them.
 """
 
 import re
@@ -41,7 +42,8 @@ from subbyte.tune import TUNES
 
 Method = str | dict[str, Any]
 Bits = StrictInt | Literal["ternary"]
-Levels = Literal["wide", "odd", "apot"] | int | list[float]
+Levels = str | int | list[float]
+FAMILIES = ("wide", "odd", "apot")
 T = TypeVar("T")
 PRESETS = ("w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq")
 
@@ -113,9 +115,9 @@ class TapSettings(_Settings):
     @field_validator("range")
     @classmethod
     def _range(cls, method: Method) -> Method:
-        if getattr(type(build_method(RANGES, method, "range")), "weights_only", False):
+        if getattr(build_method(RANGES, method, "range"), "weights_only", False):
             raise RecipeError(f"range {method!r} is a rule for weights, not for activations")
-        return _known(RANGES, method, "range")
+        return method
 
 
 class WeightSettings(_Settings):
@@ -147,12 +149,16 @@ class WeightSettings(_Settings):
             raise ValueError(f"ternary has its own three levels; give a number of bits with levels: {levels}")
         return bits
 
-    @field_validator("levels")
+    @field_validator("levels", mode="before")
     @classmethod
-    def _levels(cls, levels: Levels | None) -> Levels | None:
-        if isinstance(levels, int) and levels not in POWER_COUNTS:
-            raise ValueError(f"as a number, levels must be one of {', '.join(map(str, POWER_COUNTS))}; got {levels}")
-        return levels
+    def _levels(cls, levels: Any) -> Levels | None:
+        numbers = isinstance(levels, list) and all(type(level) in (int, float) for level in levels)
+        if levels is None or numbers or (type(levels) is not bool and levels in (*FAMILIES, *POWER_COUNTS)):
+            return levels  # type: ignore[no-any-return]
+        raise ValueError(
+            f"levels must be {', '.join(FAMILIES)}, a number of powers of two "
+            f"({', '.join(map(str, POWER_COUNTS))}) or a list of numbers; got {levels!r}"
+        )
 
     @field_validator("scalar")
     @classmethod

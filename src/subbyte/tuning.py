@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from subbyte.core import QTensor
+from subbyte.errors import DataError
 from subbyte.graph import Instrumented, Layer, Travel, float_outputs
 from subbyte.methods import Tune
 
@@ -45,22 +46,28 @@ class Tuner:
                 travel.requantize(name, value)
         self._biases[layer.name] = learned[layer.bias]
 
-    def finish(self, labels: list[Tensor] | None) -> Tensor:
-        """Let biases and scales learn once all layers are rounded; returns the network's output."""
+    def finish(self, labels: list[Tensor] | None) -> bool:
+        """Let biases and scales learn once all layers are rounded; returns whether anything changed.
+
+        Raises DataError when a label is beyond the logits.
+        """
+        classes = self._logits[0].shape[-1]
+        if labels is not None and any(int(part.min()) < 0 or int(part.max()) >= classes for part in labels):
+            raise DataError(f"labels of the calibration images must be from 0 to {classes - 1}, as there are logits")
         parameters = {f"{layer.name}/bias": self._biases[layer.name] for layer in self._layers}
         for layer in self._layers:
             rows = 1 if self._weights[layer.name].grid.spec.granularity == "tensor" else layer.geometry.rows
             parameters[f"{layer.name}/factor"] = torch.ones(rows, 1, device=self._device)
         on_device = None if labels is None else [part.to(self._device) for part in labels]
         learned = self._method.at_end(self._forward, parameters, self._logits, on_device)
-        with torch.no_grad():
-            output = torch.cat([self._forward(k, learned) for k in range(len(self._chunks))])
+        if learned is parameters:
+            return False
         for layer in self._layers:
             self._biases[layer.name] = learned[f"{layer.name}/bias"]
             weight = self._weights[layer.name]
             factor = learned[f"{layer.name}/factor"].clamp_min(_LEAST_FACTOR)
             self._weights[layer.name] = weight.with_scale(weight.grid.scale * factor.reshape(_shape(weight, factor)))
-        return output
+        return True
 
     def _forward(self, k: int, given: dict[str, Tensor]) -> Tensor:
         """Output of the whole quantized network for chunk k."""

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
-from subbyte.errors import NumericsError, RecipeError
+from subbyte.errors import DataError, NumericsError, RecipeError
 from subbyte.graph import Chunks, Instrumented, Layer, Memory, Network, Pair, Travel, instrument
 from subbyte.plan import Plan
 from subbyte.ranges import GridFitter, fit_grid
+from subbyte.rounding import best_of
 from subbyte.stats import LayerStats, MomentCollector, histogram
 from subbyte.tuning import Tuner
 
@@ -71,16 +72,18 @@ def walk(
     or Inf turn up.
     """
     limits = limits or Limits()
+    if plan.tune is not None and plan.tune.needs_labels:
+        _check_labels(labels, len(images))
     result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
     result.instrumented.graph_module.to(limits.device)
     chunks = list(images.split(limits.chunk))
     walker = _Walker(network, plan, result, limits, progress)
     walker.tuner = _tuner(network, plan, result, chunks, limits)
     output = walker.travel.run(chunks)
-    quantized = torch.cat(output.quantized)
-    if walker.tuner is not None:
-        quantized = walker.tuner.finish(None if labels is None else list(labels.split(limits.chunk)))
-    result.logits = (torch.cat(output.float).cpu(), quantized.cpu())
+    if walker.tuner is not None and walker.tuner.finish(None if labels is None else list(labels.split(limits.chunk))):
+        walker.travel.memory.release(output)
+        output = walker.measure_again().run(chunks)
+    result.logits = (torch.cat(output.float).cpu(), torch.cat(output.quantized).cpu())
     walker.travel.memory.release(output)
     result.spilled_bytes = walker.travel.memory.spilled
     return result
@@ -108,10 +111,23 @@ class _Walker:
         self.tap_plans = {tap.name: tap for tap in plan.taps}
         self.done = 0
         self.tuner: Tuner | None = None
+        self.memory = Memory(limits.memory)
         self.travel = Travel(
-            result.instrumented, Memory(limits.memory), limits.device,
+            result.instrumented, self.memory, limits.device,
             at_layer=self.at_layer, at_tap=self.at_tap, after=self.after,
         )  # fmt: skip
+
+    def measure_again(self) -> Travel:
+        """A second way through the network, with what has been decided: for what was learned at its end."""
+        travel = Travel(
+            self.result.instrumented, self.memory, self.limits.device,
+            at_layer=lambda name, pair: None, at_tap=self._round, after=self._measure,
+        )  # fmt: skip
+        for name, rounded in self.result.weights.items():
+            layer = self.layers[name]
+            travel.requantize(layer.weight, layer.geometry.to_weight(rounded.dequantize()))
+            travel.requantize(layer.bias, self.result.biases[name])
+        return travel
 
     def at_layer(self, name: str, pair: Pair) -> None:
         """Collect the statistics of a layer's input; choose its range, round, correct."""
@@ -127,12 +143,18 @@ class _Walker:
         importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
         fit = GridFitter(plan.range, spec, importance, plan.scalar)
         try:
-            easier = weight if plan.precondition is None else plan.precondition.prepare(weight, stats)
-            rounded = plan.rounding.round(easier, fit, stats)
+            if plan.precondition is None:
+                rounded = plan.rounding.round(weight, fit, stats)
+            else:
+                easier = plan.rounding.round(plan.precondition.prepare(weight, stats), fit, stats)
+                rounded = best_of(weight, [easier, QTensor.nearest(weight, fit(weight))], stats)
             rounded, bias = plan.correction.correct(weight, bias, rounded, stats)
+            self._take(layer, rounded, bias)
         except (NumericsError, RecipeError) as error:
             raise type(error)(f"layer {name!r}: {error}") from error
-        self.result.weights[name], self.result.biases[name] = rounded, bias
+
+    def _take(self, layer: Layer, rounded: QTensor, bias: Tensor) -> None:
+        self.result.weights[layer.name], self.result.biases[layer.name] = rounded, bias
         self.travel.requantize(layer.weight, layer.geometry.to_weight(rounded.dequantize()))
         self.travel.requantize(layer.bias, bias)
         if self.tuner is not None:
@@ -145,7 +167,10 @@ class _Walker:
         for x, x_q in zip(pair.float, pair.quantized, strict=True):
             x = x.to(self.limits.device)
             collector.add(x, x if pair.same else x_q.to(self.limits.device))
-        return collector.finish()
+        stats = collector.finish()
+        if not bool(torch.isfinite(stats.H).all() & torch.isfinite(stats.F).all()):
+            raise NumericsError(f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square")
+        return stats
 
     def at_tap(self, name: str, pair: Pair) -> Chunks:
         """Choose the range of a tap; return its rounded value."""
@@ -154,17 +179,33 @@ class _Walker:
         seen = histogram(pair.quantized)
         grid = fit_grid(plan.range, seen.values, plan.spec, seen.counts)
         self.result.grids[name] = grid
+        self.result.instrumented.tap(name).set_grid(grid)
+        return self._round(name, pair)
+
+    def _round(self, name: str, pair: Pair) -> Chunks:
         module = self.result.instrumented.tap(name)
-        module.set_grid(grid)
         return [module(value.to(self.limits.device)).cpu() for value in pair.quantized]
+
+    def _measure(self, name: str, pair: Pair) -> None:
+        where = f"tap {name!r}" if name in self.tap_plans else f"the output of layer {name!r}"
+        self.result.sqnr_db[name] = _sqnr(pair, where)
 
     def after(self, name: str, pair: Pair) -> None:
         """Measure what a layer or tap gave."""
-        where = f"tap {name!r}" if name in self.tap_plans else f"the output of layer {name!r}"
-        self.result.sqnr_db[name] = _sqnr(pair, where)
+        self._measure(name, pair)
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, len(self.layers) + len(self.tap_plans), name)
+
+
+def _check_labels(labels: Tensor | None, images: int) -> None:
+    """Labels that a tuning method will learn from: int64 [images]."""
+    if labels is None:
+        raise RecipeError("tune: retrain from labels needs the labels of the calibration images; give labels=")
+    if labels.dtype != torch.int64 or labels.shape != (images,):
+        raise DataError(
+            f"labels must be int64 [{images}], one for each calibration image; got {labels.dtype} {list(labels.shape)}"
+        )
 
 
 def _sqnr(pair: Pair, where: str) -> float:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec
 from subbyte.methods import FitGrid
-from subbyte.ranges import GridFitter, MinMax, Mse
+from subbyte.ranges import GridFitter, Mse
 from subbyte.stats import LayerStats
 from tests.reference.rounding import layer_stats
 
@@ -111,6 +111,3 @@ class Fixed:
 
     def __call__(self, weight: Tensor) -> Grid:
         return self.grid
-
-    def on(self, spec: GridSpec) -> FitGrid:
-        return GridFitter(MinMax(), spec)

@@ -52,7 +52,7 @@ def test_codes_are_a_matrix_on_a_grid_of_the_spec(method, spec, case):
     rows, columns = weight.shape
     shape = {"tensor": (), "channel": (rows, 1), "group": (rows, -(-columns // (wanted.group_size or 1)))}
     if method == "kmeans":
-        wanted = GridSpec.fitted(wanted.count)
+        wanted = GridSpec.fitted(wanted.count, wanted.granularity)
     assert q.grid.spec == wanted
     assert (q.codes.shape, q.codes.dtype) == (weight.shape, wanted.code_dtype)
     assert (q.grid.scale.shape, q.grid.scale.dtype) == (shape[wanted.granularity], torch.float32)
@@ -91,15 +91,14 @@ def test_never_worse_than_nearest_in_its_own_objective(method, spec, case):
 @working
 @pytest.mark.parametrize("case", [name for name in INPUTS if "x_q" not in name])
 def test_weights_on_the_grid_come_back_exactly(method, spec, case):
-    if method == "kmeans":  # its codes count other levels
-        return
     given = INPUTS[case]
     grid = fitter(SPECS[spec])(given.weight)
     generator = torch.Generator().manual_seed(1)
     codes = torch.randint(grid.spec.qmin, grid.spec.qmax + 1, given.weight.shape, generator=generator)
     codes = codes.to(grid.spec.code_dtype)
     again = ROUNDINGS[method]().round(grid.decode(codes), Fixed(grid), given.stats)
-    assert torch.equal(again.codes, codes)
+    if method != "kmeans":  # its codes count other levels
+        assert torch.equal(again.codes, codes)
     torch.testing.assert_close(again.dequantize(), grid.decode(codes), rtol=1e-6, atol=0)
 
 

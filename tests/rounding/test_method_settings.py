@@ -14,6 +14,7 @@ from subbyte.core import GridSpec, unpack
 from subbyte.errors import RecipeError
 from subbyte.ranges import GridFitter, MinMax
 from subbyte.rounding import (
+    ROUNDINGS,
     Descent,
     Gpfq,
     Gptaq,
@@ -162,7 +163,9 @@ def test_l0_needs_a_symmetric_uniform_grid(spec):
         lambda: Descent(sweeps=0),
         lambda: Gptaq(damping=-1),
         lambda: Qronos(damping=-1),
-        lambda: Kmeans(codebook="tensor", keep_mean=True),
+        lambda: Kmeans(keep_mean=True).check(SPECS["int4 tensor"]),
+        lambda: Gpfq(regularizer="L0", penalty=1e-46),
+        lambda: Gptaq(strength=-1),
         lambda: Magr(strength=0),
         lambda: Magr(steps=0),
     ],
@@ -186,14 +189,14 @@ CLUSTERED = draw(2, 60, 80, 12, seed=31)
 
 @pytest.mark.parametrize("spec", ["int4", "ternary", "uint2"])
 @pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("codebook", ["channel", "tensor"])
-def test_every_used_level_is_the_mean_of_its_weights(codebook, weighted, spec):
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_every_used_level_is_the_mean_of_its_weights(granularity, weighted, spec):
     """But for rows that keep the levels which the search started from."""
-    given, fit = CLUSTERED, fitter(SPECS[spec])
-    q = Kmeans(codebook=codebook, weighted=weighted).round(given.weight, fit, given.stats)
+    given, fit = CLUSTERED, fitter(replace(SPECS[spec], granularity=granularity))
+    q = Kmeans(weighted=weighted).round(given.weight, fit, given.stats)
     shares = importance(given) if weighted else torch.ones_like(given.weight, dtype=torch.float64)
-    rows = 1 if codebook == "tensor" else len(given.weight)
-    start = fit.on(replace(SPECS[spec], granularity=codebook))(given.weight)
+    rows = 1 if granularity == "tensor" else len(given.weight)
+    start = fit(given.weight)
     codes = torch.arange(start.spec.qmin, start.spec.qmax + 1).expand(rows, -1)
     kept = torch.isclose(start.decode(codes), q.grid.codebook).all(1)
     assert q.grid.codebook.shape == (rows, SPECS[spec].count) and not kept.all()
@@ -216,8 +219,8 @@ def test_keep_mean_keeps_the_mean_of_every_row(spec):
 
 def test_few_different_weights_are_kept_exactly():
     weight = torch.tensor([[0.3, -0.1, 0.3, 0.7], [0.0, 0.0, 0.0, 0.0]])
-    for codebook in ("channel", "tensor"):
-        q = Kmeans(codebook=codebook).round(weight, fitter(SPECS["int4"]), draw(1, 9, 4, 2).stats)
+    for spec in ("int4", "int4 tensor"):
+        q = Kmeans().round(weight, fitter(SPECS[spec]), draw(1, 9, 4, 2).stats)
         assert torch.equal(q.dequantize(), weight)
 
 
@@ -241,7 +244,7 @@ def test_magr_is_free_to_move_what_the_inputs_do_not_see():
     z = Magr(strength=1e-3, steps=3000).prepare(given.weight, given.stats)
     shrunk = z.abs().amax(1) / given.weight.abs().amax(1)
     lost = given.stats.output_error(given.weight, z) / given.stats.output_error(given.weight, 0 * z)
-    assert float(shrunk.max()) < 0.7 and float(lost.max()) < 1e-3
+    assert float(shrunk.max()) < 0.8 and float(lost.max()) < 1e-3
 
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.003, 5000), (0.03, 1000)])
@@ -252,15 +255,16 @@ def test_magr_solves_its_problem(seed, strength, steps):
     H = given.stats.H[0].numpy() / float(torch.linalg.eigvalsh(given.stats.H[0])[-1])
     got = Magr(strength=strength, steps=steps).prepare(given.weight, given.stats).double().numpy()
     for row, w in enumerate(given.weight.double().numpy()):
+        pull = strength * np.sqrt((w**2).mean())
 
-        def objective(z: np.ndarray, w: np.ndarray = w) -> float:
-            return float(0.5 * (z - w) @ H @ (z - w) + strength * np.abs(z).max())
+        def objective(z: np.ndarray, w: np.ndarray = w, pull: float = pull) -> float:
+            return float(0.5 * (z - w) @ H @ (z - w) + pull * np.abs(z).max())
 
         bounds = {"type": "ineq", "fun": lambda v: np.concatenate([v[-1] - v[:-1], v[-1] + v[:-1]])}
         found = minimize(
-            lambda v, w=w: 0.5 * (v[:-1] - w) @ H @ (v[:-1] - w) + strength * v[-1],
+            lambda v, w=w, pull=pull: 0.5 * (v[:-1] - w) @ H @ (v[:-1] - w) + pull * v[-1],
             np.append(w, np.abs(w).max()),
-            jac=lambda v, w=w: np.append(H @ (v[:-1] - w), strength),
+            jac=lambda v, w=w, pull=pull: np.append(H @ (v[:-1] - w), pull),
             constraints=bounds,
             method="SLSQP",
             options={"maxiter": 500, "ftol": 1e-14},
@@ -307,3 +311,21 @@ def test_blocks_do_not_change_the_codes(name, size, monkeypatch):
     assert int(differ.sum()) <= 1
     torch.testing.assert_close(error(WIDE, parted)[differ], error(WIDE, whole)[differ], rtol=0.05, atol=0)
     torch.testing.assert_close(error(WIDE, parted)[~differ], error(WIDE, whole)[~differ], rtol=1e-5, atol=0)
+
+
+# ------------------------------------------------------------------------------------------------ ends of float32
+
+
+@pytest.mark.parametrize("method", ROUNDINGS)
+def test_inputs_so_small_that_their_power_is_nearly_nothing(method):
+    """One column, or all: 1e-42 is not 0 in float64, and less than float32 has numbers for."""
+    given = draw(1, 40, 8, 4, mismatch=0.3)
+    fit = fitter(SPECS["int4"])
+    wanted = ROUNDINGS[method]().round(given.weight, fit, given.stats)
+    tiny = replace(given, x=given.x * 1e-21, x_q=given.x_q * 1e-21)
+    assert torch.equal(ROUNDINGS[method]().round(given.weight, fit, tiny.stats).codes, wanted.codes)
+    x, x_q = given.x.clone(), given.x_q.clone()
+    x[..., 3] *= 1e-21
+    x_q[..., 3] *= 1e-21
+    q = ROUNDINGS[method]().round(given.weight, fit, replace(given, x=x, x_q=x_q).stats)
+    assert torch.isfinite(q.dequantize()).all()

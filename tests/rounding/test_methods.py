@@ -203,13 +203,13 @@ def test_alignment_tends_to_least_squares(case):
 def test_sweeps_never_raise_the_error(case, spec):
     given = INPUTS[case]
     grid = fitter(SPECS[spec])(given.weight)
-    pulls = (given.stats.grouped(given.weight) @ given.stats.G.mT).float()
+    steps, pulls = sweeps.unit_diagonal(given.stats.grouped(given.weight) @ given.stats.G.mT, given.stats)
     q = given.stats.grouped(grid.quantize(given.weight)).float()
     columns = Columns(grid, tuple(q.shape), torch.float32)
     noise = 1e-6 * error(given, torch.zeros_like(given.weight))
     before = error(given, q.reshape(given.weight.shape))
     for _ in range(6):
-        q = sweeps.sweep(pulls, q, given.stats.H.float(), columns)
+        q = sweeps.sweep(pulls, q, steps, columns)
         after = error(given, q.reshape(given.weight.shape))
         assert bool((after <= before + noise).all())
         before = after

@@ -42,7 +42,7 @@ VARIANTS: dict[str, Rounding] = {
     "beacon greedy": Beacon(start="greedy"),
     "descent COMQ": Descent(sweeps=1, order="greedy", refit=False, start="weights", data="float"),
     "descent greedy": Descent(order="greedy"),
-    "kmeans tensor": Kmeans(codebook="tensor", weighted=False),
+    "kmeans plain": Kmeans(weighted=False),
     "kmeans mean": Kmeans(keep_mean=True),
     "ldnq paper": Ldnq(corrected=False, starts=(1.0,), penalties=(1.0,), sweeps=0),
     "adaround short": Adaround(steps=20),
@@ -83,8 +83,6 @@ def test_the_same_call_gives_the_same_codes(variant, spec, case):
 @variants
 @cases
 def test_rows_do_not_know_of_one_another(variant, spec, case):
-    if variant == "kmeans tensor":  # they share its levels
-        return
     given = INPUTS[case]
     each = given.weight.shape[0] // given.x.shape[0]
     order = torch.cat([g * each + torch.arange(each).roll(1) for g in range(given.x.shape[0])])

@@ -86,10 +86,9 @@ def test_the_end_learns_from_logits_or_labels():
     assert not torch.equal(from_labels["bias"], from_logits["bias"])
 
 
-def test_labels_must_be_there_when_they_are_asked_for():
-    parameters, inputs, logits = problem()
-    with pytest.raises(RecipeError, match="labels"):
-        Cascade(retrain="labels").at_end(forward_of(inputs), parameters, logits, None)
+def test_who_needs_labels_says_so():
+    assert not any(TUNES[method]().needs_labels for method in TUNES)
+    assert Cascade(retrain="labels").needs_labels and not Cascade(retrain="logits").needs_labels
 
 
 def test_no_epochs_change_nothing():

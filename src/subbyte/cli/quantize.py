@@ -42,7 +42,8 @@ def quantize(
         list[str] | None, typer.Option("--set", help="Change a setting, such as weights.rounding=gpfq. Repeatable.")
     ] = None,
     scalar: Annotated[
-        float | None, typer.Option(help="Factor on every weight scale (GPFQ's C); the same as --set weights.scalar=...")
+        float | None,
+        typer.Option(help="Factor on the weight scales that the range chooses: weights.scalar."),
     ] = None,
     calibration: Annotated[int, typer.Option(help="Images to calibrate on, drawn from the training split.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the draw of the calibration images.")] = 0,

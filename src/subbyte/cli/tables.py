@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from subbyte.plan import Plan
+from subbyte.plan import LayerPlan, Plan
 
 
 def summary_table(results: list[dict[str, Any]], title: str) -> Table:
@@ -48,7 +48,8 @@ def ledger_table(rows: list[dict[str, Any]], title: str) -> Table:
 
 def plan_table(plan: Plan) -> Table:
     """What will be done, before any data is seen."""
-    table = Table(title=f"plan: {plan.recipe}", title_justify="left")
+    tuned = "" if plan.tune is None else f", tune: {type(plan.tune).__name__.lower()}"
+    table = Table(title=f"plan: {plan.recipe}{tuned}", title_justify="left")
     for name in ("name", "what", "bits", "range", "rounding", "correction", "note"):
         table.add_column(name, overflow="fold")
     for layer in plan.layers:
@@ -56,10 +57,16 @@ def plan_table(plan: Plan) -> Table:
         shape = "x".join(map(str, layer.shape))
         methods = [type(m).__name__.lower() for m in (layer.range, layer.rounding, layer.correction)]
         table.add_row(
-            layer.name, f"{layer.kind} {shape}", bits, *(methods if layer.spec else ["", "", ""]), layer.reason
+            layer.name, f"{layer.kind} {shape}", bits, *(methods if layer.spec else ["", "", ""]), _notes(layer)
         )
     table.add_section()
     for tap in plan.taps:
         feeds = f"feeds {', '.join(tap.feeds)}" if tap.feeds else ""
         table.add_row(tap.name, f"tap ({tap.role})", tap.spec.label, type(tap.range).__name__.lower(), "", "", feeds)
     return table
+
+
+def _notes(layer: LayerPlan) -> str:
+    scaled = f"scales x {layer.scalar:g}" if layer.spec and layer.scalar != 1 else ""
+    prepared = f"precondition: {type(layer.precondition).__name__.lower()}" if layer.spec and layer.precondition else ""
+    return "; ".join(filter(None, (layer.reason, scaled, prepared)))

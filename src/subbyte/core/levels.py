@@ -4,8 +4,9 @@
     odd      {+-1, +-3, ... +-(2^b - 1)}, 2^b levels without 0            GPFQ's first alphabet (Lybrand, Saab 2021)
     apot     +-sums of one term of each p_i = {0, 2^-i, 2^-(i+n), ...}    APoT (Li, Dong, Wang 2020)
 
-APoT spends one bit on the sign and 2 on each of the n terms; where the bits are even the last term has only one:
-p_{n-1} = {0, 2^-(n-1)}.
+APoT spends one bit on the sign, 2 on each of n terms and, where the bits are even, the last one on a term of its own.
+The powers 1/2, 1/4, ... go to the terms in turn, three times round; the term of one bit has the power after the second
+round. So 4 bits are {0, 1/2, 1/4, 1/16} + {0, 1/8}, as the authors release them.
 """
 
 from collections.abc import Sequence
@@ -30,13 +31,12 @@ def odd(bits: int) -> tuple[float, ...]:
 
 def apot(bits: int) -> tuple[float, ...]:
     """2^bits - 1 levels or fewer; bits from 2 to 8."""
-    terms = -(-(bits - 1) // 2)
-    sets = [[0.0, *(2.0 ** -(i + j * terms) for j in range(3))] for i in range(terms)]
-    if bits % 2 == 0:
-        sets[-1] = sets[-1][:2]
-    sums = {sum(choice) for choice in product(*sets)}
-    unit = max(2.0**-exponent for exponent in range(64) if all((s * 2**exponent).is_integer() for s in sums))
-    return _signed({s / unit for s in sums})
+    terms, single = divmod(bits - 1, 2)
+    order = [*range(terms), *range(terms), *([terms] if single else []), *range(terms)]
+    sets: list[list[int]] = [[0] for _ in range(terms + single)]
+    for exponent, term in enumerate(reversed(order)):
+        sets[term].append(2**exponent)
+    return _signed({float(sum(choice)) for choice in product(*sets)})
 
 
 def whole(levels: Sequence[float]) -> tuple[float, ...]:

@@ -27,11 +27,6 @@ class Rest:
         self._nodes, self._values, self._requantized = nodes, values, requantized
         self._graph_module, self._device = graph_module, device
 
-    @property
-    def chunks(self) -> int:
-        """Number of chunks that the values come in."""
-        return len(next(iter(self._values.values())).quantized)
-
     def tensor(self, name: str) -> Tensor:
         """A parameter or buffer as the quantized traveller has it."""
         return self._requantized.get(name, tensor_at(self._graph_module, name))

@@ -1,6 +1,6 @@
 """Cutting a tensor into the blocks that share a scale, and putting their scales together into a grid."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +28,6 @@ class GridFitter:
         grid = fit_grid(self.method, weight, self.spec, self.importance)
         return grid if self.scalar == 1 else grid.with_scale(grid.scale * self.scalar)
 
-    def on(self, spec: GridSpec) -> "GridFitter":
-        """The same method, choosing a grid of another spec."""
-        return replace(self, spec=spec)
-
 
 def fit_grid(method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None = None) -> Grid:
     """The grid that a range method chooses for a matrix.
@@ -42,13 +38,15 @@ def fit_grid(method: Range, values: Tensor, spec: GridSpec, importance: Tensor |
     if not bool(torch.isfinite(values).all()):
         raise NumericsError(f"no range can be chosen: {int((~torch.isfinite(values)).sum())} values are NaN or Inf")
     values = values.to(torch.float32)
+    if getattr(method, "weights_only", False):
+        importance = None
     blocks, weights = _blocks(values, spec), _importance(values, importance, spec)
     if weights is not None:
         weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)  # if none counts, all do
         blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
-    if spec.granularity == "tensor" and getattr(method, "mean_of_rows", False):
-        scale, zero_point = method.choose(values, None, spec)
-        scale, zero_point = scale.mean(), zero_point.double().mean().round()
+    for_rows = getattr(method, "choose_for_rows", None)
+    if for_rows is not None and spec.granularity == "tensor":
+        scale, zero_point = for_rows(values, spec)
     else:
         scale, zero_point = method.choose(blocks, weights, spec)
     shape = {"tensor": (), "channel": (-1, 1), "group": (values.shape[0], -1)}[spec.granularity]

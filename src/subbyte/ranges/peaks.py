@@ -5,7 +5,7 @@
 
 and the grid's outermost level stands for R. The factor C of both papers is `weights.scalar`. With one scale a tensor
 `rowmax` takes the mean over the rows of the matrix; with a scale a channel or group each has its own R. Only the sizes
-of the weights enter, neither importance nor error: these are no ranges for activations.
+of the weights enter, not what they multiply: these are no ranges for activations.
 """
 
 from dataclasses import dataclass
@@ -23,17 +23,20 @@ class RowMax:
     """Reach the mean over rows of each row's largest weight, or of a quantile (percentile, 0 to 1) of their sizes."""
 
     percentile: float = 1.0
-    weights_only, mean_of_rows = True, True
+    weights_only = True
 
     def __post_init__(self) -> None:
         if not 0 < self.percentile <= 1:
             raise RecipeError(f"rowmax: percentile must be above 0 and at most 1, got {self.percentile}")
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
-        """See `methods.Range`; the importance is not read."""
-        sizes = values.abs()
-        peak = sizes.amax(1) if self.percentile == 1 else torch.quantile(sizes, self.percentile, dim=1)
-        return _reaching(peak, values, spec)
+        """See `methods.Range`; of the importance only counts whether it is 0."""
+        return _reaching(quantile(values.abs(), self.percentile, importance), values, spec)
+
+    def choose_for_rows(self, values: Tensor, spec: GridSpec) -> tuple[Tensor, Tensor]:
+        """See `methods.Range`."""
+        peak = quantile(values.abs(), self.percentile).mean()
+        return _reaching(peak[None], values.reshape(1, -1), spec)
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,25 @@ class Median:
     weights_only = True
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
-        """See `methods.Range`; the importance is not read."""
-        peak = values.abs().median(1).values
-        return _reaching(peak, values, spec)
+        """See `methods.Range`; of the importance only counts whether it is 0."""
+        return _reaching(quantile(values.abs(), 0.5, importance), values, spec)
+
+
+def quantile(sizes: Tensor, share: float, importance: Tensor | None = None) -> Tensor:
+    """Quantile of each row of non-negative numbers with linear interpolation: [rows] of [rows, n].
+
+    Numbers of importance 0 are left out.
+    """
+    count = torch.full((len(sizes), 1), sizes.shape[1], device=sizes.device)
+    if importance is not None:
+        counts = (importance > 0).expand_as(sizes)
+        sizes, count = torch.where(counts, sizes, torch.inf), counts.sum(1, keepdim=True).clamp_min(1)
+    rising = sizes.sort(1).values
+    place = share * (count - 1).double()
+    below = place.floor().long()
+    above = torch.minimum(below + 1, count - 1)
+    low, high = rising.gather(1, below), rising.gather(1, above)
+    return torch.lerp(low.double(), high.double(), place - below)[:, 0].to(sizes.dtype)
 
 
 def _reaching(peak: Tensor, values: Tensor, spec: GridSpec) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from subbyte.rounding.ldnq import Ldnq
 from subbyte.rounding.magr import Magr
 from subbyte.rounding.nearest import Nearest
 from subbyte.rounding.qronos import Qronos
+from subbyte.rounding.solve import best_of
 from subbyte.rounding.spfq import Spfq
 from subbyte.rounding.stochastic import Stochastic
 
@@ -50,4 +51,5 @@ __all__ = [
     "Qronos",
     "Spfq",
     "Stochastic",
+    "best_of",
 ]

@@ -19,7 +19,7 @@ from subbyte.core import QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid
 from subbyte.rounding.corrected import Corrected
-from subbyte.rounding.solve import best_of, corrected_target, matched_error
+from subbyte.rounding.solve import best_of, corrected_target, matched_error, mean_ridge
 from subbyte.rounding.sweeps import descend
 from subbyte.stats import LayerStats
 
@@ -61,9 +61,10 @@ class Adaround:
         V = torch.logit((share + _SHIFT) / _STRETCH)
         V.grad = torch.zeros_like(V)
         adam = torch.optim.Adam([V], self.rate)
-        error = matched_error(target, start.dequantize(), stats).to(torch.float32)[:, None]
+        unit = mean_ridge(stats, 1.0).max().clamp_min(torch.finfo(torch.float64).tiny)
+        error = (matched_error(target, start.dequantize(), stats) / unit).to(torch.float32)[:, None]
         weightings = 1 / torch.where(error > 0, error, torch.inf)  # rows without error have nothing to learn
-        H = stats.H.to(torch.float32)
+        H = (stats.H / unit).to(torch.float32)
         for step in range(self.steps):
             soft = torch.sigmoid(V)
             h = (_STRETCH * soft - _SHIFT).clamp(0, 1)

@@ -14,7 +14,7 @@ The scale drops out of the cosine. In Gram terms, for column t and S = sum_{j !=
 The greedy path's first column decides the resolution of the whole row, and every code of the right sign scores alike:
 here the one in proportion to the weight is taken; `first: smallest` takes the first of the best in rising order, as
 the authors' code does. Objective: ||X w - s X_q q||^2; needs a scale a channel. A row that nearest would serve better
-is rounded to nearest. Cost: 2 rows d^2 a sweep.
+is rounded to nearest. Cost: 2 rows d^2 a sweep; the greedy start rows d^3.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, QTensor
+from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid
 from subbyte.rounding.solve import best_of
@@ -49,10 +49,14 @@ class Beacon:
         if self.sweeps < 0:
             raise RecipeError(f"beacon: sweeps must be >= 0, got {self.sweeps}")
 
+    def check(self, spec: GridSpec) -> None:
+        """See `methods.Rounding`."""
+        if spec.granularity != "channel":
+            raise RecipeError(f"beacon finds one scale a row: granularity must be channel, got {spec.granularity}")
+
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
-        if fit.spec.granularity != "channel":
-            raise RecipeError(f"beacon finds one scale a row: granularity must be channel, got {fit.spec.granularity}")
+        self.check(fit.spec)
         grid = fit(weight)
         nearest = QTensor.nearest(weight, grid)
         units = _Units(grid, stats)

@@ -23,7 +23,7 @@ from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid
 from subbyte.rounding.columns import Columns
 from subbyte.rounding.solve import best_of
-from subbyte.rounding.sweeps import refit_scales, sweep, sweep_by_row
+from subbyte.rounding.sweeps import refit_scales, sweep, sweep_by_row, unit_diagonal
 from subbyte.stats import LayerStats
 
 
@@ -67,10 +67,11 @@ class Descent:
         return best_of(weight, [nearest, result], stats)
 
     def _sweep(self, weight: Tensor, linear: Tensor, values: Tensor, grid: Grid, stats: LayerStats) -> Tensor:
-        q, H = stats.grouped(values).to(torch.float32), stats.H.to(torch.float32)
+        q = stats.grouped(values).to(torch.float32)
+        steps, pulls = unit_diagonal(linear, stats)
         columns = Columns(grid, tuple(q.shape), torch.float32)
         if self.order == "natural":
-            return sweep(linear.to(torch.float32), q, H, columns).reshape(weight.shape)
+            return sweep(pulls, q, steps, columns).reshape(weight.shape)
         power = stats.H.diagonal(dim1=-2, dim2=-1).sqrt()[:, None, :] * stats.grouped(weight).abs()
         order = power.argsort(dim=-1, descending=True, stable=True)
-        return sweep_by_row(linear.to(torch.float32), q, H, columns, order).reshape(weight.shape)
+        return sweep_by_row(pulls, q, steps, columns, order).reshape(weight.shape)

@@ -23,7 +23,7 @@ class Diffusion:
         """damping: ridge on H as a share of its mean diagonal."""
         self._stats, self.order = stats, ColumnOrder(stats, order)
         H, _ = damped(stats, mean_ridge(stats, damping))
-        self.U = inverse_factor(self.order.matrix(H))
+        self.U = inverse_factor(cholesky(self.order.matrix(H)))
 
     def round(self, target: Tensor, grid: Grid, pull: Tensor | None = None) -> Tensor:
         """Representable values, float32 [rows, columns], for a target of that shape.
@@ -37,9 +37,9 @@ class Diffusion:
         return self.order.back(rounded).reshape(target.shape)
 
 
-def inverse_factor(H: Tensor) -> Tensor:
-    """U, upper triangular, with H^-1 = U'U."""
-    return cholesky(torch.cholesky_inverse(cholesky(H))).mT
+def inverse_factor(factor: Tensor) -> Tensor:
+    """U, upper triangular, with H^-1 = U'U, for the lower factor of H."""
+    return cholesky(torch.cholesky_inverse(factor)).mT
 
 
 def diffuse(w: Tensor, U: Tensor, columns: Columns, pull: Tensor | None = None, first: int = 0) -> Tensor:

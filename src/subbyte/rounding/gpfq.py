@@ -13,8 +13,8 @@ more than the recipe's: 2^b + 3 on a wide grid, as in the authors' code.
 
 The papers' alphabets are settings of the recipe: `levels: wide, range: rowmax` (2023) and `levels: odd, range: median`
 (2020), their C is `scalar`. Differences from the authors' code: patches at the layer's true stride, columns without
-input keep their nearest rounding (there: 0), ties go to even. Without a regularizer a row that nearest would serve
-better is rounded to nearest.
+input keep their nearest rounding (there: 0), ties go to even. A row that nearest would serve better is rounded to
+nearest, unless a regularizer is at work or `fallback` is false (as the authors have it).
 """
 
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from subbyte.rounding.path import follow_path
 from subbyte.rounding.solve import best_of
 from subbyte.stats import LayerStats
 
+_LEAST_PENALTY = 1e-6
 _NARROWEST = 1e-3  # of a penalized grid's step, against the grid it is made from
 
 
@@ -40,7 +41,8 @@ class Gpfq:
     """Follow the float network's path, column by column.
 
     data: inputs of the quantized network (X_q) or of the float one; order: natural, or diagonal (decreasing H_tt);
-    regularizer: none, L1 or L0, with its penalty; stochastic: round up or down at random, by the seed.
+    regularizer: none, L1 or L0, with its penalty; stochastic: round up or down at random, by the seed; fallback: to
+    nearest where that is better.
     """
 
     data: Literal["quantized", "float"] = "quantized"
@@ -49,24 +51,33 @@ class Gpfq:
     penalty: float = 0.0
     stochastic: bool = False
     seed: int = 0
+    fallback: bool = True
 
     def __post_init__(self) -> None:
-        if self.penalty < 0:
-            raise RecipeError(f"gpfq: penalty must be >= 0, got {self.penalty}")
-        if self.penalty and self.regularizer == "none":
-            raise RecipeError(f"gpfq: penalty {self.penalty} has no effect without regularizer L1 or L0")
+        if self.regularizer == "none" and self.penalty:
+            raise RecipeError(f"gpfq: penalty {self.penalty:g} has no effect without regularizer L1 or L0")
+        if self.penalty and self.penalty < _LEAST_PENALTY:
+            raise RecipeError(f"gpfq: penalty must be 0 or at least {_LEAST_PENALTY:g}, got {self.penalty:g}")
+
+    def check(self, spec: GridSpec) -> None:
+        """See `methods.Rounding`."""
+        plain = spec.uniform and spec.symmetric and spec.signed and spec.granularity != "group"
+        if self.regularizer == "L0" and not plain:
+            raise RecipeError("gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or channel")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`; with a regularizer the objective is the penalized one."""
+        self.check(fit.spec)
         if self.data == "float":
             stats = stats.of_float()
         grid = fit(weight)
-        penalized = penalized_grid(grid, self.penalty) if self.regularizer == "L0" else grid
+        penalized = penalized_grid(grid, self.penalty) if self.regularizer == "L0" and self.penalty else grid
         noise = row_noise(weight, self.seed) if self.stochastic else None
         shrink = {"none": None, "L1": self._soft, "L0": self._hard}[self.regularizer]
         values = follow_path(weight, penalized, stats, order=self.order, noise=noise, shrink=shrink)
         result = QTensor.nearest(values, penalized)
-        candidates = [result, QTensor.nearest(weight, grid)] if self.regularizer == "none" else [result]
+        fallback = self.fallback and self.regularizer == "none"
+        candidates = [result, QTensor.nearest(weight, grid)] if fallback else [result]
         return best_of(weight, candidates, stats)
 
     def _soft(self, argument: Tensor) -> Tensor:
@@ -79,11 +90,9 @@ class Gpfq:
 def penalized_grid(grid: Grid, penalty: float) -> Grid:
     """The levels of L0: 0 and +-(penalty + k step) with the reach of a symmetric grid.
 
-    Raises RecipeError for other grids, and when the penalty leaves no room for the steps.
+    Raises RecipeError when the penalty leaves no room for the steps.
     """
     spec = grid.spec
-    if not spec.uniform or not spec.symmetric or not spec.signed or spec.granularity == "group":
-        raise RecipeError("gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or channel")
     below, above = -spec.qmin, spec.qmax
     scale = grid.scale.reshape(-1, 1).to(torch.float64)
     step = scale - penalty / above
@@ -97,9 +106,6 @@ def penalized_grid(grid: Grid, penalty: float) -> Grid:
         return penalty + torch.arange(count + 1, device=scale.device) * step
 
     zero = torch.zeros_like(scale)
-    magnitudes = [-side(below).flip(1), zero, side(above)]
-    if penalty == 0:
-        magnitudes = [-side(below).flip(1)[:, :-1], zero, side(above)[:, 1:]]
-    codebook = torch.cat(magnitudes, 1)
+    codebook = torch.cat([-side(below).flip(1), zero, side(above)], 1)
     fitted = GridSpec.fitted(codebook.shape[1], spec.granularity)
     return Grid.of(fitted, torch.ones_like(grid.scale), codebook=codebook)

@@ -30,8 +30,8 @@ class Gptaq:
     order: Order = "diagonal"
 
     def __post_init__(self) -> None:
-        if self.damping < 0:
-            raise RecipeError(f"gptaq: damping must be >= 0, got {self.damping}")
+        if self.damping < 0 or self.strength < 0:
+            raise RecipeError(f"gptaq: damping and strength must be >= 0, got {self.damping} and {self.strength}")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

@@ -1,4 +1,4 @@
-"""K-means: the levels themselves are fitted to the weights, one codebook a tensor or a channel.
+"""K-means: the levels themselves are fitted to the weights, one codebook a tensor or a channel, as granularity says.
 
     min over levels c and codes k of  sum_j H_jj (w_j - c_{k_j})^2
 
@@ -10,8 +10,7 @@ least important of the others. Cost: rows * d * levels an iteration.
 """
 
 import warnings
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,34 +29,33 @@ _ITERATIONS = 300
 
 @dataclass(frozen=True)
 class Kmeans:
-    """Fit a codebook.
-
-    codebook: one for the tensor or for each channel; weighted: by the diagonal of H; keep_mean: move each channel's
-    levels so that the mean of its weights stays.
+    """Fit a codebook. weighted: by the diagonal of H; keep_mean: move each channel's levels so that the mean of its
+    weights stays.
     """
 
-    codebook: Literal["tensor", "channel"] = "channel"
     weighted: bool = True
     keep_mean: bool = False
 
-    def __post_init__(self) -> None:
-        if self.keep_mean and self.codebook == "tensor":
-            raise RecipeError("kmeans: keep_mean moves each channel's levels: it needs codebook 'channel'")
+    def check(self, spec: GridSpec) -> None:
+        """See `methods.Rounding`."""
+        if spec.granularity == "group":
+            raise RecipeError("kmeans: codebooks belong to a tensor or a channel; granularity can't be group")
+        if self.keep_mean and spec.granularity == "tensor":
+            raise RecipeError("kmeans: keep_mean moves each channel's levels; it needs granularity channel")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
-        if fit.spec.granularity == "group":
-            raise RecipeError("kmeans: codebooks belong to a tensor or a channel; granularity can't be group")
+        self.check(fit.spec)
         if not bool(torch.isfinite(weight).all()):
             raise NumericsError("kmeans: the weights hold NaN or Inf")
-        start = fit.on(replace(fit.spec, granularity=self.codebook))(weight)
+        start = fit(weight)
         importance = self._importance(weight, stats)
         rows = [weight, importance, _levels(start)]
-        if self.codebook == "tensor":
+        if fit.spec.granularity == "tensor":
             rows = [x.reshape(1, -1) for x in rows]
         fitted = [_fit(*(x.cpu().double().numpy() for x in row)) for row in zip(*rows, strict=True)]
         codebook = torch.from_numpy(np.stack(fitted)).to(weight)
-        spec = GridSpec.fitted(codebook.shape[1], self.codebook)
+        spec = GridSpec.fitted(codebook.shape[1], fit.spec.granularity)
         grid = Grid.of(spec, torch.ones_like(start.scale), codebook=codebook)
         rounded = QTensor.nearest(weight, grid)
         if not self.keep_mean:

@@ -11,19 +11,21 @@ it, or to follow the paper, set `corrected: false` (W* = W).
 Differences from their code, which `compat: true` brings back (see `ldnq_compat`): W* makes up for the errors of earlier
 layers; the scale starts from the recipe's range (there: mean |W| for any set); rho is a share of H's mean diagonal
 (there: H_00); there is no tolerance; a is refitted under H; coordinate descent ends it; H has the weights' column
-order. Objective: ||X w - X_q q||^2; a row that nearest would serve better is rounded to nearest.
+order. Objective: ||X w - X_q q||^2, with `corrected: false` ||X_q (w - q)||^2; a row that nearest would serve better is
+rounded to nearest.
 Cost: for each penalty d^3, for each of them and each start 2 rows d^2 an iteration.
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from subbyte.core import Grid, QTensor
+from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid
-from subbyte.rounding.ldnq_compat import original
+from subbyte.rounding.ldnq_compat import check_original, original
 from subbyte.rounding.solve import (
     best_of,
     better_of,
@@ -42,7 +44,8 @@ _INNER = 10
 class Ldnq:
     """penalties: rho as shares of H's mean diagonal; starts: factors on the recipe's scales; each pair is tried for so
     many iterations, the best goes through so many sweeps of coordinate descent. corrected: make up for earlier layers'
-    errors; damping: ridge of that as a share of H's mean diagonal; compat: as the authors' code does.
+    errors; damping: ridge of that as a share of H's mean diagonal; compat: as the authors' code does, which reads no
+    other setting.
     """
 
     penalties: tuple[float, ...] = (0.3, 1.0)
@@ -59,6 +62,11 @@ class Ldnq:
         if self.sweeps < 0 or self.damping < 0:
             raise RecipeError(f"ldnq: sweeps >= 0 and damping >= 0 are needed, got {self}")
 
+    def check(self, spec: GridSpec) -> None:
+        """See `methods.Rounding`."""
+        if self.compat:
+            check_original(spec)
+
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`; with `compat` nearest is a candidate at the authors' scale only."""
         if self.compat:
@@ -74,18 +82,21 @@ class Ldnq:
         polished = descend(linear, best_of(weight, candidates, seen), seen, self.sweeps)
         return best_of(weight, [*candidates, polished], seen)
 
-    def _alternate(self, target: Tensor, starts: list[QTensor], stats: LayerStats, share: float) -> list[QTensor]:
-        """The best of each start."""
+    def _alternate(self, target: Tensor, starts: list[QTensor], stats: LayerStats, rho: float) -> list[QTensor]:
+        """The best of each start, in units of H's mean diagonal."""
         if bool(stats.dead.all()):
             return starts
-        rho = mean_ridge(stats, share)[:, None, None]
-        eye = torch.eye(stats.H.shape[-1], dtype=rho.dtype, device=rho.device)
-        inverse = torch.cholesky_inverse(cholesky(stats.H + rho * eye)).to(torch.float32)
-        return [self._from(start, target, stats, inverse, rho.to(torch.float32)) for start in starts]
+        unit = mean_ridge(stats, 1.0)[:, None, None]
+        H = stats.H / torch.where(unit > 0, unit, 1.0)
+        eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
+        inverse = torch.cholesky_inverse(cholesky(H + rho * eye)).to(torch.float32)
+        pull = (stats.grouped(target) @ H).to(torch.float32)
+        return [self._from(start, target, stats, inverse, pull, rho) for start in starts]
 
-    def _from(self, start: QTensor, target: Tensor, stats: LayerStats, inverse: Tensor, rho: Tensor) -> QTensor:
+    def _from(
+        self, start: QTensor, target: Tensor, stats: LayerStats, inverse: Tensor, pull: Tensor, rho: float
+    ) -> QTensor:
         linear = stats.grouped(target) @ stats.H
-        pull = linear.to(torch.float32)
         best, error = start, matched_error(target, start.dequantize(), stats)
         current, U = start, torch.zeros_like(pull)
         for _ in range(self.iterations):
@@ -114,7 +125,7 @@ def _project(V: Tensor, previous: QTensor) -> QTensor:
 
 
 def _euclidean_scale(V: Tensor, rounded: QTensor) -> Grid:
-    """A = <V, Q> / <Q, Q> for fixed codes; a scale that would not be positive stays."""
+    """The scale <V, Q> / <Q, Q> for fixed codes; one that would not be positive stays."""
     grid, units = rounded.grid, rounded.grid.units(rounded.codes)
     products, squares = V * units, units * units
     spec = grid.spec
@@ -125,7 +136,6 @@ def _euclidean_scale(V: Tensor, rounded: QTensor) -> Grid:
     else:
         size = spec.group_size or 1
         pad = (0, -V.shape[1] % size)
-        blocks = [torch.nn.functional.pad(x, pad).reshape(V.shape[0], -1, size).sum(2) for x in (products, squares)]
-        top, bottom = blocks
+        top, bottom = (F.pad(x, pad).reshape(V.shape[0], -1, size).sum(2) for x in (products, squares))
     sound = (bottom > 0) & (top > 0)
     return grid.with_scale(torch.where(sound, top / torch.where(sound, bottom, 1.0), grid.scale))

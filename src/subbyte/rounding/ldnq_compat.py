@@ -10,9 +10,9 @@ from math import inf
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, QTensor
+from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.core.levels import POWER_COUNTS, powers
-from subbyte.errors import RecipeError
+from subbyte.errors import NumericsError, RecipeError
 from subbyte.methods import FitGrid
 from subbyte.stats import LayerStats
 
@@ -21,15 +21,22 @@ _GAIN, _STILL = 1e-3, 1e-3  # absolute
 _PATIENCE = 3
 
 
+def check_original(spec: GridSpec) -> None:
+    """Raises RecipeError for grids that the authors' code does not know."""
+    levels = spec.levels
+    known = levels is not None and len(levels) in POWER_COUNTS and levels == powers(len(levels))
+    if not known or spec.granularity != "tensor":
+        raise RecipeError("ldnq: compat needs `levels: 3` (5, 7, 9, 11) with granularity tensor")
+
+
 def original(weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
     """`Ldnq(compat=True)`. Raises RecipeError for grids and layers that the authors' code does not know."""
-    levels = fit.spec.levels
-    known = levels is not None and len(levels) in POWER_COUNTS and levels == powers(len(levels))
-    if levels is None or not known or fit.spec.granularity != "tensor" or stats.H.shape[0] != 1:
-        raise RecipeError(
-            "ldnq: compat needs `levels: 3` (5, 7, 9, 11) with granularity tensor, and layers without groups"
-        )
-    units, scale, _ = alternate(stats.grouped(weight)[0].mT, stats.H[0], len(levels))
+    check_original(fit.spec)
+    if stats.H.shape[0] != 1:
+        raise RecipeError("ldnq: compat knows no layers with groups")
+    if not bool(torch.isfinite(weight).all() & torch.isfinite(stats.H).all()):
+        raise NumericsError("ldnq: the weights or the second moments of the layer's inputs hold NaN or Inf")
+    units, scale, _ = alternate(stats.grouped(weight)[0].mT, stats.H[0], fit.spec.count)
     grid = Grid.of(fit.spec, torch.tensor(scale if scale > 0 else 1.0, device=weight.device))
     return QTensor.nearest((units.mT * grid.scale.double()).to(torch.float32), grid)
 
@@ -44,7 +51,7 @@ def alternate(W: Tensor, H: Tensor, count: int) -> tuple[Tensor, float, int]:
     best, failures, iterations = (_error(G, H, W), Q, scale), 0, 0
     while failures < _PATIENCE and iterations < _ITERATIONS:
         iterations += 1
-        T = torch.linalg.solve(A, H @ W + rho * (G - U))
+        T = _solve(A, H @ W + rho * (G - U))
         Q, scale, _ = project(T + U, start, count)
         G = scale * Q
         U = U + T - G
@@ -54,6 +61,15 @@ def alternate(W: Tensor, H: Tensor, count: int) -> tuple[Tensor, float, int]:
         else:
             failures += 1
     return best[1], best[2], iterations
+
+
+def _solve(A: Tensor, right: Tensor) -> Tensor:
+    """A^-1 right; least squares where A is singular."""
+    solution, failed = torch.linalg.solve_ex(A, right)
+    if int(failed) or not bool(torch.isfinite(solution).all()):
+        solution = torch.linalg.pinv(A) @ right
+    result: Tensor = solution
+    return result
 
 
 def project(V: Tensor, start: float, count: int) -> tuple[Tensor, float, int]:

@@ -56,8 +56,8 @@ def first_exact(weight: Tensor, grid: Grid, stats: LayerStats, damping: float, o
     first = columns.round(argument.to(torch.float32), 0)
     if w.shape[-1] == 1:
         return visits.back(first[..., None]).reshape(weight.shape)
-    rest = Hd[:, 1:, 1:]
+    factor = cholesky(Hd[:, 1:, 1:])
     target = w @ Gd[:, 1:].mT - first[..., None].double() * Hd[:, None, 0, 1:]
-    w = torch.cholesky_solve(target.mT, cholesky(rest)).mT
-    rounded = diffuse(w.to(torch.float32), inverse_factor(rest).to(torch.float32), columns, first=1)
+    w = torch.cholesky_solve(target.mT, factor).mT
+    rounded = diffuse(w.to(torch.float32), inverse_factor(factor).to(torch.float32), columns, first=1)
     return visits.back(torch.cat([first[..., None], rounded], -1)).reshape(weight.shape)

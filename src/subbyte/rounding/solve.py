@@ -83,20 +83,16 @@ def matched_error(target: Tensor, rounded: Tensor, stats: LayerStats) -> Tensor:
 def better_of(first: QTensor, second: QTensor, first_error: Tensor, second_error: Tensor) -> QTensor:
     """Row by row, the candidate with the lower error; ties go to the first.
 
-    Where rows share one scale, or the specs differ, the whole matrix is chosen by the sum of the errors.
+    Where rows share one scale, or the specs differ, the whole matrix is chosen by the sum of the errors. Grids are no
+    codebooks.
     """
     if first.grid.spec.granularity == "tensor" or first.grid.spec != second.grid.spec:
         return first if first_error.sum() <= second_error.sum() else second
     take = (first_error <= second_error)[:, None]
-    a, b = first.grid, second.grid
-    codebook = None
-    if a.codebook is not None and b.codebook is not None:
-        codebook = torch.where(take, a.codebook, b.codebook)
     grid = replace(
-        a,
-        scale=torch.where(take, a.scale, b.scale),
-        zero_point=torch.where(take, a.zero_point, b.zero_point),
-        codebook=codebook,
+        first.grid,
+        scale=torch.where(take, first.grid.scale, second.grid.scale),
+        zero_point=torch.where(take, first.grid.zero_point, second.grid.zero_point),
     )
     return QTensor(torch.where(take, first.codes, second.codes), grid)
 

@@ -12,7 +12,7 @@ sees clipping and revisits earlier choices. Cost: 2 rows d^2 a sweep.
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, QTensor
+from subbyte.core import QTensor
 from subbyte.rounding.columns import Columns
 from subbyte.stats import LayerStats
 
@@ -24,13 +24,12 @@ def descend(linear: Tensor, start: QTensor, stats: LayerStats, sweeps: int) -> Q
 
     linear: l, float64 [groups, rows, columns]; start: codes to begin with.
     """
-    H = stats.H.to(torch.float32)
-    pulls = linear.to(torch.float32)
+    steps, pulls = unit_diagonal(linear, stats)
     current = start
     for _ in range(sweeps):
         current = refit_scales(linear, current, stats)
         q = stats.grouped(current.dequantize()).to(torch.float32)
-        swept = sweep(pulls, q, H, Columns(current.grid, tuple(q.shape), torch.float32))
+        swept = sweep(pulls, q, steps, Columns(current.grid, tuple(q.shape), torch.float32))
         codes = QTensor.nearest(swept.reshape(start.codes.shape), current.grid)
         if torch.equal(codes.codes, current.codes):
             return codes
@@ -59,10 +58,7 @@ def refit_scales(linear: Tensor, rounded: QTensor, stats: LayerStats) -> QTensor
     for k in range(scale.shape[1]):
         part = torch.zeros_like(units)
         part[:, k * size : (k + 1) * size] = units[:, k * size : (k + 1) * size]
-        others = (
-            units * Grid.of(spec, scale, rounded.grid.zero_point).spread(scale, units.shape[1])
-            - part * scale[:, k : k + 1]
-        )
+        others = units * rounded.grid.spread(scale, units.shape[1]) - part * scale[:, k : k + 1]
         u = stats.grouped(part)
         uH = u @ stats.H
         fit = (u * linear).sum(-1) - (uH * stats.grouped(others)).sum(-1)
@@ -76,39 +72,40 @@ def _positive_ratio(numerator: Tensor, denominator: Tensor, fallback: Tensor) ->
     return torch.where(sound, ratio, fallback.to(torch.float64)).to(torch.float32)
 
 
-def sweep(linear: Tensor, q: Tensor, H: Tensor, columns: Columns) -> Tensor:
-    """One visit of every column in natural order; float32 [groups, rows, columns]. Dead columns keep their value."""
+def unit_diagonal(linear: Tensor, stats: LayerStats) -> tuple[Tensor, Tensor]:
+    """H and l with column j divided by H_jj, float32; 0 for columns without input."""
+    diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
+    inverse = torch.where(diagonal > 0, 1 / diagonal, 0.0)
+    return (stats.H * inverse).to(torch.float32), (linear * inverse).to(torch.float32)
+
+
+def sweep(pulls: Tensor, q: Tensor, steps: Tensor, columns: Columns) -> Tensor:
+    """One visit of every column in natural order; float32 [groups, rows, columns]. Dead columns keep their value.
+
+    steps, pulls: see `unit_diagonal`.
+    """
     q = q.clone()
-    inverse = _inverse_diagonal(H)[:, None, :]
     size = q.shape[-1]
     for start in range(0, size, _BLOCK):
         end = min(start + _BLOCK, size)
-        gradient = linear[..., start:end] - q @ H[..., start:end]
+        slope = pulls[..., start:end] - q @ steps[..., start:end]
         for j in range(start, end):
-            k = j - start
-            new = columns.round(q[..., j] + gradient[..., k] * inverse[..., j], j)
+            new = columns.round(q[..., j] + slope[..., j - start], j)
             change = new - q[..., j]
-            gradient -= change[..., None] * H[:, None, j, start:end]
+            slope -= change[..., None] * steps[:, None, j, start:end]
             q[..., j] = new
     return q
 
 
-def sweep_by_row(linear: Tensor, q: Tensor, H: Tensor, columns: Columns, order: Tensor) -> Tensor:
+def sweep_by_row(pulls: Tensor, q: Tensor, steps: Tensor, columns: Columns, order: Tensor) -> Tensor:
     """`sweep` with an order of columns for each row, int64 [groups, rows, columns]."""
     q = q.clone()
-    inverse = _inverse_diagonal(H)
-    gradient = linear - q @ H
+    slope = pulls - q @ steps
     groups = torch.arange(q.shape[0], device=q.device)[:, None]
-    for step in range(q.shape[-1]):
-        j = order[..., step]  # [groups, rows]
+    for visit in range(q.shape[-1]):
+        j = order[..., visit]  # [groups, rows]
         old = q.gather(2, j[..., None])[..., 0]
-        pull = gradient.gather(2, j[..., None])[..., 0] * inverse.gather(1, j)
-        new = columns.round_each(old + pull, j)
-        gradient -= (new - old)[..., None] * H[groups, j]
+        new = columns.round_each(old + slope.gather(2, j[..., None])[..., 0], j)
+        slope -= (new - old)[..., None] * steps[groups, j]
         q.scatter_(2, j[..., None], new[..., None])
     return q
-
-
-def _inverse_diagonal(H: Tensor) -> Tensor:
-    diagonal = H.diagonal(dim1=-2, dim2=-1)
-    return torch.where(diagonal > 0, 1 / diagonal, 0.0)

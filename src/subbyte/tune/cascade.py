@@ -9,7 +9,8 @@ caller has them (cross-entropy).
 
 Differences from Chen, Wang, Pan (2019) and their code: Adam with a cosine schedule and a fixed number of epochs (there:
 SGD until a running mean stalls); batch-norms are folded (there: trained with batch statistics); where the loss did not
-fall everything stays as it was. Cost: `epochs` passes forward and back through the rest, a layer.
+fall everything stays as it was; layers that the recipe leaves float do not learn. Cost: `epochs` passes forward and
+back through the rest, a layer.
 """
 
 from collections.abc import Callable
@@ -41,6 +42,11 @@ class Cascade:
         if self.epochs < 0 or self.retrain_epochs < 1 or self.rate <= 0:
             raise RecipeError(f"cascade: epochs >= 0, retrain_epochs >= 1 and rate > 0 are needed, got {self}")
 
+    @property
+    def needs_labels(self) -> bool:
+        """See `methods.Tune`."""
+        return self.retrain == "labels"
+
     def after_layer(self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]) -> dict[str, Tensor]:
         """See `methods.Tune`."""
         return self._learn(forward, parameters, logits, F.mse_loss, self.epochs)
@@ -53,8 +59,7 @@ class Cascade:
             return parameters
         if self.retrain == "logits":
             return self._learn(forward, parameters, logits, F.mse_loss, self.retrain_epochs)
-        if labels is None:
-            raise RecipeError("cascade: retrain from labels needs the labels of the calibration images")
+        assert labels is not None, "a method that needs labels gets them"
         return self._learn(forward, parameters, labels, F.cross_entropy, self.retrain_epochs)
 
     def _learn(
@@ -65,6 +70,8 @@ class Cascade:
         loss_of: Callable[[Tensor, Tensor], Tensor],
         epochs: int,
     ) -> dict[str, Tensor]:
+        if not parameters or not epochs:
+            return parameters
         generator = torch.Generator().manual_seed(self.seed)
         learned = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
         groups = [{"params": [p], "lr": self.rate * _size(p)} for p in learned.values()]
@@ -85,7 +92,9 @@ class Cascade:
                 step += 1
         found = _loss(forward, learned, targets, loss_of)
         if not isfinite(found):
-            raise NumericsError(f"cascade: the loss became {found}; lower its rate ({self.rate:g})")
+            raise NumericsError(
+                f"cascade: the loss became {found}; lower its rate ({self.rate:g}), or check the logits"
+            )
         return {name: value.detach() for name, value in learned.items()} if found < least else best
 
 

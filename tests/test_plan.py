@@ -131,6 +131,34 @@ def test_levels_by_name_number_or_list(network, settings, levels, asked):
     assert {layer.asked for layer in plan.layers} == {asked}
 
 
+def test_bits_take_the_place_of_a_number_of_levels_and_the_other_way_round(network):
+    plan = make_plan(network, load_recipe("ldnq", ["first_last=8", "layers.*conv2.weights.bits=4"]))
+    asked = {layer.name: layer.asked for layer in plan.layers}
+    assert [asked[name] for name in (LAYERS[0], LAYERS[-1])] == ["8", "8"]
+    assert all(layer.asked == layer.spec.label for layer in plan.layers if layer.asked in ("4", "8"))
+    assert {asked[name] for name in LAYERS[1:-1]} <= {"3 levels", "4"}
+    assert {layer.asked for layer in make_plan(network, load_recipe("ternary", ["weights.levels=9"])).layers} == {
+        "9 levels"
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"bits": 4, "granularity": "tensor", "rounding": "beacon"}, "granularity must be channel"),
+        ({"bits": 4, "granularity": "group", "group_size": 2, "rounding": "kmeans"}, "group"),
+        (
+            {"bits": 4, "symmetric": False, "rounding": {"name": "gpfq", "regularizer": "L0", "penalty": 0.1}},
+            "symmetric",
+        ),
+        ({"bits": 4, "rounding": {"name": "ldnq", "compat": True}}, "levels: 3"),
+    ],
+)
+def test_roundings_that_do_not_work_on_a_grid_say_so_before_any_data(network, settings, word):
+    with pytest.raises(RecipeError, match=rf"layer {LAYERS[0]}.*{word}"):
+        make_plan(network, recipe(weights=settings))
+
+
 def test_patterns_for_kinds_of_layers(network):
     layers = {"kind:linear": {"weights": {"scalar": 1.5}}, "kind:conv": {"weights": {"precondition": "magr"}}}
     plan = make_plan(network, recipe(layers=layers))

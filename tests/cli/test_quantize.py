@@ -10,6 +10,7 @@ import time
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from subbyte.plan import Plan
 from tests.workplace import lay_out, names_in
@@ -75,6 +76,28 @@ def test_settings_are_changed_in_order(subbyte, given, tmp_path):
     plan = yaml.safe_load((tmp_path / "out/plan.yaml").read_text())
     assert [layer["rounding"]["name"] for layer in plan["layers"]] == ["gpfq"] * 3
     assert found["onnx"]["container"] == "compact"  # weights only: nothing to gain from int8
+
+
+def test_a_scalar_multiplies_the_scales_and_zeros_are_counted(subbyte, given, tmp_path):
+    quantize = ("quantize", *given, "--recipe", "gpfq", "--set", "weights.rounding=nearest")
+    for name, options in (("one", ("--scalar", "1")), ("two", ("--scalar", "2"))):
+        done = subbyte(*quantize, *options, "--out", tmp_path / name)
+        assert done.code == 0 and "zeros %" in done.out and "4 wide" in done.out and "4.09" in done.out
+    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    assert two["settings"]["weights"]["scalar"] == 2 and two["zeros_percent"] > one["zeros_percent"] > 0
+    read = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
+    for layer in ("0", "4", "7"):
+        key = f"layers/{layer}/scale"
+        assert float(read[1][key] / read[0][key]) == pytest.approx(2)
+
+
+def test_plans_show_what_happens_beside_the_rounding(subbyte, place):
+    model = f"{place / 'net.py'}:net"
+    settings = ("--set", "weights.precondition=magr", "--set", "tune=cascade", "--scalar", "1.5")
+    done = subbyte("quantize", "--model", model, "--dry-run", "--input-shape", "3,8,8", *settings)
+    assert done.code == 0 and "tune: cascade" in done.out
+    text = " ".join(done.out.split())
+    assert "magr" in text and "1.5" in text
 
 
 def test_a_dry_run_needs_no_data_and_writes_nothing(subbyte, place, tmp_path, monkeypatch):

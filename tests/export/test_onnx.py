@@ -425,3 +425,42 @@ def test_onnx_model_runs_a_file_and_refuses_others(exported, tmp_path):
             onnx_model(tmp_path / name)
     with pytest.raises(FormatError):
         onnx_model(tmp_path / "none.onnx")
+
+
+LEVELS = {  # ONNX type by container int8, compact; None: float32
+    "weights.levels=wide weights.bits=1": ("INT8", "INT2"),
+    "weights.levels=wide weights.bits=3": ("INT8", "INT4"),
+    "weights.levels=wide weights.bits=4": ("INT8", "INT8"),
+    "weights.levels=wide weights.bits=8": (None, None),
+    "weights.levels=odd weights.bits=2": ("INT8", "INT4"),
+    "weights.levels=7": ("INT8", "INT4"),
+    "weights.levels=11": ("INT8", "INT8"),
+    "weights.levels=apot": ("INT8", "INT8"),
+    "weights.levels=[-1,0,0.5,1]": ("INT8", "INT4"),
+    "weights.levels=[-1,0,0.3,1]": (None, None),
+    "weights.rounding=kmeans": (None, None),
+}
+
+
+@every_container
+@pytest.mark.parametrize("settings", LEVELS)
+def test_level_sets_are_integers_where_they_are_whole_numbers(settings, container, exported):
+    export, program = exported("functional", "w4", container, "weights.symmetric=true", *settings.split())
+    model = quantized("functional", "w4", "weights.symmetric=true", *settings.split())
+    wanted = LEVELS[settings][CONTAINERS.index(container)]
+    held = initializers(program)
+    for layer in model.layers:
+        if wanted is None:
+            assert f"{layer.weight}.codes" not in held and "float32" in export.notes[layer.name]
+            continue
+        assert type_of(held[f"{layer.weight}.codes"]) == wanted
+        expected = layer.geometry.to_weight(model.weights[layer.name].dequantize()).numpy()
+        np.testing.assert_allclose(dequantized(program, layer), expected, rtol=1e-6, atol=1e-7)
+    assert export.parity.max_abs < 1e-4
+
+
+def test_integer_kernels_take_level_sets(exported):
+    export, program = exported("residual", "w4a8", "int8", "weights.levels=7")
+    assert export.parity.agreement == 100
+    biases = [name for name in initializers(program) if name.endswith("bias.codes")]
+    assert len(biases) == len(quantized("residual", "w4a8", "weights.levels=7").layers)

@@ -66,6 +66,13 @@ def test_what_is_loaded_is_what_was_saved(name, recipe, tmp_path):
         ("weights.granularity=tensor", "weights.symmetric=false"),
         ("weights.bits=5", "weights.narrow=true", "layers={fc: {skip: true}}"),
         ("activations.symmetric=true", "first_last=8"),
+        ("weights.levels=wide",),
+        ("weights.levels=wide", "weights.bits=8"),
+        ("weights.levels=7",),
+        ("weights.levels=apot",),
+        ("weights.rounding=kmeans", "weights.bits=3"),
+        ("weights.rounding=kmeans", "weights.granularity=tensor"),
+        ("weights.rounding={name: gpfq, regularizer: L0, penalty: 0.01}", "weights.symmetric=true"),
     ],
 )
 def test_other_grids_are_read_back_too(settings, tmp_path):

@@ -82,6 +82,7 @@ def test_a_scalar_multiplies_the_scales_and_zeros_are_counted(subbyte, given, tm
     quantize = ("quantize", *given, "--recipe", "gpfq", "--set", "weights.rounding=nearest")
     for name, options in (("one", ("--scalar", "1")), ("two", ("--scalar", "2"))):
         done = subbyte(*quantize, *options, "--out", tmp_path / name)
+        assert "of the quantized weights are 0" in done.out
         assert done.code == 0 and "zeros %" in done.out and "4 wide" in done.out and "4.09" in done.out
     one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
     assert two["settings"]["weights"]["scalar"] == 2 and two["zeros_percent"] > one["zeros_percent"] > 0

@@ -95,6 +95,7 @@ def show(result: dict[str, Any], out: Path) -> None:
         console.print(f"left float: {skipped['name']}: {skipped['reason']}", highlight=False)
     title = f"{result['model']} on {result['images']:,} images of {result['data']}"
     console.print(summary_table([result], title))
+    console.print(f"{result['zeros_percent']:.1f} % of the quantized weights are 0", highlight=False)
     parity = result["parity"]
     console.print(
         f"parity with ONNX Runtime on {parity['images']} images: outputs differ by at most {parity['max_abs']:.3g}, "

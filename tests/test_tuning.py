@@ -1,15 +1,21 @@
 """Tuning along with the walk: what learns, what stays, and that the result is a quantized network like any other."""
 
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import pytest
 import torch
 
 import subbyte
+from subbyte.core import QTensor
 from subbyte.errors import DataError, RecipeError
 from subbyte.export.packed import save
-from subbyte.graph import Memory, Pair, Rest, Travel, instrument
-from subbyte.walk import WalkResult
+from subbyte.graph import Memory, Pair, Rest, Travel, instrument, tensor_at
+from subbyte.methods import FitGrid
+from subbyte.plan import make_plan
+from subbyte.rounding import Nearest
+from subbyte.stats import LayerStats
+from subbyte.walk import WalkResult, walk
 from tests.networks import build, captured, images, quantized, signal_to_noise, walked
 
 torch.set_num_threads(1)
@@ -102,6 +108,32 @@ def test_signal_to_noise_is_that_of_the_final_network():
     assert result.logits is not None
     last = captured("residual").layers[-1].name
     assert result.sqnr_db[last] == pytest.approx(signal_to_noise(*result.logits), abs=0.01)
+
+
+@dataclass(frozen=True)
+class Spy:
+    """Nearest rounding that notes the weights and statistics it is given."""
+
+    seen: list[tuple[torch.Tensor, LayerStats]] = field(default_factory=list)
+
+    def round(self, weight: torch.Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
+        self.seen.append((weight, stats))
+        return Nearest().round(weight, fit, stats)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_weights_that_have_learned_are_rounded_for_the_inputs_they_learned_on(learns):
+    network = captured("residual")
+    plan = make_plan(network, subbyte.load_recipe("ternary", [CASCADE] if learns else []))
+    spy = Spy()
+    layers = tuple(replace(layer, rounding=spy) for layer in plan.layers)
+    walk(network, replace(plan, layers=layers), images("residual"))
+    learned = []
+    for (weight, stats), layer in list(zip(spy.seen, network.layers, strict=True))[1:]:
+        own = layer.geometry.to_matrix(tensor_at(network.graph_module, layer.weight))
+        learned.append(not torch.equal(weight, own))
+        assert torch.equal(stats.G, stats.H) == learned[-1]
+    assert any(learned) == learns
 
 
 class Looking(Travel):

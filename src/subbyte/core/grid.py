@@ -28,7 +28,7 @@ _CODEBOOK_BITS = 9  # room for the levels that GPFQ's L0 adds to 8 bits
 class GridSpec:
     """What a grid may be, before any data is seen.
 
-    bits: width of a code, 1 to 8.
+    bits: width of a code, 1 to 8; of a codebook's up to 9.
     signed: codes are centred on 0 (-2^(b-1) ... 2^(b-1)-1) rather than counted from 0.
     symmetric: the zero point is fixed to 0; otherwise it is chosen with the scale.
     narrow: the lowest signed code is dropped, so that the codes are symmetric; 2 bits narrow are ternary.

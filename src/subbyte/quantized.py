@@ -138,8 +138,7 @@ class QuantizedModel(nn.Module):
         spec = weight.grid.spec
         changed = f"{spec.count} levels of its rounding's own" if spec != plan.spec else ""
         reason = "; ".join(filter(None, (plan.reason, changed, note)))
-        bits = weight.grid.spec.label
-        return LedgerRow(plan.name, "layer", plan.asked, bits, reason, weight.nbytes, sqnr, weight.zeros)
+        return LedgerRow(plan.name, "layer", plan.asked, spec.label, reason, weight.nbytes, sqnr, weight.zeros)
 
     @property
     def bits_per_weight(self) -> float:

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, QTensor
+from subbyte.core import QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid
 from subbyte.rounding.columns import Columns
@@ -54,24 +54,25 @@ class Descent:
         nearest = QTensor.nearest(weight, grid)
         values = nearest.dequantize() if self.start == "nearest" else weight
         linear = stats.grouped(weight) @ stats.G.mT
+        steps, pulls = unit_diagonal(linear, stats)
+        order = self._order(weight, stats)
         result = nearest
         for number in range(self.sweeps):
             if self.refit and (number or self.start == "nearest"):  # real weights have no codes to refit
                 result = refit_scales(linear, result, stats)
                 values = result.dequantize()
-            swept = self._sweep(weight, linear, values, result.grid, stats)
-            result = QTensor.nearest(swept, result.grid)
+            q = stats.grouped(values).to(torch.float32)
+            columns = Columns(result.grid, tuple(q.shape), torch.float32)
+            swept = sweep(pulls, q, steps, columns) if order is None else sweep_by_row(pulls, q, steps, columns, order)
+            result = QTensor.nearest(swept.reshape(weight.shape), result.grid)
             values = result.dequantize()
         if self.refit:
             result = refit_scales(linear, result, stats)
         return best_of(weight, [nearest, result], stats)
 
-    def _sweep(self, weight: Tensor, linear: Tensor, values: Tensor, grid: Grid, stats: LayerStats) -> Tensor:
-        q = stats.grouped(values).to(torch.float32)
-        steps, pulls = unit_diagonal(linear, stats)
-        columns = Columns(grid, tuple(q.shape), torch.float32)
+    def _order(self, weight: Tensor, stats: LayerStats) -> Tensor | None:
+        """Order of each row's columns, [groups, rows, columns]; None for the natural one."""
         if self.order == "natural":
-            return sweep(pulls, q, steps, columns).reshape(weight.shape)
+            return None
         power = stats.H.diagonal(dim1=-2, dim2=-1).sqrt()[:, None, :] * stats.grouped(weight).abs()
-        order = power.argsort(dim=-1, descending=True, stable=True)
-        return sweep_by_row(pulls, q, steps, columns, order).reshape(weight.shape)
+        return power.argsort(dim=-1, descending=True, stable=True)

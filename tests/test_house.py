@@ -17,14 +17,14 @@ FILES = sorted(HOUSE.rglob("*.py"))
 MAX_LINES, MAX_FUNCTION = 400, 60
 
 LAYERS = [
-    {"errors"},
+    {"errors", "files"},
     {"core"},
     {"stats", "graph"},
     {"methods"},
     {"ranges", "rounding", "correct", "tune", "allocate"},
     {"recipe"},
     {"plan"},
-    {"tuning"},
+    {"tuning", "gradients"},
     {"walk"},
     {"sensitivity"},
     {"quantized"},

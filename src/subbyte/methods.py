@@ -30,15 +30,29 @@ class FitGrid(Protocol):
 class Range(Protocol):
     """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the blocks).
 
-    Two things a range may have besides: the class attribute `weights_only = True`, when it means nothing for
-    activations and importance is none of its business; and `choose_for_rows(values [rows, columns], spec)`, when the
-    one scale of a tensor depends on its rows.
+    What a range may have besides: the attribute `weights_only = True`, when it means nothing for activations and
+    importance is none of its business; `importance`, 'fisher' or 'gradient', when that of a weight is to be its squared or
+    absolute gradient in place of the mean square of what it multiplies; `choose_for_rows(values [rows, columns], spec)`, when the one scale of a tensor
+    depends on its rows; `closed_form = True`, when `choose` is a formula that `torch.export` can trace, so that the
+    range of an activation tensor can be chosen for every batch.
     """
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
         """values: float32 [blocks, n]; importance: weights of the values, same shape or [1, n], or None for equal ones.
 
         Returns scale float32 [blocks] and zero_point int32 [blocks]. Scales are positive even for blocks of zeros.
+        """
+        ...
+
+
+class Allocate(Protocol):
+    """Shares bits out to channels."""
+
+    def bits(self, distortion: Tensor, spread: Tensor, mean_bits: float) -> Tensor:
+        """Widths of channels whose sum is at most `mean_bits` a channel: int64 [channels].
+
+        distortion: float64 [channels, 1 + most bits], the squared error that each channel keeps with codes of 0, 1, 2
+        ... bits; spread: float64 [channels], its standard deviation.
         """
         ...
 

@@ -1,11 +1,13 @@
 """The walk from end to end: a float network and a few images in, a verified low-bit network out."""
 
+import csv
+import io
 import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,14 +20,15 @@ from torch import Tensor, nn
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels
 from subbyte.errors import DataError, SubbyteError
 from subbyte.evaluate import Evaluation, agreement, evaluate
-from subbyte.export.files import write_json, write_text
 from subbyte.export.onnx import Container, OnnxExport, export_onnx
 from subbyte.export.packed import save
 from subbyte.export.parity import onnx_model
+from subbyte.files import write_json, write_text
 from subbyte.graph import Network, prepare
 from subbyte.plan import Plan, make_plan
 from subbyte.quantized import Findings, LedgerRow, QuantizedModel
 from subbyte.recipe import Recipe, load_recipe
+from subbyte.sensitivity import Option, allocate
 from subbyte.walk import Limits, Progress, WalkResult, walk
 
 Report = Callable[[str, int, int, str], None]
@@ -51,8 +54,20 @@ def quantize(
     """
     calibration = collect(images)
     network = prepare(model, calibration[:2])
-    plan = make_plan(network, load_recipe(recipe))
+    plan, _ = decide(network, load_recipe(recipe), calibration, limits, progress)
     return assemble(network, plan, walk(network, plan, calibration, labels=labels, limits=limits, progress=progress))
+
+
+def decide(
+    network: Network, recipe: Recipe, images: Tensor, limits: Limits | None, progress: Progress | None
+) -> tuple[Plan, list[Option]]:
+    """The plan, and what there was to choose from if widths are shared out under a budget.
+
+    images: of calibration, [n, ...]; read only for a budget.
+    """
+    if recipe.budget is None:
+        return make_plan(network, recipe), []
+    return allocate(network, recipe, images, limits=limits, progress=progress)
 
 
 def collect(images: Tensor | Iterable[Any]) -> Tensor:
@@ -113,7 +128,8 @@ class Timer:
 def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False) -> dict[str, Any]:
     """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at all.
 
-    Writes model.safetensors, model.onnx, plan.yaml and result.json; returns the contents of result.json.
+    Writes model.safetensors, model.onnx, plan.yaml and result.json, under a budget sensitivity.csv too; returns the
+    contents of result.json.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
     with folder(out, force=force) as temporary:
@@ -121,7 +137,8 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
         images, split = draw_calibration(data, job.calibration, job.seed)
         with timer.stage("capture"):
             network = prepare(model, images[:2])
-            plan = make_plan(network, job.recipe)
+        with timer.stage("plan"):
+            plan, options = decide(network, job.recipe, images, job.limits, partial(report, "plan"))
         with timer.stage("walk"):
             wanted = plan.tune is not None and plan.tune.needs_labels
             labels = draw_labels(data, job.calibration, job.seed) if wanted else None
@@ -134,10 +151,21 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
             exported = export_onnx(quantized, temporary / "model.onnx", images, container=container)
         with timer.stage("evaluate"):
             measured = measure(model, quantized, temporary / "model.onnx", split, job.limits.device, report)
-        result = summary(job, data, network, quantized, exported, packed, measured, timer.seconds)
+        result = summary(job, data, network, quantized, exported, packed, measured, options, timer.seconds)
         write_text(temporary / "plan.yaml", plan.to_yaml())
+        if options:
+            write_text(temporary / "sensitivity.csv", _table(options))
         write_json(temporary / "result.json", result)
     return result
+
+
+def _table(options: list[Option]) -> str:
+    """As CSV, one row an option."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(Option)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(option) for option in options)
+    return text.getvalue()
 
 
 def measure(
@@ -168,6 +196,7 @@ def summary(
     exported: OnnxExport,
     packed: int,
     measured: dict[str, Evaluation],
+    options: list[Option],
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     """What result.json holds: accuracies and agreements in percent, sizes in bytes, times in seconds."""
@@ -196,6 +225,7 @@ def summary(
         "bits_per_weight": model.bits_per_weight,
         "zeros_percent": model.zeros,
         "bytes": {"float": network.float_bytes, "packed": packed, "onnx": exported.bytes},
+        "options": [asdict(option) for option in options],
         "seconds": seconds,
         "parity": asdict(exported.parity),
         "fold_error": network.fold_error,
@@ -266,5 +296,7 @@ def folder(out: Path, *, force: bool) -> Any:
 
 
 OUTPUTS = (
-    "model.safetensors", "model.onnx", "plan.yaml", "result.json", "results.json", "lenet-digits.safetensors",
+    "model.safetensors", "model.onnx", "plan.yaml", "result.json", "sensitivity.csv", "results.json",
+    "lenet-digits.safetensors", "alphas.csv", "mse.csv", "aciq.html",
+    "laplace-signed.png", "laplace-relu.png", "gauss-signed.png", "gauss-relu.png",
 )  # fmt: skip

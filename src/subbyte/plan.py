@@ -6,17 +6,19 @@ operations at different bits has two taps: one behind the value for everybody, a
 """
 
 import fnmatch
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import yaml
+from torch import Tensor
 
-from subbyte.core import GridSpec
+from subbyte.allocate import ALLOCATIONS
+from subbyte.core import MAX_BITS, GridSpec
 from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
-from subbyte.graph import Layer, Network, TapPlace, TapPoint
-from subbyte.methods import Correction, Precondition, Range, Rounding, Tune
+from subbyte.graph import Layer, Network, TapPlace, TapPoint, channel_axis
+from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune
 from subbyte.ranges import RANGES
 from subbyte.recipe import (
     LayerSettings,
@@ -38,7 +40,7 @@ _KIND = "kind:"  # a pattern for layers of a kind
 class LayerPlan:
     """asked: bits as the recipe states them ('float', 'ternary', '4', '4 wide'); spec: None when the layer stays float,
     for the `reason` given; shape: of the weight, as torch has it; rows: output channels; scalar: factor on the scales
-    that the range chooses.
+    that the range chooses; guided: runs of output channels whose inputs gradients weigh, 0 for none.
     """
 
     name: str
@@ -53,11 +55,20 @@ class LayerPlan:
     reason: str = ""
     scalar: float = 1.0
     precondition: Precondition | None = None
+    allocate: Allocate | None = None
+    guided: int = 0
+
+    @property
+    def importance(self) -> str:
+        """Whose importance the range goes by: inputs, fisher or gradient."""
+        return getattr(self.range, "importance", "inputs")
 
 
 @dataclass(frozen=True)
 class TapPlan:
-    """place: where in the graph; role: input, feed (in front of layers only) or value; feeds: layers that read it."""
+    """place: where in the graph; role: input, feed (in front of layers only) or value; feeds: layers that read it;
+    dynamic: the range is chosen for every batch.
+    """
 
     place: TapPlace
     role: str
@@ -66,11 +77,17 @@ class TapPlan:
     range: Range
     feeds: tuple[str, ...]
     reason: str = ""
+    allocate: Allocate | None = None
+    dynamic: bool = False
 
     @property
     def name(self) -> str:
         """The tap's name."""
         return self.place.name
+
+    def fit(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale [rows] and zero point [rows] of a batch's values [rows, n], for taps that are dynamic."""
+        return self.range.choose(values, None, self.spec)
 
 
 @dataclass(frozen=True)
@@ -190,7 +207,7 @@ def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings 
         layer.name, layer.geometry.kind, layer.geometry.weight_shape, layer.geometry.rows, _asked_weight(shown), spec,
         build_method(RANGES, shown.range, "range"), rounding,
         build_method(CORRECTIONS, shown.correction, "correction"), reason, shown.scalar,
-        _precondition(shown.precondition),
+        _precondition(shown.precondition), _allocate(shown.allocate), shown.guided,
     )  # fmt: skip
 
 
@@ -208,13 +225,19 @@ def _precondition(method: Method | None) -> Precondition | None:
     return None if method is None else build_method(PRECONDITIONS, method, "precondition")
 
 
-def _asked(bits: int | str | None) -> str:
-    return "float" if bits is None else str(bits)
+def _allocate(method: Method | None) -> Allocate | None:
+    return None if method is None else build_method(ALLOCATIONS, method, "allocate")
+
+
+def _asked(settings: WeightSettings | TapSettings) -> str:
+    if settings.bits is None:
+        return "float"
+    return f"{settings.bits:g} mixed" if settings.allocate is not None else str(settings.bits)
 
 
 def _asked_weight(settings: WeightSettings) -> str:
     if settings.bits is None or settings.levels is None:
-        return _asked(settings.bits)
+        return _asked(settings)
     if isinstance(settings.levels, str):
         return f"{settings.bits} {settings.levels}"
     return f"{settings.levels if isinstance(settings.levels, int) else len(settings.levels)} levels"
@@ -226,9 +249,9 @@ def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> Grid
             return GridSpec.level_set(_levels(settings), settings.granularity, settings.group_size)
         if settings.bits == "ternary":
             return GridSpec.ternary(settings.granularity, settings.group_size)
-        wide = settings.levels == "wide"
+        wide, mixed = settings.levels == "wide", settings.allocate is not None
         return GridSpec(
-            bits=int(settings.bits or 0), symmetric=settings.symmetric or wide, narrow=settings.narrow, wide=wide,
+            bits=MAX_BITS if mixed else int(settings.bits or 0), mixed=float(settings.bits or 0) if mixed else None, symmetric=settings.symmetric or wide, narrow=settings.narrow, wide=wide,
             granularity=settings.granularity, group_size=settings.group_size,
         )  # fmt: skip
     except RecipeError as error:
@@ -252,22 +275,24 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
     taps = []
     if common.bits is not None:
         role, asked = ("input", common) if point.is_input else ("value", recipe.others if point.others else common)
-        taps.append(_tap(TapPlace(point.name, point.node.name), role, common, asked, point.feeds))
+        taps.append(_tap(TapPlace(point.name, point.node.name, (), point.axis), role, common, asked, point.feeds))
     if point.is_input:
         return taps
-    inputs = {layer.name: layer.input.name for layer in network.layers}
-    groups: list[tuple[TapSettings, str, list[str]]] = []  # settings, value in front of the layers, layers
+    layers = {layer.name: layer for layer in network.layers}
+    groups: list[tuple[TapSettings, Layer, list[str]]] = []  # settings, first of the layers that read a value, layers
     for name, settings in wanted.items():
         if settings.bits is None or (common.bits is not None and settings.bits >= common.bits):
             continue
-        group = next((names for s, node, names in groups if s == settings and node == inputs[name]), None)
+        layer = layers[name]
+        group = next((names for s, first, names in groups if s == settings and first.input is layer.input), None)
         if group is None:
-            groups.append((settings, inputs[name], [name]))
+            groups.append((settings, layer, [name]))
         else:
             group.append(name)
-    for settings, _, names in groups:
+    for settings, layer, names in groups:
         name = f"{point.name}:feed" + (f":{names[0]}" if len(groups) > 1 else "")
-        place = TapPlace(name, point.node.name, tuple(names))
+        axis = channel_axis(layer.input, layer.geometry.kind)
+        place = TapPlace(name, point.node.name, tuple(names), axis)
         taps.append(_tap(place, "feed", settings, settings, tuple(names)))
     return taps
 
@@ -283,10 +308,21 @@ def _common(recipe: Recipe, point: TapPoint, feeds: list[TapSettings]) -> TapSet
 
 def _tap(place: TapPlace, role: str, settings: TapSettings, asked: TapSettings, feeds: tuple[str, ...]) -> TapPlan:
     assert settings.bits is not None
-    spec = GridSpec(bits=settings.bits, signed=settings.symmetric, symmetric=settings.symmetric)
-    method = build_method(RANGES, settings.range, "range")
-    reason = "a layer reads the same value at more bits" if asked.bits != settings.bits else ""
-    return TapPlan(place, role, _asked(asked.bits), spec, method, feeds, reason)
+    reasons = ["a layer reads the same value at more bits"] if asked.bits != settings.bits else []
+    by_channel = settings.granularity == "channel" and place.axis is not None
+    if settings.granularity == "channel" and not by_channel:
+        reasons.append("one value a channel: the tensor has one scale")
+    mixed = float(settings.bits) if settings.allocate is not None and by_channel else None
+    spec = GridSpec(
+        bits=int(settings.bits) if mixed is None else MAX_BITS, signed=settings.symmetric, symmetric=settings.symmetric,
+        granularity="channel" if by_channel else "tensor", mixed=mixed,
+    )  # fmt: skip
+    place = place if by_channel else replace(place, axis=None)
+    method, allocate = build_method(RANGES, settings.range, "range"), _allocate(settings.allocate)
+    return TapPlan(
+        place, role, _asked(asked), spec, method, feeds, "; ".join(reasons), allocate if by_channel else None,
+        settings.dynamic,
+    )  # fmt: skip
 
 
 def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
@@ -296,6 +332,7 @@ def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
         "rounding": method_settings(ROUNDINGS, layer.rounding),
         "correction": method_settings(CORRECTIONS, layer.correction), "reason": layer.reason, "scalar": layer.scalar,
         "precondition": layer.precondition and method_settings(PRECONDITIONS, layer.precondition),
+        "allocate": layer.allocate and method_settings(ALLOCATIONS, layer.allocate), "guided": layer.guided,
     }  # fmt: skip
 
 
@@ -304,7 +341,7 @@ def _layer_from(entry: dict[str, Any]) -> LayerPlan:
         entry["name"], entry["kind"], tuple(entry["shape"]), entry["rows"], entry["asked"], spec_from(entry["grid"]),
         build_method(RANGES, entry["range"], "range"), build_method(ROUNDINGS, entry["rounding"], "rounding"),
         build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"], entry["scalar"],
-        _precondition(entry["precondition"]),
+        _precondition(entry["precondition"]), _allocate(entry["allocate"]), entry["guided"],
     )  # fmt: skip
 
 
@@ -312,16 +349,19 @@ def _tap_dict(tap: TapPlan) -> dict[str, Any]:
     return {
         "name": tap.name, "node": tap.place.node, "edges": list(tap.place.edges), "role": tap.role, "asked": tap.asked,
         "grid": spec_dict(tap.spec), "range": method_settings(RANGES, tap.range), "feeds": list(tap.feeds),
-        "reason": tap.reason,
+        "reason": tap.reason, "axis": tap.place.axis, "dynamic": tap.dynamic,
+        "allocate": tap.allocate and method_settings(ALLOCATIONS, tap.allocate),
     }  # fmt: skip
 
 
 def _tap_from(entry: dict[str, Any]) -> TapPlan:
     spec = spec_from(entry["grid"])
     assert spec is not None
-    place = TapPlace(entry["name"], entry["node"], tuple(entry["edges"]))
-    method = build_method(RANGES, entry["range"], "range")
-    return TapPlan(place, entry["role"], entry["asked"], spec, method, tuple(entry["feeds"]), entry["reason"])
+    place = TapPlace(entry["name"], entry["node"], tuple(entry["edges"]), entry["axis"])
+    return TapPlan(
+        place, entry["role"], entry["asked"], spec, build_method(RANGES, entry["range"], "range"),
+        tuple(entry["feeds"]), entry["reason"], _allocate(entry["allocate"]), entry["dynamic"],
+    )  # fmt: skip
 
 
 def spec_dict(spec: GridSpec | None) -> dict[str, Any] | None:

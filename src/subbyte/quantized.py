@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
 from subbyte.graph import Instrumented, Layer, Network, instrument, set_tensor, tensor_at
-from subbyte.plan import LayerPlan, Plan
+from subbyte.plan import LayerPlan, Plan, TapPlan
 
 _INT32 = 2**31 - 1
 
@@ -70,13 +70,16 @@ class QuantizedModel(nn.Module):
         self.instrumented: Instrumented = instrument(network, [tap.place for tap in plan.taps])
         self.graph_module = self.instrumented.graph_module
         self.notes: dict[str, str] = {}
-        for name, grid in grids.items():
-            self.instrumented.tap(name).set_grid(grid.to("cpu"))
+        for tap in plan.taps:
+            if tap.dynamic:
+                self.instrumented.tap(tap.name).set_dynamic(tap.spec, tap.fit)
+            else:
+                self.instrumented.tap(tap.name).set_grid(grids[tap.name].to("cpu"))
         for layer in network.layers:
             if layer.name in weights:
                 matrix = self.weights[layer.name].dequantize()
                 set_tensor(self.graph_module, layer.weight, layer.geometry.to_weight(matrix))
-                set_tensor(self.graph_module, layer.bias, self._bias(layer, biases[layer.name].cpu()))
+                set_tensor(self.graph_module, layer.bias, self._bias(layer, biases[layer.name].detach().cpu()))
         self.requires_grad_(False)
         self.eval()
 
@@ -87,14 +90,14 @@ class QuantizedModel(nn.Module):
         return output
 
     def input_grid(self, layer: Layer) -> Grid | None:
-        """The grid of the tensor that a layer reads, or None when it is float."""
+        """The grid of the tensor that a layer reads; None when it is float or every batch has its own."""
         tap = self.instrumented.input_tap(layer.name)
         return None if tap is None else self.instrumented.tap(tap).grid
 
     def bias_scale(self, layer: Layer) -> Tensor | None:
         """Step of the layer's int32 bias, float32 [rows]: input scale times weight scales; None for a float bias."""
         grid, weight = self.input_grid(layer), self.weights.get(layer.name)
-        if grid is None or weight is None or layer.name in self.notes:
+        if grid is None or weight is None or layer.name in self.notes or grid.spec.granularity != "tensor":
             return None
         spec = weight.grid.spec
         reach = spec.reach
@@ -116,19 +119,23 @@ class QuantizedModel(nn.Module):
     def ledger(self) -> list[LedgerRow]:
         """One row a layer and a tap: nothing is silent."""
         rows = [self._layer_row(plan) for plan in self.plan.layers]
-        sqnr = self.findings.sqnr_db
-        rows += [
-            LedgerRow(tap.name, "tap", tap.asked, tap.spec.label, tap.reason, 5, _finite(sqnr.get(tap.name)))
-            for tap in self.plan.taps
-        ]
+        rows += [self._tap_row(tap) for tap in self.plan.taps]
         return rows
+
+    def _tap_row(self, tap: TapPlan) -> LedgerRow:
+        grid = self.instrumented.tap(tap.name).grid
+        how = ["a scale a channel"] if tap.place.axis is not None else []
+        how += ["range of every batch"] if grid is None else []
+        bits, size = (tap.spec.label, 0) if grid is None else (grid.label, grid.nbytes)
+        sqnr = _finite(self.findings.sqnr_db.get(tap.name))
+        return LedgerRow(tap.name, "tap", tap.asked, bits, "; ".join(filter(None, (tap.reason, *how))), size, sqnr)
 
     def _layer_row(self, plan: LayerPlan) -> LedgerRow:
         sqnr = _finite(self.findings.sqnr_db.get(plan.name))
         note = self.notes.get(plan.name, "")
         shared = next(layer.shared_with for layer in self.layers if layer.name == plan.name)
         if shared is not None:
-            bits = self.weights[shared].grid.spec.label if shared in self.weights else "float"
+            bits = self.weights[shared].grid.label if shared in self.weights else "float"
             return LedgerRow(plan.name, "layer", plan.asked, bits, plan.reason, 0, sqnr)
         if plan.name not in self.weights:
             layer = next(layer for layer in self.layers if layer.name == plan.name)
@@ -138,7 +145,7 @@ class QuantizedModel(nn.Module):
         spec = weight.grid.spec
         changed = f"{spec.count} levels of its rounding's own" if spec != plan.spec else ""
         reason = "; ".join(filter(None, (plan.reason, changed, note)))
-        return LedgerRow(plan.name, "layer", plan.asked, spec.label, reason, weight.nbytes, sqnr, weight.zeros)
+        return LedgerRow(plan.name, "layer", plan.asked, weight.grid.label, reason, weight.nbytes, sqnr, weight.zeros)
 
     @property
     def bits_per_weight(self) -> float:
@@ -165,7 +172,7 @@ class QuantizedModel(nn.Module):
     def packed_bytes(self) -> int:
         """Bytes of everything the network needs: packed weights, taps' grids and float leftovers."""
         rest = sum(t.numel() * t.element_size() for t in self.leftovers.values())
-        return sum(q.nbytes for q in self.weights.values()) + 5 * len(self.plan.taps) + rest
+        return sum(q.nbytes for q in self.weights.values()) + sum(row.bytes for row in map(self._tap_row, self.plan.taps)) + rest
 
 
 def ledger_dicts(rows: list[LedgerRow]) -> list[dict[str, Any]]:

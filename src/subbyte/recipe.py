@@ -1,10 +1,13 @@
 """Recipes: what the user asks for. YAML in, validated settings out; unknown keys are errors.
 
     weights:      {bits: 4, rounding: corrected, range: mse, correction: moments, scalar: 1.0, precondition: null}
-    activations:  {bits: 4}        # tensors that feed a layer; null: float
+    activations:  {bits: 4, range: mse, granularity: tensor, allocate: null, dynamic: false}
+                                   # tensors that feed a layer; bits null: float
     others:       {bits: 8}        # all other taps: operands of adds, pools, logits
     input:        {bits: 8}        # the network's input
     tune:         null             # or cascade: later layers learn to make up for each rounded one
+    budget:       null             # or 2.5bits, 100KB, 1.5Gbops: widths are shared out among layers to meet it
+    widths:       [ternary, 2, 3, 4, 5, 6, 8]    # that a layer may get then, unless a pattern states its bits
     first_last:   8                # bits of the first and last layer (weights, and activations if quantized)
     layers:                        # by name pattern, last match wins
       "layer1.*": {weights: {bits: 8}}
@@ -21,6 +24,11 @@ Weights take `levels` in place of 2^bits equal steps:
     [...]     any rising list of 2 to 256 numbers, in steps of the scale; likewise
 and `scalar`, a factor on every scale that the range chooses; methods that refit scales only start from it. Level sets
 other than lists are symmetric: `symmetric` and `narrow` do not apply to them.
+
+`guided: 4` weighs what 4 runs of each layer's output channels see by the squared gradients of the loss there (0: off).
+
+With `allocate: optimum` and `granularity: channel`, `bits` is a mean, such as 4 or 2.5, and every channel gets from 0 to
+8. Activations may have `dynamic: true`: a range for every batch, by a formula (minmax, sigma, or aciq with a prior).
 """
 
 import re
@@ -31,8 +39,20 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, StrictInt, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from subbyte.allocate import ALLOCATIONS, Budget
 from subbyte.core.levels import POWER_COUNTS
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
@@ -41,7 +61,7 @@ from subbyte.rounding import PRECONDITIONS, ROUNDINGS
 from subbyte.tune import TUNES
 
 Method = str | dict[str, Any]
-Bits = StrictInt | Literal["ternary"]
+Bits = StrictInt | StrictFloat | Literal["ternary"]
 Levels = str | int | list[float]
 FAMILIES = ("wide", "odd", "apot")
 T = TypeVar("T")
@@ -98,16 +118,47 @@ def _known(registry: dict[str, type[T]], method: Method, kind: str) -> Method:
     return method
 
 
+def _whole_or_allocated(bits: Bits | None, allocate: Method | None, granularity: str) -> None:
+    """Bits are whole numbers, or a mean for channels with scales of their own."""
+    if allocate is not None and granularity != "channel":
+        raise RecipeError(
+            f"allocate gives each channel bits of its own; it needs granularity channel, not {granularity}"
+        )
+    if isinstance(bits, float) and not bits.is_integer() and allocate is None:
+        raise RecipeError(f"{bits} bits are a mean over channels; they need `allocate`")
+
+
 class TapSettings(_Settings):
     """How activation tensors are quantized. bits: null for float, or 2 to 8."""
 
-    bits: int | None = 8
+    bits: StrictInt | StrictFloat | None = 8
     symmetric: bool = False
     range: Method = "mse"
+    granularity: Literal["tensor", "channel"] = "tensor"
+    allocate: Method | None = None
+    dynamic: bool = False
+
+    @model_validator(mode="after")
+    def _together(self) -> "TapSettings":
+        _whole_or_allocated(self.bits, self.allocate, self.granularity)
+        if not self.dynamic:
+            return self
+        if self.allocate is not None:
+            raise RecipeError("dynamic ranges are chosen batch by batch; bits can't be allocated to channels then")
+        if not getattr(build_method(RANGES, self.range, "range"), "closed_form", False):
+            raise RecipeError(
+                f"dynamic needs a range in closed form: minmax, sigma, or aciq with a prior; not {self.range!r}"
+            )
+        return self
+
+    @field_validator("allocate")
+    @classmethod
+    def _allocate(cls, method: Method | None) -> Method | None:
+        return None if method is None else _known(ALLOCATIONS, method, "allocate")
 
     @field_validator("bits")
     @classmethod
-    def _bits(cls, bits: int | None) -> int | None:
+    def _bits(cls, bits: float | None) -> float | None:
         if bits is not None and not 2 <= bits <= 8:
             raise ValueError(f"activation bits must be from 2 to 8, or null for float; got {bits}")
         return bits
@@ -115,7 +166,8 @@ class TapSettings(_Settings):
     @field_validator("range")
     @classmethod
     def _range(cls, method: Method) -> Method:
-        if getattr(build_method(RANGES, method, "range"), "weights_only", False):
+        found = build_method(RANGES, method, "range")
+        if getattr(found, "weights_only", False) or hasattr(found, "importance"):
             raise RecipeError(f"range {method!r} is a rule for weights, not for activations")
         return method
 
@@ -134,13 +186,27 @@ class WeightSettings(_Settings):
     precondition: Method | None = None
     rounding: Method = "corrected"
     correction: Method = "moments"
+    guided: int = Field(default=0, ge=0)
+    allocate: Method | None = None
+
+    @model_validator(mode="after")
+    def _together(self) -> "WeightSettings":
+        _whole_or_allocated(self.bits, self.allocate, self.granularity)
+        if self.allocate is not None and (self.levels is not None or self.narrow or self.bits == "ternary"):
+            raise RecipeError("allocate needs 2^bits equal steps: no levels, ternary or narrow grids")
+        return self
+
+    @field_validator("allocate")
+    @classmethod
+    def _allocate(cls, method: Method | None) -> Method | None:
+        return None if method is None else _known(ALLOCATIONS, method, "allocate")
 
     @field_validator("bits")
     @classmethod
     def _bits(cls, bits: Bits | None, info: ValidationInfo) -> Bits | None:
         levels = info.data.get("levels")
         least = 1 if levels in ("wide", "odd") else 2
-        if isinstance(bits, int) and not least <= bits <= 8:
+        if isinstance(bits, int | float) and not least <= bits <= 8:
             raise ValueError(
                 f"weight bits must be ternary or from 2 to 8 (1 to 8 with levels: wide or odd), or null for float; "
                 f"got {bits}"
@@ -206,7 +272,14 @@ class Recipe(_Settings):
     input: TapSettings = TapSettings()
     first_last: int | None = None
     tune: Method | None = None
+    budget: str | None = None
+    widths: list[Bits] = Field(default=["ternary", 2, 3, 4, 5, 6, 8], min_length=1)
     layers: dict[str, LayerSettings] = {}
+
+    @field_validator("budget")
+    @classmethod
+    def _budget(cls, text: str | None) -> str | None:
+        return None if text is None else Budget.parse(text).text
 
     @field_validator("tune")
     @classmethod

@@ -5,7 +5,8 @@ its second moments; range, rounding and correction decide from those alone. At a
 both travellers step on. One pass, whatever the depth; values live only as long as somebody will read them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil, inf, isfinite, log10
 
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from subbyte.core import Grid, QTensor
 from subbyte.errors import DataError, NumericsError, RecipeError
+from subbyte.gradients import Guide, look_ahead
 from subbyte.graph import Chunks, Instrumented, Layer, Memory, Network, Pair, Travel, instrument
-from subbyte.plan import Plan
+from subbyte.plan import LayerPlan, Plan
 from subbyte.ranges import GridFitter, fit_grid
 from subbyte.rounding import best_of
-from subbyte.stats import LayerStats, MomentCollector, histogram
+from subbyte.stats import LayerStats, MomentCollector, channel_histograms, histogram
 from subbyte.tuning import Tuner
 
 _MIN_ROWS = 2**15
@@ -78,6 +80,7 @@ def walk(
     result.instrumented.graph_module.to(limits.device)
     chunks = list(images.split(limits.chunk))
     walker = _Walker(network, plan, result, limits, progress)
+    walker.guide = look_ahead(network, plan, result.instrumented, chunks, walker.memory, limits.device)
     walker.tuner = _tuner(network, plan, result, chunks, limits)
     output = walker.travel.run(chunks)
     if walker.tuner is not None and walker.tuner.finish(None if labels is None else list(labels.split(limits.chunk))):
@@ -112,6 +115,7 @@ class _Walker:
         self.done = 0
         self.tuner: Tuner | None = None
         self.memory = Memory(limits.memory)
+        self.guide = Guide(self.memory)
         self.travel = Travel(
             result.instrumented, self.memory, limits.device,
             at_layer=self.at_layer, at_tap=self.at_tap, after=self.after,
@@ -134,24 +138,14 @@ class _Walker:
         layer, plan = self.layers[name], self.layer_plans[name]
         if plan.spec is None or layer.shared_with is not None:
             return
-        spec, stats = plan.spec, self._moments(layer, pair)
+        stats = collect(layer, pair, self.limits)
+        guided = collect(layer, pair, self.limits, self.guide.take(name)) if plan.guided else stats
         if self.travel.changed(layer.weight):  # it has learned what to give for these inputs
-            stats = stats.of_quantized()
+            stats, guided = stats.of_quantized(), guided.of_quantized()
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
-        bias = self.travel.tensor(layer.bias).float()
-        diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
-        importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
-        fit = GridFitter(plan.range, spec, importance, plan.scalar)
-        try:
-            if plan.precondition is None:
-                rounded = plan.rounding.round(weight, fit, stats)
-            else:
-                easier = plan.rounding.round(plan.precondition.prepare(weight, stats), fit, stats)
-                rounded = best_of(weight, [easier, QTensor.nearest(weight, fit(weight))], stats)
-            rounded, bias = plan.correction.correct(weight, bias, rounded, stats)
-            self._take(layer, rounded, bias)
-        except (NumericsError, RecipeError) as error:
-            raise type(error)(f"layer {name!r}: {error}") from error
+        bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
+        with naming(name):
+            self._take(layer, *round_layer(plan, weight, bias, stats, guided, importance))
 
     def _take(self, layer: Layer, rounded: QTensor, bias: Tensor) -> None:
         self.result.weights[layer.name], self.result.biases[layer.name] = rounded, bias
@@ -160,26 +154,18 @@ class _Walker:
         if self.tuner is not None:
             self.tuner.after_layer(layer, self.travel)
 
-    def _moments(self, layer: Layer, pair: Pair) -> LayerStats:
-        images = sum(chunk.shape[0] for chunk in pair.float)
-        wanted = max(_MIN_ROWS, self.limits.rows * layer.geometry.columns)
-        collector = MomentCollector(layer.geometry, ceil(wanted / images) if self.limits.rows else None)
-        for x, x_q in zip(pair.float, pair.quantized, strict=True):
-            x = x.to(self.limits.device)
-            collector.add(x, x if pair.same else x_q.to(self.limits.device))
-        stats = collector.finish()
-        if not bool(torch.isfinite(stats.H).all() & torch.isfinite(stats.F).all()):
-            raise NumericsError(f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square")
-        return stats
-
     def at_tap(self, name: str, pair: Pair) -> Chunks:
         """Choose the range of a tap; return its rounded value."""
         plan = self.tap_plans[name]
         _sqnr(pair, f"tap {name!r}")
-        seen = histogram(pair.quantized)
-        grid = fit_grid(plan.range, seen.values, plan.spec, seen.counts)
+        tap, axis = self.result.instrumented.tap(name), plan.place.axis
+        if plan.dynamic:
+            tap.set_dynamic(plan.spec, plan.fit)
+            return self._round(name, pair)
+        seen = histogram(pair.quantized) if axis is None else channel_histograms(pair.quantized, axis)
+        grid = fit_grid(plan.range, seen.values, plan.spec, seen.counts, plan.allocate)
         self.result.grids[name] = grid
-        self.result.instrumented.tap(name).set_grid(grid)
+        tap.set_grid(grid)
         return self._round(name, pair)
 
     def _round(self, name: str, pair: Pair) -> Chunks:
@@ -196,6 +182,61 @@ class _Walker:
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, len(self.layers) + len(self.tap_plans), name)
+
+
+def collect(layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | None = None) -> LayerStats:
+    """Second moments of a layer's inputs; weights: of their rows, by chunk (`Guide.take`), the rows drawn are the same.
+
+    Raises NumericsError where they hold NaN or Inf.
+    """
+    images = sum(chunk.shape[0] for chunk in pair.float)
+    wanted = max(_MIN_ROWS, limits.rows * layer.geometry.columns)
+    collector = MomentCollector(layer.geometry, ceil(wanted / images) if limits.rows else None)
+    for k, (x, x_q) in enumerate(zip(pair.float, pair.quantized, strict=True)):
+        x = x.to(limits.device)
+        chosen = None if weights is None else weights[k].to(limits.device)
+        collector.add(x, x if pair.same else x_q.to(limits.device), chosen)
+    stats = collector.finish()
+    if not bool(torch.isfinite(stats.H).all() & torch.isfinite(stats.F).all()):
+        raise NumericsError(f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square")
+    return stats
+
+
+def round_layer(
+    plan: LayerPlan,
+    weight: Tensor,
+    bias: Tensor,
+    stats: LayerStats,
+    guided: LayerStats | None = None,
+    importance: Tensor | None = None,
+) -> tuple[QTensor, Tensor]:
+    """Codes of a layer's weight and the corrected bias, as a plan that quantizes it says.
+
+    weight: float32 [rows, columns]; bias: float32 [rows]; guided: statistics for rounding in place of `stats`;
+    importance: of the weights for the choice of the range, [rows, columns], in place of that of their inputs.
+    """
+    assert plan.spec is not None
+    assert importance is not None or plan.importance == "inputs", "gradients.look_ahead gives the importance"
+    if importance is None:
+        diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
+        importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
+    guided = guided or stats
+    fit = GridFitter(plan.range, plan.spec, importance, plan.scalar, plan.allocate)
+    if plan.precondition is None:
+        rounded = plan.rounding.round(weight, fit, guided)
+    else:
+        easier = plan.rounding.round(plan.precondition.prepare(weight, guided), fit, guided)
+        rounded = best_of(weight, [easier, QTensor.nearest(weight, fit(weight))], guided)
+    return plan.correction.correct(weight, bias, rounded, stats)
+
+
+@contextmanager
+def naming(layer: str) -> Iterator[None]:
+    """Errors of a layer's methods say which layer it is."""
+    try:
+        yield
+    except (NumericsError, RecipeError) as error:
+        raise type(error)(f"layer {layer!r}: {error}") from error
 
 
 def _check_labels(labels: Tensor | None, images: int) -> None:

@@ -1,12 +1,17 @@
 """subbyte inspect: every file that subbyte wrote, and no other."""
 
 import json
+from collections import Counter
+from math import log2, prod
 from pathlib import Path
 
 import onnx
 import pytest
 from safetensors.torch import save_file
 
+from subbyte.cli.common import console
+from subbyte.core import compressed_bytes
+from subbyte.export.packed import read
 from tests.workplace import trained
 
 
@@ -22,6 +27,36 @@ def test_a_packed_file_shows_plan_layers_and_sizes(subbyte, result):
     assert f"{found['bytes']['packed']:,} bytes" in " ".join(done.out.split())  # titles wrap
     codes = 8 * 8 * 9 // 2
     assert any(f"{8 * (codes + 40) / 576:.2f}" in line and str(codes) in line for line in lines)
+
+
+def test_a_packed_file_shows_entropy_and_totals(subbyte, result):
+    """Against the codes of the file, counted here; the total's entropy is the mean over weights, not over layers."""
+    file = result[0] / "model.safetensors"
+    lines = [line.split("│")[1:-1] for line in subbyte("inspect", file).out.splitlines() if line.startswith("│")]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[2:]] for cells in lines if len(cells) == 9}
+    packed, sums = read(file), [0, 0, 0, 0.0, 0]
+    for layer in packed.plan.layers:
+        weight = packed.weight(layer, prod(layer.shape[1:]))
+        shares = [count / weight.codes.numel() for count in Counter(weight.codes.reshape(-1).tolist()).values()]
+        bits = -sum(share * log2(share) for share in shares)
+        stored = packed.tensors[f"layers/{layer.name}/codes"].numel()
+        size = (weight.codes.numel(), stored, weight.nbytes - stored, bits, compressed_bytes(weight.codes))
+        assert rows[layer.name][:6] == shown(*size)
+        sums = [a + b for a, b in zip(sums, (*size[:3], bits * size[0], size[4]), strict=True)]
+    count, codes, scales, bits, compressed = sums
+    assert rows["total"] == [*shown(int(count), codes, scales, bits / count, compressed), ""]
+    assert len(rows) == 1 + len(packed.plan.layers) > 2
+
+
+def shown(count: int, codes: float, scales: float, entropy: float, compressed: float) -> list[str]:
+    sizes = [f"{count:,}", f"{codes:,}", f"{scales:,}", f"{8 * (codes + scales) / count:.2f}"]
+    return [*sizes, f"{entropy:.2f}", f"{compressed:,}"]
+
+
+def test_tables_of_packed_files_fit_100_columns(subbyte, result):
+    console.width = 100
+    out = subbyte("inspect", result[0] / "model.safetensors").out
+    assert "compressed" in out and "…" not in out.split("safetensors")[1]
 
 
 def test_an_onnx_file_shows_tensors_and_their_types(subbyte, result):

@@ -158,7 +158,7 @@ def test_channels_that_do_not_vary_keep_their_scale(method, spec):
     unchanged = slice(0, 2) if q.grid.scale.ndim else ...
     assert torch.equal(q.grid.scale[unchanged], rounded.grid.scale[unchanged])
     assert float(bias[0]) == 0
-    if method != "none":
+    if method in ("bias", "moments"):
         wanted = outputs(weight, given.x).mean(0)
         got = (outputs(q.dequantize(), given.x_q) + bias).mean(0)
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
@@ -170,7 +170,7 @@ def collected(x: torch.Tensor, rows: int) -> LayerStats:
     return collector.finish()
 
 
-@methods
+@pytest.mark.parametrize("method", ["none", "bias", "moments"])
 @specs
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("collector", ["float32", "float64"])

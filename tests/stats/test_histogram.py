@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.stats import Histogram, histogram
+from subbyte.stats import Histogram, channel_histograms, histogram
 
 
 def draw(kind: str) -> torch.Tensor:
@@ -75,3 +75,22 @@ def test_chunks_are_read_from_any_re_iterable_and_left_alone():
     chunks = tuple(x.chunk(3))
     assert torch.equal(histogram(chunks).counts, histogram(list(chunks)).counts)
     assert torch.equal(torch.cat(chunks), draw("normal"))
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_channels_have_histograms_of_their_own(axis):
+    generator = torch.Generator().manual_seed(0)
+    chunks = [torch.randn(n, 3, 4, 5, generator=generator) for n in (7, 1, 4)]
+    for chunk in chunks:
+        chunk.select(axis, 1).mul_(100)
+        chunk.select(axis, 2).fill_(0.5)
+    seen = channel_histograms(chunks, axis)
+    every = torch.cat(chunks).movedim(axis, 0).flatten(1)
+    assert seen.values.shape == seen.counts.shape and len(seen.values) == every.shape[0]
+    for row, values, counts in zip(every, seen.values, seen.counts, strict=True):
+        assert float(counts.sum()) == row.numel()
+        assert (float(values[0]), float(values[-1])) == (float(row.min()), float(row.max()))
+        width = float(row.max() - row.min()) / counts.numel()
+        rising = row.sort().values
+        told = values.repeat_interleave(counts.long())
+        assert bool(((told - rising).abs() <= width + 1e-6).all())

@@ -1,6 +1,7 @@
 """What the commands share: options, progress bars, and errors as one clear line."""
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from subbyte.data import DataSet, load_data
-from subbyte.errors import SubbyteError
+from subbyte.errors import RecipeError, SubbyteError
 from subbyte.models import load_model
 
 console = Console()
@@ -63,6 +64,15 @@ def command(function: F) -> F:
 
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")
+
+
+def read_bits(text: str) -> tuple[int, ...]:
+    """Widths written as 4, 1-8 or 2,3,6-8. Raises RecipeError for anything else, and for widths not from 1 to 8."""
+    parts = [re.fullmatch(r"([1-8])(?:-([1-8]))?", part.strip()) for part in text.split(",")]
+    found = [bits for part in parts if part for bits in range(int(part[1]), int(part[2] or part[1]) + 1)]
+    if not found or None in parts:
+        raise RecipeError(f"--bits must be widths from 1 to 8 and ranges of them, such as 1-8 or 2,3,4; got {text!r}")
+    return tuple(dict.fromkeys(found))
 
 
 def load_inputs(

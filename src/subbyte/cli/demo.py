@@ -13,7 +13,7 @@ from torch import nn
 from subbyte.cli.common import ForceOption, command, console, progress
 from subbyte.cli.tables import summary_table
 from subbyte.data import DataSet, load_data
-from subbyte.export.files import write_json
+from subbyte.files import write_json
 from subbyte.models import MODELS
 from subbyte.pipeline import Job, Report, folder, run
 from subbyte.recipe import load_recipe

@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
+from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import onnx_ir as ir
 import typer
@@ -13,6 +14,7 @@ from rich.table import Table
 from subbyte.cli.common import command, console
 from subbyte.cli.quantize import show
 from subbyte.cli.tables import plan_table
+from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError
 from subbyte.export.packed import read
 from subbyte.plan import Plan
@@ -39,29 +41,47 @@ def _packed(file: Path) -> None:
     packed = read(file)
     console.print(plan_table(packed.plan))
     table = Table(title=f"{file}: {file.stat().st_size:,} bytes", title_justify="left")
-    for name in ("layer", "bits"):
-        table.add_column(name)
-    for name in ("weights", "code bytes", "scale bytes", "bits/weight", "SNR dB"):
+    table.add_column("layer", overflow="fold")
+    table.add_column("bits")
+    for name in ("weights", "code\nbytes", "scale\nbytes", "bits/\nweight", "entropy\nbits", "compressed\nbytes"):
         table.add_column(name, justify="right")
-    for layer in packed.plan.layers:
-        codes = packed.tensors.get(f"layers/{layer.name}/codes")
-        if codes is None or layer.spec is None:
-            continue
-        scales = sum(
-            packed.tensors[key].numel() * packed.tensors[key].element_size()
-            for key in (f"layers/{layer.name}/{part}" for part in ("scale", "zero_point", "codebook"))
-            if key in packed.tensors
-        )
-        spec = packed.spec(layer)
-        count = _product(layer.shape)
+    table.add_column("SNR dB", justify="right")
+    stored = [layer for layer in packed.plan.layers if layer.spec and f"layers/{layer.name}/codes" in packed.tensors]
+    sizes = [_Size.of(packed.weight(layer, prod(layer.shape) // layer.rows)) for layer in stored]
+    for layer, size in zip(stored, sizes, strict=True):
         sqnr = packed.header["findings"]["sqnr_db"].get(layer.name)
-        table.add_row(
-            layer.name, spec.label, f"{count:,}", f"{codes.numel():,}", f"{scales:,}",
-            f"{8 * (codes.numel() + scales) / count:.2f}", "exact" if sqnr is None else f"{sqnr:.1f}",
-        )  # fmt: skip
+        table.add_row(layer.name, packed.spec(layer).label, *size.cells(), "exact" if sqnr is None else f"{sqnr:.1f}")
+    if sizes:
+        table.add_section()
+        table.add_row("total", "", *_Size(*map(sum, zip(*sizes, strict=True))).cells(), "")
     console.print(table)
     for key, value in packed.header["about"].items():
         console.print(f"{key}: {value}", highlight=False)
+
+
+class _Size(NamedTuple):
+    """What the weights of a layer take, or of several; entropy: bits of all weights together."""
+
+    weights: int
+    codes: int
+    scales: int
+    entropy: float
+    compressed: int
+
+    @classmethod
+    def of(cls, weight: QTensor) -> "_Size":
+        """scales: with zero points, widths and levels."""
+        codes, scales = weight.codes, weight.grid.nbytes
+        entropy = codes.numel() * shannon_entropy(codes)
+        return cls(codes.numel(), weight.nbytes - scales, scales, entropy, compressed_bytes(codes))
+
+    def cells(self) -> tuple[str, ...]:
+        """Bytes, and bits a weight."""
+        bits, entropy = 8 * (self.codes + self.scales) / self.weights, self.entropy / self.weights
+        return (
+            f"{self.weights:,}", f"{self.codes:,}", f"{self.scales:,}", f"{bits:.2f}", f"{entropy:.2f}",
+            f"{self.compressed:,}",
+        )  # fmt: skip
 
 
 def _onnx(file: Path) -> None:
@@ -101,10 +121,3 @@ def _read(file: Path, use: Any) -> Any:
         return use(file.read_text())
     except (yaml.YAMLError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{file}: subbyte did not write it ({' '.join(str(error).split())[:200]})") from error
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

@@ -7,16 +7,18 @@ from typing import Annotated
 import typer
 from rich.logging import RichHandler
 
+from subbyte.cli.aciq import aciq
 from subbyte.cli.common import console, errors
 from subbyte.cli.demo import demo
 from subbyte.cli.evaluate import evaluate
+from subbyte.cli.gradquant import gradquant
 from subbyte.cli.inspect import inspect
 from subbyte.cli.quantize import quantize
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
-for function in (demo, quantize, evaluate, inspect):
+for function in (demo, quantize, evaluate, inspect, aciq, gradquant):
     app.command()(function)
 
 

@@ -1,5 +1,6 @@
 """subbyte quantize: a float network and a few images in; packed file, ONNX, plan and figures out."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from subbyte.cli.common import (
     load_inputs,
     progress,
 )  # fmt: skip
-from subbyte.cli.tables import ledger_table, plan_table, summary_table
+from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_table
 from subbyte.data import load_data
 from subbyte.errors import ModelError, RecipeError
 from subbyte.graph import prepare
@@ -40,6 +41,10 @@ def quantize(
     out: Annotated[Path | None, typer.Option(help="Folder to write; must not exist.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, such as weights.rounding=gpfq. Repeatable.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Share widths out among layers to meet it: 2.5bits (a weight), 100KB or 1.5Gbops."),
     ] = None,
     scalar: Annotated[
         float | None,
@@ -66,7 +71,8 @@ def quantize(
 ) -> None:
     """Quantize a trained network, export it, and measure what it cost."""
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
-    asked = load_recipe(recipe, [*(settings or []), *scaled])
+    wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
+    asked = load_recipe(recipe, [*(settings or []), *scaled, *wanted])
     if dry_run:
         _dry_run(model, weights, data, shape, asked, (normalize, resize, crop))
         return
@@ -88,6 +94,8 @@ def quantize(
 
 def show(result: dict[str, Any], out: Path) -> None:
     """Print a result as tables."""
+    if result.get("options"):
+        console.print(options_table(result["options"]))
     console.print(ledger_table(result["layers"], "layers"))
     if result["taps"]:
         console.print(ledger_table(result["taps"], "activations"))
@@ -117,6 +125,8 @@ def _dry_run(
         raise ModelError(f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data")
     network = prepare(load_model(model, weights), torch.zeros(2, *size))
     console.print(plan_table(make_plan(network, recipe)))
+    if recipe.budget is not None:
+        console.print(f"these bits change when data are seen, to meet a budget of {recipe.budget}", highlight=False)
     for skipped in network.skipped:
         console.print(f"stays float: {skipped.name}: {skipped.reason}", highlight=False)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
+from subbyte import report
 from subbyte.plan import LayerPlan, Plan
 
 
@@ -44,6 +45,30 @@ def ledger_table(rows: list[dict[str, Any]], title: str) -> Table:
         zeros = [] if not sparse else ["" if row["zeros"] is None else f"{row['zeros']:.1f}"]
         table.add_row(row["name"], row["asked"], row["bits"], f"{row['bytes']:,}", sqnr, *zeros, notes)
     return table
+
+
+def options_table(options: list[dict[str, Any]]) -> Table:
+    """Loss of every width of every layer, in thousandths; * at the width that was chosen."""
+    table = Table(title="1000 x divergence of the output if one layer is quantized, * chosen", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    widths = list(dict.fromkeys(option["width"] for option in options))
+    for width in widths:
+        table.add_column(width, justify="right")
+    for layer in dict.fromkeys(option["layer"] for option in options):
+        cells = {option["width"]: option for option in options if option["layer"] == layer}
+        shown = [f"{'*' * cell['chosen']}{1000 * cell['loss']:.3g}" if (cell := cells.get(w)) else "" for w in widths]
+        table.add_row(layer, *shown)
+    return table
+
+
+def plain_table(table: report.Table) -> Table:
+    """A table of a report, on the terminal."""
+    shown = Table(title=table.title, title_justify="left")
+    for number, name in enumerate(table.header):
+        shown.add_column(name, justify="left" if number == 0 else "right")
+    for row in table.rows:
+        shown.add_row(*row)
+    return shown
 
 
 def plan_table(plan: Plan) -> Table:

@@ -1,11 +1,13 @@
-"""Tensors only: grids, quantized tensors, packing."""
+"""Tensors only: grids, quantized tensors, packing, entropy."""
 
+from subbyte.core.entropy import compressed_bytes, shannon_entropy
 from subbyte.core.geometry import Geometry
 from subbyte.core.grid import MAX_BITS, Granularity, Grid, GridSpec, nearest_level, take_levels
-from subbyte.core.packing import pack, packed_bytes, unpack
+from subbyte.core.packing import pack, pack_grid, packed_bytes, packed_grid_bytes, unpack, unpack_grid
 from subbyte.core.qtensor import QTensor
 
 __all__ = [
     "MAX_BITS", "Geometry", "Granularity", "Grid", "GridSpec", "QTensor",
-    "nearest_level", "pack", "packed_bytes", "take_levels", "unpack",
+    "compressed_bytes", "nearest_level", "pack", "pack_grid", "packed_bytes", "packed_grid_bytes", "shannon_entropy",
+    "take_levels", "unpack", "unpack_grid",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
     uniform      x ~= (code - zero_point) * scale          qmin <= code <= qmax
     level set    x ~= levels[code] * scale                 0 <= code < len(levels)
     codebook     x ~= codebook[row, code] * scale          levels that are fitted to the tensor or to each row
+    mixed        uniform, each row with codes of a width of its own: 0 to 8 bits, a row of 0 bits being one number
 
 Rounding is to the nearest representable number: half to even on uniform grids (as ONNX's QuantizeLinear), to the
 lower level on level sets and codebooks. Zero points are integers, so real 0 lies on every uniform grid whose zero point
@@ -22,6 +23,7 @@ from subbyte.errors import NumericsError, RecipeError
 Granularity = Literal["tensor", "channel", "group"]
 MAX_BITS = 8
 _CODEBOOK_BITS = 9  # room for the levels that GPFQ's L0 adds to 8 bits
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class GridSpec:
     levels: for level-set grids, strictly increasing numbers that the codes 0, 1, ... index.
     codebook: number of levels that are fitted to the data, one list for the tensor or for each row. With levels or a
         codebook `signed`, `symmetric`, `narrow` and `wide` have no meaning.
+    mixed: mean width of the rows' codes, in bits, where every row has its own (`Grid.widths`), up to `bits`.
     Raises RecipeError when these contradict one another.
     """
 
@@ -50,8 +53,10 @@ class GridSpec:
     group_size: int | None = None
     levels: tuple[float, ...] | None = None
     codebook: int | None = None
+    mixed: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_mixed()
         most = MAX_BITS if self.codebook is None else _CODEBOOK_BITS
         if not isinstance(self.bits, int) or not 1 <= self.bits <= most:
             raise RecipeError(f"bits must be a whole number from 1 to {most}, got {self.bits}")
@@ -80,6 +85,24 @@ class GridSpec:
         if len(self.levels) > 2**self.bits:
             raise RecipeError(f"{len(self.levels)} levels do not fit in codes of {self.bits} bits")
 
+    def _check_mixed(self) -> None:
+        if self.mixed is None:
+            return
+        if not self.uniform or self.narrow or self.wide or self.granularity != "channel":
+            raise RecipeError(
+                "widths of their own go with uniform grids and a scale a channel: no levels, narrow or wide grids, and "
+                f"granularity 'channel', not {self.granularity!r}"
+            )
+        if not 0 <= self.mixed <= self.bits:
+            raise RecipeError(f"the mean width of the rows' codes must be from 0 to {self.bits} bits, got {self.mixed}")
+
+    def of_width(self, width: int) -> "GridSpec":
+        """What a mixed grid is in its rows of 1 bit or more. One bit has two codes next to each other, 0 among them."""
+        several = width > 1
+        return replace(
+            self, bits=width, signed=self.signed and several, symmetric=self.symmetric and several, mixed=None
+        )
+
     @classmethod
     def ternary(cls, granularity: Granularity = "channel", group_size: int | None = None) -> "GridSpec":
         """{-1, 0, 1} times a scale: packs five codes to a byte."""
@@ -107,7 +130,7 @@ class GridSpec:
     @property
     def fixed_zero(self) -> bool:
         """There is no zero point to choose."""
-        return self.symmetric or not self.uniform
+        return (self.symmetric and self.mixed is None) or not self.uniform
 
     @property
     def qmin(self) -> int:
@@ -140,6 +163,8 @@ class GridSpec:
         """What people call the width: 'ternary' or the number of bits; fractional where codes are neither 2^b nor, on
         a narrow grid, one less.
         """
+        if self.mixed is not None:
+            return f"{self.mixed:g} mixed"
         if self.is_ternary:
             return "ternary"
         return str(self.bits) if self.count in (2**self.bits, 2**self.bits - self.narrow) else f"{log2(self.count):.2f}"
@@ -170,24 +195,44 @@ class Grid:
     scale: float32, positive. Shape [] (tensor), [rows, 1] (channel) or [rows, ceil(columns / group_size)] (group).
     zero_point: int32, the shape of `scale`; all 0 where the spec is symmetric, a level set or a codebook.
     codebook: float32 [1, count] (tensor) or [rows, count] (channel), rising along each row; codebooks only.
-    Raises NumericsError for scales that are not positive finite numbers, RecipeError for zero points out of range or a
-    codebook that does not rise.
+    widths: int32 [rows, 1], bits of each row's codes; mixed grids only. Rows of 0 bits have the one code 0 and a zero
+        point of -1, 0 or 1, so that they stand for scale, 0 or -scale.
+    Raises NumericsError for scales that are not positive finite numbers, RecipeError for zero points out of range, a
+    codebook that does not rise or widths beyond 0 ... bits.
     """
 
     spec: GridSpec
     scale: Tensor
     zero_point: Tensor
     codebook: Tensor | None = None
+    widths: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_codebook()
+        self._check_widths()
         if not bool((torch.isfinite(self.scale) & (self.scale > 0)).all()):
             raise NumericsError(f"scales must be positive finite numbers, got {_extremes(self.scale)}")
         if self.zero_point.shape != self.scale.shape:
             raise RecipeError(f"zero_point {tuple(self.zero_point.shape)} and scale {tuple(self.scale.shape)} differ")
-        low, high = (0, 0) if self.spec.fixed_zero else (self.spec.qmin, self.spec.qmax)
+        low, high = self.ends
+        if self.spec.fixed_zero:
+            low, high = 0 * low, 0 * high
+        if self.widths is not None:
+            low, high = torch.where(self.widths == 0, -1, low), torch.where(self.widths == 0, 1, high)
         if bool(((self.zero_point < low) | (self.zero_point > high)).any()):
-            raise RecipeError(f"zero points must lie in {low}..{high}, got {_extremes(self.zero_point)}")
+            shown = f"{int(low.min())}..{int(high.max())}"
+            raise RecipeError(f"zero points must lie in {shown}, got {_extremes(self.zero_point)}")
+
+    def _check_widths(self) -> None:
+        if (self.widths is None) != (self.spec.mixed is None):
+            raise RecipeError("widths go with a mixed spec, and only with it")
+        if self.widths is None:
+            return
+        if self.widths.shape != self.scale.shape or bool(((self.widths < 0) | (self.widths > self.spec.bits)).any()):
+            raise RecipeError(
+                f"widths must be {list(self.scale.shape)} and lie in 0..{self.spec.bits}, "
+                f"got {list(self.widths.shape)}, {_extremes(self.widths)}"
+            )
 
     def _check_codebook(self) -> None:
         if (self.codebook is None) != (self.spec.codebook is None):
@@ -205,14 +250,20 @@ class Grid:
 
     @classmethod
     def of(
-        cls, spec: GridSpec, scale: Tensor, zero_point: Tensor | None = None, codebook: Tensor | None = None
+        cls,
+        spec: GridSpec,
+        scale: Tensor,
+        zero_point: Tensor | None = None,
+        codebook: Tensor | None = None,
+        widths: Tensor | None = None,
     ) -> "Grid":
         """The grid with this scale; the zero point is 0 unless given. Numbers are converted to float32 and int32."""
         scale = scale.to(torch.float32)
         if zero_point is None:
             zero_point = torch.zeros_like(scale)
         zero_point = zero_point.long().clamp(-(2**15), 2**15).int()  # far out of range stays so
-        return cls(spec, scale, zero_point, None if codebook is None else codebook.to(torch.float32))
+        codebook = None if codebook is None else codebook.to(torch.float32)
+        return cls(spec, scale, zero_point, codebook, None if widths is None else widths.int())
 
     def with_scale(self, scale: Tensor) -> "Grid":
         """The same codes on another scale (same shape as before)."""
@@ -220,8 +271,21 @@ class Grid:
 
     def to(self, device: torch.device | str) -> "Grid":
         """The same grid on another device."""
-        codebook = None if self.codebook is None else self.codebook.to(device)
-        return Grid(self.spec, self.scale.to(device), self.zero_point.to(device), codebook)
+        codebook, widths = (None if t is None else t.to(device) for t in (self.codebook, self.widths))
+        return Grid(self.spec, self.scale.to(device), self.zero_point.to(device), codebook, widths)
+
+    @property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest code, int32, the shape of the scale."""
+        if self.widths is None:
+            shape, device = self.scale.shape, self.scale.device
+            low, high = (
+                torch.full(shape, end, dtype=torch.int32, device=device) for end in (self.spec.qmin, self.spec.qmax)
+            )
+            return low, high
+        count = 2**self.widths
+        low = -(count // 2) if self.spec.signed else 0 * count
+        return low.int(), (low + count - 1).int()
 
     def spread(self, parameter: Tensor, columns: int) -> Tensor:
         """`scale` or `zero_point` as it applies to the columns of a [rows, columns] tensor: broadcastable to it."""
@@ -241,6 +305,8 @@ class Grid:
         if not self.spec.uniform:
             return nearest_level(scaled, self.levels(x.device)).to(self.spec.code_dtype)
         codes = torch.round(scaled) + self.spread(self.zero_point, x.shape[-1] if x.ndim else 1)
+        if self.widths is not None:
+            return codes.clamp_(*self.ends).to(self.spec.code_dtype)
         return codes.clamp_(self.spec.qmin, self.spec.qmax).to(self.spec.code_dtype)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -258,6 +324,20 @@ class Grid:
     def quantize(self, x: Tensor) -> Tensor:
         """Nearest representable values (fake-quantize): `decode(encode(x))`."""
         return self.decode(self.encode(x))
+
+    @property
+    def label(self) -> str:
+        """The spec's label; of a mixed grid with the mean width that it has."""
+        return self.spec.label if self.widths is None else f"{float(self.widths.float().mean()):.2f} mixed"
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes of scales, zero points, widths and levels (of a level set once a tensor, of codebooks all)."""
+        scales = self.scale.numel()
+        zero_points = 0 if self.spec.fixed_zero else scales * (1 if self.widths is None else 2)
+        widths = 0 if self.widths is None else scales
+        levels = 0 if self.spec.uniform else self.levels(self.scale.device).numel() * _FLOAT_BYTES
+        return scales * _FLOAT_BYTES + zero_points + widths + levels
 
     def levels(self, device: torch.device) -> Tensor:
         """What the codes of a level set or codebook stand for, in steps of the scale: float32 [1 or rows, count]."""

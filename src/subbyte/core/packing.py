@@ -7,6 +7,7 @@
                  3 codes (ternary): 5 in 1 byte, 1.6 bits; 5 codes: 24 in 7 bytes, 2.33 bits; 17: 15 in 8, 4.27 bits.
 
 Whichever is smaller of the second and of whole bits is taken. Codes are counted from 0 here (code - qmin).
+On mixed grids the rows of each width, narrowest first, are packed as codes of that many bits; rows of 0 bits take none.
 """
 
 from functools import cache
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subbyte.core.grid import GridSpec
+from subbyte.core.grid import Grid, GridSpec
 from subbyte.errors import FormatError
 
 _WIDEST_WORD = 8  # bytes
@@ -104,6 +105,45 @@ def unpack(packed: Tensor, spec: GridSpec, shape: tuple[int, ...]) -> Tensor:
             f"the bytes hold no codes of {spec.label} bits in {spec.qmin}..{spec.qmax}: the file is damaged"
         )
     return torch.from_numpy(codes.astype(np.int16) + spec.qmin).to(spec.code_dtype).reshape(shape)
+
+
+def pack_grid(codes: Tensor, grid: Grid) -> Tensor:
+    """Pack the codes [rows, columns] of a grid into uint8. Raises FormatError when one lies out of range."""
+    if grid.widths is None:
+        return pack(codes, grid.spec)
+    digits = codes.to(torch.int32) - grid.ends[0]
+    return torch.cat([torch.empty(0, dtype=torch.uint8), *(pack(digits[rows], spec) for rows, spec in _by_width(grid))])
+
+
+def packed_grid_bytes(grid: Grid, shape: tuple[int, ...]) -> int:
+    """Bytes that codes of this shape take on a grid."""
+    if grid.widths is None:
+        return packed_bytes(grid.spec, int(np.prod(shape)))
+    return sum(packed_bytes(spec, int(rows.sum()) * shape[1]) for rows, spec in _by_width(grid))
+
+
+def unpack_grid(packed: Tensor, grid: Grid, shape: tuple[int, int]) -> Tensor:
+    """Inverse of `pack_grid`. Raises FormatError when the bytes are not codes of the grid."""
+    if grid.widths is None:
+        return unpack(packed, grid.spec, shape)
+    if packed.numel() != packed_grid_bytes(grid, shape):
+        wanted = packed_grid_bytes(grid, shape)
+        raise FormatError(f"codes {list(shape)} of these widths take {wanted} bytes, got {packed.numel()}")
+    digits = torch.zeros(shape, dtype=torch.int32)
+    start = 0
+    for rows, spec in _by_width(grid):
+        part = (int(rows.sum()), shape[1])
+        stop = start + packed_bytes(spec, part[0] * part[1])
+        digits[rows] = unpack(packed[start:stop], spec, part).to(torch.int32)
+        start = stop
+    return (digits + grid.ends[0]).to(grid.spec.code_dtype)
+
+
+def _by_width(grid: Grid) -> list[tuple[Tensor, GridSpec]]:
+    """Which rows, bool [rows], have codes of each width that takes bits, and what their digits are."""
+    assert grid.widths is not None
+    widths = grid.widths[:, 0]
+    return [(widths == bits, GridSpec(bits=int(bits), signed=False)) for bits in widths.unique() if bits > 0]
 
 
 def _from_bits(data: np.ndarray, bits: int, count: int) -> tuple[np.ndarray, bool]:

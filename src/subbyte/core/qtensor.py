@@ -5,10 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from subbyte.core.grid import Grid
-from subbyte.core.packing import pack, packed_bytes
-
-_SCALE_BYTES = 4  # float32
-_ZERO_POINT_BYTES = 1  # a code
+from subbyte.core.packing import pack_grid, packed_grid_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +30,12 @@ class QTensor:
 
     def pack(self) -> Tensor:
         """The codes as bytes: uint8 [packed_bytes]."""
-        return pack(self.codes, self.grid.spec)
+        return pack_grid(self.codes, self.grid)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of codes, scales, zero points and levels (of a level set once a tensor, of codebooks all)."""
-        spec, scales = self.grid.spec, self.grid.scale.numel()
-        stored_zero_points = 0 if spec.fixed_zero else scales * _ZERO_POINT_BYTES
-        levels = 0 if spec.uniform else self.grid.levels(self.codes.device).numel() * _SCALE_BYTES
-        return packed_bytes(spec, self.codes.numel()) + scales * _SCALE_BYTES + stored_zero_points + levels
+        """Bytes of codes, scales, zero points, widths and levels."""
+        return packed_grid_bytes(self.grid, self.codes.shape) + self.grid.nbytes
 
     @property
     def zeros(self) -> float:

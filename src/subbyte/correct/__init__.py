@@ -2,8 +2,9 @@
 
 from subbyte.correct.keep import Keep
 from subbyte.correct.moments import Bias, Moments
+from subbyte.correct.weights import Weights
 from subbyte.methods import Correction
 
-CORRECTIONS: dict[str, type[Correction]] = {"none": Keep, "bias": Bias, "moments": Moments}
+CORRECTIONS: dict[str, type[Correction]] = {"none": Keep, "bias": Bias, "moments": Moments, "weights": Weights}
 
-__all__ = ["CORRECTIONS", "Bias", "Keep", "Moments"]
+__all__ = ["CORRECTIONS", "Bias", "Keep", "Moments", "Weights"]

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import FormatError
-from subbyte.export.files import written
 from subbyte.export.parity import Parity, check_parity
 from subbyte.export.qdq import insert_pairs, needed_opset
+from subbyte.files import written
 from subbyte.graph import mark_sites, silence
 from subbyte.quantized import QuantizedModel
 

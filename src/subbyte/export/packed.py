@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from subbyte.core import Grid, GridSpec, QTensor, unpack
+from subbyte.core import Grid, GridSpec, QTensor, unpack_grid
 from subbyte.errors import FormatError, RecipeError
-from subbyte.export.files import written
+from subbyte.files import written
 from subbyte.graph import Network, prepare, set_tensor, tensor_at
 from subbyte.plan import LayerPlan, Plan, spec_dict, spec_from
 from subbyte.quantized import Findings, QuantizedModel
@@ -42,15 +42,14 @@ class Packed:
 
     def weight(self, layer: LayerPlan, columns: int) -> QTensor:
         """Codes and grid of a layer. columns: of its matrix."""
-        spec = self.spec(layer)
-        grid = self.grid(f"layers/{layer.name}", spec)
-        return QTensor(unpack(self.tensor(f"layers/{layer.name}/codes"), spec, (layer.rows, columns)), grid)
+        grid = self.grid(f"layers/{layer.name}", self.spec(layer))
+        return QTensor(unpack_grid(self.tensor(f"layers/{layer.name}/codes"), grid, (layer.rows, columns)), grid)
 
     def grid(self, prefix: str, spec: GridSpec) -> Grid:
         """The grid stored under a prefix."""
-        zero = self.tensors.get(f"{prefix}/zero_point")
+        zero, codebook, widths = (self.tensors.get(f"{prefix}/{part}") for part in ("zero_point", "codebook", "widths"))
         try:
-            return Grid.of(spec, self.tensor(f"{prefix}/scale"), zero, self.tensors.get(f"{prefix}/codebook"))
+            return Grid.of(spec, self.tensor(f"{prefix}/scale"), zero, codebook, widths)
         except ValueError as error:
             raise FormatError(f"{prefix}: {error}") from error
 
@@ -106,7 +105,7 @@ def load(path: str | Path, model: nn.Module) -> QuantizedModel:
     owners = [p for p in packed.plan.layers if p.spec is not None and by_name[p.name].shared_with is None]
     weights = {p.name: packed.weight(p, by_name[p.name].geometry.columns) for p in owners}
     biases = {name: tensor_at(network.graph_module, by_name[name].bias) for name in weights}
-    grids = {tap.name: packed.grid(f"taps/{tap.name}", tap.spec) for tap in packed.plan.taps}
+    grids = {tap.name: packed.grid(f"taps/{tap.name}", tap.spec) for tap in packed.plan.taps if not tap.dynamic}
     found = packed.header["findings"]
     sqnr = {k: float("inf") if v is None else v for k, v in found["sqnr_db"].items()}
     findings = Findings(sqnr, found["agreement"], found["fold_error"])
@@ -151,7 +150,8 @@ def _tensors(model: QuantizedModel) -> dict[str, Tensor]:
         tensors[f"layers/{name}/codes"] = weight.pack()
         tensors |= _grid_tensors(f"layers/{name}", weight.grid)
     for tap in model.plan.taps:
-        tensors |= _grid_tensors(f"taps/{tap.name}", model.instrumented.tap(tap.name).grid)
+        grid = model.instrumented.tap(tap.name).grid
+        tensors |= {} if grid is None else _grid_tensors(f"taps/{tap.name}", grid)
     for name, value in model.leftovers.items():
         tensors[f"float/{name}"] = value.detach().cpu().contiguous().clone()
     return tensors
@@ -162,7 +162,10 @@ def _grid_tensors(prefix: str, grid: Grid) -> dict[str, Tensor]:
     if grid.codebook is not None:
         tensors[f"{prefix}/codebook"] = grid.codebook.cpu().contiguous()
     if not grid.spec.fixed_zero:
-        tensors[f"{prefix}/zero_point"] = grid.zero_point.cpu().to(grid.spec.code_dtype).contiguous()
+        kind = grid.spec.code_dtype if grid.widths is None else torch.int16  # rows of 0 bits have -1, 0 or 1
+        tensors[f"{prefix}/zero_point"] = grid.zero_point.cpu().to(kind).contiguous()
+    if grid.widths is not None:
+        tensors[f"{prefix}/widths"] = grid.widths.cpu().to(torch.uint8).contiguous()
     return tensors
 
 

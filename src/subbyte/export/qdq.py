@@ -76,7 +76,7 @@ class _Writer:
         if site in self.by_weight:
             value = self.weight(self.by_weight[site], node)
         else:
-            value = self.tap(site, self.model.instrumented.tap(site), source, node)
+            value = self.tap(site, source, node)
         value.shape, value.type = output.shape, ir.TensorType(ir.DataType.FLOAT)
         output.replace_all_uses_with(value, replace_graph_outputs=True)
         self.graph.remove(node, safe=True)
@@ -99,18 +99,45 @@ class _Writer:
             self.constants[name] = value
         return self.constants[name]
 
-    def tap(self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node) -> ir.Value:
-        spec = tap.grid.spec
+    def tap(self, site: str, source: ir.Value, before: ir.Node) -> ir.Value:
+        tap = self.model.instrumented.tap(site)
+        spec = tap.spec
+        assert spec is not None
         lift = 128 if spec.signed else 0  # stored unsigned: integer kernels are best with uint8 inputs
-        scale = self.constant(f"{site}.scale", lambda: tap.grid.scale.numpy())
-        zero = self.constant(f"{site}.zero_point", lambda: (tap.grid.zero_point.numpy() + lift).astype(np.uint8))
-        value = self.node("QuantizeLinear", [source, scale, zero], before)
+        if tap.grid is None:
+            scale, zero = self.chosen(site, lift, before)
+        else:
+            scale = self.constant(f"{site}.scale", lambda: tap.scale.numpy())
+            stored = tap.zero_point.clamp(spec.qmin, spec.qmax).numpy() + lift  # rows of 0 bits may have -1
+            zero = self.constant(f"{site}.zero_point", lambda: stored.astype(np.uint8))
+        if tap.widths is not None:
+            source = self.clamped(site, tap, source, before)
+        axis = {} if tap.axis is None else {"axis": tap.axis}
+        value = self.node("QuantizeLinear", [source, scale, zero], before, **axis)
         if spec.bits < 8:
             low = self.constant(f"{site}.qmin", lambda: np.array(spec.qmin + lift, np.uint8))
             high = self.constant(f"{site}.qmax", lambda: np.array(spec.qmax + lift, np.uint8))
             value = self.node("Clip", [value, low, high], before)
             self.notes[site] = f"{spec.bits} bits: int8 codes clipped to {spec.qmin}..{spec.qmax}"
-        return self.node("DequantizeLinear", [value, scale, zero], before)
+        return self.node("DequantizeLinear", [value, scale, zero], before, **axis)
+
+    def chosen(self, site: str, lift: int, before: ir.Node) -> tuple[ir.Value, ir.Value]:
+        """Scale and zero point that the graph computes from the batch."""
+        scale, zero = before.inputs[1], before.inputs[2]
+        assert scale is not None and zero is not None
+        if lift:
+            zero = self.node("Add", [zero, self.constant("lift", lambda: np.array(lift, np.int32))], before)
+        return scale, self.node("Cast", [zero], before, to=ir.DataType.UINT8.value)
+
+    def clamped(self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node) -> ir.Value:
+        """Each channel cut to the numbers that its own width can hold; ONNX has one width a tensor."""
+        assert source.shape is not None and tap.axis is not None
+        self.notes[site] = "channels of 0 to 8 bits, cut to their ends, in int8 codes"
+        shape = (-1, *[1] * (len(source.shape) - 1 - tap.axis))
+        for op, end in zip(("Max", "Min"), tap.real_ends, strict=True):
+            bound = self.constant(f"{site}.{op.lower()}", end.reshape(shape).numpy)
+            source = self.node(op, [source, bound], before)
+        return source
 
     def weight(self, layer: Layer, before: ir.Node) -> ir.Value:
         """One dequantized weight for all calls that share it."""
@@ -130,7 +157,9 @@ class _Writer:
     def integers(self, layer: Layer, weight: QTensor, kind: str, before: ir.Node) -> ir.Value:
         spec = weight.grid.spec
         codes, zero = _folded(weight, kind)
-        if kind != "int8" or spec.bits < 8:
+        if spec.mixed is not None:
+            self.notes[layer.name] = f"channels of 0 to 8 bits in {kind.upper()}"
+        elif kind != "int8" or spec.bits < 8:
             self.notes[layer.name] = f"{spec.label} bits in {kind.upper()}" if spec.label != kind[3:] else kind.upper()
         scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
         shared = None if zero.any() else f"{kind}.zero.{'x'.join(map(str, zero.shape))}"

@@ -2,17 +2,19 @@
 
 from subbyte.graph.capture import capture, silence
 from subbyte.graph.fold import fold_batch_norms, set_tensor
+from subbyte.graph.gradients import Calls, Targets, draw_classes, expected, given, layer_gradients, sampled, signs
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
 from subbyte.graph.layers import Layer, Skipped, argument, find_layers, tensor_at
 from subbyte.graph.network import Network, prepare
 from subbyte.graph.rest import Rest, float_outputs
 from subbyte.graph.sites import DOMAIN, mark_sites
 from subbyte.graph.store import Chunks, Memory, Pair
-from subbyte.graph.taps import TapPoint, find_taps, moves
+from subbyte.graph.taps import TapPoint, channel_axis, find_taps, moves
 from subbyte.graph.travel import Travel
 
 __all__ = [
     "DOMAIN",
+    "Calls",
     "Chunks",
     "FakeQuantize",
     "Instrumented",
@@ -24,19 +26,27 @@ __all__ = [
     "Skipped",
     "TapPlace",
     "TapPoint",
+    "Targets",
     "Travel",
     "argument",
     "capture",
+    "channel_axis",
+    "draw_classes",
+    "expected",
     "find_layers",
     "find_taps",
     "float_outputs",
     "fold_batch_norms",
+    "given",
     "grid_source",
     "instrument",
+    "layer_gradients",
     "mark_sites",
     "moves",
     "prepare",
+    "sampled",
     "set_tensor",
+    "signs",
     "silence",
     "tensor_at",
 ]

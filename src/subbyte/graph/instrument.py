@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,52 +14,101 @@ from subbyte.graph.network import Network
 from subbyte.graph.taps import moves
 
 _FOLDER = "subbyte_taps"
+Fit = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Scale float32 [rows] and zero point int32 [rows] of values [rows, n]; traceable."""
 
 
 class FakeQuantize(nn.Module):
     """Round a tensor to its grid and stay real: the torch twin of QuantizeLinear and DequantizeLinear.
 
-    Until `set_grid` is called it passes its input on.
+    The grid is fixed by `set_grid`, or made anew for every batch after `set_dynamic`; before, inputs are passed on.
+    axis: where the channels are that have scales of their own; None: one scale for the whole tensor.
     """
 
     scale: Tensor
     zero_point: Tensor
+    widths: Tensor | None
 
-    def __init__(self, site: str) -> None:
+    def __init__(self, site: str, axis: int | None = None) -> None:
         super().__init__()
-        self.site = site
+        self.site, self.axis = site, axis
         self.spec: GridSpec | None = None
+        self.fit: Fit | None = None
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
+        self.register_buffer("widths", None)
 
     def set_grid(self, grid: Grid) -> None:
-        """Fix the grid (one scale for the whole tensor)."""
-        device = self.scale.device
-        self.spec = grid.spec
-        self.scale, self.zero_point = grid.scale.reshape(()).to(device), grid.zero_point.reshape(()).to(device)
+        """Fix the grid: one scale for the whole tensor, or one a channel."""
+        here = grid.to(self.scale.device)
+        shape = () if self.axis is None else (-1,)
+        self.spec, self.widths = here.spec, None if here.widths is None else here.widths.reshape(-1)
+        self.scale, self.zero_point = here.scale.reshape(shape), here.zero_point.reshape(shape)
+
+    def set_dynamic(self, spec: GridSpec, fit: Fit) -> None:
+        """Choose the grid of every batch from its own values."""
+        self.spec, self.fit = spec, fit
 
     @property
-    def grid(self) -> Grid:
-        """The grid fixed by `set_grid`."""
+    def grid(self) -> Grid | None:
+        """The grid fixed by `set_grid`; None when each batch has its own."""
+        if self.fit is not None:
+            return None
         assert self.spec is not None, f"tap {self.site} has no grid yet"
-        return Grid(self.spec, self.scale, self.zero_point)
+        if self.axis is None:
+            return Grid(self.spec, self.scale, self.zero_point)
+        widths = None if self.widths is None else self.widths[:, None]
+        return Grid(self.spec, self.scale[:, None], self.zero_point[:, None], widths=widths)
+
+    @property
+    def real_ends(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest number of each channel of a fixed grid: float32 [channels]."""
+        assert self.grid is not None
+        low, high = (((end - self.grid.zero_point) * self.grid.scale)[:, 0] for end in self.grid.ends)
+        return low, high
+
+    def chosen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and zero point for a batch: shape [] or [channels]."""
+        if self.fit is None:
+            return self.scale, self.zero_point
+        if self.axis is None:
+            scale, zero_point = self.fit(x.reshape(1, -1))
+            return scale[0], zero_point[0]
+        return self.fit(x.movedim(self.axis, 0).flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
         """X of any shape to its nearest representable values."""
         if self.spec is None:
             return x
         if self.spec.levels is not None:
+            assert self.grid is not None
             return self.grid.quantize(x)
-        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, self.spec.qmin, self.spec.qmax)
+        scale, zero_point = self.chosen(x)
+        ends = self.spec.qmin, self.spec.qmax
+        if self.axis is None:
+            return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, *ends)
+        if self.widths is not None:
+            x = torch.clamp(x, *(self.along(end, x) for end in self.real_ends))
+            zero_point = zero_point.clamp(*ends)
+        return torch.fake_quantize_per_channel_affine(x, scale, zero_point, self.axis, *ends)
+
+    def along(self, parameter: Tensor, x: Tensor) -> Tensor:
+        """[channels] in a shape that spreads over x."""
+        assert self.axis is not None
+        return parameter.reshape(-1, *[1] * (x.ndim - 1 - self.axis))
 
 
 @dataclass(frozen=True)
 class TapPlace:
-    """Where a tap goes: behind the value `node`; for all its readers, or for the layers `edges` only."""
+    """Where a tap goes: behind the value `node`; for all its readers, or for the layers `edges` only.
+
+    axis: of the channels that have scales of their own; None: one scale for the whole tensor.
+    """
 
     name: str
     node: str
     edges: tuple[str, ...] = ()
+    axis: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +140,7 @@ def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
     taps: dict[str, fx.Node] = {}
     for number, place in enumerate(places):
         target = f"{_FOLDER}.t{number}"
-        graph_module.add_submodule(target, FakeQuantize(place.name))
+        graph_module.add_submodule(target, FakeQuantize(place.name, place.axis))
         if place.edges:
             taps[place.name] = _tap_edges(graph_module, target, [layers[name] for name in place.edges])
         else:

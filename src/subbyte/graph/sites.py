@@ -2,7 +2,8 @@
 
 The mark computes nothing; `torch.onnx` writes it as a node of its own, with the site's name, and leaves it alone. The
 exporter then puts quantize/dequantize pairs in its place, knowing codes and grids from the model. Behind operations
-that only move values the mark of their input's tap is repeated, so that runtimes can move integers.
+that only move values the mark of their input's tap is repeated, so that runtimes can move integers. The mark of a tap
+whose range is chosen for every batch takes the scale and zero point as inputs, and what computes them is exported too.
 """
 
 import copy
@@ -10,7 +11,7 @@ import copy
 import torch
 from torch import Tensor, fx, nn
 
-from subbyte.graph.instrument import Instrumented, copied, grid_source
+from subbyte.graph.instrument import FakeQuantize, Instrumented, copied, grid_source
 from subbyte.graph.layers import Layer, argument
 from subbyte.graph.taps import moves
 
@@ -19,12 +20,13 @@ _FOLDER = "subbyte_sites"
 
 
 class _Site(nn.Module):
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, dynamic: FakeQuantize | None = None) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.dynamic = name, dynamic
 
     def forward(self, x: Tensor) -> Tensor:
-        marked = torch.onnx.ops.symbolic(f"{DOMAIN}::Site", (x,), {"site": self.name}, dtype=x.dtype, shape=x.shape)
+        inputs = (x,) if self.dynamic is None else (x, *self.dynamic.chosen(x))
+        marked = torch.onnx.ops.symbolic(f"{DOMAIN}::Site", inputs, {"site": self.name}, dtype=x.dtype, shape=x.shape)
         assert isinstance(marked, Tensor)
         return marked
 
@@ -36,27 +38,33 @@ def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModul
     graph_module.add_submodule(_FOLDER, nn.Module())
     marks: dict[str, str] = {}
 
-    def mark(name: str) -> str:
+    def mark(name: str, dynamic: FakeQuantize | None = None) -> str:
         if name not in marks:
             marks[name] = f"{_FOLDER}.s{len(marks)}"
-            graph_module.add_submodule(marks[name], _Site(name))
+            graph_module.add_submodule(marks[name], _Site(name, dynamic))
         return marks[name]
 
     names = {nodes[tap.name]: name for name, tap in instrumented.taps.items()}
+    plain = {node for node, name in names.items() if _one_scale(instrumented.tap(name))}
     for node in list(graph_module.graph.nodes):
         source = grid_source(node) if node not in names else None
         value = node.meta.get("val")
-        if source is not None and isinstance(value, torch.Tensor) and any(not moves(user) for user in node.users):
+        if source in plain and isinstance(value, torch.Tensor) and any(not moves(user) for user in node.users):
             _insert(graph_module, node, mark(names[source]), list(node.users))
     for layer in layers:
         node = nodes[instrumented.layers[layer.name].name]
         _insert(graph_module, argument(node, 1), mark(f"{layer.weight}"), [node])
     for node, name in names.items():
-        node.target = mark(name)
+        tap = instrumented.tap(name)
+        node.target = mark(name, tap if tap.fit is not None else None)
     graph_module.delete_all_unused_submodules()
     graph_module.graph.lint()
     graph_module.recompile()
     return graph_module
+
+
+def _one_scale(tap: FakeQuantize) -> bool:
+    return tap.grid is not None and tap.axis is None
 
 
 def _insert(graph_module: fx.GraphModule, node: fx.Node, target: str, readers: list[fx.Node]) -> None:

@@ -36,7 +36,8 @@ class TapPoint:
     """A value that may be quantized.
 
     name: `<module>:out`, or `input`; node: the value; feeds: names of the layers that read it (through moves);
-    others: whether anything but layers reads it; is_input: whether it is the network's input.
+    others: whether anything but layers reads it; is_input: whether it is the network's input; axis: of its channels,
+    None where a channel has one value only.
     """
 
     name: str
@@ -44,6 +45,7 @@ class TapPoint:
     feeds: tuple[str, ...]
     others: bool
     is_input: bool = False
+    axis: int | None = None
 
 
 def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoint]:
@@ -59,8 +61,19 @@ def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoin
         if not (feeds or node.op == "placeholder" or _computes(node, layer_at)) or _fused_later(node):
             continue
         name = _unique(_name(node, layer_at), names)
-        points.append(TapPoint(name, node, tuple(dict.fromkeys(feeds)), others, node.op == "placeholder"))
+        maker = layer_at.get(_before_clamps(node, layer_at))
+        axis = channel_axis(node, None if maker is None else maker.geometry.kind)
+        points.append(TapPoint(name, node, tuple(dict.fromkeys(feeds)), others, node.op == "placeholder", axis))
     return points
+
+
+def channel_axis(node: fx.Node, kind: str | None) -> int | None:
+    """Axis of a value's channels; None where each has one number an image. kind: of a layer that makes or reads it."""
+    axes = node.meta["val"].ndim
+    if axes < 3:
+        return None
+    convolved = axes > 3 if kind is None else kind != "linear"
+    return 1 if convolved else axes - 1
 
 
 def _is_float(node: fx.Node) -> bool:
@@ -120,9 +133,7 @@ def _is_float_or_tuple(node: fx.Node) -> bool:
 def _name(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> str:
     if node.op == "placeholder":
         return "input"
-    source = node
-    while source.target in _CLAMPS and source not in layer_at:
-        source = source.all_input_nodes[0]
+    source = _before_clamps(node, layer_at)
     if source in layer_at:
         return f"{layer_at[source].name}:out"
     if source.target is operator.getitem:
@@ -130,6 +141,12 @@ def _name(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> str:
     stack = [entry[0] for entry in (source.meta.get("nn_module_stack") or {}).values() if isinstance(entry, tuple)]
     operation = str(source.target).removeprefix("aten.").split(".")[0]
     return ".".join(filter(None, [stack[-1] if stack else "", operation])) + ":out"
+
+
+def _before_clamps(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> fx.Node:
+    while node.target in _CLAMPS and node not in layer_at:
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _unique(name: str, names: set[str]) -> str:

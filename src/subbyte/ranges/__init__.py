@@ -1,18 +1,41 @@
 """Choose the range of a grid."""
 
 from subbyte.methods import Range
+from subbyte.ranges.aciq import Aciq
 from subbyte.ranges.blocks import GridFitter, fit_grid
+from subbyte.ranges.gradient import Fisher, Gradient
+from subbyte.ranges.kl import Kl
 from subbyte.ranges.minmax import MinMax
 from subbyte.ranges.mse import Mse
 from subbyte.ranges.peaks import Median, RowMax
 from subbyte.ranges.percentile import Percentile
+from subbyte.ranges.sigma import Sigma
 
 RANGES: dict[str, type[Range]] = {
     "minmax": MinMax,
     "percentile": Percentile,
     "mse": Mse,
+    "fisher": Fisher,
+    "gradient": Gradient,
     "rowmax": RowMax,
     "median": Median,
+    "aciq": Aciq,
+    "sigma": Sigma,
+    "kl": Kl,
 }
 
-__all__ = ["RANGES", "GridFitter", "Median", "MinMax", "Mse", "Percentile", "RowMax", "fit_grid"]
+__all__ = [
+    "RANGES",
+    "Aciq",
+    "Fisher",
+    "Gradient",
+    "GridFitter",
+    "Kl",
+    "Median",
+    "MinMax",
+    "Mse",
+    "Percentile",
+    "RowMax",
+    "Sigma",
+    "fit_grid",
+]

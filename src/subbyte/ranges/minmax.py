@@ -17,6 +17,8 @@ from subbyte.core import GridSpec
 class MinMax:
     """Cover every value."""
 
+    closed_form = True
+
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
         """See `methods.Range`; the importance is not read."""
         return grid_of_range(values.amin(1), values.amax(1), spec)

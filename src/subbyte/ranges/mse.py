@@ -36,7 +36,7 @@ class Mse:
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
-        best = _Best(values, importance, spec, self.power)
+        best = Best(values, importance, spec, self.power)
         if spec.symmetric or spec.levels is not None or spec.count <= _FEW_CODES:
             for scale, zero_point in self._candidates(values, spec):
                 best.try_grid(scale, zero_point)
@@ -63,7 +63,7 @@ class Mse:
             for ratio in ratios
         ]
 
-    def _two_ended(self, values: Tensor, spec: GridSpec, best: "_Best") -> None:
+    def _two_ended(self, values: Tensor, spec: GridSpec, best: "Best") -> None:
         """Both ends drawn in independently: a coarse grid of positions, then finer ones around the best."""
         low, high = values.amin(1).clamp_max(0), values.amax(1).clamp_min(0)
         ends = max(2, round(self.steps**0.5 * 3))
@@ -83,7 +83,7 @@ class Mse:
             tried = [(below + i * step, above + j * step) for i in _AROUND for j in _AROUND if i or j]
 
 
-class _Best:
+class Best:
     """The best grid so far of every block."""
 
     def __init__(self, values: Tensor, importance: Tensor | None, spec: GridSpec, power: float) -> None:

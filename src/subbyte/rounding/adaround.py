@@ -52,10 +52,10 @@ class Adaround:
         return best_of(weight, [start, polished], stats)
 
     def _learn(self, target: Tensor, start: QTensor, stats: LayerStats) -> QTensor:
-        grid, spec = start.grid, start.grid.spec
+        grid, (least, most) = start.grid, (start.grid.spread(end, target.shape[1]) for end in start.grid.ends)
         own = start.codes.to(torch.int32)
         above = (start.dequantize() < target).to(torch.int32)
-        lower = torch.where(above > 0, own, own - 1).clamp(spec.qmin, spec.qmax - 1)
+        lower = torch.where(above > 0, own, own - 1).clamp(least, torch.maximum(least, most - 1))
         low, high = grid.decode(lower), grid.decode(lower + 1)
         share = ((target - low) / (high - low)).clamp(_INSIDE, 1 - _INSIDE)
         V = torch.logit((share + _SHIFT) / _STRETCH)
@@ -74,7 +74,7 @@ class Adaround:
             V.grad.copy_(slope * _STRETCH * soft * (1 - soft))
             adam.step()
         up = torch.sigmoid(V) > 0.5
-        return QTensor((lower + up).to(start.codes.dtype), grid)
+        return QTensor(torch.minimum(lower + up, most).to(start.codes.dtype), grid)
 
     def _pull(self, h: Tensor, step: int) -> Tensor:
         """Slope of the regularizer in h: towards 0 or 1."""

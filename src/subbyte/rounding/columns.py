@@ -70,8 +70,7 @@ class Columns:
 
         self._scale = grouped(grid.scale)
         if self._spec.uniform:
-            zero = grouped(grid.zero_point)
-            self._low, self._high = self._spec.qmin - zero, self._spec.qmax - zero
+            self._low, self._high = (grouped(end - grid.zero_point) for end in grid.ends)
         else:
             self._levels = grid.levels(grid.scale.device).to(dtype)
 

@@ -61,7 +61,7 @@ class Gpfq:
 
     def check(self, spec: GridSpec) -> None:
         """See `methods.Rounding`."""
-        plain = spec.uniform and spec.symmetric and spec.signed and spec.granularity != "group"
+        plain = spec.uniform and spec.fixed_zero and spec.signed and spec.granularity != "group"
         if self.regularizer == "L0" and not plain:
             raise RecipeError("gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or channel")
 

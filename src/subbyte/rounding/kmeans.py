@@ -42,6 +42,8 @@ class Kmeans:
             raise RecipeError("kmeans: codebooks belong to a tensor or a channel; granularity can't be group")
         if self.keep_mean and spec.granularity == "tensor":
             raise RecipeError("kmeans: keep_mean moves each channel's levels; it needs granularity channel")
+        if spec.mixed is not None:
+            raise RecipeError("kmeans gives every channel as many levels; it can't allocate bits to channels")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from subbyte.core import QTensor
+from subbyte.core import Grid, QTensor
 from subbyte.errors import NumericsError
 from subbyte.stats import LayerStats
 
@@ -83,10 +83,11 @@ def matched_error(target: Tensor, rounded: Tensor, stats: LayerStats) -> Tensor:
 def better_of(first: QTensor, second: QTensor, first_error: Tensor, second_error: Tensor) -> QTensor:
     """Row by row, the candidate with the lower error; ties go to the first.
 
-    Where rows share one scale, or the specs differ, the whole matrix is chosen by the sum of the errors. Grids are no
-    codebooks.
+    Where rows share one scale or a budget of bits, or the specs differ, the whole matrix is chosen by the sum of the
+    errors. Grids are no codebooks.
     """
-    if first.grid.spec.granularity == "tensor" or first.grid.spec != second.grid.spec:
+    alike = first.grid.spec == second.grid.spec and _same_widths(first.grid, second.grid)
+    if first.grid.spec.granularity == "tensor" or not alike:
         return first if first_error.sum() <= second_error.sum() else second
     take = (first_error <= second_error)[:, None]
     grid = replace(
@@ -95,6 +96,10 @@ def better_of(first: QTensor, second: QTensor, first_error: Tensor, second_error
         zero_point=torch.where(take, first.grid.zero_point, second.grid.zero_point),
     )
     return QTensor(torch.where(take, first.codes, second.codes), grid)
+
+
+def _same_widths(first: Grid, second: Grid) -> bool:
+    return first.widths is None or second.widths is None or torch.equal(first.widths, second.widths)
 
 
 def best_of(weight: Tensor, candidates: list[QTensor], stats: LayerStats) -> QTensor:

@@ -1,7 +1,26 @@
-"""What the walk collects: second moments of layers, histograms of taps."""
+"""What the walk collects: second moments of layers, histograms of taps; gradients and curvature."""
 
-from subbyte.stats.histogram import Histogram, histogram
+from subbyte.stats.curvature import Trace, gauss_newton, hessian_blocks, hutch_plus_plus, hutchinson
+from subbyte.stats.gradients import GradientCollector, GradientStats, position_weights
+from subbyte.stats.histogram import Histogram, channel_histograms, histogram
 from subbyte.stats.moments import LayerStats, MomentCollector
 from subbyte.stats.patches import column_order, output_positions, patches
 
-__all__ = ["Histogram", "LayerStats", "MomentCollector", "column_order", "histogram", "output_positions", "patches"]
+__all__ = [
+    "GradientCollector",
+    "GradientStats",
+    "Histogram",
+    "LayerStats",
+    "MomentCollector",
+    "Trace",
+    "channel_histograms",
+    "column_order",
+    "gauss_newton",
+    "hessian_blocks",
+    "histogram",
+    "hutch_plus_plus",
+    "hutchinson",
+    "output_positions",
+    "patches",
+    "position_weights",
+]

@@ -1,4 +1,7 @@
-"""The distribution of a tap's values: exact ends and a histogram between them, in two passes over the chunks."""
+"""The distribution of a tap's values: exact ends and a histogram between them, in two passes over the chunks.
+
+Of the whole tensor, or of each channel on its own.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,12 +10,13 @@ import torch
 from torch import Tensor
 
 _BINS = 8192
+_CHANNEL_BINS = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """values: bin centres, float32 [1, bins], the outermost being the exact minimum and maximum;
-    counts: how many fell into each, float32 [1, bins].
+    """values: bin centres, float32 [1 or channels, bins], the outermost being the exact minimum and maximum;
+    counts: how many fell into each, float32 of the same shape.
     """
 
     values: Tensor
@@ -33,3 +37,25 @@ def histogram(chunks: Iterable[Tensor]) -> Histogram:
     centres[0], centres[-1] = low, high
     seen = counts > 0
     return Histogram(centres[seen].float()[None], counts[seen].float()[None])
+
+
+def channel_histograms(chunks: Iterable[Tensor], axis: int) -> Histogram:
+    """Histogram of every channel, a row each (the chunks are read twice). axis: where the channels are."""
+    ends = [torch.aminmax(_rows(chunk, axis), dim=1) for chunk in chunks]
+    low = torch.stack([e.min for e in ends]).amin(0)[:, None].double()
+    high = torch.stack([e.max for e in ends]).amax(0)[:, None].double()
+    width = torch.where(high > low, (high - low) / _CHANNEL_BINS, 1.0)
+    counts = torch.zeros(len(low), _CHANNEL_BINS, dtype=torch.float64)
+    for chunk in chunks:
+        rows = _rows(chunk, axis)
+        bins = ((rows - low) / width).long().clamp_(0, _CHANNEL_BINS - 1)
+        bins += _CHANNEL_BINS * torch.arange(len(low))[:, None]
+        counts += torch.bincount(bins.reshape(-1), minlength=counts.numel()).reshape(counts.shape)
+    centres = low + (torch.arange(_CHANNEL_BINS) + 0.5) * width
+    centres[:, :1], centres[:, -1:] = low, high
+    return Histogram(centres.float(), counts.float())
+
+
+def _rows(value: Tensor, axis: int) -> Tensor:
+    """[channels, values of each]."""
+    return value.movedim(axis, 0).flatten(1).float()

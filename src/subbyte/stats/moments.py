@@ -5,7 +5,9 @@ With X the patches in the float network and X_q those in the network quantized s
     H = X_q' X_q / m      G = X_q' X / m      F = X' X / m      mean = 1'X / m      mean_q = 1'X_q / m
 
 and for a row w of the layer and its rounding q the mean square output error is  w'Fw - 2 q'Gw + q'Hq.
-Products are taken in float32, a chunk at a time, and added up in float64. Cost: 2 m d^2 operations a matrix.
+Rows may have weights, other ones for each of k runs of output channels:  H_k = sum_p a_k,p x_p x_p' / sum_p a_k,p  and
+so on. With the squared output gradients as weights this is GuidedQuant's Hessian (Kim et al. 2025, section 3.2).
+Products are taken in float32, a chunk at a time, and added up in float64. Cost: 2 m d^2 operations a matrix, k times.
 """
 
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ _MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
 class LayerStats:
     """Means over all rows that a layer saw; float64, columns in the order of `Geometry.to_matrix`.
 
+    Groups are those of the layer or, with weighted rows, parts of them; each has as many output channels, in order.
     H, G, F: [groups, columns, columns]; mean, mean_q: [groups, columns]; rows: number of rows m.
     """
 
@@ -73,15 +76,20 @@ class MomentCollector:
         self._sums: dict[str, Tensor] = {}
         self._rows = 0
 
-    def add(self, x: Tensor, x_q: Tensor) -> None:
-        """Take in a chunk: the layer's input in the float and in the quantized network (may be the same object)."""
+    def add(self, x: Tensor, x_q: Tensor, weights: Tensor | None = None) -> None:
+        """Take in a chunk: the layer's input in the float and in the quantized network (may be the same object).
+
+        weights: of the rows, positive, [batch, groups * k, output positions]; in every chunk or in none.
+        """
         available = output_positions(x.shape, self._geometry)
         taken = available if self._take is None else min(self._take, available)
         images = max(1, _MAX_ELEMENTS // max(1, taken * self._geometry.columns * self._geometry.groups))
         for start in range(0, x.shape[0], images):
             part = x[start : start + images]
             positions = self._draw(part.shape[0], available, taken, x.device)
-            self._add_rows(part, part if x is x_q else x_q[start : start + images], positions)
+            part_q = part if x is x_q else x_q[start : start + images]
+            chosen = None if weights is None else self._choose(weights[start : start + images], positions)
+            self._add_rows(part, part_q, positions, chosen)
 
     def _draw(self, images: int, available: int, taken: int, device: torch.device) -> Tensor | None:
         if taken == available:
@@ -89,21 +97,30 @@ class MomentCollector:
         order = torch.rand(images, available, generator=self._generator).argsort(1)
         return order[:, :taken].to(device)
 
-    def _add_rows(self, x: Tensor, x_q: Tensor, positions: Tensor | None) -> None:
+    def _choose(self, weights: Tensor, positions: Tensor | None) -> Tensor:
+        """Weights of the rows taken: float32 [groups, k, rows]."""
+        if positions is not None:
+            weights = weights.gather(2, positions[:, None].expand(-1, weights.shape[1], -1))
+        rows = weights.float().transpose(0, 1).flatten(1)
+        return rows.reshape(self._geometry.groups, -1, rows.shape[1])
+
+    def _add_rows(self, x: Tensor, x_q: Tensor, positions: Tensor | None, weights: Tensor | None) -> None:
         rows = patches(x, self._geometry, positions)
         rows_q = rows if x is x_q else patches(x_q, self._geometry, positions)
         self._rows += rows.shape[1]
+        if weights is not None:
+            self._accumulate("weight", weights.sum(2, dtype=torch.float64).flatten())
         parted = rows is not rows_q or "G" in self._sums
-        if parted and self._sums and "G" not in self._sums:  # until now the networks agreed
+        if parted and "H" in self._sums and "G" not in self._sums:  # until now the networks agreed
             self._sums |= {name: self._sums["H"].clone() for name in "GF"}
             self._sums["mean"] = self._sums["mean_q"].clone()
-        self._accumulate("H", rows_q.mT @ rows_q)
-        self._accumulate("mean_q", rows_q.sum(1, dtype=torch.float64))
+        self._accumulate("H", _products(rows_q, rows_q, weights))
+        self._accumulate("mean_q", _sums(rows_q, weights))
         if not parted:
             return
-        self._accumulate("G", rows_q.mT @ rows)
-        self._accumulate("F", rows.mT @ rows)
-        self._accumulate("mean", rows.sum(1, dtype=torch.float64))
+        self._accumulate("G", _products(rows_q, rows, weights))
+        self._accumulate("F", _products(rows, rows, weights))
+        self._accumulate("mean", _sums(rows, weights))
 
     def _accumulate(self, name: str, value: Tensor) -> None:
         value = value.to(torch.float64)
@@ -113,13 +130,30 @@ class MomentCollector:
         """The moments of all chunks so far."""
         order = column_order(self._geometry).to(self._sums["H"].device)
 
-        def matrix(name: str) -> Tensor:
-            return self._sums.get(name, self._sums["H"])[:, order][:, :, order] / self._rows
+        weight = self._sums.get("weight", torch.full((1,), float(self._rows), dtype=torch.float64, device=order.device))
 
-        H = matrix("H")
-        same = "G" not in self._sums
-        mean_q = self._sums["mean_q"][:, order] / self._rows
-        if same:
+        def matrix(name: str) -> Tensor:
+            return self._sums[name][:, order][:, :, order] / weight[:, None, None]
+
+        def vector(name: str) -> Tensor:
+            return self._sums[name][:, order] / weight[:, None]
+
+        H, mean_q = matrix("H"), vector("mean_q")
+        if "G" not in self._sums:
             return LayerStats(H, H, H, mean_q, mean_q, self._rows)
-        mean = self._sums["mean"][:, order] / self._rows
-        return LayerStats(H, matrix("G"), matrix("F"), mean, mean_q, self._rows)
+        return LayerStats(H, matrix("G"), matrix("F"), vector("mean"), mean_q, self._rows)
+
+
+def _products(left: Tensor, right: Tensor, weights: Tensor | None) -> Tensor:
+    """Products of [groups, rows, columns]: [groups, columns, columns], or [groups * k, ...] with weighted rows."""
+    if weights is None:
+        return left.mT @ right
+    each = [(left * weight[..., None]).mT @ right for weight in weights.unbind(1)]
+    return torch.stack(each, 1).flatten(0, 1)
+
+
+def _sums(rows: Tensor, weights: Tensor | None) -> Tensor:
+    """Sums of [groups, rows, columns]: float64 [groups, columns], or [groups * k, columns] with weighted rows."""
+    if weights is None:
+        return rows.sum(1, dtype=torch.float64)
+    return (weights.double() @ rows.double()).flatten(0, 1)

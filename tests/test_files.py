@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from subbyte.export.files import write_json, write_text, written
+from subbyte.files import write_json, write_text, written
 
 
 def test_a_file_appears_when_its_block_ends(tmp_path):

@@ -1,0 +1,11 @@
+"""Bits under a budget: widths of a layer's channels, and one option for each layer of a network."""
+
+from subbyte.allocate.aciq import Aciq
+from subbyte.allocate.budget import Budget
+from subbyte.allocate.choice import choose
+from subbyte.allocate.optimum import Optimum
+from subbyte.methods import Allocate
+
+ALLOCATIONS: dict[str, type[Allocate]] = {"optimum": Optimum, "aciq": Aciq}
+
+__all__ = ["ALLOCATIONS", "Aciq", "Budget", "Optimum", "choose"]

@@ -1,0 +1,248 @@
+"""Sensitivity: what each width of each layer costs the network's output, and the widths that a budget buys.
+
+Every layer is quantized alone, as its plan would, in every candidate width, while all others stay float. With
+
+    e_lw    mean square error of the layer's output, from the second moments of its inputs
+    d_lw    divergence of the network's output from the float network's: mean KL(softmax z || softmax z_lw) of logits
+            [n, classes]; of other outputs the square error, relative to the square of the output
+
+d_lw / e_lw hardly depends on w, as long as the error is small, but single d_lw are noisy, by a factor of two at 2 bits:
+errors of a few images decide. So the loss of a width is taken to be
+
+    e_lw mean_v (d_lv / e_lv)
+
+and losses of layers to add up, since rounding errors of different layers are nearly independent. The knapsack is then
+solved exactly (`allocate.choose`). One way through the float network: at each layer the widths are rounded while its
+statistics are at hand, and only what lies behind it is run again.
+
+Cost: roundings of one walk for every width, and for every width about half a pass of `_IMAGES` images a layer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from subbyte.allocate import Budget, choose
+from subbyte.core import GridSpec, QTensor
+from subbyte.errors import NumericsError, RecipeError
+from subbyte.gradients import Guide, look_ahead
+from subbyte.graph import Layer, Memory, Network, Pair, Travel, float_outputs, instrument
+from subbyte.plan import LayerPlan, Plan, make_plan
+from subbyte.recipe import Bits, Recipe
+from subbyte.stats import output_positions
+from subbyte.walk import Limits, Progress, collect, naming, round_layer
+
+_IMAGES = 256  # on which outputs are compared; statistics are of all
+_FLOAT_BITS = 32
+_EXACT = 1e-6  # of a layer's largest error: what is smaller is but the error of arithmetic
+
+
+@dataclass(frozen=True)
+class Option:
+    """A layer in one width.
+
+    width: as in the ledger; bytes: of its codes, scales and zero points; bops: bit-operations an image, at the bits of
+    its input; divergence: measured, see above; loss: what the choice went by; chosen: whether it was taken.
+    """
+
+    layer: str
+    width: str
+    bytes: int
+    bops: float
+    divergence: float
+    loss: float
+    chosen: bool = False
+
+
+def allocate(
+    network: Network,
+    recipe: Recipe,
+    images: Tensor,
+    *,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> tuple[Plan, list[Option]]:
+    """The plan whose widths make the most of a recipe's budget, and every option that there was.
+
+    images: of calibration, [n, ...]. Layers whose bits the recipe states by pattern or `first_last`, skips or leaves
+    float keep them and count. Raises RecipeError when the budget is below the least that the widths allow.
+    """
+    assert recipe.budget is not None
+    budget = Budget.parse(recipe.budget)
+    plans = [_plan(network, recipe, width) for width in recipe.widths]
+    candidates = {
+        layer.name: _distinct([plan.layers[number] for plan in plans])
+        for number, layer in enumerate(network.layers)
+        if layer.shared_with is None
+    }
+    survey = _Survey(network, plans[0], candidates, images, limits or Limits(), progress)
+    options = survey.run()
+    counts = "bops" if budget.counts == "bops" else "bytes"
+    weights = sum(layer.geometry.rows * layer.geometry.columns for layer in network.layers if not layer.shared_with)
+    room = budget.amount * weights / 8 if budget.counts == "bits" else budget.amount
+    costs = [[float(getattr(option, counts)) for option in layer] for layer in options.values()]
+    least = sum(map(min, costs))
+    if room < least:
+        shown = f"{8 * least / weights:.4g}bits" if budget.counts == "bits" else f"{least:,.0f} {counts}"
+        raise RecipeError(f"budget {budget.text}: the layers need at least {shown} in the narrowest of their widths")
+    taken = choose(costs, [[option.loss for option in layer] for layer in options.values()], room)
+    numbers = dict(zip(options, taken, strict=True))
+    table = [
+        replace(option, chosen=number == numbers[name])
+        for name, layer in options.items()
+        for number, option in enumerate(layer)
+    ]
+    return _with(network, plans, candidates, numbers, budget.text), table
+
+
+def _plan(network: Network, recipe: Recipe, width: Bits) -> Plan:
+    """The plan that has this width wherever the recipe leaves it open."""
+    weights = recipe.weights.model_copy(update={"bits": width})
+    try:
+        return make_plan(network, recipe.model_copy(update={"weights": weights}))
+    except RecipeError as error:
+        raise RecipeError(f"{error} (width {width} of the candidates under a budget; `widths` lists them)") from error
+
+
+def _distinct(plans: Sequence[LayerPlan]) -> list[LayerPlan]:
+    """One plan for each grid, in the order of the widths: a single one where the recipe states the bits."""
+    return list({plan.spec: plan for plan in reversed(plans)}.values())[::-1]
+
+
+def _with(
+    network: Network, plans: list[Plan], candidates: dict[str, list[LayerPlan]], taken: dict[str, int], budget: str
+) -> Plan:
+    """The plan with the options taken."""
+    layers = []
+    for number, layer in enumerate(network.layers):
+        owner = layer.shared_with or layer.name
+        spec = candidates[owner][taken[owner]].spec
+        plan = next(plan.layers[number] for plan in plans if plan.layers[number].spec == spec)
+        if len(candidates[owner]) > 1:
+            reason = "; ".join(filter(None, (plan.reason, f"allocated under {budget}")))
+            plan = replace(plan, asked=f"budget {budget}", reason=reason)
+        layers.append(plan)
+    return replace(plans[0], layers=tuple(layers))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """An option as the survey finds it; error: e_lw."""
+
+    plan: LayerPlan
+    bytes: int
+    error: float = 0.0
+    divergence: float = 0.0
+
+
+class _Survey:
+    """Goes through the float network and tries every option of every layer."""
+
+    def __init__(
+        self,
+        network: Network,
+        plan: Plan,
+        candidates: dict[str, list[LayerPlan]],
+        images: Tensor,
+        limits: Limits,
+        progress: Progress | None,
+    ) -> None:
+        self.candidates, self.limits, self.progress = candidates, limits, progress
+        self.layers = {layer.name: layer for layer in network.layers}
+        self.input_bits = {name: _input_bits(plan, name) for name in self.layers}
+        self.measured: dict[str, list[_Measured]] = {}
+        self.operations = dict.fromkeys(candidates, 0.0)  # multiplications an image, times bits of the input
+        instrumented, memory = instrument(network, []), Memory(limits.memory)
+        instrumented.graph_module.to(limits.device)
+        self.chunks = list(images.split(limits.chunk))
+        self.guide: Guide = look_ahead(network, plan, instrumented, self.chunks, memory, limits.device)
+        sample = self.chunks[: -(-_IMAGES // limits.chunk)]
+        self.expected = float_outputs(instrumented.graph_module, sample, limits.device)
+        self.travel = Travel(
+            instrumented, memory, limits.device,
+            at_layer=self.at_layer, at_tap=lambda name, pair: pair.float, after=lambda name, pair: None,
+        )  # fmt: skip
+
+    def run(self) -> dict[str, list[Option]]:
+        """Every option of every layer that owns its weight."""
+        self.travel.memory.release(self.travel.run(self.chunks))
+        return {name: self._options(name, measured) for name, measured in self.measured.items()}
+
+    def at_layer(self, name: str, pair: Pair) -> None:
+        """Try the options of a layer from the statistics of its input."""
+        layer = self.layers[name]
+        multiplications = _multiplications(layer, pair.float[0].shape)
+        self.operations[layer.shared_with or name] += multiplications * self.input_bits[name]
+        if layer.shared_with is not None:
+            return
+        plans = self.candidates[name]
+        if plans[0].spec is None:
+            self.measured[name] = [_Measured(plans[0], 4 * layer.geometry.rows * layer.geometry.columns)]
+            return
+        stats = collect(layer, pair, self.limits)
+        guided = collect(layer, pair, self.limits, self.guide.take(name)) if plans[0].guided else stats
+        weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
+        bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
+        found = self.measured.setdefault(name, [])
+        for plan in plans:
+            with naming(name):
+                rounded, corrected = round_layer(plan, weight, bias, stats, guided, importance)
+            error = float(stats.output_error(weight, rounded.dequantize()).sum())
+            divergence = self._divergence(layer, rounded, corrected) if len(plans) > 1 else 0.0
+            found.append(_Measured(plan, rounded.nbytes, error, divergence))
+            if self.progress is not None:
+                done = sum(map(len, self.measured.values()))
+                self.progress(done, sum(map(len, self.candidates.values())), f"{name} at {rounded.grid.spec.label}")
+
+    def _divergence(self, layer: Layer, rounded: QTensor, bias: Tensor) -> float:
+        given = {layer.weight: layer.geometry.to_weight(rounded.dequantize()), layer.bias: bias}
+        rest = self.travel.rest()
+        found = divergence(self.expected, [rest(k, given) for k in range(len(self.expected))])
+        if not isfinite(found):
+            raise NumericsError(f"the output holds NaN or Inf when layer {layer.name!r} is quantized")
+        return found
+
+    def _options(self, name: str, measured: list[_Measured]) -> list[Option]:
+        most = max(found.error for found in measured)
+        ratios = [found.divergence / found.error for found in measured if found.error > _EXACT * most]
+        mean = sum(ratios) / max(1, len(ratios))
+        options = []
+        for found in measured:
+            spec, loss = found.plan.spec, found.error * mean
+            label, bops = "float" if spec is None else spec.label, self.operations[name] * _width(spec)
+            options.append(Option(name, label, found.bytes, bops, found.divergence, loss))
+        return options
+
+
+def divergence(expected: list[Tensor], got: list[Tensor]) -> float:
+    """Of a network's outputs from the float network's, both by batch: mean KL of logits [n, classes], else the relative
+    square error.
+    """
+    z, y = torch.cat(expected).double(), torch.cat(got).double()
+    if z.ndim == 2 and z.shape[1] > 1:
+        return float(F.kl_div(y.log_softmax(1), z.log_softmax(1), log_target=True, reduction="batchmean").clamp_min(0))
+    return float((y - z).square().sum() / z.square().sum().clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def _input_bits(plan: Plan, layer: str) -> float:
+    bits = [tap.spec.mixed or tap.spec.bits for tap in plan.taps if layer in tap.feeds]
+    return min(bits, default=_FLOAT_BITS)
+
+
+def _width(spec: GridSpec | None) -> float:
+    """Whole bits that hold a code, or their mean over channels."""
+    if spec is None:
+        return _FLOAT_BITS
+    return spec.mixed or (spec.count - 1).bit_length()
+
+
+def _multiplications(layer: Layer, shape: torch.Size) -> float:
+    """Of one image; shape: of the layer's input."""
+    geometry = layer.geometry
+    transposed = geometry.kind == "conv_transpose"  # each input, not each output, meets the whole kernel
+    positions = prod(shape[2:]) if transposed else output_positions(shape, geometry)
+    return float(geometry.rows * geometry.columns * positions)

@@ -1,0 +1,81 @@
+"""subbyte aciq, from end to end."""
+
+import csv
+
+import pytest
+from PIL import Image
+
+from tests.workplace import names_in
+
+FILES = {"alphas.csv", "mse.csv", "aciq.html"} | {
+    f"{p}-{s}.png" for p in ("laplace", "gauss") for s in ("signed", "relu")
+}
+
+
+@pytest.fixture(scope="module")
+def written(subbyte, tmp_path_factory):
+    out = tmp_path_factory.mktemp("aciq") / "out"
+    done = subbyte("aciq", "--bits", "2,4", "--out", out, "--samples", 10_000, "--seed", 3)
+    assert done.code == 0, done.err
+    return out, done
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_are_printed(subbyte):
+    done = subbyte("aciq")
+    assert done.code == 0 and not done.err
+    assert done.out.count("Laplace") == done.out.count("Gauss") == 2
+    for number in ("2.4144", "2.8307", "2.3067", "3.9437e-01", "4.3136e-01", "3.9260e-01", "11.1555", "1.2240"):
+        assert number in done.out
+
+
+def test_a_folder_of_tables_pictures_and_a_page(written):
+    out, _ = written
+    assert names_in(out) == FILES
+    assert [(r["prior"], r["one_sided"], r["bits"]) for r in rows(out / "alphas.csv")] == [
+        (prior, side, bits) for prior in ("laplace", "gauss") for side in ("False", "True") for bits in ("2", "4")
+    ]
+    for picture in out.glob("*.png"):
+        with Image.open(picture) as image:
+            assert image.width > 1000
+    assert (out / "aciq.html").read_text().count("Plotly.newPlot(") >= 4
+
+
+def test_simulated_errors_are_the_expected_ones(written):
+    points = rows(written[0] / "mse.csv")
+    assert len(points) == 8 * 60
+    ratios = [float(p["simulated"]) / float(p["expected"]) for p in points if float(p["expected"]) > 1e-2]
+    assert len(ratios) > 200 and all(0.85 < ratio < 1.15 for ratio in ratios)
+    assert sum(ratios) / len(ratios) == pytest.approx(1, abs=0.02)
+
+
+def test_the_same_seed_gives_the_same_files_and_old_results_are_kept(written, subbyte, tmp_path):
+    out, _ = written
+    again = tmp_path / "again"
+    assert subbyte("aciq", "--bits", "2,4", "--out", again, "--samples", 10_000, "--seed", 3).code == 0
+    assert all((out / name).read_bytes() == (again / name).read_bytes() for name in FILES)
+    done = subbyte("aciq", "--bits", "1", "--out", again, "--samples", 10)
+    assert done.code == 1 and "--force" in done.err
+    assert len(rows(again / "alphas.csv")) == 8
+    assert subbyte("aciq", "--bits", "1", "--out", again, "--samples", 10, "--force").code == 0
+    assert len(rows(again / "alphas.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bits", "0-3"], "--bits must be widths from 1 to 8"),
+        (["--bits", "9"], "--bits must be widths from 1 to 8"),
+        (["--bits", ""], "--bits must be widths from 1 to 8"),
+        (["--bits", "4-2"], "--bits must be widths from 1 to 8"),
+        (["--bits", "2,x"], "--bits must be widths from 1 to 8"),
+        (["--samples", "0"], "--samples must be at least 1"),
+    ],
+)
+def test_bad_options_are_one_line(subbyte, arguments, message):
+    done = subbyte("aciq", *arguments)
+    assert done.code == 1 and message in done.err and done.err.count("\n") == 1

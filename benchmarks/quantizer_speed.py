@@ -19,7 +19,8 @@ On the CPU with each number of threads; on the GPU too where there is one. Befor
 the naive one: a value may lie one step off only where x / s is within float32 rounding of a tie, as the fused operator
 multiplies by 1 / s. Runs take turns, each of several calls where tensors are small, without gradients. On one thread of
 the CPU the median CPU time of --repeats runs counts; elsewhere the fastest by the wall clock, to which other programs
-only add; where the load average (in FILE.json) is above the number of cores, trust one thread only. Compiling is not timed; how long it takes is said.
+only add; where the load average (in FILE.json) is above the number of cores, trust one thread only. Compiling is not
+timed; how long it takes is said.
 """
 
 import argparse
@@ -182,7 +183,8 @@ def measure(device: str, threads: int, args: argparse.Namespace) -> list[dict[st
                 "device": device, "threads": threads, "scales": "channel" if channels else "tensor", "megabytes": size,
                 "copy_gb_per_s": round(2 * x.numel() * x.element_size() / copy / 1e9, 1),
                 "times_a_copy": {name: round(value / copy, 2) for name, value in seconds.items()},
-                "load_average": round(os.getloadavg()[0], 1), "ties_that_differ_from_naive": differing, "compiled": fast if isinstance(fast, str) else "yes",
+                "load_average": round(os.getloadavg()[0], 1), "ties_that_differ_from_naive": differing,
+                "compiled": fast if isinstance(fast, str) else "yes",
             }  # fmt: skip
             print({key: row[key] for key in list(row)[:6]}, flush=True)
             rows.append(row)

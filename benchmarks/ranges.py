@@ -100,8 +100,8 @@ def table(runs: list[Run], store: Store) -> str:
     seeds = ", ".join(dict.fromkeys(row["seed"] for row in rows))
     bits = list(dict.fromkeys((row["weight_bits"], row["activation_bits"]) for row in rows))
     lines = [
-        f"{one['model']}, {one['data']}, all layers, rounding to nearest, {one['calibration']} calibration images without "
-        f"labels, seeds {seeds}; float top-1 {float(one['float_top1']):.2f} %",
+        f"{one['model']}, {one['data']}, all layers, rounding to nearest, {one['calibration']} calibration images "
+        f"without labels, seeds {seeds}; float top-1 {float(one['float_top1']):.2f} %",
         "",
         f"| | {' | '.join(f'W{w}A{a}' for w, a in bits)} |",
         f"|---|{'---|' * len(bits)}",

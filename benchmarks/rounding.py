@@ -136,7 +136,7 @@ def tables(runs: list[Run], store: Store) -> str:
     title = f"{MODEL}, {one['data']}, all layers, {one['calibration']} calibration images without labels, seeds "
     title += f"{', '.join(dict.fromkeys(row['seed'] for row in rows))}; float top-1 {float(one['float_top1']):.2f} %"
     parts = {
-        "top-1 %, mean ± sd over seeds": lambda mine: _spread([float(row["top1"]) for row in mine]),
+        "top-1 %, mean ± sd over seeds": lambda mine: spread([float(row["top1"]) for row in mine]),
         "CPU seconds of the walk, mean": lambda mine: f"{_mean(mine, 'cpu_seconds'):.1f}",
         "weights that are not 0, mean": lambda mine: f"{_mean(mine, 'nonzero_weights'):,.0f}",
     }
@@ -150,14 +150,14 @@ def label(bits: str) -> str:
 def _table(rows: list[dict[str, str]], cell: Callable[[list[dict[str, str]]], str]) -> str:
     bits = list(dict.fromkeys(row["bits"] for row in rows))
     heads = ["method", *map(label, bits)]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [table_line(heads), table_line(["---"] * len(heads))]
     for method in dict.fromkeys(row["method"] for row in rows):
         groups = [[row for row in rows if (row["method"], row["bits"]) == (method, b)] for b in bits]
-        lines.append(_line([method, *(cell(mine) if mine else "-" for mine in groups)]))
+        lines.append(table_line([method, *(cell(mine) if mine else "-" for mine in groups)]))
     return "\n".join(lines)
 
 
-def _line(cells: list[str]) -> str:
+def table_line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
@@ -165,7 +165,7 @@ def _mean(rows: list[dict[str, str]], column: str) -> float:
     return statistics.mean(float(row[column]) for row in rows)
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.2f}"
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
+from subbyte.allocate import ALLOCATIONS
 from subbyte.cli.main import app
 from subbyte.correct import CORRECTIONS
 from subbyte.data import KINDS
@@ -33,6 +34,7 @@ def methods() -> str:
     ]
     kinds: list[tuple[str, dict[str, Any]]] = [
         ("Ranges", RANGES),
+        ("Allocation of bits to channels", ALLOCATIONS),
         ("Preconditions", PRECONDITIONS),
         ("Roundings", ROUNDINGS),
         ("Corrections", CORRECTIONS),

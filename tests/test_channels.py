@@ -93,7 +93,8 @@ def test_channels_are_found_on_the_right_axis():
     assert axes["0:out"] == 1  # convolutions: [n, channels, height, width]
     assert axes["6:out"] == 2  # linear layers on several vectors: [n, vectors, features]
     assert model.instrumented.tap("0:out").scale.shape == (12,)
-    vector = subbyte.quantize(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), torch.randn(9, 4), load_recipe("w4a4", [CHANNEL]))  # fmt: skip
+    vectors = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    vector = subbyte.quantize(vectors, torch.randn(9, 4), load_recipe("w4a4", [CHANNEL]))
     assert any("one value a channel" in row.reason for row in vector.ledger)
 
 

@@ -116,7 +116,8 @@ def look_ahead(
 ) -> Guide:
     """Go through the network, still float, once for all layers whose plan asks for gradients.
 
-    The loss is measured against targets sampled from the network's own output. instrumented: of `network`, on `device`;
+    The loss is measured against the network's own output (`graph.signs`). Of a weight's calls only the first guides, as
+    moments are of that one. instrumented: of `network`, on `device`;
     chunks: of images; memory: for what the guide keeps.
     """
     guide, collectors, parts = Guide(memory), {}, {}
@@ -138,7 +139,8 @@ def look_ahead(
                 collector.add(calls[name], share)
                 collector.end_batch()
             for name, count in parts.items():
-                guide.add(name, position_weights(calls[name][0][1], layers[name].geometry, count))
+                weights = position_weights(calls[name][0][1], layers[name].geometry, count)
+                guide.add(name, weights ** plans[name].guided_power)
     for name, collector in collectors.items():
         stats = collector.finish()
         guide.importance[name] = {"fisher": stats.fisher, "gradient": stats.absolute}[plans[name].importance]

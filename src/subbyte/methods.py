@@ -31,10 +31,10 @@ class Range(Protocol):
     """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the blocks).
 
     What a range may have besides: the attribute `weights_only = True`, when it means nothing for activations and
-    importance is none of its business; `importance`, 'fisher' or 'gradient', when that of a weight is to be its squared or
-    absolute gradient in place of the mean square of what it multiplies; `choose_for_rows(values [rows, columns], spec)`, when the one scale of a tensor
-    depends on its rows; `closed_form = True`, when `choose` is a formula that `torch.export` can trace, so that the
-    range of an activation tensor can be chosen for every batch.
+    importance is none of its business; `importance`, 'fisher' or 'gradient', when that of a weight is to be its squared
+    or absolute gradient in place of the mean square of what it multiplies; `choose_for_rows(values [rows, columns],
+    spec)`, when the one scale of a tensor depends on its rows; `closed_form = True`, when `choose` is a formula that
+    `torch.export` can trace, so that the range of an activation tensor can be chosen for every batch.
     """
 
     def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from subbyte.graph import Network, prepare
 from subbyte.plan import Plan, make_plan
 from subbyte.quantized import Findings, LedgerRow, QuantizedModel
 from subbyte.recipe import Recipe, load_recipe
-from subbyte.sensitivity import Option, allocate
+from subbyte.sensitivity import Option, meet_budget
 from subbyte.walk import Limits, Progress, WalkResult, walk
 
 Report = Callable[[str, int, int, str], None]
@@ -67,7 +67,7 @@ def decide(
     """
     if recipe.budget is None:
         return make_plan(network, recipe), []
-    return allocate(network, recipe, images, limits=limits, progress=progress)
+    return meet_budget(network, recipe, images, limits=limits, progress=progress)
 
 
 def collect(images: Tensor | Iterable[Any]) -> Tensor:

@@ -40,7 +40,8 @@ _KIND = "kind:"  # a pattern for layers of a kind
 class LayerPlan:
     """asked: bits as the recipe states them ('float', 'ternary', '4', '4 wide'); spec: None when the layer stays float,
     for the `reason` given; shape: of the weight, as torch has it; rows: output channels; scalar: factor on the scales
-    that the range chooses; guided: runs of output channels whose inputs gradients weigh, 0 for none.
+    that the range chooses; guided: runs of output channels whose inputs are weighted by
+    squared gradients to the power guided_power, 0 for none.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LayerPlan:
     precondition: Precondition | None = None
     allocate: Allocate | None = None
     guided: int = 0
+    guided_power: float = 0.5
 
     @property
     def importance(self) -> str:
@@ -207,7 +209,7 @@ def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings 
         layer.name, layer.geometry.kind, layer.geometry.weight_shape, layer.geometry.rows, _asked_weight(shown), spec,
         build_method(RANGES, shown.range, "range"), rounding,
         build_method(CORRECTIONS, shown.correction, "correction"), reason, shown.scalar,
-        _precondition(shown.precondition), _allocate(shown.allocate), shown.guided,
+        _precondition(shown.precondition), _allocate(shown.allocate), shown.guided, shown.guided_power,
     )  # fmt: skip
 
 
@@ -251,7 +253,8 @@ def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> Grid
             return GridSpec.ternary(settings.granularity, settings.group_size)
         wide, mixed = settings.levels == "wide", settings.allocate is not None
         return GridSpec(
-            bits=MAX_BITS if mixed else int(settings.bits or 0), mixed=float(settings.bits or 0) if mixed else None, symmetric=settings.symmetric or wide, narrow=settings.narrow, wide=wide,
+            bits=MAX_BITS if mixed else int(settings.bits or 0), mixed=float(settings.bits or 0) if mixed else None,
+            symmetric=settings.symmetric or wide, narrow=settings.narrow, wide=wide,
             granularity=settings.granularity, group_size=settings.group_size,
         )  # fmt: skip
     except RecipeError as error:
@@ -333,6 +336,7 @@ def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
         "correction": method_settings(CORRECTIONS, layer.correction), "reason": layer.reason, "scalar": layer.scalar,
         "precondition": layer.precondition and method_settings(PRECONDITIONS, layer.precondition),
         "allocate": layer.allocate and method_settings(ALLOCATIONS, layer.allocate), "guided": layer.guided,
+        "guided_power": layer.guided_power,
     }  # fmt: skip
 
 
@@ -341,7 +345,7 @@ def _layer_from(entry: dict[str, Any]) -> LayerPlan:
         entry["name"], entry["kind"], tuple(entry["shape"]), entry["rows"], entry["asked"], spec_from(entry["grid"]),
         build_method(RANGES, entry["range"], "range"), build_method(ROUNDINGS, entry["rounding"], "rounding"),
         build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"], entry["scalar"],
-        _precondition(entry["precondition"]), _allocate(entry["allocate"]), entry["guided"],
+        _precondition(entry["precondition"]), _allocate(entry["allocate"]), entry["guided"], entry["guided_power"],
     )  # fmt: skip
 
 

@@ -172,7 +172,8 @@ class QuantizedModel(nn.Module):
     def packed_bytes(self) -> int:
         """Bytes of everything the network needs: packed weights, taps' grids and float leftovers."""
         rest = sum(t.numel() * t.element_size() for t in self.leftovers.values())
-        return sum(q.nbytes for q in self.weights.values()) + sum(row.bytes for row in map(self._tap_row, self.plan.taps)) + rest
+        taps = sum(self._tap_row(tap).bytes for tap in self.plan.taps)
+        return sum(q.nbytes for q in self.weights.values()) + taps + rest
 
 
 def ledger_dicts(rows: list[LedgerRow]) -> list[dict[str, Any]]:

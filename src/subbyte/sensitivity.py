@@ -1,29 +1,24 @@
 """Sensitivity: what each width of each layer costs the network's output, and the widths that a budget buys.
 
-Every layer is quantized alone, as its plan would, in every candidate width, while all others stay float. With
+Every layer is quantized alone, as its plan would, in every candidate width, while all others stay float. With z the
+float network's outputs on calibration images and z_lw those with layer l in width w,
 
-    e_lw    mean square error of the layer's output, from the second moments of its inputs
-    d_lw    divergence of the network's output from the float network's: mean KL(softmax z || softmax z_lw) of logits
-            [n, classes]; of other outputs the square error, relative to the square of the output
+    d_lw = ||z_lw - z||^2 / ||z||^2                              the divergence of a width
+    min  sum_l d_lw(l)   with   sum_l cost_lw(l) <= budget       solved exactly by `allocate.choose`
 
-d_lw / e_lw hardly depends on w, as long as the error is small, but single d_lw are noisy, by a factor of two at 2 bits:
-errors of a few images decide. So the loss of a width is taken to be
+Divergences add up as far as the rounding errors of layers are independent. The square error of logits rather than their
+KL, which a network is asked about by images it was trained on: it is sure of nearly all of them, so that KL is that of
+the few others, and noisy; the square error of 64 images already leads to the widths that 500 do.
 
-    e_lw mean_v (d_lv / e_lv)
-
-and losses of layers to add up, since rounding errors of different layers are nearly independent. The knapsack is then
-solved exactly (`allocate.choose`). One way through the float network: at each layer the widths are rounded while its
-statistics are at hand, and only what lies behind it is run again.
-
-Cost: roundings of one walk for every width, and for every width about half a pass of `_IMAGES` images a layer.
+One way through the float network: at each layer the widths are rounded while its statistics are at hand, and only what
+lies behind it is run again. Cost: the roundings of one walk for every width, and for every layer and width on average
+half a pass of `_IMAGES` images.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, prod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.allocate import Budget, choose
@@ -36,9 +31,8 @@ from subbyte.recipe import Bits, Recipe
 from subbyte.stats import output_positions
 from subbyte.walk import Limits, Progress, collect, naming, round_layer
 
-_IMAGES = 256  # on which outputs are compared; statistics are of all
+_IMAGES = 128  # on which outputs are compared; statistics are of all
 _FLOAT_BITS = 32
-_EXACT = 1e-6  # of a layer's largest error: what is smaller is but the error of arithmetic
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Option:
     """A layer in one width.
 
     width: as in the ledger; bytes: of its codes, scales and zero points; bops: bit-operations an image, at the bits of
-    its input; divergence: measured, see above; loss: what the choice went by; chosen: whether it was taken.
+    its input; divergence: d_lw, 0 for layers without a choice; chosen: whether it was taken.
     """
 
     layer: str
@@ -54,11 +48,10 @@ class Option:
     bytes: int
     bops: float
     divergence: float
-    loss: float
     chosen: bool = False
 
 
-def allocate(
+def meet_budget(
     network: Network,
     recipe: Recipe,
     images: Tensor,
@@ -89,7 +82,7 @@ def allocate(
     if room < least:
         shown = f"{8 * least / weights:.4g}bits" if budget.counts == "bits" else f"{least:,.0f} {counts}"
         raise RecipeError(f"budget {budget.text}: the layers need at least {shown} in the narrowest of their widths")
-    taken = choose(costs, [[option.loss for option in layer] for layer in options.values()], room)
+    taken = choose(costs, [[option.divergence for option in layer] for layer in options.values()], room)
     numbers = dict(zip(options, taken, strict=True))
     table = [
         replace(option, chosen=number == numbers[name])
@@ -108,9 +101,12 @@ def _plan(network: Network, recipe: Recipe, width: Bits) -> Plan:
         raise RecipeError(f"{error} (width {width} of the candidates under a budget; `widths` lists them)") from error
 
 
-def _distinct(plans: Sequence[LayerPlan]) -> list[LayerPlan]:
+def _distinct(plans: list[LayerPlan]) -> list[LayerPlan]:
     """One plan for each grid, in the order of the widths: a single one where the recipe states the bits."""
-    return list({plan.spec: plan for plan in reversed(plans)}.values())[::-1]
+    found: dict[GridSpec | None, LayerPlan] = {}
+    for plan in plans:
+        found.setdefault(plan.spec, plan)
+    return list(found.values())
 
 
 def _with(
@@ -131,11 +127,10 @@ def _with(
 
 @dataclass(frozen=True)
 class _Measured:
-    """An option as the survey finds it; error: e_lw."""
+    """An option as the survey finds it."""
 
     plan: LayerPlan
     bytes: int
-    error: float = 0.0
     divergence: float = 0.0
 
 
@@ -191,41 +186,30 @@ class _Survey:
         for plan in plans:
             with naming(name):
                 rounded, corrected = round_layer(plan, weight, bias, stats, guided, importance)
-            error = float(stats.output_error(weight, rounded.dequantize()).sum())
             divergence = self._divergence(layer, rounded, corrected) if len(plans) > 1 else 0.0
-            found.append(_Measured(plan, rounded.nbytes, error, divergence))
+            found.append(_Measured(plan, rounded.nbytes, divergence))
             if self.progress is not None:
                 done = sum(map(len, self.measured.values()))
                 self.progress(done, sum(map(len, self.candidates.values())), f"{name} at {rounded.grid.spec.label}")
 
     def _divergence(self, layer: Layer, rounded: QTensor, bias: Tensor) -> float:
         given = {layer.weight: layer.geometry.to_weight(rounded.dequantize()), layer.bias: bias}
-        rest = self.travel.rest()
-        found = divergence(self.expected, [rest(k, given) for k in range(len(self.expected))])
+        rest, lost, whole = self.travel.rest(), 0.0, 0.0
+        for k, z in enumerate(self.expected):
+            lost += float((rest(k, given) - z).double().square().sum())
+            whole += float(z.double().square().sum())
+        found = lost / max(whole, torch.finfo(torch.float64).tiny)
         if not isfinite(found):
             raise NumericsError(f"the output holds NaN or Inf when layer {layer.name!r} is quantized")
         return found
 
     def _options(self, name: str, measured: list[_Measured]) -> list[Option]:
-        most = max(found.error for found in measured)
-        ratios = [found.divergence / found.error for found in measured if found.error > _EXACT * most]
-        mean = sum(ratios) / max(1, len(ratios))
         options = []
         for found in measured:
-            spec, loss = found.plan.spec, found.error * mean
-            label, bops = "float" if spec is None else spec.label, self.operations[name] * _width(spec)
-            options.append(Option(name, label, found.bytes, bops, found.divergence, loss))
+            spec, operations = found.plan.spec, self.operations[name]
+            label = "float" if spec is None else spec.label
+            options.append(Option(name, label, found.bytes, operations * _width(spec), found.divergence))
         return options
-
-
-def divergence(expected: list[Tensor], got: list[Tensor]) -> float:
-    """Of a network's outputs from the float network's, both by batch: mean KL of logits [n, classes], else the relative
-    square error.
-    """
-    z, y = torch.cat(expected).double(), torch.cat(got).double()
-    if z.ndim == 2 and z.shape[1] > 1:
-        return float(F.kl_div(y.log_softmax(1), z.log_softmax(1), log_target=True, reduction="batchmean").clamp_min(0))
-    return float((y - z).square().sum() / z.square().sum().clamp_min(torch.finfo(torch.float64).tiny))
 
 
 def _input_bits(plan: Plan, layer: str) -> float:

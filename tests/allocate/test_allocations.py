@@ -18,9 +18,10 @@ def total(distortion: Tensor, widths: Tensor) -> float:
 
 def laplace(spread: Tensor, bits: int = 8) -> Tensor:
     """Squared errors of channels: a curve that falls by about 4 a bit, times the square of the spread."""
-    return spread[:, None].double().square() * torch.tensor([1.0, 0.5, 0.196, *(0.0718 / 2.9**k for k in range(6))])[
-        : bits + 1
-    ]
+    return (
+        spread[:, None].double().square()
+        * torch.tensor([1.0, 0.5, 0.196, *(0.0718 / 2.9**k for k in range(6))])[: bits + 1]
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -21,7 +21,7 @@ from subbyte.graph import (
 )
 from tests.networks import captured, images
 
-NETWORKS = ["residual", "mobile", "decoder", "tokens", "waves", "shared", "norm first"]
+NETWORKS = ["mobile", "decoder", "tokens", "shared", "norm first"]
 
 
 def owners(network: Network) -> dict[str, str]:

@@ -136,6 +136,26 @@ def test_ours_never_clips_beyond_the_values():
         assert float((theirs - x).square().mean()) > factor * error(grid, x)
 
 
+@pytest.mark.parametrize("method", [Aciq("laplace"), Aciq("gauss"), Aciq(compat=True), Sigma(9)])
+def test_no_range_goes_beyond_the_values(method):
+    for low, high in ((-0.3, 1.0), (-1.0, 0.3), (-0.9, 1.0), (0.2, 1.0), (-1.0, -0.2)):
+        x = torch.linspace(low, high, 999)[None]
+        grid = fit_grid(method, x, GridSpec(bits=8, symmetric=False))
+        widest = fit_grid(MinMax(), x, GridSpec(bits=8, symmetric=False))
+        assert float(grid.scale) <= float(widest.scale) * (1 + 1e-6)
+        assert top(widest) - top(grid) + float(grid.scale) > -1e-3
+        assert float(fit_grid(method, x, INT4).scale) <= float(fit_grid(MinMax(), x, INT4).scale) * (1 + 1e-6)
+
+
+def test_a_mean_far_from_0_has_a_level():
+    """The best scale jumps there, and between two good ones lies a bad one."""
+    for mean in (9.25, 9.75, 11.75):
+        best = exact_alpha("gauss", 3, one_sided=True, mean=mean)
+        least = float(level_mse("gauss", best * np.linspace(0, 1, 4), mean, one_sided=True))
+        got = expected("gauss", fit_grid(Aciq("gauss"), sample("gauss", mean), UINT2), mean, one_sided=True)
+        assert got <= 1.25 * least
+
+
 def test_compat_has_the_constants_of_the_paper():
     for bits, coefficient in ((2, 2.83), (4, 5.03), (8, 9.89)):
         spec = GridSpec(bits=bits, symmetric=False)
@@ -177,8 +197,9 @@ def test_sigma_is_so_many_deviations_from_the_mean():
     grid = fit_grid(Sigma(2), x, GridSpec(bits=8, symmetric=False))
     assert (float((grid.spec.qmin - grid.zero_point) * grid.scale), top(grid)) == pytest.approx((-1.5, 2.5), abs=0.02)
     assert top(fit_grid(Sigma(9), x, INT4)) <= float(x.abs().max()) * 1.0001
-    weighted = fit_grid(Sigma(1), torch.tensor([[-1.0, 0.0, 5.0]]), UINT4, torch.tensor([[3.0, 2.0, 0.0]]))
-    assert float(weighted.scale) * 15 == pytest.approx(1.0)  # min(-0.6 - 0.49, -1) ... 0
+    counts = torch.tensor([[1.0, 2.0, 1.0]])  # mean 1, variance 4.5
+    weighted = fit_grid(Sigma(0.5), torch.tensor([[-2.0, 1.0, 4.0]]), GridSpec(bits=8, symmetric=False), counts)
+    assert float(weighted.scale) * 255 == pytest.approx(4.5**0.5)
 
 
 def test_their_simulation_has_one_level_too_many():

@@ -89,7 +89,7 @@ def test_every_metric_says_what_a_slow_loop_says(bits, symmetric, per_channel, m
                 slow(name, weight[row].double().numpy(), q[row], row, evidence, levels[row])
                 for row in range(len(weight))
             ]
-            assert found[m, :, k].tolist() == pytest.approx(expected, rel=2e-5, abs=2e-5), name
+            assert found[m, :, k].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4), name
 
 
 def test_the_hessian_is_exact_for_quadratic_losses():
@@ -213,7 +213,7 @@ def test_bad_input_is_an_error():
     for name in ("fisher", "grad", "hessian", "gauss_newton"):
         with pytest.raises(RecipeError, match="was given none"):
             run(metric=METRICS[name](), evidence=Evidence())
-    for wrong in (GridSpec(4, granularity="group", group_size=4), GridSpec.fitted(4)):
+    for wrong in (GridSpec(4, granularity="group", group_size=4), GridSpec.fitted(4), GridSpec.level_set((0, 1, 4))):
         with pytest.raises(RecipeError, match="of a tensor or of each channel"):
             run(spec=wrong)
     for start, end, resolution in ((0, 0, 5), (-0.1, 1, 5), (0, 1, 0), (1, 0.5, 3)):

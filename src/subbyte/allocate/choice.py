@@ -7,8 +7,8 @@ Costs may be any numbers. A sum (c, v) of the first layers is dropped if, with s
 
     v + p (c - budget) + sum_later min_o (loss + p cost)  >  upper,
 
-as no completion of it can be better than a choice already known, of loss `upper`: the options of least loss + p cost, at
-the smallest p where they fit. That leaves a handful of sums where there are many layers.
+as no completion of it can be better than a choice already known, of loss `upper`: the options of least loss + p cost,
+at the smallest p where they fit. Of many layers that leaves a handful of sums.
 """
 
 import numpy as np
@@ -75,7 +75,7 @@ def _price(cost: NDArray[np.float64], loss: NDArray[np.float64], budget: float) 
     if fits(0.0):
         return 0.0
     steps = np.diff(np.unique(cost))
-    high = 1.0 + 2 * np.ptp(loss[np.isfinite(loss)]) / steps.min()  # no loss is worth a step of the cost
+    high = float(1 + 2 * np.ptp(loss[np.isfinite(loss)]) / steps.min())  # no loss is worth a step of the cost
     low = 0.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

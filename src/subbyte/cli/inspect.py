@@ -119,5 +119,5 @@ def _result(file: Path) -> None:
 def _read(file: Path, use: Any) -> Any:
     try:
         return use(file.read_text())
-    except (yaml.YAMLError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{file}: subbyte did not write it ({' '.join(str(error).split())[:200]})") from error

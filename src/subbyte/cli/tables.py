@@ -48,15 +48,19 @@ def ledger_table(rows: list[dict[str, Any]], title: str) -> Table:
 
 
 def options_table(options: list[dict[str, Any]]) -> Table:
-    """Loss of every width of every layer, in thousandths; * at the width that was chosen."""
-    table = Table(title="1000 x divergence of the output if one layer is quantized, * chosen", title_justify="left")
+    """Divergence of every width of every layer, in thousandths; * at the width that was chosen."""
+    table = Table(
+        title="1000 x relative square error of the output with one layer quantized, * chosen", title_justify="left"
+    )
     table.add_column("layer", overflow="fold")
     widths = list(dict.fromkeys(option["width"] for option in options))
     for width in widths:
         table.add_column(width, justify="right")
     for layer in dict.fromkeys(option["layer"] for option in options):
         cells = {option["width"]: option for option in options if option["layer"] == layer}
-        shown = [f"{'*' * cell['chosen']}{1000 * cell['loss']:.3g}" if (cell := cells.get(w)) else "" for w in widths]
+        shown = [
+            f"{'*' * cell['chosen']}{1000 * cell['divergence']:.3g}" if (cell := cells.get(w)) else "" for w in widths
+        ]
         table.add_row(layer, *shown)
     return table
 

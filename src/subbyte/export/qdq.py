@@ -73,10 +73,8 @@ class _Writer:
         site = node.attributes["site"].as_string()
         source, output = node.inputs[0], node.outputs[0]
         assert source is not None
-        if site in self.by_weight:
-            value = self.weight(self.by_weight[site], node)
-        else:
-            value = self.tap(site, source, node)
+        layer = self.by_weight.get(site)
+        value = self.tap(site, source, node) if layer is None else self.weight(layer, node)
         value.shape, value.type = output.shape, ir.TensorType(ir.DataType.FLOAT)
         output.replace_all_uses_with(value, replace_graph_outputs=True)
         self.graph.remove(node, safe=True)

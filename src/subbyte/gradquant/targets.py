@@ -15,7 +15,7 @@ from subbyte.graph import Layer, Memory, Network, Pair, Travel, draw_classes, in
 from subbyte.pipeline import Report
 from subbyte.ranges.clips import clipped_grid, scores
 from subbyte.ranges.metrics import Evidence, Metric, parse_metric
-from subbyte.stats import hessian_blocks
+from subbyte.stats import GradientStats, hessian_blocks
 from subbyte.walk import Limits, collect, naming
 
 _EXACT = 1024  # weights of a layer whose Hessian blocks are worth their time
@@ -53,7 +53,7 @@ def gather(network: Network, images: Tensor, labels: Tensor | None, search: Sear
         report("statistics", 0, 3, "gradients")
         against: Against = "sampled" if labels is None else labels[: len(few)]
         for name, found in gradient_stats(network, few, against, batch=search.batch_size, seed=search.seed).items():
-            known[name]["gradients"] = found
+            known[name]["gradients"] = _single(found)
     if "H" in needs:
         report("statistics", 1, 3, "inputs")
         for name, H in _second_moments(network, images, Limits(chunk=search.batch_size)).items():
@@ -83,6 +83,13 @@ def fingerprint(network: Network) -> str:
 
 def _matrix(network: Network, layer: Layer) -> Tensor:
     return layer.geometry.to_matrix(tensor_at(network.graph_module, layer.weight).detach()).float()
+
+
+def _single(stats: GradientStats) -> GradientStats:
+    """In float32, as searches want it."""
+    return GradientStats(
+        stats.gradient.float(), stats.absolute.float(), stats.fisher.float(), stats.outputs.float(), stats.images
+    )
 
 
 def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[str, Tensor]:

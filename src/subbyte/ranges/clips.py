@@ -10,7 +10,7 @@ once; cost: R numel a metric, R numel columns for those with a matrix in them.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,8 +21,9 @@ from subbyte.core.levels import odd
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.ranges.metrics import Evidence, Metric, Trial
 from subbyte.ranges.minmax import grid_of_range
+from subbyte.ranges.mse import quantized
 
-_MAX_ELEMENTS = 2**19  # of the errors of one chunk of clips: 2 MiB, near the processor
+_MAX_ELEMENTS = 2**17  # of the errors of one chunk of clips: 512 KiB, near the processor
 _MAX_ROUNDS = 20
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -64,10 +65,11 @@ def scores(
     if not bool(torch.isfinite(weight).all()):
         raise NumericsError(f"no clip can be chosen: {int((~torch.isfinite(weight)).sum())} weights are NaN or Inf")
     weight = weight.float()
+    rising = weight.sort(1).values
     step = max(1, _MAX_ELEMENTS // weight.numel())
     parts = []
     for low, high in zip(lower.split(step, 1), upper.split(step, 1), strict=True):
-        trial = _trial(weight, spec, low, high, evidence)
+        trial = Trial(rising, *_round(weight, spec, low, high), evidence)
         parts.append(torch.stack([metric.cost(trial) for metric in metrics]))
     result = torch.cat(parts, -1)
     for metric, values in zip(metrics, result, strict=True):
@@ -105,8 +107,11 @@ def part_ends(score: Score, clips: Tensor, start: Tensor) -> tuple[Tensor, Tenso
 
 def _grids(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and zero point [units, k]."""
-    if spec.granularity == "group" or spec.codebook is not None:
-        raise RecipeError("clips are searched for grids of a tensor or of each channel, without a codebook")
+    steps = {b - a for a, b in pairwise(spec.levels or ())}
+    if spec.granularity == "group" or spec.codebook is not None or len(steps) > 1:
+        raise RecipeError(
+            "clips are searched for grids of a tensor or of each channel whose levels are equally far apart"
+        )
     blocks = weight.reshape(1, -1) if spec.granularity == "tensor" else weight
     low, high = blocks.amin(1, keepdim=True).double() * lower, blocks.amax(1, keepdim=True).double() * upper
     scale, zero_point = grid_of_range(low.reshape(-1), high.reshape(-1), spec)
@@ -115,11 +120,10 @@ def _grids(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -> tupl
     return scale.reshape(low.shape), zero_point.reshape(low.shape)
 
 
-def _trial(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor, evidence: Evidence) -> Trial:
-    rows, columns, k = *weight.shape, lower.shape[1]
-    by_row = [part.expand(rows, k).reshape(-1, 1) for part in _grids(weight, spec, lower, upper)]
-    grid = Grid.of(replace(spec, granularity="channel"), *by_row)
-    many = weight[:, None].expand(-1, k, -1)
-    rounded = grid.quantize(many.reshape(-1, columns)).reshape(many.shape)
-    codes = torch.arange(spec.qmin, spec.qmax + 1, device=weight.device).expand(rows * k, -1)
-    return Trial(weight, rounded - many, grid.decode(codes).reshape(rows, k, -1), evidence)
+def _round(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Errors [rows, k, columns] and levels [rows, k, count]."""
+    shape = (len(weight), lower.shape[1], 1)
+    scale, zero_point = (part[..., None].expand(shape) for part in _grids(weight, spec, lower, upper))
+    error = quantized(weight[:, None], spec, scale, zero_point).sub_(weight[:, None])
+    codes = spec.levels or range(spec.qmin, spec.qmax + 1)
+    return error, (torch.tensor(codes, device=weight.device) - zero_point) * scale

@@ -15,7 +15,8 @@ means, in which a stem of 1,728 weights counts like a layer of two million. The 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -44,16 +45,17 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A layer on many grids at once.
+    """A layer on many grids at once. What several metrics read is computed once.
 
-    weight: float32 [rows, columns]; error: Q(w) - w, float32 [rows, clips, columns]; levels: what the codes stand for,
-    rising, float32 [rows, clips, count].
+    rising: the weights, each row sorted, float32 [rows, columns]; error: Q(w) - w, float32 [rows, clips, columns];
+    levels: what the codes stand for, rising in equal steps, float32 [rows, clips, count].
     """
 
-    weight: Tensor
+    rising: Tensor
     error: Tensor
     levels: Tensor
     evidence: Evidence
+    _powers: dict[float, Tensor] = field(default_factory=dict)
 
     @property
     def gradients(self) -> GradientStats:
@@ -62,13 +64,25 @@ class Trial:
             raise RecipeError("a metric that reads gradients was given none")
         return self.evidence.gradients
 
+    def power(self, power: float) -> Tensor:
+        """|e|^power: float32 [rows, clips, columns]; multiples of 1/2 are products, at a fraction of the cost."""
+        if power not in self._powers:
+            if power in (0.5, 1.0):
+                self._powers[power] = self.error.abs() if power == 1 else self.power(1.0).sqrt()
+            elif (2 * power).is_integer():
+                self._powers[power] = self.power(power - 0.5) * self.power(0.5)
+            else:
+                self._powers[power] = self.power(1.0).pow(power)
+        return self._powers[power]
+
+    @cached_property
     def form(self) -> Tensor:
         """Of every error e' H e: float64 [rows, clips]. Raises RecipeError when nobody collected H."""
         H = self.evidence.H
         if H is None:
             raise RecipeError("a metric that reads the second moments of the layer's inputs was given none")
         grouped = self.error.reshape(len(H), -1, H.shape[-1])
-        return _total((grouped @ H).reshape(self.error.shape) * self.error)
+        return _total((grouped @ H).reshape(self.error.shape).mul_(self.error))
 
 
 class Metric(Protocol):
@@ -93,7 +107,7 @@ class Mse:
 
     def cost(self, trial: Trial) -> Tensor:
         """See `Metric`."""
-        return _total(_power(trial.error, self.power))
+        return _total(trial.power(self.power))
 
 
 @dataclass(frozen=True)
@@ -112,8 +126,8 @@ class Grad:
     def cost(self, trial: Trial) -> Tensor:
         """See `Metric`."""
         if self.signed:
-            return _total(trial.error * trial.gradients.gradient.float()[:, None]).abs()
-        return _total(_power(trial.error, self.power) * trial.gradients.absolute.float()[:, None])
+            return _weighed(trial.error, trial.gradients.gradient).abs()
+        return _weighed(trial.power(self.power), trial.gradients.absolute)
 
 
 @dataclass(frozen=True)
@@ -124,7 +138,7 @@ class Fisher:
 
     def cost(self, trial: Trial) -> Tensor:
         """See `Metric`."""
-        return _total(trial.error.square() * trial.gradients.fisher.float()[:, None]) / 2
+        return _weighed(trial.power(2.0), trial.gradients.fisher) / 2
 
 
 @dataclass(frozen=True)
@@ -137,10 +151,10 @@ class Hessian:
         """See `Metric`."""
         blocks = trial.evidence.hessian
         if blocks is None:
-            curved = trial.form() * trial.gradients.outputs[:, None]
+            curved = trial.form * trial.gradients.outputs[:, None]
         else:
-            curved = _total((trial.error @ blocks) * trial.error)
-        return _total(trial.error * trial.gradients.gradient.float()[:, None]) + curved / 2
+            curved = _total((trial.error @ blocks).mul_(trial.error))
+        return _weighed(trial.error, trial.gradients.gradient) + curved / 2
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,7 @@ class GaussNewton:
 
     def cost(self, trial: Trial) -> Tensor:
         """See `Metric`."""
-        return trial.form() * trial.gradients.outputs[:, None] / 2
+        return trial.form * trial.gradients.outputs[:, None] / 2
 
 
 @dataclass(frozen=True)
@@ -167,26 +181,23 @@ class Kl:
 
     def cost(self, trial: Trial) -> Tensor:
         """See `Metric`."""
-        rising, levels = trial.weight.double().sort(1).values, trial.levels.double()
+        rising, levels = trial.rising, trial.levels
         rows, n = rising.shape
         bins = min(_BINS, n)
         low, high = rising[:, :1].clamp_max(0), rising[:, -1:].clamp_min(0)
-        edges = torch.lerp(low, high, torch.arange(1, bins, dtype=torch.float64, device=low.device) / bins)
+        edges = torch.lerp(low, high, torch.arange(1, bins, device=low.device) / bins)  # [rows, bins - 1]
 
-        middles = (levels[..., 1:] + levels[..., :-1]) / 2
-        counts = torch.searchsorted(rising, middles.reshape(rows, -1), right=True).reshape(middles.shape)
-        first, last = 2 * levels[..., :1] - middles[..., :1], 2 * levels[..., -1:] - middles[..., -1:]
-        knots = torch.cat([first, middles, last], -1)  # of Q's distribution, linear between them
-        heights = torch.cat([torch.zeros_like(first), counts.double(), torch.full_like(last, n)], -1)
-        places = edges[:, None].expand(-1, levels.shape[1], -1).contiguous()
-        k = torch.searchsorted(knots, places).clamp(1, knots.shape[-1] - 1)
-        left, right = knots.gather(-1, k - 1), knots.gather(-1, k)
-        share = ((places - left) / (right - left)).clamp(0, 1)
-        below = torch.lerp(heights.gather(-1, k - 1), heights.gather(-1, k), share)
+        first, step = levels[..., :1], levels[..., 1:2] - levels[..., :1]
+        middles = ((levels[..., 1:] + levels[..., :-1]) / 2).reshape(rows, -1)
+        counts = torch.searchsorted(rising, middles, right=True).reshape(*levels.shape[:2], -1).float()
+        below = torch.cat([torch.zeros_like(first), counts, torch.full_like(first, n)], -1)  # each cell, and all
+        place = (edges[:, None] - first) / step + 0.5
+        cell = place.floor().clamp_(0, levels.shape[-1] - 1)
+        k, share = cell.long(), place.sub_(cell).clamp_(0, 1)
+        reached = torch.lerp(below.gather(-1, k), below.gather(-1, k + 1), share)
 
-        p = _shares(torch.searchsorted(rising, edges.contiguous(), right=True).double(), n)
-        q = _shares(below, n)
-        return n * (p[:, None] * (p[:, None] / q).log()).sum(-1)
+        p = _shares(torch.searchsorted(rising, edges, right=True).float(), n)[:, None]
+        return n * _total(p * (p / _shares(reached, n)).log_())
 
 
 METRICS: Mapping[str, type[Metric]] = {
@@ -208,8 +219,8 @@ def parse_metric(text: str) -> Metric:
     if name not in METRICS:
         raise RecipeError(f"there is no metric {text!r}; valid: {', '.join(METRICS)}, and loss")
     given: dict[str, float | bool] = {}
-    kinds = {field.name: field.type for field in fields(METRICS[name])}  # type: ignore[arg-type]
-    numbers = [field for field, kind in kinds.items() if kind is float]
+    kinds = {f.name: f.type for f in fields(METRICS[name])}  # type: ignore[arg-type]
+    numbers = [key for key, kind in kinds.items() if kind is float]
     for setting in settings:
         if kinds.get(setting) is bool:
             given[setting] = True
@@ -225,7 +236,7 @@ def parse_metric(text: str) -> Metric:
 def metric_name(metric: Metric) -> str:
     """The text that `parse_metric` reads, settings in full: `mse:2`."""
     name = next(name for name, kind in METRICS.items() if kind is type(metric))
-    values = {field.name: getattr(metric, field.name) for field in fields(metric)}  # type: ignore[arg-type]
+    values = {f.name: getattr(metric, f.name) for f in fields(metric)}  # type: ignore[arg-type]
     words = [key if value is True else f"{value:g}" for key, value in values.items() if value is not False]
     return ":".join([name, *words])
 
@@ -242,13 +253,14 @@ def _check_power(name: str, power: float) -> None:
         raise RecipeError(f"{name}: power must be above 0 and at most {_MAX_POWER}, got {power:g}")
 
 
-def _power(error: Tensor, power: float) -> Tensor:
-    """|e|^power; squares without the detour over |e|."""
-    return error.square() if power == 2 else error.abs().pow_(power)
-
-
 def _total(values: Tensor) -> Tensor:
-    return values.sum(-1, dtype=torch.float64)
+    """Of each row: float64 [rows, clips]."""
+    return values.sum(-1).double()
+
+
+def _weighed(values: Tensor, weights: Tensor) -> Tensor:
+    """Of each row with weights [rows, columns]: float64 [rows, clips]."""
+    return (weights.float()[:, None] @ values.mT)[:, 0].double()
 
 
 def _shares(below: Tensor, n: int) -> Tensor:

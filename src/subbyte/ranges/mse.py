@@ -94,7 +94,7 @@ class Best:
 
     def try_grid(self, scale: Tensor, zero_point: Tensor) -> Tensor:
         """Keep it where it is better; returns where, bool [blocks]."""
-        error = (self._values - _quantize(self._values, self._spec, scale[:, None], zero_point[:, None])).abs_()
+        error = (self._values - quantized(self._values, self._spec, scale[:, None], zero_point[:, None])).abs_()
         error = error.square_() if self._power == 2 else error.pow_(self._power)
         error = (error if self._importance is None else error.mul_(self._importance)).sum(1)
         better = error < self._error
@@ -104,8 +104,8 @@ class Best:
         return better
 
 
-def _quantize(values: Tensor, spec: GridSpec, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """`Grid.quantize` for candidates: one scale a row, no checks."""
+def quantized(values: Tensor, spec: GridSpec, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """`Grid.quantize` for candidates: scales and zero points that broadcast to the values, no checks."""
     scaled = values / scale
     if spec.levels is not None:
         levels = torch.tensor(spec.levels, dtype=values.dtype, device=values.device)

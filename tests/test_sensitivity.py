@@ -1,0 +1,125 @@
+"""Widths under a budget: what is measured, what is counted, and what the plan becomes."""
+
+import csv
+import json
+from functools import cache
+
+import pytest
+import torch
+
+from subbyte import load_recipe, quantize
+from subbyte.errors import RecipeError
+from subbyte.graph import prepare
+from subbyte.pipeline import assemble
+from subbyte.plan import Plan, make_plan
+from subbyte.sensitivity import Option, meet_budget
+from subbyte.walk import walk
+from tests.networks import EVERY_ROW, build, captured, images, one_registry  # noqa: F401 - a fixture for all
+
+torch.set_num_threads(1)
+FAST = ("weights.rounding=gptq", "widths=[ternary, 2, 4]")
+
+
+@cache
+def met(name: str, *settings: str, recipe: str = "w2") -> tuple[Plan, list[Option]]:
+    return meet_budget(captured(name), load_recipe(recipe, [*FAST, *settings]), images(name), limits=EVERY_ROW)
+
+
+def chosen(options: list[Option]) -> dict[str, Option]:
+    return {option.layer: option for option in options if option.chosen}
+
+
+def test_divergences_are_those_of_networks_with_one_layer_quantized():
+    network, x = captured("residual"), images("residual")
+    _, options = met("residual", "budget=4bits")
+    expected = network.graph_module(x)
+    for layer in ("stem", "b2.c1"):
+        for width in ("ternary", "2", "4"):
+            only = [f"weights.bits={width}", "layers.*.skip=true", f"layers.{layer}.skip=false"]
+            plan = make_plan(network, load_recipe("w2", [*FAST, *only]))
+            alone = assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW))
+            error = (alone(x) - expected).double().square().sum() / expected.double().square().sum()
+            found = next(option for option in options if (option.layer, option.width) == (layer, width))
+            assert found.divergence == pytest.approx(float(error), rel=1e-4)
+            assert found.bytes == next(row.bytes for row in alone.ledger if row.name == layer)
+
+
+@pytest.mark.parametrize("bits", [2.8, 3.5])
+def test_the_budget_is_met_and_counts_all_that_is_stored(bits):
+    network, x = captured("residual"), images("residual")
+    plan, options = met("residual", f"budget={bits}bits")
+    quantized = assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW))
+    assert bits - 0.4 < quantized.bits_per_weight <= bits
+    taken = chosen(options)
+    for row in (row for row in quantized.ledger if row.kind == "layer"):
+        assert (row.bits, row.bytes) == (taken[row.name].width, taken[row.name].bytes)
+        assert (row.asked, row.reason) == (f"budget {bits}bits", f"allocated under {bits}bits")
+    in_bytes = meet_budget(network, load_recipe("w2", [*FAST, f"budget={sum(o.bytes for o in taken.values())}B"]), x)
+    assert [layer.spec for layer in in_bytes[0].layers] == [layer.spec for layer in plan.layers]
+
+
+def test_no_other_choice_within_the_budget_diverges_less():
+    _, options = met("residual", "budget=3bits")
+    taken = chosen(options)
+    spent, room = sum(option.bytes for option in taken.values()), 3 * captured_weights("residual") / 8
+    for option in options:
+        mine = taken[option.layer]
+        if spent - mine.bytes + option.bytes <= room:
+            assert option.divergence >= mine.divergence
+
+
+def captured_weights(name: str) -> int:
+    return sum(layer.geometry.rows * layer.geometry.columns for layer in captured(name).layers)
+
+
+def test_layers_with_bits_of_their_own_keep_them_and_count():
+    own = ("layers.stem.skip=true", "layers.fc.weights.bits=3", "budget=5bits")
+    plan, options = met("residual", *own)
+    taken = chosen(options)
+    specs = {layer.name: layer for layer in plan.layers}
+    assert specs["stem"].spec is None and specs["fc"].spec.bits == 3
+    assert (specs["stem"].asked, specs["fc"].asked, specs["fc"].reason) == ("2", "3", "")
+    assert [option.layer for option in options].count("fc") == 1
+    stem = captured("residual").layers[0].geometry
+    assert taken["stem"].bytes == 4 * stem.rows * stem.columns
+    assert sum(option.bytes for option in taken.values()) <= 5 * captured_weights("residual") / 8
+
+
+def test_layers_that_share_a_weight_share_its_width():
+    plan, options = met("shared", "budget=4.6bits")
+    first, again, head = plan.layers
+    assert first.spec == again.spec is not None and again.reason.startswith(f"shares the weight of {first.name}; alloc")
+    assert {option.layer for option in options} == {first.name, head.name}
+
+
+def test_bit_operations_are_counted_by_hand():
+    """Two calls of 4 x 4 x 3 x 3 kernels on 6 x 6 values, a head of 3 x 4; values of 8 bits (the input) and 4 bits."""
+    settings = ("activations.bits=4", "budget=1bops", "widths=[4]")
+    with pytest.raises(RecipeError, match="at least 62,400 bops"):
+        met("shared", *settings)
+    assert 4 * (4 * 4 * 9 * 36 * (8 + 4) + 3 * 4 * 4) == 249_024
+
+
+def test_a_budget_below_the_least_says_the_least():
+    with pytest.raises(RecipeError, match="budget 1bits: the layers need at least ([0-9.]+)bits") as caught:
+        met("residual", "budget=1bits")
+    least = float(str(caught.value).split("at least ")[1].split("bits")[0])
+    _, options = met("residual", f"budget={least + 0.001}bits")
+    assert {option.width for option in chosen(options).values()} == {"ternary"}
+
+
+def test_recipes_say_what_is_no_budget():
+    with pytest.raises(RecipeError, match="recipe w2: budget '2.5'"):
+        load_recipe("w2", ["budget='2.5'"])
+    with pytest.raises(RecipeError, match="widths"):
+        load_recipe("w2", ["widths=[]"])
+    with pytest.raises(RecipeError, match="width ternary of the candidates"):
+        met("residual", "budget=3bits", "weights.levels=odd")
+
+
+def test_quantize_meets_a_budget():
+    model, x = build("waves"), images("waves")
+    quantized = quantize(model, x, load_recipe("w4", [*FAST, "budget=4bits"]))
+    assert quantized.bits_per_weight <= 4
+    assert {layer.asked for layer in quantized.plan.layers} == {"budget 4bits"}
+    assert len(quantized.plan.layers) == len(prepare(model, x[:2]).layers)

@@ -1,7 +1,7 @@
 """Speed of the clip search: all channels, clips and bit widths of a network at once, beside a plain loop.
 
     python benchmarks/clip_speed.py --out FILE.json [--model resnet20] [--resolution 100] [--bits 1-8] [--sample 12]
-        [--threads 2]
+        [--threads 1]
 
 ours   `clips.scores` and the best clip of every channel by every metric: what `subbyte gradquant` does per channel
 loop   the way the original works: for every metric, channel and clip one call that rounds and one that measures, and a
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=100)
     parser.add_argument("--bits", default="1-8")
     parser.add_argument("--sample", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)

@@ -28,7 +28,7 @@ from subbyte.recipe import load_recipe
 PLACES = ("weights", "activations", "others", "input")
 NAIVE = ("weights.rounding=nearest", "weights.correction=none", *(f"{place}.range=minmax" for place in PLACES))
 CLIP = tuple(f"{place}.range=aciq" for place in PLACES[1:])  # clipping weights brings nothing (the paper, and here)
-BIAS = ("weights.correction=weights",)
+BIAS = ("weights.correction={name: weights, norm: false}",)  # as the authors run it
 CHANNEL = ("activations.granularity=channel", "others.granularity=channel")
 ALLOCATE = (*CHANNEL, "weights.allocate=optimum", "activations.allocate=optimum")
 PIECES = {

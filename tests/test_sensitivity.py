@@ -1,7 +1,5 @@
 """Widths under a budget: what is measured, what is counted, and what the plan becomes."""
 
-import csv
-import json
 from functools import cache
 
 import pytest
@@ -101,7 +99,7 @@ def test_bit_operations_are_counted_by_hand():
 
 
 def test_a_budget_below_the_least_says_the_least():
-    with pytest.raises(RecipeError, match="budget 1bits: the layers need at least ([0-9.]+)bits") as caught:
+    with pytest.raises(RecipeError, match=r"budget 1bits: the layers need at least ([0-9.]+)bits") as caught:
         met("residual", "budget=1bits")
     least = float(str(caught.value).split("at least ")[1].split("bits")[0])
     _, options = met("residual", f"budget={least + 0.001}bits")
@@ -109,7 +107,7 @@ def test_a_budget_below_the_least_says_the_least():
 
 
 def test_recipes_say_what_is_no_budget():
-    with pytest.raises(RecipeError, match="recipe w2: budget '2.5'"):
+    with pytest.raises(RecipeError, match=r"recipe w2: budget '2\.5'"):
         load_recipe("w2", ["budget='2.5'"])
     with pytest.raises(RecipeError, match="widths"):
         load_recipe("w2", ["widths=[]"])

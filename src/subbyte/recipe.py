@@ -119,29 +119,32 @@ def _known(registry: dict[str, type[T]], method: Method, kind: str) -> Method:
     return method
 
 
-def _whole_or_allocated(bits: Bits | None, allocate: Method | None, granularity: str) -> None:
-    """Bits are whole numbers, or a mean for channels with scales of their own."""
-    if allocate is not None and granularity != "channel":
+def _whole_or_allocated(bits: Bits | None, info: ValidationInfo) -> None:
+    """Bits are whole numbers, or a mean over channels."""
+    if isinstance(bits, float) and not bits.is_integer() and info.data.get("allocate") is None:
+        raise ValueError(f"{bits} bits are a mean over channels; that needs allocate")
+
+
+def _by_channel(settings: "TapSettings | WeightSettings") -> None:
+    if settings.allocate is not None and settings.granularity != "channel":
         raise RecipeError(
-            f"allocate gives each channel bits of its own; it needs granularity channel, not {granularity}"
+            f"allocate gives each channel bits of its own; it needs granularity channel, not {settings.granularity}"
         )
-    if isinstance(bits, float) and not bits.is_integer() and allocate is None:
-        raise RecipeError(f"{bits} bits are a mean over channels; they need `allocate`")
 
 
 class TapSettings(_Settings):
     """How activation tensors are quantized. bits: null for float, or 2 to 8."""
 
+    allocate: Method | None = None
     bits: StrictInt | StrictFloat | None = 8
     symmetric: bool = False
     range: Method = "mse"
     granularity: Literal["tensor", "channel"] = "tensor"
-    allocate: Method | None = None
     dynamic: bool = False
 
     @model_validator(mode="after")
     def _together(self) -> "TapSettings":
-        _whole_or_allocated(self.bits, self.allocate, self.granularity)
+        _by_channel(self)
         if not self.dynamic:
             return self
         if self.allocate is not None:
@@ -159,7 +162,8 @@ class TapSettings(_Settings):
 
     @field_validator("bits")
     @classmethod
-    def _bits(cls, bits: float | None) -> float | None:
+    def _bits(cls, bits: float | None, info: ValidationInfo) -> float | None:
+        _whole_or_allocated(bits, info)
         if bits is not None and not 2 <= bits <= 8:
             raise ValueError(f"activation bits must be from 2 to 8, or null for float; got {bits}")
         return bits
@@ -177,6 +181,7 @@ class WeightSettings(_Settings):
     """How weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for levels `wide` and `odd`)."""
 
     levels: Levels | None = None
+    allocate: Method | None = None
     bits: Bits | None = 8
     symmetric: bool = True
     narrow: bool = False
@@ -189,11 +194,10 @@ class WeightSettings(_Settings):
     correction: Method = "moments"
     guided: int = Field(default=0, ge=0)
     guided_power: float = Field(default=0.5, gt=0, le=1)
-    allocate: Method | None = None
 
     @model_validator(mode="after")
     def _together(self) -> "WeightSettings":
-        _whole_or_allocated(self.bits, self.allocate, self.granularity)
+        _by_channel(self)
         if self.allocate is not None and (self.levels is not None or self.narrow or self.bits == "ternary"):
             raise RecipeError("allocate needs 2^bits equal steps: no levels, ternary or narrow grids")
         return self
@@ -206,6 +210,7 @@ class WeightSettings(_Settings):
     @field_validator("bits")
     @classmethod
     def _bits(cls, bits: Bits | None, info: ValidationInfo) -> Bits | None:
+        _whole_or_allocated(bits, info)
         levels = info.data.get("levels")
         least = 1 if levels in ("wide", "odd") else 2
         if isinstance(bits, int | float) and not least <= bits <= 8:

@@ -89,7 +89,8 @@ def meet_budget(
         for name, layer in options.items()
         for number, option in enumerate(layer)
     ]
-    return _with(network, plans, candidates, numbers, budget.text), table
+    asked = make_plan(network, recipe)
+    return replace(asked, layers=_allocated(network, asked, plans, candidates, numbers, budget.text)), table
 
 
 def _plan(network: Network, recipe: Recipe, width: Bits) -> Plan:
@@ -109,20 +110,25 @@ def _distinct(plans: list[LayerPlan]) -> list[LayerPlan]:
     return list(found.values())
 
 
-def _with(
-    network: Network, plans: list[Plan], candidates: dict[str, list[LayerPlan]], taken: dict[str, int], budget: str
-) -> Plan:
-    """The plan with the options taken."""
+def _allocated(
+    network: Network,
+    asked: Plan,
+    plans: list[Plan],
+    candidates: dict[str, list[LayerPlan]],
+    taken: dict[str, int],
+    budget: str,
+) -> tuple[LayerPlan, ...]:
+    """The layers' plans with the options taken; those without a choice as the recipe asks."""
     layers = []
     for number, layer in enumerate(network.layers):
-        owner = layer.shared_with or layer.name
+        plan, owner = asked.layers[number], layer.shared_with or layer.name
         spec = candidates[owner][taken[owner]].spec
-        plan = next(plan.layers[number] for plan in plans if plan.layers[number].spec == spec)
-        if len(candidates[owner]) > 1:
+        if len(candidates[owner]) > 1 or plan.spec != spec:
+            plan = next(plan.layers[number] for plan in plans if plan.layers[number].spec == spec)
             reason = "; ".join(filter(None, (plan.reason, f"allocated under {budget}")))
             plan = replace(plan, asked=f"budget {budget}", reason=reason)
         layers.append(plan)
-    return replace(plans[0], layers=tuple(layers))
+    return tuple(layers)
 
 
 @dataclass(frozen=True)

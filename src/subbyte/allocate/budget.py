@@ -34,7 +34,7 @@ class Budget:
         except (ValueError, KeyError):
             amount = 0.0
         if match is None or not isfinite(amount) or amount <= 0:
-            raise RecipeError(f"budget {text!r}: expected a number above 0 and a unit: {', '.join(_UNITS)}")
+            raise RecipeError(f"expected a number above 0 and a unit, one of {', '.join(_UNITS)}; got {text!r}")
         counts: Literal["bits", "bytes", "bops"] = "bits" if match[2] == "bits" else "bops"
         return cls("".join(text.split()), amount, "bytes" if match[2].endswith("B") else counts)
 

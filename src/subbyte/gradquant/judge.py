@@ -1,6 +1,7 @@
 """What clips cost the network: run with its weights replaced."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,7 +18,12 @@ class Judge:
 
     def __init__(self, network: Network, evaluation: Split | None, test: Split) -> None:
         self._network, self._evaluation, self._test = network, evaluation, test
-        self._float = None if evaluation is None else self._run({}, evaluation).logits.double().log_softmax(1)
+
+    @cached_property
+    def _float(self) -> Tensor:
+        """The float network's log probabilities."""
+        assert self._evaluation is not None
+        return self._run({}, self._evaluation).logits.double().log_softmax(1)
 
     def _run(self, tensors: Mapping[str, Tensor], split: Split) -> Evaluation:
         def network(x: Tensor) -> Tensor:
@@ -31,7 +37,7 @@ class Judge:
 
     def judge(self, tensors: Mapping[str, Tensor]) -> dict[str, float]:
         """Cross-entropy, mean KL(float network || this one) and accuracy; nothing without images to evaluate on."""
-        if self._evaluation is None or self._float is None:
+        if self._evaluation is None:
             return {}
         found = self._run(tensors, self._evaluation)
         gap = self._float - found.logits.double().log_softmax(1)

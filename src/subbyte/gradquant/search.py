@@ -49,8 +49,8 @@ class Search:
         ):
             if not chosen or not set(chosen) <= set(valid):
                 raise RecipeError(f"{name} must be of {', '.join(map(str, valid))}; got {', '.join(map(str, chosen))}")
-        if not names or len(set(names)) < len(names):
-            raise RecipeError(f"metrics must be one or more, each once; got {', '.join(names) or 'none'}")
+        if not self.proxies or len(set(names)) < len(names):
+            raise RecipeError(f"metrics must be one or more besides loss, each once; got {', '.join(names) or 'none'}")
         if min(self.grad_batches, self.batch_size, self.calibration) < 1 or self.evaluate < 0:
             raise RecipeError("grad batches, batch size and calibration must be at least 1, evaluate at least 0")
         if self.apart and self.symmetric:

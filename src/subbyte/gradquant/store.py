@@ -4,8 +4,11 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from subbyte.errors import RecipeError
 from subbyte.files import write_json, write_text
@@ -38,6 +41,15 @@ class Rows:
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self._path, text.getvalue())
+
+
+def fingerprint(model: nn.Module) -> str:
+    """sha256 in hexadecimal over the names and values of a network's tensors."""
+    digest = sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def same_settings(out: Path, settings: Mapping[str, object]) -> None:

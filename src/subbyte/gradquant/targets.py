@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import torch
@@ -73,23 +72,14 @@ def gather(network: Network, images: Tensor, labels: Tensor | None, search: Sear
     return [Target(layer, _matrix(network, layer), Evidence(**known[layer.name])) for layer in layers]
 
 
-def fingerprint(network: Network) -> str:
-    """sha256 in hexadecimal over the weights of all layers."""
-    digest = sha256()
-    for layer in network.layers:
-        digest.update(_matrix(network, layer).contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _matrix(network: Network, layer: Layer) -> Tensor:
     return layer.geometry.to_matrix(tensor_at(network.graph_module, layer.weight).detach()).float()
 
 
 def _single(stats: GradientStats) -> GradientStats:
     """In float32, as searches want it."""
-    return GradientStats(
-        stats.gradient.float(), stats.absolute.float(), stats.fisher.float(), stats.outputs.float(), stats.images
-    )
+    gradient, absolute = stats.gradient.float(), stats.absolute.float()
+    return GradientStats(gradient, absolute, stats.fisher.float(), stats.outputs.float(), stats.images)
 
 
 def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[str, Tensor]:

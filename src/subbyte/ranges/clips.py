@@ -23,7 +23,7 @@ from subbyte.ranges.metrics import Evidence, Metric, Trial
 from subbyte.ranges.minmax import grid_of_range
 from subbyte.ranges.mse import quantized
 
-_MAX_ELEMENTS = 2**17  # of the errors of one chunk of clips: 512 KiB, near the processor
+_MAX_ELEMENTS = 2**18  # of the errors of one chunk of clips: 1 MiB, near the processor
 _MAX_ROUNDS = 20
 
 Score = Callable[[Tensor, Tensor], Tensor]

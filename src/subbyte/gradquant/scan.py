@@ -11,9 +11,9 @@ Weights only, of all layers. Clips are chosen on training images: statistics fro
 true loss from the `evaluate` that come next; the test split is only reported on. A row that is there is not made again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from subbyte.core import GridSpec
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels
 from subbyte.gradquant.judge import Judge
 from subbyte.gradquant.search import Granularity, Search
-from subbyte.gradquant.store import Rows, same_settings
-from subbyte.gradquant.targets import Target, fingerprint, gather
+from subbyte.gradquant.store import Rows, fingerprint, same_settings
+from subbyte.gradquant.targets import Target, gather
 from subbyte.graph import prepare
 from subbyte.pipeline import Report
 from subbyte.ranges.clips import Score, best, clip_spec, fractions, part_ends
@@ -47,20 +47,24 @@ def run(
     """
     images, test = draw_calibration(data, search.calibration + search.evaluate, search.seed)
     labels = draw_labels(data, len(images), search.seed)
-    network = prepare(model, images[:2])
     settings = asdict(search) | dict(about or {})
-    same_settings(out, settings | {"weights": fingerprint(network), "data": f"{data.name} {data.fingerprint}"})
+    same_settings(out, settings | {"weights": fingerprint(model), "data": f"{data.name} {data.fingerprint}"})
+    network = prepare(model, images[:2])
     some, rest = images[: search.calibration], images[search.calibration :]
-    targets = gather(network, some, labels[: len(some)] if search.labels == "true" else None, search, report)
+    known = labels[: len(some)] if search.labels == "true" else None
     evaluation = Split("evaluation", labels[len(some) :], lambda indices: rest[indices]) if search.evaluate else None
-    _Run(search, targets, Judge(network, evaluation, test), out, report).go()
+    judge = Judge(network, evaluation, test)
+    _Run(search, lambda: gather(network, some, known, search, report), judge, out, report).go()
 
 
 class _Run:
     """Bit width by bit width: the scan, then the choices."""
 
-    def __init__(self, search: Search, targets: list[Target], judge: Judge, out: Path, report: Report) -> None:
-        self.search, self.targets, self.judge, self.out, self.report = search, targets, judge, out, report
+    def __init__(
+        self, search: Search, gathered: Callable[[], list[Target]], judge: Judge, out: Path, report: Report
+    ) -> None:
+        self.search, self.judge, self.out, self.report = search, judge, out, report
+        self._gathered = gathered
         self.metrics = [parse_metric(name) for name in search.proxies]
         self.clips = fractions(*search.clip, search.resolution)
         judged = JUDGED if search.evaluate else ()
@@ -71,12 +75,32 @@ class _Run:
     def go(self) -> None:
         """All that is missing."""
         for bits in self.search.bits:
+            if self._done(bits):
+                continue
             costs = self._costs(bits, "network")
             self._scan(bits, _added(costs).sum(1))
             for granularity in self.search.granularities:
                 found = self._costs(bits, granularity) if granularity == "channel" else costs
                 self._choose(bits, granularity, found)
         self._correlate()
+
+    @cached_property
+    def targets(self) -> list[Target]:
+        """The layers; gathered when there is something to do."""
+        return self._gathered()
+
+    def _done(self, bits: int) -> bool:
+        choices = (
+            (granularity, name) for granularity in self.search.granularities for name in self._names(granularity)
+        )
+        return all(self.scan.has(bits, clip) for clip in self.clips.tolist()) and all(
+            self.choices.has(bits, *choice) for choice in choices
+        )
+
+    def _names(self, granularity: Granularity) -> tuple[str, ...]:
+        """Who chooses: min-max, the true loss where it is free or asked for, and the proxies."""
+        free = self.search.evaluate and granularity == "network" and not self.search.apart
+        return (MINMAX, *((LOSS,) if free or LOSS in self.search.metrics else ()), *self.search.proxies)
 
     def _spec(self, bits: int, granularity: Granularity) -> GridSpec:
         return clip_spec(bits, symmetric=self.search.symmetric, per_channel=granularity == "channel")
@@ -99,7 +123,11 @@ class _Run:
             self.report(f"scan, {bits} bits", k, len(self.clips), f"clip {clip:.3g}")
             if self.scan.has(bits, clip):
                 continue
-            row = {"bits": bits, "clip": clip, **dict(zip(self.search.proxies, costs[:, k].tolist(), strict=True))}
+            row: dict[str, object] = {
+                "bits": bits,
+                "clip": clip,
+                **dict(zip(self.search.proxies, costs[:, k].tolist(), strict=True)),
+            }
             if self.search.evaluate:
                 self.scan.add([row | self.judge.judge(self._network(bits, "network", self._same(clip)))])
             else:
@@ -118,10 +146,8 @@ class _Run:
         return {t.layer.weight: t.rounded(spec, *pair) for t, pair in zip(self.targets, ends, strict=True)}
 
     def _choose(self, bits: int, granularity: Granularity, costs: list[Tensor]) -> None:
-        """Every metric's choice, min-max, and the choice of the true loss where it is free or asked for."""
-        free = self.search.evaluate and granularity == "network" and not self.search.apart
-        loss = (LOSS,) if free or LOSS in self.search.metrics else ()
-        names = (MINMAX, *loss, *self.search.proxies)
+        """The choices that are missing, and what they cost."""
+        names = self._names(granularity)
         judged: dict[bytes, dict[str, float]] = {}  # metrics often agree
         for done, name in enumerate(names):
             self.report(f"choices, {bits} bits", done, len(names), f"{granularity}, {name}")

@@ -162,8 +162,8 @@ class _Run:
             if granularity != "network" and name != MINMAX:
                 self._write_clips(bits, granularity, name, ends)
             lower, upper = (float(torch.cat(side).mean()) for side in zip(*ends, strict=True))
-            row = {"bits": bits, "granularity": granularity, "metric": name, "lower": lower, "upper": upper}
-            self.choices.add([row | judged[key]])
+            choice = {"bits": bits, "granularity": granularity, "metric": name, "lower": lower, "upper": upper}
+            self.choices.add([{**choice, **judged[key]}])
         self.report(f"choices, {bits} bits", len(names), len(names), "")
 
     def _ends(self, bits: int, granularity: Granularity, name: str, costs: list[Tensor]) -> list[Ends]:

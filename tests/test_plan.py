@@ -434,11 +434,11 @@ def test_a_pattern_that_matches_nothing_lists_the_layers(network):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"weights": {"bit": 4}}, ["layer fc", "weights", "bit:", "levels, bits, symmetric"]),
+        ({"weights": {"bit": 4}}, ["layer fc", "weights", "bit:", "levels, allocate, bits, symmetric"]),
         ({"weights": {"bits": 9}}, ["layer fc", "weights", "2 to 8", "9"]),
         ({"weights": {"rounding": {"name": "gptq", "dampin": 1}}}, ["layer fc: weights", "dampin", "order"]),
         ({"activations": {"bits": 1}}, ["layer fc", "activations", "2 to 8", "1"]),
-        ({"activations": {"rounding": "gptq"}}, ["layer fc: activations", "bits, symmetric, range"]),
+        ({"activations": {"rounding": "gptq"}}, ["layer fc: activations", "bits, symmetric, range, granularity"]),
         ({"weights": {"granularity": "group"}}, ["layer fc", "weights", "group_size"]),
         ({"weights": {"group_size": 4}}, ["layer fc", "weights", "group_size"]),
         ({"weights": {"granularity": "group", "group_size": 0}}, ["layer fc", "weights", "group_size"]),

@@ -31,7 +31,7 @@ def test_divergences_are_those_of_networks_with_one_layer_quantized():
     network, x = captured("residual"), images("residual")
     _, options = met("residual", "budget=4bits")
     expected = network.graph_module(x)
-    for layer in ("stem", "b2.c1"):
+    for layer in ("stem", "b2.conv1"):
         for width in ("ternary", "2", "4"):
             only = [f"weights.bits={width}", "layers.*.skip=true", f"layers.{layer}.skip=false"]
             plan = make_plan(network, load_recipe("w2", [*FAST, *only]))
@@ -93,9 +93,9 @@ def test_layers_that_share_a_weight_share_its_width():
 def test_bit_operations_are_counted_by_hand():
     """Two calls of 4 x 4 x 3 x 3 kernels on 6 x 6 values, a head of 3 x 4; values of 8 bits (the input) and 4 bits."""
     settings = ("activations.bits=4", "budget=1bops", "widths=[4]")
-    with pytest.raises(RecipeError, match="at least 62,400 bops"):
+    bops = 4 * (4 * 4 * 9 * 36 * (8 + 4) + 3 * 4 * 4)  # weights of 4 bits
+    with pytest.raises(RecipeError, match=f"at least {bops:,} bops"):
         met("shared", *settings)
-    assert 4 * (4 * 4 * 9 * 36 * (8 + 4) + 3 * 4 * 4) == 249_024
 
 
 def test_a_budget_below_the_least_says_the_least():
@@ -107,7 +107,7 @@ def test_a_budget_below_the_least_says_the_least():
 
 
 def test_recipes_say_what_is_no_budget():
-    with pytest.raises(RecipeError, match=r"recipe w2: budget '2\.5'"):
+    with pytest.raises(RecipeError, match=r"recipe w2: budget: expected a number above 0 and a unit, .*'2\.5'"):
         load_recipe("w2", ["budget='2.5'"])
     with pytest.raises(RecipeError, match="widths"):
         load_recipe("w2", ["widths=[]"])

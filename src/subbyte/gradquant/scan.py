@@ -161,7 +161,7 @@ class _Run:
                 judged[key] = self.judge.judge(tensors) | {"test": self.judge.test(tensors)}
             if granularity != "network" and name != MINMAX:
                 self._write_clips(bits, granularity, name, ends)
-            lower, upper = (float(torch.cat(side).mean()) for side in zip(*ends, strict=True))
+            lower, upper = (round(float(torch.cat(side).mean()), 9) for side in zip(*ends, strict=True))
             choice = {"bits": bits, "granularity": granularity, "metric": name, "lower": lower, "upper": upper}
             self.choices.add([{**choice, **judged[key]}])
         self.report(f"choices, {bits} bits", len(names), len(names), "")

@@ -84,15 +84,35 @@ class FakeQuantize(nn.Module):
             assert self.grid is not None
             return self.grid.quantize(x)
         scale, zero_point = self.chosen(x)
+        if x.is_cuda or x.requires_grad:
+            return self._fused(x, scale, zero_point)
+        low, high = self._codes_from_zero(zero_point)
+        if self.axis is None:  # plain numbers: twice as fast
+            return (x / scale).round_().clamp_(int(low), int(high)).mul_(scale)
+        low, high, scale = (self._along(part, x) for part in (low, high, scale))
+        return (x / scale).round_().clamp_(low, high).mul_(scale)
+
+    def _codes_from_zero(self, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        """Smallest and largest code less the zero point."""
+        assert self.spec is not None
+        if self.widths is None:
+            return self.spec.qmin - zero_point, self.spec.qmax - zero_point
+        assert self.grid is not None
+        low, high = (end[:, 0] - zero_point for end in self.grid.ends)
+        return low, high
+
+    def _fused(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """One pass, with gradients, that multiplies by 1 / scale; on the CPU 3 to 10 times slower than the others."""
+        assert self.spec is not None
         ends = self.spec.qmin, self.spec.qmax
         if self.axis is None:
             return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, *ends)
         if self.widths is not None:
-            x = torch.clamp(x, *(self.along(end, x) for end in self.real_ends))
+            x = torch.clamp(x, *(self._along(end, x) for end in self.real_ends))
             zero_point = zero_point.clamp(*ends)
         return torch.fake_quantize_per_channel_affine(x, scale, zero_point, self.axis, *ends)
 
-    def along(self, parameter: Tensor, x: Tensor) -> Tensor:
+    def _along(self, parameter: Tensor, x: Tensor) -> Tensor:
         """[channels] in a shape that spreads over x."""
         assert self.axis is not None
         return parameter.reshape(-1, *[1] * (x.ndim - 1 - self.axis))

@@ -22,6 +22,7 @@ LAYERS = [
     {"stats", "graph"},
     {"methods"},
     {"ranges", "rounding", "correct", "tune", "allocate"},
+    {"named"},
     {"recipe"},
     {"plan"},
     {"tuning", "gradients"},

@@ -5,8 +5,9 @@ import yaml
 
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
+from subbyte.named import build_method, method_settings
 from subbyte.ranges import RANGES
-from subbyte.recipe import PRESETS, Recipe, build_method, load_recipe, method_settings
+from subbyte.recipe import PRESETS, Recipe, load_recipe
 from subbyte.rounding import ROUNDINGS
 
 REGISTRIES = {"range": RANGES, "rounding": ROUNDINGS, "correction": CORRECTIONS}

@@ -98,6 +98,13 @@ def test_bit_operations_are_counted_by_hand():
         met("shared", *settings)
 
 
+def test_widths_may_be_level_sets():
+    _, options = met("residual", "budget=3bits", "widths=[2 odd, 2 wide, 3]")
+    assert {option.width for option in options} == {"2", "2.32", "3"}
+    plan, _ = met("residual", "budget=3.4bits", "widths=[2 odd, 3 wide]")
+    assert {layer.spec.label for layer in plan.layers} == {"2", "3.17"}
+
+
 def test_a_budget_below_the_least_says_the_least():
     with pytest.raises(RecipeError, match=r"budget 1bits: the layers need at least ([0-9.]+)bits") as caught:
         met("residual", "budget=1bits")
@@ -111,6 +118,8 @@ def test_recipes_say_what_is_no_budget():
         load_recipe("w2", ["budget='2.5'"])
     with pytest.raises(RecipeError, match="widths"):
         load_recipe("w2", ["widths=[]"])
+    with pytest.raises(RecipeError, match=r"widths: .*'2 tall'"):
+        load_recipe("w2", ["widths=[2 tall]"])
     with pytest.raises(RecipeError, match="width ternary of the candidates"):
         met("residual", "budget=3bits", "weights.levels=odd")
 

@@ -19,15 +19,13 @@ from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.graph import Layer, Network, TapPlace, TapPoint, channel_axis
 from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune
+from subbyte.named import Method, build_method, method_settings
 from subbyte.ranges import RANGES
 from subbyte.recipe import (
     LayerSettings,
-    Method,
     Recipe,
     TapSettings,
     WeightSettings,
-    build_method,
-    method_settings,
     parse_settings,
 )
 from subbyte.rounding import PRECONDITIONS, ROUNDINGS
@@ -345,7 +343,8 @@ def _layer_from(entry: dict[str, Any]) -> LayerPlan:
         entry["name"], entry["kind"], tuple(entry["shape"]), entry["rows"], entry["asked"], spec_from(entry["grid"]),
         build_method(RANGES, entry["range"], "range"), build_method(ROUNDINGS, entry["rounding"], "rounding"),
         build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"], entry["scalar"],
-        _precondition(entry["precondition"]), _allocate(entry["allocate"]), entry["guided"], entry["guided_power"],
+        _precondition(entry["precondition"]), _allocate(entry.get("allocate")), entry.get("guided", 0),
+        entry.get("guided_power", 0.5),
     )  # fmt: skip
 
 
@@ -361,10 +360,10 @@ def _tap_dict(tap: TapPlan) -> dict[str, Any]:
 def _tap_from(entry: dict[str, Any]) -> TapPlan:
     spec = spec_from(entry["grid"])
     assert spec is not None
-    place = TapPlace(entry["name"], entry["node"], tuple(entry["edges"]), entry["axis"])
+    place = TapPlace(entry["name"], entry["node"], tuple(entry["edges"]), entry.get("axis"))
     return TapPlan(
         place, entry["role"], entry["asked"], spec, build_method(RANGES, entry["range"], "range"),
-        tuple(entry["feeds"]), entry["reason"], _allocate(entry["allocate"]), entry["dynamic"],
+        tuple(entry["feeds"]), entry["reason"], _allocate(entry.get("allocate")), entry.get("dynamic", False),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@
     input:        {bits: 8}        # the network's input
     tune:         null             # or cascade: later layers learn to make up for each rounded one
     budget:       null             # or 2.5bits, 100KB, 1.5Gbops: widths are shared out among layers to meet it
-    widths:       [ternary, 2, 3, 4, 5, 6, 8]    # that a layer may get then, unless a pattern states its bits
+    widths:       [ternary, 2 odd, 2 wide, 3, 3 wide, 4, 6, 8]  # that a layer may get then, unless a pattern says
     first_last:   8                # bits of the first and last layer (weights, and activations if quantized)
     layers:                        # by name pattern, last match wins
       "layer1.*": {weights: {bits: 8}}
@@ -33,9 +33,8 @@ to 8. Activations may have `dynamic: true`: a range for every batch, by a formul
 """
 
 import re
-from dataclasses import asdict, fields
 from importlib import resources
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -46,7 +45,6 @@ from pydantic import (
     Field,
     StrictFloat,
     StrictInt,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -57,11 +55,11 @@ from subbyte.allocate import ALLOCATIONS, Budget
 from subbyte.core.levels import POWER_COUNTS
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
+from subbyte.named import Method, build_method
 from subbyte.ranges import RANGES
 from subbyte.rounding import PRECONDITIONS, ROUNDINGS
 from subbyte.tune import TUNES
 
-Method = str | dict[str, Any]
 Bits = StrictInt | StrictFloat | Literal["ternary"]
 Levels = str | int | list[float]
 FAMILIES = ("wide", "odd", "apot")
@@ -71,47 +69,6 @@ PRESETS = ("w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq")
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def build_method(registry: dict[str, type[T]], method: Method, kind: str) -> T:
-    """The method that a recipe names, with its settings.
-
-    Raises RecipeError for an unknown name or setting, listing the known ones.
-    """
-    name, settings = (method, {}) if isinstance(method, str) else (method.get("name"), dict(method))
-    settings.pop("name", None)
-    if not isinstance(name, str) or name not in registry:
-        raise RecipeError(f"{kind}: unknown method {name!r}; known: {', '.join(registry)}")
-    cls = registry[name]
-    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise RecipeError(f"{kind} {name}: unknown setting {unknown[0]!r}; known: {', '.join(known) or 'none'}")
-    if bad := [key for key, value in settings.items() if not _finite(value)]:
-        raise RecipeError(f"{kind} {name}: {bad[0]}: must be a finite number, got {settings[bad[0]]}")
-    try:
-        return TypeAdapter(cls).validate_python(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = str(first["msg"]).removeprefix("Value error, ")
-        if not first["loc"]:  # the settings do not go together: the method says so itself
-            raise RecipeError(f"{kind} {message}") from error
-        raise RecipeError(
-            f"{kind} {name}: {'.'.join(map(str, first['loc']))}: {message}, got {first['input']!r}"
-        ) from error
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or isfinite(value)
-
-
-def method_settings(registry: dict[str, type[T]], method: T) -> dict[str, Any]:
-    """Inverse of `build_method`: the name and every setting."""
-    name = next(name for name, cls in registry.items() if type(method) is cls)
-    settings = asdict(method)  # type: ignore[call-overload]
-    return {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}}
 
 
 def _known(registry: dict[str, type[T]], method: Method, kind: str) -> Method:
@@ -280,13 +237,20 @@ class Recipe(_Settings):
     first_last: int | None = None
     tune: Method | None = None
     budget: str | None = None
-    widths: list[Bits] = Field(default=["ternary", 2, 3, 4, 5, 6, 8], min_length=1)
+    widths: list[Bits | str] = Field(default=["ternary", "2 odd", "2 wide", 3, "3 wide", 4, 6, 8], min_length=1)
     layers: dict[str, LayerSettings] = {}
 
     @field_validator("budget")
     @classmethod
     def _budget(cls, text: str | None) -> str | None:
         return None if text is None else Budget.parse(text).text
+
+    @field_validator("widths")
+    @classmethod
+    def _widths(cls, widths: list[Bits | str]) -> list[Bits | str]:
+        for width in widths:
+            WeightSettings(**width_settings(width))
+        return widths
 
     @field_validator("tune")
     @classmethod
@@ -299,6 +263,19 @@ class Recipe(_Settings):
         if bits is not None and not 2 <= bits <= 8:
             raise ValueError(f"first_last must be from 2 to 8 bits; got {bits}")
         return bits
+
+
+def width_settings(width: Bits | str) -> dict[str, Any]:
+    """Settings of weights that an entry of `widths` stands for: 2, ternary, or text such as 2 wide: bits and `levels`.
+
+    Raises ValueError for other text.
+    """
+    if not isinstance(width, str) or width == "ternary":
+        return {"bits": width}
+    match = re.fullmatch(r"([1-8]) (wide|odd)", width)
+    if match is None:
+        raise ValueError(f"expected a number of bits, ternary, or text such as 2 wide and 2 odd; got {width!r}")
+    return {"bits": int(match[1]), "levels": match[2]}
 
 
 def load_recipe(source: str | Path | Recipe, overrides: list[str] | None = None) -> Recipe:

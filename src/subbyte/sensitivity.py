@@ -27,7 +27,7 @@ from subbyte.errors import NumericsError, RecipeError
 from subbyte.gradients import Guide, look_ahead
 from subbyte.graph import Layer, Memory, Network, Pair, Travel, float_outputs, instrument
 from subbyte.plan import LayerPlan, Plan, make_plan
-from subbyte.recipe import Bits, Recipe
+from subbyte.recipe import Bits, Recipe, width_settings
 from subbyte.stats import output_positions
 from subbyte.walk import Limits, Progress, collect, naming, round_layer
 
@@ -93,9 +93,9 @@ def meet_budget(
     return replace(asked, layers=_allocated(network, asked, plans, candidates, numbers, budget.text)), table
 
 
-def _plan(network: Network, recipe: Recipe, width: Bits) -> Plan:
+def _plan(network: Network, recipe: Recipe, width: Bits | str) -> Plan:
     """The plan that has this width wherever the recipe leaves it open."""
-    weights = recipe.weights.model_copy(update={"bits": width})
+    weights = recipe.weights.model_copy(update=width_settings(width))
     try:
         return make_plan(network, recipe.model_copy(update={"weights": weights}))
     except RecipeError as error:

@@ -8,7 +8,7 @@ import subbyte
 from subbyte.core import Geometry
 from subbyte.errors import RecipeError
 from subbyte.gradients import Guide, gradient_stats, look_ahead
-from subbyte.graph import Memory, Pair, instrument, layer_gradients, signs
+from subbyte.graph import Memory, Pair, instrument, layer_gradients, outputs
 from subbyte.plan import Plan, make_plan
 from subbyte.ranges import RANGES, fit_grid
 from subbyte.stats import LayerStats, MomentCollector, moments
@@ -127,11 +127,11 @@ def test_weights_of_rows_are_mean_squared_gradients_relative_to_their_mean():
     squares: dict[str, list[Tensor]] = {name: [] for name in parts}
     for chunk in images("mobile").split(16):
         ((_, calls),) = layer_gradients(
-            instrument(network, []), chunk, signs(generator), {name: name for name in parts}
+            instrument(network, []), chunk, outputs(generator), {name: name for name in parts}
         )
         for name, count in parts.items():
             ((_, g),) = calls[name]
-            squares[name].append(g.reshape(len(g), count, -1, g[0, 0].numel()).square().mean(2).sqrt())
+            squares[name].append(g.reshape(len(g), count, -1, g[0, 0].numel()).square().mean(2))
     for name, count in parts.items():
         taken = guide.take(name)
         assert [len(chunk) for chunk in taken] == [16, 16, 8] and taken[0].shape[1] == count

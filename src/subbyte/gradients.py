@@ -1,6 +1,6 @@
 """Gradients of a network's loss, gathered layer by layer: for clip searches, and for the walk before it sets out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch.func import functional_call
 from subbyte.core import Geometry
 from subbyte.errors import DataError
 from subbyte.graph import (
+    Calls,
     Instrumented,
     Layer,
     Memory,
@@ -21,6 +22,7 @@ from subbyte.graph import (
     given,
     instrument,
     layer_gradients,
+    outputs,
     sampled,
     signs,
 )
@@ -28,7 +30,7 @@ from subbyte.plan import Plan
 from subbyte.stats import GradientCollector, GradientStats, position_weights
 
 _LEAST = 1e-6  # of the mean weight: where nothing depends on a run of channels its rows weigh alike
-Against = Tensor | Literal["signs", "sampled", "expected"]
+Against = Tensor | Literal["signs", "sampled", "outputs", "expected"]
 """What the loss is measured against: labels, int64 [n], or the network's own output (see `graph.gradients`)."""
 
 
@@ -69,7 +71,8 @@ def _targets(against: Against, images: int, batch: int, seed: int) -> list[Targe
             raise DataError(f"{images} images need as many labels; got {len(against)}")
         return [given(part) for part in against.split(batch)]
     generator = torch.Generator().manual_seed(seed)
-    own = {"signs": signs(generator), "sampled": sampled(generator), "expected": expected}[against]
+    drawn = {"signs": signs, "sampled": sampled, "outputs": outputs}
+    own = drawn[against](generator) if against in drawn else expected
     return [own] * -(-images // batch)
 
 
@@ -114,33 +117,34 @@ class Guide:
 def look_ahead(
     network: Network, plan: Plan, instrumented: Instrumented, chunks: list[Tensor], memory: Memory, device: str
 ) -> Guide:
-    """Go through the network, still float, once for all layers whose plan asks for gradients.
+    """Go through the network, still float, for all layers whose plan asks for gradients.
 
-    The loss is measured against the network's own output (`graph.signs`). Of a weight's calls only the first guides, as
-    moments are of that one. instrumented: of `network`, on `device`;
-    chunks: of images; memory: for what the guide keeps.
+    Those that guide are of the network's output itself (`graph.outputs`), those that weigh the weights are of the loss
+    against it (`graph.signs`): a pass for each that is asked for. Of a weight's calls only the first guides, as moments
+    are of that one. instrumented: of `network`, on `device`; chunks: of images; memory: for what the guide keeps.
     """
-    guide, collectors, parts = Guide(memory), {}, {}
+    guide = Guide(memory)
     plans = {layer.name: layer for layer in plan.layers if layer.spec is not None}
     layers = {layer.name: layer for layer in network.layers if layer.name in plans and layer.shared_with is None}
-    for name, layer in layers.items():
-        if plans[name].importance != "inputs":
-            collectors[name] = GradientCollector(layer.geometry)
-        if plans[name].guided:
-            parts[name] = _parts(layer.geometry, plans[name].guided)
-    owners = {layer.name: layer.shared_with or layer.name for layer in network.layers}
-    owners = {name: owner for name, owner in owners.items() if owner in collectors or owner in parts}
-    if not owners:
-        return guide
-    targets = signs(torch.Generator().manual_seed(0))
-    for chunk in chunks:
-        for share, calls in layer_gradients(instrumented, chunk.to(device), targets, owners):
-            for name, collector in collectors.items():
-                collector.add(calls[name], share)
-                collector.end_batch()
-            for name, count in parts.items():
-                weights = position_weights(calls[name][0][1], layers[name].geometry, count)
-                guide.add(name, weights ** plans[name].guided_power)
+    guided = {name: layer for name, layer in layers.items() if plans[name].guided}
+    weighed = {name: layer for name, layer in layers.items() if plans[name].importance != "inputs"}
+
+    def calls_of(wanted: dict[str, Layer], targets: Targets) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
+        owners = {layer.name: layer.shared_with or layer.name for layer in network.layers}
+        owners = {name: owner for name, owner in owners.items() if owner in wanted}
+        for chunk in chunks if owners else []:
+            yield from layer_gradients(instrumented, chunk.to(device), targets, owners)
+
+    for _, calls in calls_of(guided, outputs(torch.Generator().manual_seed(0))):
+        for name, layer in guided.items():
+            parts = _parts(layer.geometry, plans[name].guided)
+            weights = position_weights(calls[name][0][1], layer.geometry, parts)
+            guide.add(name, weights ** plans[name].guided_power)
+    collectors = {name: GradientCollector(layer.geometry) for name, layer in weighed.items()}
+    for share, calls in calls_of(weighed, signs(torch.Generator().manual_seed(0))):
+        for name, collector in collectors.items():
+            collector.add(calls[name], share)
+            collector.end_batch()
     for name, collector in collectors.items():
         stats = collector.finish()
         guide.importance[name] = {"fisher": stats.fisher, "gradient": stats.absolute}[plans[name].importance]

@@ -56,7 +56,7 @@ class LayerPlan:
     precondition: Precondition | None = None
     allocate: Allocate | None = None
     guided: int = 0
-    guided_power: float = 0.5
+    guided_power: float = 1.0
 
     @property
     def importance(self) -> str:
@@ -344,7 +344,7 @@ def _layer_from(entry: dict[str, Any]) -> LayerPlan:
         build_method(RANGES, entry["range"], "range"), build_method(ROUNDINGS, entry["rounding"], "rounding"),
         build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"], entry["scalar"],
         _precondition(entry["precondition"]), _allocate(entry.get("allocate")), entry.get("guided", 0),
-        entry.get("guided_power", 0.5),
+        entry.get("guided_power", 1.0),
     )  # fmt: skip
 
 

@@ -25,8 +25,8 @@ Weights take `levels` in place of 2^bits equal steps:
 and `scalar`, a factor on every scale that the range chooses; methods that refit scales only start from it. Level sets
 other than lists are symmetric: `symmetric` and `narrow` do not apply to them.
 
-`guided: 4` weighs what each of 4 runs of a layer's output channels sees by the gradients of the loss there (0: off):
-their squares to the power `guided_power`, from 0 to 1 (GuidedQuant's).
+`guided: 4` weighs what each of 4 runs of a layer's output channels sees by the gradients of the network's output there
+(0: off): their squares to the power `guided_power`, from 0 to 1 (1 is GuidedQuant's, there with the loss's gradients).
 
 With `allocate: optimum` and `granularity: channel`, `bits` is a mean, such as 4 or 2.5, and every channel gets from 0
 to 8. Activations may have `dynamic: true`: a range for every batch, by a formula (minmax, sigma, or aciq with a prior).
@@ -150,7 +150,7 @@ class WeightSettings(_Settings):
     rounding: Method = "corrected"
     correction: Method = "moments"
     guided: int = Field(default=0, ge=0)
-    guided_power: float = Field(default=0.5, gt=0, le=1)
+    guided_power: float = Field(default=1.0, gt=0, le=1)
 
     @model_validator(mode="after")
     def _together(self) -> "WeightSettings":

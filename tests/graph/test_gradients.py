@@ -15,6 +15,7 @@ from subbyte.graph import (
     given,
     instrument,
     layer_gradients,
+    outputs,
     prepare,
     sampled,
     signs,
@@ -111,6 +112,14 @@ def test_what_is_drawn_has_the_moments_of_the_expectation(targets):
     many = derivative.reshape(3, 20000, 4)
     torch.testing.assert_close(many.mean(1), torch.zeros_like(P), rtol=0, atol=0.015)
     torch.testing.assert_close(many.mT @ many / 20000, FISHER, rtol=0, atol=0.01)
+
+
+def test_mean_squared_gradients_of_outputs_are_those_of_the_logits_up_to_a_shift():
+    """E g g' over the draws is the projection that takes the mean away, whatever the network is sure of."""
+    p = torch.tensor([[0.98, 0.01, 0.01, 0.0]], dtype=torch.float64).expand(40_000, -1)
+    ((g, share),) = outputs(torch.Generator().manual_seed(0))(p)
+    torch.testing.assert_close(g.T @ g / len(g), torch.eye(4).double() - 1 / 4, atol=0.02, rtol=0)
+    assert bool((share == 1).all()) and float(g.mean(0).abs().max()) < 0.02
 
 
 def test_signs_are_less_noisy_for_a_sure_network():

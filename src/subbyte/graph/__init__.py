@@ -2,7 +2,17 @@
 
 from subbyte.graph.capture import capture, silence
 from subbyte.graph.fold import fold_batch_norms, set_tensor
-from subbyte.graph.gradients import Calls, Targets, draw_classes, expected, given, layer_gradients, sampled, signs
+from subbyte.graph.gradients import (
+    Calls,
+    Targets,
+    draw_classes,
+    expected,
+    given,
+    layer_gradients,
+    outputs,
+    sampled,
+    signs,
+)
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
 from subbyte.graph.layers import Layer, Skipped, argument, find_layers, tensor_at
 from subbyte.graph.network import Network, prepare
@@ -43,6 +53,7 @@ __all__ = [
     "layer_gradients",
     "mark_sites",
     "moves",
+    "outputs",
     "prepare",
     "sampled",
     "set_tensor",

@@ -7,6 +7,9 @@ The loss of an image is the cross-entropy  -log p_y  with p = softmax(z) of its 
                the Fisher information, to second order the KL divergence from the network's own output
     signs      the same mean and second moments from less noisy numbers: dL/dz = sqrt(p) s - p (sqrt(p)'s), where all
                entries of s are 1 or -1 at random (for a sure network y is hardly ever anything but the largest class)
+    outputs    no loss: dL/dz = s less its mean, so that mean squared gradients are those of the square error of the
+               logits, up to a common shift; a network that is asked about images it was trained on is sure of nearly
+               all of them, and the loss then hears of the few others only
     expected   every class y in turn, with its share p_y: the Fisher information without noise
 
 Cost: one pass forward, and one back for every y.
@@ -71,6 +74,16 @@ def signs(generator: torch.Generator) -> Targets:
     return targets
 
 
+def outputs(generator: torch.Generator) -> Targets:
+    """Random combinations of all logits, whatever the network makes of them."""
+
+    def targets(p: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        s = torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1
+        yield s - s.mean(1, keepdim=True), p.new_ones(len(p))
+
+    return targets
+
+
 def expected(p: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Every class, as often as the network itself expects it. Raises ModelError above 100 classes."""
     classes = p.shape[1]
@@ -106,10 +119,10 @@ def layer_gradients(
         )
     if not bool(torch.isfinite(logits).all()):
         raise NumericsError("the logits hold NaN or Inf; check the images and the normalization")
-    outputs = [output for _, output in recorder.seen.values()]
+    values = [output for _, output in recorder.seen.values()]
     for derivative, share in targets(logits.detach().double().softmax(1)):
         found = torch.autograd.grad(
-            logits, outputs, derivative.to(logits.dtype), retain_graph=True, materialize_grads=True
+            logits, values, derivative.to(logits.dtype), retain_graph=True, materialize_grads=True
         )
         calls: dict[str, Calls] = {}
         for (name, (x, _)), gradient in zip(recorder.seen.items(), found, strict=True):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from subbyte.core import GridSpec
 from subbyte.data import DataSet, draw_calibration, draw_labels
-from subbyte.errors import RecipeError, SubbyteError
+from subbyte.errors import FormatError, RecipeError, SubbyteError
 from subbyte.evaluate import evaluate
 from subbyte.gradquant import Search, run
 from subbyte.graph import prepare, set_tensor, tensor_at
@@ -232,3 +233,22 @@ def test_evidence_is_of_the_right_layers(place):
         head.evidence.H[0], seen[0].T @ seen[0] / 20, rtol=1e-3, atol=1e-4
     )
     assert all(target.evidence.gradients is not None for target in found.values())
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("scan.csv", lambda text: text[:-20]),
+        ("scan.csv", lambda text: text.replace("clip", "klip", 1)),
+        ("scan.csv", lambda text: text.replace("0.4", "abc", 1)),
+        ("choices.csv", lambda text: "\x80\xff" + text),
+    ],
+    ids=["cut", "column", "word", "bytes"],
+)
+def test_damaged_results_are_named(place, done, tmp_path, file, damage):
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    (out / file).write_bytes(damage((out / file).read_text()).encode("latin-1"))
+    (out / "correlation.csv").unlink()
+    with pytest.raises(FormatError, match=file):
+        search(place, out)

@@ -120,8 +120,24 @@ def test_recipes_say_what_is_no_budget():
         load_recipe("w2", ["widths=[]"])
     with pytest.raises(RecipeError, match=r"widths: .*'2 tall'"):
         load_recipe("w2", ["widths=[2 tall]"])
+    with pytest.raises(RecipeError, match="got '5'"):
+        load_recipe("w2", ["budget=5"])
     with pytest.raises(RecipeError, match="width ternary of the candidates"):
-        met("residual", "budget=3bits", "weights.levels=odd")
+        met("residual", "budget=3bits", "layers.fc.weights.levels=odd")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting"),
+    [
+        ("gpfq", "name=wide"),
+        ("ldnq", "name=powers"),
+        ("w4", "weights.narrow=true"),
+        ("w4", "weights.levels=apot"),
+    ],
+)
+def test_a_width_takes_the_place_of_bits_and_levels(recipe, setting):
+    plan, _ = met("residual", "budget=6bits", "widths=[ternary, 2 odd, 3 wide, 6]", setting, recipe=recipe)
+    assert "6" in {layer.spec.label for layer in plan.layers}
 
 
 def test_quantize_meets_a_budget():

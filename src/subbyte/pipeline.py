@@ -73,6 +73,8 @@ def decide(
 def collect(images: Tensor | Iterable[Any]) -> Tensor:
     """Calibration images as one float32 tensor [n, ...]. Raises DataError when there are none."""
     if not isinstance(images, Tensor):
+        if not isinstance(images, Iterable):
+            raise DataError(f"calibration images must be a tensor or batches of them, got {type(images).__name__}")
         parts = [batch[0] if isinstance(batch, tuple | list) else batch for batch in images]
         if not parts:
             raise DataError("no calibration images: the iterable is empty (a generator that was read before?)")

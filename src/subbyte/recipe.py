@@ -240,10 +240,10 @@ class Recipe(_Settings):
     widths: list[Bits | str] = Field(default=["ternary", "2 odd", "2 wide", 3, "3 wide", 4, 6, 8], min_length=1)
     layers: dict[str, LayerSettings] = {}
 
-    @field_validator("budget")
+    @field_validator("budget", mode="before")
     @classmethod
-    def _budget(cls, text: str | None) -> str | None:
-        return None if text is None else Budget.parse(text).text
+    def _budget(cls, text: Any) -> str | None:
+        return None if text is None else Budget.parse(str(text)).text
 
     @field_validator("widths")
     @classmethod
@@ -268,14 +268,18 @@ class Recipe(_Settings):
 def width_settings(width: Bits | str) -> dict[str, Any]:
     """Settings of weights that an entry of `widths` stands for: 2, ternary, or text such as 2 wide: bits and `levels`.
 
-    Raises ValueError for other text.
+    They take the place of bits and levels, and grids that can't be narrow or allocated are not. Raises ValueError for
+    other text.
     """
-    if not isinstance(width, str) or width == "ternary":
-        return {"bits": width}
+    if not isinstance(width, str):
+        return {"bits": width, "levels": None}
+    plain = {"narrow": False, "allocate": None}
+    if width == "ternary":
+        return {"bits": width, "levels": None} | plain
     match = re.fullmatch(r"([1-8]) (wide|odd)", width)
     if match is None:
         raise ValueError(f"expected a number of bits, ternary, or text such as 2 wide and 2 odd; got {width!r}")
-    return {"bits": int(match[1]), "levels": match[2]}
+    return {"bits": int(match[1]), "levels": match[2]} | plain
 
 
 def load_recipe(source: str | Path | Recipe, overrides: list[str] | None = None) -> Recipe:
@@ -283,6 +287,10 @@ def load_recipe(source: str | Path | Recipe, overrides: list[str] | None = None)
 
     Raises RecipeError with the path of the setting that is unknown or out of range.
     """
+    if not isinstance(source, str | Path | Recipe):
+        raise RecipeError(
+            f"a recipe is a preset, a file or a Recipe, got {type(source).__name__}; try Recipe(**mapping)"
+        )
     recipe = source if isinstance(source, Recipe) else _read(str(source))
     if not overrides:
         return recipe

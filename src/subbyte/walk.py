@@ -198,7 +198,10 @@ def collect(layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | No
         collector.add(x, x if pair.same else x_q.to(limits.device), chosen)
     stats = collector.finish()
     if not bool(torch.isfinite(stats.H).all() & torch.isfinite(stats.F).all()):
-        raise NumericsError(f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square")
+        raise NumericsError(
+            f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square; "
+            "check the images, the normalization and the weights before it"
+        )
     return stats
 
 

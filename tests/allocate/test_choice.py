@@ -71,3 +71,18 @@ def test_budgets_are_read(text, amount, counts):
 def test_what_is_no_budget_is_an_error(text):
     with pytest.raises(RecipeError, match="a number above 0 and a unit, one of bits, B"):
         Budget.parse(text)
+
+
+def test_the_least_budget_buys_the_cheapest_whatever_the_rounding_of_sums():
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        sizes = rng.integers(100, 10**7, int(rng.integers(2, 20)))
+        costs = [[float(size) * 2.3 * width for width in (2, 3, 4)] for size in sizes]
+        losses = [sorted(rng.random(3), reverse=True) for _ in costs]
+        assert choose(costs, losses, sum(map(min, costs))) == [0] * len(costs)
+
+
+def test_layers_need_options():
+    assert choose([], [], 1.0) == []
+    with pytest.raises(RecipeError, match="no options"):
+        choose([[1.0], []], [[1.0], []], 1.0)

@@ -28,7 +28,7 @@ class Budget:
     @classmethod
     def parse(cls, text: str) -> "Budget":
         """Read 2.5bits, 100KB, 96KiB or 1.5Gbops. Raises RecipeError for anything else."""
-        match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([A-Za-z]+)\s*", text)
+        match = re.fullmatch(r"\s*([0-9.]+(?:[eE][0-9]+)?)\s*([A-Za-z]+)\s*", text)
         try:
             amount = float(match[1]) * _UNITS[match[2]] if match else 0.0
         except (ValueError, KeyError):

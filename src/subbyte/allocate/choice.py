@@ -18,6 +18,7 @@ from subbyte.errors import NumericsError, RecipeError
 
 _HALVINGS = 100  # of the range of prices
 _SLACK = 1e-9  # of the upper bound, for sums in floating point
+_ROUNDING = 1e-12  # of the budget: sums of costs in another order
 
 
 def choose(costs: list[list[float]], losses: list[list[float]], budget: float) -> list[int]:
@@ -26,12 +27,16 @@ def choose(costs: list[list[float]], losses: list[list[float]], budget: float) -
     costs, losses: by layer and option, at least one option a layer. Raises RecipeError, stating the least that the
     layers need, when the budget is below it; NumericsError when a loss is NaN or Inf.
     """
+    if not all(map(len, costs)):
+        raise RecipeError("a layer has no options to choose from")
+    if not costs:
+        return []
     if not np.isfinite([value for layer in losses for value in layer]).all():
         raise NumericsError("the loss of a layer's option is NaN or Inf")
     least = sum(map(min, costs))
-    if not budget >= least:
+    if not budget * (1 + _ROUNDING) >= least:
         raise RecipeError(f"a budget of {budget:,.6g} is too small: the layers need at least {least:,.6g}")
-    budget = min(budget, sum(map(max, costs)))
+    budget = min(budget, sum(map(max, costs))) * (1 + _ROUNDING)
     options = max(map(len, costs))
     cost = np.array([[*layer, *[max(layer)] * (options - len(layer))] for layer in costs], float)
     loss = np.array([[*layer, *[np.inf] * (options - len(layer))] for layer in losses], float)

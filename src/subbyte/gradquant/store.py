@@ -10,19 +10,24 @@ from typing import Any
 
 from torch import nn
 
-from subbyte.errors import RecipeError
+from subbyte.errors import FormatError, RecipeError
 from subbyte.files import write_json, write_text
+from subbyte.report.clips import read_rows
 
 
 class Rows:
-    """Rows of a CSV file that is whole at any moment; the first `key` columns say which row is which."""
+    """Rows of a CSV file that is whole at any moment; the first `key` columns say which row is which.
+
+    Raises FormatError when the file that is there is damaged.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str], key: int) -> None:
         self._path, self._columns, self._key = path, tuple(columns), key
         self.rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="") as file:
-                self.rows = list(csv.DictReader(file))
+            self.rows = read_rows(path)
+            if tuple(self.rows[0]) != self._columns:
+                raise FormatError(f"{path} is damaged: its columns are not {', '.join(columns)}; delete it")
 
     def has(self, *key: object) -> bool:
         """Whether the row is there."""

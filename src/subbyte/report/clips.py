@@ -95,15 +95,34 @@ def _by_bits(title: str, cells: dict[tuple[str, str], str]) -> Table:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV file. Raises FormatError when there are none."""
+    """Rows of a CSV file of a clip search. Raises FormatError when there are none, or damaged ones."""
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise FormatError(f"{path} can't be read: {error.strerror}; is this the --out of a clip search?") from error
-    if not rows or any(None in row or None in row.values() for row in rows):
-        raise FormatError(f"{path} has no rows, or damaged ones")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FormatError(f"{path} can't be read: {reason}; is this the --out of a clip search?") from error
+    if not rows:
+        raise FormatError(f"{path} has no rows; delete it")
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values() or not all(map(_sound, row.items())):
+            raise FormatError(f"{path}: row {number} is damaged; delete the row, and the same command makes it again")
     return rows
+
+
+_WORDS = ("granularity", "metric", "layer")
+
+
+def _sound(cell: tuple[str, str]) -> bool:
+    """Columns that are not words hold numbers; rank correlations may be empty."""
+    column, text = cell
+    if column in _WORDS or not text:
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 _SHARED = {

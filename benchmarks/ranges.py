@@ -40,6 +40,7 @@ PIECES = {
     "+ bit allocation, closed form": (*CHANNEL, "weights.allocate=aciq", "activations.allocate=aciq"),
     "all": (*CLIP, *BIAS, *ALLOCATE),
     "all, output means": (*CLIP, *ALLOCATE, "weights.correction=bias"),
+    "all, output moments": (*CLIP, *ALLOCATE, "weights.correction=moments"),
     "all, no scales a channel": (*CLIP, "weights.correction=bias"),
 }
 """What is changed of the naive recipe; edit freely: a row belongs to its settings too."""

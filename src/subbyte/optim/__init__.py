@@ -1,0 +1,5 @@
+"""Optimizers by name."""
+
+from subbyte.optim.plain import SGD, Adam, AdamW
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}

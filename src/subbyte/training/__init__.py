@@ -1,0 +1,6 @@
+"""Training: from labelled images to a checkpoint, or to a network whose weights lie on a low-bit grid."""
+
+from subbyte.training.loop import train
+from subbyte.training.settings import TrainSettings
+
+__all__ = ["TrainSettings", "train"]

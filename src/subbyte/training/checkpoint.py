@@ -1,0 +1,58 @@
+"""Checkpoints: all that a run needs to go on, bit for bit; written whole, read without executing anything."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.optim import Optimizer
+
+from subbyte.errors import FormatError, NumericsError
+from subbyte.files import written
+
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `epoch` epochs."""
+
+    epoch: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+
+
+def save_checkpoint(out: Path, epoch: int, model: nn.Module, optimizer: Optimizer) -> None:
+    """Write the checkpoint of `epoch` in place of the one before, and the weights beside it as safetensors.
+
+    Raises NumericsError, and writes nothing, when a weight is NaN or Inf.
+    """
+    state = model.state_dict()
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NumericsError(f"after epoch {epoch}, {name} {tuple(tensor.shape)} holds NaN or Inf")
+    with written(out / CHECKPOINT) as temporary:
+        torch.save({"epoch": epoch, "model": state, "optimizer": optimizer.state_dict()}, temporary)
+    save_weights(model, out / WEIGHTS)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the weights as safetensors, whole or not at all."""
+    with written(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary)
+
+
+def load_checkpoint(out: Path) -> Checkpoint | None:
+    """The checkpoint in `out`, None when there is none. Raises FormatError when it is damaged."""
+    path = out / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return Checkpoint(content["epoch"], content["model"], content["optimizer"])
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, ValueError) as reason:
+        first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+        raise FormatError(f"{path} is damaged ({first}); delete it to start anew, or choose another --out") from reason

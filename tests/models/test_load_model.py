@@ -6,23 +6,25 @@ import types
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 from subbyte.errors import ModelError
 from subbyte.models import MODELS, input_shape, lenet, load_model
+from subbyte.models.built_in import find_entry
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_built_in_networks_take_their_input_and_are_in_eval_mode(name, caplog):
     assert MODELS[name].name == name and MODELS[name].description
-    with caplog.at_level(logging.WARNING, "subbyte"):
+    with caplog.at_level(logging.WARNING, "subbyte"), torch.device("meta"):  # some are large
         model = load_model(name)
     assert "random weights" in caplog.text
     assert not any(m.training for m in model.modules())
     shape = input_shape(name)
     assert shape is not None
-    assert model(torch.rand(2, *shape)).shape == (2, 10)
+    assert model(torch.empty(2, *shape, device="meta")).shape == (2, MODELS[name].classes)
 
 
 def test_input_shapes():
@@ -39,6 +41,61 @@ def test_weights_are_loaded(tmp_path, caplog):
     assert torch.equal(model.fc3.weight, source.fc3.weight) and not caplog.records
     with pytest.raises(ModelError, match=r"fc1\.weight"):
         load_model("lenet-digits", tmp_path / "w.pth")
+
+
+WRAPPINGS = {
+    "plain": lambda sd: sd,
+    "parallel": lambda sd: {f"module.{k}": v for k, v in sd.items()},
+    "wrapped": lambda sd: {"epoch": 3, "state_dict": sd},
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.parametrize("name", ["lenet-digits", "resnet20", "cifar-resnet8", "mobilenet_v2-cifar"])
+def test_the_weights_say_how_many_classes(tmp_path, name, wrapping):
+    entry = find_entry(name)
+    assert entry is not None
+    source = entry.build(23)
+    torch.save(WRAPPINGS[wrapping](source.state_dict()), tmp_path / "w.pth")
+    model = load_model(name, tmp_path / "w.pth")
+    assert model(torch.rand(2, *entry.input_shape)).shape == (2, 23)
+    assert torch.equal(model.state_dict()[entry.head], source.state_dict()[entry.head])
+    assert load_model(name, tmp_path / "w.pth", 23).state_dict().keys() == source.state_dict().keys()
+    with pytest.raises(ModelError, match=rf"{entry.head} is \[23, \d+\] there, \[10, \d+\] here"):
+        load_model(name, tmp_path / "w.pth", classes=10)
+
+
+def test_classes_may_be_asked_for_without_weights():
+    assert load_model("lenet-digits", classes=3)(torch.rand(2, 1, 8, 8)).shape == (2, 3)
+    with pytest.raises(ModelError, match="classes=0"):
+        load_model("lenet-digits", classes=0)
+
+
+@pytest.mark.parametrize("head", [None, torch.ones(()), torch.ones(10), torch.ones(0, 84), torch.ones(10, 84, 1)])
+def test_a_file_without_a_sensible_head_is_refused_as_ever(tmp_path, head):
+    state = lenet().state_dict()
+    del state["fc3.weight"]
+    torch.save(state if head is None else state | {"fc3.weight": head}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"first: fc3\.weight|fc3\.weight is \[.*\] there, \[10, 84\] here"):
+        load_model("lenet", tmp_path / "w.pth")
+
+
+def test_the_file_is_read_once(tmp_path, monkeypatch):
+    torch.save(lenet().state_dict(), tmp_path / "w.pth")
+    calls: list[object] = []
+    monkeypatch.setattr(torch, "load", lambda *args, load=torch.load, **kw: calls.append(args) or load(*args, **kw))
+    load_model("lenet", tmp_path / "w.pth")
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_built_in_weights_have_names(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("subbyte.models.weights.PRETRAINED", tmp_path)
+    source = lenet(classes=4)
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "lenet-four.safetensors")
+    assert torch.equal(load_model("lenet", kind("builtin:lenet-four")).fc3.weight, source.fc3.weight)
+    with pytest.raises(ModelError, match=r"no built-in weights 'x'; known: lenet-four$"):
+        load_model("lenet", kind("builtin:x"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from subbyte.errors import ModelError, NumericsError
-from subbyte.models import load_weights
+from subbyte.models import load_weights, weights_file
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -200,6 +200,32 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         load_weights(network(), tmp_path / "nowhere.pth")
     with pytest.raises(ModelError, match="this is a folder"):
         load_weights(network(), tmp_path)
+
+
+def test_weights_files_by_path_and_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert weights_file("~/w.pth") == weights_file(Path("~/w.pth")) == tmp_path / "w.pth"
+    assert weights_file("folder/builtin:x") == Path("folder/builtin:x")
+    folder = tmp_path / "pretrained"
+    monkeypatch.setattr("subbyte.models.weights.PRETRAINED", folder)
+    with pytest.raises(ModelError, match="no built-in weights 'b'; known: none"):
+        weights_file("builtin:b")
+    folder.mkdir()
+    for name in ("b.safetensors", "a-1.safetensors", "notes.txt"):
+        (folder / name).touch()
+    assert weights_file("builtin:b") == weights_file(Path("builtin:b")) == folder / "b.safetensors"
+    for name in ("c", "", "b.safetensors", "notes", "../w", "./b"):
+        with pytest.raises(ModelError, match=re.escape(f"no built-in weights {name!r}; known: a-1, b")):
+            weights_file(f"builtin:{name}")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_built_in_weights_load(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("subbyte.models.weights.PRETRAINED", tmp_path)
+    safetensors.torch.save_file(SOURCE, tmp_path / "small-toy.safetensors")
+    model = network()
+    load_weights(model, kind("builtin:small-toy"))
+    assert same(model.state_dict(), SOURCE)
 
 
 def test_an_exported_program_is_refused(tmp_path):

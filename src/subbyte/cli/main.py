@@ -13,13 +13,14 @@ from subbyte.cli.demo import demo
 from subbyte.cli.evaluate import evaluate
 from subbyte.cli.gradquant import gradquant
 from subbyte.cli.inspect import inspect
+from subbyte.cli.plot import plot
 from subbyte.cli.quantize import quantize
 from subbyte.cli.train import train
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
-for function in (demo, quantize, evaluate, inspect, aciq, gradquant, train):
+for function in (demo, quantize, evaluate, inspect, aciq, gradquant, train, plot):
     app.command()(function)
 
 

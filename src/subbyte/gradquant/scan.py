@@ -25,13 +25,14 @@ from subbyte.core import GridSpec
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels
 from subbyte.gradquant.judge import Judge
 from subbyte.gradquant.search import Granularity, Search
-from subbyte.gradquant.store import Rows, fingerprint, same_settings
+from subbyte.gradquant.store import Rows
 from subbyte.gradquant.targets import Target, gather
 from subbyte.graph import prepare
 from subbyte.pipeline import Report
 from subbyte.ranges.clips import Score, best, clip_spec, fractions, part_ends
 from subbyte.ranges.metrics import parse_metric
 from subbyte.report.clips import JUDGED, LOSS, MINMAX
+from subbyte.settings import fingerprint, same_settings
 
 Ends = tuple[Tensor, Tensor]
 """Lower and upper fractions, float64 [units], of one layer."""
@@ -48,7 +49,9 @@ def run(
     images, test = draw_calibration(data, search.calibration + search.evaluate, search.seed)
     labels = draw_labels(data, len(images), search.seed)
     settings = asdict(search) | dict(about or {})
-    same_settings(out, settings | {"weights": fingerprint(model), "data": f"{data.name} {data.fingerprint}"})
+    same_settings(
+        out, settings | {"weights": fingerprint(model), "data": f"{data.name} {data.fingerprint}"}, "clip search"
+    )
     network = prepare(model, images[:2])
     some, rest = images[: search.calibration], images[search.calibration :]
     known = labels[: len(some)] if search.labels == "true" else None

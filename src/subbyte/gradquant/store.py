@@ -1,17 +1,12 @@
-"""Results on disk: CSV files that are whole at any moment, and the settings that they were made with."""
+"""Results on disk: CSV files that are whole at any moment."""
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from torch import nn
-
-from subbyte.errors import FormatError, RecipeError
-from subbyte.files import write_json, write_text
+from subbyte.errors import FormatError
+from subbyte.files import write_text
 from subbyte.report.clips import read_rows
 
 
@@ -46,32 +41,3 @@ class Rows:
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self._path, text.getvalue())
-
-
-def fingerprint(model: nn.Module) -> str:
-    """sha256 in hexadecimal over the names and values of a network's tensors."""
-    digest = sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def same_settings(out: Path, settings: Mapping[str, object]) -> None:
-    """Keep the settings beside the results, or see that they are the same. Raises RecipeError where they are not."""
-    settings, path = json.loads(json.dumps(settings)), out / "settings.json"
-    if not path.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RecipeError(f"--out {out} exists and holds no clip search; choose another folder")
-        write_json(path, settings)
-        return
-    try:
-        before: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise RecipeError(f"{path} is damaged ({error}); choose another --out") from error
-    for name in sorted(settings.keys() | before.keys()):
-        if settings.get(name) != before.get(name):
-            raise RecipeError(
-                f"--out {out} was made with {name} = {before.get(name)}, now it is {settings.get(name)}; "
-                "choose another folder, or the settings in its settings.json"
-            )

@@ -4,53 +4,29 @@ import difflib
 import importlib
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from subbyte.errors import ModelError
-from subbyte.models.cifar_resnet import resnet20, resnet32, resnet44, resnet56, resnet110
-from subbyte.models.lenet import lenet
+from subbyte.models.built_in import FAMILY, MODELS, ModelEntry, find_entry
 from subbyte.models.user_file import call_user_file, split_spec
-from subbyte.models.weights import load_weights
+from subbyte.models.weights import load_weights, read_weights, rows, set_weights, weights_file
 
 log = logging.getLogger("subbyte")
 
 
-@dataclass(frozen=True)
-class ModelEntry:
-    """A built-in network: how it is called, built and fed (input_shape is C, H, W), and a line about it."""
-
-    name: str
-    build: Callable[[], nn.Module]
-    input_shape: tuple[int, int, int]
-    description: str
-
-
-def _lenet_digits() -> nn.Module:
-    return lenet(channels=1, size=8)
-
-
-MODELS: dict[str, ModelEntry] = {
-    "lenet": ModelEntry("lenet", lenet, (1, 28, 28), "LeNet-5 for MNIST, 62 thousand parameters"),
-    "lenet-digits": ModelEntry("lenet-digits", _lenet_digits, (1, 8, 8), "LeNet for scikit-learn's digits"),
-    "resnet20": ModelEntry("resnet20", resnet20, (3, 32, 32), "ResNet for CIFAR-10, 0.27 million parameters"),
-    "resnet32": ModelEntry("resnet32", resnet32, (3, 32, 32), "ResNet for CIFAR-10, 0.46 million parameters"),
-    "resnet44": ModelEntry("resnet44", resnet44, (3, 32, 32), "ResNet for CIFAR-10, 0.66 million parameters"),
-    "resnet56": ModelEntry("resnet56", resnet56, (3, 32, 32), "ResNet for CIFAR-10, 0.85 million parameters"),
-    "resnet110": ModelEntry("resnet110", resnet110, (3, 32, 32), "ResNet for CIFAR-10, 1.7 million parameters"),
-}
-
-
-def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
+def load_model(spec: str, weights: str | Path | None = None, classes: int | None = None) -> nn.Module:
     """Build the network that `spec` names, with its weights, in eval mode on the CPU.
 
-    spec: a key of MODELS, `torchvision:NAME`, `timm:NAME`, or `path/file.py:callable`, where the callable
-        takes no arguments and returns an nn.Module. torchvision and timm fetch pretrained weights when
-        `weights` is None.
-    weights: a file for `load_weights`. Without it a built-in network has random weights, which is logged.
+    spec: a key of MODELS, `cifar-resnetN` with N = 6n + 2, `torchvision:NAME`, `timm:NAME`, or
+        `path/file.py:callable`, where the callable takes no arguments and returns an nn.Module. torchvision and timm
+        fetch pretrained weights when `weights` is None.
+    weights: a file for `load_weights`, or `builtin:NAME`. Without it a built-in network has random weights, which is
+        logged.
+    classes: number of logits of a built-in network; ignored for any other. None: as many as the weights are for, or
+        the network's own number without weights.
     Raises ModelError when there is no such network, or it or its weights cannot be had; NumericsError as
     load_weights.
     """
@@ -60,20 +36,25 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
         model = _from_user(*user)
     elif colon and library in LIBRARIES:
         model = LIBRARIES[library](spec, name, weights is None)
-    elif spec in MODELS:
-        model = MODELS[spec].build()
-        if weights is None:
-            log.warning("network %s has random weights, as none were given", spec)
+    elif (entry := find_entry(spec)) is not None:
+        return _built_in(entry, weights, classes).eval()
     else:
-        raise ModelError(_unknown(spec, spec, MODELS))
+        raise ModelError(_unknown(spec, spec, [*MODELS, FAMILY]))
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
 
 
-def input_shape(spec: str) -> tuple[int, int, int] | None:
-    """Channels, height and width of a built-in network's images; None for any other network."""
-    return MODELS[spec].input_shape if spec in MODELS else None
+def _built_in(entry: ModelEntry, weights: str | Path | None, classes: int | None) -> nn.Module:
+    if weights is None:
+        model = entry.build(classes)
+        log.warning("network %s has random weights, as none were given", entry.name)
+        return model
+    path = weights_file(weights)
+    state = read_weights(path)
+    model = entry.build(rows(state, entry.head) if classes is None else classes)
+    set_weights(model, state, path)
+    return model
 
 
 def _from_user(path: Path, name: str) -> nn.Module:
@@ -133,7 +114,7 @@ def _unknown(spec: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f", did you mean {' or '.join(near)}?" if near else "."
     if spec == name:
-        valid = f"{', '.join(known)}, torchvision:NAME, timm:NAME, path/file.py:callable"
+        valid = f"{', '.join(known)} with N = 6n + 2, torchvision:NAME, timm:NAME, path/file.py:callable"
     else:
         valid = f"the {len(known)} that list_models() of {spec.partition(':')[0]} lists"
     return f"there is no network {spec!r}{hint} Valid names: {valid}"

@@ -17,23 +17,55 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts
 PREFIX = "module."  # put before every name by torch's DataParallel
 COUNTER = "num_batches_tracked"
 SHOWN = 3  # mismatching shapes in a message
+BUILT_IN = "builtin:"
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def weights_file(weights: str | Path) -> Path:
+    """The file that `weights` names: a path, ~ expanded, or `builtin:NAME` for weights that come with subbyte.
+
+    Raises ModelError when there are no built-in weights NAME. Whether a path leads to a file is not looked at.
+    """
+    text = str(weights)  # pathlib leaves builtin:NAME as it is
+    if not text.startswith(BUILT_IN):
+        return Path(weights).expanduser()
+    known = {path.stem: path for path in sorted(PRETRAINED.glob("*.safetensors"))}
+    name = text.removeprefix(BUILT_IN)
+    if name not in known:
+        raise ModelError(f"there are no built-in weights {name!r}; known: {', '.join(known) or 'none'}")
+    return known[name]
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load the weights in the file `path` into `model`, in place; `model` is not touched when this raises.
+    """Load the weights in a file into `model`, in place; `model` is not touched when this raises.
 
-    path: a .safetensors file, or a checkpoint of torch.save, read with weights_only=True. A state dict under
-    'state_dict', 'model_state_dict' or 'model' is unwrapped; 'module.' before all names is taken away.
+    path: a .safetensors file; a checkpoint of torch.save, read with weights_only=True; or `builtin:NAME`. A state
+    dict under 'state_dict', 'model_state_dict' or 'model' is unwrapped; 'module.' before all names is taken away.
     Batch-norm's num_batches_tracked may be missing, as in files from before torch 0.4.1: inference does not
     use it.
     Raises ModelError when the file is missing, damaged, would execute code, or does not fit the network;
     NumericsError when a weight is NaN or Inf.
     """
-    path = Path(path).expanduser()
+    file = weights_file(path)
+    set_weights(model, read_weights(file), file)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file, unwrapped as load_weights says. Raises ModelError when it cannot be read."""
     if not path.is_file():
         what = "this is a folder" if path.is_dir() else "there is no such file"
         raise ModelError(f"weights {path}: {what}; give a .safetensors file or a checkpoint of torch.save")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+
+
+def rows(state: Mapping[str, Tensor], name: str) -> int | None:
+    """Rows of the matrix `name` of a state dict, with or without 'module.' before it; None when there is none."""
+    matrix = state.get(name, state.get(PREFIX + name))
+    return len(matrix) if matrix is not None and matrix.ndim == 2 and len(matrix) > 0 else None
+
+
+def set_weights(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Put what read_weights found in the file `path` into `model`. Raises as load_weights."""
     expected: dict[str, Tensor] = model.state_dict()
     if state and all(k.startswith(PREFIX) for k in state) and not all(k.startswith(PREFIX) for k in expected):
         state = {k.removeprefix(PREFIX): v for k, v in state.items()}

@@ -3,6 +3,7 @@
 from subbyte.methods import Range
 from subbyte.ranges.aciq import Aciq
 from subbyte.ranges.blocks import GridFitter, fit_grid
+from subbyte.ranges.exact import Exact
 from subbyte.ranges.gradient import Fisher, Gradient
 from subbyte.ranges.kl import Kl
 from subbyte.ranges.minmax import MinMax
@@ -22,11 +23,13 @@ RANGES: dict[str, type[Range]] = {
     "aciq": Aciq,
     "sigma": Sigma,
     "kl": Kl,
+    "exact": Exact,
 }
 
 __all__ = [
     "RANGES",
     "Aciq",
+    "Exact",
     "Fisher",
     "Gradient",
     "GridFitter",

@@ -16,6 +16,8 @@ from subbyte.files import write_text, written
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
 _FEW = 12  # points that are worth a marker each
+_MANY = 100  # points that would make a blot of a broad line
+_STYLES = {"solid": "-", "dash": "--", "dot": ":"}  # plotly's names, matplotlib's signs
 _STYLE = """
 body { font-family: sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222; line-height: 1.45 }
 h1 { font-size: 1.5em } h2 { font-size: 1.1em; margin-top: 2em }
@@ -30,8 +32,8 @@ class Line:
     """One line of a chart. Points that are not finite are gaps.
 
     Lines of one name share a colour and a legend entry, such as a curve and its dashed simulation; the solid one is
-    pale and broad then, so that the dashed one is seen where it lies on it.
-    strong: black and thick, whatever its name.
+    pale then, and broad unless it has many points, so that the dashed one is seen where it lies on it.
+    dotted: as dashed, for a third curve of the name. strong: black and thick, whatever its name.
     Raises SubbyteError when x and y differ in length.
     """
 
@@ -40,6 +42,7 @@ class Line:
     y: Sequence[float]
     dashed: bool = False
     strong: bool = False
+    dotted: bool = False
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -48,13 +51,20 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over one pair of axes; log_y: y on a logarithmic scale, where points of 0 and below are gaps."""
+    """Lines over one pair of axes.
+
+    log_y: y on a logarithmic scale, where points of 0 and below are gaps. whole_x: x is a count, and its axis has whole
+    numbers only. names: in the order of their colours, so that a name has one colour in several charts; without, lines
+    have colours in their own order.
+    """
 
     title: str
     x_label: str
     y_label: str
     lines: tuple[Line, ...]
     log_y: bool = False
+    whole_x: bool = False
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class _Drawn:
     name: str
     x: list[float]
     y: list[float]
-    dashed: bool
+    style: str
     colour: str
     width: float
     opacity: float
@@ -82,14 +92,16 @@ class _Drawn:
 
 
 def _drawn(chart: Chart) -> list[_Drawn]:
-    names = list(dict.fromkeys(line.name for line in chart.lines if not line.strong))
-    twins = {line.name for line in chart.lines if line.dashed}
+    names = list(dict.fromkeys([*chart.names, *(line.name for line in chart.lines if not line.strong)]))
+    twins = {line.name for line in chart.lines if line.dashed or line.dotted}
     shown: set[str] = set()
     drawn = []
     for line in chart.lines:
         place = 0 if line.strong else names.index(line.name)
         lowest = 0.0 if chart.log_y else -inf
-        under = line.name in twins and not line.dashed
+        style = "dot" if line.dotted else "dash" if line.dashed else "solid"
+        under = line.name in twins and style == "solid"
+        broad = under and len(line.x) <= _MANY
         points = [(float(a), float(b)) for a, b in zip(line.x, line.y, strict=True)]
         kept = [isfinite(a) and isfinite(b) and b > lowest for a, b in points]
         drawn.append(
@@ -97,9 +109,9 @@ def _drawn(chart: Chart) -> list[_Drawn]:
                 name=line.name,
                 x=[a if isfinite(a) else nan for a, _ in points],
                 y=[b if keep else nan for (_, b), keep in zip(points, kept, strict=True)],
-                dashed=line.dashed,
+                style=style,
                 colour="#000000" if line.strong else _COLOURS[place % len(_COLOURS)],
-                width=3.0 if line.strong else 4.5 if under else 1.8,
+                width=3.0 if line.strong else 4.5 if broad else 1.8,
                 opacity=0.4 if under else 1.0,
                 marked=place >= len(_COLOURS) or sum(kept) <= _FEW,
                 in_legend=line.name not in shown,
@@ -114,6 +126,7 @@ def write_png(chart: Chart, path: Path) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
     except ImportError as error:
         raise SubbyteError("pictures need matplotlib: pip install 'subbyte[plots]'") from error
     figure = Figure(figsize=(8, 5), dpi=150)
@@ -121,7 +134,7 @@ def write_png(chart: Chart, path: Path) -> None:
     axes = figure.add_subplot()
     for line in _drawn(chart):
         axes.plot(
-            line.x, line.y, color=line.colour, linewidth=line.width, linestyle="--" if line.dashed else "-",
+            line.x, line.y, color=line.colour, linewidth=line.width, linestyle=_STYLES[line.style],
             alpha=line.opacity,
             marker="o" if line.marked else None, markersize=4, markevery=max(1, len(line.x) // _FEW),
             label=_literal(line.name) if line.in_legend else None,
@@ -131,6 +144,15 @@ def write_png(chart: Chart, path: Path) -> None:
     axes.set_ylabel(_literal(chart.y_label))
     if chart.log_y:
         axes.set_yscale("log", nonpositive="mask")
+        low, high = axes.get_ylim()
+        if high < 1000 * low:  # powers of ten alone would be too few
+            axes.yaxis.set_major_locator(
+                LogLocator(subs=(1, 2, 5)) if high > 20 * low else MaxNLocator("auto", steps=[1, 2, 5, 10])
+            )
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
+    if chart.whole_x:
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -167,15 +189,17 @@ def _plot(chart: Chart, name: str) -> str:
                 x=line.x, y=line.y, name=escape(line.name), legendgroup=line.name, showlegend=line.in_legend,
                 mode="lines+markers" if line.marked else "lines", marker={"size": 6, "maxdisplayed": _FEW},
                 opacity=line.opacity,
-                line={"color": line.colour, "width": line.width, "dash": "dash" if line.dashed else "solid"},
+                line={"color": line.colour, "width": line.width, "dash": line.style},
             )
         )  # fmt: skip
     axis = {"gridcolor": "#dddddd", "linecolor": "#444444", "ticks": "outside", "zeroline": False}
     log = {"type": "log", "exponentformat": "power"} if chart.log_y else {}
+    places = [x for line in chart.lines for x in line.x if isfinite(x)]
+    short = chart.whole_x and max(places, default=0) - min(places, default=0) <= _FEW
     figure.update_layout(
         template="none", height=520, hovermode="closest", margin={"t": 60, "r": 20},
         title={"text": escape(chart.title), "x": 0.02, "font": {"size": 16}},
-        xaxis=axis | {"title": {"text": escape(chart.x_label)}},
+        xaxis=axis | ({"dtick": 1} if short else {}) | {"title": {"text": escape(chart.x_label)}},
         yaxis=axis | log | {"title": {"text": escape(chart.y_label)}, "automargin": True},
     )  # fmt: skip
     # a page of its own draws nothing from the network: plotly.js is inlined once by the caller
@@ -199,5 +223,5 @@ def _table(table: Table) -> str:
 
 
 def _literal(text: str) -> str:
-    """Text for matplotlib, which reads $...$ as mathematics."""
-    return text.replace("$", r"\$")
+    """Text for matplotlib, which reads $...$ as mathematics, and leaves names that start with _ out of legends."""
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")

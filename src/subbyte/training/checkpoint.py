@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from subbyte.errors import FormatError, NumericsError
 from subbyte.files import written
+from subbyte.training.weights import plain_state
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
 
@@ -40,9 +41,9 @@ def save_checkpoint(out: Path, epoch: int, model: nn.Module, optimizer: Optimize
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights as safetensors, whole or not at all."""
+    """Write the weights that the network computes with as safetensors, whole or not at all."""
     with written(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in plain_state(model).items()}, temporary)
 
 
 def load_checkpoint(out: Path) -> Checkpoint | None:

@@ -1,5 +1,6 @@
 """Everything that a training run is determined by, besides the network and the data."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
@@ -22,7 +23,8 @@ class TrainSettings:
     spread over all classes. augment: a name of `augment.AUGMENTATIONS`. validation: training images kept apart, whose
     accuracy is logged every epoch. evaluate_every: epochs between two measurements. seed: of order, augmentation and
     whatever else is random. precision: of the forward pass, 'float32', or 'bfloat16' where autocast allows it.
-    log_every: steps between two rows of the log.
+    log_every: steps between two rows of the log. quantizer: a name of `weights.QUANTIZERS`, by which layers compute
+    with rounded weights, or a mapping. float_layers: patterns of layers whose weights are not put on grids.
     Raises RecipeError where a value is out of range.
     """
 
@@ -39,7 +41,8 @@ class TrainSettings:
     seed: int = 0
     precision: str = "float32"
     log_every: int = 10
-
+    quantizer: Method | None = None
+    float_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "evaluate_every", "log_every"):
@@ -52,8 +55,10 @@ class TrainSettings:
         if not 0 <= self.label_smoothing < 1:
             raise RecipeError(f"label_smoothing must be from 0 to below 1, got {self.label_smoothing}")
         if self.validation < 0 or not 0 <= self.seed < 2**31:
-            raise RecipeError(f"validation must be 0 or more, seed from 0 to 2^31 - 1; got {self.validation}, {self.seed}")
-        choices = {"rate": RATES, "augment": AUGMENTATIONS, "precision": PRECISIONS}
+            raise RecipeError(
+                f"validation must be 0 or more, seed from 0 to 2^31 - 1; got {self.validation}, {self.seed}"
+            )
+        choices: dict[str, Collection[str]] = {"rate": RATES, "augment": AUGMENTATIONS, "precision": PRECISIONS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise RecipeError(f"{name}: unknown {getattr(self, name)!r}; known: {', '.join(known)}")

@@ -1,0 +1,42 @@
+"""From a network that was trained on grids to packed codes that say the same."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from subbyte.data import Split
+from subbyte.errors import NumericsError
+from subbyte.export.packed import save
+from subbyte.pipeline import quantize
+from subbyte.quantized import QuantizedModel
+from subbyte.recipe import Recipe
+from subbyte.training.weights import layers_of
+
+PACKED = "quantized.safetensors"
+_IMAGES = 32  # to compare on; nothing is measured off them
+_CLOSE = 1e-3  # of the largest logit: what folding batch-norms in float32 may move
+
+
+def pack(model: nn.Module, split: Split, bits: int, exempt: tuple[str, ...], path: Path) -> QuantizedModel:
+    """Find every layer's grid again, pack the codes, and write them to `path`.
+
+    model: trained on grids of `bits`, but for the layers that patterns of `exempt` match, whose weights stay float.
+    split: images to compare the outputs of both on.
+    Raises RecipeError when a weight lies on no such grid, NumericsError when the outputs differ.
+    """
+    weights = {"bits": bits, "symmetric": False, "range": "exact", "rounding": "nearest", "correction": "none"}
+    kept = [name for name in layers_of(model) if name not in layers_of(model, exempt)]
+    recipe = Recipe.model_validate({"weights": weights, "layers": {name: {"skip": True} for name in kept}})
+    images = split.images(range(min(_IMAGES, len(split))))
+    model = model.eval().to("cpu")
+    quantized = quantize(model, images, recipe)
+    with torch.no_grad():
+        expected, found = model(images), quantized(images)
+    error, reach = float((expected - found).abs().max()), float(expected.abs().max())
+    if error > _CLOSE * reach:
+        raise NumericsError(
+            f"the packed network's outputs differ by {error:.3g} from those of the trained one, which reach {reach:.3g}"
+        )
+    save(quantized, path)
+    return quantized

@@ -14,7 +14,7 @@ from subbyte.allocate import ALLOCATIONS
 from subbyte.cli.main import app
 from subbyte.correct import CORRECTIONS
 from subbyte.data import KINDS
-from subbyte.models import MODELS
+from subbyte.models import MODELS, pretrained
 from subbyte.ranges import RANGES
 from subbyte.recipe import PRESETS
 from subbyte.rounding import PRECONDITIONS, ROUNDINGS
@@ -63,7 +63,9 @@ def recipes() -> str:
     parts += [f"| `{m.name}` | {'x'.join(map(str, m.input_shape))} | {m.description} |" for m in MODELS.values()]
     parts += [
         "",
-        "Also `torchvision:NAME`, `timm:NAME` (extra `vision`) and `path/file.py:callable`.",
+        "Also `cifar-resnetN` with N = 6n + 2, `torchvision:NAME`, `timm:NAME` (extra `vision`) and",
+        "`path/file.py:callable`. Weights that come along: `builtin:` and one of "
+        f"{', '.join(f'`{name}`' for name in pretrained())}.",
         "",
         "## Data",
         "",

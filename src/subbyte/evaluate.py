@@ -86,6 +86,36 @@ def evaluate(
     return Evaluation(Accuracy(100 * right / total, 100 * right5 / total, loss / total, total), logits)
 
 
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """How the images of one class fared.
+
+    label: the class. count: its images. top1: percent that were named right. mistaken_for: the class that the others
+    were most often named, the first of several; mistakes: how often; 0 when there were none.
+    """
+
+    label: int
+    count: int
+    top1: float
+    mistaken_for: int
+    mistakes: int
+
+
+def class_accuracy(evaluation: Evaluation, split: Split) -> list[ClassAccuracy]:
+    """Accuracy by class, of the classes that have images in `split`, in order; `evaluation` is of the same split."""
+    named, classes = evaluation.logits.argmax(dim=1), evaluation.logits.shape[1]
+    confusion = torch.bincount(split.labels * classes + named, minlength=classes**2).view(classes, classes)
+    rows = []
+    for label, counts in enumerate(confusion):
+        count, right = int(counts.sum()), int(counts[label])
+        if count:
+            others = counts.clone()
+            others[label] = 0
+            worst = int(others.argmax())
+            rows.append(ClassAccuracy(label, count, 100 * right / count, worst, int(others[worst])))
+    return rows
+
+
 def agreement(logits_a: Tensor, logits_b: Tensor) -> float:
     """Percent of images that both logits [n, classes] put in one class. Raises DataError on other shapes."""
     if logits_a.shape != logits_b.shape or logits_a.ndim != 2 or not logits_a.numel():

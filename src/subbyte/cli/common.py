@@ -1,6 +1,7 @@
 """What the commands share: options, progress bars, and errors as one clear line."""
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ ModelOption = Annotated[
     str, typer.Option("--model", help="A built-in network, torchvision:NAME, timm:NAME, or file.py:callable.")
 ]
 WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", help="Float weights: .safetensors, or a PyTorch state dict.")
+    Path | None, typer.Option("--weights", help="Float weights: .safetensors, a PyTorch state dict, or builtin:NAME.")
 ]
 DataOption = Annotated[
     str,
@@ -55,11 +56,23 @@ def command(function: F) -> F:
         except SubbyteError as error:
             errors.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True, highlight=False)
             raise typer.Exit(1) from error
+        except OSError as error:
+            if error.errno is None or error.filename is None:
+                raise
+            errors.print(f"[bold red]error:[/] {_plain(_of_files(error))}", soft_wrap=True, highlight=False)
+            raise typer.Exit(1) from error
         except KeyboardInterrupt:
             errors.print("interrupted: nothing was written", highlight=False)
             raise typer.Exit(130) from None
 
     return wrapped  # type: ignore[return-value]
+
+
+def _of_files(error: OSError) -> str:
+    """A full disk, a folder that can't be written to: what, where, and what to do."""
+    assert error.errno is not None
+    what = os.strerror(error.errno)
+    return f"{error.filename}: {what}; nothing is left half-written. Make room, or choose another folder"
 
 
 def _plain(text: str) -> str:

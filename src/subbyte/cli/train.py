@@ -20,9 +20,9 @@ from subbyte.cli.common import (
     errors,
     progress,
 )  # fmt: skip
-from subbyte.data import load_data
+from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError
-from subbyte.models import load_model
+from subbyte.models import load_model, new_model
 from subbyte.optim import OPTIMIZERS
 from subbyte.optim.rounding import UPDATE_ROUNDINGS
 from subbyte.optim.schedules import SCHEDULES
@@ -33,6 +33,12 @@ from subbyte.training.augment import AUGMENTATIONS
 from subbyte.training.rates import RATES
 
 ON_GRID = ("grid", "ste", "lsq")
+FeedbackOption = Annotated[
+    bool | None, typer.Option("--error-feedback/--no-error-feedback", help="Carry over what rounding leaves.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Another setting of the optimizer, NAME=VALUE in YAML; repeatable.")
+]
 
 
 @command
@@ -54,19 +60,13 @@ def train(
     resolution: Annotated[int | None, typer.Option(help="Of rounded updates at first: steps of 2^-N.")] = None,
     schedule: Annotated[str | None, typer.Option(help=f"How it rises: {', '.join(SCHEDULES)}.")] = None,
     rounding: Annotated[str | None, typer.Option(help=f"Of updates: {', '.join(UPDATE_ROUNDINGS)}.")] = None,
-    error_feedback: Annotated[
-        bool | None, typer.Option("--error-feedback/--no-error-feedback", help="Carry over what rounding leaves.")
-    ] = None,
+    error_feedback: FeedbackOption = None,
     compat: Annotated[str | None, typer.Option(help="qsgd and qtadamw as published in 2021 or 2023.")] = None,
     bits: Annotated[int | None, typer.Option(help="Train on a grid of so many bits.")] = None,
     extra_bits: Annotated[int | None, typer.Option(help="With --on grid: bits that updates add up on besides.")] = None,
     on: Annotated[str, typer.Option(help="With --bits: grid (no float weights are kept), ste or lsq.")] = "grid",
-    float_layers: Annotated[
-        list[str] | None, typer.Option(help="Pattern of layers that stay float; may be repeated.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Another setting of the optimizer: NAME=VALUE, in YAML.")
-    ] = None,
+    float_layers: Annotated[list[str] | None, typer.Option(help="Pattern of layers to keep float; repeatable.")] = None,
+    set_: SetOption = None,
     label_smoothing: Annotated[float, typer.Option(help="Share of a label spread over all classes.")] = 0.0,
     augment: Annotated[str, typer.Option(help=f"{', '.join(AUGMENTATIONS)}.")] = "none",
     validation: Annotated[int, typer.Option(help="Training images kept apart and measured every epoch.")] = 0,
@@ -91,18 +91,29 @@ def train(
         epochs, batch_size, lr, method, rate, warmup, label_smoothing, augment, validation, evaluate_every, seed,
         precision, log_every, quantizer, tuple(float_layers or ()),
     )  # fmt: skip
-    name = _name(model, layers)
     images = load_data(data, normalize=normalize, resize=resize, crop=crop)
-    torch.manual_seed(seed)
-    network = load_model(name, weights, classes=len(images.classes))
-    about = {"model": name, "data": data, "images": images.fingerprint, "initial": fingerprint(network)}
-    with _kept(out), progress() as report:
+    with _kept(out):
+        _run(_name(model, layers), weights, images, settings, out, {"data": data}, device, bits)
+
+
+def _run(
+    name: str, weights: Path | None, images: DataSet, settings: TrainSettings, out: Path, about: dict[str, str],
+    device: str, bits: int | None,
+) -> None:  # fmt: skip
+    """Train, pack what is on grids, and say how it went; of several processes the first does the last two."""
+    classes = len(images.classes)
+    torch.manual_seed(settings.seed)
+    network = new_model(name, classes) if weights is None else load_model(name, weights, classes)
+    about = {"model": name, **about, "images": images.fingerprint, "initial": fingerprint(network)}
+    with progress() as report:
         record = run(network, images, settings, out, about=about, device=device, progress=report)
-        if bits is not None and record.epochs:
-            _pack(name, len(images.classes), images, bits, settings, out)
-    if record.epochs:
-        last = record.epochs[-1]
-        console.print(f"test top-1 {last['test_top1_percent']:.2f} % after epoch {last['epoch']}; files: {out}/*")
+    if not record.epochs:
+        return
+    if bits is not None:
+        _pack(name, classes, images, bits, settings, out)
+    last = record.epochs[-1]
+    text = f"test top-1 {last['test_top1_percent']:.2f} % after epoch {last['epoch']}; files: {out}/*"
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _name(model: str, layers: int | None) -> str:
@@ -143,14 +154,14 @@ def _on_grid(
     return method | {"name": f"grid-{name.removeprefix('grid-')}", "bits": bits}, None
 
 
-def _pack(model: str, classes: int, images: Any, bits: int, settings: TrainSettings, out: Path) -> None:
+def _pack(model: str, classes: int, images: DataSet, bits: int, settings: TrainSettings, out: Path) -> None:
     trained = load_model(model, out / "model.safetensors", classes=classes)
     packed = pack(trained, images.test, bits, settings.float_layers, out / PACKED)
     console.print(
         f"every weight is on its grid: {packed.bits_per_weight:.2f} bits a weight, {packed.packed_bytes:,} bytes, "
         f"in {out / PACKED}",
-        highlight=False,
-    )
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 class _kept:  # noqa: N801

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from subbyte.core import Grid, GridSpec, QTensor, unpack_grid
 from subbyte.errors import FormatError, RecipeError
-from subbyte.files import written
+from subbyte.files import write_bytes
 from subbyte.graph import Network, prepare, set_tensor, tensor_at
 from subbyte.plan import LayerPlan, Plan, spec_dict, spec_from
 from subbyte.quantized import Findings, QuantizedModel
@@ -81,9 +81,9 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
         "about": about or {},
     }
     header["sha256"] = _digest(tensors, header)
-    with written(path) as temporary:
-        save_file(tensors, temporary, metadata={"subbyte": _json(header)})
-        return temporary.stat().st_size
+    content = serialize(tensors, metadata={"subbyte": _json(header)})
+    write_bytes(path, content)
+    return len(content)
 
 
 def load(path: str | Path, model: nn.Module) -> QuantizedModel:

@@ -45,6 +45,12 @@ def load_model(spec: str, weights: str | Path | None = None, classes: int | None
     return model.eval()
 
 
+def new_model(spec: str, classes: int | None = None) -> nn.Module:
+    """Build a network to train from nothing: as `load_model` without weights, and without a word about it."""
+    entry = find_entry(spec)
+    return load_model(spec) if entry is None else entry.build(classes).eval()
+
+
 def _built_in(entry: ModelEntry, weights: str | Path | None, classes: int | None) -> nn.Module:
     if weights is None:
         model = entry.build(classes)

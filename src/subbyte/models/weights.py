@@ -21,6 +21,11 @@ BUILT_IN = "builtin:"
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
+def pretrained() -> dict[str, Path]:
+    """Weights that come with subbyte, by the NAME of `builtin:NAME`."""
+    return {path.stem: path for path in sorted(PRETRAINED.glob("*.safetensors"))}
+
+
 def weights_file(weights: str | Path) -> Path:
     """The file that `weights` names: a path, ~ expanded, or `builtin:NAME` for weights that come with subbyte.
 
@@ -29,8 +34,7 @@ def weights_file(weights: str | Path) -> Path:
     text = str(weights)  # pathlib leaves builtin:NAME as it is
     if not text.startswith(BUILT_IN):
         return Path(weights).expanduser()
-    known = {path.stem: path for path in sorted(PRETRAINED.glob("*.safetensors"))}
-    name = text.removeprefix(BUILT_IN)
+    known, name = pretrained(), text.removeprefix(BUILT_IN)
     if name not in known:
         raise ModelError(f"there are no built-in weights {name!r}; known: {', '.join(known) or 'none'}")
     return known[name]

@@ -41,7 +41,8 @@ class GridSettings:
 
     bits: of the codes that the network computes with, 2 to 8. extra_bits: m, that updates add up on besides.
     granularity: who shares a scale. reach: factor on the scale that fits the initial weights best; above 1 weights
-    may grow, as those that training starts from nothing do. resolution: bits that updates are rounded to at first; None: all of them.
+    may grow, as those that training starts from nothing do. resolution: bits that updates are rounded to at first;
+    None: all of them.
     schedule: how they rise, a name of SCHEDULES or a mapping. rounding: a name of UPDATE_ROUNDINGS but gaussian.
     seed: of rounding at random.
     Raises RecipeError for values out of range, and for a resolution above bits + extra_bits.

@@ -147,7 +147,11 @@ class LatticeOptimizer(FlatOptimizer):
             if isinstance(schedule, OnStall) and schedule.due(group["steps"]) and "index" in self.group_state(group):
                 layout = self.layout(number)
                 assert layout.direction is not None
-                moved.append((number, schedule, layout.count(layout.update), layout.count(layout.direction)))
+                codes = layout.update
+                if group["rounding"] == "gaussian":  # its codes are never 0: what would nearest rounding have moved?
+                    assert layout.lattice is not None
+                    codes = torch.round(layout.direction * layout.lattice[1])
+                moved.append((number, schedule, layout.count(codes), layout.count(layout.direction)))
         for number, schedule, codes, all_codes in moved:
             if schedule.scope == "global":
                 codes = torch.stack([part.sum() for _, _, part, _ in moved]).sum()

@@ -1,17 +1,18 @@
 """Checkpoints: all that a run needs to go on, bit for bit; written whole, read without executing anything."""
 
+import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.optim import Optimizer
 
 from subbyte.errors import FormatError, NumericsError
-from subbyte.files import written
+from subbyte.files import write_bytes
 from subbyte.training.weights import plain_state
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
@@ -29,21 +30,17 @@ class Checkpoint:
 def save_checkpoint(out: Path, epoch: int, model: nn.Module, optimizer: Optimizer) -> None:
     """Write the checkpoint of `epoch` in place of the one before, and the weights beside it as safetensors.
 
-    Raises NumericsError, and writes nothing, when a weight is NaN or Inf.
+    weights: those that the network computes with. Raises NumericsError, and writes nothing, when one is NaN or Inf.
     """
     state = model.state_dict()
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NumericsError(f"after epoch {epoch}, {name} {tuple(tensor.shape)} holds NaN or Inf")
-    with written(out / CHECKPOINT) as temporary:
-        torch.save({"epoch": epoch, "model": state, "optimizer": optimizer.state_dict()}, temporary)
-    save_weights(model, out / WEIGHTS)
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights that the network computes with as safetensors, whole or not at all."""
-    with written(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in plain_state(model).items()}, temporary)
+    content = io.BytesIO()  # in memory first: a full disk is an OSError of ours, not whatever torch makes of it
+    torch.save({"epoch": epoch, "model": state, "optimizer": optimizer.state_dict()}, content)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain_state(model).items()}
+    write_bytes(out / CHECKPOINT, content.getvalue())
+    write_bytes(out / WEIGHTS, safetensors.torch.save(weights))
 
 
 def load_checkpoint(out: Path) -> Checkpoint | None:

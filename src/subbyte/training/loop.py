@@ -69,9 +69,6 @@ def train(
     settings do not fit; DataError when the data do not.
     """
     with processes(device) as here, torch.random.fork_rng(devices=[here.device] if "cuda" in here.device else []):
-        described = {**(about or {}), **settings.plain()}
-        if here.first:
-            same_settings(out, described, "training run")
         parts = split_data(data, settings)
         size = settings.batch_size * here.world
         batches = Batches(parts.train, size, settings.augment, settings.seed, here.rank, here.world)
@@ -79,6 +76,10 @@ def train(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are fastest so
         quantize_weights(model, settings)
         optimizer = build_optimizer(model, settings, batches.steps)
+        evaluate(model, parts.test.take([0]), device=here.device)  # do network and images go together?
+        described = {**(about or {}), **settings.plain()}
+        if here.first:
+            same_settings(out, described, "training run")
         record, done = _resumed(out, model, optimizer, here)
         shared = here.share(model)
         for epoch in range(done, settings.epochs):

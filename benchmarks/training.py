@@ -5,8 +5,8 @@
         [--augment none] [--precision float32] [--warmup 0] [--table-only]
 
 STUDY `optimizers`: from nothing, cosine course of the learning rate, no weight decay.
-STUDY `grids`: from --weights, layers' weights on grids of 2, 3 and 4 bits (activations float): the float network rounded
-    to the same grids without training; `on grid` (extra_bits 0, rounding at random: the update itself is quantized, at
+STUDY `grids`: from --weights, layers' weights on grids of 2, 3 and 4 bits (activations float): the network rounded to
+    the same grids without training; `on grid` (extra_bits 0, rounding at random: the update itself is quantized, at
     a resolution that stays or rises); the nested form; STE; LSQ.
 One row of FILE.csv a run, written when the run ends; a run whose row is there is skipped. Prints a Markdown table: the
 learning rate is chosen for each way by the mean accuracy on training images that were kept apart; test accuracy is of

@@ -11,15 +11,13 @@ the bias correction and weights decay after the rounding, in float: `compat` has
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from subbyte.errors import RecipeError
-
-if TYPE_CHECKING:
-    from subbyte.optim.flat import Layout
+from subbyte.optim.layout import Layout
 
 
 class Direction(Protocol):
@@ -29,7 +27,7 @@ class Direction(Protocol):
         """Settings of param groups, with their values unless a group has its own."""
         ...
 
-    def __call__(self, layout: "Layout", gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
+    def __call__(self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
         """The direction d, float [n]; may overwrite `gradient` [n] and what is in `state`."""
         ...
 
@@ -56,7 +54,7 @@ class Momentum:
             "weight_decay": self.weight_decay,
         }  # fmt: skip
 
-    def __call__(self, layout: "Layout", gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
+    def __call__(self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
         """See `Direction`."""
         if group["weight_decay"]:
             gradient.add_(layout.vector(layout.params), alpha=group["weight_decay"])
@@ -90,7 +88,7 @@ class Adaptive:
         """See `Direction`."""
         return {"lr": 0.0, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
 
-    def __call__(self, layout: "Layout", gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
+    def __call__(self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
         """See `Direction`."""
         if "mean" not in state:
             state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)

@@ -26,8 +26,9 @@ from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
 from subbyte.named import Method
 from subbyte.optim.directions import Adaptive, Direction, Momentum
-from subbyte.optim.flat import Layout, Params, State
+from subbyte.optim.flat import Params, State
 from subbyte.optim.lattice import Lattice, LatticeOptimizer, Telemetry
+from subbyte.optim.layout import Layout
 from subbyte.optim.rounding import UPDATE_ROUNDINGS
 from subbyte.ranges import Mse, fit_grid
 

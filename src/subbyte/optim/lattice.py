@@ -24,7 +24,8 @@ from torch import Tensor
 from subbyte.errors import RecipeError
 from subbyte.named import Method, build_method
 from subbyte.optim.directions import Adaptive, Direction, Momentum
-from subbyte.optim.flat import FlatOptimizer, Layout, Params, State
+from subbyte.optim.flat import FlatOptimizer, Params, State
+from subbyte.optim.layout import Layout
 from subbyte.optim.rounding import UPDATE_ROUNDINGS
 from subbyte.optim.schedules import SCHEDULES, OnStall, Schedule
 

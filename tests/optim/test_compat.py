@@ -210,6 +210,15 @@ def test_recipes_name_the_published_forms(settings, cls, adaptive):
     assert optimizer.param_groups[0]["weight_decay"] == (0.01 if adaptive else 0)
 
 
+@pytest.mark.xfail(strict=True, reason="the published forms take any")
+@pytest.mark.parametrize("compat", ["2021", "2023"])
+@pytest.mark.parametrize("name", ["qsgd", "qtadamw"])
+def test_negative_learning_rates_are_an_error(name, compat):
+    method = build_method(OPTIMIZERS, {"name": name, "compat": compat}, "optimizer")
+    with pytest.raises(ValueError, match="lr"):
+        method.build(parameters(), [], -0.1)
+
+
 @pytest.mark.parametrize("compat", ["2021", "2023"])
 @pytest.mark.parametrize("setting", ["momentum", "weight_decay"])
 def test_settings_that_the_published_sgd_ignored_are_an_error(compat, setting):

@@ -9,10 +9,10 @@ from subbyte.core import Grid, GridSpec
 from subbyte.errors import NumericsError
 from subbyte.ranges import RANGES, MinMax, fit_grid
 from subbyte.stats import histogram
-from tests.ranges.cases import SPECS, values
+from tests.ranges.cases import PAIRS, SPECS, suited, values
 
 methods = pytest.mark.parametrize("method", [n for n, c in RANGES.items() if not getattr(c, "weights_only", False)])
-every_method = pytest.mark.parametrize("method", RANGES)
+every_pair = pytest.mark.parametrize(("method", "spec"), PAIRS)
 specs = pytest.mark.parametrize("spec", SPECS)
 
 
@@ -25,12 +25,11 @@ def error(grid: Grid, x: torch.Tensor) -> torch.Tensor:
     return (grid.quantize(x) - x).double().square().mean(1)
 
 
-@every_method
-@specs
+@every_pair
 @pytest.mark.parametrize("granularity", ["tensor", "channel", "group"])
 def test_scales_have_the_shape_of_the_spec(method, spec, granularity):
     wanted = replace(SPECS[spec], granularity=granularity, group_size=7 if granularity == "group" else None)
-    grid = fit(method, values(), wanted)
+    grid = fit(method, suited(method, values(), wanted), wanted)
     assert grid.spec == wanted
     shapes = {"tensor": (), "channel": (5, 1), "group": (5, 5)}  # 30 columns are 4 groups of 7, and 2
     assert grid.scale.shape == shapes[granularity]
@@ -60,18 +59,16 @@ def test_blocks_do_not_know_of_one_another(method, spec):
     torch.testing.assert_close(whole.scale, alone.scale[0, 0])
 
 
-@every_method
-@specs
+@every_pair
 def test_zeros_are_zeros_on_a_positive_scale(method, spec):
-    x = values()
+    x = suited(method, values(), SPECS[spec])
     x[2] = 0
     grid = fit(method, x, SPECS[spec])
     assert bool((grid.scale > 0).all())
     assert not grid.quantize(torch.zeros_like(x)).any()
 
 
-@every_method
-@specs
+@every_pair
 @pytest.mark.parametrize("value", [0.7, -0.7, 1e-20, -3e20, 123456.0])
 @pytest.mark.parametrize("columns", [1, 9])
 def test_constant_blocks_are_met(method, spec, value, columns):
@@ -82,13 +79,12 @@ def test_constant_blocks_are_met(method, spec, value, columns):
     assert got == pytest.approx(value, rel=1e-3)
 
 
-@every_method
-@specs
+@every_pair
 @pytest.mark.parametrize("sign", [1, -1])
 def test_one_sided_blocks_spend_no_codes_on_the_other_side(method, spec, sign):
     """With a zero point the whole range lies on the values' side."""
     wanted = SPECS[spec]
-    x = sign * values(4, 200).abs()
+    x = suited(method, sign * values(4, 200).abs(), wanted)
     grid = fit(method, x, wanted)
     assert bool((error(grid, x) <= x.double().square().mean(1)).all())
     if not wanted.symmetric and wanted.levels is None:
@@ -97,11 +93,10 @@ def test_one_sided_blocks_spend_no_codes_on_the_other_side(method, spec, sign):
         assert bool((other >= 0).all() and (other <= 0).all() and (side > 0).all())
 
 
-@every_method
-@specs
+@every_pair
 @pytest.mark.parametrize("exponent", [-40, -20, 20, 40])
 def test_the_unit_of_the_values_does_not_matter(method, spec, exponent):
-    x = values()
+    x = suited(method, values(), SPECS[spec])
     grid, scaled = fit(method, x, SPECS[spec]), fit(method, x * 2.0**exponent, SPECS[spec])
     torch.testing.assert_close(scaled.scale, grid.scale * 2.0**exponent, rtol=1e-6, atol=0)
     assert torch.equal(scaled.zero_point, grid.zero_point)
@@ -119,26 +114,25 @@ def test_the_ends_of_float32(method, spec, magnitude):
     assert bool((got <= bound * (1 + 1e-3)).all())
 
 
-@every_method
-@specs
+@every_pair
 def test_negated_values_get_the_mirrored_grid(method, spec):
     """Grids that are their own mirror image; asymmetric ones mirror their zero point."""
-    wanted, x = SPECS[spec], values(6, 501)
-    grid, mirrored = fit(method, x, wanted), fit(method, -x, wanted)
+    wanted = SPECS[spec]
     if wanted.levels is None and wanted.symmetric and wanted.qmin != -wanted.qmax:
         return  # one more code on the negative side
     if wanted.levels is not None and wanted.levels[0] != -wanted.levels[-1]:
         return
+    x = suited(method, values(6, 501), wanted)
+    grid, mirrored = fit(method, x, wanted), fit(method, -x, wanted)
     torch.testing.assert_close(mirrored.scale, grid.scale, rtol=1e-6, atol=0)
     if not wanted.symmetric and wanted.levels is None:
         ends = wanted.qmin + wanted.qmax
         assert int((mirrored.zero_point - (ends - grid.zero_point)).abs().max()) <= 1
 
 
-@every_method
-@specs
+@every_pair
 def test_the_order_of_the_values_does_not_matter_and_they_are_not_changed(method, spec):
-    x = values()
+    x = suited(method, values(), SPECS[spec])
     before = x.clone()
     importance = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) + 0.1
     order = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(1))
@@ -210,7 +204,7 @@ def test_the_histogram_of_a_tap_is_as_good_as_its_values(method, spec):
     assert float(error(got, x).mean()) == pytest.approx(float(error(best, x).mean()), rel=0.02)
 
 
-@every_method
+@pytest.mark.parametrize("method", RANGES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_values_that_are_no_numbers_are_an_error(method, bad):
     x = values()

@@ -118,7 +118,7 @@ def sgd_run(
         loss = -(targets * torch.log(chances)).sum() / len(labels)
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         right = sum(int(row.argmax()) == label for row, label in zip(logits, labels.tolist(), strict=True))
-        found.append((float(loss), right / len(labels)))
+        found.append((float(loss.detach()), right / len(labels)))
         with torch.no_grad():
             for (name, p), gradient in zip(model.named_parameters(), gradients, strict=True):
                 gradient = gradient + weight_decay * p

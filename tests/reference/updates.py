@@ -1,4 +1,4 @@
-"""Optimizers number by number, straight from their definitions: Python's floats, or fractions where nothing may be lost.
+"""Optimizers number by number, straight from their definitions: Python's floats, or fractions, where nothing is lost.
 
 Tensors are lists of numbers, a network is a list of tensors; gradients are [steps][tensors], None where there is none.
 Every function yields what there is after each step.
@@ -7,6 +7,7 @@ Every function yields what there is after each step.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import floor, log, sqrt, tanh
 
 Numbers = list[float]
@@ -132,12 +133,11 @@ class OnGrid:
     @property
     def ends(self) -> tuple[int, int]:
         """Smallest and largest fine code with a parent of `bits` bits."""
-        fine = range(-(2**16), 2**16)
-        inside = [f for f in fine if -(2 ** (self.bits - 1)) <= self.parent(f) < 2 ** (self.bits - 1)]
-        return inside[0], inside[-1]
+        return _ends(self)
 
     def parent(self, fine: int) -> int:
-        return floor(Fraction(fine, 2**self.extra) + (Fraction(1, 2) if self.extra else 0))
+        """floor(f / 2^m + 1/2)."""
+        return (2 * fine + 2**self.extra) // (2 * 2**self.extra)
 
     def moved(self, fine: list[int], scales: Numbers, gradient: Numbers, lr: float) -> list[int]:
         """Fine codes after a step."""
@@ -148,6 +148,13 @@ class OnGrid:
             h = -Fraction(lr) * Fraction(g) * 2**self.extra / (unit * Fraction(scale))
             found.append(min(max(f + unit * int(nearest(h, 1)), low), high))
         return found
+
+
+@cache
+def _ends(grid: OnGrid) -> tuple[int, int]:
+    half = 2 ** (grid.bits - 1)
+    inside = [f for f in range(-(2**16), 2**16) if -half <= grid.parent(f) < half]
+    return inside[0], inside[-1]
 
 
 def latent(weights: Numbers, scales: Numbers, gradients: list[Numbers], lr: float, grid: OnGrid) -> Iterator[Numbers]:

@@ -14,7 +14,8 @@ from typing import Any
 from subbyte.errors import SubbyteError
 from subbyte.files import write_text, written
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
+BAND = 0.2  # opacity of a band
 _FEW = 12  # points that are worth a marker each
 _MANY = 100  # points that would make a blot of a broad line
 _STYLES = {"solid": "-", "dash": "--", "dot": ":"}  # plotly's names, matplotlib's signs
@@ -34,7 +35,8 @@ class Line:
     Lines of one name share a colour and a legend entry, such as a curve and its dashed simulation; the solid one is
     pale then, and broad unless it has many points, so that the dashed one is seen where it lies on it.
     dotted: as dashed, for a third curve of the name. strong: black and thick, whatever its name.
-    Raises SubbyteError when x and y differ in length.
+    low, high: ends of a band around it, such as a confidence interval; both or neither.
+    Raises SubbyteError when x and y, or they and a band, differ in length.
     """
 
     name: str
@@ -43,10 +45,16 @@ class Line:
     dashed: bool = False
     strong: bool = False
     dotted: bool = False
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
             raise SubbyteError(f"line {self.name!r} of a chart has {len(self.x)} x and {len(self.y)} y")
+        if len(self.low) != len(self.high) or len(self.low) not in (0, len(self.x)):
+            raise SubbyteError(
+                f"line {self.name!r} of a chart has {len(self.x)} x and a band of {len(self.low)} and {len(self.high)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -77,25 +85,35 @@ class Table:
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """A line as it is drawn: its points with gaps as NaN, and its looks."""
+class Drawn:
+    """A line as it is drawn: its points with gaps as NaN, and its looks.
+
+    place: of its colour among `COLOURS`; None: black. band: x, low and high of its points that are whole.
+    """
 
     name: str
     x: list[float]
     y: list[float]
+    band: tuple[list[float], list[float], list[float]]
     style: str
-    colour: str
+    place: int | None
     width: float
     opacity: float
     marked: bool
     in_legend: bool
 
+    @property
+    def colour(self) -> str:
+        """In hexadecimal, on white paper."""
+        return "#000000" if self.place is None else COLOURS[self.place % len(COLOURS)]
 
-def _drawn(chart: Chart) -> list[_Drawn]:
+
+def drawn(chart: Chart) -> list[Drawn]:
+    """The lines of a chart, with their looks."""
     names = list(dict.fromkeys([*chart.names, *(line.name for line in chart.lines if not line.strong)]))
     twins = {line.name for line in chart.lines if line.dashed or line.dotted}
     shown: set[str] = set()
-    drawn = []
+    found = []
     for line in chart.lines:
         place = 0 if line.strong else names.index(line.name)
         lowest = 0.0 if chart.log_y else -inf
@@ -104,21 +122,33 @@ def _drawn(chart: Chart) -> list[_Drawn]:
         broad = under and len(line.x) <= _MANY
         points = [(float(a), float(b)) for a, b in zip(line.x, line.y, strict=True)]
         kept = [isfinite(a) and isfinite(b) and b > lowest for a, b in points]
-        drawn.append(
-            _Drawn(
+        found.append(
+            Drawn(
                 name=line.name,
                 x=[a if isfinite(a) else nan for a, _ in points],
                 y=[b if keep else nan for (_, b), keep in zip(points, kept, strict=True)],
+                band=_band(line, lowest),
                 style=style,
-                colour="#000000" if line.strong else _COLOURS[place % len(_COLOURS)],
+                place=None if line.strong else place,
                 width=3.0 if line.strong else 4.5 if broad else 1.8,
                 opacity=0.4 if under else 1.0,
-                marked=place >= len(_COLOURS) or sum(kept) <= _FEW,
+                marked=place >= len(COLOURS) or sum(kept) <= _FEW,
                 in_legend=line.name not in shown,
             )
         )
         shown.add(line.name)
-    return drawn
+    return found
+
+
+def _band(line: Line, lowest: float) -> tuple[list[float], list[float], list[float]]:
+    """Without the points that have a gap."""
+    points = [
+        (float(x), float(low), float(high))
+        for x, low, high in zip(line.x, line.low, line.high, strict=False)
+        if isfinite(x) and isfinite(low) and isfinite(high) and low > lowest
+    ]
+    x, low, high = ([point[k] for point in points] for k in range(3))
+    return x, low, high
 
 
 def write_png(chart: Chart, path: Path) -> None:
@@ -132,7 +162,9 @@ def write_png(chart: Chart, path: Path) -> None:
     figure = Figure(figsize=(8, 5), dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for line in _drawn(chart):
+    for line in drawn(chart):
+        if line.band[0]:
+            axes.fill_between(*line.band, color=line.colour, alpha=BAND, linewidth=0)
         axes.plot(
             line.x, line.y, color=line.colour, linewidth=line.width, linestyle=_STYLES[line.style],
             alpha=line.opacity,
@@ -183,7 +215,15 @@ def write_html(title: str, parts: Sequence[Chart | Table | str], path: Path) -> 
 def _plot(chart: Chart, name: str) -> str:
     graph = _plotly().graph_objects
     figure = graph.Figure()
-    for line in _drawn(chart):
+    for line in drawn(chart):
+        if line.band[0]:
+            x, low, high = line.band
+            figure.add_trace(
+                graph.Scatter(
+                    x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=line.colour,
+                    opacity=BAND, mode="none", legendgroup=line.name, showlegend=False, hoverinfo="skip",
+                )
+            )  # fmt: skip
         figure.add_trace(
             graph.Scatter(
                 x=line.x, y=line.y, name=escape(line.name), legendgroup=line.name, showlegend=line.in_legend,

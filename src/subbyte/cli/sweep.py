@@ -1,0 +1,147 @@
+"""subbyte sweep: many runs over a space of settings, on several processes or machines; it goes on where it stopped."""
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.table import Table
+
+from subbyte.cli.common import command, console, errors, progress
+from subbyte.data import draw_calibration
+from subbyte.errors import RecipeError
+from subbyte.sweep import SPACES, Local, Ray, Space, SweepResult, load_space, make_runs
+from subbyte.sweep import sweep as run
+from subbyte.sweep.engines import Engine
+from subbyte.sweep.space import Run
+from subbyte.sweep.work import load_inputs
+
+ASK = 10_000
+"""Runs from which on it asks whether so many are meant."""
+_SHOWN = 40  # rows of a list
+_WALK = 12.0  # forward passes that a walk takes, about; measured on resnet20 with the default recipe
+
+
+@command
+def sweep(
+    space: Annotated[str, typer.Argument(help=f"A YAML file, or a preset: {', '.join(SPACES)}.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for results; the same command goes on in it.")] = None,
+    model: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Float weights, in place of the file's `checkpoint`.")] = None,
+    data: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
+    normalize: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
+    calibration: Annotated[int | None, typer.Option(help="In place of the file's.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="In place of the file's, such as 0,1,2.")] = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes on this machine.")] = 1,
+    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster, `auto`, or `local` to start one.")] = None,
+    gpus: Annotated[float, typer.Option(help="With --ray: GPUs a run.")] = 0.0,
+    track: Annotated[str | None, typer.Option(help="Record runs besides: mlflow, or mlflow:URI.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Do runs that failed before again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, estimate the time, and stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help=f"Do not ask about {ASK:,} runs or more.")] = False,
+) -> None:
+    """Do every run of a space, and write results.csv, summary.csv and what was chosen."""
+    changes = {
+        "model": model, "checkpoint": weights, "data": data, "normalize": normalize, "calibration": calibration,
+        "seeds": None if seeds is None else _numbers(seeds),
+    }  # fmt: skip
+    asked = load_space(space, {name: value for name, value in changes.items() if value is not None})
+    _ask(asked, yes)
+    if dry_run:
+        _dry_run(asked, jobs)
+        return
+    if out is None:
+        raise typer.BadParameter("--out is needed (unless with --dry-run)")
+    tracker = None if track is None else _tracker(track, asked.name)
+
+    def engine(cache: Path) -> Engine:
+        return Local(jobs, cache) if ray is None else Ray(ray, gpus=gpus)
+
+    try:
+        with progress() as report:
+            result = run(asked, out, engine, retry=retry, tracker=tracker, report=report)
+    except KeyboardInterrupt:
+        errors.print(
+            f"interrupted: runs that had ended are kept in {out}, and the same command goes on", highlight=False
+        )
+        raise typer.Exit(130) from None
+    _show(result, asked, out)
+    if result.failed:
+        raise typer.Exit(3)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise RecipeError(f"--seeds must be whole numbers by comma, such as 0,1,2; got {text!r}") from None
+
+
+def _ask(space: Space, yes: bool) -> None:
+    count = space.count()
+    if count >= ASK and not yes and not typer.confirm(f"{count:,} runs: is that what you want?", err=True):
+        raise typer.Exit(1)
+
+
+def _tracker(text: str, name: str) -> Any:
+    kind, _, uri = text.partition(":")
+    if kind != "mlflow":
+        raise RecipeError(f"--track must be mlflow or mlflow:URI, got {text!r}")
+    from subbyte.sweep.track import MlflowTracker
+
+    return MlflowTracker(uri, name)
+
+
+def _dry_run(space: Space, jobs: int) -> None:
+    runs = make_runs(space)
+    table = Table(title=f"{len(runs):,} runs of space {space.name}", title_justify="left")
+    table.add_column("run", justify="right")
+    table.add_column("setting")
+    table.add_column("seed", justify="right")
+    for number, one in enumerate(runs[:_SHOWN], 1):
+        text = ", ".join(f"{name} = {value}" for name, value in one.setting.items())
+        table.add_row(str(number), text or "as the recipe", str(one.seed))
+    console.print(table)
+    if len(runs) > _SHOWN:
+        console.print(f"... and {len(runs) - _SHOWN:,} more")
+    seconds = sum(_estimate(group) * count for group, count in _groups(runs)) / jobs
+    what = f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.1f} min"
+    console.print(
+        f"about {what} with {jobs} at a time, by the time of one forward pass; recipes differ", highlight=False
+    )
+
+
+def _groups(runs: list[Run]) -> list[tuple[Run, int]]:
+    """A run for each distinct input, and how many runs have it."""
+    first: dict[tuple[Any, ...], Run] = {}
+    for one in runs:
+        first.setdefault(one.inputs, one)
+    return [(first[inputs], count) for inputs, count in Counter(one.inputs for one in runs).items()]
+
+
+def _estimate(one: Run) -> float:
+    """Seconds of a run, very roughly: passes over calibration images and over those it is measured on."""
+    inputs = load_inputs(*one.inputs)
+    images, test = draw_calibration(inputs.data, min(one.calibration, 64), one.seed)
+    with torch.no_grad():
+        inputs.model(images)  # the first pass is slower
+        start = time.perf_counter()
+        inputs.model(images)
+    each = (time.perf_counter() - start) / len(images)
+    return each * (_WALK * one.calibration + (one.validation if one.split == "validation" else len(test)))
+
+
+def _show(result: SweepResult, space: Space, out: Path) -> None:
+    for row in result.chosen:
+        setting = ", ".join(f"{name} = {row[name]}" for name in space.axes)
+        half = row["quantized_top1_percent_ci95"]
+        spread = "" if half is None else f" ± {half:.2f}"
+        console.print(
+            f"chosen by {space.choose} on validation images: {setting}; "
+            f"test top-1 {row['quantized_top1_percent']:.2f}{spread} % over {row['seeds']} seeds",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    failed = f", {result.failed} failed (see the column error)" if result.failed else ""
+    console.print(f"{len(result.rows)} runs{failed}: {out}/results.csv, summary.csv", highlight=False, soft_wrap=True)

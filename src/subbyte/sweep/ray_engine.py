@@ -1,0 +1,89 @@
+"""Runs on a Ray cluster (the optional extra `ray`), or on a Ray that is started on this machine.
+
+Network, data and calibration images are put into the object store once for each distinct input; workers need no files
+of the driver's, and hand their results back to it. A run whose worker or node dies is given to another, by Ray, up to
+`RETRIES` times. Each run takes as many processors as the driver has threads a job, and a GPU where one is asked for.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subbyte.errors import SubbyteError
+from subbyte.sweep.engines import Outcome, attempt
+from subbyte.sweep.store import Task
+from subbyte.sweep.work import load_inputs
+
+RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Ray:
+    """address: of the cluster, such as 'HOST:6379' or 'auto'; 'local' starts one here. gpus: a run; cpus: a run."""
+
+    address: str
+    cpus: float = 1
+    gpus: float = 0
+
+    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """See `engines.Engine`. Raises SubbyteError when Ray is missing or the cluster can't be reached."""
+        ray = _connected(self.address)
+        remote = ray.remote(_work).options(
+            num_cpus=self.cpus, num_gpus=self.gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
+        )
+        inputs: dict[tuple[Any, ...], Any] = {}
+        under_way: dict[Any, Task] = {}
+        try:
+            for task in tasks:
+                if task.run.inputs not in inputs:
+                    inputs[task.run.inputs] = ray.put(load_inputs(*task.run.inputs))
+                under_way[remote.remote(task, inputs[task.run.inputs])] = task
+            while under_way:
+                done, _ = ray.wait(list(under_way), num_returns=1)
+                for reference in done:
+                    task = under_way.pop(reference)
+                    try:
+                        yield task, ray.get(reference)
+                    except ray.exceptions.RayError as error:
+                        first = str(error).strip().splitlines()[0]
+                        yield task, {"status": "failed", "error": f"{type(error).__name__}: {first}"}
+        finally:
+            for reference in under_way:
+                ray.cancel(reference, force=True)
+            ray.shutdown()
+
+
+def _work(task: Task, inputs: Any) -> Outcome:
+    import torch
+
+    torch.set_num_threads(1)
+    return attempt(task, lambda *_: inputs, _scratch())
+
+
+def _scratch() -> Path:
+    """A cache of the worker's own machine."""
+    import tempfile
+
+    folder = Path(tempfile.gettempdir()) / "subbyte-sweep-cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _connected(address: str) -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise SubbyteError("a Ray cluster needs ray: pip install 'subbyte[ray]'") from error
+    try:
+        ray.init(
+            address=None if address == "local" else address,
+            include_dashboard=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+            ignore_reinit_error=True,
+        )
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise SubbyteError(f"--ray {address}: no cluster could be reached ({first}); see `ray start`") from error
+    return ray

@@ -1,0 +1,53 @@
+"""Runs recorded with MLflow (the optional extra `mlflow`), beside the files that a sweep writes anyway."""
+
+from pathlib import Path
+from typing import Any
+
+from subbyte.errors import SubbyteError
+from subbyte.sweep.store import Task
+from subbyte.sweep.work import METRICS
+
+
+class MlflowTracker:
+    """uri: of a tracking server or database; empty: a SQLite file mlflow.db here. name: of the experiment.
+
+    Raises SubbyteError when MLflow is missing or the server can't be reached.
+    """
+
+    def __init__(self, uri: str, name: str) -> None:
+        try:
+            import mlflow
+        except ImportError as error:
+            raise SubbyteError("--track mlflow needs mlflow: pip install 'subbyte[mlflow]'") from error
+        self._uri = uri or "sqlite:///mlflow.db"
+        self._client = mlflow.MlflowClient(tracking_uri=self._uri)
+        self._name = name
+        try:
+            found = self._client.get_experiment_by_name(name)
+            self._experiment = found.experiment_id if found else self._client.create_experiment(name)
+        except Exception as error:  # servers fail in many ways
+            raise SubbyteError(
+                f"--track mlflow:{self._uri}: the server does not answer as it should ({error})"
+            ) from error
+
+    def log(self, task: Task, outcome: dict[str, Any]) -> None:
+        """See `sweep.Tracker`: settings as parameters, measurements as metrics."""
+        run, client = task.run, self._client
+        made = client.create_run(self._experiment, run_name=task.key)
+        settings = {"model": run.model, "recipe": run.recipe.name, "seed": run.seed, "calibration": run.calibration}
+        for name, value in {**settings, **run.setting}.items():
+            client.log_param(made.info.run_id, name, value)
+        for name in METRICS:
+            if name in outcome:
+                client.log_metric(made.info.run_id, name, float(outcome[name]))
+        if "error" in outcome:
+            client.set_tag(made.info.run_id, "error", outcome["error"])
+        client.set_terminated(made.info.run_id, "FINISHED" if outcome["status"] == "done" else "FAILED")
+
+    def finish(self, out: Path) -> None:
+        """See `sweep.Tracker`: the tables as artefacts of a run of their own."""
+        made = self._client.create_run(self._experiment, run_name=f"{self._name}: tables")
+        for name in ("results.csv", "summary.csv", "chosen.csv"):
+            if (out / name).exists():
+                self._client.log_artifact(made.info.run_id, str(out / name))
+        self._client.set_terminated(made.info.run_id)

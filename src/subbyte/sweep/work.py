@@ -1,0 +1,136 @@
+"""One run of a sweep: quantize, and measure on the images that the space says.
+
+What several runs need is done once: network and data stay in the process that has read them, with the captured graph;
+logits of the float network are kept on disk, under a name that says everything that determines them, by `Cache`.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_data
+from subbyte.errors import DataError
+from subbyte.evaluate import Accuracy, Evaluation, agreement, evaluate
+from subbyte.files import written
+from subbyte.graph import prepare
+from subbyte.models import load_model
+from subbyte.pipeline import assemble, decide
+from subbyte.settings import fingerprint
+from subbyte.sweep.space import Run
+from subbyte.walk import Limits, walk
+
+METRICS = (
+    "images", "original_top1_percent", "quantized_top1_percent", "original_top5_percent", "quantized_top5_percent",
+    "agreement_percent", "original_sparsity_percent", "quantized_sparsity_percent", "bits_per_weight", "packed_bytes",
+    "capture_seconds", "walk_seconds", "evaluate_seconds",
+)  # fmt: skip
+"""Columns that a run measures; the names of GPFQ's log among them. Seconds are the only ones that differ by machine."""
+_CALIBRATION_SEED = 7919  # of the validation images, so that they are the same in every run of a sweep
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A float network and its data, with what identifies them."""
+
+    model: nn.Module
+    data: DataSet
+    identity: str
+
+
+@lru_cache(maxsize=2)
+def load_inputs(
+    model: str, checkpoint: str | None, data: str, normalize: str | None, resize: int | None, crop: int | None
+) -> Inputs:
+    """Network and data of `Run.inputs`; those of the last two stay in memory."""
+    network, images = load_model(model, checkpoint), load_data(data, normalize=normalize, resize=resize, crop=crop)
+    pixels = f"{normalize} {resize} {crop} {images.fingerprint}"
+    return Inputs(network, images, sha256(f"{fingerprint(network)} {pixels}".encode()).hexdigest())
+
+
+def measured_split(data: DataSet, run: Run) -> Split:
+    """The images that a run is measured on. Raises DataError where there are too few training images."""
+    if run.split == "test":
+        return draw_calibration(data, run.calibration, run.seed)[1]
+    if data.train is None:
+        raise DataError(f"{data.name} has no training images to measure on; write `measure: test` into the space")
+    order = np.random.RandomState(run.seed).permutation(len(data.train))
+    rest = np.random.RandomState(_CALIBRATION_SEED).permutation(np.sort(order[run.calibration :]))
+    if len(rest) < run.validation:
+        raise DataError(
+            f"{data.name}: of its {len(data.train)} training images {run.calibration} calibrate, which leaves too few "
+            f"for validation: {run.validation}"
+        )
+    return replace(data.train.take(rest[: run.validation]), name="validation")
+
+
+def execute(run: Run, inputs: Inputs, cache: Path | None) -> dict[str, Any]:
+    """Do a run; returns METRICS. Raises SubbyteError when anything does not fit."""
+    limits, data, timer = Limits(), inputs.data, _Clock()
+    images, _ = draw_calibration(data, run.calibration, run.seed)
+    network = prepare(inputs.model, images[:2])
+    capture = timer.lap()
+    plan, _ = decide(network, run.recipe, images, limits, None)
+    wanted = plan.tune is not None and plan.tune.needs_labels
+    labels = draw_labels(data, run.calibration, run.seed) if wanted else None
+    quantized = assemble(network, plan, walk(network, plan, images, labels=labels, limits=limits))
+    walked = timer.lap()
+    split = measured_split(data, run)
+    before, after = float_evaluation(run, inputs, split, cache), evaluate(quantized, split)
+    weights = torch.cat([p.detach().flatten() for p in inputs.model.parameters() if p.ndim > 1])
+    return {
+        "images": len(split),
+        "original_top1_percent": round(before.top1, 4),
+        "quantized_top1_percent": round(after.top1, 4),
+        "original_top5_percent": round(before.top5, 4),
+        "quantized_top5_percent": round(after.top5, 4),
+        "agreement_percent": round(agreement(before.logits, after.logits), 4),
+        "original_sparsity_percent": round(100 * float((weights == 0).double().mean()), 4),
+        "quantized_sparsity_percent": round(quantized.zeros, 4),
+        "bits_per_weight": round(quantized.bits_per_weight, 6),
+        "packed_bytes": quantized.packed_bytes,
+        "capture_seconds": capture,
+        "walk_seconds": walked,
+        "evaluate_seconds": timer.lap(),
+    }
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        return round(seconds, 3)
+
+
+def float_evaluation(run: Run, inputs: Inputs, split: Split, cache: Path | None) -> Evaluation:
+    """The float network on these images, from the cache where it has them."""
+    if cache is None:
+        return evaluate(inputs.model, split)
+    part = f"{run.split} {len(split)} {run.seed} {run.calibration} {_digest(split.labels)}"
+    path = cache / f"{sha256(f'{inputs.identity} {part}'.encode()).hexdigest()[:32]}.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as kept:
+            accuracy = kept["accuracy"]
+            found = Accuracy(float(accuracy[0]), float(accuracy[1]), float(accuracy[2]), len(kept["logits"]))
+            return Evaluation(found, torch.from_numpy(kept["logits"]))
+    found_now = evaluate(inputs.model, split)
+    accuracy = found_now.accuracy
+    with written(path) as temporary:
+        np.savez(
+            temporary, logits=found_now.logits.numpy(), accuracy=np.array([accuracy.top1, accuracy.top5, accuracy.loss])
+        )
+    return found_now
+
+
+def _digest(labels: Tensor) -> str:
+    return sha256(labels.numpy().tobytes()).hexdigest()

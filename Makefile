@@ -33,8 +33,11 @@ format: $(STAMP) ## rewrite the code in the house style
 test: lint      ## lint and the quick tests (under 6 minutes on 2 cores)
 	$(PYTEST) -m "not slow"
 
-test-all: lint  ## every test, the slow ones too
+test-all: lint $(VENV)/.cluster ## every test, the slow ones too
 	$(PYTEST)
+$(VENV)/.cluster: $(STAMP)  # Ray and MLflow are large, and only sweeps on clusters need them
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,mlflow]'
+	@touch $@
 
 docs: $(STAMP)  ## rebuild the generated pages and run the examples in the documentation
 	$(BIN)/python docs/generate.py

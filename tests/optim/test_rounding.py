@@ -27,6 +27,10 @@ def q(x, resolution: float, rounding: str = "half-up", dtype: torch.dtype = torc
     return p.detach()
 
 
+def defect(reason: str):
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -94,6 +98,22 @@ def test_lattices_nest(rounding, base, x, index):
     coarse = q(x, float(base**index), rounding)
     fine = q(coarse, float(base ** (index + 1)), rounding if base == 2 else "half-up")
     torch.testing.assert_close(fine, coarse, rtol=0 if base == 2 else 1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("rounding", "x", "rounded"),
+    [
+        pytest.param("half-up", 0.5 - 2.0**-25, 0, marks=defect("x + 1/2 is rounded to 1")),
+        pytest.param("half-up", 2.0**23 + 1, 2**23 + 1, marks=defect("x + 1/2 is rounded to an even number")),
+        pytest.param("stochastic", 2.0**23 + 1, 2**23 + 1, marks=defect("x + u is rounded to a whole number")),
+        ("half-even", 0.5 - 2.0**-25, 0),
+        ("half-even", 2.0**23 + 1, 2**23 + 1),
+    ],
+)
+def test_float32_rounds_right_up_to_its_ends(rounding, x, rounded):
+    """Whole numbers stay what they are, and errors below half a step."""
+    found = UPDATE_ROUNDINGS[rounding](torch.full((100,), x), generator())
+    assert set(found.tolist()) == {rounded}
 
 
 @pytest.mark.parametrize("part", [0.0, 0.05, 0.25, 0.5, 0.9])

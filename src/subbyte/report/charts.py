@@ -169,11 +169,11 @@ def write_png(chart: Chart, path: Path) -> None:
             line.x, line.y, color=line.colour, linewidth=line.width, linestyle=_STYLES[line.style],
             alpha=line.opacity,
             marker="o" if line.marked else None, markersize=4, markevery=max(1, len(line.x) // _FEW),
-            label=_literal(line.name) if line.in_legend else None,
+            label=literal(line.name) if line.in_legend else None,
         )  # fmt: skip
-    axes.set_title(_literal(chart.title), loc="left", fontsize=11, wrap=True)
-    axes.set_xlabel(_literal(chart.x_label))
-    axes.set_ylabel(_literal(chart.y_label))
+    axes.set_title(literal(chart.title), loc="left", fontsize=11, wrap=True)
+    axes.set_xlabel(literal(chart.x_label))
+    axes.set_ylabel(literal(chart.y_label))
     if chart.log_y:
         axes.set_yscale("log", nonpositive="mask")
         low, high = axes.get_ylim()
@@ -262,6 +262,6 @@ def _table(table: Table) -> str:
     return f"<h2>{escape(table.title)}</h2>\n<table>\n<tr>{head}</tr>\n{body}\n</table>"
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Text for matplotlib, which reads $...$ as mathematics, and leaves names that start with _ out of legends."""
     return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")

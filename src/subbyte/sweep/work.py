@@ -5,7 +5,7 @@ logits of the float network are kept on disk, under a name that says everything 
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_dat
 from subbyte.errors import DataError
 from subbyte.evaluate import Accuracy, Evaluation, agreement, evaluate
 from subbyte.files import written
-from subbyte.graph import prepare
+from subbyte.graph import Network, prepare
 from subbyte.models import load_model
 from subbyte.pipeline import assemble, decide
 from subbyte.settings import fingerprint
@@ -37,11 +37,11 @@ _CALIBRATION_SEED = 7919  # of the validation images, so that they are the same 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A float network and its data, with what identifies them."""
+    """A float network and its data; inputs of one identity are equal."""
 
-    model: nn.Module
-    data: DataSet
     identity: str
+    model: nn.Module = field(compare=False)
+    data: DataSet = field(compare=False)
 
 
 @lru_cache(maxsize=2)
@@ -51,7 +51,13 @@ def load_inputs(
     """Network and data of `Run.inputs`; those of the last two stay in memory."""
     network, images = load_model(model, checkpoint), load_data(data, normalize=normalize, resize=resize, crop=crop)
     pixels = f"{normalize} {resize} {crop} {images.fingerprint}"
-    return Inputs(network, images, sha256(f"{fingerprint(network)} {pixels}".encode()).hexdigest())
+    return Inputs(sha256(f"{fingerprint(network)} {pixels}".encode()).hexdigest(), network, images)
+
+
+@lru_cache(maxsize=2)
+def captured(inputs: Inputs) -> Network:
+    """The graph of the float network, which runs read and do not change."""
+    return prepare(inputs.model, inputs.data.test.images(range(min(2, len(inputs.data.test)))))
 
 
 def measured_split(data: DataSet, run: Run) -> Split:
@@ -74,7 +80,7 @@ def execute(run: Run, inputs: Inputs, cache: Path | None) -> dict[str, Any]:
     """Do a run; returns METRICS. Raises SubbyteError when anything does not fit."""
     limits, data, timer = Limits(), inputs.data, _Clock()
     images, _ = draw_calibration(data, run.calibration, run.seed)
-    network = prepare(inputs.model, images[:2])
+    network = captured(inputs)
     capture = timer.lap()
     plan, _ = decide(network, run.recipe, images, limits, None)
     wanted = plan.tune is not None and plan.tune.needs_labels

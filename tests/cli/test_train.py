@@ -1,0 +1,612 @@
+"""subbyte train: what it writes and prints, that every option counts or is refused, how it ends early."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from subbyte.models import MODELS, load_model
+from subbyte.optim import OPTIMIZERS
+from subbyte.training.checkpoint import load_checkpoint
+from subbyte.training.step import Steps
+from tests.cli.conftest import Done, run
+from tests.cli.test_evaluate import numbers
+from tests.training.runs import FILES, digits, few, left_by, rows
+from tests.workplace import names_in
+
+QUANTIZED = "quantized.safetensors"
+ADAM = ("--optimizer", "adam", "--lr", 0.01)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .npz file with 256 of the digits to train on and 60 to test on."""
+    data = few(digits(), 256, 60)
+    assert data.train is not None
+    arrays: dict[str, Any] = {}
+    for name, split in (("train", data.train), ("test", data.test)):
+        images = split.images(range(len(split))).numpy()
+        arrays |= {f"x_{name}": (255 * images).round().astype(np.uint8), f"y_{name}": split.labels.numpy()}
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def train(small: Path) -> Callable[..., Done]:
+    """Trains for an epoch of 4 steps, unless told otherwise; what is given last counts."""
+
+    def start(out: Path, *options: object) -> Done:
+        basis = ("--model", "lenet-digits", "--data", f"npz:{small}", "--epochs", 1, "--batch-size", 64)
+        return run("train", *basis, *options, "--out", out)
+
+    return start
+
+
+def result(done: Done, out: Path) -> Path:
+    assert done.code == 0, done.err
+    return out
+
+
+def refused(done: Done) -> str:
+    """The one line of an error."""
+    text = done.err.strip()  # a progress bar that was never drawn leaves an empty line
+    assert done.code == 1 and "\n" not in text and done.out == "", done.out + done.err
+    assert text.startswith("error: ")
+    return text.removeprefix("error: ")
+
+
+def settings(out: Path) -> dict[str, Any]:
+    found = json.loads((out / "log.json").read_text())["settings"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_it_writes_weights_logs_and_a_last_line(train, tmp_path):
+    done = train(tmp_path / "out", *ADAM, "--epochs", 3, "--validation", 20, "--log-every", 2)
+    out = result(done, tmp_path / "out")
+    assert names_in(out) == FILES
+    epochs, steps = rows(out, "epochs.csv"), rows(out, "steps.csv")
+    assert list(epochs[0]) == [
+        "epoch", "steps", "seconds", "lr", "train_loss", "train_top1_percent", "validation_loss",
+        "validation_top1_percent", "test_loss", "test_top1_percent", "resolution_bits", "moved_percent",
+        "saturated_percent", "temperature",
+    ]  # fmt: skip
+    assert list(steps[0]) == [
+        "step", "epoch", "lr", "train_loss", "train_top1_percent", "resolution_bits", "moved_percent",
+        "saturated_percent", "temperature",
+    ]  # fmt: skip
+    assert len(epochs) == 3 and [row["step"] for row in steps] == ["2", "3", "4", "6", "8", "9"]
+    assert done.out.splitlines() == [
+        f"test top-1 {float(epochs[-1]['test_top1_percent']):.2f} % after epoch 3; files: {out}/*"
+    ]
+    log = json.loads((out / "log.json").read_text())
+    assert [row["epoch"] for row in log["epochs"]] == [1, 2, 3]
+    assert log["settings"] == json.loads((out / "settings.json").read_text())
+    assert set(log["settings"]) >= {"model", "data", "images", "initial", "optimizer", "seed"}
+    assert log["settings"]["model"] == "lenet-digits" and log["settings"]["data"].startswith("npz:")
+    assert "random weights" not in done.err
+
+
+def test_the_weights_have_the_accuracy_it_says(train, small, tmp_path):
+    out = result(train(tmp_path / "out", *ADAM, "--epochs", 4), tmp_path / "out")
+    done = run("evaluate", "--model", "lenet-digits", "--data", f"npz:{small}", "--weights", out / "model.safetensors")
+    assert done.code == 0, done.err
+    row = rows(out, "epochs.csv")[-1]
+    shown = next(line for line in done.out.splitlines() if "." in line and "npz" not in line)
+    assert f"{float(row['test_top1_percent']):.2f}" in shown and f"{float(row['test_loss']):.4f}" in shown
+
+
+@pytest.mark.parametrize("options", [("--bits", 3), ("--bits", 4, "--on", "lsq", *ADAM), ("--bits", 2, "--on", "ste")])
+def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp_path):
+    done = train(tmp_path / "out", *options, "--epochs", 3)
+    out = result(done, tmp_path / "out")
+    assert names_in(out) == FILES | {QUANTIZED}
+    assert re.fullmatch(
+        rf"every weight is on its grid: \d\.\d\d bits a weight, [\d,]+ bytes, in {out / QUANTIZED}",
+        done.out.splitlines()[0],
+    )
+    assert len(done.out.splitlines()) == 2 and "test top-1" in done.out.splitlines()[1]
+    state = load_file(out / "model.safetensors")
+    for name in ("conv1", "conv2", "fc1", "fc2", "fc3"):
+        matrix = state[f"{name}.weight"].flatten(1)
+        assert all(len(row.unique()) <= 2 ** int(options[1]) for row in matrix)  # type: ignore[call-overload]
+    found = []
+    for name in ("model.safetensors", QUANTIZED):
+        shown = run("evaluate", "--model", "lenet-digits", "--data", f"npz:{small}", "--weights", out / name)
+        assert shown.code == 0, shown.err
+        found.append(re.findall(r"\d+\.\d+", shown.out.split("loss")[1])[:3])
+    assert found[0] == found[1] and f"{float(found[0][0]):.2f} %" in done.out
+
+
+def test_packed_networks_of_other_classes_can_be_evaluated(place, tmp_path):
+    data, out = f"npz:{place / 'data.npz'}", tmp_path / "out"
+    options = ("--model", f"{place / 'net.py'}:net", "--data", data, "--batch-size", 32, "--epochs", 1)
+    result(run("train", *options, "--bits", 4, "--out", out), out)
+    found = [numbers(run("evaluate", *options[:4], "--weights", out / n).out) for n in ("model.safetensors", QUANTIZED)]
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
+    arrays = np.load(place / "data.npz")
+    np.savez(tmp_path / "grey.npz", **{n: a[:, :1] if n.startswith("x") else a for n, a in arrays.items()})
+    options = ("--model", "lenet-digits", "--data", f"npz:{tmp_path / 'grey.npz'}", "--batch-size", 32, "--epochs", 1)
+    result(run("train", *options, "--bits", 4, "--out", out.with_name("four")), out)
+    done = run("evaluate", *options[:4], "--weights", out.with_name("four") / QUANTIZED)
+    assert done.code == 0, done.err
+
+
+def test_the_same_command_goes_on_and_gives_the_same_bytes(train, tmp_path, monkeypatch):
+    options = (*ADAM, "--epochs", 3, "--augment", "shift-flip", "--optimizer", "qsgd", "--rounding", "stochastic")
+    whole = result(train(tmp_path / "whole", *options), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        assert train(tmp_path / "out", *options).code == 130
+    assert len(rows(tmp_path / "out", "epochs.csv")) == 1
+    done = train(tmp_path / "out", *options)
+    assert left_by(result(done, tmp_path / "out")) == left_by(whole) and "after epoch 3" in done.out
+    again = train(tmp_path / "out", *options)  # finished: it says the same and changes nothing
+    assert again.code == 0 and again.out == done.out and left_by(tmp_path / "out") == left_by(whole)
+    other = result(train(tmp_path / "other", *options, "--seed", 1), tmp_path / "other")
+    assert left_by(other)["model.safetensors"] != left_by(whole)["model.safetensors"]
+    assert settings(other)["initial"] != settings(whole)["initial"]  # other initial weights, too
+
+
+def test_packing_is_made_up_for(train, tmp_path):
+    out = result(train(tmp_path / "out", "--bits", 3), tmp_path / "out")
+    before = (out / QUANTIZED).read_bytes()
+    (out / QUANTIZED).unlink()
+    result(train(tmp_path / "out", "--bits", 3), out)
+    assert (out / QUANTIZED).read_bytes() == before
+
+
+SGD = ("--lr", 0.05)
+QSGD = ("--optimizer", "qsgd", "--lr", 0.05)
+GRID = ("--bits", 4, "--lr", 0.05)
+EFFECTS: dict[str, tuple[tuple[object, ...], list[tuple[object, ...]]]] = {
+    "sgd": (
+        SGD,
+        [
+            ("--momentum", 0.5), ("--nesterov",), ("--weight-decay", 0.1), ("--rate", "linear"), ("--warmup", 0.5),
+            ("--label-smoothing", 0.1), ("--augment", "shift"), ("--augment", "shift-flip"), ("--augment", "resized"),
+            ("--validation", 60), ("--seed", 1), ("--precision", "bfloat16"), ("--batch-size", 32), ("--epochs", 2),
+            ("--lr", 0.04), ("--set", "dampening=0.5"), ("--normalize", "0.5/0.25"), ("--optimizer", "adamw"),
+        ],
+    ),
+    "adamw": (("--optimizer", "adamw", "--lr", 0.01), [("--weight-decay", 1), ("--set", "betas=[0.5, 0.9]")]),
+    "qsgd": (
+        (*QSGD, "--resolution", 12),
+        [
+            ("--resolution", 10), ("--momentum", 0.5), ("--weight-decay", 0.1), ("--rounding", "stochastic"),
+            ("--rounding", "gaussian"), ("--error-feedback",), ("--set", "base=3"), ("--set", "eta=1.5"),
+        ],
+    ),
+    "momentum": ((*QSGD, "--resolution", 12, "--momentum", 0.5), [("--nesterov",), ("--set", "dampening=0.5")]),
+    "stalling": (
+        (*QSGD, "--resolution", 4, "--lr", 1, "--batch-size", 16),
+        [
+            ("--schedule", "fixed"), ("--schedule", "annealing"), ("--schedule", "epochs"), ("--set", "cap=6"),
+            ("--set", "schedule={name: table, at: [2]}"), ("--set", "schedule={name: on-stall, scope: tensor}"),
+        ],
+    ),
+    "compat": (
+        (*QSGD, "--compat", 2021),
+        [("--compat", 2023), ("--resolution", 12),
+         ("--compat", 2023, "--set", "warm_up=3"), ("--optimizer", "qtadamw")],
+    ),
+    "qtadamw": (
+        ("--optimizer", "qtadamw", "--lr", 0.01, "--resolution", 12),
+        [("--weight-decay", 2), ("--set", "eps=0.01"), ("--set", "betas=[0.5, 0.9]"), ("--error-feedback",)],
+    ),
+    "grid": (
+        GRID,
+        [
+            ("--bits", 3), ("--extra-bits", 0), ("--resolution", 5), ("--rounding", "half-even"), ("--on", "ste"),
+            ("--on", "lsq"), ("--float-layers", "fc1"), ("--set", "granularity=tensor"), ("--set", "reach=2"),
+            ("--optimizer", "adamw"), ("--momentum", 0.5), ("--resolution", 3, "--schedule", "epochs"), ("--seed", 2),
+        ],
+    ),
+    "lsq": ((*GRID, "--on", "lsq"), [("--bits", 3), ("--float-layers", "fc*"), ("--weight-decay", 0.5)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_every_option_has_an_effect(name, train, tmp_path, monkeypatch):
+    monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)  # what is packed is looked at elsewhere
+    basis, changes = EFFECTS[name]
+    start = (result(train(tmp_path / "start", *basis), tmp_path / "start") / "model.safetensors").read_bytes()
+    for number, change in enumerate(changes):
+        out = tmp_path / str(number)
+        found = (result(train(out, *basis, *change), out) / "model.safetensors").read_bytes()
+        assert found != start, f"{change} has no effect"
+
+
+def test_logs_are_as_dense_as_asked(train, tmp_path):
+    out = result(
+        train(tmp_path / "out", *SGD, "--log-every", 1, "--epochs", 3, "--evaluate-every", 2), tmp_path / "out"
+    )
+    assert len(rows(out, "steps.csv")) == 12
+    assert [row["test_top1_percent"] != "" for row in rows(out, "epochs.csv")] == [False, True, True]
+
+
+def test_given_weights_are_where_it_begins(train, tmp_path):
+    first = result(train(tmp_path / "first", *ADAM), tmp_path / "first") / "model.safetensors"
+    done = train(tmp_path / "next", "--weights", first, "--lr", 1e-12)
+    second = result(done, tmp_path / "next") / "model.safetensors"
+    before, after = load_file(first), load_file(second)
+    assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in before)
+    assert settings(tmp_path / "next")["initial"] != settings(tmp_path / "first")["initial"]
+    text = refused(train(tmp_path / "first", *ADAM, "--weights", first))
+    assert "was made with initial = " in text
+
+
+def test_resnet_takes_its_number_of_layers(place, tmp_path):
+    data = ("--data", f"npz:{place / 'data.npz'}", "--batch-size", 32, "--epochs", 1)
+    out = result(run("train", "--model", "resnet", "--layers", 1, *data, "--out", tmp_path / "a"), tmp_path / "a")
+    assert settings(out)["model"] == "cifar-resnet8"
+    state = load_file(out / "model.safetensors")
+    assert sum(name.endswith("weight") and tensor.ndim == 4 for name, tensor in state.items()) == 7
+    assert state["linear.weight"].shape == (4, 64)
+    same = result(run("train", "--model", "cifar-resnet8", *data, "--out", tmp_path / "b"), tmp_path / "b")
+    assert left_by(same) == left_by(out)
+    deeper = result(run("train", "--model", "resnet", "--layers", 2, *data, "--out", tmp_path / "c"), tmp_path / "c")
+    assert settings(deeper)["model"] == "cifar-resnet14"
+    assert "was made with " in refused(run("train", "--model", "resnet", "--layers", 3, *data, "--out", out))
+
+
+TELEMETRY = {
+    ("--optimizer", "sgd"): set(),
+    ("--optimizer", "qsgd"): {"resolution_bits", "moved_percent", "temperature"},
+    ("--bits", 4): {"resolution_bits", "moved_percent", "saturated_percent", "temperature"},
+    ("--bits", 4, "--optimizer", "grid-adamw", "--lr", 0.01): {
+        "resolution_bits", "moved_percent", "saturated_percent", "temperature",
+    },
+    ("--bits", 4, "--on", "ste"): set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", TELEMETRY)
+def test_columns_of_rounded_updates_are_filled_where_there_are_any(options, train, tmp_path, monkeypatch):
+    monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)
+    out = result(train(tmp_path / "out", "--lr", 0.05, *options), tmp_path / "out")
+    for row in rows(out, "steps.csv") + rows(out, "epochs.csv"):
+        filled = {
+            name for name in ("resolution_bits", "moved_percent", "saturated_percent", "temperature") if row[name]
+        }
+        assert filled == TELEMETRY[options]
+
+
+REFUSED: list[tuple[tuple[object, ...], str]] = [
+    (("--optimizer", "sdg"), r"unknown method 'sdg'; known: " + ", ".join(OPTIMIZERS)),
+    (
+        ("--optimizer", "adam", "--momentum", 0.9),
+        "optimizer adam: unknown setting 'momentum'; known: betas, eps, weight_",
+    ),
+    (("--optimizer", "adamw", "--nesterov"), "optimizer adamw: unknown setting 'nesterov'"),
+    (("--rounding", "stochastic"), "optimizer sgd: unknown setting 'rounding'; known: momentum, dampening"),
+    (("--schedule", "fixed"), "optimizer sgd: unknown setting 'schedule'"),
+    (("--resolution", 4), "optimizer sgd: unknown setting 'resolution'"),
+    (("--error-feedback",), "optimizer sgd: unknown setting 'error_feedback'"),
+    (("--compat", 2021), "optimizer sgd: unknown setting 'compat'"),
+    (("--extra-bits", 2), "optimizer sgd: unknown setting 'extra_bits'"),
+    (("--bits", 4, "--compat", 2021), "optimizer grid-sgd: unknown setting 'compat'"),
+    (("--bits", 4, "--error-feedback"), "optimizer grid-sgd: unknown setting 'error_feedback'"),
+    (("--bits", 4, "--on", "ste", "--extra-bits", 2), "optimizer sgd: unknown setting 'extra_bits'"),
+    (("--bits", 4, "--rounding", "gaussian"), "gaussian noise leaves the grid; choose another rounding"),
+    (("--bits", 4, "--optimizer", "adam"), "unknown method 'grid-adam'; known: .*grid-sgd, grid-adamw"),
+    (("--bits", 1), "bits must be from 2 to 8.*got 1"),
+    (("--bits", 9, "--on", "lsq"), "bits must be from 2 to 8, got 9"),
+    (("--bits", 4, "--resolution", 9), "resolution 9 is above the cap of 8"),
+    (("--bits", 4, "--extra-bits", 12), "their sum at most 15; got 4 and 12"),
+    (("--bits", 4, "--on", "paper"), "--on must be one of grid, ste, lsq, got 'paper'"),
+    (("--on", "ste"), "training on a grid needs its width: add --bits"),
+    (("--optimizer", "grid-sgd"), "training on a grid needs its width: add --bits"),
+    (("--bits", 4, "--float-layers", "fc9"), "no layer matches 'fc9'; the layers are conv1, conv2, fc1, fc2, fc3"),
+    (("--bits", 4, "--float-layers", "*"), "there is no layer to put on a grid"),
+    (
+        ("--optimizer", "qsgd", "--schedule", "sometimes"),
+        "unknown method 'sometimes'; known: on-stall, annealing, epochs",
+    ),
+    (("--optimizer", "qsgd", "--schedule", "table"), "table: 'at' must be step numbers"),
+    (
+        ("--optimizer", "qsgd", "--rounding", "up"),
+        "unknown rounding 'up'; known: half-up, half-even, stochastic, gauss",
+    ),
+    (("--optimizer", "qsgd", "--compat", 2022), "compat: .*'2021' or '2023', got '2022'"),
+    (
+        ("--optimizer", "qsgd", "--compat", 2021, "--momentum", 0.9),
+        "qsgd as published in 2021 has neither momentum nor",
+    ),
+    (("--optimizer", "qsgd", "--nesterov"), "nesterov needs a momentum above 0"),
+    (("--layers", 3), r"--layers N goes with --model resnet"),
+    (("--model", "resnet"), r"--layers N goes with --model resnet"),
+    (("--model", "cifar-resnet9"), "the N of cifar-resnetN is 6n . 2"),
+    (("--model", "resnet-20"), "there is no network 'resnet-20'"),
+    (("--data", "digit"), "there is no data set 'digit', did you mean digits"),
+    (("--model", "lenet"), r"the network cannot take images \[1, 8, 8\]"),
+    (("--set", "dampening"), r"--set 'dampening': expected NAME=VALUE"),
+    (("--set", "betas=["), r"--set 'betas=\[': '\[' is not a YAML value"),
+    (("--set", "dampening=much"), "optimizer sgd: dampening: "),
+    (("--set", "tau=1"), "optimizer sgd: unknown setting 'tau'; known: momentum, dampening, nesterov, weight_decay"),
+    (
+        ("--rate", "cosinus"),
+        "rate: unknown 'cosinus'; known: constant, cosine, restarts, step, quarters, linear, exp, cyc",
+    ),
+    (("--augment", "flip"), "augment: unknown 'flip'; known: none, shift, shift-flip, resized"),
+    (("--precision", "float16"), "precision: unknown 'float16'; known: float32, bfloat16"),
+    (("--epochs", 0), "epochs must be 1 or more, got 0"),
+    (("--lr", 0), "lr must be a positive number, got 0.0"),
+    (("--lr", "nan"), "lr must be a positive number, got nan"),
+    (("--warmup", 2), "warmup must be from 0 to the 1 epochs, got 2.0"),
+    (("--label-smoothing", 1), "label_smoothing must be from 0 to below 1, got 1.0"),
+    (("--seed", -1), "seed from 0 to 2"),
+    (("--validation", 256), "256 of 256 training images can't be set apart"),
+    (("--batch-size", 257), "has 256 images to train on, too few for a batch of 257; choose a smaller --batch-size"),
+    (("--log-every", 0), "log_every must be 1 or more"),
+    (("--evaluate-every", 0), "evaluate_every must be 1 or more"),
+    (("--weights", "none.safetensors"), "weights none.safetensors: there is no such file"),
+    (("--normalize", "best"), "best"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), REFUSED, ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else ""
+)
+def test_options_that_do_not_fit_are_refused_and_leave_nothing(options, message, train, tmp_path):
+    assert re.search(message, refused(train(tmp_path / "out", *options)))
+    assert names_in(tmp_path) == set()
+
+
+def test_a_mistake_does_not_spoil_the_folder(train, tmp_path):
+    refused(train(tmp_path / "out", "--optimizer", "sdg"))
+    refused(train(tmp_path / "out", "--batch-size", 300))
+    result(train(tmp_path / "out", *SGD), tmp_path / "out")
+
+
+NOT_YET: list[tuple[tuple[object, ...], str]] = [
+    (("--float-layers", "fc1"), "float"),
+    (("--bits", 4, "--on", "lsq", "--optimizer", "grid-sgd"), "grid-sgd"),
+    (("--optimizer", "qsgd", "--compat", 2021, "--schedule", "annealing"), "schedule"),
+    (("--optimizer", "qsgd", "--compat", 2021, "--rounding", "stochastic"), "rounding"),
+    (("--optimizer", "qsgd", "--compat", 2021, "--error-feedback"), "error_feedback|error-feedback"),
+    (("--optimizer", "qsgd", "--compat", 2021, "--nesterov"), "nesterov"),
+    (("--optimizer", "qsgd", "--compat", 2023, "--resolution", 5), "resolution"),
+    (("--optimizer", "qsgd", "--compat", 2021, "--set", "warm_up=3"), "warm_up"),
+    (("--optimizer", "qsgd", "--set", "warm_up=3"), "warm_up"),
+    (("--optimizer", "qsgd", "--set", "epoch_steps=3"), "epoch_steps"),
+    (("--optimizer", "qtadamw", "--compat", 2021, "--set", "betas=[0.5, 0.9]"), "betas"),
+    (("--set", "name=adam"), "name"),
+    (("--optimizer", "qsgd", "--set", "seed=5"), "seed"),
+    (("--bits", 4, "--set", "bits=3"), "bits"),
+    (("--momentum", 0.5, "--set", "momentum=0.9"), "momentum"),
+    (("--device", "tpu"), "tpu"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), NOT_YET, ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else ""
+)
+def test_options_without_an_effect_are_refused(options, message, train, tmp_path):
+    assert re.search(message, refused(train(tmp_path / "out", *options)))
+
+
+OTHERS: list[tuple[tuple[object, ...], str]] = [
+    (("--epochs", 2), "epochs = 1, now it is 2"),
+    (("--lr", 0.01), "lr = 0.05, now it is 0.01"),
+    (("--momentum", 0.5), "optimizer = "),
+    (("--seed", 1), "seed = 0, now it is 1"),
+    (("--bits", 4), "optimizer = "),
+    (("--model", "cnn"), "model = lenet-digits, now it is cnn"),
+    (("--data", "digits"), "(data|images) = "),
+    (("--normalize", "0.5/0.25"), "normaliz"),
+    (("--resize", 9, "--crop", 8), "resize|crop"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), OTHERS)
+def test_other_settings_in_the_same_folder_are_refused_by_name(options, message, train, tmp_path):
+    out = result(train(tmp_path / "out", *SGD), tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    if "cnn" in options:
+        options = (*options, "--resize", 28, "--crop", 28)
+    assert re.search(f"was made with .*{message}", refused(train(out, *SGD, *options)))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_folders_of_others_are_left_alone(train, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").write_text("mine")
+    assert "holds no training run; choose another folder" in refused(train(tmp_path / "out", *SGD))
+    assert names_in(tmp_path) == {"out", "out/notes.txt"}
+
+
+@pytest.mark.parametrize("option", ["--model", "--data", "--out"])
+def test_needed_options_are_asked_for(option, small, tmp_path):
+    given = {"--model": "lenet-digits", "--data": f"npz:{small}", "--out": tmp_path / "out"}
+    del given[option]
+    done = run("train", *[part for pair in given.items() for part in pair])
+    assert done.code == 2 and option in done.err and names_in(tmp_path) == set()
+
+
+def test_data_without_training_images_are_refused(small, train, tmp_path):
+    arrays = np.load(small)
+    np.savez(tmp_path / "only.npz", images=arrays["x_test"], labels=arrays["y_test"])
+    text = refused(train(tmp_path / "out", "--data", f"npz:{tmp_path / 'only.npz'}"))
+    assert "npz:only has no training images" in text and not (tmp_path / "out").exists()
+
+
+def test_labels_beyond_the_logits_are_refused(place, small, tmp_path):
+    (tmp_path / "net.py").write_text("from subbyte.models import lenet\ndef net():\n    return lenet(1, 8, 9)\n")
+    model = f"{tmp_path / 'net.py'}:net"
+    done = run("train", "--model", model, "--data", f"npz:{small}", "--batch-size", 64, "--out", tmp_path / "out")
+    assert "label 9" in refused(done) and not (tmp_path / "out").exists()
+
+
+BURSTING = """
+import torch
+from torch import nn
+from subbyte.models import lenet
+
+class Bursting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = lenet(1, 8, 10)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        self.calls += self.training
+        return self.net(x) * (float("nan") if self.training and self.calls > 9 else 1)
+"""
+
+
+def test_a_run_that_diverges_says_where_in_one_line_and_keeps_its_checkpoint(train, tmp_path):
+    (tmp_path / "net.py").write_text(BURSTING)
+    options = (*SGD, "--model", f"{tmp_path / 'net.py'}:Bursting", "--epochs", 4, "--rate", "constant")
+    text = refused(train(tmp_path / "out", *options))
+    assert "training diverged: the loss of step 10 (epoch 3) is nan, at a learning rate of 0.05" in text
+    assert "the checkpoint of epoch 2 is kept; lower --lr, or add --warmup" in text
+    kept = load_checkpoint(tmp_path / "out")
+    assert kept is not None and kept.epoch == 2
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.model.values())
+    assert names_in(tmp_path / "out") == FILES
+    load_model(f"{tmp_path / 'net.py'}:Bursting", tmp_path / "out/model.safetensors")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "qsgd"])
+def test_an_enormous_rate_is_one_clear_line(optimizer, train, tmp_path):
+    text = refused(train(tmp_path / "out", "--optimizer", optimizer, "--lr", "1e30", "--rate", "constant"))
+    assert re.search(r"diverged: the loss of step \d \(epoch 1\) is nan, at a learning rate of 1e\+30", text)
+    assert "there is no checkpoint yet; lower --lr" in text
+
+
+def test_an_enormous_rate_on_a_grid_is_one_clear_line(train, tmp_path):
+    text = refused(train(tmp_path / "out", "--bits", 4, "--lr", "1e30", "--rate", "constant"))
+    assert "lower --lr" in text
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Press Ctrl-C, as it were, in that step of the run."""
+    before = Steps.run
+
+    def stopping(self: Steps, number: int, images: torch.Tensor, labels: torch.Tensor) -> None:
+        if self.before + number + 1 == step:
+            raise KeyboardInterrupt
+        before(self, number, images, labels)
+
+    monkeypatch.setattr(Steps, "run", stopping)
+
+
+@pytest.mark.parametrize(("step", "kept"), [(2, False), (7, True)])
+def test_ctrl_c_says_what_is_kept(step, kept, train, tmp_path, monkeypatch):
+    stop_at(monkeypatch, step)
+    done = train(tmp_path / "out", *SGD, "--epochs", 3)
+    text = " ".join(done.err.split())
+    assert done.code == 130 and "Traceback" not in done.err and done.out == ""
+    if kept:
+        assert f"interrupted: the checkpoint of the last whole epoch is in {tmp_path / 'out'}" in text
+        assert "the same command goes on" in text and load_checkpoint(tmp_path / "out") is not None
+    else:
+        assert "interrupted in the first epoch: there is no checkpoint yet" in text
+    assert not any("partial" in name for name in names_in(tmp_path))
+
+
+def test_ctrl_c_while_data_are_read_is_the_same(train, tmp_path, monkeypatch):
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("subbyte.cli.train.load_data", stop)
+    done = train(tmp_path / "out", *SGD)
+    assert done.code == 130 and "interrupted" in done.err and names_in(tmp_path) == set()
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_process(small, tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    options = [
+        "--model",
+        "lenet-digits",
+        "--data",
+        f"npz:{small}",
+        "--epochs",
+        "100000",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-m", "subbyte", "train", *options]
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        while not (tmp_path / "out/model.safetensors").exists():
+            assert process.poll() is None, process.communicate()[1]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err
+    assert "the checkpoint of the last whole epoch is in" in " ".join(err.split())
+    assert load_checkpoint(tmp_path / "out") is not None and names_in(tmp_path / "out") == FILES
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", None])
+def test_a_damaged_checkpoint_is_one_clear_line(content, train, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        train(tmp_path / "out", *SGD, "--epochs", 3)
+    path = tmp_path / "out/checkpoint.pt"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if content is None else content)
+    text = refused(train(tmp_path / "out", *SGD, "--epochs", 3))
+    assert "checkpoint.pt is damaged" in text and "delete it to start anew" in text
+    path.unlink()
+    result(train(tmp_path / "out", *SGD, "--epochs", 3), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "model.safetensors", "epochs.csv", "log.json", QUANTIZED])
+def test_a_full_disk_is_one_clear_line_and_keeps_what_was_there(name, train, tmp_path, monkeypatch):
+    out, options = tmp_path / "out", (*GRID, "--epochs", 3)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        train(out, *options)
+    before = (out / "checkpoint.pt").read_bytes()
+    with monkeypatch.context() as patch:
+        replaced = Path.replace
+
+        def fail(self: Path, target: Path) -> Path:
+            if Path(target).name == name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return replaced(self, target)
+
+        patch.setattr(Path, "replace", fail)
+        text = refused(train(out, *options))
+    assert name in text and "No space left on device" in text
+    assert not any("partial" in found for found in names_in(out))
+    assert name != "checkpoint.pt" or (out / name).read_bytes() == before
+    whole = result(train(tmp_path / "whole", *options), tmp_path / "whole")
+    assert left_by(result(train(out, *options), out)) == left_by(whole)
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(train, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    text = refused(train(tmp_path / "file" / "out", *SGD))
+    assert "file" in text and (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_device_is_checked(train, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert "torch finds no GPU here; use --device cpu" in refused(train(tmp_path / "out", "--device", "cuda"))
+    result(train(tmp_path / "out", *SGD, "--device", "cpu"), tmp_path / "out")
+
+
+def test_it_explains_itself(subbyte):
+    done = subbyte("train", "--help")
+    text = " ".join(done.out.split())
+    assert done.code == 0 and "train" in subbyte("--help").out
+    for option in ("--model", "--optimizer", "--bits", "--on", "--float-layers", "--set", "--validation", "--layers"):
+        assert option in text
+    assert "lenet-digits" in MODELS

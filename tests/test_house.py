@@ -32,6 +32,7 @@ LAYERS = [
     {"sensitivity"},
     {"quantized"},
     {"export", "report"},
+    {"evidence"},
     {"pipeline"},
     {"gradquant", "training", "sweep"},
     {"cli"},

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from subbyte.core import Grid, QTensor
 from subbyte.graph import Network, instrument, tensor_at
 from subbyte.quantized import QuantizedModel
-from subbyte.report.records import Cell, Changed, Evidence, Predictions, Spread
+from subbyte.report.records import VERSION, Cell, Changed, Evidence, Predictions, Spread
 
 _BINS = 80
 _VALUES = 2**20  # of the network's input, on which activations are looked at
@@ -51,6 +51,7 @@ def gather(network: Network, model: QuantizedModel, images: Tensor, named: Named
     """All of it. images: of calibration, [n, ...]; network: the float one that `model` was made from."""
     some = images[: min(_MOST, max(_FEWEST, _VALUES // images[0].numel()))]
     return Evidence(
+        version=VERSION,
         images=len(some),
         layers=weight_spreads(network, model),
         taps=tap_spreads(network, model, some.to(device)),
@@ -198,9 +199,11 @@ def predictions(named: Named, images: Tensor) -> Predictions:
     changed = (before != after).nonzero().flatten()
     several = len(changed) > _SHOWN
     shown = changed[(torch.arange(_SHOWN) * len(changed)) // _SHOWN].tolist() if several else changed.tolist()
+    more = range(len(named.classes), named.float.shape[1])  # a network may know classes that the data do not
+    classes = [*named.classes, *(f"class {k}" for k in more)]
     return Predictions(
-        classes=list(named.classes),
-        labels=torch.bincount(labels, minlength=len(named.classes)).tolist(),
+        classes=classes,
+        labels=torch.bincount(labels, minlength=len(classes)).tolist(),
         float_cells=confusion(labels, before),
         quantized_cells=confusion(labels, after),
         lost=int((right & ~still).sum()),

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels
 from subbyte.errors import DataError, SubbyteError
 from subbyte.evaluate import Evaluation, agreement, evaluate
+from subbyte.evidence import Named, gather
 from subbyte.export.onnx import Container, OnnxExport, export_onnx
 from subbyte.export.packed import save
 from subbyte.export.parity import onnx_model
@@ -28,6 +29,7 @@ from subbyte.graph import Network, prepare
 from subbyte.plan import Plan, make_plan
 from subbyte.quantized import Findings, LedgerRow, QuantizedModel
 from subbyte.recipe import Recipe, load_recipe
+from subbyte.report.records import FIGURES
 from subbyte.sensitivity import Option, meet_budget
 from subbyte.walk import Limits, Progress, WalkResult, walk
 
@@ -130,8 +132,8 @@ class Timer:
 def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False) -> dict[str, Any]:
     """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at all.
 
-    Writes model.safetensors, model.onnx, plan.yaml and result.json, under a budget sensitivity.csv too; returns the
-    contents of result.json.
+    Writes model.safetensors, model.onnx, plan.yaml, result.json and figures.json, under a budget sensitivity.csv too;
+    returns the contents of result.json.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
     with folder(out, force=force) as temporary:
@@ -153,12 +155,23 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
             exported = export_onnx(quantized, temporary / "model.onnx", images, container=container)
         with timer.stage("evaluate"):
             measured = measure(model, quantized, temporary / "model.onnx", split, job.limits.device, report)
+        with timer.stage("figures"):
+            named = _named(measured, data, split)
+            found = gather(network, quantized, images, named, job.limits.device)
         result = summary(job, data, network, quantized, exported, packed, measured, options, timer.seconds)
         write_text(temporary / "plan.yaml", plan.to_yaml())
         if options:
             write_text(temporary / "sensitivity.csv", _table(options))
+        write_text(temporary / FIGURES, found.model_dump_json(exclude_defaults=True) + "\n")
         write_json(temporary / "result.json", result)
     return result
+
+
+def _named(measured: dict[str, Evaluation], data: DataSet, split: Split) -> Named:
+    """What the networks named, for the figures."""
+    return Named(
+        measured["float"].logits, measured["quantized"].logits, split.labels, data.classes, lambda k: split.images(k)
+    )
 
 
 def _table(options: list[Option]) -> str:
@@ -298,7 +311,8 @@ def folder(out: Path, *, force: bool) -> Any:
 
 
 OUTPUTS = (
-    "model.safetensors", "model.onnx", "plan.yaml", "result.json", "sensitivity.csv", "results.json",
+    "model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json", "sensitivity.csv", "report.html",
+    "results.json",
     "lenet-digits.safetensors", "alphas.csv", "mse.csv", "aciq.html",
     "laplace-signed.png", "laplace-relu.png", "gauss-signed.png", "gauss-relu.png",
 )  # fmt: skip

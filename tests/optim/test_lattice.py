@@ -133,6 +133,22 @@ def test_a_fine_lattice_is_no_lattice(cls, torchs, settings, dtype):
     assert apart(ours, start) > 0.1
 
 
+@pytest.mark.parametrize("error_feedback", [False, True])
+@pytest.mark.parametrize(
+    "schedule", ["fixed", {"name": "table", "at": [0]}, "on-stall", {"name": "on-stall", "scope": "tensor"}]
+)
+@pytest.mark.parametrize(("base", "eta"), [(2, 1.0), (2, 0.3), (3, 1.0), (10, 7.0)])
+def test_steps_of_the_lattice_are_one_over_eta_times_a_power_of_the_base(base, eta, schedule, error_feedback):
+    start = 3 if schedule == {"name": "table", "at": [0]} else 4
+    lattice = Lattice(start, base=base, eta=eta, schedule=schedule, error_feedback=error_feedback)
+    params, step = [torch.zeros(4, requires_grad=True), torch.zeros(1, requires_grad=True)], 1 / (eta * base**4)
+    optimizer = QSGD(params, 0.5, lattice=lattice)
+    params[0].grad, params[1].grad = torch.tensor([0.9, -1.1, 2.9, -7.1]) * step, torch.tensor([-3.1]) * step
+    optimizer.step()
+    moved = torch.cat([p.detach() for p in params])
+    torch.testing.assert_close(moved, torch.tensor([0.0, 1, -1, 4, 2]) * step, rtol=1e-5, atol=0)
+
+
 @both
 @pytest.mark.parametrize("schedule", ["fixed", {"name": "table", "at": [3]}, {"name": "on-stall", "scope": "tensor"}])
 @pytest.mark.parametrize("error_feedback", [False, True])
@@ -162,12 +178,12 @@ def test_param_groups_have_settings_of_their_own():
 
 
 def test_a_learning_rate_that_changes_is_followed():
-    """With every schedule: the factor of an index that stays must not."""
-    for schedule in ("fixed", {"name": "on-stall", "scope": "tensor"}, "on-stall"):
+    """With every schedule, between measurements too."""
+    for schedule in ("fixed", {"name": "on-stall", "window": 3, "scope": "tensor"}, {"name": "on-stall", "window": 3}):
         ours, theirs = parameters(), parameters()
         pair = QSGD(ours, 0.1, lattice=Lattice(26, schedule=schedule)), torch.optim.SGD(theirs, 0.1)
-        courses = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6) for optimizer in pair]
-        for step in range(6):
+        courses = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9) for optimizer in pair]
+        for step in range(9):
             for optimizer, params, course in zip(pair, (ours, theirs), courses, strict=True):
                 run(optimizer, params, [step])
                 course.step()

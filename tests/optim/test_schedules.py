@@ -19,7 +19,7 @@ TEMPERATURES = {0: 1.512775, 1: 9.394828e-3, 10: 4.056236e-6, 100: 2.837539e-7, 
 COURSES = {
     "fixed": Lattice(3, schedule="fixed"),
     "table": Lattice(-1, schedule={"name": "table", "at": [0, 3, 40]}),
-    "annealing": Lattice(2, schedule={"name": "annealing", "dimension": 64}, cap=12),
+    "annealing": Lattice(2, schedule={"name": "annealing", "dimension": 64}, cap=11),
     "epochs": Lattice(19, schedule={"name": "epochs", "steps": 10}),
     "on-stall": Lattice(2, schedule={"name": "on-stall", "share": 0.9, "window": 2}, cap=9),
 }

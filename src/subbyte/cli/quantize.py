@@ -23,12 +23,13 @@ from subbyte.cli.common import (
 )  # fmt: skip
 from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_table
 from subbyte.data import load_data
-from subbyte.errors import ModelError, RecipeError
+from subbyte.errors import ModelError, RecipeError, SubbyteError
 from subbyte.graph import prepare
 from subbyte.models import input_shape, load_model
 from subbyte.pipeline import Job, run
 from subbyte.plan import make_plan
 from subbyte.recipe import PRESETS, Recipe, load_recipe
+from subbyte.report.write import write_report
 from subbyte.walk import Limits
 
 
@@ -68,6 +69,7 @@ def quantize(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")] = False,
     shape: Annotated[str | None, typer.Option("--input-shape", help="C,H,W for --dry-run without data.")] = None,
     force: ForceOption = False,
+    page: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")] = True,
 ) -> None:
     """Quantize a trained network, export it, and measure what it cost."""
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
@@ -90,6 +92,18 @@ def quantize(
     with progress() as report:
         result = run(job, network, images, out, report, force=force)
     show(result, out)
+    if page:
+        _write_page(out)
+
+
+def _write_page(out: Path) -> None:
+    """The page about a result; a result without one is whole all the same."""
+    try:
+        (path,) = write_report([out])
+    except SubbyteError as error:
+        console.print(f"no report was written: {error}", highlight=False, soft_wrap=True, markup=False)
+    else:
+        console.print(f"to look at: {path}", highlight=False, soft_wrap=True, markup=False)
 
 
 def show(result: dict[str, Any], out: Path) -> None:

@@ -16,6 +16,7 @@ from subbyte.files import write_text, written
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
 BAND = 0.2  # opacity of a band
+_CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}  # no button sends anything away
 _FEW = 12  # points that are worth a marker each
 _MANY = 100  # points that would make a blot of a broad line
 _STYLES = {"solid": "-", "dash": "--", "dot": ":"}  # plotly's names, matplotlib's signs
@@ -243,7 +244,7 @@ def _plot(chart: Chart, name: str) -> str:
         yaxis=axis | log | {"title": {"text": escape(chart.y_label)}, "automargin": True},
     )  # fmt: skip
     # a page of its own draws nothing from the network: plotly.js is inlined once by the caller
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False}))
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=_CONFIG))
 
 
 def _plotly() -> Any:

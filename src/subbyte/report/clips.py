@@ -23,21 +23,27 @@ def draw(out: Path, window: float = 0.15, show: Sequence[str] = ()) -> list[Path
     loss was measured. show: metrics to show, in this order; none: all.
     Raises FormatError when there is no scan, or a metric to show is not in it.
     """
+    charts = charts_of(out, window, show)
+    paths = [out / f"clips_{bits}.png" for bits in charts]
+    for chart, path in zip(charts.values(), paths, strict=True):
+        write_png(chart, path)
+    choices = accuracy_table(out)
+    write_html("Clips by metric", [*charts.values(), *summaries(out), choices], out / "clips.html")
+    write_text(out / "accuracy.csv", "\n".join(",".join(cells) for cells in (choices.header, *choices.rows)) + "\n")
+    return [*paths, out / "clips.html", out / "accuracy.csv"]
+
+
+def charts_of(out: Path, window: float, show: Sequence[str] = ()) -> dict[str, Chart]:
+    """A chart for each bit width. Raises FormatError as `draw`."""
     scan = read_rows(out / "scan.csv")
     names = [name for name in scan[0] if name not in ("bits", "clip", *JUDGED)]
     missing = [name for name in show if name not in names]
     if missing:
         raise FormatError(f"{out / 'scan.csv'} has no metric {', '.join(missing)}; it has {', '.join(names)}")
-    charts, paths = [], []
-    for bits in dict.fromkeys(row["bits"] for row in scan):
-        chart = clip_chart(bits, [row for row in scan if row["bits"] == bits], show or names, window)
-        charts.append(chart)
-        paths.append(out / f"clips_{bits}.png")
-        write_png(chart, paths[-1])
-    choices = accuracy_table(out)
-    write_html("Clips by metric", [*charts, *summaries(out), choices], out / "clips.html")
-    write_text(out / "accuracy.csv", "\n".join(",".join(cells) for cells in (choices.header, *choices.rows)) + "\n")
-    return [*paths, out / "clips.html", out / "accuracy.csv"]
+    return {
+        bits: clip_chart(bits, [row for row in scan if row["bits"] == bits], show or names, window)
+        for bits in dict.fromkeys(row["bits"] for row in scan)
+    }
 
 
 def clip_chart(bits: str, rows: Sequence[Row], names: Sequence[str], window: float) -> Chart:

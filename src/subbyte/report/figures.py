@@ -187,7 +187,7 @@ def _of_points(figure: Points) -> Table:
     cells = []
     for cloud in figure.clouds:
         labels = cloud.labels or [""] * len(cloud.x)
-        errors = cloud.errors or [None] * len(cloud.x)
+        errors: Grains = cloud.errors or [None] * len(cloud.x)
         for label, x, y, error in zip(labels, cloud.x, cloud.y, errors, strict=True):
             cells.append((cloud.name, label, _n(x), _n(y), _n(error)))
     return Table(figure.title, ("group", "point", figure.x_label, figure.y_label, "plus or minus"), tuple(cells))
@@ -207,7 +207,7 @@ def _of_histograms(figure: Chooser) -> Table:
     cells = []
     for one in figure.figures:
         edges = one.edges
-        bins = one.after if one.after and not one.stems else [None] * len(one.counts)
+        bins: Grains = one.after if one.after and not one.stems else [None] * len(one.counts)
         for k, count in enumerate(one.counts):
             cells.append((one.name, "bin", _n(edges[k]), _n(edges[k + 1]), str(count), _n(bins[k])))
         if one.stems:

@@ -7,7 +7,6 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
-
 from subbyte.report.charts import Table
 from subbyte.report.figures import Chooser, Cloud, Heat, Histogram, Marks, Points, Rows
 from subbyte.report.parts import Part, Raw, Section
@@ -106,7 +105,7 @@ def _size_plot(result: Result) -> Points:
         for name, count, top1 in shown
     )  # fmt: skip
     about = "Bars reach one standard error up and down. The ONNX file holds the graph as well as the weights."
-    return Points("Accuracy and size", about, "bytes of the file", TOP1, clouds, log_x=True)
+    return Points("Accuracy against size", about, "bytes of the file", TOP1, clouds, log_x=True)
 
 
 def _ledger(rows: Sequence[Row], spreads: Mapping[str, Spread], what: str) -> list[Part]:
@@ -114,7 +113,10 @@ def _ledger(rows: Sequence[Row], spreads: Mapping[str, Spread], what: str) -> li
     layers = what == "layers"
     parts: list[Part] = [signal(rows, what)]
     if layers:
-        names, notes = tuple(row.name for row in rows), [f"{row.name}: {row.bytes:,} bytes, {_bits(row)}" for row in rows]
+        names, notes = (
+            tuple(row.name for row in rows),
+            [f"{row.name}: {row.bytes:,} bytes, {_bits(row)}" for row in rows],
+        )
         bar = Marks("bytes", [row.bytes for row in rows], "bar", notes=notes)
         about = "Codes, scales and zero points; point at a bar for its bits."
         parts.append(Rows("Bytes by layer", about, "bytes", names, (bar,)))
@@ -126,7 +128,9 @@ def _ledger(rows: Sequence[Row], spreads: Mapping[str, Spread], what: str) -> li
 
 def signal(rows: Sequence[Row], what: str) -> Rows:
     """Signal-to-noise ratios in the order of the network."""
-    notes = [f"{row.name}: " + ("exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB, {_bits(row)}") for row in rows]
+    notes = [
+        f"{row.name}: " + ("exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB, {_bits(row)}") for row in rows
+    ]
     about = (
         f"Of {'each output of a layer' if what == 'layers' else 'each activation tensor'}, against the float network, "
         "on the calibration images. 6 dB more are one bit more. No dot: no difference, or not measured."
@@ -152,8 +156,9 @@ def _ranges(rows: Sequence[Row], spreads: Mapping[str, Spread], layers: bool) ->
         Marks("reach of the grid", [low for low, _ in reach], "broad", [high for _, high in reach], notes),
         Marks("float values", [low for low, _ in values], "thin", [high for _, high in values], notes),
     )
-    whose = "All channels together; each has a scale of its own." if layers else "Of the float network."
-    about = f"{whose} A thin line that sticks out of its broad one is clipped."
+    about = "Of the float network. A thin line that sticks out of its broad one is clipped."
+    if layers:
+        about = "Of all channels together; with a scale of its own, one of them may be clipped more than is seen here."
     title = "Ranges of weights" if layers else "Ranges of activations"
     return Rows(title, about, "value", tuple(name for name, _ in shown), marks)
 
@@ -161,8 +166,9 @@ def _ranges(rows: Sequence[Row], spreads: Mapping[str, Spread], layers: bool) ->
 def _table(rows: Sequence[Row], spreads: Mapping[str, Spread], what: str) -> Table:
     sparse = any(row.zeros is not None for row in rows)
     header = ["name", "asked", "bits", "bytes", "SNR dB", *(["zeros %"] if sparse else [])]
+    several = any(one.scales is not None and one.scales[0] < one.scales[4] for one in spreads.values())
     if spreads:
-        header += ["clipped %", "scale (median)", "scales from", "to"]
+        header += ["clipped %", *(["scale (median)", "scales from", "to"] if several else ["scale"])]
     cells = []
     for row in rows:
         sqnr = "exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
@@ -170,9 +176,8 @@ def _table(rows: Sequence[Row], spreads: Mapping[str, Spread], what: str) -> Tab
         if spreads:
             one = spreads.get(row.name)
             clipped = None if one is None else one.clipped_percent
-            scales = ("", "", "") if one is None or one.scales is None else tuple(
-                f"{one.scales[k]:.4g}" for k in (2, 0, 4)
-            )  # fmt: skip
+            places = (2, 0, 4) if several else (2,)
+            scales = ["" if one is None or one.scales is None else f"{one.scales[k]:.4g}" for k in places]
             line += ["" if clipped is None else f"{clipped:.3g}", *scales]
         cells.append((*line, "; ".join(filter(None, (row.reason, row.onnx)))))
     return Table(f"All {what}", (*header, "reason, and how ONNX holds it"), tuple(cells))
@@ -184,7 +189,7 @@ def _weights(spreads: Mapping[str, Spread]) -> Chooser:
         "Float weights with batch-norms folded in, each divided by the scale of its channel or group, so that all "
         "channels share the levels of the grid; quantized weights stand on those levels. A filled bar as wide as a "
         "step would be as high as the share of weights in it. Rounding corrects errors, so a weight need not go to "
-        "the nearest level. Dashed: the ends of the grid."
+        "the nearest level. Dashed: the ends of the grid; clipped is what lies more than half a step beyond them."
     )
     return Chooser("Weights on their grids", about, "layer", "float", "quantized", figures)
 
@@ -216,7 +221,7 @@ def _spread_words(one: Spread) -> str:
         low, high = one.zero_points
         told.append(f"zero point {low}" if low == high else f"zero points from {low} to {high}")
     if one.clipped_percent is not None:
-        told.append(f"{one.clipped_percent:.3g} % more than half a step beyond the grid")
+        told.append(f"{one.clipped_percent:.3g} % clipped")
     if outside := one.below + one.above:
         told.append(f"{outside:,} values lie outside the picture")
     return "; ".join(told) + "."

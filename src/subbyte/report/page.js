@@ -10,8 +10,8 @@
     dark: { ink: "#e6edf3", paper: "#12161c", grid: "#2c343e", low: "#4FA8E0", rest: "#1b2129", high: "#FF8A4C" },
   };
   const CONFIG = {
-    displaylogo: false, responsive: true, scrollZoom: false,
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+    displaylogo: false, responsive: true, scrollZoom: false, showSendToCloud: false, plotlyServerURL: "",
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud"],
   };
   const PRINTED = 680; // pixels across a sheet
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -56,7 +56,7 @@
         for (const k of entry.traces) data[k].visible = !this.off.has(entry.name);
       }
       const log = this.element.querySelector(".log");
-      if (log) layout.yaxis.type = log.checked ? "log" : "linear";
+      if (log?.checked) Object.assign(layout.yaxis, logarithmic(spec.data));
       layout.uirevision = `${this.shown}`;
       if (printing) { layout.width = Math.min(PRINTED, this.canvas.clientWidth || PRINTED); layout.autosize = false; }
       else { layout.width = undefined; layout.autosize = true; }
@@ -152,6 +152,12 @@
       box.append(scroll);
     }
   }
+  // an axis for shares of 0 and more: powers of ten, or with 2 and 5 where there are few of them
+  function logarithmic(data) {
+    const some = data.flatMap((trace) => trace.y).filter((y) => y > 0);
+    const long = Math.max(...some) > 50 * Math.min(...some);
+    return { type: "log", tickformat: "~g", dtick: long ? 1 : "D2" };
+  }
   function plain(text) {
     return new DOMParser().parseFromString(text || "", "text/html").body.textContent;
   }
@@ -176,7 +182,7 @@
     return svg;
   }
   function visible(plot) {
-    return plot.canvas.offsetParent !== null;
+    return !plot.element.closest("details:not([open])");
   }
   // one at a time, so that the page can be used meanwhile
   async function drawAll() {

@@ -71,13 +71,16 @@ class _Writer:
     def __init__(self) -> None:
         self.figures = 0
         self.contents: list[tuple[int, str, str]] = []
+        self._folded = 0
         self._names: set[str] = set()
 
     def section(self, section: Section, level: int) -> str:
         name = unique(f"s-{slug(section.title)}", self._names)
-        if level <= 3:
+        if level <= 3 and not self._folded:
             self.contents.append((level, name, section.title))
+        self._folded += section.folded
         body = "\n".join(self.part(part, level) for part in section.parts)
+        self._folded -= section.folded
         heading = f"<h{min(level, 6)}>{escape(section.title)}</h{min(level, 6)}>"
         if section.folded:
             return f'<details class="section" id="{name}"><summary>{heading}</summary>\n{body}\n</details>'
@@ -101,7 +104,7 @@ class _Writer:
 def table(part: Table) -> str:
     """A table whose columns sort; long ones have a box to filter by."""
     numeric = [
-        all(_is_number(row[k]) for row in part.rows) and any(row[k] for row in part.rows)
+        k > 0 and all(_is_number(row[k]) for row in part.rows) and any(row[k] for row in part.rows)
         for k in range(len(part.header))
     ]
     head = "".join(
@@ -117,8 +120,9 @@ def table(part: Table) -> str:
         label = escape(f"Filter rows of {part.title}" if part.title else "Filter rows")
         box = f'<input type="search" class="filter" placeholder="Filter rows" aria-label="{label}">\n'
     caption = f"<caption>{escape(part.title)}</caption>" if part.title else ""
+    label = escape(part.title or "Table")
     return (
-        f'<div class="table">{box}<div class="scroll" tabindex="0" role="region" aria-label="{escape(part.title)}">'
+        f'<div class="table">{box}<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
         f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div></div>"
     )
 
@@ -158,27 +162,28 @@ def figure(part: Figure, number: int) -> str:
 
 def chooser(part: Chooser, number: int) -> str:
     """One histogram large, all of them small; choosing by a list, or by pressing a small one."""
-    specs = [
-        histogram(one, part.before, part.after, part.logarithm) | {"note": one.about, "name": one.name}
-        for one in part.figures
-    ]
+    specs = [histogram(one, part.before, part.after) | {"note": one.about, "name": one.name} for one in part.figures]
     options = "".join(f'<option value="{k}">{escape(one.name)}</option>' for k, one in enumerate(part.figures))
-    scale = '<label><input type="checkbox" class="log"' + (" checked" if part.logarithm else "") + "> logarithmic</label>"
-    above = f'<div class="controls"><label>{escape(part.what.capitalize())} <select>{options}</select></label> {scale}</div>'
+    scale = (
+        '<label><input type="checkbox" class="log"' + (" checked" if part.logarithm else "") + "> logarithmic</label>"
+    )
+    what = escape(part.what.capitalize())
+    above = f'<div class="controls"><label>{what} <select>{options}</select></label> {scale}</div>'
     small = "\n".join(
         f'<button type="button" data-k="{k}" aria-pressed="{"true" if k == 0 else "false"}">'
         f"{small_picture(one, part.logarithm)}<span>{escape(one.name)}</span></button>"
         for k, one in enumerate(part.figures)
     )
-    below = f'<div class="small" role="group" aria-label="{escape(part.what.capitalize())}">\n{small}\n</div>'
+    below = f'<div class="small" role="group" aria-label="{what}">\n{small}\n</div>'
     return _frame(number, part.title, part.about, above, below, _json({"items": specs}), 340)
 
 
 def _frame(number: int, title: str, about: str, above: str, below: str, data: str, height: int) -> str:
     alt = escape(f"{title}. {about}".strip())
+    text = f"<p>{escape(about)}</p>" if about else ""
     return (
         f'<figure class="plot" id="figure-{number}">\n<figcaption>{escape(title)}</figcaption>\n'
-        f'{f"<p>{escape(about)}</p>" if about else ""}{above}<div class="legend" role="group" aria-label="Curves"></div>\n'
+        f'{text}{above}<div class="legend" role="group" aria-label="Curves"></div>\n'
         f'<div class="canvas" tabindex="0" role="img" aria-label="{alt}" style="min-height:{height}px"></div>\n'
         f'<p class="note"></p>{below}<details class="numbers"><summary>Numbers</summary></details>\n'
         f'<script type="application/json">{data}</script>\n</figure>'

@@ -46,10 +46,14 @@ Part = str | Table | Figure | Raw | Gallery | Section
 
 @dataclass(frozen=True)
 class Story:
-    """What is to say of some folders: sentences in plain words for the top of the page, and sections."""
+    """What is to say of some folders: sentences in plain words for the top of the page, and sections.
+
+    title: of a page about them alone; '': their names.
+    """
 
     sentences: tuple[str, ...]
     sections: tuple[Section, ...]
+    title: str = ""
 
 
 def within(sections: Sequence[Section], above: str = "") -> Iterator[tuple[str, Table | Figure]]:

@@ -83,7 +83,7 @@ def _points(axes: Any, figure: Points) -> None:
         )  # fmt: skip
         for x, y, label in zip(cloud.x, cloud.y, cloud.labels, strict=False):
             if labelled:
-                axes.annotate(literal(label), (x, y), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+                axes.annotate(literal(label), (x, y), (5, -9), textcoords="offset points", fontsize=8)
     _plain(axes, figure.x_label, figure.y_label)
     if figure.log_x:
         _log_x(axes, [x for cloud in figure.clouds for x in cloud.x])

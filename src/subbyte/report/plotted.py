@@ -38,10 +38,10 @@ def plot(figure: Chart | Points | Rows | Heat) -> Spec:
 
 def _spec(data: list[Spec], legend: list[Spec], x: Spec, y: Spec, height: int = _HEIGHT, **more: Any) -> Spec:
     layout = {
-        "height": height, "margin": {"l": 52, "r": 14, "t": 10, "b": 46}, "hovermode": "closest", "showlegend": False,
+        "height": height, "margin": {"l": 52, "r": 14, "t": 32, "b": 46}, "hovermode": "closest", "showlegend": False,
         "paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR, "font": {"size": 12, "color": "@ink"}, "uirevision": "kept",
         "hoverlabel": {"bgcolor": "@paper", "bordercolor": "@ink", "font": {"color": "@ink"}, "align": "left"},
-        "xaxis": x, "yaxis": y, **more,
+        "modebar": {"bgcolor": _CLEAR, "color": "@ink/0.45", "activecolor": "@ink"}, "xaxis": x, "yaxis": y, **more,
     }  # fmt: skip
     return {"data": data, "layout": layout, "legend": legend}
 
@@ -54,10 +54,12 @@ def _axis(label: str, **more: Any) -> Spec:
 
 
 def _log(label: str, values: Sequence[float]) -> Spec:
-    """An axis of powers of ten, with 1, 2 and 5 between them where it is short."""
+    """An axis of powers of ten, with 2 and 5 between them where it is short."""
     some = [value for value in values if value > 0]
     short = bool(some) and max(some) < 1000 * min(some)
-    return _axis(label, type="log", exponentformat="SI", **({"dtick": "D2"} if short else {"dtick": 1}))
+    return _axis(
+        label, type="log", tickformat="~s" if max(some, default=1) >= 1000 else "~g", dtick="D2" if short else 1
+    )
 
 
 def _entry(name: str, traces: list[int], place: int | None, sign: str) -> Spec:
@@ -101,23 +103,25 @@ def _points(figure: Points) -> Spec:
         x, y = (_short(part) for part in figure.steps)
         line = {"color": "@ink", "width": 1.5, "dash": "dash", "shape": "hv"}
         data.append({"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, "hoverinfo": "skip"})
-    labelled = sum(len(cloud.x) for cloud in figure.clouds) <= _LABELLED
+    xs = [x for cloud in figure.clouds for x in cloud.x]
+    labelled = len(xs) <= _LABELLED
     for place, cloud in enumerate(figure.clouds):
         legend.append(_entry(cloud.name, [len(data)], place, SYMBOLS[place % len(SYMBOLS)]))
-        data.append(_cloud(cloud, place, labelled))
-    xs = [x for cloud in figure.clouds for x in cloud.x]
+        data.append(_cloud(cloud, place, labelled, max(xs, default=0.0)))
     x_axis = _log(figure.x_label, xs) if figure.log_x else _axis(figure.x_label)
     return _spec(data, legend, x_axis, _axis(figure.y_label))
 
 
-def _cloud(cloud: Cloud, place: int, labelled: bool) -> Spec:
+def _cloud(cloud: Cloud, place: int, labelled: bool, right: float) -> Spec:
+    """right: x from which on there is no room for names on the right."""
+    sides = ["bottom left" if x >= right else "bottom right" for x in cloud.x]
     trace: Spec = {
         "type": "scatter", "x": _short(cloud.x), "y": _short(cloud.y), "name": escape(cloud.name), "cliponaxis": False,
         "mode": "markers+text" if labelled and cloud.labels else "markers",
         "marker": {"size": 11, "color": colour(place), "symbol": SYMBOLS[place % len(SYMBOLS)]},
     }  # fmt: skip
     if cloud.labels:
-        trace |= {"text": list(map(escape, cloud.labels)), "textposition": "top center"}
+        trace |= {"text": [f" {escape(label)} " for label in cloud.labels], "textposition": sides}
     if cloud.notes:
         trace |= {"hovertext": list(map(escape, cloud.notes)), "hoverinfo": "text"}
     if cloud.errors:
@@ -128,7 +132,8 @@ def _cloud(cloud: Cloud, place: int, labelled: bool) -> Spec:
 def _rows(figure: Rows) -> Spec:
     count = len(figure.names)
     row = _ROW if count <= _MANY_ROWS else _SMALL_ROW
-    data, legend = [], []
+    data: list[Spec] = []
+    legend: list[Spec] = []
     for place, marks in enumerate(figure.marks):
         sign = {"dot": SYMBOLS[place % len(SYMBOLS)], "thin": "solid"}.get(marks.style, "fill")
         legend.append(_entry(marks.name, [len(data)], place, sign))
@@ -137,7 +142,7 @@ def _rows(figure: Rows) -> Spec:
     x_axis = _log(figure.x_label, values) if figure.log_x else _axis(figure.x_label)
     y_axis = _axis("", tickvals=list(range(count)), ticktext=list(map(escape, figure.names)), range=[count - 0.4, -0.6])
     y_axis["tickfont"] = {"size": 11 if row == _ROW else 9}
-    return _spec(data, legend, x_axis, y_axis, 70 + row * count, barmode="overlay")
+    return _spec(data, legend, x_axis, y_axis, 92 + row * count, barmode="overlay")
 
 
 def _marks(figure: Rows, marks: Marks, place: int) -> Spec:
@@ -190,20 +195,20 @@ def _heat(figure: Heat) -> Spec:
     names = {"showgrid": False, "ticks": ""}
     side = _axis(figure.x_label, tickvals=x, ticktext=list(map(escape, figure.columns)), **names)
     down = _axis(figure.y_label, tickvals=y, ticktext=list(map(escape, figure.rows)), autorange="reversed", **names)
-    return _spec([trace], [], side, down, 90 + max(200, 26 * len(figure.rows)))
+    return _spec([trace], [], side, down, 112 + max(200, 26 * len(figure.rows)))
 
 
-def histogram(figure: Histogram, before: str, after: str, logarithm: bool) -> Spec:
-    """One of a chooser."""
+def histogram(figure: Histogram, before: str, after: str) -> Spec:
+    """One of a chooser; page.js makes its shares logarithmic where that is asked for."""
     edges, heights = figure.edges, figure.heights
-    unit = "a step of the grid" if figure.stems else "a bin"
+    unit = "a step of the grid" if figure.stems else "each bin"
     hover = [
         f"{_text(a)} to {_text(b)}: {count:,} values, {_text(100 * count / max(1, figure.total))} %"
         for a, b, count in zip(edges, edges[1:], figure.counts, strict=False)
     ]
     data: list[Spec] = [
         {"type": "bar", "name": escape(before), "x": _short([edge + figure.width / 2 for edge in edges[:-1]]),
-         "y": _short([None if logarithm and not height else height for height in heights]), "width": figure.width,
+         "y": _short(heights), "width": figure.width,
          "hovertext": hover, "hoverinfo": "text", "marker": {"color": colour(0, 0.55), "line": {"width": 0}}}
     ]  # fmt: skip
     legend = [_entry(before, [0], 0, "fill")]
@@ -211,7 +216,7 @@ def histogram(figure: Histogram, before: str, after: str, logarithm: bool) -> Sp
         legend.append(_entry(after, [1], 1, "fill" if figure.stems else "solid"))
         data.append(_after(figure, after))
     shapes = _shapes(figure)
-    y_axis = _axis(f"% of values, {unit}", **({"type": "log", "exponentformat": "SI"} if logarithm else {}))
+    y_axis = _axis(f"% of values for {unit}")
     x_axis = _axis(figure.x_label, range=_short([edges[0], edges[-1]]))
     return _spec(data, legend, x_axis, y_axis, 340, barmode="overlay", shapes=shapes)
 
@@ -224,7 +229,9 @@ def _after(figure: Histogram, name: str) -> Spec:
             "y": _short([*after, after[-1]]), "line": {"shape": "hv", "color": colour(1), "width": 1.6},
             "hoverinfo": "skip",
         }  # fmt: skip
-    hover = [f"level {_text(level)}: {_text(share)} %" for level, share in zip(figure.levels, figure.after, strict=True)]
+    hover = [
+        f"level {_text(level)}: {_text(share)} %" for level, share in zip(figure.levels, figure.after, strict=True)
+    ]
     return {
         "type": "bar", "name": escape(name), "x": _short(figure.levels), "y": _short(figure.after),
         "width": 0.24 * figure.step, "hovertext": hover, "hoverinfo": "text",

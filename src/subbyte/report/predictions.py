@@ -7,6 +7,7 @@ from subbyte.report.charts import Table
 from subbyte.report.figures import Heat
 from subbyte.report.parts import Gallery, Part, Picture, Section
 from subbyte.report.records import Cell, Changed, Predictions
+from subbyte.report.words import signed
 
 _DRAWN = 40  # classes up to which matrices are drawn
 _MISTAKES = 40  # rows of the table of mistakes
@@ -44,7 +45,7 @@ def _matrix(found: Predictions) -> Heat:
     return Heat(
         "Confusion of the quantized network", "Images of each class by the class they are put into; colours by the "
         "logarithm of their number.",
-        "put into", "class", names, names, tuple([log10(v) if v else None for v in row] for row in matrix),
+        "put into", "class", names, names, tuple([log10(1 + v) if v else None for v in row] for row in matrix),
         tuple([f"{v}" if v else "" for v in row] for row in matrix),
     )  # fmt: skip
 
@@ -68,7 +69,7 @@ def _by_class(found: Predictions) -> Table:
     for label, count in enumerate(found.labels):
         if count:
             before, after = (100 * cells.get(label, 0) / count for cells in right)
-            rows.append((found.classes[label], f"{count:,}", f"{before:.2f}", f"{after:.2f}", f"{after - before:+.2f}"))
+            rows.append((found.classes[label], f"{count:,}", f"{before:.2f}", f"{after:.2f}", signed(after - before)))
     return Table("By class", ("class", "images", "float top-1 %", "quantized top-1 %", "difference"), tuple(rows))
 
 

@@ -3,10 +3,11 @@
 The contract between those who write them (`pipeline`, `evidence`) and those who draw them (`report.model`).
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from subbyte.errors import FormatError
 
@@ -142,6 +143,16 @@ class Spread(Record):
     scales: tuple[float, float, float, float, float] | None = None
     zero_points: tuple[int, int] | None = None
 
+    @model_validator(mode="after")
+    def _whole(self) -> "Spread":
+        if self.taken and len(self.taken) != len(self.levels):
+            raise ValueError(f"{len(self.taken)} counts for {len(self.levels)} levels")
+        if self.rounded and len(self.rounded) != len(self.counts):
+            raise ValueError(f"{len(self.rounded)} counts for {len(self.counts)} bins")
+        if len(self.levels) == 1 or any(b <= a for a, b in pairwise(self.levels)):
+            raise ValueError("levels must be two or more, and rise")
+        return self
+
 
 class Changed(Record):
     """An image that the quantized network puts into another class; sure: softmax of the class named, percent."""
@@ -172,11 +183,21 @@ class Predictions(Record):
     moved: Count
     changed: list[Changed]
 
+    @model_validator(mode="after")
+    def _known(self) -> "Predictions":
+        """Every class has a name."""
+        cells = [place for cell in (*self.float_cells, *self.quantized_cells) for place in cell[:2]]
+        named = [place for one in self.changed for place in (one.label, one.float_class, one.quantized_class)]
+        most, count = max([*cells, *named, len(self.labels) - 1], default=0), len(self.classes)
+        if most >= count:
+            raise ValueError(f"class {most} has no name: there are {count}")
+        return self
+
 
 class Evidence(Record):
     """Contents of figures.json. images: of calibration, whose activations were looked at; layers, taps: by name."""
 
-    version: int = VERSION
+    version: int
     images: Count
     layers: dict[str, Spread]
     taps: dict[str, Spread]
@@ -192,7 +213,10 @@ def read_result(folder: Path) -> Result:
 
 
 def read_evidence(folder: Path) -> Evidence | None:
-    """What figures.json holds; None where there is none. Raises FormatError when it is damaged or of a later version."""
+    """What figures.json holds; None where there is none.
+
+    Raises FormatError when it is damaged or of another version.
+    """
     path = folder / FIGURES
     if not path.exists():
         return None

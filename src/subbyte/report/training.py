@@ -19,7 +19,7 @@ from subbyte.report.runs import EPOCH_COLUMNS, EPOCHS, LOG, STEP_COLUMNS, STEPS,
 PAGE = "trends.html"
 _SPLITS = ("train", "validation", "test")
 _RESOLUTION, _MOVED = "resolution_bits", "moved_percent"
-_ABOUT_RESOLUTION = (
+ABOUT_RESOLUTION = (
     "Where the optimizer quantizes: the resolution is the index of the lattice that updates are rounded to; with "
     "base 2, one more is half the step. Non-zero codes are the share of an update that survives the rounding."
 )
@@ -227,7 +227,7 @@ def _page(runs: Sequence[Run], charts: dict[str, Chart], points: int) -> list[Ch
     if points:
         parts.append(f"The charts show the first {points} epochs; words and table are of all epochs.")
     if len(charts) > 2:
-        parts.append(_ABOUT_RESOLUTION)
+        parts.append(ABOUT_RESOLUTION)
     return [*parts, runs_table(runs), *charts.values()]
 
 

@@ -26,6 +26,11 @@ def points(difference: float) -> str:
     return f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'} float"
 
 
+def signed(difference: float) -> str:
+    """With two decimals and its sign; 0.00 without one."""
+    return "0.00" if round(difference, 2) == 0 else f"{difference:+.2f}"
+
+
 def standard_error(top1: float, images: int) -> float:
     """Of an accuracy, in points: sqrt(p (100 - p) / n)."""
     return sqrt(max(0.0, top1 * (100 - top1)) / max(1, images))
@@ -36,13 +41,10 @@ def width(bits: str) -> str:
     return bits if bits in ("ternary", "float") else f"{bits}-bit"
 
 
-def widths(rows: Sequence[Row], mean: float | None = None) -> str:
-    """Of all of them, such as '4-bit' or 'ternary to 8-bit (2.4 bits a weight)'."""
+def widths(rows: Sequence[Row]) -> str:
+    """Of all of them, such as '4-bit' or 'ternary to 8-bit'."""
     found = sorted({row.bits for row in rows}, key=_order)
-    if len(found) == 1:
-        return width(found[0])
-    shown = f"{width(found[0])} to {width(found[-1])}"
-    return shown if mean is None else f"{shown} ({mean:.2f} bits a weight)"
+    return width(found[0]) if len(found) == 1 else f"{width(found[0])} to {width(found[-1])}"
 
 
 def _order(bits: str) -> float:
@@ -55,20 +57,21 @@ def _order(bits: str) -> float:
 
 
 def bits_of(result: Result) -> str:
-    """Such as '4-bit weights and activations in all layers', or '2-bit weights in 18 of 20 layers, float activations'."""
+    """Such as '4-bit weights and activations in all layers', '2-bit weights in 18 of 20 layers, float activations'."""
     rounded = [row for row in result.layers if row.bits != "float"]
     if not rounded:
         return "float weights"
-    weights = widths(rounded, result.bits_per_weight)
+    weights, one = widths(rounded), len({row.bits for row in rounded}) == 1
+    stored = "" if one else f" ({result.bits_per_weight:.2f} bits each)"
     where = "all layers" if len(rounded) == len(result.layers) else f"{len(rounded)} of {len(result.layers)} layers"
     if not result.taps:
-        return f"{weights} weights in {where}, float activations"
+        return f"{weights} weights{stored} in {where}, float activations"
     chosen = result.settings.get("activations") or {}
     asked = chosen.get("bits") if isinstance(chosen, dict) else None
     activations = width(f"{asked:g}") if isinstance(asked, int | float) else widths(result.taps)
     if activations == weights:
         return f"{weights} weights and activations in {where}"
-    return f"{weights} weights in {where}, {activations} activations"
+    return f"{weights} weights{stored} in {where}, {activations} activations"
 
 
 def summary(result: Result) -> str:

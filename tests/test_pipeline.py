@@ -12,11 +12,12 @@ from subbyte import pipeline
 from subbyte.errors import DataError, ParityError, SubbyteError
 from subbyte.pipeline import Job, collect, folder, run
 from subbyte.recipe import load_recipe
+from subbyte.report.records import Evidence
 from tests.networks import one_registry  # noqa: F401 - a fixture for all
 from tests.workplace import data_set, float_network, lay_out, names_in
 
 torch.set_num_threads(1)
-FILES = {"model.safetensors", "model.onnx", "plan.yaml", "result.json"}
+FILES = {"model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json"}
 NUMBER = (int, float)
 SCHEMA = {
     "model": str, "data": str, "recipe": str, "seed": int, "calibration": int, "images": int,
@@ -25,7 +26,7 @@ SCHEMA = {
     "onnx": {"top1": float, "agreement": float, "opset": int, "container": str},
     "bits_per_weight": float,
     "bytes": {"float": int, "packed": int, "onnx": int},
-    "seconds": {"capture": NUMBER, "walk": NUMBER, "export": NUMBER, "evaluate": NUMBER},
+    "seconds": {"capture": NUMBER, "walk": NUMBER, "export": NUMBER, "evaluate": NUMBER, "figures": NUMBER},
     "parity": {"max_abs": float, "mean_abs": float, "agreement": float, "images": int},
     "fold_error": float, "layers": list, "taps": list, "skipped": list,
 }  # fmt: skip
@@ -61,7 +62,7 @@ def conform(value: object, schema: object, where: str) -> None:
         assert isinstance(value, schema) and not isinstance(value, bool), f"{where}: {value!r}"
 
 
-def test_the_folder_holds_four_files(made):
+def test_the_folder_holds_all_files(made):
     assert names_in(made[0]) == FILES
 
 
@@ -127,16 +128,18 @@ def test_every_stage_reports_its_progress(made):
     assert {"0", "4", "7", "input"} <= {what for stage, _, _, what in reports if stage == "walk"}
 
 
-@pytest.mark.parametrize("stage", ["prepare", "walk", "save", "export_onnx", "measure", "write_json"])
+@pytest.mark.parametrize("stage", ["prepare", "walk", "save", "export_onnx", "measure", "gather", "write_json"])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/result.json").write_text("earlier")
-    for name, given in (("walk", None), ("save", 1), ("export_onnx", None), ("measure", None)):
+    found = Evidence.model_construct(version=1)
+    for name, given in (("walk", None), ("save", 1), ("export_onnx", None), ("measure", None), ("gather", found)):
         if name != stage:  # quick stand-ins for the stages that are not at issue
             monkeypatch.setattr(pipeline, name, lambda *a, given=given, **k: given)
     monkeypatch.setattr(pipeline, "assemble", lambda *a: None)
     monkeypatch.setattr(pipeline, "summary", lambda *a: {})
+    monkeypatch.setattr(pipeline, "_named", lambda *a: None)
 
     def fail(*args, **settings):
         assert [p for p in tmp_path.iterdir() if p.name != "out"], "there is nothing to clean up: the test is void"

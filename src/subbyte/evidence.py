@@ -25,7 +25,7 @@ from subbyte.quantized import QuantizedModel
 from subbyte.report.records import VERSION, Cell, Changed, Evidence, Predictions, Spread
 
 _BINS = 80
-_VALUES = 2**20  # of the network's input, on which activations are looked at
+_VALUES = 2**18  # of the network's input, on which activations are looked at
 _FEWEST, _MOST = 16, 128  # images, whatever their size
 _SHOWN = 24  # images whose class changed
 _PIXELS = 64  # of a picture's longer side

@@ -7,6 +7,7 @@ import pytest
 
 from tests.workplace import names_in
 
+FILES = ("model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json")
 RECIPES = ["w8a8", "w4a4", "w3", "w2", "ternary"]
 
 
@@ -16,7 +17,7 @@ def test_the_demo_trains_quantizes_and_compares(subbyte, tmp_path):
     done = subbyte("demo", "--out", tmp_path / "demo")
     seconds = time.perf_counter() - start
     assert done.code == 0, done.err
-    files = {f"{r}/{f}" for r in RECIPES for f in ("model.safetensors", "model.onnx", "plan.yaml", "result.json")}
+    files = {f"{r}/{f}" for r in RECIPES for f in FILES}
     assert names_in(tmp_path / "demo") == {"results.json", "lenet-digits.safetensors", *RECIPES, *files}
     results = json.loads((tmp_path / "demo/results.json").read_text())
     assert [result["recipe"] for result in results] == RECIPES

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from subbyte.plan import Plan
 from tests.workplace import lay_out, names_in
 
-FILES = {"model.safetensors", "model.onnx", "plan.yaml", "result.json"}
+FILES = {"model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json", "report.html"}
 
 
-def test_it_writes_four_files(result):
+def test_it_writes_all_files(result):
     assert names_in(result[0]) == FILES
 
 
@@ -51,7 +51,7 @@ def test_the_same_command_gives_the_same_bytes_in_another_process(result, given,
     command = [sys.executable, "-m", "subbyte", "quantize", *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    for name in ("model.safetensors", "model.onnx", "plan.yaml"):
+    for name in ("model.safetensors", "model.onnx", "plan.yaml", "figures.json"):
         assert (out / name).read_bytes() == (place / "again" / name).read_bytes(), name
     first, second = (json.loads((folder / "result.json").read_text()) for folder in (out, place / "again"))
     for found in (first, second):

@@ -107,7 +107,9 @@ def test_the_weights_have_the_accuracy_it_says(train, small, tmp_path):
     assert f"{float(row['test_top1_percent']):.2f}" in shown and f"{float(row['test_loss']):.4f}" in shown
 
 
-@pytest.mark.parametrize("options", [("--bits", 3), ("--bits", 2, "--on", "lsq", *ADAM)])
+@pytest.mark.parametrize(
+    "options", [("--bits", 3), pytest.param(("--bits", 2, "--on", "lsq", *ADAM), marks=pytest.mark.slow)]
+)
 def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp_path):
     done = train(tmp_path / "out", *options, "--epochs", 3)
     out = result(done, tmp_path / "out")
@@ -129,6 +131,7 @@ def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp
     assert found[0] == found[1] and f"{float(found[0][0]):.2f} %" in done.out
 
 
+@pytest.mark.slow
 def test_packed_networks_of_other_classes_can_be_evaluated(place, tmp_path):
     arrays, out = np.load(place / "data.npz"), tmp_path / "out"
     np.savez(tmp_path / "grey.npz", **{n: a[:, :1] if n.startswith("x") else a for n, a in arrays.items()})
@@ -213,7 +216,10 @@ EFFECTS: dict[str, tuple[tuple[object, ...], list[tuple[object, ...]]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EFFECTS)
+SLOWER = {"adamw", "momentum", "stalling", "qtadamw"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOWER else ()) for n in EFFECTS])
 def test_every_option_has_an_effect(name, train, tmp_path, monkeypatch):
     monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)  # what is packed is looked at elsewhere
     basis, changes = EFFECTS[name]
@@ -566,7 +572,7 @@ def test_a_damaged_checkpoint_is_one_clear_line(content, train, tmp_path, monkey
     result(train(tmp_path / "out", *SGD, "--epochs", 3), tmp_path / "out")
 
 
-FULL = [("checkpoint.pt", SGD), ("model.safetensors", SGD), ("epochs.csv", SGD), ("log.json", SGD), (QUANTIZED, GRID)]
+FULL = [("checkpoint.pt", SGD), ("model.safetensors", SGD), pytest.param(QUANTIZED, GRID, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("name", "options"), FULL)

@@ -10,7 +10,7 @@ from subbyte.errors import RecipeError
 from subbyte.named import build_method
 from subbyte.optim import OPTIMIZERS, QSGD, Lattice, Published2021, Published2023
 from subbyte.optim.compat import gate_2023, resolution_2023
-from tests.optim.cases import apart, move, normal, parameters
+from tests.optim.cases import apart, move, normal, parameters, run, same
 from tests.reference.updates import published_2021, published_2023
 
 TRACE = [
@@ -208,6 +208,19 @@ def test_recipes_name_the_published_forms(settings, cls, adaptive):
     optimizer = build_method(OPTIMIZERS, settings, "optimizer").build(params, params[:1], 0.1)
     assert type(optimizer) is cls and optimizer._adaptive == adaptive
     assert optimizer.param_groups[0]["weight_decay"] == (0.01 if adaptive else 0)
+
+
+@pytest.mark.parametrize("name", ["qsgd", "qtadamw"])
+def test_settings_reach_the_published_forms(name):
+    adaptive, params = name == "qtadamw", parameters()
+    method = build_method(OPTIMIZERS, {"name": name, "compat": "2021", "resolution": 7}, "optimizer")
+    assert method.build(params, [], 0.1).index == 7
+    settings = {"name": name, "compat": "2023", "epoch_steps": 5, "warm_up": 1.5}
+    first, second = parameters(), parameters()
+    decay = {"weight_decay": 0.3} if adaptive else {}
+    run(build_method(OPTIMIZERS, settings | decay, "optimizer").build(first, [], 0.1), first, range(12))
+    run(Published2023(second, 0.1, steps=5, warm_up=1.5, adaptive=adaptive, **decay), second, range(12))
+    assert same(first, second)
 
 
 @pytest.mark.xfail(strict=True, reason="the published forms take any")

@@ -229,14 +229,13 @@ def test_codes_saturate_at_their_ends_and_come_back(extra):
     row_scale = 2.0 ** -(4 + torch.arange(3.0)[:, None])
     low, high = OnGrid(4, extra, 0).ends
     move(optimizer, p, *[torch.full(p.shape, 1e6)] * 3)
-    assert set(fine_codes(optimizer).tolist()) == {low} and torch.equal(
-        p.detach() / row_scale, torch.full((3, 8), -8.0)
-    )
+    assert set(fine_codes(optimizer).tolist()) == {low}
+    assert torch.equal(p.detach() / row_scale, torch.full((3, 8), -8.0))
     assert optimizer.telemetry().saturated == 100
     move(optimizer, p, *[torch.full(p.shape, -1e6)] * 3)
-    assert set(fine_codes(optimizer).tolist()) == {high} and torch.equal(
-        p.detach() / row_scale, torch.full((3, 8), 7.0)
-    )
+    assert set(fine_codes(optimizer).tolist()) == {high}
+    assert torch.equal(p.detach() / row_scale, torch.full((3, 8), 7.0))
+    assert optimizer.telemetry().saturated == 100
     move(optimizer, p, row_scale.expand(3, 8) / 0.25)
     assert torch.equal(p.detach() / row_scale, torch.full((3, 8), 6.0))
     assert optimizer.telemetry().saturated == 0

@@ -290,6 +290,26 @@ def test_tensors_without_a_gradient_are_left_alone(cls, settings, rounding, erro
         assert len(kept) == (1 if cls is QSGD else 2) + error_feedback
 
 
+@pytest.mark.parametrize(
+    ("cls", "settings"),
+    [
+        (QSGD, {"momentum": 0.9, "weight_decay": 0.1}),
+        (QtAdamW, {}),
+        pytest.param(
+            *(QSGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+            marks=defect("weight decay gets into the momentum of a tensor that had no gradient in the first step"),
+        ),
+    ],
+)
+def test_nothing_is_kept_of_tensors_that_have_had_no_gradient(cls, settings):
+    params = parameters([(3, 4), (5,)])
+    optimizer = cls(params, 0.1, lattice=Lattice(**FINE, error_feedback=True), **settings)
+    run(optimizer, params, range(1), lambda _: (1,))
+    kept = [value for value in optimizer.group_state(optimizer.param_groups[0]).values() if value.shape == (17,)]
+    assert len(kept) == (2 if cls is QSGD else 3)
+    assert all(value[:12].any() and not value[12:].any() for value in kept)
+
+
 @pytest.mark.parametrize("count", [2, 1])
 @pytest.mark.parametrize(
     ("cls", "settings"),

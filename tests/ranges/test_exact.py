@@ -84,6 +84,14 @@ def test_the_largest_scale_is_taken(bits, symmetric):
     assert found.tolist() == [[-1, 1, 0, 1]] and float(q.grid.scale) == pytest.approx(0.2)
 
 
+def test_scales_have_the_least_square_error():
+    """To the bit of float32: folding leaves each weight an error of its own."""
+    codes = on_a_grid(8, seed=9)
+    x, _ = folded(codes, 9, 1)
+    wanted = (codes * x.double()).sum(1, keepdim=True) / codes.square().sum(1, keepdim=True)
+    assert torch.equal(fit_grid(Exact(), x, GridSpec(bits=8, granularity="channel")).scale, wanted.float())
+
+
 @symmetries
 def test_rows_of_zeros_stay_zeros_among_others(symmetric):
     x = on_a_grid(4, seed=0).float() * 0.1

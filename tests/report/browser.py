@@ -112,6 +112,8 @@ class Browser:
             self.problems.append(json.dumps(params["args"])[:500])
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.problems.append(json.dumps(params["entry"])[:500])
+        elif method == "Page.javascriptDialogOpening":
+            self.problems.append(f"a dialog: {params.get('message')}")
         elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("file:", "data:")):
             self.problems.append(f"asked for {params['request']['url'][:200]}")
 

@@ -31,6 +31,12 @@ def begun(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What the same run leaves when it is not stopped."""
+    return left_by(run(tmp_path_factory.mktemp("whole") / "out", data=DATA))
+
+
 def saved(value: object) -> bytes:
     content = io.BytesIO()
     torch.save(value, content)
@@ -82,7 +88,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize(
     "how", [pytest.param(how, marks=broken("an IndexError") if how == "a tensor" else ()) for how in DAMAGE]
 )
-def test_damaged_checkpoints_are_named(how, begun):
+def test_damaged_checkpoints_are_named(how, begun, whole):
     path = begun / "checkpoint.pt"
     path.write_bytes(DAMAGE[how](path.read_bytes()))
     before = {path.name: path.read_bytes() for path in begun.iterdir()}
@@ -93,7 +99,7 @@ def test_damaged_checkpoints_are_named(how, begun):
     assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
     path.unlink()  # as the message says
     run(begun, data=DATA)
-    assert left_by(begun) == left_by(run(begun.parent / "whole", data=DATA))
+    assert left_by(begun) == whole
 
 
 @pytest.mark.parametrize(
@@ -207,13 +213,13 @@ def full(monkeypatch: pytest.MonkeyPatch, name: str, verb: str) -> None:
     monkeypatch.setattr(Path, verb, fail)
 
 
-def test_a_disk_too_small_for_the_checkpoint_keeps_the_one_before(begun):
+def test_a_disk_too_small_for_the_checkpoint_keeps_the_one_before(begun, whole):
     before = (begun / "checkpoint.pt").read_bytes()
     with files_up_to(len(before) // 2), pytest.raises(OSError, match=r"checkpoint\.pt"):
         run(begun, data=DATA)
     assert (begun / "checkpoint.pt").read_bytes() == before and names_in(begun) == FILES
     run(begun, data=DATA)
-    assert left_by(begun) == left_by(run(begun.parent / "whole", data=DATA))
+    assert left_by(begun) == whole
 
 
 @pytest.mark.parametrize(
@@ -221,7 +227,7 @@ def test_a_disk_too_small_for_the_checkpoint_keeps_the_one_before(begun):
     [(name, "replace") for name in ("checkpoint.pt", "model.safetensors", "epochs.csv", "steps.csv", "log.json")]
     + [(".csv", "write_text"), (".json", "write_text")],
 )
-def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(name, verb, begun, monkeypatch):
+def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(name, verb, begun, whole, monkeypatch):
     before = {path.name: path.read_bytes() for path in begun.iterdir()}
     with monkeypatch.context() as patch:
         full(patch, name, verb)
@@ -234,7 +240,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(name, ver
     if name == "checkpoint.pt":
         assert (begun / name).read_bytes() == before[name]
     run(begun, data=DATA)
-    assert left_by(begun) == left_by(run(begun.parent / "whole", data=DATA))
+    assert left_by(begun) == whole
 
 
 def test_files_can_be_read_by_whoever_may_read_the_folder(begun):

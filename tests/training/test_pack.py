@@ -80,7 +80,7 @@ def packed_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple
     return packed
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("bits", [2, 4, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (3, 8))])
 def test_weights_on_a_grid_are_packed_as_they_are(bits, packed_at):
     model, (packed, path) = made(bits), packed_at(bits)
     assert_same(packed, logits(model))
@@ -106,7 +106,7 @@ def test_rows_that_use_few_of_their_codes_are_packed_too(tmp_path):
 
 
 METHODS = ["grid-sgd", "grid-adamw", "ste", "lsq"]
-QUICK = {("grid-sgd", 4), ("grid-adamw", 3), ("lsq", 2)}
+QUICK = {("grid-sgd", 3), ("lsq", 2)}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_scale_for_a_whole_tensor_is_found_again(method, tmp_path):
     assert_same(pack(model, DATA.test, 3, (), tmp_path / PACKED), logits(model))
 
 
-@pytest.mark.parametrize("bits", [4, 2])
+@pytest.mark.parametrize("bits", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_packed_networks_are_exported_and_checked(bits, packed_at, tmp_path):
     packed, _ = packed_at(bits)
     found = subbyte.export_onnx(packed, tmp_path / "net.onnx", IMAGES)
@@ -156,7 +156,7 @@ def test_exempt_layers_stay_float_to_the_bit(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("layer", ["conv2", "fc"])
+@pytest.mark.parametrize("layer", ["conv2", pytest.param("fc", marks=pytest.mark.slow)])
 def test_a_weight_off_its_grid_is_refused_by_name(layer, tmp_path):
     model = made(4)
     with torch.no_grad():
@@ -215,8 +215,9 @@ class Up(nn.Module):
         return self.fc(F.relu(self.up(F.relu(self.down(x)))).mean((2, 3)))
 
 
+@pytest.mark.slow
 @broken("their scales are of input channels, not of output channels as `exact` looks for them")
-@pytest.mark.parametrize("method", ["grid-sgd", pytest.param("lsq", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["grid-sgd", "lsq"])
 def test_transposed_convolutions_are_found_again(method, tmp_path):
     model = trained(tmp_path, 4, method, Up)
     assert_same(pack(model, DATA.test, 4, (), tmp_path / PACKED), logits(model))

@@ -21,7 +21,13 @@ from tests.workplace import names_in
 ROOT = Path(__file__).parents[2]
 SGD = TrainSettings(epochs=2, lr=0.05, batch_size=32, augment="shift-flip", log_every=4, optimizer="sgd", validation=60)
 GRID = replace(SGD, lr=0.2, optimizer={"name": "grid-sgd", "rounding": "half-even", "bits": 3, "extra_bits": 3})
-RUNS = {"sgd": SGD, "grid": GRID, "lsq": replace(SGD, quantizer="lsq")}
+RUNS = {
+    "short": replace(SGD, epochs=1, validation=0),
+    "sgd": SGD,
+    "grid": GRID,
+    "lsq": replace(SGD, quantizer="lsq"),
+    "stopped": SGD,
+}
 DATA = few(digits(), 572)  # 512 to train on: 8 batches of two times 32
 
 
@@ -46,24 +52,22 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from tests.training.test_parallel import DATA, RUNS, run, stopping
-out, ports = Path(sys.argv[1]), iter(sys.argv[2:])
-for name in RUNS:
+out, ports = Path(sys.argv[1]), iter(sys.argv[3:])
+for name in sys.argv[2].split(","):
     os.environ["MASTER_PORT"] = next(ports)
+    if name == "stopped":
+        try:
+            run(out / name, RUNS[name], data=DATA, progress=stopping(12))
+        except KeyboardInterrupt:
+            os.environ["MASTER_PORT"] = next(ports)
     run(out / name, RUNS[name], data=DATA)
-os.environ["MASTER_PORT"] = next(ports)
-try:
-    run(out / "stopped", RUNS["sgd"], data=DATA, progress=stopping(12))
-except KeyboardInterrupt:
-    pass
-os.environ["MASTER_PORT"] = next(ports)
-run(out / "stopped", RUNS["sgd"], data=DATA)
 """
 
 
-def together(out: Path) -> None:
-    """What two processes, started by hand as torchrun does, make of RUNS; the first once more, stopped and gone on."""
+def together(out: Path, names: str) -> Path:
+    """What two processes, started by hand as torchrun does, make of some runs, in folders by their names."""
     where = environment(WORLD_SIZE=2, MASTER_ADDR="127.0.0.1")
-    command = [sys.executable, "-c", SCRIPT, str(out), *free_ports(len(RUNS) + 2)]
+    command = [sys.executable, "-c", SCRIPT, str(out), names, *free_ports(9)]
     with ExitStack() as stack:
         started = [
             stack.enter_context(
@@ -80,34 +84,48 @@ def together(out: Path) -> None:
         finally:
             for process in started:
                 process.kill()
+    return out
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shortest run, of two processes; nobody may change it."""
+    return together(tmp_path_factory.mktemp("short"), "short")
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders by the names of RUNS, of two processes each; nobody may change them."""
-    out = tmp_path_factory.mktemp("pair")
-    together(out)
-    return out
+    """All others; nobody may change them."""
+    return together(tmp_path_factory.mktemp("pair"), "sgd,grid,lsq,stopped")
 
 
-@pytest.mark.parametrize("name", ["sgd", "lsq"])
-def test_two_processes_end_where_one_does(name, pair, tmp_path):
+def assert_as_alone(name: str, folder: Path, tmp_path: Path, tolerance: float) -> None:
+    """Weights, and what else is trained, end where those of one process do; and they went somewhere."""
     one = alone(tmp_path / "one", RUNS[name])
-    first, second = (torch.load(folder / "checkpoint.pt", weights_only=True)["model"] for folder in (one, pair / name))
-    worst = max(float((first[key] - second[key]).abs().max()) for key in first)
-    assert worst < (2e-3 if name == "lsq" else 2e-5)  # a weight close to the middle of two codes may take the other
+    first, second = (torch.load(out / "checkpoint.pt", weights_only=True)["model"] for out in (one, folder))
+    assert max(float((first[key] - second[key]).abs().max()) for key in first) < tolerance
     moved = max(float((first[key] - start).abs().max()) for key, start in seeded().state_dict().items() if key in first)
-    assert moved > 0.02
-    assert names_in(pair / name) == FILES
-    for file, count in (("steps.csv", 4), ("epochs.csv", 2)):
-        ours, theirs = rows(one, file), rows(pair / name, file)
-        assert len(ours) == len(theirs) == count
+    assert moved > 0.02 and names_in(folder) == FILES
+    for file in ("steps.csv", "epochs.csv"):
+        ours, theirs = rows(one, file), rows(folder, file)
+        assert len(ours) == len(theirs) == RUNS[name].epochs * (2 if file == "steps.csv" else 1)
         for a, b in zip(ours, theirs, strict=True):
             assert a.keys() == b.keys() and all((a[key] == "") == (b[key] == "") for key in a)
-            for key in a.keys() - {"seconds"}:
+            for key in a.keys() - {"seconds"} if name != "lsq" else ("epoch", "lr"):
                 assert a[key] == "" or float(a[key]) == pytest.approx(float(b[key]), abs=2e-4), key
 
 
+def test_two_processes_end_where_one_does(short, tmp_path):
+    assert_as_alone("short", short / "short", tmp_path, 2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "tolerance"), [("sgd", 2e-5), ("lsq", 2e-3)])  # lsq: a code in the middle of two
+def test_two_processes_end_where_one_does_after_more_epochs(name, tolerance, pair, tmp_path):
+    assert_as_alone(name, pair / name, tmp_path, tolerance)
+
+
+@pytest.mark.slow
 def test_two_processes_end_on_the_codes_of_one(pair, tmp_path):
     one = alone(tmp_path / "one", RUNS["grid"])
     codes = [
@@ -120,14 +138,15 @@ def test_two_processes_end_on_the_codes_of_one(pair, tmp_path):
     assert int((next(s["codes"] for s in begun.values() if "codes" in s).int() != ours).sum()) > 1000
 
 
+@pytest.mark.slow
 def test_two_processes_that_were_stopped_go_on(pair):
     assert left_by(pair / "stopped") == left_by(pair / "sgd")
 
 
 @broken("the number of processes is no setting")
-def test_another_number_of_processes_does_not_go_on(pair):
+def test_another_number_of_processes_does_not_go_on(short):
     with pytest.raises(RecipeError, match=r"processes|world"):
-        run(pair / "sgd", RUNS["sgd"], data=DATA)
+        run(short / "short", RUNS["short"], data=DATA)
 
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -158,24 +177,24 @@ def test_errors_under_torchrun_end_all_processes_and_say_why(tmp_path):
     assert again.returncode != 0 and "was made with lr = 1e+38" in again.stderr
 
 
-TWICE = """
+OFTEN = """
 import faulthandler, sys
 from pathlib import Path
 from tests.training.test_parallel import DATA, RUNS, run
 faulthandler.dump_traceback_later(60, exit=True)
-run(Path(sys.argv[1]) / "first", RUNS["sgd"], data=DATA)
-run(Path(sys.argv[1]) / "second", RUNS["sgd"], data=DATA)
+for number in range(8):
+    run(Path(sys.argv[1]) / str(number), RUNS["short"], data=DATA)
 """
 
 
 @pytest.mark.slow
-@broken("a second process group in the same processes hangs")
-def test_one_run_after_the_other_in_the_same_processes(tmp_path):
-    (tmp_path / "twice.py").write_text(TWICE)
-    command = [*TORCHRUN, str(tmp_path / "twice.py"), str(tmp_path)]
+@pytest.mark.xfail(strict=False, reason="a second process group in the same processes hangs, now and then")
+def test_runs_one_after_the_other_in_the_same_processes(tmp_path):
+    (tmp_path / "often.py").write_text(OFTEN)
+    command = [*TORCHRUN, str(tmp_path / "often.py"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert left_by(tmp_path / "first") == left_by(tmp_path / "second")
+    assert left_by(tmp_path / "0") == left_by(tmp_path / "7")
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch):

@@ -5,6 +5,7 @@ A figure says what is to be seen; `plotted` makes it interactive, `pictures` a P
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from subbyte.report.charts import Chart, Table
@@ -73,7 +74,7 @@ class Rows:
 class Heat:
     """A matrix in colours, the first row on top. values: say the colour; texts: stand in the cells.
 
-    diverging: around 0, in two colours; otherwise from the smallest value in one.
+    diverging: around 0, in two colours; otherwise in one, which is palest at `palest`, by default the smallest value.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Heat:
     values: tuple[Grains, ...]
     texts: tuple[Sequence[str], ...]
     diverging: bool = False
+    palest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def numbers(figure: Figure) -> Table:
     if isinstance(figure, Rows):
         return _of_rows(figure)
     if isinstance(figure, Heat):
-        shown = [(name, *map(_n, values)) for name, values in zip(figure.rows, figure.values, strict=True)]
+        shown = [(name, *texts) for name, texts in zip(figure.rows, figure.texts, strict=True)]
         return Table(figure.title, (f"{figure.y_label} / {figure.x_label}", *figure.columns), tuple(shown))
     return _of_histograms(figure)
 
@@ -218,4 +220,4 @@ def _of_histograms(figure: Chooser) -> Table:
 
 
 def _n(number: float | None) -> str:
-    return "" if number is None else f"{number:.6g}"
+    return "" if number is None or not isfinite(number) else f"{number:.6g}"

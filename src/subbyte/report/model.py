@@ -100,7 +100,7 @@ def _size_plot(result: Result) -> Points:
         ("ONNX", result.bytes.onnx, result.onnx.top1),
     )
     clouds = tuple(
-        Cloud(name, (count,), (top1,), (name,), (f"{name}: {top1:.2f} %, {count:,} bytes",),
+        Cloud(name, (count,), (top1,), (), (f"{name}: {top1:.2f} %, {count:,} bytes",),
               (standard_error(top1, result.images),))
         for name, count, top1 in shown
     )  # fmt: skip

@@ -13,6 +13,16 @@
     displaylogo: false, responsive: true, scrollZoom: false, showSendToCloud: false, plotlyServerURL: "",
     modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud"],
   };
+  const CLEAR = "rgba(0,0,0,0)";
+  const LAYOUT = {
+    margin: { l: 52, r: 14, t: 32, b: 46 }, hovermode: "closest", showlegend: false,
+    paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, font: { size: 12, color: "@ink" },
+    hoverlabel: { bgcolor: "@paper", bordercolor: "@ink", font: { color: "@ink" }, align: "left" },
+    modebar: { bgcolor: CLEAR, color: "@ink/0.45", activecolor: "@ink" },
+  };
+  const AXIS = {
+    gridcolor: "@grid", linecolor: "@ink", ticks: "outside", tickcolor: "@grid", zeroline: false, automargin: true,
+  };
   const PRINTED = 680; // pixels across a sheet
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const plots = [];
@@ -51,7 +61,9 @@
     get name() { return this.element.querySelector("figcaption").textContent; }
     async draw() {
       const spec = this.spec;
-      const data = themed(spec.data), layout = themed(spec.layout);
+      const { xaxis, yaxis, ...rest } = spec.layout;
+      const data = themed(spec.data);
+      const layout = themed({ ...LAYOUT, ...rest, xaxis: { ...AXIS, ...xaxis }, yaxis: { ...AXIS, ...yaxis } });
       for (const entry of spec.legend) {
         for (const k of entry.traces) data[k].visible = !this.off.has(entry.name);
       }
@@ -136,7 +148,10 @@
         } else if (trace.hovertext) {
           trace.hovertext.forEach((text, k) => text && text !== trace.hovertext[k - 1] && rows.push([plain(trace.name), plain(text)]));
         } else if (trace.name) {
-          trace.x.forEach((x, k) => trace.y[k] !== null && rows.push([plain(trace.name), String(x), String(trace.y[k])]));
+          trace.y.forEach((y, k) => {
+            const x = trace.x ? trace.x[k] : Number((trace.x0 + k * trace.dx).toPrecision(6));
+            if (y !== null) rows.push([plain(trace.name), String(x), String(y)]);
+          });
         }
       }
       const table = document.createElement("table");
@@ -209,6 +224,7 @@
     if (!figures.length) { document.documentElement.dataset.ready = "yes"; return; }
     if (!("DecompressionStream" in window)) {
       for (const figure of figures) figure.querySelector(".note").textContent = "This browser is too old to draw plots.";
+      document.documentElement.dataset.ready = "yes";
       return;
     }
     await unpack();

@@ -6,7 +6,9 @@ Nothing is fetched, no clock is read: the same parts give the same bytes. Every 
 import base64
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from html import escape
 from importlib import resources
 from math import log10
@@ -19,14 +21,25 @@ from subbyte.report.plotted import histogram, plot
 
 GENERATOR = '<meta name="generator" content="subbyte report">'
 """By which pages that may be replaced are known."""
+LIMIT = 6_000_000  # bytes of a page
+_MARGIN = 100_000  # for all but sections and plotly.js
+_LEFT_OUT = "Its figures are left out, as the page would be too long; make a report of its folder alone to see them."
 MISSING = "pages with plots need plotly: pip install 'subbyte[plots]'"
+_FOOT = (
+    "<footer>Keys: Tab goes from plot to plot and through tables; in a plot + and - zoom, arrows move, 0 shows all; "
+    "Enter on a column's name sorts. Names above a plot hide and show its curves.</footer>"
+)
 _FILTERED = 8  # rows from which a table can be filtered
 
 
 def page(title: str, story: Story) -> str:
-    """The page as text. Raises SubbyteError when plotly is missing."""
+    """The page as text; where it would be too long, its last folded sections are cut to their words.
+
+    Raises SubbyteError when plotly is missing.
+    """
+    room = LIMIT - len(_plotly()) - _MARGIN
     writer = _Writer()
-    body = "\n".join(writer.section(section, 2) for section in story.sections)
+    body = "\n".join(writer.section(section, 2) for section in fitting(story.sections, room))
     lead = "\n".join(f"<p>{escape(sentence)}</p>" for sentence in story.sentences)
     script = _plotly() if writer.figures else ""
     return (
@@ -37,14 +50,43 @@ def page(title: str, story: Story) -> str:
         f'<a class="skip" href="#main">Skip to the text</a>\n<header><h1>{escape(title)}</h1>\n</header>\n'
         f'<div class="frame">\n{_contents(writer.contents)}\n<main id="main">\n<section class="lead">\n{lead}\n'
         "</section>\n<noscript><p>Plots are drawn by JavaScript, which is off; the tables hold their main figures."
-        f"</p></noscript>\n{body}\n</main>\n</div>\n{script}<script>\n{_file('page.js')}</script>\n</body>\n</html>\n"
+        f"</p></noscript>\n{body}\n</main>\n</div>\n{_FOOT}\n{script}<script>\n{_file('page.js')}</script>\n</body>\n</html>\n"
     )
+
+
+def fitting(sections: Sequence[Section], room: int) -> list[Section]:
+    """The sections, as many of their folded ones whole as there is room for, in bytes, and the words of the others."""
+    taken = sum(_bytes(_cut(section, _no)) for section in sections)
+
+    def whole(section: Section) -> bool:
+        nonlocal taken
+        taken += _bytes(section)
+        return taken <= room
+
+    return [_cut(section, whole) for section in sections]
+
+
+def _cut(section: Section, whole: Callable[[Section], bool]) -> Section:
+    if section.folded and not whole(section):
+        words = tuple(part for part in section.parts if isinstance(part, str))
+        return replace(section, parts=(*words, _LEFT_OUT))
+    parts = tuple(_cut(part, whole) if isinstance(part, Section) else part for part in section.parts)
+    return replace(section, parts=parts)
+
+
+def _no(_: Section) -> bool:
+    return False
+
+
+def _bytes(section: Section) -> int:
+    return len(_Writer().section(section, 2).encode())
 
 
 def _file(name: str) -> str:
     return resources.files("subbyte.report").joinpath(name).read_text()
 
 
+@cache
 def _plotly() -> str:
     """plotly.js as text that page.js unpacks: less than half the bytes."""
     try:

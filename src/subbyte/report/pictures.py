@@ -134,6 +134,8 @@ def _heat(axes: Any, figure: Heat) -> None:
     if figure.diverging:
         most = float(np.nanmax(np.abs(matrix), initial=0)) or 1.0
         ends = {"vmin": -most, "vmax": most}
+    elif figure.palest is not None:
+        ends = {"vmin": figure.palest}
     axes.imshow(matrix, cmap=LinearSegmentedColormap.from_list("subbyte", colours), aspect="auto", **ends)
     axes.set_xticks(range(len(figure.columns)), [literal(name) for name in figure.columns], rotation=45, ha="right")
     axes.set_yticks(range(len(figure.rows)), [literal(name) for name in figure.rows])
@@ -150,21 +152,31 @@ def _heat(axes: Any, figure: Heat) -> None:
 
 def _small_ones(figure: Chooser, path: Path) -> None:
     rows = ceil(len(figure.figures) / _COLUMNS)
-    canvas, panels = _canvas(12, 0.6 + 2.1 * rows, rows, _COLUMNS)
+    height = 0.6 + 2.1 * rows
+    canvas, panels = _canvas(12, height, rows, _COLUMNS)
     flat = list(panels.flat)
     for axes in flat[len(figure.figures) :]:
         axes.set_axis_off()
     for axes, one in zip(flat, figure.figures, strict=False):
         _histogram(axes, one, figure.logarithm)
     after = f"; {figure.after}: narrow bars or line" if figure.after else ""
-    canvas.suptitle(literal(f"{figure.title} ({figure.before}: filled{after})"), x=0.01, ha="left", fontsize=11)
-    canvas.tight_layout()
+    canvas.suptitle(
+        literal(f"{figure.title} ({figure.before}: filled{after})"),
+        x=0.01,
+        y=1 - 0.1 / height,
+        ha="left",
+        va="top",
+        fontsize=11,
+    )
+    canvas.tight_layout(rect=(0, 0, 1, 1 - 0.35 / height))
     _save(canvas, path)
 
 
 def _histogram(axes: Any, figure: Histogram, logarithm: bool) -> None:
     edges = figure.edges
-    axes.stairs(figure.heights, edges, fill=True, color=COLOURS[0], alpha=0.55)
+    least = min([height for height in figure.heights if height > 0], default=1.0)
+    floor = least / 2 if logarithm else 0.0
+    axes.stairs(figure.heights, edges, baseline=floor, fill=True, color=COLOURS[0], alpha=0.55)
     if figure.stems:
         axes.bar(figure.levels, figure.after, width=0.24 * figure.step, color=COLOURS[1])
     elif figure.after:
@@ -173,6 +185,7 @@ def _histogram(axes: Any, figure: Histogram, logarithm: bool) -> None:
         axes.axvline(end, color="#000000", linewidth=0.8, linestyle="--")
     if logarithm:
         axes.set_yscale("log", nonpositive="mask")
+        axes.set_ylim(bottom=floor)
     axes.set_title(literal(figure.name), fontsize=8, loc="left")
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,8 +1,9 @@
 """Figures as plotly.js draws them: traces, layout, and a legend that the page makes of buttons.
 
-Colours are names that page.js replaces by those of its theme, light or dark: '@0' ... '@7' of the palette, '@ink',
-'@paper', '@grid', '@low' and '@high' for heat maps, '@rest' between them; '@0/0.3' has an opacity.
-Texts are escaped, as plotly reads a part of HTML in them.
+What all figures have in common is in page.js, so that a page with a hundred of them stays small. Colours are names that
+page.js replaces by those of its theme, light or dark: '@0' ... '@7' of the palette, '@ink', '@paper', '@grid', '@low'
+and '@high' for heat maps, '@rest' between them; '@0/0.3' has an opacity. Texts are escaped, as plotly reads a part of
+HTML in them.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,9 @@ Spec = dict[str, Any]
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down")
 _COLOURS = 8
 _LABELLED = 14  # points that can have their names beside them
-_HEIGHT, _ROW, _SMALL_ROW = 400, 21, 15  # pixels
+HEIGHT, _ROW, _SMALL_ROW = 400, 21, 15  # pixels
 _MANY_ROWS = 40
-_CLEAR = "rgba(0,0,0,0)"
+_AT = "at %{x:.4g}: %{y:.3g} %<extra></extra>"
 
 
 def colour(place: int, opacity: float = 1.0) -> str:
@@ -36,21 +37,13 @@ def plot(figure: Chart | Points | Rows | Heat) -> Spec:
     return _rows(figure) if isinstance(figure, Rows) else _heat(figure)
 
 
-def _spec(data: list[Spec], legend: list[Spec], x: Spec, y: Spec, height: int = _HEIGHT, **more: Any) -> Spec:
-    layout = {
-        "height": height, "margin": {"l": 52, "r": 14, "t": 32, "b": 46}, "hovermode": "closest", "showlegend": False,
-        "paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR, "font": {"size": 12, "color": "@ink"}, "uirevision": "kept",
-        "hoverlabel": {"bgcolor": "@paper", "bordercolor": "@ink", "font": {"color": "@ink"}, "align": "left"},
-        "modebar": {"bgcolor": _CLEAR, "color": "@ink/0.45", "activecolor": "@ink"}, "xaxis": x, "yaxis": y, **more,
-    }  # fmt: skip
+def _spec(data: list[Spec], legend: list[Spec], x: Spec, y: Spec, height: int = HEIGHT, **more: Any) -> Spec:
+    layout = {"height": height, "xaxis": x, "yaxis": y, **more}
     return {"data": data, "layout": layout, "legend": legend}
 
 
 def _axis(label: str, **more: Any) -> Spec:
-    return {
-        "title": {"text": escape(label), "standoff": 8}, "gridcolor": "@grid", "linecolor": "@ink", "ticks": "outside",
-        "tickcolor": "@grid", "zeroline": False, "automargin": True, **more,
-    }  # fmt: skip
+    return ({"title": {"text": escape(label), "standoff": 8}} if label else {}) | more
 
 
 def _log(label: str, values: Sequence[float]) -> Spec:
@@ -174,7 +167,7 @@ def _marks(figure: Rows, marks: Marks, place: int) -> Spec:
 
 
 def _heat(figure: Heat) -> Spec:
-    scale = [[0, "@low"], [0.5, "@rest"], [1, "@high"]] if figure.diverging else [[0, "@rest"], [1, "@high"]]
+    scale = [[0, "@low"], [0.5, "@rest"], [1, "@high"]] if figure.diverging else [[0, "@rest"], [1, "@low"]]
     values = [_short(row) for row in figure.values]
     notes = [
         [escape(f"{row} / {column}: {text}") for column, text in zip(figure.columns, texts, strict=True)]
@@ -192,6 +185,9 @@ def _heat(figure: Heat) -> Spec:
     if figure.diverging:
         most = max((abs(v) for row in figure.values for v in row if v is not None), default=0) or 1
         trace |= {"zmin": -most, "zmax": most}
+    elif figure.palest is not None:
+        most = max((v for row in figure.values for v in row if v is not None), default=figure.palest + 1)
+        trace |= {"zmin": figure.palest, "zmax": float(f"{most:.6g}")}
     names = {"showgrid": False, "ticks": ""}
     side = _axis(figure.x_label, tickvals=x, ticktext=list(map(escape, figure.columns)), **names)
     down = _axis(figure.y_label, tickvals=y, ticktext=list(map(escape, figure.rows)), autorange="reversed", **names)
@@ -200,16 +196,13 @@ def _heat(figure: Heat) -> Spec:
 
 def histogram(figure: Histogram, before: str, after: str) -> Spec:
     """One of a chooser; page.js makes its shares logarithmic where that is asked for."""
-    edges, heights = figure.edges, figure.heights
+    edges = figure.edges
     unit = "a step of the grid" if figure.stems else "each bin"
-    hover = [
-        f"{_text(a)} to {_text(b)}: {count:,} values, {_text(100 * count / max(1, figure.total))} %"
-        for a, b, count in zip(edges, edges[1:], figure.counts, strict=False)
-    ]
     data: list[Spec] = [
-        {"type": "bar", "name": escape(before), "x": _short([edge + figure.width / 2 for edge in edges[:-1]]),
-         "y": _short(heights), "width": figure.width,
-         "hovertext": hover, "hoverinfo": "text", "marker": {"color": colour(0, 0.55), "line": {"width": 0}}}
+        {"type": "bar", "name": escape(before), "x0": float(f"{figure.start + figure.width / 2:.9g}"),
+         "dx": float(f"{figure.width:.9g}"), "width": float(f"{figure.width:.6g}"), "y": _short(figure.heights),
+         "hovertemplate": _AT,
+         "marker": {"color": colour(0, 0.55), "line": {"width": 0}}}
     ]  # fmt: skip
     legend = [_entry(before, [0], 0, "fill")]
     if figure.after:
@@ -229,12 +222,9 @@ def _after(figure: Histogram, name: str) -> Spec:
             "y": _short([*after, after[-1]]), "line": {"shape": "hv", "color": colour(1), "width": 1.6},
             "hoverinfo": "skip",
         }  # fmt: skip
-    hover = [
-        f"level {_text(level)}: {_text(share)} %" for level, share in zip(figure.levels, figure.after, strict=True)
-    ]
     return {
         "type": "bar", "name": escape(name), "x": _short(figure.levels), "y": _short(figure.after),
-        "width": 0.24 * figure.step, "hovertext": hover, "hoverinfo": "text",
+        "width": 0.24 * figure.step, "hovertemplate": _AT,
         "marker": {"color": colour(1), "line": {"width": 0}},
     }  # fmt: skip
 

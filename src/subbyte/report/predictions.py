@@ -17,8 +17,8 @@ def section(found: Predictions, images: int) -> Section:
     """Matrices, mistakes and pictures. images: of the test."""
     changed = found.lost + found.gained + found.moved
     told = (
-        f"{changed:,} of {images:,} images are put into another class than by the float network: {found.lost:,} were "
-        f"right and are wrong now, {found.gained:,} were wrong and are right now, {found.moved:,} are wrong both times."
+        f"{changed:,} of {images:,} images are put into another class than by the float network: {found.lost:,} right "
+        f"before and wrong now, {found.gained:,} wrong before and right now, {found.moved:,} wrong both times."
         if changed
         else "Every image is put into the same class as by the float network."
     )
@@ -46,7 +46,7 @@ def _matrix(found: Predictions) -> Heat:
         "Confusion of the quantized network", "Images of each class by the class they are put into; colours by the "
         "logarithm of their number.",
         "put into", "class", names, names, tuple([log10(1 + v) if v else None for v in row] for row in matrix),
-        tuple([f"{v}" if v else "" for v in row] for row in matrix),
+        tuple([f"{v}" if v else "" for v in row] for row in matrix), palest=0.0,
     )  # fmt: skip
 
 

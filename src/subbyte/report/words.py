@@ -37,7 +37,9 @@ def standard_error(top1: float, images: int) -> float:
 
 
 def width(bits: str) -> str:
-    """Of weights or activations, such as '4-bit' or 'ternary'."""
+    """Of weights or activations, such as '4-bit', 'ternary' or 'mixed 2.5-bit'."""
+    if bits.endswith(" mixed"):
+        return f"mixed {bits.removesuffix(' mixed')}-bit"
     return bits if bits in ("ternary", "float") else f"{bits}-bit"
 
 

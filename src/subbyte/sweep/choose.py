@@ -10,7 +10,7 @@ from math import sqrt
 from statistics import mean, stdev
 from typing import Any
 
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from subbyte.errors import RecipeError, SubbyteError
 from subbyte.sweep.space import Run, Setting
@@ -24,7 +24,7 @@ def interval(values: Sequence[float]) -> float | None:
     """Half the 95 % confidence interval of a mean; None for a single value."""
     if len(values) < 2:
         return None
-    return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
+    return float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / sqrt(len(values))
 
 
 def summaries(rows: Sequence[dict[str, Any]], axes: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -74,11 +74,10 @@ def best_setting(rows: Sequence[dict[str, Any]], axes: tuple[str, ...], column: 
     return {name: best[name] for name in axes}
 
 
-def test_runs(runs: Sequence[Run], setting: Setting) -> list[Run]:
-    """The runs of a setting once more, measured on test images."""
-    wanted = {name: value for name, value in setting.items() if value is not None}
+def test_runs(runs: Sequence[Run], rows: Sequence[dict[str, Any]], setting: Setting) -> list[Run]:
+    """The runs of a setting once more, measured on test images; rows: of results.csv, in the order of the runs."""
     return [
         replace(run, split="test")
-        for run in runs
-        if {name: value for name, value in run.setting.items() if value is not None} == wanted
+        for run, row in zip(runs, rows, strict=True)
+        if all(row.get(name) == value for name, value in setting.items())
     ]

@@ -7,11 +7,14 @@ kills its worker again is a failed run.
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,7 +47,17 @@ def attempt(task: Task, load: Callable[..., Any], cache: Path | None) -> Outcome
 
 
 def _start(threads: int) -> None:
+    """Begin a worker: Ctrl-C is the sweep's to handle, and a worker does not outlive the sweep, even a killed one."""
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for([parent.sentinel])
+    os._exit(1)
 
 
 def _work(task: Task, cache: Path) -> Outcome:
@@ -111,10 +124,9 @@ class Local:
                     for following in islice(left, 1):
                         futures[_submitted(pool, following, self.cache)] = following
         finally:
-            workers = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in workers:
+            for worker in list((pool._processes or {}).values()):
                 worker.terminate()
+            pool.shutdown(cancel_futures=True)
 
 
 def _submitted(pool: ProcessPoolExecutor, task: Task, cache: Path) -> "Future[Outcome]":

@@ -5,6 +5,10 @@ of the driver's, and hand their results back to it. A run whose worker or node d
 `RETRIES` times. Each run takes as many processors as the driver has threads a job, and a GPU where one is asked for.
 """
 
+import os
+import socket
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,13 @@ from subbyte.sweep.store import Task
 from subbyte.sweep.work import load_inputs
 
 RETRIES = 3
+STARTS = 3
+"""How often a Ray on this machine is tried: it gives up when its processes take 30 s, which they do on a busy one."""
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+"""Of Ray's own, where the environment does not say otherwise; workers of niceness 15 starve beside other work."""
+PATIENCE = 10.0  # seconds, for the head of a cluster to answer
+USER_FILES = "_subbyte_user_"
+"""How modules of users' files are called (models/user_file.py)."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +74,20 @@ def _work(task: Task, inputs: Any) -> Outcome:
 
 def _scratch() -> Path:
     """A cache of the worker's own machine."""
-    import tempfile
-
-    folder = Path(tempfile.gettempdir()) / "subbyte-sweep-cache"
+    folder = Path(tempfile.gettempdir()) / f"subbyte-sweep-cache-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def _answers(address: str) -> None:
+    """Raise SubbyteError when nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise SubbyteError(f"--ray {address}: no cluster could be reached ({error}); see `ray start`") from error
 
 
 def _connected(address: str) -> Any:
@@ -75,15 +95,24 @@ def _connected(address: str) -> Any:
         import ray
     except ImportError as error:
         raise SubbyteError("a Ray cluster needs ray: pip install 'subbyte[ray]'") from error
-    try:
-        ray.init(
-            address=None if address == "local" else address,
-            include_dashboard=False,
-            logging_level="ERROR",
-            log_to_driver=False,
-            ignore_reinit_error=True,
-        )
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise SubbyteError(f"--ray {address}: no cluster could be reached ({first}); see `ray start`") from error
+    _answers(address)
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    here = {"_node_ip_address": "127.0.0.1"} if address == "local" else {}
+    for left in reversed(range(STARTS if here else 1)):
+        try:
+            ray.init(
+                address=address, include_dashboard=False, logging_level="ERROR", log_to_driver=False,
+                ignore_reinit_error=True, **here,
+            )  # fmt: skip
+            break
+        except Exception as error:  # Ray raises much, among it plain Exceptions
+            ray.shutdown()
+            if left:
+                continue
+            first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            raise SubbyteError(f"--ray {address}: no cluster could be reached ({first}); see `ray start`") from error
+    for name, module in list(sys.modules.items()):
+        if name.startswith(USER_FILES):  # workers need not have the file that a network's class comes from
+            ray.cloudpickle.register_pickle_by_value(module)
     return ray

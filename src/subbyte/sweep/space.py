@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subbyte.errors import RecipeError
 from subbyte.recipe import Recipe, load_recipe, parse_settings
@@ -40,6 +40,7 @@ from subbyte.recipe import Recipe, load_recipe, parse_settings
 SPACES = ("gpfq-bits", "gpfq-scalars", "aciq-table", "ldnq-levels", "clips")
 PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "calibration")
 """What a run has besides a recipe and a seed."""
+_PATHS = ("recipe", "model", "checkpoint", "data")  # may hold `..` that is no range
 Setting = dict[str, Any]
 
 
@@ -68,6 +69,22 @@ class Space(BaseModel):
     validation: int = Field(default=2000, ge=1)
     choose: str | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "Space":
+        if self.choose is not None and self.measure == "test":
+            raise RecipeError("choose: a setting is chosen on validation images; leave `measure: test` out")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise RecipeError(f"seeds: one of them is there twice: {self.seeds}")
+        combined = [*self.grid, *(name for pair in self.pairs for name in pair)]
+        twice = next((name for name in combined if combined.count(name) > 1), None)
+        if twice is not None:
+            raise RecipeError(f"{twice}: an axis in grid and pairs, or in two pairs; leave one of them out")
+        for key, conditions in (("only", self.only), ("except", self.drop)):
+            unknown = next((name for one in conditions for name in one if name not in self.axes), None)
+            if unknown is not None:
+                raise RecipeError(f"{key}: {unknown} is no axis of this space; known: {', '.join(self.axes) or 'none'}")
+        return self
+
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of what differs between runs, in the order of the file; the seed is not among them."""
@@ -76,7 +93,7 @@ class Space(BaseModel):
 
     def count(self) -> int:
         """How many runs there are before `only` and `except`; cheap, whatever the number."""
-        grid = [len(axis_values(name, values)) for name, values in self.grid.items()]
+        grid = [_length(name, values) for name, values in self.grid.items()]
         pairs = [len(next(iter(pair.values()))) for pair in self.pairs if pair]
         combined = prod(grid) * prod(pairs) if grid or pairs or not self.single else 0
         return (combined + len(self.single)) * len(self.seeds)
@@ -136,14 +153,17 @@ def _run(space: Space, setting: Setting, seed: int) -> Run:
     missing = next((name for name in ("model", "data") if not places[name]), None)
     if missing:
         raise RecipeError(f"space {space.name}: {missing} is missing; write it into the file, or give --{missing}")
-    base, seed = str(chosen.pop("recipe", space.recipe)), int(chosen.pop("seed", seed))
+    where = f"space {space.name}, run {setting or 'without settings'}"
+    asked = {**places, "recipe": chosen.pop("recipe", space.recipe), "seeds": [chosen.pop("seed", seed)]}
+    valid = parse_settings(Space, asked, where)
     overrides = [f"{path}={yaml.safe_dump(value, default_flow_style=True).strip()}" for path, value in chosen.items()]
     overrides = [text.removesuffix("...").strip() for text in overrides]
     try:
-        recipe = load_recipe(base, overrides)
+        recipe = load_recipe(valid.recipe, overrides)
     except RecipeError as error:
-        raise RecipeError(f"space {space.name}, run {setting or 'without settings'}: {error}") from error
-    return Run(setting, recipe, seed=seed, split=space.measure, validation=space.validation, **places)
+        raise RecipeError(f"{where}: {error}") from error
+    places = {name: getattr(valid, name) for name in PLACES}
+    return Run(setting, recipe, seed=valid.seeds[0], split=space.measure, validation=space.validation, **places)
 
 
 def load_space(source: str | Path, changes: Mapping[str, Any] | None = None) -> Space:
@@ -172,8 +192,10 @@ def axis_values(name: str, values: Any) -> list[Any]:
     """The values of an axis: a list, `a..b`, `a..b..step`, or one value. Raises RecipeError for empty or odd ones."""
     if isinstance(values, list):
         found = values
-    elif isinstance(values, str) and ".." in values:
-        found = _range(name, values)
+    elif _is_range(name, values):
+        first, step, count = _range(name, values)
+        whole = all(part == part.to_integral_value() and "." not in str(part) for part in (first, step))
+        found = [int(first + k * step) if whole else float(first + k * step) for k in range(count)]
     else:
         found = [values]
     if not found:
@@ -181,7 +203,16 @@ def axis_values(name: str, values: Any) -> list[Any]:
     return found
 
 
-def _range(name: str, text: str) -> list[Any]:
+def _length(name: str, values: Any) -> int:
+    return _range(name, values)[2] if _is_range(name, values) else len(axis_values(name, values))
+
+
+def _is_range(name: str, values: Any) -> bool:
+    return isinstance(values, str) and ".." in values and name not in _PATHS
+
+
+def _range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
+    """The first number, the step, and how many there are."""
     try:
         parts = [Decimal(part) for part in text.split("..")]
         first, last, step = parts if len(parts) == 3 else (*parts, Decimal(1))
@@ -189,9 +220,7 @@ def _range(name: str, text: str) -> list[Any]:
             raise ValueError
     except (InvalidOperation, ValueError):
         raise RecipeError(f"axis {name}: expected from..to or from..to..step, such as 1..8, got {text!r}") from None
-    numbers = [first + k * step for k in range(int((last - first) / step) + 1 if last >= first else 0)]
-    whole = all(part == part.to_integral_value() and "." not in str(part) for part in (first, step))
-    return [int(number) if whole else float(number) for number in numbers]
+    return first, step, int((last - first) / step) + 1 if last >= first else 0
 
 
 def _together(pair: dict[str, list[Any]]) -> list[Setting]:

@@ -55,6 +55,7 @@ class Results:
 
     def __init__(self, out: Path, name: str) -> None:
         self.out, self.name = out, name
+        self._rows: dict[str, dict[str, Any]] = {}
         mark = out / "sweep.json"
         if mark.exists():
             try:
@@ -80,19 +81,22 @@ class Results:
 
     def read(self, task: Task) -> dict[str, Any] | None:
         """What is there of a run: metrics with `status` 'done', or 'failed' with `error`."""
+        if task.key in self._rows:
+            return self._rows[task.key]
         path = self.out / "runs" / f"{task.key}.json"
         if not path.exists():
             return None
         try:
-            row = json.loads(path.read_text())
-            assert isinstance(row, dict) and row["status"] in ("done", "failed")
-            return row
-        except (ValueError, KeyError, AssertionError) as reason:
+            row = _checked(json.loads(path.read_text()))
+        except ValueError as reason:
             raise FormatError(f"{path} is damaged ({reason}); delete it, and the run is done again") from reason
+        self._rows[task.key] = row
+        return row
 
     def add(self, task: Task, row: dict[str, Any]) -> None:
         """Keep what a run gave."""
         write_json(self.out / "runs" / f"{task.key}.json", row)
+        self._rows[task.key] = row
 
     def write_tables(self, tasks: Iterable[Task], axes: tuple[str, ...]) -> list[dict[str, Any]]:
         """Write results.csv and results.parquet of the runs that are there; returns the rows."""
@@ -108,8 +112,9 @@ class Results:
             task.key, found["status"], self.name, run.model, run.data.partition(":")[0], run.recipe.name,
             run.calibration, run.seed, run.split,
         )  # fmt: skip
-        settings = {name: run.setting.get(name) for name in axes if name not in FIRST}
-        return dict(zip(FIRST, first, strict=True)) | settings | {k: found.get(k) for k in (*METRICS, "error")}
+        row = dict(zip(FIRST, first, strict=True))
+        settings = {name: run.setting.get(name, row.get(name)) for name in axes}
+        return row | settings | {k: found.get(k) for k in (*METRICS, "error")}
 
     def trim_cache(self, limit: int = CACHE_BYTES) -> None:
         """Delete what was not used for longest, until the rest takes at most `limit` bytes."""
@@ -119,6 +124,18 @@ class Results:
             total += path.stat().st_size
             if total > limit:
                 path.unlink(missing_ok=True)
+
+
+def _checked(row: Any) -> dict[str, Any]:
+    """A run's file as it must be. Raises ValueError."""
+    status = row.get("status") if isinstance(row, dict) else None
+    needed = {"done": METRICS, "failed": ("error",)}.get(str(status))
+    if needed is None:
+        raise ValueError("no status 'done' or 'failed' in it")
+    missing = [name for name in needed if name not in row]
+    if missing:
+        raise ValueError(f"there is no {missing[0]} in it")
+    return dict(row)
 
 
 def table_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """A sweep from end to end: runs that are missing are done, what is there stays, tables are written."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from subbyte.sweep.store import Results, Task, table_csv, task_of
 from subbyte.sweep.work import load_inputs
 
 Report = Callable[[str, int, int, str], None]
+_TABLES = 20
 
 
 class Tracker(Protocol):
@@ -87,15 +89,22 @@ def _do(
 ) -> None:  # fmt: skip
     left = list({task.key: task for task in tasks if not results.finished(task, retry=retry)}.values())
     done = len(tasks) - len(left)
-    for task, outcome in engine.outcomes(sorted(left, key=lambda task: repr(task.run.inputs))) if left else ():
-        results.add(task, outcome)
+    due = 0.0
+    try:
+        for task, outcome in engine.outcomes(sorted(left, key=lambda task: repr(task.run.inputs))) if left else ():
+            results.add(task, outcome)
+            if (start := time.monotonic()) >= due:  # at most a part in _TABLES of the time goes into tables
+                results.write_tables(tasks, axes)
+                due = start + _TABLES * (time.monotonic() - start)
+            if tracker is not None:
+                tracker.log(task, outcome)
+            done += 1
+            if report is not None:
+                top = outcome.get("quantized_top1_percent")
+                report("sweep", done, len(tasks), f"failed: {task.key}" if top is None else f"{top:.2f} %")
+    except BaseException:
         results.write_tables(tasks, axes)
-        if tracker is not None:
-            tracker.log(task, outcome)
-        done += 1
-        if report is not None:
-            top = outcome.get("quantized_top1_percent")
-            report("sweep", done, len(tasks), f"failed: {task.key}" if top is None else f"{top:.2f} %")
+        raise
 
 
 def _chosen(
@@ -104,7 +113,7 @@ def _chosen(
 ) -> list[dict[str, Any]]:  # fmt: skip
     assert space.choose is not None
     setting = best_setting(rows, space.axes, space.choose)
-    tests = _tasks(test_runs([task.run for task in tasks], setting))
+    tests = _tasks(test_runs([task.run for task in tasks], rows, setting))
     left = [task for task in tests if not results.finished(task, retry=retry)]
     for number, (task, outcome) in enumerate(engine.outcomes(left) if left else (), 1):
         results.add(task, outcome)

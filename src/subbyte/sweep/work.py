@@ -4,7 +4,9 @@ What several runs need is done once: network and data stay in the process that h
 logits of the float network are kept on disk, under a name that says everything that determines them, by `Cache`.
 """
 
+import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -21,6 +23,7 @@ from subbyte.evaluate import Accuracy, Evaluation, agreement, evaluate
 from subbyte.files import written
 from subbyte.graph import Network, prepare
 from subbyte.models import load_model
+from subbyte.models.user_file import split_spec
 from subbyte.pipeline import assemble, decide
 from subbyte.settings import fingerprint
 from subbyte.sweep.space import Run
@@ -32,7 +35,7 @@ METRICS = (
     "capture_seconds", "walk_seconds", "evaluate_seconds",
 )  # fmt: skip
 """Columns that a run measures; the names of GPFQ's log among them. Seconds are the only ones that differ by machine."""
-_CALIBRATION_SEED = 7919  # of the validation images, so that they are the same in every run of a sweep
+_VALIDATION_SEED = 7919  # of the order in which validation images are taken, whatever the seed of a run
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,13 @@ def load_inputs(
     """Network and data of `Run.inputs`; those of the last two stay in memory."""
     network, images = load_model(model, checkpoint), load_data(data, normalize=normalize, resize=resize, crop=crop)
     pixels = f"{normalize} {resize} {crop} {images.fingerprint}"
-    return Inputs(sha256(f"{fingerprint(network)} {pixels}".encode()).hexdigest(), network, images)
+    return Inputs(sha256(f"{_code(model)} {fingerprint(network)} {pixels}".encode()).hexdigest(), network, images)
+
+
+def _code(model: str) -> str:
+    """What says how a network computes: its name, or the content of the user's file that makes it."""
+    user = split_spec(model)
+    return model if user is None else f"{sha256(user[0].read_bytes()).hexdigest()} {user[1]}"
 
 
 @lru_cache(maxsize=2)
@@ -61,13 +70,18 @@ def captured(inputs: Inputs) -> Network:
 
 
 def measured_split(data: DataSet, run: Run) -> Split:
-    """The images that a run is measured on. Raises DataError where there are too few training images."""
+    """The images that a run is measured on: test images, or training images that do not calibrate.
+
+    These are taken in one order for all runs, so that only those replaced differ that calibrate one of them.
+    Raises DataError where there are too few training images.
+    """
     if run.split == "test":
         return draw_calibration(data, run.calibration, run.seed)[1]
     if data.train is None:
         raise DataError(f"{data.name} has no training images to measure on; write `measure: test` into the space")
-    order = np.random.RandomState(run.seed).permutation(len(data.train))
-    rest = np.random.RandomState(_CALIBRATION_SEED).permutation(np.sort(order[run.calibration :]))
+    calibrate = np.random.RandomState(run.seed).permutation(len(data.train))[: run.calibration]
+    order = np.random.RandomState(_VALIDATION_SEED).permutation(len(data.train))
+    rest = order[~np.isin(order, calibrate)]
     if len(rest) < run.validation:
         raise DataError(
             f"{data.name}: of its {len(data.train)} training images {run.calibration} calibrate, which leaves too few "
@@ -125,16 +139,16 @@ def float_evaluation(run: Run, inputs: Inputs, split: Split, cache: Path | None)
     part = f"{run.split} {len(split)} {run.seed} {run.calibration} {_digest(split.labels)}"
     path = cache / f"{sha256(f'{inputs.identity} {part}'.encode()).hexdigest()[:32]}.npz"
     if path.exists():
+        os.utime(path)  # the cache keeps what was used last
         with np.load(path, allow_pickle=False) as kept:
             accuracy = kept["accuracy"]
             found = Accuracy(float(accuracy[0]), float(accuracy[1]), float(accuracy[2]), len(kept["logits"]))
             return Evaluation(found, torch.from_numpy(kept["logits"]))
     found_now = evaluate(inputs.model, split)
     accuracy = found_now.accuracy
-    with written(path) as temporary:
-        np.savez(
-            temporary, logits=found_now.logits.numpy(), accuracy=np.array([accuracy.top1, accuracy.top5, accuracy.loss])
-        )
+    numbers = np.array([accuracy.top1, accuracy.top5, accuracy.loss])
+    with suppress(OSError), written(path) as temporary:  # a full disk is no reason for a run to fail
+        np.savez(temporary, logits=found_now.logits.numpy(), accuracy=numbers)
     return found_now
 
 

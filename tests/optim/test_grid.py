@@ -168,7 +168,7 @@ def test_the_resolution_rises_to_all_bits_and_no_further():
     for step in range(10):
         before = fine_codes(optimizer).int()
         move(optimizer, p, 1e-4 * normal(p.shape, step))
-        found.append(optimizer.telemetry().index)
+        found.append(int(optimizer.group_state(optimizer.param_groups[0])["index"]))
         assert torch.equal(before, fine_codes(optimizer).int())
     assert found == [3, 4, 5, 6, 6, 6, 6, 6, 6, 6]
 

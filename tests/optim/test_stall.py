@@ -69,6 +69,18 @@ def test_groups_of_one_run_stall_together():
         assert [index_of(optimizer, 0), index_of(optimizer, 1)] == wanted
 
 
+@defect("a group that missed a step is measured at other times, and then alone")
+def test_groups_stall_together_when_one_has_missed_a_step():
+    """Global: the first stands still, the second moves, which is half of all."""
+    first, second = torch.zeros(4, requires_grad=True), torch.zeros(4, requires_grad=True)
+    lattice = Lattice(2, schedule=on_stall(share=0.25, window=2))
+    optimizer = QSGD([{"params": [first]}, {"params": [second]}], 1.0, lattice=lattice)
+    for step in range(9):
+        first.grad, second.grad = torch.full((4,), 0.01), None if step == 4 else torch.ones(4)
+        optimizer.step()
+    assert [index_of(optimizer, 0), index_of(optimizer, 1)] == [[2], [2]]
+
+
 @pytest.mark.parametrize("scope", ["global", "tensor"])
 def test_tensors_whose_gradient_is_0_do_not_count(scope):
     """B3: neither alone nor beside others."""

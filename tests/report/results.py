@@ -57,7 +57,7 @@ def evidence() -> Evidence:
     for name, weight in zip(LAYERS, weights, strict=True):
         grid = fit_grid(Mse(), weight, spec)
         layers[name] = spread(weight, grid, QTensor.nearest(weight, grid))
-    values = torch.rand(1, 500, generator=generator) ** 3
+    values = torch.rand(1, 500, generator=generator) ** 3 - 0.2
     taps = {}
     for name, bits in (("input", 8), ("stem:out", 4)):
         taps[name] = spread(values, fit_grid(Mse(), values, GridSpec(bits=bits, signed=False, symmetric=False)))

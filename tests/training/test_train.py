@@ -334,6 +334,13 @@ def test_layers_exempt_stay_off_the_grid_and_the_rest_stays_on_it(tmp_path):
     assert [len(row.unique()) for row in model.conv2.weight.flatten(1)] == [18] * 6
 
 
+def test_weights_on_and_off_the_grid_have_the_rate_of_the_log(tmp_path):
+    out = run(tmp_path, replace(ADAM, epochs=2, lr=0.05, optimizer="grid-sgd"), data=few(digits(), 300))
+    groups = torch.load(out / "checkpoint.pt", weights_only=True)["optimizer"]["param_groups"]
+    assert [group["bits"] for group in groups] == [4, None]
+    assert [group["lr"] for group in groups] == [float(rows(out, "steps.csv")[-1]["lr"])] * 2
+
+
 def test_unknown_optimizers_layers_and_settings_are_errors_that_leave_nothing(tmp_path):
     cases = [
         ({"optimizer": "sdg"}, "optimizer: unknown method 'sdg'; known: " + ", ".join(OPTIMIZERS)),

@@ -242,7 +242,6 @@
   // --- tables
   function value(cell) {
     const text = cell.textContent.trim();
-    if (text === "exact") return Infinity;
     const number = Number(text.replaceAll(",", "").replace(/ %$/, ""));
     return text === "" ? null : Number.isNaN(number) ? text : number;
   }

@@ -391,7 +391,6 @@ def test_settings_out_of_range_are_an_error(cls, settings, message):
         cls(parameters(), **settings)
 
 
-@defect("settings of param groups are not checked")
 @pytest.mark.parametrize(
     "settings",
     [

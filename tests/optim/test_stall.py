@@ -154,7 +154,6 @@ def test_gaussian_noise_stalls_where_rounding_to_nearest_does():
         assert index_of(optimizer) == [index]
 
 
-@defect("a step in which no tensor of a group has a gradient is measured by the numbers of the step before")
 def test_a_step_without_gradients_raises_nothing():
     p = torch.zeros(3, requires_grad=True)
     optimizer = QSGD([p], 1.0, lattice=Lattice(2))
@@ -164,7 +163,6 @@ def test_a_step_without_gradients_raises_nothing():
     assert index_of(optimizer) == [3]
 
 
-@defect("AssertionError: the lattice is kept by steps alone, and cleared by rises")
 def test_a_step_without_gradients_is_no_accident_with_gaussian_noise():
     p = torch.zeros(3, requires_grad=True)
     optimizer = QSGD([p], 1.0, lattice=Lattice(2, rounding="gaussian"))
@@ -173,7 +171,6 @@ def test_a_step_without_gradients_is_no_accident_with_gaussian_noise():
     optimizer.step()
 
 
-@defect("AssertionError in a group without gradients after load_state_dict")
 def test_a_group_may_lack_gradients_when_a_run_goes_on():
     def build(params):
         return QSGD([{"params": params[:1]}, {"params": params[1:]}], 0.1)
@@ -187,7 +184,6 @@ def test_a_group_may_lack_gradients_when_a_run_goes_on():
     resumed.step()
 
 
-@defect("AssertionError: telemetry makes the index, after 0 steps it is due, and there is no direction")
 def test_telemetry_changes_nothing():
     """Of an optimizer one of whose groups has had no gradient."""
     params = parameters()
@@ -197,7 +193,6 @@ def test_telemetry_changes_nothing():
     optimizer.step()
 
 
-@defect("the direction is counted, not the update that is 0 before it is rounded")
 def test_a_learning_rate_of_0_raises_nothing():
     """As at the start of a warm-up."""
     p = torch.zeros(3, requires_grad=True)
@@ -258,7 +253,6 @@ def test_telemetry_of_a_learning_rate_of_0_is_a_number():
     assert optimizer.telemetry().moved == 0
 
 
-@defect("index and temperature are those of the step to come")
 @pytest.mark.parametrize("schedule", [{"name": "table", "at": [1]}, on_stall(share=0.99, window=1)])
 def test_telemetry_is_of_the_last_step(schedule):
     """As its docstring says, and as `moved` is."""

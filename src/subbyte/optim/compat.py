@@ -13,17 +13,18 @@ These read sums back from the device for every tensor, as the published code doe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import floor, log, log2, sqrt, tanh
+from math import floor, isfinite, log, log2, sqrt, tanh
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from subbyte.errors import RecipeError
 from subbyte.optim.flat import Params
 
 _LAST = 32
+_BETAS, _EPS = (0.9, 0.999), 1e-6
 _ETA = 2.0**19
 
 
@@ -32,24 +33,16 @@ def _rounded(h: Tensor, index: int) -> Tensor:
     return torch.floor(h * resolution + 0.5) / resolution
 
 
-@dataclass
-class _Adam:
+def _adam(p: Tensor, state: dict[str, Any], lr: float) -> Tensor:
     """AdamW's direction as published, times -lr."""
-
-    betas: tuple[float, float]
-    eps: float
-
-    def __call__(self, p: Tensor, state: dict[str, Any], lr: float, t: int) -> Tensor:
-        b1, b2 = self.betas
-        mean, square = (state.setdefault(name, torch.zeros_like(p)) for name in ("mean", "square"))
-        assert p.grad is not None
-        mean.mul_(b1).add_(p.grad, alpha=1 - b1)
-        square.mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
-        scale = lr * sqrt(1 - b2**t) / (1 - b1**t)
-        return torch.div(mean, square.sqrt() + self.eps).mul_(-scale)
+    (b1, b2), mean, square = _BETAS, *(state.setdefault(name, torch.zeros_like(p)) for name in ("mean", "square"))
+    assert p.grad is not None
+    mean.mul_(b1).add_(p.grad, alpha=1 - b1)
+    square.mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
+    return torch.div(mean, square.sqrt() + _EPS).mul_(-lr)
 
 
-def _sgd(p: Tensor, state: dict[str, Any], lr: float, t: int) -> Tensor:
+def _sgd(p: Tensor, state: dict[str, Any], lr: float) -> Tensor:
     assert p.grad is not None
     return -lr * p.grad
 
@@ -57,10 +50,12 @@ def _sgd(p: Tensor, state: dict[str, Any], lr: float, t: int) -> Tensor:
 class _Published(Optimizer):
     """Tensor by tensor, in order; `adaptive`: AdamW's direction in place of SGD's."""
 
-    def __init__(self, params: Params, lr: float, adaptive: bool, weight_decay: float, eps: float) -> None:
+    def __init__(self, params: Params, lr: float, adaptive: bool, weight_decay: float) -> None:
+        if not isfinite(lr) or lr < 0:
+            raise RecipeError(f"lr must be 0 or more, got {lr}")
         super().__init__(params, {"lr": lr, "steps": 0, "weight_decay": weight_decay})
         self._adaptive = adaptive
-        self._direction: Callable[..., Tensor] = _Adam((0.9, 0.999), eps) if adaptive else _sgd
+        self._direction: Callable[..., Tensor] = _adam if adaptive else _sgd
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -72,14 +67,19 @@ class _Published(Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    h = self._direction(p, self.state[p], group["lr"], group["steps"] + 1)
-                    p.add_(self._update(h, group))
+                    lr = self._rate(group)
+                    p.add_(self._update(self._direction(p, self.state[p], lr), group, lr))
                     if self._adaptive and group["weight_decay"]:
                         p.sub_(p, alpha=group["lr"] * group["weight_decay"])
             group["steps"] += 1
         return loss
 
-    def _update(self, h: Tensor, group: dict[str, Any]) -> Tensor:
+    def _rate(self, group: dict[str, Any]) -> float:
+        """The learning rate, with Adam's bias correction in it."""
+        (b1, b2), t = _BETAS, group["steps"] + 1
+        return float(group["lr"] * sqrt(1 - b2**t) / (1 - b1**t) if self._adaptive else group["lr"])
+
+    def _update(self, h: Tensor, group: dict[str, Any], lr: float) -> Tensor:
         raise NotImplementedError
 
 
@@ -89,7 +89,7 @@ class Published2021(_Published):
     def __init__(
         self, params: Params, lr: float, *, resolution: int, adaptive: bool = False, weight_decay: float = 0.0
     ) -> None:
-        super().__init__(params, lr, adaptive, weight_decay, 1e-6)
+        super().__init__(params, lr, adaptive, weight_decay)
         self.param_groups[0]["index"] = max(resolution, 0)
 
     @property
@@ -97,7 +97,7 @@ class Published2021(_Published):
         """The index of the last tensor of the last step."""
         return int(self.param_groups[0]["index"])
 
-    def _update(self, h: Tensor, group: dict[str, Any]) -> Tensor:
+    def _update(self, h: Tensor, group: dict[str, Any], lr: float) -> Tensor:
         first = self.param_groups[0]
         update = _rounded(h, first["index"])
         while (self._adaptive or group["steps"]) and float(update.sum()) == 0 and first["index"] <= _LAST:
@@ -113,7 +113,7 @@ class Published2023(_Published):
         self, params: Params, lr: float, *, steps: int, warm_up: float, kappa: float = 2.0, adaptive: bool = False,
         weight_decay: float = 0.01,
     ) -> None:  # fmt: skip
-        super().__init__(params, lr, adaptive, weight_decay, 1e-6)
+        super().__init__(params, lr, adaptive, weight_decay)
         self._steps, self._warm_up, self._kappa = steps, warm_up, kappa
 
     @property
@@ -121,11 +121,11 @@ class Published2023(_Published):
         """The index of the next step."""
         return int(log2(resolution_2023(self.param_groups[0]["steps"] / self._steps)))
 
-    def _update(self, h: Tensor, group: dict[str, Any]) -> Tensor:
+    def _update(self, h: Tensor, group: dict[str, Any], lr: float) -> Tensor:
         epoch = group["steps"] / self._steps
         resolution, norm = resolution_2023(epoch), float(h.norm())
         if norm:
-            h = h + gate_2023(epoch, self._warm_up, self._kappa) * group["lr"] * h / norm
+            h = h + gate_2023(epoch, self._warm_up, self._kappa) * lr * h / norm
         return torch.floor(resolution * h) / resolution
 
 

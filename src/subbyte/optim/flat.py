@@ -29,6 +29,7 @@ class FlatOptimizer(Optimizer):
     def __init__(self, params: Params, direction: Direction, defaults: dict[str, Any]) -> None:
         self.direction = direction
         self._layouts: dict[int, Layout] = {}
+        self._moved: list[int] = []  # groups that the last step moved
         super().__init__(params, {"steps": 0, **direction.defaults(), **defaults})
 
     @torch.no_grad()
@@ -38,12 +39,14 @@ class FlatOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._moved = []
         for number, group in enumerate(self.param_groups):
             layout = self.layout(number)
             gradient = layout.gradient()
             if gradient is not None:
                 self._step_group(layout, group, gradient)
                 group["steps"] += 1
+                self._moved.append(number)
         self._after_step()
         return loss
 

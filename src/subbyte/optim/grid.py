@@ -15,7 +15,7 @@ kept. Weights
 without `bits` (biases, batch-norms) move by the same direction in float.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any, Literal
 
@@ -82,18 +82,24 @@ class GridSettings:
 class GridOptimizer(LatticeOptimizer):
     """Keeps the weights of param groups with `bits` on their grids. Use GridSGD or GridAdamW.
 
-    A group's `bits` may be None: its weights stay float. Weights are put on their grids when the optimizer is made.
+    A group's `bits` may be None: its weights stay float. Weights are put on their grids when their group is added.
     """
 
     def __init__(self, params: Params, lr: float, direction: Direction, settings: GridSettings) -> None:
-        self._settings = settings
-        super().__init__(params, lr, direction, settings.lattice())
-        own = {key: getattr(settings, key) for key in ("bits", "extra_bits", "granularity", "reach")}
-        for number, group in enumerate(self.param_groups):
-            for key, value in own.items():
-                group.setdefault(key, value)
-            if group["bits"] is not None:
-                self._start(self.layout(number), group)
+        super().__init__(params, lr, direction, {**asdict(settings.lattice()), **asdict(settings)})
+
+    def _check(self, group: dict[str, Any]) -> None:
+        """See `LatticeOptimizer`; what goes on a grid is put on it."""
+        if group["bits"] is None:
+            group["resolution"] = group["cap"]
+            super()._check(group)
+            return
+        settings = GridSettings(**{field.name: group[field.name] for field in fields(GridSettings)})
+        group.update(asdict(settings.lattice()))
+        super()._check(group)
+        if any(p.dtype != torch.float32 for p in group["params"]):
+            raise RecipeError("weights on a grid must be float32, so that code times scale is exact")
+        self._start(self.layout(len(self.param_groups) - 1), group)
 
     @torch.no_grad()
     def _start(self, layout: Layout, group: dict[str, Any]) -> None:
@@ -123,6 +129,7 @@ class GridOptimizer(LatticeOptimizer):
             layout.add()
             return
         index, most = self.index(layout, group, state), group["bits"] + group["extra_bits"]
+        layout.index = index
         scaled, step = self.lattice(layout, group, index, -group["lr"] * 2.0 ** (group["extra_bits"] - most))
         update = torch.div(direction, self._scale(layout, group, state), out=layout.update).mul_(scaled)
         UPDATE_ROUNDINGS[group["rounding"]](update, self.noise(layout, group)).mul_(step * 2.0**most)

@@ -14,7 +14,7 @@ codes stop moving, not when they sum to 0, between steps and not within one; it 
 `state_dict`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from typing import Any
 
@@ -87,14 +87,29 @@ class Telemetry:
 class LatticeOptimizer(FlatOptimizer):
     """Moves by rounded updates. Use QSGD or QtAdamW."""
 
-    def __init__(self, params: Params, lr: float, direction: Direction, lattice: Lattice) -> None:
-        if not isfinite(lr) or lr < 0:
-            raise RecipeError(f"lr must be 0 or more, got {lr}")
+    def __init__(self, params: Params, lr: float, direction: Direction, defaults: dict[str, Any]) -> None:
         self._schedules: dict[str, Schedule] = {}
-        super().__init__(params, direction, {**direction.defaults(), **asdict(lattice), "lr": lr})
+        super().__init__(params, direction, {**direction.defaults(), **defaults, "lr": lr})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """See torch.optim.Optimizer. Raises RecipeError for settings out of range, and adds nothing then."""
+        super().add_param_group(param_group)
+        try:
+            self._check(self.param_groups[-1])
+        except RecipeError:
+            self.param_groups.pop()
+            raise
+
+    def _check(self, group: dict[str, Any]) -> None:
+        """Raise RecipeError where a setting of a param group is out of range."""
+        if not isfinite(group["lr"]) or group["lr"] < 0:
+            raise RecipeError(f"lr must be 0 or more, got {group['lr']}")
+        for cls in (type(self.direction), Lattice):
+            cls(**{field.name: group[field.name] for field in fields(cls)})  # type: ignore[arg-type]
 
     def _apply(self, layout: Layout, group: dict[str, Any], state: State, direction: Tensor) -> None:
         index, rounded, update = self.index(layout, group, state), UPDATE_ROUNDINGS[group["rounding"]], layout.update
+        layout.index = index
         noise, factor = self.noise(layout, group), -group["lr"]
         if group["error_feedback"]:
             direction, factor = state.setdefault("error", torch.zeros_like(update)).add_(direction, alpha=factor), 1.0
@@ -143,10 +158,11 @@ class LatticeOptimizer(FlatOptimizer):
     def _after_step(self) -> None:
         """Measure who moved, where it is time to, and raise the index of those who did not."""
         moved: list[tuple[int, OnStall, Tensor, Tensor]] = []
-        for number, group in enumerate(self.param_groups):
+        for number in self._moved:
+            group, layout = self.param_groups[number], self.layout(number)
             schedule = self._schedule(group["schedule"])
-            if isinstance(schedule, OnStall) and schedule.due(group["steps"]) and "index" in self.group_state(group):
-                layout = self.layout(number)
+            measured = isinstance(layout.index, Tensor) and group["lr"] > 0
+            if isinstance(schedule, OnStall) and measured and schedule.due(group["steps"]):
                 assert layout.direction is not None
                 codes = layout.update
                 if group["rounding"] == "gaussian":  # its codes are never 0: what would nearest rounding have moved?
@@ -158,9 +174,9 @@ class LatticeOptimizer(FlatOptimizer):
                 codes = torch.stack([part.sum() for _, _, part, _ in moved]).sum()
                 all_codes = torch.stack([part.sum() for _, _, _, part in moved]).sum()
             group = self.param_groups[number]
-            index = self.group_state(group)["index"]
+            state = self.group_state(group)
             stalled = (codes <= schedule.share * all_codes) & (all_codes > 0)
-            index.add_(stalled.to(index.dtype)).clamp_(max=group["cap"])
+            state["index"] = (state["index"] + stalled.to(state["index"].dtype)).clamp_(max=group["cap"])
             self.layout(number).lattice = None
 
     def telemetry(self) -> Telemetry:
@@ -178,7 +194,7 @@ class LatticeOptimizer(FlatOptimizer):
         """Of one param group, with its size; None where nothing is rounded."""
         group, layout = self.param_groups[number], self.layout(number)
         sizes = torch.tensor(layout.sizes, dtype=torch.float64)
-        found = self.index(layout, group, self.group_state(group))
+        found = self.index(layout, group, self.group_state(group)) if layout.index is None else layout.index
         index = torch.as_tensor(found, dtype=torch.float64).cpu().expand(len(sizes))
         step = 1 / (group["eta"] * float(group["base"]) ** index)
         size = int(sizes.sum())
@@ -210,7 +226,9 @@ class QSGD(LatticeOptimizer):
         weight_decay: float = 0.0,
         lattice: Lattice | None = None,
     ) -> None:
-        super().__init__(params, lr, Momentum(momentum, dampening, nesterov, weight_decay), lattice or Lattice())
+        super().__init__(
+            params, lr, Momentum(momentum, dampening, nesterov, weight_decay), asdict(lattice or Lattice())
+        )
 
 
 class QtAdamW(LatticeOptimizer):
@@ -230,4 +248,4 @@ class QtAdamW(LatticeOptimizer):
         weight_decay: float = 0.01,
         lattice: Lattice | None = None,
     ) -> None:
-        super().__init__(params, lr, Adaptive(betas, eps, weight_decay), lattice or Lattice())
+        super().__init__(params, lr, Adaptive(betas, eps, weight_decay), asdict(lattice or Lattice()))

@@ -15,7 +15,7 @@ class Layout:
     """Where the tensors of a param group lie in one vector of n numbers.
 
     update: float [n], overwritten every step; views: the same memory in the tensors' shapes; sizes: of the tensors;
-    direction: of the last step, float [n]. lattice, scale: what subclasses keep from step to step.
+    direction: of the last step, float [n]; index: of its lattice; lattice, scale: what subclasses keep.
     """
 
     def __init__(self, params: list[Tensor]) -> None:
@@ -29,6 +29,7 @@ class Layout:
         self.generator = torch.Generator(params[0].device)
         self.still: list[slice] = []  # tensors without a gradient in this step
         self.direction: Tensor | None = None
+        self.index: int | Tensor | None = None
         self.lattice: tuple[float, Tensor, Tensor] | None = None
         self.scale: Tensor | None = None
         self.ends = torch.tensor(list(accumulate(self.sizes)), device=params[0].device) - 1

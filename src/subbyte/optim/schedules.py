@@ -109,7 +109,7 @@ class OnStall:
 
     def due(self, steps: int) -> bool:
         """Whether to measure after so many steps."""
-        return 0 < steps <= self.window or steps % self.window == 0
+        return 0 < steps <= self.window or (steps > 0 and steps % self.window == 0)
 
     def index(self, start: int, step: int, base: int, eta: float) -> int:
         """See `Schedule`; it is where the index starts that time decides, the rest is measured."""

@@ -210,7 +210,6 @@ def test_gaussian_noise_with_error_feedback_stalls_where_rounding_to_nearest_doe
     assert index_of(optimizer) == [3]
 
 
-@defect("the number of codes of an empty tensor is taken from the end of the vector")
 def test_empty_tensors_do_not_count():
     params = [torch.zeros(0, requires_grad=True), torch.zeros(4, requires_grad=True)]
     optimizer = QSGD(params, 1.0, lattice=Lattice(2, schedule=on_stall(window=1, scope="tensor")))

@@ -139,6 +139,7 @@ class GridOptimizer(LatticeOptimizer):
         state["codes"].copy_(codes)
         self._hand_out(layout, group, state, codes)
 
+    @torch.no_grad()
     def _hand_out(self, layout: Layout, group: dict[str, Any], state: State, codes: Tensor) -> None:
         """Write the weights of fine codes, which are overwritten."""
         values = _parents(codes, group["extra_bits"]).mul_(self._scale(layout, group, state))
@@ -187,9 +188,10 @@ class GridOptimizer(LatticeOptimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See torch.optim.Optimizer."""
         super().load_state_dict(state_dict)
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
             state = self.group_state(group)
             if "codes" in state:
+                self._hand_out(self.layout(number), group, state, state["codes"].clone())
                 state["codes"] = state["codes"].to(torch.int16)  # torch makes state the parameters' type
 
 

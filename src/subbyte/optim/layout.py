@@ -32,7 +32,7 @@ class Layout:
         self.index: int | Tensor | None = None
         self.lattice: tuple[float, Tensor, Tensor] | None = None
         self.scale: Tensor | None = None
-        self.ends = torch.tensor(list(accumulate(self.sizes)), device=params[0].device) - 1
+        self.bounds = torch.tensor([0, *accumulate(self.sizes)], device=params[0].device)
 
     def spread(self, values: Tensor) -> Tensor:
         """A number a tensor, [tensors], as one a weight: [n]."""
@@ -42,8 +42,8 @@ class Layout:
 
     def count(self, values: Tensor) -> Tensor:
         """How many of [n] values are not 0, by tensor: int32 [tensors]. The fastest way of several, by some margin."""
-        counted = (values != 0).cumsum(0, dtype=torch.int32)[self.ends]
-        return counted.diff(prepend=counted.new_zeros(1))
+        counted = (values != 0).cumsum(0, dtype=torch.int32)
+        return torch.cat([counted.new_zeros(1), counted])[self.bounds].diff()
 
     def vector(self, tensors: list[Tensor]) -> Tensor:
         """Tensors of the params' shapes as one new vector."""

@@ -67,9 +67,14 @@ def _by_class(rows: list[ClassAccuracy], names: tuple[str, ...], most: int) -> T
     for name in ("images", "top-1 %", "most often taken for"):
         table.add_column(name, justify="right")
     for row in shown:
-        mistaken = f"{names[row.mistaken_for]} ({row.mistakes})" if row.mistakes else ""
-        table.add_row(names[row.label], f"{row.count:,}", f"{row.top1:.2f}", mistaken)
+        mistaken = f"{_named(names, row.mistaken_for)} ({row.mistakes})" if row.mistakes else ""
+        table.add_row(_named(names, row.label), f"{row.count:,}", f"{row.top1:.2f}", mistaken)
     return table
+
+
+def _named(names: tuple[str, ...], label: int) -> str:
+    """Networks may have more classes than the data."""
+    return names[label] if label < len(names) else f"class {label}"
 
 
 def _function(

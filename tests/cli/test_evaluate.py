@@ -17,7 +17,7 @@ def numbers(text: str) -> list[float]:
 def test_files_have_the_accuracy_of_the_result(part, file, subbyte, result, given):
     out, _ = result
     weights = given[given.index("--weights") + 1] if file is None else out / file
-    done = subbyte("evaluate", *given[:2], *given[4:6], "--weights", weights)
+    done = subbyte("evaluate", *given[:2], *given[4:6], "--weights", weights, "--per-class", 0)
     assert done.code == 0, done.err
     expected = json.loads((out / "result.json").read_text())[part]
     top1, top5, _ = numbers(done.out)

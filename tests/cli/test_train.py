@@ -108,7 +108,11 @@ def test_the_weights_have_the_accuracy_it_says(train, small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [("--bits", 3), pytest.param(("--bits", 2, "--on", "lsq", *ADAM), marks=pytest.mark.slow)]
+    "options",
+    [
+        ("--bits", 3, "--float-layers", "conv1"),
+        pytest.param(("--bits", 2, "--on", "lsq", *ADAM), marks=pytest.mark.slow),
+    ],
 )
 def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp_path):
     done = train(tmp_path / "out", *options, "--epochs", 3)
@@ -122,7 +126,8 @@ def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp
     state = load_file(out / "model.safetensors")
     for name in ("conv1", "conv2", "fc1", "fc2", "fc3"):
         matrix = state[f"{name}.weight"].flatten(1)
-        assert all(len(row.unique()) <= 2 ** int(options[1]) for row in matrix)  # type: ignore[call-overload]
+        few_values = all(len(row.unique()) <= 2 ** int(options[1]) for row in matrix)  # type: ignore[call-overload]
+        assert few_values == (name not in options)
     found = []
     for name in ("model.safetensors", QUANTIZED):
         shown = run("evaluate", "--model", "lenet-digits", "--data", f"npz:{small}", "--weights", out / name)
@@ -223,11 +228,25 @@ SLOWER = {"adamw", "momentum", "stalling", "qtadamw"}
 def test_every_option_has_an_effect(name, train, tmp_path, monkeypatch):
     monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)  # what is packed is looked at elsewhere
     basis, changes = EFFECTS[name]
-    start = (result(train(tmp_path / "start", *basis), tmp_path / "start") / "model.safetensors").read_bytes()
-    for number, change in enumerate(changes):
+    seen: dict[bytes, tuple[object, ...]] = {}
+    for number, change in enumerate([(), *changes]):
         out = tmp_path / str(number)
         found = (result(train(out, *basis, *change), out) / "model.safetensors").read_bytes()
-        assert found != start, f"{change} has no effect"
+        assert found not in seen, f"{change} does what {seen[found]} does"
+        seen[found] = change
+
+
+def test_seed_and_grid_are_in_the_settings(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)
+    cases: list[tuple[tuple[object, ...], dict[str, Any], dict[str, Any] | None]] = [
+        (("--optimizer", "qsgd"), {"name": "qsgd", "seed": 3}, None),
+        (("--bits", 3), {"name": "grid-sgd", "bits": 3, "seed": 3}, None),
+        (("--bits", 2, "--on", "lsq", "--optimizer", "adamw"), {"name": "adamw"}, {"name": "lsq", "bits": 2}),
+        (("--bits", 5, "--on", "ste", "--optimizer", "qsgd"), {"name": "qsgd", "seed": 3}, {"name": "ste", "bits": 5}),
+    ]
+    for number, (options, optimizer, quantizer) in enumerate(cases):
+        found = settings(result(train(tmp_path / str(number), "--seed", 3, *options), tmp_path / str(number)))
+        assert (found["optimizer"], found["quantizer"], found["seed"]) == (optimizer, quantizer, 3)
 
 
 def test_logs_are_as_dense_as_asked(train, tmp_path):

@@ -322,11 +322,12 @@ def test_nothing_is_left_when_saving_fails(existing, error, tmp_path, monkeypatc
     if existing:
         path.write_bytes(b"earlier")
 
-    def fail(tensors, file, metadata=None):
-        Path(file).write_bytes(b"half")
+    def fail(file, content):
+        with file.open("wb") as half:
+            half.write(content[:4])
         raise error
 
-    monkeypatch.setattr(packed, "save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(type(error)):
         subbyte.save(quantized("residual", "w4a4"), path)
     assert [p.name for p in tmp_path.iterdir()] == (["model.safetensors"] if existing else [])

@@ -154,7 +154,8 @@ def killed_and_gone_on(space, out, kills, runs, chance):
     return left
 
 
-@pytest.mark.parametrize("seeds", [3, pytest.param(22, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 22])
 def test_killed_three_times_and_gone_on(seeds, folder, tmp_path):
     runs = 3 * seeds
     path = write_space(

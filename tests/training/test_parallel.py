@@ -52,7 +52,7 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from tests.training.test_parallel import DATA, RUNS, run, stopping
-out, ports = Path(sys.argv[1]), iter(sys.argv[3:])
+out, ports = Path(sys.argv[1]) / ("second" if os.environ["RANK"] == "1" else ""), iter(sys.argv[3:])
 for name in sys.argv[2].split(","):
     os.environ["MASTER_PORT"] = next(ports)
     if name == "stopped":
@@ -65,7 +65,10 @@ for name in sys.argv[2].split(","):
 
 
 def together(out: Path, names: str) -> Path:
-    """What two processes, started by hand as torchrun does, make of some runs, in folders by their names."""
+    """What two processes, started by hand as torchrun does, make of some runs, in folders by their names.
+
+    The second one is told to use a folder of its own, to which it must not write.
+    """
     where = environment(WORLD_SIZE=2, MASTER_ADDR="127.0.0.1")
     command = [sys.executable, "-c", SCRIPT, str(out), names, *free_ports(9)]
     with ExitStack() as stack:
@@ -84,6 +87,7 @@ def together(out: Path, names: str) -> Path:
         finally:
             for process in started:
                 process.kill()
+    assert not (out / "second").exists()
     return out
 
 

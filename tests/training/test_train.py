@@ -287,7 +287,7 @@ def test_the_schedule_epochs_counts_the_steps_of_an_epoch(tmp_path):
         ADAM, epochs=3, log_every=1, lr=0.05, optimizer={"name": "qsgd", "resolution": 5, "schedule": "epochs"}
     )
     found = [float(row["resolution_bits"]) for row in rows(run(tmp_path / "a", settings), "steps.csv")]
-    assert found == [4.0 if step / 11 < np.e - 2 else 5.0 for step in range(1, 34)]  # of the step that comes next
+    assert found == [4.0 if step / 11 < np.e - 2 else 5.0 for step in range(33)]
     compat = replace(settings, optimizer={"name": "qsgd", "compat": "2023"})
     found = [float(row["resolution_bits"]) for row in rows(run(tmp_path / "b", compat), "steps.csv")]
     assert found == [18.0 if step / 11 < np.e - 2 else 19.0 for step in range(1, 34)]

@@ -38,6 +38,7 @@ def test_two_bits_keep_most_of_the_accuracy_where_nearest_keeps_none(resnet20: t
     assert evaluate(quantize(resnet20, images, "w2"), part).top1 > 86
 
 
+@pytest.mark.slow
 def test_the_onnx_file_is_as_accurate_as_the_torch_model(
     resnet20: torch.nn.Module, cifar: DataSet, tmp_path: Path
 ) -> None:

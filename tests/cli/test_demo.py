@@ -18,7 +18,7 @@ def test_the_demo_trains_quantizes_and_compares(subbyte, tmp_path):
     seconds = time.perf_counter() - start
     assert done.code == 0, done.err
     files = {f"{r}/{f}" for r in RECIPES for f in FILES}
-    assert names_in(tmp_path / "demo") == {"results.json", "lenet-digits.safetensors", *RECIPES, *files}
+    assert names_in(tmp_path / "demo") == {"results.json", "report.html", "lenet-digits.safetensors", *RECIPES, *files}
     results = json.loads((tmp_path / "demo/results.json").read_text())
     assert [result["recipe"] for result in results] == RECIPES
     for result in results:

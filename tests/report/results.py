@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from subbyte.core import GridSpec, QTensor
 from subbyte.evidence import Named, predictions, spread
 from subbyte.ranges import Mse, fit_grid
 from subbyte.report.records import Evidence
+from subbyte.sweep import sweep
+from subbyte.sweep.space import Run
+from tests.sweep.place import Fake, lay_out, metrics, space_of
 
 CLASSES = ("cat", "dog & <i>", "cow")
 LAYERS = ("stem", "block.<b>1</b>", "fc")
@@ -93,4 +97,37 @@ def make_scan(folder: Path) -> Path:
         "3,network,minmax,1,1,4,1,60,61.25\n3,network,mse:2,0.5,0.5,1,0.5,70,72.5\n"
     )
     (folder / "settings.json").write_text(json.dumps({"model": "net", "bits": [3]}))
+    return folder
+
+
+def swept_top1(rounding: str, bits: float, seed: int) -> float:
+    """Accuracy of a made-up run: bits 3 nearly as good as bits 8, seeds 0.1 apart, rounding 'nearest' far below."""
+    at = {1: 60.0, 2: 85.0, 3: 91.0}.get(int(bits), 91.4)
+    return at - (20.0 / bits if rounding == "nearest" else 0.0) + 0.1 * (seed - 1)
+
+
+def make_sweep(
+    folder: Path, *, fails: Callable[[Run], bool] = lambda _: False, seeds: Sequence[int] = (0, 1, 2), **changes: Any
+) -> Path:
+    """A sweep over rounding and bits, of runs that were never done; changes: of the space."""
+
+    def outcome(run: Run) -> dict[str, Any]:
+        if fails(run):
+            return {"status": "failed", "error": "out of <luck>"}
+        weights = run.recipe.weights
+        bits = 1.58 if weights.bits == "ternary" else float(weights.bits)  # type: ignore[arg-type]
+        return metrics(
+            swept_top1(str(weights.rounding), bits, run.seed), original_top1_percent=91.5,
+            packed_bytes=round(1000 * bits), images=2000, quantized_sparsity_percent=40 / bits,
+        )  # fmt: skip
+
+    grid = {"weights.rounding": ["gpfq", "nearest"], "weights.bits": [2, 3, 8]}
+    inputs = lay_out(_made(folder.with_name(f".{folder.name}-inputs")))
+    space = space_of(inputs, **({"name": folder.name, "grid": grid, "seeds": list(seeds)} | changes))
+    sweep(space, folder, Fake(outcome))
+    return folder
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
     return folder

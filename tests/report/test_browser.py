@@ -5,7 +5,7 @@ from PIL import Image
 
 from subbyte.report.write import write_report
 from tests.report.browser import CHROMIUM, Browser, browser
-from tests.report.results import EVIDENCE, LAYERS, OPTIONS, RESULT, make_result, make_scan
+from tests.report.results import EVIDENCE, LAYERS, OPTIONS, RESULT, make_result, make_scan, make_sweep
 from tests.report.test_training import make_run
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; on Debian: apt-get install chromium")
@@ -13,14 +13,14 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; on D
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A network alone, and a mixture of two networks, a training run and a clip search."""
+    """A network alone, and a mixture of two networks, a sweep, a training run and a clip search."""
     folder = tmp_path_factory.mktemp("pages")
     make_result(folder / "net", options=OPTIONS)
     make_result(folder / "both" / "first", quantized=RESULT["quantized"] | {"top1": 88.0})
     make_result(folder / "both" / "second", bytes=RESULT["bytes"] | {"packed": 90000})
     run, scan = make_run(folder / "run", quantized=True), make_scan(folder / "scan")
     write_report([folder / "net"], folder / "net.html")
-    write_report([folder / "both", run, scan], folder / "mixed.html")
+    write_report([folder / "both", make_sweep(folder / "bits"), run, scan], folder / "mixed.html")
     return folder
 
 
@@ -196,7 +196,9 @@ def test_folded_parts_are_drawn_when_opened(chromium, pages, tmp_path):
     chromium.open(pages / "mixed.html", 1000, 800)
     count = "document.querySelectorAll('figure.plot[data-drawn]').length"
     total = chromium.run("document.querySelectorAll('figure.plot').length")
-    assert chromium.run(count) == 7 < total  # two of the comparison, four of the run, one of the search
+    assert (
+        chromium.run(count) == 12 < total
+    )  # two of the comparison, five of the sweep, four of the run, one of the search
     assert chromium.problems == []
     chromium.screenshot(tmp_path / "mixed.png", whole=True)
     chromium.run("location.hash = '#s-second'")

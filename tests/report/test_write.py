@@ -250,15 +250,15 @@ def test_kinds_mix_in_one_page(tmp_path, monkeypatch):
 
 def test_a_new_kind_is_a_line_in_the_dictionary(tmp_path, monkeypatch):
     def story(sources):
-        return Story((f"{len(sources)} sweeps.",), (Section("Runs", tuple(name for name, _ in sources)),))
+        return Story((f"{len(sources)} songs.",), (Section("Runs", tuple(name for name, _ in sources)),))
 
-    kind = Kind("Sweeps", "a sweep (sweep.json)", lambda folder: (folder / "sweep.json").exists(), story)
-    monkeypatch.setitem(KINDS, "sweep", kind)
+    kind = Kind("Songs", "songs (songs.json)", lambda folder: (folder / "songs.json").exists(), story)
+    monkeypatch.setitem(KINDS, "songs", kind)
     (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "sweep.json").write_text("{}")
+    (tmp_path / "s" / "songs.json").write_text("{}")
     assert tell([tmp_path / "s"]) == ("s", story([("s", tmp_path / "s")]))
     _, both = tell([tmp_path / "s", make_result(tmp_path / "r")])
-    assert both.sections[-1] == Section("Sweeps", (Section("Runs", ("s",)),))
+    assert both.sections[-1] == Section("Songs", (Section("Runs", ("s",)),))
 
 
 def test_the_same_folder_gives_the_same_bytes(tmp_path):

@@ -17,6 +17,7 @@ from torch import nn
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
 from subbyte.models import load_model
+from subbyte.report.write import write_report
 
 console = Console()
 errors = Console(stderr=True)
@@ -112,3 +113,13 @@ def progress() -> Iterator[Callable[[str, int, int, str], None]]:
             bars.update(tasks[stage], completed=done, total=total, what="" if done == total else what)
 
         yield report
+
+
+def write_page(out: Path) -> None:
+    """The page about a folder of results, which are whole without one all the same."""
+    try:
+        (path,) = write_report([out])
+    except SubbyteError as error:
+        console.print(f"no report was written: {error}", highlight=False, soft_wrap=True, markup=False)
+    else:
+        console.print(f"to look at: {path}", highlight=False, soft_wrap=True, markup=False)

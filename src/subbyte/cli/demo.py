@@ -10,7 +10,7 @@ import typer
 from safetensors.torch import save_file
 from torch import nn
 
-from subbyte.cli.common import ForceOption, command, console, progress
+from subbyte.cli.common import ForceOption, command, console, progress, write_page
 from subbyte.cli.tables import summary_table
 from subbyte.data import DataSet, load_data
 from subbyte.files import write_json
@@ -42,6 +42,7 @@ def demo(
     title = f"LeNet on the {results[0]['images']} test images of digits, 256 calibration images, seed {seed}"
     console.print(summary_table(results, title))
     console.print(f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json", highlight=False)
+    write_page(out)
 
 
 def _prefixed(report: Report, recipe: str) -> Report:

@@ -20,16 +20,16 @@ from subbyte.cli.common import (
     console,
     load_inputs,
     progress,
+    write_page,
 )  # fmt: skip
 from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_table
 from subbyte.data import load_data
-from subbyte.errors import ModelError, RecipeError, SubbyteError
+from subbyte.errors import ModelError, RecipeError
 from subbyte.graph import prepare
 from subbyte.models import input_shape, load_model
 from subbyte.pipeline import Job, run
 from subbyte.plan import make_plan
 from subbyte.recipe import PRESETS, Recipe, load_recipe
-from subbyte.report.write import write_report
 from subbyte.walk import Limits
 
 
@@ -93,17 +93,7 @@ def quantize(
         result = run(job, network, images, out, report, force=force)
     show(result, out)
     if page:
-        _write_page(out)
-
-
-def _write_page(out: Path) -> None:
-    """The page about a result; a result without one is whole all the same."""
-    try:
-        (path,) = write_report([out])
-    except SubbyteError as error:
-        console.print(f"no report was written: {error}", highlight=False, soft_wrap=True, markup=False)
-    else:
-        console.print(f"to look at: {path}", highlight=False, soft_wrap=True, markup=False)
+        write_page(out)
 
 
 def show(result: dict[str, Any], out: Path) -> None:

@@ -13,7 +13,9 @@ from subbyte.report.write import write_report
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR", help="Folders of quantize, train or gradquant, or folders of such folders."),
+        typer.Argument(
+            metavar="DIR", help="Folders of quantize, sweep, train or gradquant, or folders of such folders."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -22,7 +24,7 @@ def report(
     png: Annotated[Path | None, typer.Option(help="Folder for each figure as a PNG picture.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Folder for each table and figure as a CSV file.")] = None,
 ) -> None:
-    """Write one page about quantized networks, training runs and clip searches, or a comparison of several."""
+    """Write one page about quantized networks, sweeps, training runs and clip searches, or a comparison of several."""
     written = write_report(folders, out, png=png, tables=csv)
     for path in (written[0], *filter(None, (png, csv))):
         console.print(str(path), highlight=False, soft_wrap=True, markup=False)

@@ -9,7 +9,7 @@ import torch
 import typer
 from rich.table import Table
 
-from subbyte.cli.common import command, console, errors, progress
+from subbyte.cli.common import command, console, errors, progress, write_page
 from subbyte.data import draw_calibration
 from subbyte.errors import RecipeError
 from subbyte.sweep import SPACES, Local, Ray, Space, SweepResult, load_space, make_runs
@@ -40,9 +40,10 @@ def sweep(
     track: Annotated[str | None, typer.Option(help="Record runs besides: mlflow, or mlflow:URI.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Do runs that failed before again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, estimate the time, and stop.")] = False,
+    page: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")] = True,
     yes: Annotated[bool, typer.Option("--yes", help=f"Do not ask about {ASK:,} runs or more.")] = False,
 ) -> None:
-    """Do every run of a space, and write results.csv, summary.csv and what was chosen."""
+    """Do every run of a space, and write results.csv, summary.csv, what was chosen, and a page to look at."""
     changes = {
         "model": model, "checkpoint": weights, "data": data, "normalize": normalize, "calibration": calibration,
         "seeds": None if seeds is None else _numbers(seeds),
@@ -68,6 +69,8 @@ def sweep(
         )
         raise typer.Exit(130) from None
     _show(result, asked, out)
+    if page:
+        write_page(out)
     if result.failed:
         raise typer.Exit(3)
 

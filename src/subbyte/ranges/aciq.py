@@ -56,8 +56,9 @@ class Aciq:
         if self.compat:
             return _clip(values, importance, spec, "laplace", compat=True)
         best = Best(values, importance, spec, power=2.0)  # of min-max, to begin with
-        best.try_grid(*_clip(values, importance, spec, "laplace"))
-        best.try_grid(*_clip(values, importance, spec, "gauss"))
+        for prior in ("laplace", "gauss"):
+            scale, zero_point = _clip(values, importance, spec, prior)
+            best.try_grids(scale[None], zero_point[None])
         return best.scale, best.zero_point
 
 

@@ -21,6 +21,7 @@ from subbyte.ranges.minmax import grid_of_range, positive
 _FEW_CODES = 8
 _REFINEMENTS = 4
 _AROUND = (-2, -1, 0, 1, 2)
+_TOGETHER = 1 << 17  # values in one operation: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Mse:
         """See `methods.Range`."""
         best = Best(values, importance, spec, self.power)
         if spec.symmetric or spec.levels is not None or spec.count <= _FEW_CODES:
-            for scale, zero_point in self._candidates(values, spec):
-                best.try_grid(scale, zero_point)
+            best.try_grids(*self._candidates(values, spec))
         else:
             self._two_ended(values, spec, best)
         return best.scale, best.zero_point
 
-    def _candidates(self, values: Tensor, spec: GridSpec) -> list[tuple[Tensor, Tensor]]:
+    def _candidates(self, values: Tensor, spec: GridSpec) -> tuple[Tensor, Tensor]:
+        """Scales and zero points [candidates, blocks]; for each zero point `steps` scales."""
         low, high = values.amin(1), values.amax(1)
         fixed = spec.symmetric or spec.levels is not None
         span = torch.maximum(low.abs(), high.abs())
@@ -55,13 +56,11 @@ class Mse:
         zero_points = [0] if fixed else range(spec.qmin, spec.qmax + 1)
         if not fixed:
             reach = (spec.qmax - spec.qmin) / 2
-        ratios = [(k + 1) / self.steps for k in range(self.steps)]
         largest = positive(span / reach)
-        return [
-            (largest * ratio, torch.full_like(largest, zero, dtype=torch.int32))
-            for zero in zero_points
-            for ratio in ratios
-        ]
+        ratios = torch.tensor([(k + 1) / self.steps for k in range(self.steps)], dtype=span.dtype, device=span.device)
+        zeros = torch.tensor(list(zero_points), dtype=torch.int32, device=span.device)
+        scale = (largest * ratios[:, None]).repeat(len(zeros), 1)
+        return scale, zeros.repeat_interleave(self.steps)[:, None].expand_as(scale)
 
     def _two_ended(self, values: Tensor, spec: GridSpec, best: "Best") -> None:
         """Both ends drawn in independently: a coarse grid of positions, then finer ones around the best."""
@@ -69,18 +68,20 @@ class Mse:
         ends = max(2, round(self.steps**0.5 * 3))
         step = 1 / ends
         positions = [(k + 1) * step for k in range(ends)]
-        below, above = torch.ones_like(low), torch.ones_like(high)
-        tried = [
-            (torch.full_like(low, a), torch.full_like(high, b))
+        first = [
+            (a, b)
             for a in (positions if bool((low < 0).any()) else [1.0])
             for b in (positions if bool((high > 0).any()) else [1.0])
         ]
+        around = [(i, j) for i in _AROUND for j in _AROUND if i or j]
+        place = torch.ones(2, 1, len(low), dtype=low.dtype, device=low.device)  # of the lower and the upper end
+        tried = low.new_tensor(first).T[:, :, None].expand(2, -1, len(low))
         for _ in range(_REFINEMENTS + 1):
-            for a, b in tried:
-                better = best.try_grid(*grid_of_range(low * a, high * b, spec))
-                below, above = torch.where(better, a, below), torch.where(better, b, above)
+            winner = best.try_grids(*grid_of_range(low * tried[0], high * tried[1], spec))
+            at = tried.gather(1, winner.clamp_min(0).expand(2, 1, -1))
+            place = torch.where(winner >= 0, at, place)
             step /= 2
-            tried = [(below + i * step, above + j * step) for i in _AROUND for j in _AROUND if i or j]
+            tried = place + step * low.new_tensor(around).T[:, :, None]
 
 
 class Best:
@@ -90,18 +91,34 @@ class Best:
         self._values, self._importance, self._spec, self._power = values, importance, spec, power
         self._error = torch.full(values.shape[:1], inf, device=values.device)
         self.scale, self.zero_point = grid_of_range(values.amin(1), values.amax(1), spec)  # stays if all overflow
-        self.try_grid(self.scale, self.zero_point)
+        self.try_grids(self.scale[None], self.zero_point[None])
 
-    def try_grid(self, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """Keep it where it is better; returns where, bool [blocks]."""
-        error = (self._values - quantized(self._values, self._spec, scale[:, None], zero_point[:, None])).abs_()
+    def try_grids(self, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """Keep those of [candidates, blocks] that are better, the first of equals.
+
+        Returns the number of each block's best candidate, -1 where none was better: int64 [blocks]. Small tensors are
+        tried on many candidates at once, for the time goes into starting operations there.
+        """
+        winner = torch.full_like(self._error, -1, dtype=torch.int64)
+        together = max(1, _TOGETHER // self._values.numel())
+        for start in range(0, len(scale), together):
+            scales, zero_points = scale[start : start + together], zero_point[start : start + together]
+            errors = self._errors(scales, zero_points)
+            least = errors.amin(0)
+            numbers = torch.arange(len(errors), device=errors.device)[:, None]
+            first = torch.where(errors == least, numbers, len(errors)).amin(0).clamp_max(len(errors) - 1)
+            better = least < self._error
+            self._error = torch.where(better, least, self._error)
+            self.scale = torch.where(better, scales.gather(0, first[None])[0], self.scale)
+            self.zero_point = torch.where(better, zero_points.gather(0, first[None])[0], self.zero_point)
+            winner = torch.where(better, first + start, winner)
+        return winner
+
+    def _errors(self, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """Of each candidate in each block; infinite where it is not a number."""
+        error = (self._values - quantized(self._values, self._spec, scale[:, :, None], zero_point[:, :, None])).abs_()
         error = error.square_() if self._power == 2 else error.pow_(self._power)
-        error = (error if self._importance is None else error.mul_(self._importance)).sum(1)
-        better = error < self._error
-        self._error = torch.where(better, error, self._error)
-        self.scale = torch.where(better, scale, self.scale)
-        self.zero_point = torch.where(better, zero_point, self.zero_point)
-        return better
+        return (error if self._importance is None else error.mul_(self._importance)).sum(2).nan_to_num_(inf)
 
 
 def quantized(values: Tensor, spec: GridSpec, scale: Tensor, zero_point: Tensor) -> Tensor:

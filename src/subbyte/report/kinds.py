@@ -14,6 +14,8 @@ from subbyte.report.model import Model
 from subbyte.report.parts import Part, Section, Story
 from subbyte.report.records import RESULT
 from subbyte.report.runs import EPOCHS, LOG
+from subbyte.report.sweep_files import MARK, Sweep
+from subbyte.report.sweeps import tell as tell_of_sweeps
 
 Source = tuple[str, Path]
 """A folder, and the name that tells it from the others of a page."""
@@ -35,6 +37,10 @@ class Kind:
 
 def _models(sources: Sequence[Source]) -> Story:
     return tell_of_models([Model.read(name, folder) for name, folder in sources])
+
+
+def _sweeps(sources: Sequence[Source]) -> Story:
+    return tell_of_sweeps([Sweep.read(name, folder) for name, folder in sources])
 
 
 def _runs(sources: Sequence[Source]) -> Story:
@@ -93,6 +99,7 @@ KINDS: dict[str, Kind] = {
     "model": Kind(
         "Quantized networks", f"a quantized network ({RESULT})", lambda folder: (folder / RESULT).is_file(), _models
     ),
+    "sweep": Kind("Sweeps", f"a sweep ({MARK})", lambda folder: (folder / MARK).is_file(), _sweeps),
     "training": Kind(
         "Training runs", f"a training run ({EPOCHS})",
         lambda folder: (folder / EPOCHS).is_file() or (folder / LOG).is_file(), _runs,

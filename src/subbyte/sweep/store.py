@@ -1,6 +1,7 @@
 """The results of a sweep on disk: a file a run, written whole when the run ends, and tables made of them.
 
-    DIR/space.yaml        what was asked, to read; DIR/sweep.json says with which version of this layout
+    DIR/space.yaml        what was asked, to read
+    DIR/sweep.json        with which version of this layout, which software, which networks and data
     DIR/runs/HASH.json    one finished or failed run, under a hash of everything that determines it
     DIR/results.csv       a row a run, in the order of the space; results.parquet the same, with pyarrow
     DIR/chosen.csv        the setting that was chosen, and its test accuracy by seed
@@ -18,9 +19,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.files import write_json, write_text, written
-from subbyte.sweep.space import Run
+from subbyte.sweep.space import Run, Space
 from subbyte.sweep.work import METRICS
 
 VERSION = 1
@@ -30,10 +33,11 @@ CACHE_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Task:
-    """A run with its hash."""
+    """A run with its hash. identity: of its network and data."""
 
     key: str
     run: Run
+    identity: str
 
 
 def task_of(run: Run, identity: str, version: str) -> Task:
@@ -47,7 +51,7 @@ def task_of(run: Run, identity: str, version: str) -> Task:
         "inputs": identity,
         "version": version,
     }
-    return Task(sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16], run)
+    return Task(sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16], run, identity)
 
 
 class Results:
@@ -115,6 +119,12 @@ class Results:
         row = dict(zip(FIRST, first, strict=True))
         settings = {name: run.setting.get(name, row.get(name)) for name in axes}
         return row | settings | {k: found.get(k) for k in (*METRICS, "error")}
+
+    def describe(self, space: Space, about: dict[str, Any]) -> None:
+        """Keep what was asked, and what it was asked of."""
+        content = space.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        write_text(self.out / "space.yaml", yaml.safe_dump(content, sort_keys=False))
+        write_json(self.out / "sweep.json", {"version": VERSION, **about})
 
     def trim_cache(self, limit: int = CACHE_BYTES) -> None:
         """Delete what was not used for longest, until the rest takes at most `limit` bytes."""

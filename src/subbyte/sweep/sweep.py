@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from subbyte.files import write_text
+from subbyte.pipeline import versions
 from subbyte.sweep.choose import best_setting, summaries, summary_columns, test_runs
 from subbyte.sweep.engines import Engine
 from subbyte.sweep.space import Run, Space, make_runs
@@ -51,6 +52,15 @@ def _tasks(runs: Sequence[Run]) -> list[Task]:
     return [by_run[id(run)] for run in runs]
 
 
+def _inputs(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Networks and data, and what says that they are the same again."""
+    identities = {task.run.inputs: task.identity for task in tasks}
+    return [
+        {"model": inputs[0], "checkpoint": inputs[1], "data": inputs[2], "identity": identity}
+        for inputs, identity in identities.items()
+    ]
+
+
 def sorted_by_inputs(runs: Sequence[Run]) -> list[Run]:
     """Runs of equal inputs one after another, so that each input is read once."""
     return sorted(runs, key=lambda run: repr(run.inputs))
@@ -72,6 +82,7 @@ def sweep(
     """
     tasks = make_tasks(space)
     results = Results(out, space.name)
+    results.describe(space, {"versions": versions(), "inputs": _inputs(tasks)})
     engine = make_engine(out / "cache")
     _do(tasks, results, engine, retry=retry, tracker=tracker, report=report, axes=space.axes)
     rows = results.write_tables(tasks, space.axes)

@@ -1,0 +1,214 @@
+"""What a sweep says: accuracy against every setting with error bands, heat maps of two of them, size, what was chosen.
+
+Means are over seeds, bands and bars are 95 % confidence intervals of them: of chance in calibration and rounding, not
+of the choice of test images.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from subbyte.report.charts import COLOURS, Chart, Line, Table
+from subbyte.report.compare import front
+from subbyte.report.figures import Cloud, Heat, Marks, Points, Rows
+from subbyte.report.parts import Part, Raw, Section, Story
+from subbyte.report.sweep_files import TOP1, Cells, Setting, Sweep, place
+from subbyte.report.words import size
+
+_LINES = len(COLOURS)  # that a chart holds before they are hard to tell apart
+_LISTED = 40  # settings that are drawn one below the other
+_HEATS = 6
+_NEAR = 0.5  # points of accuracy that are a small price
+_ACCURACY, _SPARSITY = "top-1 accuracy, %", "weights that are 0, %"
+
+
+def tell(sweeps: Sequence[Sweep]) -> Story:
+    """One sweep in full, or several, each behind its name."""
+    sentences = [sentence for sweep in sweeps for sentence in _words(sweep)]
+    if len(sweeps) == 1:
+        return Story(tuple(sentences), tuple(_sections(sweeps[0])), f"Sweep {sweeps[0].title}")
+    sections = [Section(f"Sweep {sweep.name}", tuple(_sections(sweep)), folded=True) for sweep in sweeps]
+    return Story(tuple(sentences), tuple(sections))
+
+
+def _words(sweep: Sweep) -> list[str]:
+    """What was done, the best setting, the smallest that is nearly as good, what was chosen, what failed."""
+    seeds = len({row["seed"] for row in sweep.rows})
+    told = [
+        f"{sweep.title}: {len(sweep.rows)} runs, {len(sweep.settings)} settings"
+        f"{f' with {seeds} seeds each' if seeds > 1 else ''}, of {_all(sweep, 'model')} on {_all(sweep, 'data')}, "
+        f"measured on {_all(sweep, 'images')} {_all(sweep, 'split')} images."
+    ]
+    if sweep.settings:
+        best = max(sweep.settings, key=lambda one: one.top1)
+        told.append(f"The best is {best.name}: {_with(best)} top-1, in {size(round(best.bytes))}.")
+        near = min((one for one in sweep.settings if one.top1 >= best.top1 - _NEAR), key=lambda one: one.bytes)
+        if near.bytes < best.bytes:
+            told.append(
+                f"The smallest that comes within {_NEAR} points of it is {near.name}: {_with(near)} in "
+                f"{size(round(near.bytes))}."
+            )
+    for one in sweep.chosen:
+        told.append(f"Chosen on validation images: {one.name}; on the test images it reaches {_with(one)} top-1.")
+    if sweep.failed:
+        told.append(f"{len(sweep.failed)} runs failed; the table Failed runs says why.")
+    return told
+
+
+def _all(sweep: Sweep, column: str) -> str:
+    """Every value of a column; of a path its last part, of a number its thousands apart."""
+    texts = [row[column].rpartition("/")[2] for row in sweep.rows if row[column]]
+    return ", ".join(f"{int(text):,}" if text.isdigit() else text for text in dict.fromkeys(texts)) or "no"
+
+
+def _with(one: Setting) -> str:
+    return f"{one.top1:.2f} %" if one.half is None else f"{one.top1:.2f} ± {one.half:.2f} %"
+
+
+def _sections(sweep: Sweep) -> list[Section]:
+    found = []
+    if sweep.settings:
+        found.append(Section("Accuracy", tuple(_curves(sweep, TOP1, _ACCURACY))))
+        if heats := _heats(sweep):
+            found.append(Section("Two settings at a time", tuple(heats)))
+        if size_ := _against_size(sweep):
+            found.append(Section("Accuracy and size", (size_,)))
+        zeros = [one.zeros for one in sweep.settings]
+        if max(zeros) - min(zeros) > 1 and (curves := _curves(sweep, "quantized_sparsity_percent", _SPARSITY)):
+            found.append(Section("Sparsity", tuple(curves)))
+    found.append(Section("Settings and runs", tuple(_tables(sweep))))
+    return found
+
+
+def _curves(sweep: Sweep, column: str, label: str) -> list[Part]:
+    """A chart for each axis of numbers; all settings one below the other where there are not too many."""
+    figures: list[Part] = [_curve(sweep, axis, column, label) for axis in sweep.axes if sweep.numeric(axis)]
+    words = any(not sweep.numeric(axis) for axis in sweep.axes) or not figures
+    if column == TOP1 and words and len(sweep.settings) <= _LISTED:
+        figures.append(_listed(sweep))
+    return figures
+
+
+def _curve(sweep: Sweep, axis: str, column: str, label: str) -> Chart:
+    others = [name for name in sweep.axes if name != axis and len(sweep.values(name)) > 1]
+    groups = sweep.grouped(others)
+    about = ""
+    if len(groups) > _LINES:
+        fitting = [name for name in others if len(sweep.values(name)) <= _LINES]
+        others = [max(fitting, key=lambda name: len(sweep.values(name)))] if fitting else []
+        groups, about = sweep.grouped(others), ", the best of all other settings"
+    lines = [_line(sweep, axis, column, ", ".join(key) or "quantized", mine) for key, mine in groups.items()]
+    if column == TOP1 and (line := _float_line(sweep, axis)):
+        lines.append(line)
+    places = [place(value) for value in sweep.values(axis)]
+    whole = all(one is not None and one == int(one) for one in places)
+    return Chart(f"{label.split(',')[0].capitalize()} against {axis}{about}", axis, label, tuple(lines), whole_x=whole)
+
+
+def _line(sweep: Sweep, axis: str, column: str, name: str, settings: Sequence[Setting]) -> Line:
+    """The best of equal places."""
+    at: dict[float, Setting] = {}
+    for one in sorted(settings, key=lambda one: one.top1):
+        if (x := place(one.cells[axis])) is not None:
+            at[x] = one
+    places = sorted(at)
+    means = [at[x].number(column) for x in places]
+    halves = [half for x in places if (half := at[x].half_of(column)) is not None]
+    if len(halves) < len(places):
+        return Line(name, places, means)
+    low = [mean - half for mean, half in zip(means, halves, strict=True)]
+    high = [min(100.0, mean + half) for mean, half in zip(means, halves, strict=True)]
+    return Line(name, places, means, low=low, high=high)
+
+
+def _float_line(sweep: Sweep, axis: str) -> Line | None:
+    """The float network, where it is one for all runs."""
+    if any(len({row[column] for row in sweep.rows}) > 1 for column in ("model", "data")) or "checkpoint" in sweep.axes:
+        return None
+    mean = sum(one.float_top1 for one in sweep.settings) / len(sweep.settings)
+    places = [x for value in sweep.values(axis) if (x := place(value)) is not None]
+    ends = [min(places), max(places)]
+    return Line("float", ends, [mean, mean], dashed=True, strong=True)
+
+
+def _listed(sweep: Sweep) -> Rows:
+    best_first = sorted(sweep.settings, key=lambda one: -one.top1)
+    marks = [
+        Marks("mean", [one.top1 for one in best_first], "dot", notes=[f"{s.name}: {_with(s)}" for s in best_first])
+    ]
+    if all(one.half is not None for one in best_first):
+        low = [one.top1 - (one.half or 0) for one in best_first]
+        high = [min(100.0, one.top1 + (one.half or 0)) for one in best_first]
+        marks.insert(0, Marks("95 % confidence", low, "thin", high))
+    names = tuple(one.name for one in best_first)
+    return Rows("Settings, best first", "", _ACCURACY, names, tuple(marks))
+
+
+def _heats(sweep: Sweep) -> list[Heat]:
+    axes = [axis for axis in sweep.axes if len(sweep.values(axis)) > 1]
+    return [_heat(sweep, down, along) for down, along in combinations(axes, 2)][:_HEATS]
+
+
+def _heat(sweep: Sweep, down: str, along: str) -> Heat:
+    """The axis of more values lies along."""
+    if len(sweep.values(down)) > len(sweep.values(along)):
+        down, along = along, down
+    rows, columns = sweep.values(down), sweep.values(along)
+    best: dict[tuple[str, str], float] = {}
+    for one in sweep.settings:
+        cell = one.cells[down], one.cells[along]
+        best[cell] = max(one.top1, best.get(cell, one.top1))
+    values = tuple([best.get((row, column)) for column in columns] for row in rows)
+    few = len(columns) <= 12
+    texts = tuple(["" if v is None else f"{v:.2f}" if few else f"{v:.1f}" for v in line] for line in values)
+    more = len(sweep.axes) > 2
+    about = "Mean over seeds, in percent" + ("; the best of all other settings." if more else ".")
+    return Heat(f"Top-1 accuracy by {down} and {along}", about, along, down, columns, rows, values, texts)
+
+
+def _against_size(sweep: Sweep) -> Points | None:
+    """A colour for each value of the first axis of words."""
+    if len({one.bytes for one in sweep.settings}) < 2:
+        return None
+    words = next((axis for axis in sweep.axes if not sweep.numeric(axis) and 1 < len(sweep.values(axis)) <= _LINES), "")
+    clouds = []
+    for key, mine in sweep.grouped([words] if words else []).items():
+        notes = [f"{one.name}: {_with(one)}, {round(one.bytes):,} bytes" for one in mine]
+        errors = [one.half or 0.0 for one in mine] if all(one.half is not None for one in mine) else []
+        clouds.append(
+            Cloud(key[0] if key else "quantized", [s.bytes for s in mine], [s.top1 for s in mine], (), notes, errors)
+        )
+    steps = front([(one.bytes, one.top1) for one in sweep.settings])
+    about = "Bars are 95 % confidence intervals. Dashed: the best accuracy that so many bytes buy."
+    return Points(
+        "Accuracy against size", about, "bytes, packed", _ACCURACY, tuple(clouds), True, steps, "Pareto front"
+    )  # fmt: skip
+
+
+def _tables(sweep: Sweep) -> list[Part]:
+    parts: list[Part] = [_settings_table("Settings", sweep.settings)] if sweep.settings else []
+    if sweep.chosen:
+        parts.insert(0, _settings_table("Chosen, on the test images", sweep.chosen))
+    if sweep.failed:
+        parts.append(_cells("Failed runs", sweep.failed, (*sweep.axes, "seed", "error")))
+    parts.append(Section("All runs", (_cells("Runs", sweep.rows, sweep.columns),), folded=True))
+    if sweep.space:
+        parts.append(Raw("The space, as it was asked", sweep.space))
+    if sweep.about:
+        parts.append(Table("Environment", ("what", "value"), sweep.about))
+    return parts
+
+
+def _settings_table(title: str, settings: Sequence[Setting]) -> Table:
+    axes = tuple(settings[0].cells)
+    header = (*axes, "seeds", "top-1 %", "± 95 %", "agrees with float %", "zeros %", "bits a weight", "packed bytes")
+    rows = tuple(
+        (*one.cells.values(), one.seeds, f"{one.top1:.2f}", "" if one.half is None else f"{one.half:.2f}",
+         f"{one.number('agreement_percent'):.2f}", f"{one.zeros:.2f}", f"{one.number('bits_per_weight'):.2f}",
+         f"{round(one.bytes):,}")
+        for one in settings
+    )  # fmt: skip
+    return Table(title, header, rows)
+
+
+def _cells(title: str, rows: Sequence[Cells], columns: Sequence[str]) -> Table:
+    return Table(title, tuple(columns), tuple(tuple(row[name] for name in columns) for row in rows))

@@ -26,10 +26,6 @@ like_torch = pytest.mark.parametrize(("cls", "torchs", "settings"), PAIRS)
 both = pytest.mark.parametrize("cls", [QSGD, QtAdamW])
 
 
-def defect(reason: str):
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def vector(*values: float) -> torch.Tensor:
     return torch.tensor(values, requires_grad=True)
 
@@ -227,12 +223,7 @@ MISSED = {1: (0, 2), 4: (0, 1, 2, 3), 5: (2,), 6: (0, 2), 9: (3,)}
 
 @pytest.mark.parametrize(
     ("cls", "torchs", "settings"),
-    [pair for pair in PAIRS if pair[0] is QSGD]
-    + [
-        pytest.param(*pair, marks=defect("bias correction counts the steps of the group, torch's of the tensor"))
-        for pair in PAIRS
-        if pair[0] is QtAdamW
-    ],
+    PAIRS,
 )
 def test_tensors_without_a_gradient_wait_as_in_torch(cls, torchs, settings):
     ours, theirs = parameters(), parameters()
@@ -245,18 +236,9 @@ def test_tensors_without_a_gradient_wait_as_in_torch(cls, torchs, settings):
     ("cls", "torchs", "settings"),
     [
         (QSGD, torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}),
-        pytest.param(
-            *(QSGD, torch.optim.SGD, {"momentum": 0.9, "dampening": 0.5}),
-            marks=defect("a tensor's first gradient is dampened when other tensors had one before"),
-        ),
-        pytest.param(
-            *(QSGD, torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
-            marks=defect("weight decay gets into the momentum of a tensor that had no gradient in the first step"),
-        ),
-        pytest.param(
-            *(QtAdamW, torch.optim.AdamW, {}),
-            marks=defect("bias correction counts the steps of the group, torch's of the tensor"),
-        ),
+        (QSGD, torch.optim.SGD, {"momentum": 0.9, "dampening": 0.5}),
+        (QSGD, torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        (QtAdamW, torch.optim.AdamW, {}),
     ],
 )
 def test_tensors_whose_first_gradient_comes_late_start_as_in_torch(cls, torchs, settings):
@@ -296,10 +278,7 @@ def test_tensors_without_a_gradient_are_left_alone(cls, settings, rounding, erro
     [
         (QSGD, {"momentum": 0.9, "weight_decay": 0.1}),
         (QtAdamW, {}),
-        pytest.param(
-            *(QSGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
-            marks=defect("weight decay gets into the momentum of a tensor that had no gradient in the first step"),
-        ),
+        (QSGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
     ],
 )
 def test_nothing_is_kept_of_tensors_that_have_had_no_gradient(cls, settings):

@@ -12,10 +12,6 @@ from tests.reference.updates import Stall, qsgd
 LIKE_STEP = 2.0**-2  # of Lattice(2)
 
 
-def defect(reason: str):
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def on_stall(**settings) -> dict:
     return {"name": "on-stall", **settings}
 
@@ -69,7 +65,6 @@ def test_groups_of_one_run_stall_together():
         assert [index_of(optimizer, 0), index_of(optimizer, 1)] == wanted
 
 
-@defect("a group that missed a step is measured at other times, and then alone")
 def test_groups_stall_together_when_one_has_missed_a_step():
     """Global: the first stands still, the second moves, which is half of all."""
     first, second = torch.zeros(4, requires_grad=True), torch.zeros(4, requires_grad=True)
@@ -201,7 +196,6 @@ def test_a_learning_rate_of_0_raises_nothing():
     assert index_of(optimizer) == [2]
 
 
-@defect("under error feedback the direction itself is rounded, not the learning rate times it")
 def test_gaussian_noise_with_error_feedback_stalls_where_rounding_to_nearest_does():
     p = torch.zeros(4, requires_grad=True)
     lattice = Lattice(2, schedule=on_stall(share=0.0, window=1), rounding="gaussian", error_feedback=True)

@@ -5,8 +5,9 @@
                d = (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay w
 
 These are the updates of torch.optim.SGD and torch.optim.AdamW (Loshchilov, Hutter 2019) without the learning rate:
-w <- w - lr d. Weight decay is part of d, and so is rounded with it. In QtAdamW as published (2021) eps is added before
-the bias correction and weights decay after the rounding, in float: `compat` has that.
+w <- w - lr d. As there, t counts the steps in which a tensor had a gradient. Weight decay is part of d, and so is
+rounded with it. In QtAdamW as published (2021) eps is added before the bias correction and weights decay after the
+rounding, in float: `compat` has that.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from subbyte.errors import RecipeError
 from subbyte.optim.layout import Layout
+
+MISSED = "missed"
+"""In the state, once a tensor had no gradient: how many of the group's steps each has missed, float [tensors]."""
 
 
 class Direction(Protocol):
@@ -62,8 +66,12 @@ class Momentum:
             return gradient
         if "momentum" not in state:
             state["momentum"] = gradient.clone()
+            for part in layout.still_parts():
+                state["momentum"][part] = 0
         else:
-            state["momentum"].mul_(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
+            mean = state["momentum"].mul_(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
+            if MISSED in state:  # a tensor's first gradient is its momentum
+                torch.where(layout.spread(group["steps"] - state[MISSED]) == 0, gradient, mean, out=mean)
         if not group["nesterov"]:
             return state["momentum"]
         return gradient.add_(state["momentum"], alpha=group["momentum"])
@@ -92,12 +100,21 @@ class Adaptive:
         """See `Direction`."""
         if "mean" not in state:
             state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        (b1, b2), t = group["betas"], group["steps"] + 1
+        b1, b2 = group["betas"]
         state["mean"].lerp_(gradient, 1 - b1)
         state["square"].mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-        first, second = 1 - b1**t, sqrt(1 - b2**t)
+        first, second = self._corrections(layout, group, state)
         root = torch.sqrt(state["square"], out=gradient).mul_(first / second).add_(group["eps"] * first)
         direction = torch.div(state["mean"], root, out=root)
         if group["weight_decay"]:
             direction.add_(layout.vector(layout.params), alpha=group["weight_decay"])
         return direction
+
+    @staticmethod
+    def _corrections(layout: Layout, group: dict[str, Any], state: dict[str, Tensor]) -> tuple[Any, Any]:
+        """1 - b1^t and sqrt(1 - b2^t): numbers, or [n] where tensors have steps of their own."""
+        (b1, b2), t = group["betas"], group["steps"] + 1
+        if MISSED not in state:
+            return 1 - b1**t, sqrt(1 - b2**t)
+        each = t - state[MISSED].double()
+        return layout.spread(1 - b1**each), layout.spread((1 - b2**each).sqrt())

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from subbyte.optim.directions import Direction
+from subbyte.optim.directions import MISSED, Direction
 from subbyte.optim.layout import Layout
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 State = dict[str, Tensor]
-_SEEDS = 1_000_003  # a prime above any number of steps a seed is likely to see
+_SEEDS, _GROUPS = 1_000_003, 1009  # primes above any number of steps, and of param groups, that are likely
 
 
 class FlatOptimizer(Optimizer):
@@ -54,7 +54,7 @@ class FlatOptimizer(Optimizer):
         """Where the tensors of a param group lie."""
         params = self.param_groups[number]["params"]
         if number not in self._layouts or len(self._layouts[number].params) != len(params):
-            self._layouts[number] = Layout(params)
+            self._layouts[number] = Layout(params, number)
         return self._layouts[number]
 
     def group_state(self, group: dict[str, Any]) -> State:
@@ -64,18 +64,23 @@ class FlatOptimizer(Optimizer):
 
     def _step_group(self, layout: Layout, group: dict[str, Any], gradient: Tensor) -> None:
         state = self.group_state(group)
+        if layout.still and MISSED not in state:
+            state[MISSED] = torch.zeros(len(layout.sizes), device=layout.update.device)
+        parts = layout.still_parts()
         kept = [
             (part, {name: value[part].clone() for name, value in state.items() if value.shape == layout.update.shape})
-            for part in layout.still
+            for part in parts
         ]
         direction = self.direction(layout, gradient, group, state)
-        for part in layout.still:
+        for part in parts:
             direction[part] = 0
         layout.direction = direction
         self._apply(layout, group, state, direction)
         for part, before in kept:
             for name, value in before.items():
                 state[name][part] = value
+        if layout.still:
+            state[MISSED][layout.still] += 1
 
     def _apply(self, layout: Layout, group: dict[str, Any], state: State, direction: Tensor) -> None:
         """Move the parameters of a group along a direction [n]."""
@@ -85,6 +90,7 @@ class FlatOptimizer(Optimizer):
         """What is left to do when all groups have moved."""
 
     def noise(self, layout: Layout, group: dict[str, Any]) -> torch.Generator:
-        """The random numbers of this step: they depend on the seed and the step alone, so that a run can go on."""
-        layout.generator.manual_seed(group["seed"] * _SEEDS + group["steps"])
+        """The random numbers of this step: they depend on seed, group and step alone, so that a run can go on."""
+        stream = group["seed"] * _GROUPS + layout.number
+        layout.generator.manual_seed((stream * _SEEDS + group["steps"]) % 2**63)
         return layout.generator

@@ -11,8 +11,8 @@ weights while updates add up on b + m bits. m without end is the straight-throug
 The index, number of bits that updates are rounded to, may start below b + m and rise by a schedule, never above.
 
 The scale, one a tensor or an output channel, has the least square error on the initial weights, times `reach`, and is
-kept. Weights
-without `bits` (biases, batch-norms) move by the same direction in float.
+kept.
+Weights without `bits` (biases, batch-norms) move by the same direction in float.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
@@ -133,7 +133,7 @@ class GridOptimizer(LatticeOptimizer):
         scaled, step = self.lattice(layout, group, index, -group["lr"] * 2.0 ** (group["extra_bits"] - most))
         update = torch.div(direction, self._scale(layout, group, state), out=layout.update).mul_(scaled)
         UPDATE_ROUNDINGS[group["rounding"]](update, self.noise(layout, group)).mul_(step * 2.0**most)
-        for part in layout.still:
+        for part in layout.still_parts():
             update[part] = 0
         codes = torch.add(update, state["codes"]).clamp_(*_ends(group))
         state["codes"].copy_(codes)
@@ -174,7 +174,7 @@ class GridOptimizer(LatticeOptimizer):
         return sum(int((q.dequantize().reshape(p.shape) != p).sum()) for p, q in self.quantized())
 
     def _telemetry(self, number: int) -> tuple[int, Telemetry] | None:
-        group, layout = self.param_groups[number], self.layout(number)
+        group = self.param_groups[number]
         if group["bits"] is None:
             return None
         found = super()._telemetry(number)
@@ -182,8 +182,12 @@ class GridOptimizer(LatticeOptimizer):
         size, of_lattice = found
         state, (low, high) = self.group_state(group), _ends(group)
         saturated = float(((state["codes"] == low) | (state["codes"] == high)).sum())
-        unit = float(self._scale(layout, group, state).double().square().mean()) * 4.0 ** group["bits"]
-        return size, replace(of_lattice, saturated=100 * saturated / size, temperature=of_lattice.temperature * unit)
+        return size, replace(of_lattice, saturated=100 * saturated / size)
+
+    def _unit_squares(self, layout: Layout, group: dict[str, Any]) -> Tensor:
+        scale = self._scale(layout, group, self.group_state(group)).double().split(layout.sizes)
+        unit = 2.0 ** group["bits"]
+        return torch.stack([(part * unit).square().mean() for part in scale]).cpu()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See torch.optim.Optimizer."""

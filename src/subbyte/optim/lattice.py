@@ -158,16 +158,15 @@ class LatticeOptimizer(FlatOptimizer):
     def _after_step(self) -> None:
         """Measure who moved, where it is time to, and raise the index of those who did not."""
         moved: list[tuple[int, OnStall, Tensor, Tensor]] = []
+        clock = max(group["steps"] for group in self.param_groups)  # all groups together have one
         for number in self._moved:
             group, layout = self.param_groups[number], self.layout(number)
             schedule = self._schedule(group["schedule"])
-            measured = isinstance(layout.index, Tensor) and group["lr"] > 0
-            if isinstance(schedule, OnStall) and measured and schedule.due(group["steps"]):
+            if not isinstance(schedule, OnStall) or not isinstance(layout.index, Tensor) or group["lr"] == 0:
+                continue
+            if schedule.due(clock if schedule.scope == "global" else group["steps"]):
                 assert layout.direction is not None
-                codes = layout.update
-                if group["rounding"] == "gaussian":  # its codes are never 0: what would nearest rounding have moved?
-                    assert layout.lattice is not None
-                    codes = torch.round(layout.direction * layout.lattice[1])
+                codes = self._codes(layout, group)
                 moved.append((number, schedule, layout.count(codes), layout.count(layout.direction)))
         for number, schedule, codes, all_codes in moved:
             if schedule.scope == "global":
@@ -178,6 +177,15 @@ class LatticeOptimizer(FlatOptimizer):
             stalled = (codes <= schedule.share * all_codes) & (all_codes > 0)
             state["index"] = (state["index"] + stalled.to(state["index"].dtype)).clamp_(max=group["cap"])
             self.layout(number).lattice = None
+
+    def _codes(self, layout: Layout, group: dict[str, Any]) -> Tensor:
+        """What is 0 where the last step moved nothing, [n]. Gaussian noise moves all: what would rounding?"""
+        if group["rounding"] != "gaussian":
+            return layout.update
+        assert layout.direction is not None and layout.lattice is not None
+        fed_back = group["error_feedback"]  # the update is in units of the weights then, and the error what it left
+        asked = self.group_state(group)["error"] + layout.update if fed_back else layout.direction
+        return torch.round(asked * layout.lattice[1])
 
     def telemetry(self) -> Telemetry:
         """How the last step went. Reads from the device."""
@@ -199,8 +207,13 @@ class LatticeOptimizer(FlatOptimizer):
         step = 1 / (group["eta"] * float(group["base"]) ** index)
         size = int(sizes.sum())
         moved = 100 * float((layout.update != 0).sum()) / size
-        temperature = float((sizes * step.square()).sum()) / size / (24 * max(group["lr"], _SLOWEST))
+        squares = float((sizes * self._unit_squares(layout, group) * step.square()).sum()) / size
+        temperature = squares / (24 * max(group["lr"], _SLOWEST))
         return size, Telemetry(float((index * sizes).sum()) / size, moved, None, temperature)
+
+    def _unit_squares(self, layout: Layout, group: dict[str, Any]) -> Tensor:
+        """Mean square of what the lattice is counted in, by tensor: float64 [tensors] on the CPU."""
+        return torch.ones(len(layout.sizes), dtype=torch.float64)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See torch.optim.Optimizer; all that a run needs to go on is in there."""

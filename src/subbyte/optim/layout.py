@@ -14,20 +14,21 @@ from subbyte.errors import RecipeError
 class Layout:
     """Where the tensors of a param group lie in one vector of n numbers.
 
-    update: float [n], overwritten every step; views: the same memory in the tensors' shapes; sizes: of the tensors;
-    direction: of the last step, float [n]; index: of its lattice; lattice, scale: what subclasses keep.
+    number: of the group; update: float [n], overwritten every step; views: the same memory in the tensors' shapes;
+    sizes: of the tensors; still: numbers of those that have no gradient in this step; direction: of the last step,
+    float [n]; index: of its lattice; lattice, scale: what subclasses keep.
     """
 
-    def __init__(self, params: list[Tensor]) -> None:
+    def __init__(self, params: list[Tensor], number: int) -> None:
         kinds = {(p.dtype, p.device) for p in params}
         if len(kinds) != 1 or not params[0].is_floating_point():
             shown = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
             raise RecipeError(f"the tensors of a param group must share one floating dtype and device, got {shown}")
-        self.params, self.sizes = params, [p.numel() for p in params]
+        self.params, self.number, self.sizes = params, number, [p.numel() for p in params]
         self.update = torch.zeros(sum(self.sizes), dtype=params[0].dtype, device=params[0].device)
         self.views = [part.view(p.shape) for part, p in zip(self.update.split(self.sizes), params, strict=True)]
         self.generator = torch.Generator(params[0].device)
-        self.still: list[slice] = []  # tensors without a gradient in this step
+        self.still: list[int] = []
         self.direction: Tensor | None = None
         self.index: int | Tensor | None = None
         self.lattice: tuple[float, Tensor, Tensor] | None = None
@@ -63,14 +64,18 @@ class Layout:
         self.still, there = [], [g for g in found if g is not None]
         if len(there) == len(found):
             return self.vector(there)
-        starts = [0, *accumulate(self.sizes)]
-        self.still = [slice(*starts[k : k + 2]) for k, g in enumerate(found) if g is None]
+        self.still = [k for k, g in enumerate(found) if g is None]
         if len(self.still) == len(found):
             return None
         return self.vector([torch.zeros_like(p) if g is None else g for g, p in zip(found, self.params, strict=True)])
 
+    def still_parts(self) -> list[slice]:
+        """Where the tensors without a gradient lie."""
+        starts = [0, *accumulate(self.sizes)] if self.still else []
+        return [slice(starts[k], starts[k + 1]) for k in self.still]
+
     def add(self, factor: float = 1.0) -> None:
         """Add `factor` times the update to the tensors that have a gradient."""
-        for part in self.still:
+        for part in self.still_parts():
             self.update[part] = 0
         torch._foreach_add_(self.params, self.views, alpha=factor)

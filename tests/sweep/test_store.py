@@ -7,6 +7,7 @@ import pytest
 
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.sweep.store import Results
+from subbyte.sweep.work import trim
 from tests.sweep.place import metrics, space_of, table, tasks_of
 
 
@@ -151,9 +152,9 @@ def test_cache_is_trimmed_to_what_was_used_last(results):
         path = results.out / "cache" / f"{name}.npz"
         path.write_bytes(bytes(100))
         os.utime(path, (1000 - age, 1000 - age))
-    results.trim_cache(1000)
+    trim(results.out / "cache", 1000)
     assert len(list((results.out / "cache").iterdir())) == 4
-    results.trim_cache(250)
+    trim(results.out / "cache", 250)
     assert {path.name for path in (results.out / "cache").iterdir()} == {"a.npz", "b.npz"}
-    results.trim_cache(0)
+    trim(results.out / "cache", 0)
     assert not list((results.out / "cache").iterdir())

@@ -168,3 +168,14 @@ def test_killed_three_times_and_gone_on(seeds, folder, tmp_path):
     for name in ("results.csv", "summary.csv", "chosen.csv"):
         assert without_seconds(tmp_path / "killed" / name) == without_seconds(tmp_path / "whole" / name)
     assert len(table(tmp_path / "killed/results.csv")) == runs
+
+
+def test_the_chosen_setting_is_tested_and_tracked_besides(folder, tmp_path):
+    tracker, reports = Log(), []
+    engine = Fake(lambda run: metrics(10.0 * run.recipe.weights.bits))
+    space = space_of(folder, choose="quantized_top1_percent")
+    result = sweep(space, tmp_path / "out", engine, tracker=tracker, report=lambda *what: reports.append(what))
+    assert [row["weights.bits"] for row in result.chosen] == [4]
+    tests = [task.key for task in engine.asked if task.run.split == "test"]
+    assert len(tests) == 2 and [key for key, _ in tracker.logged][-2:] == tests
+    assert [what[:3] for what in reports[-2:]] == [("test the choice", 1, 2), ("test the choice", 2, 2)]

@@ -120,4 +120,7 @@ def _read(file: Path, use: Any) -> Any:
     try:
         return use(file.read_text())
     except (yaml.YAMLError, json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{file}: subbyte did not write it ({' '.join(str(error).split())[:200]})") from error
+        raise FormatError(
+            f"{file} is not a plan or result that subbyte wrote, or damaged ({' '.join(str(error).split())[:200]}); "
+            "of other results `subbyte report DIR` makes a page"
+        ) from error

@@ -17,7 +17,7 @@ from typing import Any
 from subbyte.errors import SubbyteError
 from subbyte.sweep.engines import Outcome, attempt
 from subbyte.sweep.store import Task
-from subbyte.sweep.work import load_inputs
+from subbyte.sweep.work import load_inputs, trim
 
 RETRIES = 3
 STARTS = 3
@@ -69,7 +69,9 @@ def _work(task: Task, inputs: Any) -> Outcome:
     import torch
 
     torch.set_num_threads(1)
-    return attempt(task, lambda *_: inputs, _scratch())
+    outcome = attempt(task, lambda *_: inputs, _scratch())
+    trim(_scratch())
+    return outcome
 
 
 def _scratch() -> Path:

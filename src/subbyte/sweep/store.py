@@ -28,7 +28,6 @@ from subbyte.sweep.work import METRICS
 
 VERSION = 1
 FIRST = ("run", "status", "name", "model", "data", "recipe", "calibration", "seed", "split")
-CACHE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -125,15 +124,6 @@ class Results:
         content = space.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         write_text(self.out / "space.yaml", yaml.safe_dump(content, sort_keys=False))
         write_json(self.out / "sweep.json", {"version": VERSION, **about})
-
-    def trim_cache(self, limit: int = CACHE_BYTES) -> None:
-        """Delete what was not used for longest, until the rest takes at most `limit` bytes."""
-        files = sorted((self.out / "cache").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-        total = 0
-        for path in files:
-            total += path.stat().st_size
-            if total > limit:
-                path.unlink(missing_ok=True)
 
 
 def _checked(row: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from subbyte.sweep.choose import best_setting, summaries, summary_columns, test_
 from subbyte.sweep.engines import Engine
 from subbyte.sweep.space import Run, Space, make_runs
 from subbyte.sweep.store import Results, Task, table_csv, task_of
-from subbyte.sweep.work import load_inputs
+from subbyte.sweep.work import load_inputs, trim
 
 Report = Callable[[str, int, int, str], None]
 _TABLES = 20
@@ -83,55 +83,60 @@ def sweep(
     tasks = make_tasks(space)
     results = Results(out, space.name)
     results.describe(space, {"versions": versions(), "inputs": _inputs(tasks)})
-    engine = make_engine(out / "cache")
-    _do(tasks, results, engine, retry=retry, tracker=tracker, report=report, axes=space.axes)
-    rows = results.write_tables(tasks, space.axes)
+    doer = _Doer(results, make_engine(out / "cache"), retry, tracker, report)
+    due = 0.0
+
+    def tables() -> None:
+        nonlocal due
+        if (start := time.monotonic()) >= due:  # at most a part in _TABLES of the time goes into tables
+            results.write_tables(tasks, space.axes)
+            due = start + _TABLES * (time.monotonic() - start)
+
+    try:
+        doer.do(tasks, "sweep", tables)
+    finally:
+        rows = results.write_tables(tasks, space.axes)
     write_text(out / "summary.csv", table_csv(summaries(rows, space.axes), summary_columns(space.axes)))
-    chosen = _chosen(space, tasks, rows, results, engine, retry, report) if space.choose else []
-    results.trim_cache()
+    chosen = _chosen(space, space.choose, tasks, rows, doer) if space.choose else []
+    trim(out / "cache")
     if tracker is not None:
         tracker.finish(out)
     return SweepResult(rows, sum(row["status"] == "failed" for row in rows), chosen)
 
 
-def _do(
-    tasks: Sequence[Task], results: Results, engine: Engine, *, retry: bool, tracker: Tracker | None,
-    report: Report | None, axes: tuple[str, ...],
-) -> None:  # fmt: skip
-    left = list({task.key: task for task in tasks if not results.finished(task, retry=retry)}.values())
-    done = len(tasks) - len(left)
-    due = 0.0
-    try:
-        for task, outcome in engine.outcomes(sorted(left, key=lambda task: repr(task.run.inputs))) if left else ():
-            results.add(task, outcome)
-            if (start := time.monotonic()) >= due:  # at most a part in _TABLES of the time goes into tables
-                results.write_tables(tasks, axes)
-                due = start + _TABLES * (time.monotonic() - start)
-            if tracker is not None:
-                tracker.log(task, outcome)
+@dataclass(frozen=True)
+class _Doer:
+    """Does tasks that have no result yet, and says so to everybody who wants to know."""
+
+    results: Results
+    engine: Engine
+    retry: bool
+    tracker: Tracker | None
+    report: Report | None
+
+    def do(self, tasks: Sequence[Task], stage: str, after_each: Callable[[], None] = lambda: None) -> None:
+        left = {task.key: task for task in tasks if not self.results.finished(task, retry=self.retry)}
+        done = len(tasks) - len(left)
+        ordered = sorted(left.values(), key=lambda task: repr(task.run.inputs))
+        for task, outcome in self.engine.outcomes(ordered) if ordered else ():
+            self.results.add(task, outcome)
+            after_each()
+            if self.tracker is not None:
+                self.tracker.log(task, outcome)
             done += 1
-            if report is not None:
+            if self.report is not None:
                 top = outcome.get("quantized_top1_percent")
-                report("sweep", done, len(tasks), f"failed: {task.key}" if top is None else f"{top:.2f} %")
-    except BaseException:
-        results.write_tables(tasks, axes)
-        raise
+                self.report(stage, done, len(tasks), f"failed: {task.key}" if top is None else f"{top:.2f} %")
 
 
 def _chosen(
-    space: Space, tasks: Sequence[Task], rows: list[dict[str, Any]], results: Results, engine: Engine, retry: bool,
-    report: Report | None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    assert space.choose is not None
-    setting = best_setting(rows, space.axes, space.choose)
+    space: Space, column: str, tasks: Sequence[Task], rows: list[dict[str, Any]], doer: _Doer
+) -> list[dict[str, Any]]:
+    """Test the setting that is best by a column; returns the row of chosen.csv."""
+    setting = best_setting(rows, space.axes, column)
     tests = _tasks(test_runs([task.run for task in tasks], rows, setting))
-    left = [task for task in tests if not results.finished(task, retry=retry)]
-    for number, (task, outcome) in enumerate(engine.outcomes(left) if left else (), 1):
-        results.add(task, outcome)
-        if report is not None:
-            report("test the choice", number, len(left), "")
-    found = [{"status": "done"} | (results.read(task) or {}) | dict(setting) for task in tests]
-    columns = ("chosen_by", *summary_columns(space.axes))
-    chosen = [{"chosen_by": space.choose} | row for row in summaries(found, space.axes)]
-    write_text(results.out / "chosen.csv", table_csv(chosen, columns))
+    doer.do(tests, "test the choice")
+    found = [{"status": "done"} | (doer.results.read(task) or {}) | dict(setting) for task in tests]
+    chosen = [{"chosen_by": column} | row for row in summaries(found, space.axes)]
+    write_text(doer.results.out / "chosen.csv", table_csv(chosen, ("chosen_by", *summary_columns(space.axes))))
     return chosen

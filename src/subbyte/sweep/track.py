@@ -51,7 +51,10 @@ class MlflowTracker:
     def _log(self, task: Task, outcome: dict[str, Any]) -> None:
         run, client = task.run, self._client
         made = client.create_run(self._experiment, run_name=task.key)
-        settings = {"model": run.model, "recipe": run.recipe.name, "seed": run.seed, "calibration": run.calibration}
+        settings = {
+            "model": run.model, "recipe": run.recipe.name, "seed": run.seed, "calibration": run.calibration,
+            "split": run.split,
+        }  # fmt: skip
         for name, value in {**settings, **run.setting}.items():
             client.log_param(made.info.run_id, name, value)
         for name in METRICS:

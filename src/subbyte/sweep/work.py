@@ -35,6 +35,8 @@ METRICS = (
     "capture_seconds", "walk_seconds", "evaluate_seconds",
 )  # fmt: skip
 """Columns that a run measures; the names of GPFQ's log among them. Seconds are the only ones that differ by machine."""
+CACHE_BYTES = 2 << 30
+"""That a cache may take."""
 _VALIDATION_SEED = 7919  # of the order in which validation images are taken, whatever the seed of a run
 
 
@@ -150,6 +152,20 @@ def float_evaluation(run: Run, inputs: Inputs, split: Split, cache: Path | None)
     with suppress(OSError), written(path) as temporary:  # a full disk is no reason for a run to fail
         np.savez(temporary, logits=found_now.logits.numpy(), accuracy=numbers)
     return found_now
+
+
+def trim(cache: Path, limit: int = CACHE_BYTES) -> None:
+    """Delete what was not used for longest, until the rest takes at most `limit` bytes."""
+    aged = []
+    for path in cache.iterdir():
+        with suppress(FileNotFoundError):  # another process trims, too
+            found = path.stat()
+            aged.append((found.st_mtime, found.st_size, path))
+    total = 0
+    for _, size, path in sorted(aged, reverse=True):
+        total += size
+        if total > limit:
+            path.unlink(missing_ok=True)
 
 
 def _digest(labels: Tensor) -> str:

@@ -46,6 +46,11 @@ def test_curves_are_means_and_bands_are_intervals_over_seeds(folder):
             assert lines[name].low[k] == pytest.approx(mean(values) - half, abs=1e-4)
             assert lines[name].high[k] == pytest.approx(min(100, mean(values) + half), abs=1e-4)
     assert lines["float"].y == [91.5, 91.5] and lines["float"].x == [2, 8]
+    lost = found(story.sections, Chart)["Accuracy lost against weights.bits"]
+    assert lost.log_y and [line.name for line in lost.lines] == ["gpfq", "nearest"]
+    for line in lost.lines:
+        assert line.y == pytest.approx([91.5 - y for y in lines[line.name].y])
+        assert line.low == pytest.approx([max(0.01, 91.5 - y) for y in lines[line.name].high])
 
 
 def test_heat_maps_hold_every_pair(folder):

@@ -5,6 +5,7 @@ of the choice of test images.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from subbyte.report.charts import COLOURS, Chart, Line, Table
@@ -17,7 +18,8 @@ from subbyte.report.words import size
 _LINES = len(COLOURS)  # that a chart holds before they are hard to tell apart
 _LISTED = 40  # settings that are drawn one below the other
 _HEATS = 6
-_NEAR = 0.5  # points of accuracy that are a small price
+_LEAST = 0.01  # points, where bands end on a logarithmic scale
+_NEAR, _FAR = 0.5, 5.0  # points of accuracy that are a small price, and a large one
 _ACCURACY, _SPARSITY = "top-1 accuracy, %", "weights that are 0, %"
 
 
@@ -81,7 +83,8 @@ def _sections(sweep: Sweep) -> list[Section]:
 
 def _curves(sweep: Sweep, column: str, label: str) -> list[Part]:
     """A chart for each axis of numbers; all settings one below the other where there are not too many."""
-    figures: list[Part] = [_curve(sweep, axis, column, label) for axis in sweep.axes if sweep.numeric(axis)]
+    curves = [_curve(sweep, axis, column, label) for axis in sweep.axes if sweep.numeric(axis)]
+    figures: list[Part] = [figure for curve in curves for figure in (curve, _lost(curve)) if figure is not None]
     words = any(not sweep.numeric(axis) for axis in sweep.axes) or not figures
     if column == TOP1 and words and len(sweep.settings) <= _LISTED:
         figures.append(_listed(sweep))
@@ -118,6 +121,23 @@ def _line(sweep: Sweep, axis: str, column: str, name: str, settings: Sequence[Se
     low = [mean - half for mean, half in zip(means, halves, strict=True)]
     high = [min(100.0, mean + half) for mean, half in zip(means, halves, strict=True)]
     return Line(name, places, means, low=low, high=high)
+
+
+def _lost(curve: Chart) -> Chart | None:
+    """The same as points below float, on a logarithmic scale: what is far from float hides what is near."""
+    reference = next((line.y[0] for line in curve.lines if line.strong), None)
+    lines = [line for line in curve.lines if not line.strong]
+    if reference is None or min(y for line in lines for y in line.y) > reference - _FAR:
+        return None
+    turned = [
+        replace(
+            line, y=[reference - y for y in line.y], low=[max(_LEAST, reference - y) for y in line.high],
+            high=[reference - y for y in line.low],
+        )
+        for line in lines
+    ]  # fmt: skip
+    title = curve.title.replace("Top-1 accuracy", "Accuracy lost")
+    return replace(curve, title=title, y_label="points below float", lines=tuple(turned), log_y=True)
 
 
 def _float_line(sweep: Sweep, axis: str) -> Line | None:

@@ -53,12 +53,13 @@ def _tasks(runs: Sequence[Run]) -> list[Task]:
 
 
 def _inputs(tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """Networks and data, and what says that they are the same again."""
+    """Networks and data, without folders, and what says that they are the same again."""
     identities = {task.run.inputs: task.identity for task in tasks}
     return [
-        {"model": inputs[0], "checkpoint": inputs[1], "data": inputs[2], "identity": identity}
-        for inputs, identity in identities.items()
-    ]
+        {"model": Path(model).name, "checkpoint": checkpoint and Path(checkpoint).name,
+         "data": data.partition(":")[0], "identity": identity}
+        for (model, checkpoint, data, *_), identity in identities.items()
+    ]  # fmt: skip
 
 
 def sorted_by_inputs(runs: Sequence[Run]) -> list[Run]:

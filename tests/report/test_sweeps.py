@@ -63,7 +63,7 @@ def test_heat_maps_hold_every_pair(folder):
 def test_settings_are_listed_best_first_with_what_they_cost(folder):
     sections = tell([folder])[1].sections
     listed = found(sections, Rows)["Settings, best first"]
-    assert listed.names[0] == "rounding gpfq, bits 8" and listed.names[-1] == "rounding nearest, bits 2"
+    assert listed.names[0] == "gpfq, bits 8" and listed.names[-1] == "nearest, bits 2"
     against = found(sections, Points)["Accuracy against size"]
     assert [cloud.name for cloud in against.clouds] == ["gpfq", "nearest"]
     assert list(against.clouds[0].x) == [2000, 3000, 8000] and against.steps[0] == [2000, 3000, 8000]
@@ -73,8 +73,8 @@ def test_settings_are_listed_best_first_with_what_they_cost(folder):
 def test_the_best_the_smallest_and_failures_are_told(tmp_path):
     words = " ".join(tell([make_sweep(tmp_path / "a")])[1].sentences)
     assert "18 runs, 6 settings with 3 seeds each, of net.py:net on npz, measured on 2,000 validation images" in words
-    assert "The best is rounding gpfq, bits 8: 91.40 ± 0.25 % top-1, in 8.0 kB" in words
-    assert "within 0.5 points of it is rounding gpfq, bits 3: 91.00" in words and "failed" not in words
+    assert "The best is gpfq, bits 8: 91.40 ± 0.25 % top-1, in 8.0 kB" in words
+    assert "within 0.5 points of it is gpfq, bits 3: 91.00" in words and "failed" not in words
     _, story = tell([make_sweep(tmp_path / "b", fails=lambda run: run.seed == 1)])
     assert "6 runs failed" in " ".join(story.sentences)
     table = found(story.sections, Table)["Failed runs"]
@@ -92,7 +92,7 @@ def test_a_single_seed_has_no_bands(tmp_path):
 def test_the_choice_is_told_with_its_test_accuracy(tmp_path):
     folder = make_sweep(tmp_path / "chosen", choose="quantized_top1_percent")
     _, story = tell([folder])
-    assert any("Chosen on validation images: rounding gpfq, bits 8; on the test images" in s for s in story.sentences)
+    assert any("Chosen on validation images: gpfq, bits 8; on the test images" in s for s in story.sentences)
     assert found(story.sections, Table)["Chosen, on the test images"].rows[0][:2] == ("gpfq", "8")
 
 
@@ -158,3 +158,22 @@ def test_a_sweep_that_has_not_ended_is_said(folder):
     (folder / "summary.csv").unlink()
     with pytest.raises(FormatError, match="the sweep has not ended; start it again"):
         tell([folder])
+
+
+def test_a_label_stands_for_the_settings_that_go_with_it(tmp_path):
+    pairs = [
+        {"label": ["naive", "ours"], "weights.rounding": ["nearest", "gpfq"], "weights.range": ["minmax", "mse"]},
+        {"weights.bits": [2, 3, 8]},
+    ]
+    folder = make_sweep(tmp_path / "labelled", grid={}, pairs=pairs)
+    sweep = Sweep.read("x", folder)
+    assert sweep.axes == ("label", "weights.bits") and len(sweep.settings) == 6 and len(sweep.rows) == 18
+    assert "weights.rounding" in sweep.columns
+    chart = found(tell([folder])[1].sections, Chart)["Top-1 accuracy against weights.bits"]
+    assert [line.name for line in chart.lines] == ["naive", "ours", "float"]
+
+
+def test_axes_of_one_name_are_told_apart(tmp_path):
+    pairs = [{"weights.bits": [2, 3], "activations.bits": [8, 4]}]
+    names = [one.name for one in Sweep.read("x", make_sweep(tmp_path / "x", grid={}, pairs=pairs)).settings]
+    assert names == ["bits 2, activations bits 8", "bits 3, activations bits 4"]

@@ -168,7 +168,14 @@ def test_missing_places_and_files(tmp_path):
 
 def test_presets():
     counts = {name: len(make_runs(load_space(name, {"data": "cifar10:x"}))) for name in SPACES}
-    assert counts == {"gpfq-bits": 48, "gpfq-scalars": 126, "aciq-table": 72, "ldnq-levels": 30, "clips": 54}
+    assert counts == {
+        "gpfq-bits": 48,
+        "gpfq-scalars": 126,
+        "aciq-table": 60,
+        "ldnq-levels": 30,
+        "clips": 95,
+        "ranges": 54,
+    }
     assert all(load_space(name).count() == count for name, count in counts.items())
 
 
@@ -217,3 +224,11 @@ def test_identity_and_version_are_in_the_hash(tmp_path):
 def test_validation_size_does_not_matter_to_tests(tmp_path):
     first, second = (tasks_of(space_of(tmp_path, measure="test", validation=v)) for v in (20, 30))
     assert [task.key for task in first] == [task.key for task in second]
+
+
+def test_a_label_is_no_setting(tmp_path):
+    space = read_space(
+        "model: resnet20\ndata: digits\npairs: [{label: [a, b], weights.bits: [3, 4]}]\nset: {label: c}", tmp_path
+    )
+    runs = make_runs(space)
+    assert [run.setting["label"] for run in runs] == ["a", "b"] and [run.recipe.weights.bits for run in runs] == [3, 4]

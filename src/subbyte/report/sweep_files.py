@@ -19,6 +19,7 @@ _NEEDED = ("original_top1_percent", TOP1, "agreement_percent", "quantized_sparsi
            "packed_bytes")  # fmt: skip
 _OF_RUNS = ("run", "status", "model", "data", "seed", "split", "images", "error")
 _NUMBER = re.compile(r"([-+]?[\d.]+(?:e[-+]?\d+)?)\s*(bits|bytes|KB|kB|MB|bops|)")
+LABEL = "label"
 _UNITS = {"KB": 1e3, "kB": 1e3, "MB": 1e6}
 
 Cells = dict[str, str]
@@ -40,7 +41,10 @@ def place(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Setting:
-    """A row of summary.csv. cells: the setting, by axis; metrics: means over `seeds` with _sd and _ci95."""
+    """A row of summary.csv. cells: the setting, by axis; metrics: means over `seeds` with _sd and _ci95.
+
+    What a label stands for is not among the axes.
+    """
 
     cells: Cells
     seeds: str
@@ -49,7 +53,7 @@ class Setting:
     @property
     def name(self) -> str:
         """Such as 'rounding gpfq, bits 3'."""
-        return ", ".join(f"{axis.rpartition('.')[2]} {text or 'none'}" for axis, text in self.cells.items()) or "all"
+        return ", ".join(_said(axis, text) for axis, text in self.cells.items()) or "all"
 
     def number(self, column: str) -> float:
         """A mean."""
@@ -156,20 +160,30 @@ class Sweep:
 
 
 def _said(axis: str, text: str) -> str:
-    last = axis.rpartition(".")[2]
-    return f"{last} {text or 'none'}" if not text or place(text) is not None else text
+    """A value with its axis, such as 'bits 3'; words speak for themselves. Axes of one last part are told apart."""
+    part, _, last = axis.rpartition(".")
+    whole = f"{part} {last}" if part not in ("", "weights") else last
+    return f"{whole} {text or 'none'}" if not text or place(text) is not None else text
 
 
 def _settings(path: Path) -> tuple[tuple[Setting, ...], tuple[str, ...]]:
     """Settings and axes; those are the columns before `seeds`."""
     rows = read_cells(path, ("seeds", *_NEEDED), numbers=_NEEDED)
     header = list(rows[0]) if rows else ["seeds"]
-    axes = tuple(name for name in header[: header.index("seeds")] if name != "chosen_by")
+    axes = _free([name for name in header[: header.index("seeds")] if name != "chosen_by"], rows)
     found = [
         Setting({axis: row[axis] for axis in axes}, row["seeds"], {k: v for k, v in row.items() if k not in axes})
         for row in rows
     ]
     return tuple(found), axes
+
+
+def _free(axes: Sequence[str], rows: Sequence[Cells]) -> tuple[str, ...]:
+    """Axes without those that the labels stand for: that have one value for each label."""
+    if LABEL not in axes:
+        return tuple(axes)
+    labels = len({row[LABEL] for row in rows})
+    return tuple(axis for axis in axes if axis == LABEL or len({(row[LABEL], row[axis]) for row in rows}) > labels)
 
 
 def read_cells(path: Path, needed: Sequence[str], numbers: Sequence[str] = ()) -> list[Cells]:

@@ -9,8 +9,8 @@
       weights.bits: 1..8                    #   whole numbers from 1 to 8
       weights.scalar: 1.0..2.0..0.05        #   numbers from 1 to 2 in steps of 0.05
       weights.rounding: [gpfq, gptq, ldnq]  #   a list
-    pairs:                                  # lists of equal length that go together, place by place
-      - {weights.bits: [4, 8], activations.bits: [8, 4]}
+    pairs:                                  # lists of equal length that go together, place by place; a `label` is no
+      - {label: [less, more], weights.bits: [4, 8], activations.bits: [8, 4]}   # setting: what tables call the place
     list: [{weights.bits: ternary}]         # single runs besides the grid, if there is one
     only: [{weights.bits: [2, 3]}]          # keep runs that match one of these,
     except: [{weights.rounding: ldnq, weights.bits: 8}]   # and drop those that match one of these
@@ -37,7 +37,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from subbyte.errors import RecipeError
 from subbyte.recipe import Recipe, load_recipe, parse_settings
 
-SPACES = ("gpfq-bits", "gpfq-scalars", "aciq-table", "ldnq-levels", "clips")
+SPACES = ("gpfq-bits", "gpfq-scalars", "aciq-table", "ldnq-levels", "clips", "ranges")
+LABEL = "label"
+"""An axis that sets nothing."""
 PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "calibration")
 """What a run has besides a recipe and a seed."""
 _PATHS = ("recipe", "model", "checkpoint", "data")  # may hold `..` that is no range
@@ -148,7 +150,7 @@ def make_runs(space: Space) -> list[Run]:
 
 
 def _run(space: Space, setting: Setting, seed: int) -> Run:
-    chosen = {**space.fixed, **setting}
+    chosen = {name: value for name, value in {**space.fixed, **setting}.items() if name != LABEL}
     places = {name: chosen.pop(name, getattr(space, name)) for name in PLACES}
     missing = next((name for name in ("model", "data") if not places[name]), None)
     if missing:

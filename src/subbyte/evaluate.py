@@ -74,7 +74,7 @@ def evaluate(
             output = _run(model, images.to(device), split, done)
             if done == 0:
                 logits = torch.empty(total, output.shape[1])
-                _check_labels(split, output.shape[1])
+                check_labels(split, output.shape[1])
             place = _place(output, labels)
             right += int((place < 1).sum())
             right5 += int((place < TOP).sum())
@@ -155,7 +155,8 @@ def _run(model: Callable[[Tensor], Tensor], images: Tensor, split: Split, done: 
     return output
 
 
-def _check_labels(split: Split, classes: int) -> None:
+def check_labels(split: Split, classes: int) -> None:
+    """Raise DataError when a label of `split` is beyond the logits of so many classes."""
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:
         raise DataError(

@@ -21,7 +21,7 @@ from subbyte.optim import OPTIMIZERS
 from subbyte.training.checkpoint import load_checkpoint
 from subbyte.training.step import Steps
 from tests.cli.conftest import Done, run
-from tests.training.runs import FILES, broken, digits, few, left_by, rows
+from tests.training.runs import FILES, digits, few, left_by, rows
 from tests.workplace import names_in
 
 QUANTIZED = "quantized.safetensors"
@@ -411,7 +411,6 @@ UNUSED: list[tuple[tuple[object, ...], str]] = [
 ]
 
 
-@broken("it is taken and has no effect, or is a traceback")
 @pytest.mark.parametrize(
     ("options", "message"), UNUSED, ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else ""
 )
@@ -419,18 +418,16 @@ def test_options_without_an_effect_are_refused(options, message, train, tmp_path
     assert re.search(message, refused(train(tmp_path / "out", *options)))
 
 
-HASHES = broken("the message names `initial`, a hash, before what the user changed")
-READING = broken("how images are read is no setting")
 OTHERS: list[Any] = [
     (("--epochs", 2), "epochs = 1, now it is 2"),
     (("--lr", 0.01), "lr = 0.05, now it is 0.01"),
     (("--momentum", 0.5), "optimizer = "),
-    pytest.param(("--seed", 1), "seed = 0, now it is 1", marks=HASHES),
+    (("--seed", 1), "seed = 0, now it is 1"),
     (("--bits", 4), "optimizer = "),
-    pytest.param(("--model", "cnn"), "model = lenet-digits, now it is cnn", marks=HASHES),
+    (("--model", "cnn"), "model = lenet-digits, now it is cnn"),
     (("--data", "digits"), "(data|images) = "),
-    pytest.param(("--normalize", "0.5/0.25"), "normaliz", marks=READING),
-    pytest.param(("--resize", 9, "--crop", 8), "resize|crop", marks=READING),
+    (("--normalize", "0.5/0.25"), "normaliz"),
+    (("--resize", 9, "--crop", 8), "resize|crop"),
 ]
 
 
@@ -466,7 +463,6 @@ def test_data_without_training_images_are_refused(small, train, tmp_path):
     assert "npz:only has no training images" in text and not (tmp_path / "out").exists()
 
 
-@broken("a label that has no logit is an IndexError of torch's in the first step")
 def test_labels_beyond_the_logits_are_refused(place, small, tmp_path):
     (tmp_path / "net.py").write_text("from subbyte.models import lenet\ndef net():\n    return lenet(1, 8, 9)\n")
     model = f"{tmp_path / 'net.py'}:net"
@@ -511,7 +507,6 @@ def test_an_enormous_rate_is_one_clear_line(optimizer, train, tmp_path):
     assert "there is no checkpoint yet; lower --lr" in text
 
 
-@broken("weights stay on their grid; biases of 1e30 fail when packed, as a matter of images and normalization")
 def test_an_enormous_rate_on_a_grid_is_one_clear_line(train, tmp_path):
     text = refused(train(tmp_path / "out", "--bits", 4, "--lr", "1e30", "--rate", "constant"))
     assert "lower --lr" in text
@@ -568,7 +563,7 @@ def test_ctrl_c_in_a_process(small, tmp_path):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-m", "subbyte", "train", *options]
     with subprocess.Popen(command, env=environment, **pipes) as process:
-        while not (tmp_path / "out/model.safetensors").exists():
+        while not (tmp_path / "out/checkpoint.pt").exists():
             assert process.poll() is None, process.communicate()[1]
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,11 +28,6 @@ def few(data: DataSet, train: int, test: int = 60) -> DataSet:
     """The first images of both splits."""
     assert data.train is not None
     return DataSet(data.name, data.train.take(range(train)), data.test.take(range(test)), data.classes, "few")
-
-
-def broken(reason: str) -> pytest.MarkDecorator:
-    """For tests of what is known not to work yet; they fail as soon as it does, and then lose this mark."""
-    return pytest.mark.xfail(strict=True, reason=reason)
 
 
 class Normed(nn.Module):

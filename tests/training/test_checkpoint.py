@@ -17,7 +17,7 @@ from torch import nn
 from subbyte.errors import FormatError, NumericsError
 from subbyte.training import TrainSettings
 from subbyte.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.training.runs import ADAM, FILES, Normed, broken, digits, few, left_by, lively, run, seeded, stopping
+from tests.training.runs import ADAM, FILES, Normed, digits, few, left_by, lively, run, seeded, stopping
 from tests.workplace import names_in
 
 DATA = few(digits(), 300)  # 2 steps an epoch
@@ -84,10 +84,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence:UserWarning")
-@pytest.mark.parametrize(
-    "how", [pytest.param(how, marks=broken("an IndexError") if how == "a tensor" else ()) for how in DAMAGE]
-)
+@pytest.mark.parametrize("how", DAMAGE)
 def test_damaged_checkpoints_are_named(how, begun, whole):
     path = begun / "checkpoint.pt"
     path.write_bytes(DAMAGE[how](path.read_bytes()))
@@ -104,11 +101,7 @@ def test_damaged_checkpoints_are_named(how, begun, whole):
 
 @pytest.mark.parametrize(
     ("part", "value"),
-    [
-        ("model", {}),
-        *(pytest.param("model", value, marks=broken("a TypeError")) for value in (3, None)),
-        *(pytest.param("optimizer", value, marks=broken("a KeyError or AttributeError")) for value in (3, None, {})),
-    ],
+    [(part, value) for part in ("model", "optimizer") for value in (3, None, {})],
 )
 def test_checkpoints_with_parts_that_are_none_are_refused(part, value, begun):
     path = begun / "checkpoint.pt"
@@ -118,7 +111,6 @@ def test_checkpoints_with_parts_that_are_none_are_refused(part, value, begun):
         run(begun, data=DATA)
 
 
-@broken("a TypeError")
 @pytest.mark.parametrize("epoch", ["1", None])
 def test_checkpoints_of_no_epoch_are_refused(epoch, begun):
     path = begun / "checkpoint.pt"
@@ -127,7 +119,6 @@ def test_checkpoints_of_no_epoch_are_refused(epoch, begun):
         run(begun, data=DATA)
 
 
-@broken("checkpoints have no checksum: torch reads on, and so does the run")
 def test_a_bit_that_flipped_is_noticed(begun):
     path = begun / "checkpoint.pt"
     content = bytearray(path.read_bytes())
@@ -159,15 +150,11 @@ def test_a_checkpoint_of_another_network_is_refused(name, begun):
 
 
 SGD = replace(ADAM, optimizer="sgd", lr=0.05)
-SWAPPED: list[tuple[Any, Any]] = [
+PAIRS: list[tuple[Any, Any]] = [
+    ("grid-sgd", "sgd"), ("qsgd", "grid-sgd"), ("adam", "adamw"),
     ("adam", "sgd"), ("sgd", "adam"), ("sgd", "qsgd"), ("qsgd", "sgd"), ("qtadamw", "qsgd"),
     ({"name": "qsgd", "compat": "2021"}, "qsgd"), ({"name": "qsgd", "compat": "2023"}, "qsgd"),
 ]  # fmt: skip
-PAIRS = [
-    ("grid-sgd", "sgd"),
-    ("qsgd", "grid-sgd"),
-    *(pytest.param(*pair, marks=broken("torch reads param groups of any optimizer")) for pair in SWAPPED),
-]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
@@ -236,7 +223,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(name, ver
     assert error.value.errno == errno.ENOSPC and str(error.value.filename).endswith(name)
     assert names_in(begun) == FILES  # nothing partial
     kept = load_checkpoint(begun)
-    assert kept is not None and kept.epoch == (2 if name == "model.safetensors" else 1)
+    assert kept is not None and kept.epoch == 1  # it is written last: what it says is done, all files have
     if name == "checkpoint.pt":
         assert (begun / name).read_bytes() == before[name]
     run(begun, data=DATA)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from subbyte.errors import NumericsError
 from subbyte.training import train
 from subbyte.training.checkpoint import load_checkpoint
-from tests.training.runs import ADAM, FILES, broken, digits, few, left_by, lively, rows, run, seeded
+from tests.training.runs import ADAM, FILES, digits, few, left_by, lively, rows, run, seeded
 from tests.workplace import names_in
 
 DATA = few(digits(), 700)  # 5 steps an epoch
@@ -73,7 +73,6 @@ def test_with_a_lower_rate_another_folder_works(tmp_path):
     assert left_by(run(tmp_path / "slow", SGD, data=DATA))["epochs.csv"]
 
 
-@broken("the message is of `evaluate`: no step, no rate, nothing to do")
 def test_weights_that_break_in_the_last_step_of_an_epoch_are_no_other_matter(tmp_path):
     settings = replace(SGD, lr=1e38, batch_size=700, rate="constant", epochs=1)  # one step: its loss is a number
     with pytest.raises(NumericsError, match=r"(step|epoch) 1\b.*lower --lr"):

@@ -15,7 +15,7 @@ import torch
 from subbyte.errors import ModelError, RecipeError
 from subbyte.training import TrainSettings
 from subbyte.training.parallel import processes
-from tests.training.runs import FILES, Normed, broken, digits, few, left_by, rows, run, seeded, stopping
+from tests.training.runs import FILES, Normed, digits, few, left_by, rows, run, seeded, stopping
 from tests.workplace import names_in
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +147,6 @@ def test_two_processes_that_were_stopped_go_on(pair):
     assert left_by(pair / "stopped") == left_by(pair / "sgd")
 
 
-@broken("the number of processes is no setting")
 def test_another_number_of_processes_does_not_go_on(short):
     with pytest.raises(RecipeError, match=r"processes|world"):
         run(short / "short", RUNS["short"], data=DATA)
@@ -192,7 +191,6 @@ for number in range(8):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="a second process group in the same processes hangs, now and then")
 def test_runs_one_after_the_other_in_the_same_processes(tmp_path):
     (tmp_path / "often.py").write_text(OFTEN)
     command = [*TORCHRUN, str(tmp_path / "often.py"), str(tmp_path)]

@@ -80,24 +80,26 @@ def train(
     crop: CropOption = None,
 ) -> None:
     """Train a network; stop it at any time, and the same command goes on. `torchrun` starts it on several devices."""
-    chosen: dict[str, Any] = {
+    options = {
         "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "resolution": resolution,
         "schedule": schedule, "rounding": rounding, "error_feedback": error_feedback, "compat": compat,
-        "extra_bits": extra_bits, **_settings(set_ or []),
+        "extra_bits": extra_bits,
     }  # fmt: skip
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    method, quantizer = _on_grid({"name": optimizer, **chosen}, bits, on, seed)
+    chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    chosen |= {"name": optimizer, **_settings(set_ or [], {"name", "seed", "bits", *chosen})}
+    method, quantizer = _on_grid(chosen, bits, on, seed, float_layers or [])
     settings = TrainSettings(
         epochs, batch_size, lr, method, rate, warmup, label_smoothing, augment, validation, evaluate_every, seed,
         precision, log_every, quantizer, tuple(float_layers or ()),
     )  # fmt: skip
     images = load_data(data, normalize=normalize, resize=resize, crop=crop)
     with _kept(out):
-        _run(_name(model, layers), weights, images, settings, out, {"data": data}, device, bits)
+        about = {"data": data, "normalize": normalize, "resize": resize, "crop": crop}
+        _run(_name(model, layers), weights, images, settings, out, about, device, bits)
 
 
 def _run(
-    name: str, weights: Path | None, images: DataSet, settings: TrainSettings, out: Path, about: dict[str, str],
+    name: str, weights: Path | None, images: DataSet, settings: TrainSettings, out: Path, about: dict[str, Any],
     device: str, bits: int | None,
 ) -> None:  # fmt: skip
     """Train, pack what is on grids, and say how it went; of several processes the first does the last two."""
@@ -123,28 +125,35 @@ def _name(model: str, layers: int | None) -> str:
     return model if layers is None else f"cifar-resnet{6 * layers + 2}"
 
 
-def _settings(overrides: list[str]) -> dict[str, Any]:
-    found = {}
+def _settings(overrides: list[str], said: set[str]) -> dict[str, Any]:
+    """What --set says. said: settings that other options say; they are refused."""
+    found: dict[str, Any] = {}
     for override in overrides:
-        name, equals, text = override.partition("=")
+        name, equals, text = (part.strip() for part in override.partition("="))
         try:
-            found[name.strip()] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError as reason:
             raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from reason
         if not equals:
             raise RecipeError(f"--set {override!r}: expected NAME=VALUE, such as betas=[0.9, 0.99]")
+        if name in said:
+            option = "optimizer" if name == "name" else name.replace("_", "-")
+            raise RecipeError(f"--set {override!r}: --{option} says what {name} is; do without this --set")
+        found[name] = value
     return found
 
 
 def _on_grid(
-    method: dict[str, Any], bits: int | None, on: str, seed: int
+    method: dict[str, Any], bits: int | None, on: str, seed: int, float_layers: list[str]
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The optimizer and the quantizer that `--bits` and `--on` ask for."""
     name = str(method["name"])
     if on not in ON_GRID:
         raise RecipeError(f"--on must be one of {', '.join(ON_GRID)}, got {on!r}")
-    if bits is None and (on != "grid" or name.startswith("grid-")):
-        raise RecipeError("training on a grid needs its width: add --bits")
+    if bits is None and (on != "grid" or name.startswith("grid-") or float_layers):
+        raise RecipeError(
+            "training on a grid needs its width: add --bits, or do without --on, --float-layers and a grid optimizer"
+        )
     random = name in ("qsgd", "qtadamw") or name.startswith("grid-") or (bits is not None and on == "grid")
     method = method | ({"seed": seed} if random and "compat" not in method else {})
     if bits is None:

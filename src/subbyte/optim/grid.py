@@ -82,11 +82,12 @@ class GridSettings:
 class GridOptimizer(LatticeOptimizer):
     """Keeps the weights of param groups with `bits` on their grids. Use GridSGD or GridAdamW.
 
-    A group's `bits` may be None: its weights stay float. Weights are put on their grids when their group is added.
+    A group's `bits` may be None: its weights stay float. Its `axis` is that of its weights' output channels, 0, or 1 as
+    in transposed convolutions. Weights are put on their grids when their group is added.
     """
 
     def __init__(self, params: Params, lr: float, direction: Direction, settings: GridSettings) -> None:
-        super().__init__(params, lr, direction, {**asdict(settings.lattice()), **asdict(settings)})
+        super().__init__(params, lr, direction, {**asdict(settings.lattice()), **asdict(settings), "axis": 0})
 
     def _check(self, group: dict[str, Any]) -> None:
         """See `LatticeOptimizer`; what goes on a grid is put on it."""
@@ -106,13 +107,10 @@ class GridOptimizer(LatticeOptimizer):
         spec, fine = self._spec(group), 2 ** group["extra_bits"]
         codes, scales = [], []
         for p in layout.params:
-            matrix = p.detach().reshape(p.shape[0] if p.ndim > 1 else 1, -1)
-            grid = fit_grid(Mse(), matrix, spec)
-            grid = grid.with_scale(grid.scale * group["reach"])
-            codes.append(torch.round(matrix * fine / grid.scale).reshape(-1))
-            scales.append(
-                grid.scale.expand(len(matrix), 1)[:, 0] if group["granularity"] == "channel" else grid.scale[None]
-            )
+            grid = fit_grid(Mse(), _matrix(p, group), spec)
+            scale = grid.with_scale(grid.scale * group["reach"]).scale.reshape(-1)
+            codes.append(torch.round(p * fine / _beside(scale, p, group)).reshape(-1))
+            scales.append(scale)
         state = self.group_state(group)
         low, high = _ends(group)
         state["codes"] = torch.cat(codes).clamp(low, high).to(torch.int16)
@@ -149,29 +147,35 @@ class GridOptimizer(LatticeOptimizer):
     def _scale(self, layout: Layout, group: dict[str, Any], state: State) -> Tensor:
         """The scale of every number, float [n]."""
         if layout.scale is None:
-            counts = [[p.numel()] if group["granularity"] == "tensor" else _rows(p) for p in layout.params]
-            each = torch.tensor([c for count in counts for c in count], device=layout.update.device)
-            layout.scale = torch.repeat_interleave(state["scale"], each)
+            parts = zip(layout.params, self._scales(layout, group, state), strict=True)
+            layout.scale = torch.cat([_beside(scale, p, group).expand(p.shape).reshape(-1) for p, scale in parts])
         return layout.scale
 
+    @staticmethod
+    def _scales(layout: Layout, group: dict[str, Any], state: State) -> tuple[Tensor, ...]:
+        """The scales of every tensor: float [rows] or [1]."""
+        whole = group["granularity"] == "tensor"
+        counts = [1 if whole else len(_matrix(p, group)) for p in layout.params]
+        return torch.split(state["scale"], counts)
+
     def quantized(self) -> list[tuple[Tensor, QTensor]]:
-        """Each weight on a grid, with its codes int8 [rows, columns] and their grid."""
+        """Each weight on a grid, with its codes int8 [output channels, columns] and their grid."""
         pairs = []
         for number, group in enumerate(self.param_groups):
             if group["bits"] is None:
                 continue
             layout, state, spec = self.layout(number), self.group_state(group), self._spec(group)
             codes = _parents(state["codes"].to(layout.update.dtype), group["extra_bits"]).split(layout.sizes)
-            counts = [1 if group["granularity"] == "tensor" else len(_rows(p)) for p in layout.params]
-            for p, part, scale in zip(layout.params, codes, state["scale"].split(counts), strict=True):
+            for p, part, scale in zip(layout.params, codes, self._scales(layout, group, state), strict=True):
                 shape = (-1, 1) if group["granularity"] == "channel" else ()
                 grid = Grid.of(spec, scale.reshape(shape))
-                pairs.append((p, QTensor(part.reshape(len(_rows(p)), -1).to(spec.code_dtype), grid)))
+                pairs.append((p, QTensor(_matrix(part.view(p.shape), group).to(spec.code_dtype), grid)))
         return pairs
 
     def off_grid(self) -> int:
         """How many weights are not exactly code times scale, of those that are to be: 0, or something is broken."""
-        return sum(int((q.dequantize().reshape(p.shape) != p).sum()) for p, q in self.quantized())
+        group_of = {id(p): group for group in self.param_groups for p in group["params"]}
+        return sum(int((q.dequantize() != _matrix(p, group_of[id(p)])).sum()) for p, q in self.quantized())
 
     def _telemetry(self, number: int) -> tuple[int, Telemetry] | None:
         group = self.param_groups[number]
@@ -199,9 +203,14 @@ class GridOptimizer(LatticeOptimizer):
                 state["codes"] = state["codes"].to(torch.int16)  # torch makes state the parameters' type
 
 
-def _rows(p: Tensor) -> list[int]:
-    rows = p.shape[0] if p.ndim > 1 else 1
-    return [p.numel() // rows] * rows
+def _matrix(values: Tensor, group: dict[str, Any]) -> Tensor:
+    """[output channels, columns] of a tensor's numbers; a vector is one row."""
+    return values.detach().transpose(0, group["axis"]).flatten(1) if values.ndim > 1 else values.detach().reshape(1, -1)
+
+
+def _beside(scale: Tensor, p: Tensor, group: dict[str, Any]) -> Tensor:
+    """The scales of a tensor, one or one a channel, in a shape that broadcasts with it."""
+    return scale.reshape([-1 if axis == group["axis"] else 1 for axis in range(p.ndim)])
 
 
 def _ends(group: dict[str, Any]) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Optimizers as recipes name them: their settings, and how to build them.
 
-A name stands for a frozen dataclass of settings with one verb, `build(params, layers, lr)`. params: all, in order;
-layers: those of them that are weights of layers, which some optimizers put on grids.
+A name stands for a frozen dataclass of settings with one verb, `build(params, layers, lr, across)`. params: all, in
+order; layers: those of them that are weights of layers, which some optimizers put on grids; across: those of layers
+whose output channels lie along axis 1, as those of transposed convolutions do.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ class SgdSettings:
     nesterov: bool = False
     weight_decay: float = 0.0
 
-    def build(self, params: Tensors, layers: Tensors, lr: float) -> Optimizer:
+    def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         return torch.optim.SGD(
             params, lr, self.momentum, self.dampening, self.weight_decay, self.nesterov, foreach=True
@@ -50,7 +51,7 @@ class AdamSettings:
     eps: float = 1e-8
     weight_decay: float = 0.0
 
-    def build(self, params: Tensors, layers: Tensors, lr: float) -> Optimizer:
+    def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         return torch.optim.Adam(params, lr, self.betas, self.eps, self.weight_decay, foreach=True)
 
@@ -63,7 +64,7 @@ class AdamWSettings:
     eps: float = 1e-8
     weight_decay: float = 0.01
 
-    def build(self, params: Tensors, layers: Tensors, lr: float) -> Optimizer:
+    def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         return torch.optim.AdamW(params, lr, self.betas, self.eps, self.weight_decay, foreach=True)
 
@@ -80,11 +81,12 @@ class QsgdSettings(Lattice):
     epoch_steps: int = 1
     warm_up: float = 0.0
 
-    def build(self, params: Tensors, layers: Tensors, lr: float) -> Optimizer:
+    def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
+        if self.compat is not None and (self.momentum or self.weight_decay):
+            raise RecipeError(f"qsgd as published in {self.compat} has neither momentum nor weight_decay")
+        _refuse_unused(self, "qsgd")
         if self.compat is not None:
-            if self.momentum or self.weight_decay:
-                raise RecipeError(f"qsgd as published in {self.compat} has neither momentum nor weight_decay")
             return _published(self, params, lr, adaptive=False, weight_decay=0.0)
         return QSGD(
             params, lr, momentum=self.momentum, dampening=self.dampening, nesterov=self.nesterov,
@@ -103,14 +105,30 @@ class QtAdamWSettings(Lattice):
     epoch_steps: int = 1
     warm_up: float = 0.0
 
-    def build(self, params: Tensors, layers: Tensors, lr: float) -> Optimizer:
+    def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
+        _refuse_unused(self, "qtadamw", "weight_decay")
         if self.compat is not None:
             return _published(self, params, lr, adaptive=True, weight_decay=self.weight_decay)
         return QtAdamW(
             params, lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay,
             lattice=_part(Lattice, self),
         )  # fmt: skip
+
+
+_PUBLISHED = {"2021": ("resolution",), "2023": ("epoch_steps", "warm_up")}
+"""Settings that the published forms take."""
+
+
+def _refuse_unused(settings: QsgdSettings | QtAdamWSettings, name: str, *also: str) -> None:
+    """Raise RecipeError for a setting that would have no effect; also: what the published forms take besides."""
+    names = [field.name for field in fields(settings)]
+    taken, form = [each for each in names if each not in _PUBLISHED["2023"]], "without compat"
+    if settings.compat is not None:
+        taken, form = ["compat", *_PUBLISHED[settings.compat], *also], f"as published in {settings.compat}"
+    for field in fields(settings):
+        if field.name not in taken and getattr(settings, field.name) != field.default:
+            raise RecipeError(f"{name} {form} has no {field.name}; it takes {', '.join(taken)}")
 
 
 def _published(
@@ -132,11 +150,11 @@ class GridSgdSettings(GridSettings):
     nesterov: bool = False
     weight_decay: float = 0.0
 
-    def build(self, params: Tensors, layers: Tensors, lr: float) -> Optimizer:
+    def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         return GridSGD(
-            _groups(params, layers), lr, momentum=self.momentum, dampening=self.dampening, nesterov=self.nesterov,
-            weight_decay=self.weight_decay, settings=_part(GridSettings, self),
+            _groups(params, layers, across), lr, momentum=self.momentum, dampening=self.dampening,
+            nesterov=self.nesterov, weight_decay=self.weight_decay, settings=_part(GridSettings, self),
         )  # fmt: skip
 
 
@@ -148,21 +166,22 @@ class GridAdamWSettings(GridSettings):
     eps: float = 1e-8
     weight_decay: float = 0.01
 
-    def build(self, params: Tensors, layers: Tensors, lr: float) -> Optimizer:
+    def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         return GridAdamW(
-            _groups(params, layers), lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay,
+            _groups(params, layers, across), lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay,
             settings=_part(GridSettings, self),
         )  # fmt: skip
 
 
-def _groups(params: Tensors, layers: Tensors) -> list[dict[str, Any]]:
+def _groups(params: Tensors, layers: Tensors, across: Tensors) -> list[dict[str, Any]]:
     """Weights that go on grids, and the rest."""
-    chosen = {id(p) for p in layers}
+    chosen = {id(p) for p in (*layers, *across)}
     if not chosen:
         raise RecipeError("there is no layer to put on a grid: all are exempt, or the network has none")
     rest = [p for p in params if id(p) not in chosen]
-    return [{"params": list(layers)}] + ([{"params": rest, "bits": None}] if rest else [])
+    groups: list[dict[str, Any]] = [{"params": layers}, {"params": across, "axis": 1}, {"params": rest, "bits": None}]
+    return [group for group in groups if group["params"]]
 
 
 OPTIMIZERS: dict[str, type] = {

@@ -38,10 +38,11 @@ class Exact:
             scale, found = torch.where(fits, step, scale), found | fits
         if not bool(found.all()):
             first = int((~found).nonzero()[0])
+            block = {"tensor": "tensor", "channel": "row", "group": "group"}[spec.granularity]
             raise RecipeError(
-                f"exact: {int((~found).sum())} of {len(found)} rows lie on no grid of {spec.label} bits"
-                f"{' with 0 in the middle' if spec.symmetric else ''}, the first is row {first}; train them on one, or "
-                "choose another range"
+                f"exact: {int((~found).sum())} of {len(found)} {block}s lie on no grid of {spec.label} bits"
+                f"{' with 0 in the middle' if spec.symmetric else ''}, the first is {block} {first}; "
+                "train them on one, or choose another range"
             )
         codes = torch.round(values / scale[:, None])
         power = codes.square().sum(1)

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from subbyte.data import DataSet, Split
-from subbyte.errors import DataError, FormatError
-from subbyte.evaluate import evaluate
+from subbyte.errors import DataError, FormatError, NumericsError
+from subbyte.evaluate import check_labels, evaluate
 from subbyte.named import build_method
 from subbyte.optim import OPTIMIZERS
 from subbyte.settings import same_settings
@@ -23,7 +23,7 @@ from subbyte.training.parallel import Processes, processes
 from subbyte.training.record import Record, Row
 from subbyte.training.settings import TrainSettings
 from subbyte.training.step import Steps
-from subbyte.training.weights import QUANTIZERS, layers_of
+from subbyte.training.weights import QUANTIZERS, layers_of, output_axis, remove_quantizers
 
 Report = Callable[[str, int, int, str], None]
 
@@ -76,8 +76,8 @@ def train(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are fastest so
         quantize_weights(model, settings)
         optimizer = build_optimizer(model, settings, batches.steps)
-        evaluate(model, parts.test.take([0]), device=here.device)  # do network and images go together?
-        described = {**(about or {}), **settings.plain()}
+        _check(model, parts, here.device)
+        described = {**settings.plain(), "processes": here.world, **(about or {})}
         if here.first:
             same_settings(out, described, "training run")
         record, done = _resumed(out, model, optimizer, here)
@@ -88,16 +88,28 @@ def train(
             row = _epoch(steps, batches, epoch, record, progress)
             row["seconds"] = round(time.perf_counter() - started, 2)
             if here.first:
-                if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
-                    row |= _measure(model, parts, here.device)
-                record.epochs.append(row)
-                record.write(out, described)
-                save_checkpoint(out, epoch + 1, model, optimizer)
+                try:
+                    if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
+                        row |= _measure(model, parts, here.device)
+                    record.epochs.append(row)
+                    record.write(out, described)
+                    save_checkpoint(out, epoch + 1, model, optimizer)
+                except NumericsError as reason:
+                    raise steps.outgrown() from reason
         return record
 
 
+def _check(model: nn.Module, parts: Parts, device: str) -> None:
+    """Raise DataError where network, images and labels do not go together."""
+    classes = evaluate(model, parts.test.take([0]), device=device).logits.shape[1]
+    for split in (parts.train, parts.validation, parts.test):
+        if split is not None:
+            check_labels(split, classes)
+
+
 def quantize_weights(model: nn.Module, settings: TrainSettings) -> None:
-    """Let the layers compute with rounded weights, where the settings say so."""
+    """Let the layers compute with rounded weights where the settings say so, whatever a run before made of them."""
+    remove_quantizers(model, rounded=False)
     if settings.quantizer is not None:
         build_method(QUANTIZERS, settings.quantizer, "quantizer").attach(layers_of(model, settings.float_layers))
 
@@ -111,9 +123,10 @@ def build_optimizer(model: nn.Module, settings: TrainSettings, steps: int) -> Op
     if method.get("compat") == "2023":
         method.setdefault("epoch_steps", steps)
     chosen: Any = build_method(OPTIMIZERS, method, "optimizer")
-    layers = [layer.weight for layer in layers_of(model, settings.float_layers).values()]
+    layers = layers_of(model, settings.float_layers).values()
+    along, across = ([layer.weight for layer in layers if output_axis(layer) == axis] for axis in (0, 1))
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer: Optimizer = chosen.build(trained, layers, settings.lr)
+    optimizer: Optimizer = chosen.build(trained, along, settings.lr, across)
     return optimizer
 
 
@@ -122,9 +135,11 @@ def _resumed(out: Path, model: nn.Module, optimizer: Optimizer, here: Processes)
     if checkpoint is None:
         return Record(), 0
     try:
+        if checkpoint.method != type(optimizer).__name__:
+            raise ValueError(f"{checkpoint.method} there, {type(optimizer).__name__} here")
         model.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
-    except (RuntimeError, ValueError) as reason:
+    except (RuntimeError, ValueError, KeyError) as reason:
         first = " ".join(str(reason).split())
         raise FormatError(
             f"the checkpoint in {out} is of another network or optimizer ({first[:200]}); choose another --out"

@@ -5,6 +5,7 @@ batches of N B, but for the order of additions and for batch-norms on CPUs, whos
 GPUs they are of the whole batch, by SyncBatchNorm). Process 0 measures and writes; the others wait for it.
 """
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,16 +60,20 @@ class Processes:
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the processes that torchrun started; without it this one is alone. Raises ModelError for a missing GPU."""
+    """Join the processes that torchrun started; without it this one is alone. Raises ModelError for unknown devices."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device {device!r}: torch finds no GPU here; use --device cpu")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as reason:
+        first = str(reason).splitlines()[0]
+        raise ModelError(f"device {device!r} can't be used ({first}); use --device cpu or cuda") from reason
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Processes(0, 1, device)
         return
     own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device.startswith("cuda") else device
-    dist.init_process_group("nccl" if own.startswith("cuda") else "gloo")
-    try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), own)
-    finally:
-        dist.destroy_process_group()
+    if not dist.is_initialized():  # one for the process's life: now and then torch hangs in ending it for the next
+        dist.init_process_group("nccl" if own.startswith("cuda") else "gloo")
+        atexit.register(dist.destroy_process_group)
+    yield Processes(dist.get_rank(), dist.get_world_size(), own)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from subbyte.errors import FormatError
 from subbyte.files import write_json, write_text
 from subbyte.report.runs import EPOCH_COLUMNS, EPOCHS, LOG, STEP_COLUMNS, STEPS, Row, read_rows, read_settings
 
@@ -28,9 +29,18 @@ class Record:
 
     @classmethod
     def read(cls, out: Path, epochs: int) -> "Record":
-        """The rows of the first `epochs` epochs. Raises FormatError when a file is damaged."""
-        found = cls(read_rows(out / EPOCHS, EPOCH_COLUMNS), read_rows(out / STEPS, STEP_COLUMNS))
-        return cls(*([row for row in rows if row["epoch"] <= epochs] for rows in (found.epochs, found.steps)))
+        """The rows of the first `epochs` epochs. Raises FormatError when a file is damaged, or lacks one of them."""
+        wanted = list(range(1, epochs + 1))
+        found = []
+        for name, columns in ((EPOCHS, EPOCH_COLUMNS), (STEPS, STEP_COLUMNS)):
+            rows = [row for row in read_rows(out / name, columns) if row["epoch"] in wanted]
+            if sorted({row["epoch"] for row in rows}) != wanted:
+                raise FormatError(
+                    f"{out / name} is not the log of a training run (it lacks epochs of the {epochs} that are done); "
+                    "delete checkpoint.pt to start anew, or choose another --out"
+                )
+            found.append(rows)
+        return cls(*found)
 
 
 def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:

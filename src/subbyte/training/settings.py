@@ -62,6 +62,12 @@ class TrainSettings:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise RecipeError(f"{name}: unknown {getattr(self, name)!r}; known: {', '.join(known)}")
+        optimizer = self.optimizer if isinstance(self.optimizer, str) else str(self.optimizer.get("name"))
+        if self.quantizer is not None and optimizer.startswith("grid-"):
+            raise RecipeError(
+                f"a quantizer rounds float weights, and {optimizer} keeps none; choose "
+                f"{optimizer.removeprefix('grid-')}, or do without the quantizer"
+            )
 
     def plain(self) -> dict[str, Any]:
         """As plain values for JSON."""

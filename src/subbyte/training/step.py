@@ -66,21 +66,33 @@ class Steps:
         both = self.processes.mean(torch.stack([losses, rights]))
         wrong = (~torch.isfinite(both[0])).nonzero()
         if len(wrong):
-            first = int(wrong[0])
-            kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
-            step, rate = self.before + since + first + 1, self.rate(since + first)
-            raise NumericsError(
-                f"training diverged: the loss of step {step} (epoch {epoch + 1}) is {float(both[0, first])}, at a "
-                f"learning rate of {rate:.4g}; {self._broken()}{kept}; lower --lr, or add --warmup"
-            )
+            first = since + int(wrong[0])
+            raise self.diverged(first, f"the loss of {self._named(first)} is {float(both[0, first - since])}")
         loss, right = both.mean(1).tolist()
         row = {"step": self.before + number + 1, "epoch": epoch + 1, "lr": self.rate(number)}
         return row | {"train_loss": round(loss, 6), "train_top1_percent": round(100 * right, 4)} | self.telemetry()
 
+    def outgrown(self) -> NumericsError:
+        """The error where the last step of the epoch broke the network: its losses are those of the weights before."""
+        last = self.per_epoch - 1
+        return self.diverged(last, f"the weights or logits after {self._named(last)} are NaN or Inf")
+
+    def diverged(self, number: int, what: str) -> NumericsError:
+        """The error where step `number` of this epoch is to blame for `what`."""
+        epoch = self.before // self.per_epoch
+        kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
+        return NumericsError(
+            f"training diverged: {what}, at a learning rate of {self.rate(number):.4g}; {self._broken()}{kept}; "
+            "lower --lr, or add --warmup"
+        )
+
+    def _named(self, number: int) -> str:
+        return f"step {self.before + number + 1} (epoch {self.before // self.per_epoch + 1})"
+
     def _broken(self) -> str:
-        """The first parameter that is not finite, for an error."""
-        for name, tensor in self.model.named_parameters():
-            if not bool(torch.isfinite(tensor).all()):
+        """The first tensor of the network that is not finite, for an error."""
+        for name, tensor in self.model.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 return f"{name.removeprefix('module.')} holds NaN or Inf; "
         return ""
 

@@ -22,17 +22,18 @@ from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
 from subbyte.ranges import Mse, fit_grid
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 
 
 class _Rounded(nn.Module):
     """The parametrization of one weight."""
 
-    def __init__(self, weight: Tensor, spec: GridSpec, learned: bool) -> None:
+    def __init__(self, weight: Tensor, axis: int, spec: GridSpec, learned: bool) -> None:
         super().__init__()
-        matrix = weight.detach().reshape(weight.shape[0], -1)
+        matrix = weight.detach().transpose(0, axis).flatten(1)
         scale = fit_grid(Mse(), matrix, spec).scale
-        shape = (-1, *[1] * (weight.ndim - 1)) if spec.granularity == "channel" else ()
+        shape = [-1 if k == axis else 1 for k in range(weight.ndim)] if spec.granularity == "channel" else []
         self.scale = nn.Parameter(scale.reshape(shape).clone(), requires_grad=learned)
         self.qmin, self.qmax = spec.qmin, spec.qmax
         self.share = 1 / sqrt(weight.numel() / scale.numel() * spec.qmax)
@@ -63,7 +64,8 @@ class Ste:
         for layer in layers.values():
             weight = layer.weight
             assert isinstance(weight, Tensor)
-            parametrize.register_parametrization(layer, "weight", _Rounded(weight, spec, self.learned))
+            rounded = _Rounded(weight, output_axis(layer), spec, self.learned)
+            parametrize.register_parametrization(layer, "weight", rounded)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,19 @@ class Lsq(Ste):
 
 
 QUANTIZERS: dict[str, type[Ste]] = {"ste": Ste, "lsq": Lsq}
+
+
+def remove_quantizers(model: nn.Module, *, rounded: bool) -> None:
+    """Undo `attach`, if there was one; rounded: the weights that the network computed with stay, not the float ones."""
+    for layer in layers_of(model).values():
+        found = getattr(layer, "parametrizations", {})
+        if "weight" in found and isinstance(found["weight"][0], _Rounded):
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=rounded)
+
+
+def output_axis(layer: nn.Module) -> int:
+    """The axis of a weight that its output channels lie along; in groups, those of one of them."""
+    return 1 if isinstance(layer, TRANSPOSED) else 0
 
 
 def layers_of(model: nn.Module, exempt: tuple[str, ...] = ()) -> dict[str, nn.Module]:

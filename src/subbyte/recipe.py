@@ -319,7 +319,8 @@ def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
     for part in path:
         field = getattr(model, "model_fields", {}).get(part)
         model = LayerSettings if field is None else field.annotation
-    return list(getattr(model, "model_fields", LayerSettings.model_fields))
+    fields = getattr(model, "model_fields", LayerSettings.model_fields)
+    return [field.alias or name for name, field in fields.items()]
 
 
 def _read(source: str) -> Recipe:

@@ -63,7 +63,7 @@ def test_dry_run_writes_nothing(subbyte, space, tmp_path):
     done = subbyte("sweep", space, "--dry-run", "--out", tmp_path / "out", "--jobs", 2)
     assert done.code == 0, done.err
     assert "6 runs of space mine" in done.out and "weights.bits = 4" in done.out
-    assert "about 0.0 min with 2 at a time" in done.out
+    assert "about 0 s with 2 at a time" in done.out
     assert names_in(tmp_path) == before
 
 
@@ -106,9 +106,6 @@ def test_a_failed_run_gives_exit_code_3(subbyte, space, fake, tmp_path):
 )
 def test_bad_options(options, expected, subbyte, space, tmp_path):
     done = subbyte("sweep", space, "--out", tmp_path / "out", *options)
-    if expected == "5000":  # a run's own trouble
-        assert done.code == 3 and expected in table(tmp_path / "out/results.csv")[0]["error"]
-        return
     assert done.code == 1 and expected in done.err and done.err.count("error:") == 1
     assert not (tmp_path / "out").exists()
 

@@ -107,7 +107,12 @@ def swept_top1(rounding: str, bits: float, seed: int) -> float:
 
 
 def make_sweep(
-    folder: Path, *, fails: Callable[[Run], bool] = lambda _: False, seeds: Sequence[int] = (0, 1, 2), **changes: Any
+    folder: Path,
+    *,
+    fails: Callable[[Run], bool] = lambda _: False,
+    seeds: Sequence[int] = (0, 1, 2),
+    top1: Callable[[Run], float] | None = None,
+    **changes: Any,
 ) -> Path:
     """A sweep over rounding and bits, of runs that were never done; changes: of the space."""
 
@@ -117,7 +122,7 @@ def make_sweep(
         weights = run.recipe.weights
         bits = 1.58 if weights.bits == "ternary" else float(weights.bits)  # type: ignore[arg-type]
         return metrics(
-            swept_top1(str(weights.rounding), bits, run.seed), original_top1_percent=91.5,
+            top1(run) if top1 else swept_top1(str(weights.rounding), bits, run.seed), original_top1_percent=91.5,
             packed_bytes=round(1000 * bits), images=2000, quantized_sparsity_percent=40 / bits,
         )  # fmt: skip
 

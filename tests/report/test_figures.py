@@ -135,7 +135,9 @@ def test_histograms_show_bars_stems_and_ends():
 
 
 def test_numbers_say_what_figures_show():
-    assert numbers(LINES).rows[:3] == (("a", "1", "3"), ("a", "2", ""), ("a", "3", "1.5"))
+    assert numbers(LINES).header[3:] == ("from", "to")
+    assert numbers(LINES).rows[:3] == (("a", "1", "3", "2", "4"), ("a", "2", "", "1", "3"), ("a", "3", "1.5", "1", "2"))
+    assert numbers(Chart("t", "x", "y", (Line("a", [1], [2]),))).rows == (("a", "1", "2"),)
     assert numbers(LINES).rows[3][0] == "b (dashed)"
     assert numbers(POINTS).rows[1] == ("one", "<y>", "2000", "91.5", "0.25")
     assert numbers(POINTS).rows[2] == ("two", "", "5000", "92", "")

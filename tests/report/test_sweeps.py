@@ -1,6 +1,7 @@
 """Pages about sweeps: lines, bands, heat maps and sentences against numbers worked out here."""
 
 import csv
+import json
 from math import log2, sqrt
 from statistics import mean, stdev
 
@@ -73,7 +74,7 @@ def test_settings_are_listed_best_first_with_what_they_cost(folder):
 def test_the_best_the_smallest_and_failures_are_told(tmp_path):
     words = " ".join(tell([make_sweep(tmp_path / "a")])[1].sentences)
     assert "18 runs, 6 settings with 3 seeds each, of net.py:net on npz, measured on 2,000 validation images" in words
-    assert "The best is gpfq, bits 8: 91.40 ± 0.25 % top-1, in 8.0 kB" in words
+    assert "The best is gpfq, bits 8: 91.40 ± 0.25 % (0.10 points below float, 91.50 %) top-1, in 8.0 kB" in words
     assert "within 0.5 points of it is gpfq, bits 3: 91.00" in words and "failed" not in words
     _, story = tell([make_sweep(tmp_path / "b", fails=lambda run: run.seed == 1)])
     assert "6 runs failed" in " ".join(story.sentences)
@@ -100,7 +101,7 @@ def test_many_settings_are_shown_by_the_best_of_the_rest(tmp_path):
     grid = {"weights.bits": "2..8", "weights.scalar": "1.0..2.0..0.05", "weights.rounding": ["gpfq", "nearest"]}
     sections = tell([make_sweep(tmp_path / "many", grid=grid, seeds=[0])])[1].sections
     charts = found(sections, Chart)
-    by_scalar = charts["Top-1 accuracy against weights.scalar, the best of all other settings"]
+    by_scalar = charts["Top-1 accuracy against weights.scalar, the most accurate of all other settings"]
     assert [line.name for line in by_scalar.lines][:2] == ["bits 2", "bits 3"] and len(by_scalar.lines) == 8
     assert by_scalar.lines[0].y[0] == pytest.approx(swept_top1("gpfq", 2, 0), abs=1e-5)
     assert not by_scalar.whole_x and len(found(sections, Heat)) == 3
@@ -116,7 +117,13 @@ def test_what_was_asked_and_of_what_is_kept(folder):
 
 def test_several_sweeps_are_told_one_after_the_other(tmp_path):
     _, story = tell([make_sweep(tmp_path / "a"), make_sweep(tmp_path / "b", seeds=[0])])
-    assert [section.title for section in story.sections] == ["Sweep a", "Sweep b"]
+    assert [section.title for section in story.sections] == ["Comparison", "Sweep a", "Sweep b"]
+    table, points = (found(story.sections[:1], kind) for kind in (Table, Points))
+    assert [row[0] for row in table["Best of each"].rows] == ["a", "b"]
+    assert [cloud.name for cloud in points["Accuracy against size"].clouds] == ["a", "b"]
+    (chart,) = found(story.sections[:1], Chart).values()
+    assert [line.name for line in chart.lines] == ["a", "b"]
+    assert chart.lines[1].y == pytest.approx([swept_top1("gpfq", bits, 0) for bits in (2, 3, 8)])
     (page, *files) = write_report([tmp_path / "a", tmp_path / "b"], tmp_path / "x.html", tables=tmp_path / "csv")
     assert page.stat().st_size < 6e6 and len({file.name for file in files}) == len(files)
 
@@ -155,9 +162,38 @@ def test_cells_that_are_no_numbers_are_said(folder):
 
 
 def test_a_sweep_that_has_not_ended_is_said(folder):
-    (folder / "summary.csv").unlink()
-    with pytest.raises(FormatError, match="the sweep has not ended; start it again"):
+    mark = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps(mark | {"runs": 30}))
+    assert "It has not ended: 18 of 30 runs are there" in " ".join(tell([folder])[1].sentences)
+
+
+def test_results_of_another_version_are_refused(folder):
+    (folder / "sweep.json").write_text('{"version": 2}')
+    with pytest.raises(FormatError, match=r"version 2 of the results; this subbyte reads version 1"):
         tell([folder])
+
+
+def test_a_summary_that_was_cut_is_said(folder):
+    text = (folder / "summary.csv").read_text()
+    (folder / "summary.csv").write_text(text[:200])
+    with pytest.raises(FormatError, match=r"summary.csv is damaged"):
+        tell([folder])
+
+
+def test_what_is_at_float_or_above_stays_on_the_chart(tmp_path):
+    """Its loss is drawn at 0.01 points, as a loss of 0 has no logarithm."""
+    folder = make_sweep(tmp_path / "x", top1=lambda run: {2: 60.0, 3: 91.5, 8: 92.0}[run.recipe.weights.bits])
+    lost = found(tell([folder])[1].sections, Chart)["Accuracy lost against weights.bits"]
+    assert [line.y for line in lost.lines] == [[31.5, 0.01, 0.01]] * 2
+
+
+def test_what_is_best_by_chance_or_by_choice_is_said(tmp_path):
+    told = {
+        measure: " ".join(tell([make_sweep(tmp_path / measure, measure=measure)])[1].sentences)
+        for measure in ("validation", "test")
+    }
+    assert "1 more lie within one standard error of the images (0.63 points)" in told["validation"]
+    assert "which flatters it" in told["test"] and "which flatters it" not in told["validation"]
 
 
 def test_a_label_stands_for_the_settings_that_go_with_it(tmp_path):

@@ -141,7 +141,11 @@ def test_counting_expands_nothing(tmp_path):
         ("pairs: [{weights.bits: [4, 3], weights.scalar: [1]}]", "equal length"),
         ("pairs: [{}]", "equal length"),
         ("pairs: [{weights.bits: []}]", "no run"),
-        ("grid: {weights.bits: [3]}\nonly: [{weights.bits: 4}]", "no run"),
+        ("grid: {weights.bits: [3]}\nonly: [{weights.bits: 4}]", r"only: weights.bits is never 4 .* one of \[3\]"),
+        ("grid: {weights.bits: [3, 4]}\nonly: [{weights.bits: '3'}]", "is never '3'"),
+        ("gird: {weights.bits: [3]}", "known here: .*set, grid, pairs, list, only, except"),
+        ("fixed: {weights.bits: 3}", "unknown setting"),
+        ("seeds: 3..1", "no values"),
         ("grid: {weights.bitz: [3]}", r"run \{'weights\.bitz': 3\}.*weights\.bitz"),
         ("grid: {weights.bits: [3, 99]}", r"run \{'weights\.bits': 99\}"),
         ("grid: {calibration: [many]}", r"run \{'calibration': 'many'\}: calibration"),
@@ -232,3 +236,16 @@ def test_a_label_is_no_setting(tmp_path):
     )
     runs = make_runs(space)
     assert [run.setting["label"] for run in runs] == ["a", "b"] and [run.recipe.weights.bits for run in runs] == [3, 4]
+
+
+def test_ranges_are_read_everywhere(tmp_path):
+    text = "model: resnet20\ndata: digits\nseeds: 0..2\npairs: [{weights.bits: 2..3, activations.bits: [8, 4]}]"
+    space = read_space(text, tmp_path)
+    assert space.seeds == [0, 1, 2] and space.count() == 6
+    assert [run.recipe.weights.bits for run in make_runs(space)] == [2, 2, 2, 3, 3, 3]
+
+
+def test_a_space_that_is_no_text(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="not a text file"):
+        load_space(tmp_path / "x.yaml")

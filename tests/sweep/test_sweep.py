@@ -51,8 +51,59 @@ def test_runs_of_equal_inputs_come_together_and_rows_in_the_order_of_the_space(f
 
 def test_equal_runs_are_done_once(folder, tmp_path):
     engine = Fake()
-    result = sweep(space_of(folder, grid={"weights.bits": [3, 3]}), tmp_path / "out", engine)
-    assert len(engine.asked) == 2 and len(result.rows) == 4
+    twice = [{"weights.bits": 3}, {}]  # the recipe's bits are 3
+    result = sweep(space_of(folder, recipe="w3", grid={"weights.bits": [3, 3]}, list=twice), tmp_path / "out", engine)
+    assert len(engine.asked) == len(result.rows) == 2
+    assert [row["seeds"] for row in table(tmp_path / "out/summary.csv")] == ["2"]
+
+
+def test_a_setting_left_open_is_as_the_recipe_has_it(folder, tmp_path):
+    """And not what `null` says, which is float."""
+    engine = Fake(lambda run: metrics(90.0 if run.recipe.weights.bits is None else 50.0))
+    space = space_of(folder, recipe="ternary", grid={}, list=[{"weights.bits": None}, {}, {"weights.bits": 8}])
+    sweep(space, tmp_path / "out", engine)
+    summary = [
+        (row["weights.bits"], row["quantized_top1_percent"], row["seeds"])
+        for row in table(tmp_path / "out/summary.csv")
+    ]
+    assert summary == [("", "90.0", "2"), ("ternary", "50.0", "2"), ("8", "50.0", "2")]
+
+
+def test_a_choice_of_another_space_is_forgotten(folder, tmp_path):
+    sweep(space_of(folder, choose="quantized_top1_percent"), tmp_path / "out", Fake())
+    assert (tmp_path / "out/chosen.csv").exists()
+    sweep(space_of(folder, measure="test"), tmp_path / "out", Fake())
+    assert not (tmp_path / "out/chosen.csv").exists()
+
+
+def test_tables_agree_when_a_sweep_is_stopped(folder, tmp_path):
+    def stops(run):
+        if run.calibration == 17 and run.seed == 1:
+            raise KeyboardInterrupt
+        return metrics()
+
+    sweep(space_of(folder), tmp_path / "out", Fake(stops))
+    with pytest.raises(KeyboardInterrupt):
+        sweep(space_of(folder, calibration=17), tmp_path / "out", Fake(stops))
+    assert [row["seeds"] for row in table(tmp_path / "out/summary.csv")] == ["1"]
+    assert len(table(tmp_path / "out/results.csv")) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"validation": 79}, "79"), ({"calibration": 81}, "81"), ({"choose": "top1"}, "no column 'top1'")],
+)
+def test_what_can_not_be_measured_is_said_before_anything_is_done(folder, tmp_path, changes, why):
+    engine = Fake()
+    with pytest.raises(SubbyteError, match=why):
+        sweep(space_of(folder, **changes), tmp_path / "out", engine)
+    assert not engine.asked and not (tmp_path / "out").exists()
+
+
+def test_nothing_is_chosen_where_every_run_fails(folder, tmp_path):
+    engine = Fake(lambda _: {"status": "failed", "error": "why"})
+    result = sweep(space_of(folder, choose="agreement_percent"), tmp_path / "out", engine)
+    assert result.failed == 6 and result.chosen == []
 
 
 def count(space, out, **options):

@@ -121,3 +121,25 @@ def test_identity(folder, tmp_path):
     found.append(load_inputs(names[0], None, data, "0.5/0.5", None, None).identity)
     assert len(set(found)) == 4
     assert load_inputs(f"{tmp_path}/copy.py:net", None, data, None, None, None).identity == found[0]
+
+
+def test_a_damaged_cache_is_made_anew(folder, tmp_path):
+    run = make_runs(space_of(folder))[0]
+    inputs = load_inputs(*run.inputs)
+    first = execute(run, inputs, tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for content in (b"", whole[:100], b"hello"):
+        path.write_bytes(content)
+        again = execute(run, inputs, tmp_path)
+        assert {k: v for k, v in again.items() if not k.endswith("_seconds")} == {
+            k: v for k, v in first.items() if not k.endswith("_seconds")
+        }
+        assert path.read_bytes() == whole
+
+
+def test_float_logits_are_kept_once_for_all_seeds(folder, tmp_path):
+    space = space_of(folder, measure="test", seeds=[0, 1, 2], grid={"calibration": [8, 16]})
+    for run in make_runs(space):
+        execute(run, load_inputs(*run.inputs), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1

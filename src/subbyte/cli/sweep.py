@@ -12,15 +12,18 @@ from rich.table import Table
 from subbyte.cli.common import command, console, errors, progress, write_page
 from subbyte.data import draw_calibration
 from subbyte.errors import RecipeError
-from subbyte.sweep import SPACES, Local, Ray, Space, SweepResult, load_space, make_runs
+from subbyte.report.sweep_files import MARK
+from subbyte.sweep import SPACES, Local, Ray, Space, SweepResult, load_space
 from subbyte.sweep import sweep as run
 from subbyte.sweep.engines import Engine
 from subbyte.sweep.space import Run
+from subbyte.sweep.store import Results
+from subbyte.sweep.sweep import make_tasks
 from subbyte.sweep.work import load_inputs
 
 ASK = 10_000
 """Runs from which on it asks whether so many are meant."""
-_SHOWN = 40  # rows of a list
+_SHOWN, _FAILURES = 40, 3  # rows of a list, errors that are shown
 _WALK = 12.0  # forward passes that a walk takes, about; measured on resnet20 with the default recipe
 
 
@@ -51,7 +54,7 @@ def sweep(
     asked = load_space(space, {name: value for name, value in changes.items() if value is not None})
     _ask(asked, yes)
     if dry_run:
-        _dry_run(asked, jobs)
+        _dry_run(asked, jobs, out)
         return
     if out is None:
         raise typer.BadParameter("--out is needed (unless with --dry-run)")
@@ -97,8 +100,9 @@ def _tracker(text: str, name: str) -> Any:
     return MlflowTracker(uri, name)
 
 
-def _dry_run(space: Space, jobs: int) -> None:
-    runs = make_runs(space)
+def _dry_run(space: Space, jobs: int, out: Path | None) -> None:
+    tasks = make_tasks(space)
+    runs = [task.run for task in tasks]
     table = Table(title=f"{len(runs):,} runs of space {space.name}", title_justify="left")
     table.add_column("run", justify="right")
     table.add_column("setting")
@@ -109,11 +113,21 @@ def _dry_run(space: Space, jobs: int) -> None:
     console.print(table)
     if len(runs) > _SHOWN:
         console.print(f"... and {len(runs) - _SHOWN:,} more")
+    if out is not None and (out / MARK).exists():
+        results = Results(out, space.name)
+        runs = [task.run for task in tasks if not results.finished(task)]
+        console.print(f"{len(tasks) - len(runs):,} of them are in {out}", highlight=False, soft_wrap=True)
     seconds = sum(_estimate(group) * count for group, count in _groups(runs)) / jobs
-    what = f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.1f} min"
     console.print(
-        f"about {what} with {jobs} at a time, by the time of one forward pass; recipes differ", highlight=False
+        f"about {_time(seconds)} with {jobs} at a time, by the time of one forward pass; recipes differ",
+        highlight=False,
     )
+
+
+def _time(seconds: float) -> str:
+    if seconds > 5400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
 def _groups(runs: list[Run]) -> list[tuple[Run, int]]:
@@ -146,5 +160,7 @@ def _show(result: SweepResult, space: Space, out: Path) -> None:
             f"test top-1 {row['quantized_top1_percent']:.2f}{spread} % over {row['seeds']} seeds",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+    for row in [row for row in result.rows if row["status"] == "failed"][:_FAILURES]:
+        errors.print(f"run {row['run']} failed: {row['error']}", highlight=False, soft_wrap=True, markup=False)
     failed = f", {result.failed} failed (see the column error)" if result.failed else ""
     console.print(f"{len(result.rows)} runs{failed}: {out}/results.csv, summary.csv", highlight=False, soft_wrap=True)

@@ -168,9 +168,7 @@ Figure = Chart | Points | Rows | Heat | Chooser
 def numbers(figure: Figure) -> Table:
     """What a figure shows, as a table."""
     if isinstance(figure, Chart):
-        lines = [(line.name + _kind(line.dashed, line.dotted), line) for line in figure.lines]
-        cells = [(name, _n(x), _n(y)) for name, line in lines for x, y in zip(line.x, line.y, strict=True)]
-        return Table(figure.title, ("line", figure.x_label, figure.y_label), tuple(cells))
+        return _of_lines(figure)
     if isinstance(figure, Points):
         return _of_points(figure)
     if isinstance(figure, Rows):
@@ -179,6 +177,17 @@ def numbers(figure: Figure) -> Table:
         shown = [(name, *texts) for name, texts in zip(figure.rows, figure.texts, strict=True)]
         return Table(figure.title, (f"{figure.y_label} / {figure.x_label}", *figure.columns), tuple(shown))
     return _of_histograms(figure)
+
+
+def _of_lines(figure: Chart) -> Table:
+    banded = any(line.low for line in figure.lines)
+    cells = []
+    for line in figure.lines:
+        name, gaps = line.name + _kind(line.dashed, line.dotted), [None] * len(line.x)
+        for x, y, low, high in zip(line.x, line.y, line.low or gaps, line.high or gaps, strict=True):
+            cells.append((name, _n(x), _n(y), *((_n(low), _n(high)) if banded else ())))
+    header = ("line", figure.x_label, figure.y_label, *(("from", "to") if banded else ()))
+    return Table(figure.title, header, tuple(cells))
 
 
 def _kind(dashed: bool, dotted: bool) -> str:

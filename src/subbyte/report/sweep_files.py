@@ -14,12 +14,15 @@ from typing import Any
 from subbyte.errors import FormatError
 
 MARK, RESULTS, SUMMARY, CHOSEN, SPACE = "sweep.json", "results.csv", "summary.csv", "chosen.csv", "space.yaml"
+VERSION = 1
+"""Of the layout of these files."""
 TOP1 = "quantized_top1_percent"
 _NEEDED = ("original_top1_percent", TOP1, "agreement_percent", "quantized_sparsity_percent", "bits_per_weight",
            "packed_bytes")  # fmt: skip
 _OF_RUNS = ("run", "status", "model", "data", "seed", "split", "images", "error")
 _NUMBER = re.compile(r"([-+]?[\d.]+(?:e[-+]?\d+)?)\s*(bits|bytes|KB|kB|MB|bops|)")
 LABEL = "label"
+_ONE = 0.5  # points
 _UNITS = {"KB": 1e3, "kB": 1e3, "MB": 1e6}
 
 Cells = dict[str, str]
@@ -94,14 +97,15 @@ class Setting:
 class Sweep:
     """A folder of `subbyte sweep`.
 
-    name: tells the folder from others; title: the space's name; rows: of results.csv, those that failed too; space: as
-    YAML; about: versions and inputs.
+    name: tells the folder from others; title: the space's name; rows: of results.csv, those that failed too; runs: how
+    many there are to be; space: as YAML; about: versions and inputs.
     """
 
     name: str
     title: str
     axes: tuple[str, ...]
     rows: tuple[Cells, ...]
+    runs: int
     settings: tuple[Setting, ...]
     chosen: tuple[Setting, ...]
     space: str
@@ -109,17 +113,25 @@ class Sweep:
 
     @classmethod
     def read(cls, name: str, folder: Path) -> "Sweep":
-        """Raises FormatError when a file is missing or damaged, or no run has ended."""
+        """Raises FormatError when a file is missing, damaged or of another version, or no run has ended."""
+        mark = _mark(folder / MARK)
         rows = read_cells(folder / RESULTS, _OF_RUNS)
         if not rows:
             raise FormatError(f"{folder / RESULTS} has no rows: no run has ended yet")
-        if not (folder / SUMMARY).exists():
-            raise FormatError(f"{folder} has no {SUMMARY}: the sweep has not ended; start it again and it goes on")
         settings, axes = _settings(folder / SUMMARY)
+        if not settings and any(row["status"] == "done" for row in rows):
+            raise FormatError(f"{folder / SUMMARY} is damaged (it has no rows); start the sweep again, and it goes on")
         chosen = _settings(folder / CHOSEN)[0] if (folder / CHOSEN).exists() else ()
         space = (folder / SPACE).read_text() if (folder / SPACE).exists() else ""
         title = rows[0].get("name") or name
-        return cls(name, title, axes, tuple(rows), settings, chosen, space, _about(folder / MARK))
+        runs = max(len(rows), int(mark.get("runs", 0)))
+        return cls(name, title, axes, tuple(rows), runs, settings, chosen, space, _about(mark, folder / MARK))
+
+    @cached_property
+    def float_top1(self) -> float | None:
+        """Percent, where it is one for all settings, but for the validation images that differ by what calibrates."""
+        found = [one.float_top1 for one in self.settings]
+        return round(sum(found) / len(found), 4) if found and max(found) - min(found) < _ONE else None
 
     @property
     def failed(self) -> list[Cells]:
@@ -202,10 +214,21 @@ def read_cells(path: Path, needed: Sequence[str], numbers: Sequence[str] = ()) -
         raise FormatError(f"{path} is damaged ({reason}); the same `subbyte sweep` command writes it anew") from reason
 
 
-def _about(path: Path) -> tuple[tuple[str, str], ...]:
+def _mark(path: Path) -> dict[str, Any]:
     try:
-        found: Any = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text())
+        version = found["version"]
+        int(found.get("runs", 0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as reason:
+        raise FormatError(f"{path} is damaged ({reason})") from reason
+    if version != VERSION:
+        raise FormatError(f"{path} says version {version} of the results; this subbyte reads version {VERSION}")
+    return found
+
+
+def _about(found: dict[str, Any], path: Path) -> tuple[tuple[str, str], ...]:
+    try:
         inputs = [(f"fingerprint of {one['model']}, {one['data']}", one["identity"]) for one in found.get("inputs", [])]
         return (*((f"version of {name}", text) for name, text in found.get("versions", {}).items()), *inputs)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as reason:
+    except (KeyError, TypeError, AttributeError) as reason:
         raise FormatError(f"{path} is damaged ({reason})") from reason

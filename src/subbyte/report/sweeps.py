@@ -13,7 +13,7 @@ from subbyte.report.compare import front
 from subbyte.report.figures import Cloud, Heat, Marks, Points, Rows
 from subbyte.report.parts import Part, Raw, Section, Story
 from subbyte.report.sweep_files import TOP1, Cells, Setting, Sweep, place
-from subbyte.report.words import size
+from subbyte.report.words import points, signed, size, standard_error
 
 _LINES = len(COLOURS)  # that a chart holds before they are hard to tell apart
 _LISTED = 40  # settings that are drawn one below the other
@@ -24,11 +24,16 @@ _ACCURACY, _SPARSITY = "top-1 accuracy, %", "weights that are 0, %"
 
 
 def tell(sweeps: Sequence[Sweep]) -> Story:
-    """One sweep in full, or several, each behind its name."""
+    """One sweep in full, or several: side by side, and each behind its name."""
     sentences = [sentence for sweep in sweeps for sentence in _words(sweep)]
     if len(sweeps) == 1:
         return Story(tuple(sentences), tuple(_sections(sweeps[0])), f"Sweep {sweeps[0].title}")
+    if len({_measured_on(sweep) for sweep in sweeps}) > 1:
+        sentences.append("They are not all measured on the same images, so accuracies compare only within each.")
     sections = [Section(f"Sweep {sweep.name}", tuple(_sections(sweep)), folded=True) for sweep in sweeps]
+    done = [sweep for sweep in sweeps if sweep.settings]
+    if len(done) > 1:
+        sections.insert(0, Section("Comparison", tuple(_comparison(done))))
     return Story(tuple(sentences), tuple(sections))
 
 
@@ -38,22 +43,39 @@ def _words(sweep: Sweep) -> list[str]:
     told = [
         f"{sweep.title}: {len(sweep.rows)} runs, {len(sweep.settings)} settings"
         f"{f' with {seeds} seeds each' if seeds > 1 else ''}, of {_all(sweep, 'model')} on {_all(sweep, 'data')}, "
-        f"measured on {_all(sweep, 'images')} {_all(sweep, 'split')} images."
+        f"measured on {_measured_on(sweep)}."
     ]
+    if len(sweep.rows) < sweep.runs:
+        told.append(f"It has not ended: {len(sweep.rows)} of {sweep.runs} runs are there; the same command goes on.")
     if sweep.settings:
-        best = max(sweep.settings, key=lambda one: one.top1)
-        told.append(f"The best is {best.name}: {_with(best)} top-1, in {size(round(best.bytes))}.")
-        near = min((one for one in sweep.settings if one.top1 >= best.top1 - _NEAR), key=lambda one: one.bytes)
-        if near.bytes < best.bytes:
-            told.append(
-                f"The smallest that comes within {_NEAR} points of it is {near.name}: {_with(near)} in "
-                f"{size(round(near.bytes))}."
-            )
+        told += _best(sweep)
     for one in sweep.chosen:
         told.append(f"Chosen on validation images: {one.name}; on the test images it reaches {_with(one)} top-1.")
     if sweep.failed:
         told.append(f"{len(sweep.failed)} runs failed; the table Failed runs says why.")
     return told
+
+
+def _best(sweep: Sweep) -> list[str]:
+    best = max(sweep.settings, key=lambda one: one.top1)
+    told = [f"The best is {best.name}: {_with(best)} top-1, in {size(round(best.bytes))}."]
+    error = standard_error(best.top1, int(float(sweep.rows[0]["images"] or 0)))
+    equals = sum(one.top1 >= best.top1 - error for one in sweep.settings) - 1
+    if equals:
+        told.append(f"{equals} more lie within one standard error of the images ({error:.2f} points) of it.")
+    if len(sweep.settings) > 1 and not sweep.chosen and "test" in _all(sweep, "split"):
+        told.append("It is best on the very images it is measured on, which flatters it; `choose` avoids that.")
+    near = min((one for one in sweep.settings if one.top1 >= best.top1 - _NEAR), key=lambda one: one.bytes)
+    if near.bytes < best.bytes:
+        told.append(
+            f"The smallest that comes within {_NEAR} points of it is {near.name}: {_with(near)} in "
+            f"{size(round(near.bytes))}."
+        )
+    return told
+
+
+def _measured_on(sweep: Sweep) -> str:
+    return f"{_all(sweep, 'images')} {_all(sweep, 'split')} images"
 
 
 def _all(sweep: Sweep, column: str) -> str:
@@ -63,7 +85,8 @@ def _all(sweep: Sweep, column: str) -> str:
 
 
 def _with(one: Setting) -> str:
-    return f"{one.top1:.2f} %" if one.half is None else f"{one.top1:.2f} ± {one.half:.2f} %"
+    spread = "" if one.half is None else f" ± {one.half:.2f}"
+    return f"{one.top1:.2f}{spread} % ({points(one.top1 - one.float_top1)}, {one.float_top1:.2f} %)"
 
 
 def _sections(sweep: Sweep) -> list[Section]:
@@ -98,8 +121,9 @@ def _curve(sweep: Sweep, axis: str, column: str, label: str) -> Chart:
     if len(groups) > _LINES:
         fitting = [name for name in others if len(sweep.values(name)) <= _LINES]
         others = [max(fitting, key=lambda name: len(sweep.values(name)))] if fitting else []
-        groups, about = sweep.grouped(others), ", the best of all other settings"
-    lines = [_line(sweep, axis, column, ", ".join(key) or "quantized", mine) for key, mine in groups.items()]
+        groups = sweep.grouped(others)
+        about = f", {'' if column == TOP1 else 'of '}the most accurate of all other settings"
+    lines = [_line(axis, column, ", ".join(key) or "quantized", mine) for key, mine in groups.items()]
     if column == TOP1 and (line := _float_line(sweep, axis)):
         lines.append(line)
     places = [place(value) for value in sweep.values(axis)]
@@ -107,7 +131,7 @@ def _curve(sweep: Sweep, axis: str, column: str, label: str) -> Chart:
     return Chart(f"{label.split(',')[0].capitalize()} against {axis}{about}", axis, label, tuple(lines), whole_x=whole)
 
 
-def _line(sweep: Sweep, axis: str, column: str, name: str, settings: Sequence[Setting]) -> Line:
+def _line(axis: str, column: str, name: str, settings: Sequence[Setting]) -> Line:
     """The best of equal places."""
     at: dict[float, Setting] = {}
     for one in sorted(settings, key=lambda one: one.top1):
@@ -124,30 +148,30 @@ def _line(sweep: Sweep, axis: str, column: str, name: str, settings: Sequence[Se
 
 
 def _lost(curve: Chart) -> Chart | None:
-    """The same as points below float, on a logarithmic scale: what is far from float hides what is near."""
+    """The same as points below float on a logarithmic scale, where what is far does not hide what is near."""
     reference = next((line.y[0] for line in curve.lines if line.strong), None)
     lines = [line for line in curve.lines if not line.strong]
     if reference is None or min(y for line in lines for y in line.y) > reference - _FAR:
         return None
     turned = [
         replace(
-            line, y=[reference - y for y in line.y], low=[max(_LEAST, reference - y) for y in line.high],
+            line, y=[max(_LEAST, reference - y) for y in line.y], low=[max(_LEAST, reference - y) for y in line.high],
             high=[reference - y for y in line.low],
         )
         for line in lines
     ]  # fmt: skip
     title = curve.title.replace("Top-1 accuracy", "Accuracy lost")
-    return replace(curve, title=title, y_label="points below float", lines=tuple(turned), log_y=True)
+    return replace(
+        curve, title=title, y_label=f"points below float, {_LEAST} at least", lines=tuple(turned), log_y=True
+    )
 
 
 def _float_line(sweep: Sweep, axis: str) -> Line | None:
-    """The float network, where it is one for all runs."""
-    if any(len({row[column] for row in sweep.rows}) > 1 for column in ("model", "data")) or "checkpoint" in sweep.axes:
+    """The float network, where it is one for all settings."""
+    if sweep.float_top1 is None:
         return None
-    mean = sum(one.float_top1 for one in sweep.settings) / len(sweep.settings)
     places = [x for value in sweep.values(axis) if (x := place(value)) is not None]
-    ends = [min(places), max(places)]
-    return Line("float", ends, [mean, mean], dashed=True, strong=True)
+    return Line("float", [min(places), max(places)], [sweep.float_top1] * 2, dashed=True, strong=True)
 
 
 def _listed(sweep: Sweep) -> Rows:
@@ -190,18 +214,45 @@ def _against_size(sweep: Sweep) -> Points | None:
     if len({one.bytes for one in sweep.settings}) < 2:
         return None
     words = next((axis for axis in sweep.axes if not sweep.numeric(axis) and 1 < len(sweep.values(axis)) <= _LINES), "")
+    groups = sweep.grouped([words] if words else [])
+    return _sized({key[0] if key else "quantized": mine for key, mine in groups.items()})
+
+
+def _sized(groups: dict[str, list[Setting]]) -> Points:
+    """A colour for each group."""
     clouds = []
-    for key, mine in sweep.grouped([words] if words else []).items():
+    for name, mine in groups.items():
         notes = [f"{one.name}: {_with(one)}, {round(one.bytes):,} bytes" for one in mine]
         errors = [one.half or 0.0 for one in mine] if all(one.half is not None for one in mine) else []
-        clouds.append(
-            Cloud(key[0] if key else "quantized", [s.bytes for s in mine], [s.top1 for s in mine], (), notes, errors)
-        )
-    steps = front([(one.bytes, one.top1) for one in sweep.settings])
-    about = "Bars are 95 % confidence intervals. Dashed: the best accuracy that so many bytes buy."
+        clouds.append(Cloud(name, [one.bytes for one in mine], [one.top1 for one in mine], (), notes, errors))
+    steps = front([(one.bytes, one.top1) for mine in groups.values() for one in mine])
+    about = (
+        "Bytes of all tensors, without the file's header. Bars are 95 % confidence intervals. Dashed: the best "
+        "accuracy that so many bytes buy."
+    )
     return Points(
         "Accuracy against size", about, "bytes, packed", _ACCURACY, tuple(clouds), True, steps, "Pareto front"
     )  # fmt: skip
+
+
+def _comparison(sweeps: Sequence[Sweep]) -> list[Part]:
+    """The best of each, accuracy against size, and a line a sweep over every axis of numbers that all have."""
+    best = [max(sweep.settings, key=lambda one: one.top1) for sweep in sweeps]
+    rows = tuple(
+        (sweep.name, _all(sweep, "model"), _all(sweep, "data"), _measured_on(sweep), f"{len(sweep.rows)}", one.name,
+         *_numbers(one))
+        for sweep, one in zip(sweeps, best, strict=True)
+    )  # fmt: skip
+    parts: list[Part] = [
+        Table("Best of each", ("sweep", "network", "data", "measured on", "runs", "setting", *_NUMBERS), rows),
+        _sized({sweep.name: list(sweep.settings) for sweep in sweeps}),
+    ]
+    for axis in sweeps[0].axes:
+        if all(axis in sweep.axes and sweep.numeric(axis) for sweep in sweeps):
+            lines = [_line(axis, TOP1, sweep.name, sweep.settings) for sweep in sweeps]
+            title = f"Top-1 accuracy against {axis}, the most accurate of all other settings"
+            parts.append(Chart(title, axis, _ACCURACY, tuple(lines)))
+    return parts
 
 
 def _tables(sweep: Sweep) -> list[Part]:
@@ -219,15 +270,23 @@ def _tables(sweep: Sweep) -> list[Part]:
 
 
 def _settings_table(title: str, settings: Sequence[Setting]) -> Table:
-    axes = tuple(settings[0].cells)
-    header = (*axes, "seeds", "top-1 %", "± 95 %", "agrees with float %", "zeros %", "bits a weight", "packed bytes")
-    rows = tuple(
-        (*one.cells.values(), one.seeds, f"{one.top1:.2f}", "" if one.half is None else f"{one.half:.2f}",
-         f"{one.number('agreement_percent'):.2f}", f"{one.zeros:.2f}", f"{one.number('bits_per_weight'):.2f}",
-         f"{round(one.bytes):,}")
-        for one in settings
+    rows = tuple((*one.cells.values(), one.seeds, *_numbers(one)) for one in settings)
+    return Table(title, (*settings[0].cells, "seeds", *_NUMBERS), rows)
+
+
+_NUMBERS = (
+    "top-1 %", "± 95 %", "float top-1 %", "difference", "agrees with float %", "zeros %", "bits a weight",
+    "packed bytes",
+)  # fmt: skip
+
+
+def _numbers(one: Setting) -> tuple[str, ...]:
+    """Cells of _NUMBERS."""
+    return (
+        f"{one.top1:.2f}", "" if one.half is None else f"{one.half:.2f}", f"{one.float_top1:.2f}",
+        signed(one.top1 - one.float_top1), f"{one.number('agreement_percent'):.2f}", f"{one.zeros:.2f}",
+        f"{one.number('bits_per_weight'):.2f}", f"{round(one.bytes):,}",
     )  # fmt: skip
-    return Table(title, header, rows)
 
 
 def _cells(title: str, rows: Sequence[Cells], columns: Sequence[str]) -> Table:

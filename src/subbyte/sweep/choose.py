@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from subbyte.errors import RecipeError, SubbyteError
+from subbyte.errors import RecipeError
 from subbyte.sweep.space import Run, Setting
 from subbyte.sweep.work import METRICS
 
@@ -59,16 +59,15 @@ def _by_setting(
     return list(groups.values())
 
 
-def best_setting(rows: Sequence[dict[str, Any]], axes: tuple[str, ...], column: str) -> Setting:
-    """The setting whose mean of `column` is best; the first of equals.
-
-    Raises RecipeError for a column that is none, SubbyteError when no run has ended well.
-    """
+def check_column(column: str) -> None:
+    """Raise RecipeError for a column that nothing can be chosen by."""
     if column not in SUMMARIZED:
         raise RecipeError(f"choose: there is no column {column!r}; known: {', '.join(SUMMARIZED)}")
+
+
+def best_setting(rows: Sequence[dict[str, Any]], axes: tuple[str, ...], column: str) -> Setting:
+    """The setting whose mean of `column` is best; the first of equals. Some run must have ended well."""
     found = summaries(rows, axes)
-    if not found:
-        raise SubbyteError("no run has ended well, so that no setting can be chosen; see results.csv for the errors")
     sign = -1 if column in SMALLER_IS_BETTER else 1
     best = max(found, key=lambda row: sign * float(row[column]))
     return {name: best[name] for name in axes}

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from subbyte.errors import RecipeError
 from subbyte.recipe import Recipe, load_recipe, parse_settings
@@ -49,7 +49,7 @@ Setting = dict[str, Any]
 class Space(BaseModel):
     """See the module's text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     name: str = "sweep"
     recipe: str = "w8a8"
@@ -71,6 +71,16 @@ class Space(BaseModel):
     validation: int = Field(default=2000, ge=1)
     choose: str | None = None
 
+    @field_validator("seeds", "pairs", mode="before")
+    @classmethod
+    def _ranges(cls, given: Any, info: ValidationInfo) -> Any:
+        """Ranges as `grid` has them; what is no list and no range is left for pydantic to refuse."""
+        if info.field_name == "seeds":
+            return axis_values("seeds", given) if _is_range("seeds", given) else given
+        if not isinstance(given, list) or not all(isinstance(pair, dict) for pair in given):
+            return given
+        return [{name: axis_values(name, v) if _is_range(name, v) else v for name, v in pair.items()} for pair in given]
+
     @model_validator(mode="after")
     def _consistent(self) -> "Space":
         if self.choose is not None and self.measure == "test":
@@ -82,10 +92,21 @@ class Space(BaseModel):
         if twice is not None:
             raise RecipeError(f"{twice}: an axis in grid and pairs, or in two pairs; leave one of them out")
         for key, conditions in (("only", self.only), ("except", self.drop)):
-            unknown = next((name for one in conditions for name in one if name not in self.axes), None)
-            if unknown is not None:
-                raise RecipeError(f"{key}: {unknown} is no axis of this space; known: {', '.join(self.axes) or 'none'}")
+            for name, value in (pair for one in conditions for pair in one.items()):
+                if name not in self.axes:
+                    raise RecipeError(
+                        f"{key}: {name} is no axis of this space; known: {', '.join(self.axes) or 'none'}"
+                    )
+                known = self._values(name)
+                if odd := [one for one in (value if isinstance(value, list) else [value]) if one not in known]:
+                    raise RecipeError(f"{key}: {name} is never {odd[0]!r} in this space; it is one of {known}")
         return self
+
+    def _values(self, axis: str) -> list[Any]:
+        """All values of an axis, wherever they are said."""
+        found = axis_values(axis, self.grid[axis]) if axis in self.grid else []
+        found += [value for pair in self.pairs for value in pair.get(axis, [])]
+        return found + [one[axis] for one in self.single if axis in one]
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -140,6 +161,17 @@ class Run:
         """What network and data it needs: runs of equal inputs share them."""
         return self.model, self.checkpoint, self.data, self.normalize, self.resize, self.crop
 
+    def value(self, axis: str) -> Any:
+        """The value on an axis: of the setting, or, where that leaves it open, as it is for this run."""
+        if axis in self.setting:
+            return self.setting[axis]
+        if axis in (*PLACES, "seed"):
+            return getattr(self, axis)
+        found: Any = {"recipe": self.recipe.name} | self.recipe.model_dump(mode="json")
+        for part in axis.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        return found
+
 
 def make_runs(space: Space) -> list[Run]:
     """All runs in order. Raises RecipeError for an empty space, unknown settings, and values out of range."""
@@ -177,7 +209,7 @@ def load_space(source: str | Path, changes: Mapping[str, Any] | None = None) -> 
     if text in SPACES:
         content = resources.files("subbyte").joinpath(f"sweep/spaces/{text}.yaml").read_text()
     elif Path(text).is_file():
-        content = Path(text).read_text()
+        content = _text(Path(text))
     else:
         raise RecipeError(f"space {text!r} is neither a preset ({', '.join(SPACES)}) nor a file")
     try:
@@ -188,6 +220,13 @@ def load_space(source: str | Path, changes: Mapping[str, Any] | None = None) -> 
         raise RecipeError(f"space {text}: expected a mapping, got {type(settings).__name__}")
     settings.setdefault("name", Path(text).stem)
     return parse_settings(Space, {**settings, **(changes or {})}, f"space {text}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"space {path}: not a text file ({error.reason})") from error
 
 
 def axis_values(name: str, values: Any) -> list[Any]:

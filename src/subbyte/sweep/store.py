@@ -23,10 +23,10 @@ import yaml
 
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.files import write_json, write_text, written
+from subbyte.report.sweep_files import MARK, RESULTS, SPACE, VERSION
 from subbyte.sweep.space import Run, Space
 from subbyte.sweep.work import METRICS
 
-VERSION = 1
 FIRST = ("run", "status", "name", "model", "data", "recipe", "calibration", "seed", "split")
 
 
@@ -59,7 +59,7 @@ class Results:
     def __init__(self, out: Path, name: str) -> None:
         self.out, self.name = out, name
         self._rows: dict[str, dict[str, Any]] = {}
-        mark = out / "sweep.json"
+        mark = out / MARK
         if mark.exists():
             try:
                 version = json.loads(mark.read_text())["version"]
@@ -105,7 +105,7 @@ class Results:
         """Write results.csv and results.parquet of the runs that are there; returns the rows."""
         rows = [self._row(task, axes, found) for task in tasks if (found := self.read(task)) is not None]
         columns = (*FIRST, *(name for name in axes if name not in FIRST), *METRICS, "error")
-        write_text(self.out / "results.csv", table_csv(rows, columns))
+        write_text(self.out / RESULTS, table_csv(rows, columns))
         _write_parquet(self.out / "results.parquet", rows, columns)
         return rows
 
@@ -116,14 +116,14 @@ class Results:
             run.calibration, run.seed, run.split,
         )  # fmt: skip
         row = dict(zip(FIRST, first, strict=True))
-        settings = {name: run.setting.get(name, row.get(name)) for name in axes}
+        settings = {name: run.value(name) for name in axes}
         return row | settings | {k: found.get(k) for k in (*METRICS, "error")}
 
     def describe(self, space: Space, about: dict[str, Any]) -> None:
         """Keep what was asked, and what it was asked of."""
         content = space.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        write_text(self.out / "space.yaml", yaml.safe_dump(content, sort_keys=False))
-        write_json(self.out / "sweep.json", {"version": VERSION, **about})
+        write_text(self.out / SPACE, yaml.safe_dump(content, sort_keys=False))
+        write_json(self.out / MARK, {"version": VERSION, **about})
 
 
 def _checked(row: Any) -> dict[str, Any]:
@@ -132,9 +132,10 @@ def _checked(row: Any) -> dict[str, Any]:
     needed = {"done": METRICS, "failed": ("error",)}.get(str(status))
     if needed is None:
         raise ValueError("no status 'done' or 'failed' in it")
-    missing = [name for name in needed if name not in row]
-    if missing:
-        raise ValueError(f"there is no {missing[0]} in it")
+    kind = str if status == "failed" else (int, float)
+    wrong = [name for name in needed if not isinstance(row.get(name), kind)]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is {row.get(wrong[0])!r}")
     return dict(row)
 
 

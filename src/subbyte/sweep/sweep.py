@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 from subbyte.files import write_text
 from subbyte.pipeline import versions
-from subbyte.sweep.choose import best_setting, summaries, summary_columns, test_runs
+from subbyte.report.sweep_files import CHOSEN, SUMMARY
+from subbyte.sweep.choose import best_setting, check_column, summaries, summary_columns, test_runs
 from subbyte.sweep.engines import Engine
 from subbyte.sweep.space import Run, Space, make_runs
 from subbyte.sweep.store import Results, Task, table_csv, task_of
-from subbyte.sweep.work import load_inputs, trim
+from subbyte.sweep.work import load_inputs, measured_split, trim
 
 Report = Callable[[str, int, int, str], None]
 _TABLES = 20
@@ -41,8 +42,16 @@ class SweepResult:
 
 
 def make_tasks(space: Space) -> list[Task]:
-    """Runs with their hashes; networks and data are read for them. Raises SubbyteError where they do not fit."""
-    return _tasks(make_runs(space))
+    """Runs with their hashes, none twice; networks and data are read for them. Raises SubbyteError where they do not
+    fit: too few images to measure on, nothing to choose by.
+    """
+    if space.choose:
+        check_column(space.choose)
+    tasks = _tasks(make_runs(space))
+    distinct = {(task.key, repr([task.run.value(axis) for axis in space.axes])): task for task in tasks}
+    for run in {(task.run.inputs, task.run.calibration): task.run for task in distinct.values()}.values():
+        measured_split(load_inputs(*run.inputs).data, run)
+    return list(distinct.values())
 
 
 def _tasks(runs: Sequence[Run]) -> list[Task]:
@@ -83,26 +92,34 @@ def sweep(
     """
     tasks = make_tasks(space)
     results = Results(out, space.name)
-    results.describe(space, {"versions": versions(), "inputs": _inputs(tasks)})
+    results.describe(space, {"runs": len(tasks), "versions": versions(), "inputs": _inputs(tasks)})
     doer = _Doer(results, make_engine(out / "cache"), retry, tracker, report)
     due = 0.0
 
     def tables() -> None:
         nonlocal due
         if (start := time.monotonic()) >= due:  # at most a part in _TABLES of the time goes into tables
-            results.write_tables(tasks, space.axes)
+            _write_tables(space, tasks, results)
             due = start + _TABLES * (time.monotonic() - start)
 
+    (out / CHOSEN).unlink(missing_ok=True)  # it may be another space's
     try:
         doer.do(tasks, "sweep", tables)
     finally:
-        rows = results.write_tables(tasks, space.axes)
-    write_text(out / "summary.csv", table_csv(summaries(rows, space.axes), summary_columns(space.axes)))
-    chosen = _chosen(space, space.choose, tasks, rows, doer) if space.choose else []
+        rows = _write_tables(space, tasks, results)
+    done = any(row["status"] == "done" for row in rows)
+    chosen = _chosen(space, space.choose, tasks, rows, doer) if space.choose and done else []
     trim(out / "cache")
     if tracker is not None:
         tracker.finish(out)
     return SweepResult(rows, sum(row["status"] == "failed" for row in rows), chosen)
+
+
+def _write_tables(space: Space, tasks: Sequence[Task], results: Results) -> list[dict[str, Any]]:
+    """Write results.csv, results.parquet and summary.csv of the runs that are there; returns the rows of the first."""
+    rows = results.write_tables(tasks, space.axes)
+    write_text(results.out / SUMMARY, table_csv(summaries(rows, space.axes), summary_columns(space.axes)))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -139,5 +156,5 @@ def _chosen(
     doer.do(tests, "test the choice")
     found = [{"status": "done"} | (doer.results.read(task) or {}) | dict(setting) for task in tests]
     chosen = [{"chosen_by": column} | row for row in summaries(found, space.axes)]
-    write_text(doer.results.out / "chosen.csv", table_csv(chosen, ("chosen_by", *summary_columns(space.axes))))
+    write_text(doer.results.out / CHOSEN, table_csv(chosen, ("chosen_by", *summary_columns(space.axes))))
     return chosen

@@ -12,10 +12,11 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_data
 from subbyte.errors import DataError
@@ -37,6 +38,7 @@ METRICS = (
 """Columns that a run measures; the names of GPFQ's log among them. Seconds are the only ones that differ by machine."""
 CACHE_BYTES = 2 << 30
 """That a cache may take."""
+_PIXELS = 16
 _VALIDATION_SEED = 7919  # of the order in which validation images are taken, whatever the seed of a run
 
 
@@ -138,14 +140,14 @@ def float_evaluation(run: Run, inputs: Inputs, split: Split, cache: Path | None)
     """The float network on these images, from the cache where it has them."""
     if cache is None:
         return evaluate(inputs.model, split)
-    part = f"{run.split} {len(split)} {run.seed} {run.calibration} {_digest(split.labels)}"
-    path = cache / f"{sha256(f'{inputs.identity} {part}'.encode()).hexdigest()[:32]}.npz"
-    if path.exists():
+    path = cache / f"{sha256(f'{inputs.identity} {_digest(split)}'.encode()).hexdigest()[:32]}.npz"
+    # what is missing or damaged is computed again
+    damage = (OSError, ValueError, KeyError, EOFError, BadZipFile)
+    with suppress(*damage), path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+        accuracy = kept["accuracy"]
+        found = Accuracy(float(accuracy[0]), float(accuracy[1]), float(accuracy[2]), len(kept["logits"]))
         os.utime(path)  # the cache keeps what was used last
-        with np.load(path, allow_pickle=False) as kept:
-            accuracy = kept["accuracy"]
-            found = Accuracy(float(accuracy[0]), float(accuracy[1]), float(accuracy[2]), len(kept["logits"]))
-            return Evaluation(found, torch.from_numpy(kept["logits"]))
+        return Evaluation(found, torch.from_numpy(kept["logits"]))
     found_now = evaluate(inputs.model, split)
     accuracy = found_now.accuracy
     numbers = np.array([accuracy.top1, accuracy.top5, accuracy.loss])
@@ -168,5 +170,7 @@ def trim(cache: Path, limit: int = CACHE_BYTES) -> None:
             path.unlink(missing_ok=True)
 
 
-def _digest(labels: Tensor) -> str:
-    return sha256(labels.numpy().tobytes()).hexdigest()
+def _digest(split: Split) -> str:
+    """Of which images a split holds: by all labels, and the pixels of some."""
+    some = split.images(np.linspace(0, len(split) - 1, min(len(split), _PIXELS)).astype(int))
+    return sha256(split.labels.numpy().tobytes() + some.numpy().tobytes()).hexdigest()

@@ -10,7 +10,7 @@ STUDY `grids`: from --weights, layers' weights on grids of 2, 3 and 4 bits (acti
     a resolution that stays or rises); the nested form; STE; LSQ.
 One row of FILE.csv a run, written when the run ends; a run whose row is there is skipped. Prints a Markdown table: the
 learning rate is chosen for each way by the mean accuracy on training images that were kept apart; test accuracy is of
-that one alone; p: paired t-test over seeds against the first way of the table.
+that one alone; p: paired t-test over seeds against SGD, or STE.
 """
 
 import argparse
@@ -58,6 +58,8 @@ GRIDS: dict[str, dict[str, Any]] = {
     "STE": {"name": "sgd", **MOMENTUM},
     "LSQ": {"name": "sgd", **MOMENTUM},
 }  # fmt: skip
+BASES = ("SGD", "STE")
+"""Ways that others are tested against."""
 KEY = ("study", "model", "data", "way", "bits", "lr", "seed", "epochs", "batch_size", "recipe")
 COLUMNS = (*KEY, "validation_top1", "test_top1", "resolution_bits", "moved_percent", "cpu_seconds")
 
@@ -128,23 +130,23 @@ def chosen(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def table(rows: list[dict[str, str]]) -> str:
     if not rows:
         return "no rows"
-    lines, ways = [], list(dict.fromkeys(row["way"] for row in rows))
-    lines += [
+    lines = [
         "| way | bits | lr | test top-1 % | validation top-1 % | p | resolution, bits | CPU s |",
         "|---" * 8 + "|",
     ]
     for bits in sorted({row["bits"] for row in rows}):
-        first: list[float] = []
-        for way in ways:
-            some = chosen([row for row in rows if (row["way"], row["bits"]) == (way, bits)])
+        mine = [row for row in rows if row["bits"] == bits]
+        ways = {
+            way: chosen([row for row in mine if row["way"] == way]) for way in dict.fromkeys(r["way"] for r in mine)
+        }
+        base = next((some for way, some in ways.items() if way in BASES), [])
+        for way, some in ways.items():
             test, validation = ([float(row[name]) for row in some] for name in ("test_top1", "validation_top1"))
-            first = first or test
-            p = float(ttest_rel(test, first).pvalue) if len(test) > 1 and test != first else float("nan")
             ends = [float(row["resolution_bits"]) for row in some if row["resolution_bits"]]
             seconds = statistics.mean(float(row["cpu_seconds"]) for row in some)
             lines.append(
-                f"| {way} | {bits or '32'} | {some[0]['lr']} | {_spread(test)} | {_spread(validation)} | "
-                f"{'' if p != p else f'{p:.2f}'} | {statistics.mean(ends) if ends else '':.4} | {seconds:.0f} |"
+                f"| {way} | {bits} | {some[0]['lr']} | {_spread(test)} | {_spread(validation)} | "
+                f"{significance(some, base)} | {statistics.mean(ends) if ends else '':.4} | {seconds:.0f} |"
             )
     one = rows[0]
     about = (
@@ -153,6 +155,15 @@ def table(rows: list[dict[str, str]]) -> str:
         f"{', '.join(sorted({row['lr'] for row in rows}, key=float))}"
     )
     return "\n".join([about, "", *lines])
+
+
+def significance(some: list[dict[str, str]], base: list[dict[str, str]]) -> str:
+    """p of the paired t-test over the seeds that both have; empty where it says nothing."""
+    against = {row["seed"]: float(row["test_top1"]) for row in base}
+    pairs = [(float(row["test_top1"]), against[row["seed"]]) for row in some if row["seed"] in against]
+    if len(pairs) < 2 or len({a - b for a, b in pairs}) == 1:
+        return ""
+    return f"{float(ttest_rel(*zip(*pairs, strict=True)).pvalue):.2f}"
 
 
 def _spread(values: list[float]) -> str:

@@ -106,7 +106,9 @@ def _sections(sweep: Sweep) -> list[Section]:
 
 def _curves(sweep: Sweep, column: str, label: str) -> list[Part]:
     """A chart for each axis of numbers; all settings one below the other where there are not too many."""
-    curves = [_curve(sweep, axis, column, label) for axis in sweep.axes if sweep.numeric(axis)]
+    axes = [axis for axis in sweep.axes if sweep.numeric(axis)]
+    long = [axis for axis in axes if len(sweep.values(axis)) > 2]
+    curves = [_curve(sweep, axis, column, label) for axis in long or axes]
     figures: list[Part] = [figure for curve in curves for figure in (curve, _lost(curve)) if figure is not None]
     words = any(not sweep.numeric(axis) for axis in sweep.axes) or not figures
     if column == TOP1 and words and len(sweep.settings) <= _LISTED:

@@ -30,6 +30,7 @@ def resnet20() -> torch.nn.Module:
 
 
 @real
+@pytest.mark.slow
 def test_two_bits_keep_most_of_the_accuracy_where_nearest_keeps_none(resnet20: torch.nn.Module, cifar: DataSet) -> None:
     images, split = draw_calibration(cifar, 128, seed=0)
     part = split.take(range(1000))

@@ -321,7 +321,7 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
     (("--bits", 4, "--error-feedback"), "optimizer grid-sgd: unknown setting 'error_feedback'"),
     (("--bits", 4, "--on", "ste", "--extra-bits", 2), "optimizer sgd: unknown setting 'extra_bits'"),
     (("--bits", 4, "--rounding", "gaussian"), "gaussian noise leaves the grid; choose another rounding"),
-    (("--bits", 4, "--optimizer", "adam"), "unknown method 'grid-adam'; known: .*grid-sgd, grid-adamw"),
+    (("--bits", 4, "--optimizer", "adam"), "--bits with --on grid goes with --optimizer sgd or adamw, not adam"),
     (("--bits", 1), "bits must be from 2 to 8.*got 1"),
     (("--bits", 9, "--on", "lsq"), "bits must be from 2 to 8, got 9"),
     (("--bits", 4, "--resolution", 9), "resolution 9 is above the cap of 8"),

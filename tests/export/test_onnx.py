@@ -25,12 +25,15 @@ WEIGHT_ONLY = ["w4", "w3", "w2", "ternary"]
 CONTAINERS = ["int8", "compact"]
 TYPES = {"w8a8": "INT8", "w4a8": "INT4", "w4a4": "INT4", "w4": "INT4", "w3": "INT4", "w2": "INT2", "ternary": "INT2"}
 
-every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 every_container = pytest.mark.parametrize("container", CONTAINERS)
 
 
 def slow(*values: object):
     return pytest.param(*values, marks=pytest.mark.slow)
+
+
+QUICK = ("w8a8", "w4a4", "w3", "w2")
+every_recipe = pytest.mark.parametrize("recipe", [r if r in QUICK else slow(r) for r in RECIPES])
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """What every optimizer in the dictionary promises: a new one is tested by being in it."""
 
+import copy
 import io
+import pickle
 from dataclasses import fields
 from functools import cache
 
@@ -255,10 +257,37 @@ def test_every_setting_reaches_the_optimizer(name):
         "base": 3, "eta": 2.0, "schedule": "fixed", "rounding": "half-even", "error_feedback": True, "cap": 9,
         "seed": 8, "bits": 3, "extra_bits": 2, "granularity": "tensor", "reach": 1.5,
     }  # fmt: skip
-    known = {field.name for field in fields(OPTIMIZERS[name])} - {"compat", "epoch_steps", "warm_up", "nesterov"}
+    known = {field.name for field in fields(OPTIMIZERS[name])} - {
+        "compat",
+        "epoch_steps",
+        "warm_up",
+        "kappa",
+        "nesterov",
+    }
     settings = {key: value for key, value in others.items() if key in known}
     assert set(settings) == known
     found = build(name, settings, parameters()).param_groups[0]
     assert {key: found[key] for key in known} == settings
     if "nesterov" in {field.name for field in fields(OPTIMIZERS[name])}:
         assert build(name, {"nesterov": True, "momentum": 0.9}, parameters()).param_groups[0]["nesterov"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("how", ["copy", "pickle"])
+def test_copies_go_on_as_the_original_does(name, how):
+    params = parameters([(3, 4), (5,)])
+    optimizer = build_method(OPTIMIZERS, name, "optimizer").build(params, params[:1], 0.1)
+    run(optimizer, params, range(3))
+    pair = params, optimizer
+    copied = copy.deepcopy(pair) if how == "copy" else pickle.loads(pickle.dumps(pair))
+    run(optimizer, params, range(3, 6))
+    run(copied[1], copied[0], range(3, 6))
+    assert same(params, copied[0])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "qsgd", "qtadamw", "grid-sgd", "grid-adamw"])
+def test_settings_out_of_range_are_our_errors(name):
+    method = build_method(OPTIMIZERS, {"name": name, "weight_decay": -1.0}, "optimizer")
+    with pytest.raises(RecipeError, match=r"weight_decay"):
+        params = parameters([(3, 4)])
+        method.build(params, params, 0.1)

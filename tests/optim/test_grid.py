@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from subbyte.core import GridSpec
-from subbyte.errors import RecipeError
+from subbyte.errors import NumericsError, RecipeError
 from subbyte.optim import GridAdamW, GridSettings, GridSGD
 from subbyte.ranges import Exact, Mse, fit_grid
 from tests.optim.cases import ON_STALL, apart, copies, move, normal, parameters, run, same, set_gradients
@@ -428,3 +428,20 @@ def test_all_weights_may_stay_float():
     optimizer = GridSGD([{"params": params, "bits": None}], 0.1)
     run(optimizer, params, range(2))
     assert optimizer.off_grid() == 0 and optimizer.quantized() == []
+
+
+def test_rows_of_zeros_have_the_scale_of_the_others():
+    """Any scale would fit them; what they are to become is about as large as the others, not 1."""
+    weight = torch.cat([torch.randn(3, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 8)])
+    optimizer = GridSGD([weight.clone().requires_grad_()], 0.1)
+    scale = optimizer.group_state(optimizer.param_groups[0])["scale"]
+    assert float(scale[3]) == pytest.approx(float(scale[:3].mean()))
+    empty = GridSGD([torch.zeros(2, 16, requires_grad=True)], 0.1, settings=GridSettings(4))
+    assert empty.group_state(empty.param_groups[0])["scale"].tolist() == pytest.approx([1 / 4 / 7] * 2)
+
+
+def test_a_group_that_fails_is_not_added():
+    optimizer, _ = start(exact())
+    with pytest.raises(NumericsError):
+        optimizer.add_param_group({"params": [torch.full((2, 2), torch.nan, requires_grad=True)]})
+    assert len(optimizer.param_groups) == 1

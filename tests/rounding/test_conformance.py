@@ -14,7 +14,15 @@ from tests.rounding.cases import INPUTS, SPECS, Fixed, draw, fitter, works_on
 
 methods = pytest.mark.parametrize("method", ROUNDINGS)
 WORKING = [(method, spec) for method in ROUNDINGS for spec in SPECS if works_on(method, SPECS[spec])]
-working = pytest.mark.parametrize(("method", "spec"), WORKING)
+QUICK = ("int4", "ternary", "uint3 groups")
+"""Grids of the quick suite, different in every respect; the others are slow."""
+
+
+def slow_but_for(pairs):
+    return [pair if pair[1] in QUICK else pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs]
+
+
+working = pytest.mark.parametrize(("method", "spec"), slow_but_for(WORKING))
 inputs = pytest.mark.parametrize("case", INPUTS)
 mismatched = pytest.mark.parametrize("case", [name for name in INPUTS if "x_q" in name])
 
@@ -102,7 +110,9 @@ def test_weights_on_the_grid_come_back_exactly(method, spec, case):
     torch.testing.assert_close(again.dequantize(), grid.decode(codes), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize(("method", "spec"), [(m, s) for m, s in WORKING if SPECS[s].granularity != "tensor"])
+@pytest.mark.parametrize(
+    ("method", "spec"), slow_but_for((m, s) for m, s in WORKING if SPECS[s].granularity != "tensor")
+)
 @mismatched
 def test_rows_do_not_know_of_one_another(method, spec, case):
     given = INPUTS[case]

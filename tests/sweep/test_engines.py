@@ -27,6 +27,7 @@ def nets(folder, *names):
     return [f"{folder}/net.py:{name}" for name in names]
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_rows_and_a_run_that_fails_is_alone(folder, tmp_path):
     axes = {"model": nets(folder, "broken", "net"), "weights.bits": [2, 3]}
     space = space_of(folder, grid=axes, seeds=[0], choose="quantized_top1_percent")

@@ -119,6 +119,7 @@ def assert_as_alone(name: str, folder: Path, tmp_path: Path, tolerance: float) -
                 assert a[key] == "" or float(a[key]) == pytest.approx(float(b[key]), abs=2e-4), key
 
 
+@pytest.mark.slow
 def test_two_processes_end_where_one_does(short, tmp_path):
     assert_as_alone("short", short / "short", tmp_path, 2e-5)
 
@@ -147,6 +148,7 @@ def test_two_processes_that_were_stopped_go_on(pair):
     assert left_by(pair / "stopped") == left_by(pair / "sgd")
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_does_not_go_on(short):
     with pytest.raises(RecipeError, match=r"processes|world"):
         run(short / "short", RUNS["short"], data=DATA)

@@ -18,6 +18,8 @@ from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError
 from subbyte.export.packed import read
 from subbyte.plan import Plan
+from subbyte.report.records import RESULT
+from subbyte.training.finish import PACKED
 
 
 @command
@@ -28,7 +30,12 @@ def inspect(
 ) -> None:
     """Show the plan, layers, bits and sizes of any file that subbyte wrote."""
     if file.is_dir():
-        file = file / "result.json"
+        known = [file / name for name in (RESULT, PACKED) if (file / name).is_file()]
+        if not known:
+            raise FormatError(
+                f"{file} holds neither {RESULT} nor {PACKED}; give a file, or see `subbyte report {file}`"
+            )
+        file = known[0]
     if not file.is_file():
         raise FormatError(f"{file}: no such file")
     shown = {".safetensors": _packed, ".onnx": _onnx, ".yaml": _plan, ".json": _result}.get(file.suffix)

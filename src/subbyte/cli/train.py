@@ -160,6 +160,10 @@ def _on_grid(
         return method, None
     if on != "grid":
         return method, {"name": on, "bits": bits}
+    if name.removeprefix("grid-") not in ("sgd", "adamw"):
+        raise RecipeError(
+            f"--bits with --on grid goes with --optimizer sgd or adamw, not {name}; that goes with --on ste or lsq"
+        )
     return method | {"name": f"grid-{name.removeprefix('grid-')}", "bits": bits}, None
 
 

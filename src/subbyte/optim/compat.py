@@ -57,6 +57,10 @@ class _Published(Optimizer):
         self._adaptive = adaptive
         self._direction: Callable[..., Tensor] = _adam if adaptive else _sgd
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: torch's own keeps nothing of a subclass."""
+        return vars(self)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of all parameters; a closure is called first and its loss returned."""

@@ -32,6 +32,10 @@ class FlatOptimizer(Optimizer):
         self._moved: list[int] = []  # groups that the last step moved
         super().__init__(params, {"steps": 0, **direction.defaults(), **defaults})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: torch's own keeps nothing of a subclass. What is made of the parameters stays out."""
+        return {**vars(self), "_layouts": {}}
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of all parameters; a closure is called first and its loss returned."""

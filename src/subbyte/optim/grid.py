@@ -83,7 +83,9 @@ class GridOptimizer(LatticeOptimizer):
     """Keeps the weights of param groups with `bits` on their grids. Use GridSGD or GridAdamW.
 
     A group's `bits` may be None: its weights stay float. Its `axis` is that of its weights' output channels, 0, or 1 as
-    in transposed convolutions. Weights are put on their grids when their group is added.
+    in transposed convolutions. Weights are put on their grids when their group is added; from there on their codes
+    are what counts: weights that are loaded or changed elsewhere are overwritten by the next step. A row of zeros has
+    the mean scale of the others, a tensor of zeros that of a uniform distribution of width 2 / sqrt(columns).
     """
 
     def __init__(self, params: Params, lr: float, direction: Direction, settings: GridSettings) -> None:
@@ -107,8 +109,7 @@ class GridOptimizer(LatticeOptimizer):
         spec, fine = self._spec(group), 2 ** group["extra_bits"]
         codes, scales = [], []
         for p in layout.params:
-            grid = fit_grid(Mse(), _matrix(p, group), spec)
-            scale = grid.with_scale(grid.scale * group["reach"]).scale.reshape(-1)
+            scale = starting_scale(_matrix(p, group), spec) * group["reach"]
             codes.append(torch.round(p * fine / _beside(scale, p, group)).reshape(-1))
             scales.append(scale)
         state = self.group_state(group)
@@ -201,6 +202,17 @@ class GridOptimizer(LatticeOptimizer):
             if "codes" in state:
                 self._hand_out(self.layout(number), group, state, state["codes"].clone())
                 state["codes"] = state["codes"].to(torch.int16)  # torch makes state the parameters' type
+
+
+def starting_scale(matrix: Tensor, spec: GridSpec) -> Tensor:
+    """The scale, [rows] or [1], that fits best; rows of zeros, which any would fit, get that of weights to come."""
+    scale = fit_grid(Mse(), matrix, spec).scale.reshape(-1)
+    rows = matrix if len(scale) > 1 else matrix.reshape(1, -1)
+    there = (rows != 0).any(1)
+    if bool(there.all()):
+        return scale
+    usual = scale[there].mean() if bool(there.any()) else 1 / (matrix.shape[1] ** 0.5 * max(1, spec.qmax))
+    return torch.where(there, scale, usual)
 
 
 def _matrix(values: Tensor, group: dict[str, Any]) -> Tensor:

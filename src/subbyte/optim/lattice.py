@@ -23,7 +23,7 @@ from torch import Tensor
 
 from subbyte.errors import RecipeError
 from subbyte.named import Method, build_method
-from subbyte.optim.directions import Adaptive, Direction, Momentum
+from subbyte.optim.directions import MISSED, Adaptive, Direction, Momentum
 from subbyte.optim.flat import FlatOptimizer, Params, State
 from subbyte.optim.layout import Layout
 from subbyte.optim.rounding import UPDATE_ROUNDINGS
@@ -96,7 +96,7 @@ class LatticeOptimizer(FlatOptimizer):
         super().add_param_group(param_group)
         try:
             self._check(self.param_groups[-1])
-        except RecipeError:
+        except Exception:
             self.param_groups.pop()
             raise
 
@@ -190,6 +190,8 @@ class LatticeOptimizer(FlatOptimizer):
     def telemetry(self) -> Telemetry:
         """How the last step went. Reads from the device."""
         parts = [part for number in range(len(self.param_groups)) if (part := self._telemetry(number)) is not None]
+        if not parts:
+            raise RecipeError("there is nothing to measure: no param group has its updates rounded")
         total = sum(size for size, _ in parts)
 
         def mean(name: str) -> float:
@@ -219,6 +221,11 @@ class LatticeOptimizer(FlatOptimizer):
         """See torch.optim.Optimizer; all that a run needs to go on is in there."""
         super().load_state_dict(state_dict)
         self._layouts.clear()
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            kept = state_dict["state"].get(saved["params"][0], {})
+            for name in (MISSED, "index"):  # torch makes state the parameters' type, in which counts may not fit
+                if name in kept:
+                    self.group_state(group)[name] = kept[name].to(group["params"][0].device, torch.float32, copy=True)
 
 
 class QSGD(LatticeOptimizer):

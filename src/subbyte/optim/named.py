@@ -5,7 +5,8 @@ order; layers: those of them that are weights of layers, which some optimizers p
 whose output channels lie along axis 1, as those of transposed convolutions do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -20,6 +21,15 @@ from subbyte.optim.lattice import QSGD, Lattice, QtAdamW
 
 Tensors = Sequence[Tensor]
 Compat = Literal["2021", "2023"]
+
+
+@contextmanager
+def _of_torch(name: str) -> Iterator[None]:
+    """What torch says of a setting out of range, as an error of ours."""
+    try:
+        yield
+    except ValueError as reason:
+        raise RecipeError(f"optimizer {name}: {reason}") from reason
 
 
 def _part(cls: type, settings: object) -> Any:
@@ -38,9 +48,10 @@ class SgdSettings:
 
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
-        return torch.optim.SGD(
-            params, lr, self.momentum, self.dampening, self.weight_decay, self.nesterov, foreach=True
-        )
+        with _of_torch("sgd"):
+            return torch.optim.SGD(
+                params, lr, self.momentum, self.dampening, self.weight_decay, self.nesterov, foreach=True
+            )
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,8 @@ class AdamSettings:
 
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
-        return torch.optim.Adam(params, lr, self.betas, self.eps, self.weight_decay, foreach=True)
+        with _of_torch("adam"):
+            return torch.optim.Adam(params, lr, self.betas, self.eps, self.weight_decay, foreach=True)
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,8 @@ class AdamWSettings:
 
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
-        return torch.optim.AdamW(params, lr, self.betas, self.eps, self.weight_decay, foreach=True)
+        with _of_torch("adamw"):
+            return torch.optim.AdamW(params, lr, self.betas, self.eps, self.weight_decay, foreach=True)
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class QsgdSettings(Lattice):
     compat: Compat | None = None
     epoch_steps: int = 1
     warm_up: float = 0.0
+    kappa: float = 2.0
 
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
@@ -96,28 +110,34 @@ class QsgdSettings(Lattice):
 
 @dataclass(frozen=True)
 class QtAdamWSettings(Lattice):
-    """AdamW with updates rounded to a lattice that becomes finer; compat: the published form of '2021' or '2023'."""
+    """AdamW with updates rounded to a lattice that becomes finer; compat: the published form of '2021' or '2023'.
+
+    weight_decay: 0.01 unless said, and 0 as published in 2021.
+    """
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    weight_decay: float = 0.01
+    weight_decay: float | None = None
     compat: Compat | None = None
     epoch_steps: int = 1
     warm_up: float = 0.0
+    kappa: float = 2.0
 
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         _refuse_unused(self, "qtadamw", "weight_decay")
+        usual = 0.0 if self.compat == "2021" else 0.01
+        decay = usual if self.weight_decay is None else self.weight_decay
         if self.compat is not None:
-            return _published(self, params, lr, adaptive=True, weight_decay=self.weight_decay)
+            return _published(self, params, lr, adaptive=True, weight_decay=decay)
         return QtAdamW(
-            params, lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay,
+            params, lr, betas=self.betas, eps=self.eps, weight_decay=decay,
             lattice=_part(Lattice, self),
         )  # fmt: skip
 
 
-_PUBLISHED = {"2021": ("resolution",), "2023": ("epoch_steps", "warm_up")}
-"""Settings that the published forms take."""
+_PUBLISHED = {"2021": ("resolution",), "2023": ("epoch_steps", "warm_up", "kappa")}
+"""Settings that the published forms take; warm_up is in epochs."""
 
 
 def _refuse_unused(settings: QsgdSettings | QtAdamWSettings, name: str, *also: str) -> None:
@@ -137,8 +157,9 @@ def _published(
     if settings.compat == "2021":
         return Published2021(params, lr, resolution=settings.resolution, adaptive=adaptive, weight_decay=weight_decay)
     return Published2023(
-        params, lr, steps=settings.epoch_steps, warm_up=settings.warm_up, adaptive=adaptive, weight_decay=weight_decay
-    )
+        params, lr, steps=settings.epoch_steps, warm_up=settings.warm_up, kappa=settings.kappa, adaptive=adaptive,
+        weight_decay=weight_decay,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

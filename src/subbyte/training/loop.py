@@ -99,6 +99,9 @@ def train(
         return record
 
 
+_WARM_UP = 0.2
+
+
 def _check(model: nn.Module, parts: Parts, device: str) -> None:
     """Raise DataError where network, images and labels do not go together."""
     classes = evaluate(model, parts.test.take([0]), device=device).logits.shape[1]
@@ -118,10 +121,11 @@ def build_optimizer(model: nn.Module, settings: TrainSettings, steps: int) -> Op
     """The optimizer that the settings name; steps: an epoch. Raises RecipeError for an unknown one."""
     named = settings.optimizer
     method: dict[str, Any] = {"name": named} if isinstance(named, str) else dict(named)
-    if method.get("schedule") == "epochs":
-        method["schedule"] = {"name": "epochs", "steps": steps}
-    if method.get("compat") == "2023":
-        method.setdefault("epoch_steps", steps)
+    schedule = method.get("schedule")
+    if schedule == "epochs" or (isinstance(schedule, dict) and schedule.get("name") == "epochs"):
+        method["schedule"] = {"steps": steps, **({"name": schedule} if isinstance(schedule, str) else schedule)}
+    if method.get("compat") == "2023":  # as published: a fifth of the run
+        method = {"epoch_steps": steps, "warm_up": _WARM_UP * settings.epochs, **method}
     chosen: Any = build_method(OPTIMIZERS, method, "optimizer")
     layers = layers_of(model, settings.float_layers).values()
     along, across = ([layer.weight for layer in layers if output_axis(layer) == axis] for axis in (0, 1))

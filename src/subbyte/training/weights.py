@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
-from subbyte.ranges import Mse, fit_grid
+from subbyte.optim.grid import starting_scale
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -32,7 +32,7 @@ class _Rounded(nn.Module):
     def __init__(self, weight: Tensor, axis: int, spec: GridSpec, learned: bool) -> None:
         super().__init__()
         matrix = weight.detach().transpose(0, axis).flatten(1)
-        scale = fit_grid(Mse(), matrix, spec).scale
+        scale = starting_scale(matrix, spec)
         shape = [-1 if k == axis else 1 for k in range(weight.ndim)] if spec.granularity == "channel" else []
         self.scale = nn.Parameter(scale.reshape(shape).clone(), requires_grad=learned)
         self.qmin, self.qmax = spec.qmin, spec.qmax

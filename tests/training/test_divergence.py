@@ -78,3 +78,14 @@ def test_weights_that_break_in_the_last_step_of_an_epoch_are_no_other_matter(tmp
     with pytest.raises(NumericsError, match=r"(step|epoch) 1\b.*lower --lr"):
         run(tmp_path, settings, data=DATA)
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "qsgd", "grid-sgd"])
+def test_a_loss_far_above_that_of_guessing_is_divergence_too(optimizer, tmp_path):
+    """Though every number is finite."""
+    with pytest.raises(
+        NumericsError, match=r"diverged: the mean loss of epoch 2 is .*, guessing has 2\.303, at a lear"
+    ):
+        train(seeded(lambda: Bursting(8, 1000.0)), DATA, replace(SGD, optimizer=optimizer, lr=1e-4), tmp_path)
+    kept = load_checkpoint(tmp_path)
+    assert kept is not None and kept.epoch == 1

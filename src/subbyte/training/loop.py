@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,9 @@ def train(
     A run that was stopped goes on from its last checkpoint, and ends bit for bit as if it had not been. Started by
     `torchrun`, its processes share every batch. about: what else belongs to the settings in log.json, such as the
     network's name.
-    Raises NumericsError when the loss is NaN or Inf: the checkpoint of the epoch before is kept; FormatError when the
-    checkpoint in `out` is damaged or of another network; RecipeError when `out` was made with other settings, or
-    settings do not fit; DataError when the data do not.
+    Raises NumericsError when the loss is NaN or Inf, or in the mean of an epoch far above that of guessing: the
+    checkpoint of the epoch before is kept; FormatError when the checkpoint in `out` is damaged or of another network;
+    RecipeError when `out` was made with other settings, or settings do not fit; DataError when the data do not.
     """
     with processes(device) as here, torch.random.fork_rng(devices=[here.device] if "cuda" in here.device else []):
         parts = split_data(data, settings)
@@ -76,7 +77,7 @@ def train(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are fastest so
         quantize_weights(model, settings)
         optimizer = build_optimizer(model, settings, batches.steps)
-        _check(model, parts, here.device)
+        guess = log(max(2, _check(model, parts, here.device)))
         described = {**settings.plain(), "processes": here.world, **(about or {})}
         if here.first:
             same_settings(out, described, "training run")
@@ -87,6 +88,11 @@ def train(
             steps = Steps(shared, optimizer, settings, here, epoch * batches.steps, batches.steps)
             row = _epoch(steps, batches, epoch, record, progress)
             row["seconds"] = round(time.perf_counter() - started, 2)
+            if row["train_loss"] > _FAR * guess:
+                raise steps.diverged(
+                    batches.steps - 1,
+                    f"the mean loss of epoch {epoch + 1} is {row['train_loss']:.4g}, guessing has {guess:.4g}",
+                )
             if here.first:
                 try:
                     if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
@@ -99,15 +105,17 @@ def train(
         return record
 
 
-_WARM_UP = 0.2
+_WARM_UP = 0.2  # of the epochs
+_FAR = 20.0  # times the loss of guessing: nothing is learned from there
 
 
-def _check(model: nn.Module, parts: Parts, device: str) -> None:
-    """Raise DataError where network, images and labels do not go together."""
+def _check(model: nn.Module, parts: Parts, device: str) -> int:
+    """The number of classes. Raises DataError where network, images and labels do not go together."""
     classes = evaluate(model, parts.test.take([0]), device=device).logits.shape[1]
     for split in (parts.train, parts.validation, parts.test):
         if split is not None:
             check_labels(split, classes)
+    return classes
 
 
 def quantize_weights(model: nn.Module, settings: TrainSettings) -> None:

@@ -220,7 +220,7 @@ def test_four_bit_activations_have_sixteen_levels(container, exported):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "container"), [("w8a8", "int8"), ("w2", "compact"), slow("w4", "int8"), slow("w4a8", "compact")]
+    ("recipe", "container"), [("w8a8", "int8"), slow("w2", "compact"), slow("w4", "int8"), slow("w4a8", "compact")]
 )
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "residual"])
 def test_every_kind_of_network_agrees(name, recipe, container, exported):
@@ -270,8 +270,8 @@ def test_every_kind_of_grid_agrees(grid, recipe, container, exported):
         ("decoder", "w4", "compact", ("weights.granularity=group", "weights.group_size=8")),
         ("decoder", "w8a8", "int8", ("weights.symmetric=false",)),
         ("residual", "w2", "compact", ("first_last=8",)),
-        ("residual", "w4a4", "int8", ("layers={b1.conv1: {skip: true}}",)),
-        ("residual", "w8a8", "int8", ("activations.symmetric=true", "others.symmetric=true", "input.symmetric=true")),
+        slow("residual", "w4a4", "int8", ("layers={b1.conv1: {skip: true}}",)),
+        slow("residual", "w8a8", "int8", ("activations.symmetric=true", "others.symmetric=true", "input.symmetric=true")),
         slow("residual", "w8a8", "int8", ("activations.bits=3", "others.bits=5", "input.bits=7")),
         slow("residual", "w8a8", "int8", ("input.bits=null", "others.bits=null")),
         slow("residual", "w4a4", "int8", ("first_last=8",)),

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from subbyte.optim.directions import MISSED, Direction
 from subbyte.optim.layout import Layout
+from subbyte.optim.rounding import RANDOM
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 State = dict[str, Tensor]
@@ -95,6 +96,7 @@ class FlatOptimizer(Optimizer):
 
     def noise(self, layout: Layout, group: dict[str, Any]) -> torch.Generator:
         """The random numbers of this step: they depend on seed, group and step alone, so that a run can go on."""
-        stream = group["seed"] * _GROUPS + layout.number
-        layout.generator.manual_seed((stream * _SEEDS + group["steps"]) % 2**63)
+        if group["rounding"] in RANDOM:
+            stream = group["seed"] * _GROUPS + layout.number
+            layout.generator.manual_seed((stream * _SEEDS + group["steps"]) % 2**63)
         return layout.generator

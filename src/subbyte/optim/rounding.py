@@ -34,6 +34,8 @@ def _gaussian(x: Tensor, generator: torch.Generator) -> Tensor:
     return x.add_(noise, alpha=1 / sqrt(12))
 
 
+RANDOM = ("stochastic", "gaussian")
+"""Those that draw random numbers."""
 UPDATE_ROUNDINGS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "half-up": _half_up,
     "half-even": _half_even,

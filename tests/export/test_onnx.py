@@ -271,7 +271,9 @@ def test_every_kind_of_grid_agrees(grid, recipe, container, exported):
         ("decoder", "w8a8", "int8", ("weights.symmetric=false",)),
         ("residual", "w2", "compact", ("first_last=8",)),
         slow("residual", "w4a4", "int8", ("layers={b1.conv1: {skip: true}}",)),
-        slow("residual", "w8a8", "int8", ("activations.symmetric=true", "others.symmetric=true", "input.symmetric=true")),
+        slow(
+            "residual", "w8a8", "int8", ("activations.symmetric=true", "others.symmetric=true", "input.symmetric=true")
+        ),
         slow("residual", "w8a8", "int8", ("activations.bits=3", "others.bits=5", "input.bits=7")),
         slow("residual", "w8a8", "int8", ("input.bits=null", "others.bits=null")),
         slow("residual", "w4a4", "int8", ("first_last=8",)),

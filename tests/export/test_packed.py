@@ -43,6 +43,10 @@ def rewritten(source: Path, target: Path, **changes: object) -> Path:
 CASES = [("residual", recipe) for recipe in ("w8a8", "w4a4", "w3", "ternary")] + [(name, "w2") for name in NAMES]
 
 
+def slow(*settings):
+    return pytest.param(settings, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(("name", "recipe"), CASES)
 def test_what_is_loaded_is_what_was_saved(name, recipe, tmp_path):
     model, x = quantized(name, recipe), images(name, 30, seed=8)
@@ -65,13 +69,13 @@ def test_what_is_loaded_is_what_was_saved(name, recipe, tmp_path):
         ("weights.granularity=group", "weights.group_size=8"),
         ("weights.granularity=tensor", "weights.symmetric=false"),
         ("weights.bits=5", "weights.narrow=true", "layers={fc: {skip: true}}"),
-        ("activations.symmetric=true", "first_last=8"),
         ("weights.levels=wide",),
-        ("weights.levels=wide", "weights.bits=8"),
         ("weights.levels=7",),
-        ("weights.levels=apot",),
         ("weights.rounding=kmeans", "weights.bits=3"),
-        ("weights.rounding=kmeans", "weights.granularity=tensor"),
+        slow("activations.symmetric=true", "first_last=8"),
+        slow("weights.levels=wide", "weights.bits=8"),
+        slow("weights.levels=apot"),
+        slow("weights.rounding=kmeans", "weights.granularity=tensor"),
         ("weights.rounding={name: gpfq, regularizer: L0, penalty: 0.01}", "weights.symmetric=true"),
     ],
 )

@@ -1,9 +1,7 @@
 """Pictures and pages: whole, self-contained, the same for the same input, and they show what they were given."""
 
-import builtins
 import json
 import math
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -123,15 +121,8 @@ def test_a_line_has_as_many_x_as_y():
 
 
 @pytest.mark.parametrize("library", ["matplotlib", "plotly"])
-def test_missing_libraries_are_named(library, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name: str, *args: object, **kwargs: object) -> object:
-        if re.match(rf"{library}(\.|$)", name):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_missing_libraries_are_named(library, tmp_path, hide):
+    hide(library)
     with pytest.raises(SubbyteError, match=rf"{library}: pip install 'subbyte\[plots\]'"):
         (write_png(CHART, tmp_path / "a") if library == "matplotlib" else write_html("t", [CHART], tmp_path / "a"))
     assert list(Path(tmp_path).iterdir()) == []

@@ -1,9 +1,7 @@
 """Figures: what is drawn of them, in a page and in pictures, is what they were given."""
 
-import builtins
 import json
 import math
-import re
 from itertools import pairwise
 
 import pytest
@@ -177,15 +175,8 @@ def test_pictures_with_logarithms_and_many_of_them(tmp_path):
     assert plot(log)["layout"]["xaxis"]["type"] == "log"
 
 
-def test_pictures_need_matplotlib(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name: str, *args: object, **kwargs: object) -> object:
-        if re.match(r"matplotlib(\.|$)", name):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_pictures_need_matplotlib(tmp_path, hide):
+    hide("matplotlib")
     for figure in ALL.values():
         with pytest.raises(SubbyteError, match=r"pictures need matplotlib: pip install 'subbyte\[plots\]'"):
             write_picture(figure, tmp_path / "a.png")

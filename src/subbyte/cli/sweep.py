@@ -13,12 +13,11 @@ from subbyte.cli.common import command, console, errors, progress, write_page
 from subbyte.data import draw_calibration
 from subbyte.errors import RecipeError
 from subbyte.report.sweep_files import MARK
-from subbyte.sweep import SPACES, Local, Ray, Space, SweepResult, load_space
+from subbyte.sweep import SPACES, Local, Ray, Space, SweepResult, load_space, make_tasks
 from subbyte.sweep import sweep as run
 from subbyte.sweep.engines import Engine
 from subbyte.sweep.space import Run
 from subbyte.sweep.store import Results
-from subbyte.sweep.sweep import make_tasks
 from subbyte.sweep.work import load_inputs
 
 ASK = 10_000

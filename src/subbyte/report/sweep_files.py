@@ -114,7 +114,11 @@ class Sweep:
     @classmethod
     def read(cls, name: str, folder: Path) -> "Sweep":
         """Raises FormatError when a file is missing, damaged or of another version, or no run has ended."""
-        mark = _mark(folder / MARK)
+        mark = read_mark(folder / MARK)
+        if mark["version"] != VERSION:
+            raise FormatError(
+                f"{folder / MARK} says version {mark['version']} of the results; this subbyte reads version {VERSION}"
+            )
         rows = read_cells(folder / RESULTS, _OF_RUNS)
         if not rows:
             raise FormatError(f"{folder / RESULTS} has no rows: no run has ended yet")
@@ -126,6 +130,11 @@ class Sweep:
         title = rows[0].get("name") or name
         runs = max(len(rows), int(mark.get("runs", 0)))
         return cls(name, title, axes, tuple(rows), runs, settings, chosen, space, _about(mark, folder / MARK))
+
+    @property
+    def best(self) -> Setting:
+        """The most accurate, the first of equals; some setting must be there."""
+        return max(self.settings, key=lambda one: one.top1)
 
     @cached_property
     def float_top1(self) -> float | None:
@@ -214,15 +223,13 @@ def read_cells(path: Path, needed: Sequence[str], numbers: Sequence[str] = ()) -
         raise FormatError(f"{path} is damaged ({reason}); the same `subbyte sweep` command writes it anew") from reason
 
 
-def _mark(path: Path) -> dict[str, Any]:
+def read_mark(path: Path) -> dict[str, Any]:
+    """What sweep.json says, of whatever version. Raises FormatError when it is damaged."""
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-        version = found["version"]
-        int(found.get("runs", 0))
+        found["version"], int(found.get("runs", 0))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as reason:
         raise FormatError(f"{path} is damaged ({reason})") from reason
-    if version != VERSION:
-        raise FormatError(f"{path} says version {version} of the results; this subbyte reads version {VERSION}")
     return found
 
 

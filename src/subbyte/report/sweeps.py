@@ -57,7 +57,7 @@ def _words(sweep: Sweep) -> list[str]:
 
 
 def _best(sweep: Sweep) -> list[str]:
-    best = max(sweep.settings, key=lambda one: one.top1)
+    best = sweep.best
     told = [f"The best is {best.name}: {_with(best)} top-1, in {size(round(best.bytes))}."]
     error = standard_error(best.top1, int(float(sweep.rows[0]["images"] or 0)))
     equals = sum(one.top1 >= best.top1 - error for one in sweep.settings) - 1
@@ -141,12 +141,20 @@ def _line(axis: str, column: str, name: str, settings: Sequence[Setting]) -> Lin
             at[x] = one
     places = sorted(at)
     means = [at[x].number(column) for x in places]
-    halves = [half for x in places if (half := at[x].half_of(column)) is not None]
-    if len(halves) < len(places):
-        return Line(name, places, means)
-    low = [mean - half for mean, half in zip(means, halves, strict=True)]
-    high = [min(100.0, mean + half) for mean, half in zip(means, halves, strict=True)]
+    low, high = _ends(means, _halves([at[x] for x in places], column))
     return Line(name, places, means, low=low, high=high)
+
+
+def _halves(settings: Sequence[Setting], column: str) -> list[float]:
+    """Half the confidence intervals of a mean; [] unless every setting has one."""
+    found = [half for one in settings if (half := one.half_of(column)) is not None]
+    return found if len(found) == len(settings) else []
+
+
+def _ends(means: Sequence[float], halves: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Of intervals, 100 % at most; ([], []) without any."""
+    pairs = list(zip(means, halves, strict=bool(halves)))
+    return [mean - half for mean, half in pairs], [min(100.0, mean + half) for mean, half in pairs]
 
 
 def _lost(curve: Chart) -> Chart | None:
@@ -181,9 +189,8 @@ def _listed(sweep: Sweep) -> Rows:
     marks = [
         Marks("mean", [one.top1 for one in best_first], "dot", notes=[f"{s.name}: {_with(s)}" for s in best_first])
     ]
-    if all(one.half is not None for one in best_first):
-        low = [one.top1 - (one.half or 0) for one in best_first]
-        high = [min(100.0, one.top1 + (one.half or 0)) for one in best_first]
+    low, high = _ends([one.top1 for one in best_first], _halves(best_first, TOP1))
+    if low:
         marks.insert(0, Marks("95 % confidence", low, "thin", high))
     names = tuple(one.name for one in best_first)
     return Rows("Settings, best first", "", _ACCURACY, names, tuple(marks))
@@ -225,8 +232,8 @@ def _sized(groups: dict[str, list[Setting]]) -> Points:
     clouds = []
     for name, mine in groups.items():
         notes = [f"{one.name}: {_with(one)}, {round(one.bytes):,} bytes" for one in mine]
-        errors = [one.half or 0.0 for one in mine] if all(one.half is not None for one in mine) else []
-        clouds.append(Cloud(name, [one.bytes for one in mine], [one.top1 for one in mine], (), notes, errors))
+        places = [one.bytes for one in mine], [one.top1 for one in mine]
+        clouds.append(Cloud(name, *places, (), notes, _halves(mine, TOP1)))
     steps = front([(one.bytes, one.top1) for mine in groups.values() for one in mine])
     about = (
         "Bytes of all tensors, without the file's header. Bars are 95 % confidence intervals. Dashed: the best "
@@ -239,11 +246,10 @@ def _sized(groups: dict[str, list[Setting]]) -> Points:
 
 def _comparison(sweeps: Sequence[Sweep]) -> list[Part]:
     """The best of each, accuracy against size, and a line a sweep over every axis of numbers that all have."""
-    best = [max(sweep.settings, key=lambda one: one.top1) for sweep in sweeps]
     rows = tuple(
-        (sweep.name, _all(sweep, "model"), _all(sweep, "data"), _measured_on(sweep), f"{len(sweep.rows)}", one.name,
-         *_numbers(one))
-        for sweep, one in zip(sweeps, best, strict=True)
+        (sweep.name, _all(sweep, "model"), _all(sweep, "data"), _measured_on(sweep), f"{len(sweep.rows)}",
+         sweep.best.name, *_numbers(sweep.best))
+        for sweep in sweeps
     )  # fmt: skip
     parts: list[Part] = [
         Table("Best of each", ("sweep", "network", "data", "measured on", "runs", "setting", *_NUMBERS), rows),

@@ -23,7 +23,7 @@ import yaml
 
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.files import write_json, write_text, written
-from subbyte.report.sweep_files import MARK, RESULTS, SPACE, VERSION
+from subbyte.report.sweep_files import MARK, RESULTS, SPACE, VERSION, read_mark
 from subbyte.sweep.space import Run, Space
 from subbyte.sweep.work import METRICS
 
@@ -62,9 +62,9 @@ class Results:
         mark = out / MARK
         if mark.exists():
             try:
-                version = json.loads(mark.read_text())["version"]
-            except (ValueError, KeyError, TypeError) as reason:
-                raise FormatError(f"{mark} is damaged ({reason}); choose another --out") from reason
+                version = read_mark(mark)["version"]
+            except FormatError as reason:
+                raise FormatError(f"{reason}; choose another --out") from reason
             if version != VERSION:
                 raise FormatError(
                     f"{out} holds results of version {version}, this subbyte writes version {VERSION}; choose another "

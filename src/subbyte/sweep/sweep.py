@@ -49,15 +49,18 @@ def make_tasks(space: Space) -> list[Task]:
         check_column(space.choose)
     tasks = _tasks(make_runs(space))
     distinct = {(task.key, repr([task.run.value(axis) for axis in space.axes])): task for task in tasks}
-    for run in {(task.run.inputs, task.run.calibration): task.run for task in distinct.values()}.values():
-        measured_split(load_inputs(*run.inputs).data, run)
     return list(distinct.values())
 
 
 def _tasks(runs: Sequence[Run]) -> list[Task]:
-    code = version("subbyte")
-    tasks = [task_of(run, load_inputs(*run.inputs).identity, code) for run in sorted_by_inputs(runs)]
-    by_run = {id(task.run): task for task in tasks}
+    """In the order of the runs; each network and data set is read once, and its images are counted then."""
+    code, by_run, counted = version("subbyte"), {}, set()
+    for run in sorted_by_inputs(runs):
+        inputs = load_inputs(*run.inputs)
+        if (run.inputs, run.calibration) not in counted:
+            measured_split(inputs.data, run)
+            counted.add((run.inputs, run.calibration))
+        by_run[id(run)] = task_of(run, inputs.identity, code)
     return [by_run[id(run)] for run in runs]
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 import subbyte
+from subbyte.cache import NO_CACHE
 from subbyte.core import Geometry
 from subbyte.errors import RecipeError
 from subbyte.gradients import Guide, gradient_stats, look_ahead
@@ -106,7 +107,7 @@ def planned(name: str, recipe: str, *settings: str) -> Plan:
 def looked(name: str, plan: Plan) -> Guide:
     network = captured(name)
     chunks = list(images(name).split(16))
-    return look_ahead(network, plan, instrument(network, []), chunks, Memory(2**30), "cpu")
+    return look_ahead(network, plan, instrument(network, []), chunks, Memory(2**30), "cpu", NO_CACHE)
 
 
 def test_importance_is_that_of_gradient_stats_for_layers_that_want_it():
@@ -153,7 +154,7 @@ def test_rows_on_which_nothing_depends_weigh_alike():
 def test_memory_is_given_back():
     memory = Memory(2**30)
     guide = Guide(memory)
-    guide.add("fc", torch.rand(4, 2, 8))
+    guide.add("fc", torch.rand(4, 2, 8).bfloat16())
     assert memory.used == 4 * 2 * 8 * 2
     guide.take("fc")
     assert memory.used == 0

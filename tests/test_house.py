@@ -18,7 +18,7 @@ MAX_LINES, MAX_FUNCTION = 400, 60
 
 LAYERS = [
     {"errors", "files"},
-    {"settings"},
+    {"settings", "cache"},
     {"core"},
     {"stats", "graph"},
     {"methods"},

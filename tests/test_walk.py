@@ -193,7 +193,7 @@ def test_without_memory_everything_is_paged_and_nothing_changes(name, tmp_path, 
     roomy, none = (walked(name, "w4a4", limits=Limits(8, memory, 0)) for memory in (2**39, 0))
     assert roomy.spilled_bytes == 0 and none.spilled_bytes > images(name).numel() * 4
     assert same_weights(roomy, none)
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.glob("subbyte-*"))  # torch makes a folder of its own
 
 
 @pytest.mark.parametrize("limit", [0, 100_000, 500_000, 10**9])

@@ -1,6 +1,7 @@
 """Gradients of a network's loss, gathered layer by layer: for clip searches, and for the walk before it sets out."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+from subbyte.cache import Cache
 from subbyte.core import Geometry
 from subbyte.errors import DataError
 from subbyte.graph import (
@@ -92,21 +94,22 @@ def loss_of_weight(network: Network, layer: Layer, images: Tensor, labels: Tenso
 class Guide:
     """What gradients of the float network say of the layers that ask for it.
 
-    importance: of weights, [rows, columns], by layer, for ranges that do not want that of inputs.
+    importance: of weights, [rows, columns], by layer, for ranges that do not want that of inputs; weights: of rows, by
+    layer and chunk.
     """
 
     def __init__(self, memory: Memory) -> None:
         self.importance: dict[str, Tensor] = {}
         self._memory = memory
-        self._weights: dict[str, list[Tensor]] = {}
+        self.weights: dict[str, list[Tensor]] = {}
 
     def add(self, name: str, weights: Tensor) -> None:
-        """Keep the weights of a chunk's rows, [batch, parts, positions], in half the bits."""
-        self._weights.setdefault(name, []).append(self._memory.admit(weights.to(torch.bfloat16).cpu()))
+        """Keep the weights of a chunk's rows, bfloat16 [batch, parts, positions]."""
+        self.weights.setdefault(name, []).append(self._memory.admit(weights))
 
     def take(self, name: str) -> list[Tensor]:
         """Weights of a layer's rows by chunk, their mean over all rows 1; kept no longer."""
-        stored = self._weights.pop(name)
+        stored = self.weights.pop(name)
         total = torch.stack([chunk.sum((0, 2), dtype=torch.float64) for chunk in stored]).sum(0)
         mean = (total / sum(chunk.shape[0] * chunk.shape[2] for chunk in stored)).float()[:, None]
         relative = [chunk.float() / torch.where(mean > 0, mean, 1.0) + _LEAST for chunk in stored]
@@ -115,40 +118,84 @@ class Guide:
 
 
 def look_ahead(
-    network: Network, plan: Plan, instrumented: Instrumented, chunks: list[Tensor], memory: Memory, device: str
+    network: Network,
+    plan: Plan,
+    instrumented: Instrumented,
+    chunks: list[Tensor],
+    memory: Memory,
+    device: str,
+    cache: Cache,
 ) -> Guide:
     """Go through the network, still float, for all layers whose plan asks for gradients.
 
     Those that guide are of the network's output itself (`graph.outputs`), those that weigh the weights are of the loss
     against it (`graph.signs`): a pass for each that is asked for. Of a weight's calls only the first guides, as moments
-    are of that one. instrumented: of `network`, on `device`; chunks: of images; memory: for what the guide keeps.
+    are of that one. instrumented: of `network`, on `device`; chunks: of images; memory: for what the guide keeps;
+    cache: for these images, chunks and device.
     """
-    guide = Guide(memory)
-    plans = {layer.name: layer for layer in plan.layers if layer.spec is not None}
-    layers = {layer.name: layer for layer in network.layers if layer.name in plans and layer.shared_with is None}
-    guided = {name: layer for name, layer in layers.items() if plans[name].guided}
-    weighed = {name: layer for name, layer in layers.items() if plans[name].importance != "inputs"}
-
-    def calls_of(wanted: dict[str, Layer], targets: Targets) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
-        owners = {layer.name: layer.shared_with or layer.name for layer in network.layers}
-        owners = {name: owner for name, owner in owners.items() if owner in wanted}
-        for chunk in chunks if owners else []:
-            yield from layer_gradients(instrumented, chunk.to(device), targets, owners)
-
-    for _, calls in calls_of(guided, outputs(torch.Generator().manual_seed(0))):
-        for name, layer in guided.items():
-            parts = _parts(layer.geometry, plans[name].guided)
-            weights = position_weights(calls[name][0][1], layer.geometry, parts)
-            guide.add(name, weights ** plans[name].guided_power)
-    collectors = {name: GradientCollector(layer.geometry) for name, layer in weighed.items()}
-    for share, calls in calls_of(weighed, signs(torch.Generator().manual_seed(0))):
-        for name, collector in collectors.items():
-            collector.add(calls[name], share)
-            collector.end_batch()
-    for name, collector in collectors.items():
-        stats = collector.finish()
-        guide.importance[name] = {"fisher": stats.fisher, "gradient": stats.absolute}[plans[name].importance]
+    ahead = _Ahead(network, instrumented, chunks, device, cache)
+    guide, owners = Guide(memory), {layer.name for layer in network.layers if layer.shared_with is None}
+    plans = {layer.name: layer for layer in plan.layers if layer.spec is not None and layer.name in owners}
+    guided = {name: (layer.guided, layer.guided_power) for name, layer in plans.items() if layer.guided}
+    ahead.guidance(guided, guide)
+    weighed = {name: layer.importance for name, layer in plans.items() if layer.importance != "inputs"}
+    for name, found in ahead.importance(set(weighed)).items():
+        guide.importance[name] = found[weighed[name]].to(device)
     return guide
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """Gradients of a float network: for those layers whose gradients are not in the cache."""
+
+    network: Network
+    instrumented: Instrumented
+    chunks: list[Tensor]
+    device: str
+    cache: Cache
+
+    def guidance(self, wanted: dict[str, tuple[int, float]], guide: Guide) -> None:
+        """Give the guide the weights of rows, bfloat16 [batch, parts, positions]; wanted: parts and power by layer."""
+        named = {name: f"guidance of {name}: {parts} parts, power {power}" for name, (parts, power) in wanted.items()}
+        missing = {}
+        for name, what in named.items():
+            kept = self.cache.find(what)
+            if kept is None:
+                missing[name] = what
+            for chunk in (kept or {}).values():
+                guide.add(name, chunk.view(torch.bfloat16))
+        for _, calls in self._calls(set(missing), outputs(torch.Generator().manual_seed(0))):
+            for name in missing:
+                geometry, (parts, power) = self._layer(name).geometry, wanted[name]
+                weights = position_weights(calls[name][0][1], geometry, _parts(geometry, parts))
+                guide.add(name, (weights**power).to(torch.bfloat16).cpu())
+        for name, what in missing.items():  # NumPy has no bfloat16
+            self.cache.keep(what, {str(k): chunk.view(torch.int16) for k, chunk in enumerate(guide.weights[name])})
+
+    def importance(self, wanted: set[str]) -> dict[str, Mapping[str, Tensor]]:
+        """Mean square (`fisher`) and mean absolute (`gradient`) gradients of the weights, by layer."""
+        kept = {name: self.cache.find(f"gradients of {name}") for name in wanted}
+        missing = [name for name, found in kept.items() if found is None]
+        collectors = {name: GradientCollector(self._layer(name).geometry) for name in missing}
+        for share, calls in self._calls(set(missing), signs(torch.Generator().manual_seed(0))):
+            for name, collector in collectors.items():
+                collector.add(calls[name], share)
+                collector.end_batch()
+        made: dict[str, Mapping[str, Tensor]] = {}
+        for name, collector in collectors.items():
+            stats = collector.finish()
+            made[name] = {"fisher": stats.fisher, "gradient": stats.absolute}
+            self.cache.keep(f"gradients of {name}", made[name])
+        return {name: found for name, found in kept.items() if found is not None} | made
+
+    def _layer(self, name: str) -> Layer:
+        return next(layer for layer in self.network.layers if layer.name == name)
+
+    def _calls(self, wanted: set[str], targets: Targets) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
+        owners = {layer.name: layer.shared_with or layer.name for layer in self.network.layers}
+        owners = {name: owner for name, owner in owners.items() if owner in wanted}
+        for chunk in self.chunks if owners else []:
+            yield from layer_gradients(self.instrumented, chunk.to(self.device), targets, owners)
 
 
 def _parts(geometry: Geometry, wanted: int) -> int:

@@ -15,7 +15,9 @@ lies behind it is run again. Cost: the roundings of one walk for every width, an
 half a pass of `_IMAGES` images.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import isfinite, prod
 
 import torch
@@ -65,6 +67,7 @@ def meet_budget(
     float keep them and count. Raises RecipeError when the budget is below the least that the widths allow.
     """
     assert recipe.budget is not None
+    limits = limits or Limits()
     budget = Budget.parse(recipe.budget)
     plans = [_plan(network, recipe, width) for width in recipe.widths]
     candidates = {
@@ -72,8 +75,8 @@ def meet_budget(
         for number, layer in enumerate(network.layers)
         if layer.shared_with is None
     }
-    survey = _Survey(network, plans[0], candidates, images, limits or Limits(), progress)
-    options = survey.run()
+    input_bits = {layer.name: _input_bits(plans[0], layer.name) for layer in network.layers}
+    options = _options(candidates, _surveyed(network, plans[0], candidates, input_bits, images, limits, progress))
     counts = "bops" if budget.counts == "bops" else "bytes"
     weights = sum(layer.geometry.rows * layer.geometry.columns for layer in network.layers if not layer.shared_with)
     room = budget.amount * weights / 8 if budget.counts == "bits" else budget.amount
@@ -131,13 +134,33 @@ def _allocated(
     return tuple(layers)
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """An option as the survey finds it."""
+def _surveyed(
+    network: Network,
+    plan: Plan,
+    candidates: dict[str, list[LayerPlan]],
+    input_bits: dict[str, float],
+    images: Tensor,
+    limits: Limits,
+    progress: Progress | None,
+) -> Mapping[str, Tensor]:
+    """What `_Survey.run` finds, now or before: it does not depend on the budget."""
 
-    plan: LayerPlan
-    bytes: int
-    divergence: float = 0.0
+    def survey() -> Mapping[str, Tensor]:
+        return _Survey(network, plan, candidates, input_bits, images, limits, progress).run()
+
+    return limits.shelf.fetch(f"survey of {candidates} fed with {input_bits}", survey)
+
+
+def _options(candidates: dict[str, list[LayerPlan]], found: Mapping[str, Tensor]) -> dict[str, list[Option]]:
+    """Every option of every layer that owns its weight."""
+    each = zip(found["bytes"].tolist(), found["divergence"].tolist(), strict=True)
+    options = {}
+    for (name, plans), operations in zip(candidates.items(), found["operations"].tolist(), strict=True):
+        options[name] = [
+            Option(name, "float" if spec is None else spec.label, size, operations * _width(spec), divergence)
+            for spec, (size, divergence) in zip([plan.spec for plan in plans], each, strict=False)
+        ]
+    return options
 
 
 class _Survey:
@@ -148,19 +171,20 @@ class _Survey:
         network: Network,
         plan: Plan,
         candidates: dict[str, list[LayerPlan]],
+        input_bits: dict[str, float],
         images: Tensor,
         limits: Limits,
         progress: Progress | None,
     ) -> None:
-        self.candidates, self.limits, self.progress = candidates, limits, progress
+        self.candidates, self.input_bits, self.limits, self.progress = candidates, input_bits, limits, progress
         self.layers = {layer.name: layer for layer in network.layers}
-        self.input_bits = {name: _input_bits(plan, name) for name in self.layers}
-        self.measured: dict[str, list[_Measured]] = {}
-        self.operations = dict.fromkeys(candidates, 0.0)  # multiplications an image, times bits of the input
+        self.bytes: dict[str, list[int]] = {name: [] for name in candidates}
+        self.divergences: dict[str, list[float]] = {name: [] for name in candidates}
+        self.operations = dict.fromkeys(candidates, 0.0)
         instrumented, memory = instrument(network, []), Memory(limits.memory)
         instrumented.graph_module.to(limits.device)
         self.chunks = list(images.split(limits.chunk))
-        self.guide: Guide = look_ahead(network, plan, instrumented, self.chunks, memory, limits.device)
+        self.guide: Guide = look_ahead(network, plan, instrumented, self.chunks, memory, limits.device, limits.shelf)
         sample = self.chunks[: -(-_IMAGES // limits.chunk)]
         self.expected = float_outputs(instrumented.graph_module, sample, limits.device)
         self.travel = Travel(
@@ -168,10 +192,16 @@ class _Survey:
             at_layer=self.at_layer, at_tap=lambda name, pair: pair.float, after=lambda name, pair: None,
         )  # fmt: skip
 
-    def run(self) -> dict[str, list[Option]]:
-        """Every option of every layer that owns its weight."""
+    def run(self) -> dict[str, Tensor]:
+        """By layer that owns its weight: `operations`, of multiplications an image times bits of their input; by layer
+        and option: `bytes` and `divergence`.
+        """
         self.travel.memory.release(self.travel.run(self.chunks))
-        return {name: self._options(name, measured) for name, measured in self.measured.items()}
+        return {
+            "operations": torch.tensor(list(self.operations.values()), dtype=torch.float64),
+            "bytes": torch.tensor(list(chain(*self.bytes.values()))),
+            "divergence": torch.tensor(list(chain(*self.divergences.values())), dtype=torch.float64),
+        }
 
     def at_layer(self, name: str, pair: Pair) -> None:
         """Try the options of a layer from the statistics of its input."""
@@ -182,21 +212,24 @@ class _Survey:
             return
         plans = self.candidates[name]
         if plans[0].spec is None:
-            self.measured[name] = [_Measured(plans[0], 4 * layer.geometry.rows * layer.geometry.columns)]
+            self._note(name, 4 * layer.geometry.rows * layer.geometry.columns, 0.0, "float")
             return
         stats = collect(layer, pair, self.limits)
         guided = collect(layer, pair, self.limits, self.guide.take(name)) if plans[0].guided else stats
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
         bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
-        found = self.measured.setdefault(name, [])
         for plan in plans:
             with naming(name):
                 rounded, corrected = round_layer(plan, weight, bias, stats, guided, importance)
             divergence = self._divergence(layer, rounded, corrected) if len(plans) > 1 else 0.0
-            found.append(_Measured(plan, rounded.nbytes, divergence))
-            if self.progress is not None:
-                done = sum(map(len, self.measured.values()))
-                self.progress(done, sum(map(len, self.candidates.values())), f"{name} at {rounded.grid.spec.label}")
+            self._note(name, rounded.nbytes, divergence, rounded.grid.spec.label)
+
+    def _note(self, name: str, size: int, divergence: float, label: str) -> None:
+        self.bytes[name].append(size)
+        self.divergences[name].append(divergence)
+        if self.progress is not None:
+            done, total = sum(map(len, self.bytes.values())), sum(map(len, self.candidates.values()))
+            self.progress(done, total, f"{name} at {label}")
 
     def _divergence(self, layer: Layer, rounded: QTensor, bias: Tensor) -> float:
         given = {layer.weight: layer.geometry.to_weight(rounded.dequantize()), layer.bias: bias}
@@ -208,14 +241,6 @@ class _Survey:
         if not isfinite(found):
             raise NumericsError(f"the output holds NaN or Inf when layer {layer.name!r} is quantized")
         return found
-
-    def _options(self, name: str, measured: list[_Measured]) -> list[Option]:
-        options = []
-        for found in measured:
-            spec, operations = found.plan.spec, self.operations[name]
-            label = "float" if spec is None else spec.label
-            options.append(Option(name, label, found.bytes, operations * _width(spec), found.divergence))
-        return options
 
 
 def _input_bits(plan: Plan, layer: str) -> float:

@@ -13,6 +13,7 @@ from math import ceil, inf, isfinite, log10
 import torch
 from torch import Tensor
 
+from subbyte.cache import NO_CACHE, Cache
 from subbyte.core import Grid, QTensor
 from subbyte.errors import DataError, NumericsError, RecipeError
 from subbyte.gradients import Guide, look_ahead
@@ -34,13 +35,20 @@ class Limits:
 
     chunk: calibration images per step; memory: bytes of activations kept in RAM, the rest is paged to temporary files;
     rows: of a layer's inputs, per column of its weights, that enter its moments (0: all; at least 32,768 rows a layer);
-    device: where the arithmetic runs, such as cpu or cuda.
+    device: where the arithmetic runs, such as cpu or cuda; cache: where what depends on the float network and the
+    images alone is kept for other walks, and found; it says which network and which images they are.
     """
 
     chunk: int = 64
     memory: int = 4 * 2**30
     rows: int = 250
     device: str = "cpu"
+    cache: Cache = NO_CACHE
+
+    @property
+    def shelf(self) -> Cache:
+        """The cache, for entries that depend on how images are gone through."""
+        return self.cache.of(self.chunk, self.rows, self.device)
 
 
 @dataclass
@@ -80,7 +88,7 @@ def walk(
     result.instrumented.graph_module.to(limits.device)
     chunks = list(images.split(limits.chunk))
     walker = _Walker(network, plan, result, limits, progress)
-    walker.guide = look_ahead(network, plan, result.instrumented, chunks, walker.memory, limits.device)
+    walker.guide = look_ahead(network, plan, result.instrumented, chunks, walker.memory, limits.device, limits.shelf)
     walker.tuner = _tuner(network, plan, result, chunks, limits)
     output = walker.travel.run(chunks)
     if walker.tuner is not None and walker.tuner.finish(None if labels is None else list(labels.split(limits.chunk))):
@@ -189,9 +197,15 @@ def collect(layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | No
 
     Raises NumericsError where they hold NaN or Inf.
     """
+    what, cache = f"moments of the inputs of {layer.name}", limits.shelf if weights is None else NO_CACHE
+    kept = cache.find(what)
+    known = None if kept is None else (kept["F"].to(limits.device), kept["mean"].to(limits.device))
+    if kept is not None and known is not None and pair.same:
+        F, mean = known
+        return LayerStats(F, F, F, mean, mean, int(kept["rows"]))
     images = sum(chunk.shape[0] for chunk in pair.float)
     wanted = max(_MIN_ROWS, limits.rows * layer.geometry.columns)
-    collector = MomentCollector(layer.geometry, ceil(wanted / images) if limits.rows else None)
+    collector = MomentCollector(layer.geometry, ceil(wanted / images) if limits.rows else None, known)
     for k, (x, x_q) in enumerate(zip(pair.float, pair.quantized, strict=True)):
         x = x.to(limits.device)
         chosen = None if weights is None else weights[k].to(limits.device)
@@ -202,6 +216,8 @@ def collect(layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | No
             f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square; "
             "check the images, the normalization and the weights before it"
         )
+    if kept is None:
+        cache.keep(what, {"F": stats.F, "mean": stats.mean, "rows": torch.tensor(stats.rows)})
     return stats
 
 

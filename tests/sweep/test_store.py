@@ -1,13 +1,11 @@
 """The folder of a sweep."""
 
 import json
-import os
 
 import pytest
 
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.sweep.store import Results
-from subbyte.sweep.work import trim
 from tests.sweep.place import metrics, space_of, table, tasks_of
 
 
@@ -145,16 +143,3 @@ def test_lists_are_json_in_tables(results, tmp_path):
     results.write_tables(tasks, ("weights.rounding",))
     row = table(results.out / "results.csv")[0]
     assert json.loads(row["weights.rounding"]) == {"name": "corrected", "sweeps": 2}
-
-
-def test_cache_is_trimmed_to_what_was_used_last(results):
-    for age, name in enumerate("abcd"):
-        path = results.out / "cache" / f"{name}.npz"
-        path.write_bytes(bytes(100))
-        os.utime(path, (1000 - age, 1000 - age))
-    trim(results.out / "cache", 1000)
-    assert len(list((results.out / "cache").iterdir())) == 4
-    trim(results.out / "cache", 250)
-    assert {path.name for path in (results.out / "cache").iterdir()} == {"a.npz", "b.npz"}
-    trim(results.out / "cache", 0)
-    assert not list((results.out / "cache").iterdir())

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from subbyte.cache import Cache
 from subbyte.data import draw_calibration, load_data
 from subbyte.errors import DataError
 from subbyte.evaluate import agreement, evaluate
 from subbyte.pipeline import quantize
 from subbyte.sweep import make_runs
-from subbyte.sweep.work import METRICS, execute, float_evaluation, load_inputs, measured_split
+from subbyte.sweep.work import METRICS, captured, execute, float_evaluation, load_inputs, measured_split
 from tests.sweep.place import NETWORK, space_of
 
 
@@ -78,9 +79,9 @@ def test_a_run_measures_what_quantize_gives(run, inputs):
 
 def test_the_cache_holds_the_float_network(run, inputs, tmp_path, monkeypatch):
     split = measured_split(inputs.data, run)
-    first = float_evaluation(run, inputs, split, tmp_path)
+    first = float_evaluation(inputs, split, Cache(tmp_path))
     monkeypatch.setattr("subbyte.sweep.work.evaluate", lambda *_: pytest.fail("it is in the cache"))
-    again = float_evaluation(run, inputs, split, tmp_path)
+    again = float_evaluation(inputs, split, Cache(tmp_path))
     assert again.accuracy == first.accuracy and torch.equal(again.logits, first.logits)
 
 
@@ -88,7 +89,7 @@ def test_the_cache_holds_the_float_network(run, inputs, tmp_path, monkeypatch):
 def test_the_cache_tells_images_apart(change, run, inputs, tmp_path):
     other = replace(run, **change)
     for one in (run, other):
-        float_evaluation(one, inputs, measured_split(inputs.data, one), tmp_path)
+        float_evaluation(inputs, measured_split(inputs.data, one), Cache(tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -98,17 +99,6 @@ def test_a_full_disk_only_costs_the_cache(run, inputs, tmp_path, monkeypatch):
 
     monkeypatch.setattr("numpy.savez", full)
     assert execute(run, inputs, tmp_path)["images"] == 30 and not list(tmp_path.iterdir())
-
-
-def test_what_the_cache_uses_is_kept_longest(run, inputs, tmp_path):
-    import os
-
-    split = measured_split(inputs.data, run)
-    float_evaluation(run, inputs, split, tmp_path)
-    (path,) = tmp_path.iterdir()
-    os.utime(path, (5, 5))
-    float_evaluation(run, inputs, split, tmp_path)
-    assert path.stat().st_mtime > 1000
 
 
 def test_identity(folder, tmp_path):
@@ -123,23 +113,51 @@ def test_identity(folder, tmp_path):
     assert load_inputs(f"{tmp_path}/copy.py:net", None, data, None, None, None).identity == found[0]
 
 
+def measured(found):
+    return {name: value for name, value in found.items() if not name.endswith("_seconds")}
+
+
+def test_runs_share_what_depends_on_no_recipe(folder, tmp_path, monkeypatch):
+    """Whatever comes first; without a cache; in a process that has captured nothing yet."""
+    recipes = [{}, {"weights.rounding": "corrected"}, {"budget": "3bits"}, {"budget": "4bits"}]
+    runs = [make_runs(space_of(folder, set=settings, seeds=[0], grid={}))[0] for settings in recipes]
+    inputs = load_inputs(*runs[0].inputs)
+    once = [measured(execute(run, inputs, None)) for run in runs]
+    for number, order in enumerate(([0, 1, 2, 3], [3, 2, 1, 0])):
+        cache = tmp_path / str(number)
+        for k in order:
+            captured.cache_clear()
+            assert measured(execute(runs[k], inputs, cache)) == once[k]
+    monkeypatch.setattr("subbyte.graph.network.capture", lambda *_: pytest.fail("it is in the cache"))
+    captured.cache_clear()
+    assert measured(execute(runs[3], inputs, tmp_path / "0")) == once[3]
+
+
+def test_networks_share_nothing(folder, tmp_path):
+    for model in (f"{folder}/net.py:net", f"{folder}/net.py:other"):
+        run = make_runs(space_of(folder, model=model))[0]
+        inputs = load_inputs(*run.inputs)
+        assert measured(execute(run, inputs, tmp_path)) == measured(execute(run, inputs, None))
+
+
 def test_a_damaged_cache_is_made_anew(folder, tmp_path):
     run = make_runs(space_of(folder))[0]
     inputs = load_inputs(*run.inputs)
     first = execute(run, inputs, tmp_path)
-    (path,) = tmp_path.iterdir()
-    whole = path.read_bytes()
-    for content in (b"", whole[:100], b"hello"):
-        path.write_bytes(content)
-        again = execute(run, inputs, tmp_path)
-        assert {k: v for k, v in again.items() if not k.endswith("_seconds")} == {
-            k: v for k, v in first.items() if not k.endswith("_seconds")
-        }
-        assert path.read_bytes() == whole
+    paths = sorted(tmp_path.iterdir())
+    whole = [path.read_bytes() for path in paths]
+    for damaged in (b"", whole[0][:100], b"hello"):
+        for path in paths:
+            path.write_bytes(damaged)
+        captured.cache_clear()
+        assert measured(execute(run, inputs, tmp_path)) == measured(first)
+        assert [path.read_bytes() for path in paths] == whole
 
 
-def test_float_logits_are_kept_once_for_all_seeds(folder, tmp_path):
+def test_what_seeds_share(folder, tmp_path):
+    """The graph and the float logits are those of all seeds; moments of two layers are of one seed and size."""
     space = space_of(folder, measure="test", seeds=[0, 1, 2], grid={"calibration": [8, 16]})
     for run in make_runs(space):
+        captured.cache_clear()
         execute(run, load_inputs(*run.inputs), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 1 + 1 + 2 * 3 * 2

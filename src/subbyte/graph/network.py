@@ -1,14 +1,17 @@
 """A captured, folded network with its layers and tap points: what plans are made for."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 
+from subbyte.cache import NO_CACHE, Cache
 from subbyte.errors import ModelError
 from subbyte.graph.capture import capture
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.layers import Layer, Skipped, find_layers
+from subbyte.graph.stored import UnstorableError, from_tensors, to_tensors
 from subbyte.graph.taps import TapPoint, find_taps
 
 _MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
@@ -34,12 +37,13 @@ class Network:
         return sum(4 * t.numel() for t in self.graph_module.state_dict().values() if t.is_floating_point())
 
 
-def prepare(model: nn.Module, example: Tensor) -> Network:
+def prepare(model: nn.Module, example: Tensor, cache: Cache = NO_CACHE) -> Network:
     """Capture `model` for inputs like `example` [batch, ...], fold its batch-norms, find layers and taps.
 
+    cache: of this model with these weights; the captured graph is kept there.
     Raises CaptureError when the network can't be captured, ModelError when it holds no layer at all.
     """
-    graph_module = capture(model, example)
+    graph_module = _captured(model, example, cache)
     folded, left = fold_batch_norms(graph_module)
     layers, skipped = find_layers(graph_module)
     if not layers:
@@ -58,6 +62,19 @@ def prepare(model: nn.Module, example: Tensor) -> Network:
     return Network(
         graph_module, tuple(layers), tuple(taps), (*left, *rest), tuple(folded), error, tuple(example.shape[1:])
     )
+
+
+def _captured(model: nn.Module, example: Tensor, cache: Cache) -> fx.GraphModule:
+    """The graph, from the cache where it has it; one that can't be read or written is captured."""
+    what = f"graph for inputs {tuple(example.shape[1:])} {example.dtype}"
+    with suppress(KeyError, ValueError, TypeError, AttributeError, RuntimeError):
+        if (kept := cache.find(what)) is not None:
+            return from_tensors(kept)
+    graph_module = capture(model, example)
+    if cache is not NO_CACHE:
+        with suppress(UnstorableError):
+            cache.keep(what, to_tensors(graph_module))
+    return graph_module
 
 
 @torch.no_grad()

@@ -68,10 +68,13 @@ class MomentCollector:
 
     rows_per_image: output positions to take of each image, drawn without replacement, the same in both networks;
     None for all. Neighbouring positions tell nearly the same, so a few hundred rows a column say as much as all.
+    known: F and mean of the same rows, where they were found before: they are not added up again.
     """
 
-    def __init__(self, geometry: Geometry, rows_per_image: int | None = None) -> None:
-        self._geometry, self._take = geometry, rows_per_image
+    def __init__(
+        self, geometry: Geometry, rows_per_image: int | None = None, known: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        self._geometry, self._take, self._known = geometry, rows_per_image, known
         self._generator = torch.Generator().manual_seed(0)
         self._sums: dict[str, Tensor] = {}
         self._rows = 0
@@ -110,7 +113,7 @@ class MomentCollector:
         self._rows += rows.shape[1]
         if weights is not None:
             self._accumulate("weight", weights.sum(2, dtype=torch.float64).flatten())
-        parted = rows is not rows_q or "G" in self._sums
+        parted = rows is not rows_q or "G" in self._sums or self._known is not None
         if parted and "H" in self._sums and "G" not in self._sums:  # until now the networks agreed
             self._sums |= {name: self._sums["H"].clone() for name in "GF"}
             self._sums["mean"] = self._sums["mean_q"].clone()
@@ -119,8 +122,9 @@ class MomentCollector:
         if not parted:
             return
         self._accumulate("G", _products(rows_q, rows, weights))
-        self._accumulate("F", _products(rows, rows, weights))
-        self._accumulate("mean", _sums(rows, weights))
+        if self._known is None:
+            self._accumulate("F", _products(rows, rows, weights))
+            self._accumulate("mean", _sums(rows, weights))
 
     def _accumulate(self, name: str, value: Tensor) -> None:
         value = value.to(torch.float64)
@@ -141,7 +145,8 @@ class MomentCollector:
         H, mean_q = matrix("H"), vector("mean_q")
         if "G" not in self._sums:
             return LayerStats(H, H, H, mean_q, mean_q, self._rows)
-        return LayerStats(H, matrix("G"), matrix("F"), vector("mean"), mean_q, self._rows)
+        F, mean = self._known or (matrix("F"), vector("mean"))
+        return LayerStats(H, matrix("G"), F, mean, mean_q, self._rows)
 
 
 def _products(left: Tensor, right: Tensor, weights: Tensor | None) -> Tensor:

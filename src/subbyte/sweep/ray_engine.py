@@ -17,7 +17,7 @@ from typing import Any
 from subbyte.errors import SubbyteError
 from subbyte.sweep.engines import Outcome, attempt
 from subbyte.sweep.store import Task
-from subbyte.sweep.work import load_inputs, trim
+from subbyte.sweep.work import load_inputs
 
 RETRIES = 3
 STARTS = 3
@@ -69,9 +69,7 @@ def _work(task: Task, inputs: Any) -> Outcome:
     import torch
 
     torch.set_num_threads(1)
-    outcome = attempt(task, lambda *_: inputs, _scratch())
-    trim(_scratch())
-    return outcome
+    return attempt(task, lambda *_: inputs, _scratch())
 
 
 def _scratch() -> Path:

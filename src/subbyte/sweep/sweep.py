@@ -14,7 +14,7 @@ from subbyte.sweep.choose import best_setting, check_column, summaries, summary_
 from subbyte.sweep.engines import Engine
 from subbyte.sweep.space import Run, Space, make_runs
 from subbyte.sweep.store import Results, Task, table_csv, task_of
-from subbyte.sweep.work import load_inputs, measured_split, trim
+from subbyte.sweep.work import load_inputs, measured_split
 
 Report = Callable[[str, int, int, str], None]
 _TABLES = 20
@@ -112,7 +112,6 @@ def sweep(
         rows = _write_tables(space, tasks, results)
     done = any(row["status"] == "done" for row in rows)
     chosen = _chosen(space, space.choose, tasks, rows, doer) if space.choose and done else []
-    trim(out / "cache")
     if tracker is not None:
         tracker.finish(out)
     return SweepResult(rows, sum(row["status"] == "failed" for row in rows), chosen)

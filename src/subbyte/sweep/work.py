@@ -1,27 +1,26 @@
 """One run of a sweep: quantize, and measure on the images that the space says.
 
-What several runs need is done once: network and data stay in the process that has read them, with the captured graph;
-logits of the float network are kept on disk, under a name that says everything that determines them, by `Cache`.
+What several runs need is done once: network and data stay in the process that has read them; what depends on the float
+network and the images alone is kept on disk, in a `Cache`: the captured graph, logits of the float network, second
+moments of its layers' inputs, gradients, and what each width of each layer costs under a budget, whatever the budget.
 """
 
-import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import nn
 
+from subbyte.cache import Cache
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_data
 from subbyte.errors import DataError
 from subbyte.evaluate import Accuracy, Evaluation, agreement, evaluate
-from subbyte.files import written
 from subbyte.graph import Network, prepare
 from subbyte.models import load_model
 from subbyte.models.user_file import split_spec
@@ -36,8 +35,6 @@ METRICS = (
     "capture_seconds", "walk_seconds", "evaluate_seconds",
 )  # fmt: skip
 """Columns that a run measures; the names of GPFQ's log among them. Seconds are the only ones that differ by machine."""
-CACHE_BYTES = 2 << 30
-"""That a cache may take."""
 _PIXELS = 16
 _VALIDATION_SEED = 7919  # of the order in which validation images are taken, whatever the seed of a run
 
@@ -68,9 +65,9 @@ def _code(model: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def captured(inputs: Inputs) -> Network:
+def captured(inputs: Inputs, cache: Cache) -> Network:
     """The graph of the float network, which runs read and do not change."""
-    return prepare(inputs.model, inputs.data.test.images(range(min(2, len(inputs.data.test)))))
+    return prepare(inputs.model, inputs.data.test.images(range(min(2, len(inputs.data.test)))), cache)
 
 
 def measured_split(data: DataSet, run: Run) -> Split:
@@ -94,11 +91,13 @@ def measured_split(data: DataSet, run: Run) -> Split:
     return replace(data.train.take(rest[: run.validation]), name="validation")
 
 
-def execute(run: Run, inputs: Inputs, cache: Path | None) -> dict[str, Any]:
-    """Do a run; returns METRICS. Raises SubbyteError when anything does not fit."""
-    limits, data, timer = Limits(), inputs.data, _Clock()
+def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
+    """Do a run; returns METRICS. folder: of the cache. Raises SubbyteError when anything does not fit."""
+    data, timer = inputs.data, _Clock()
     images, _ = draw_calibration(data, run.calibration, run.seed)
-    network = captured(inputs)
+    cache = Cache(folder).of(inputs.identity, version("subbyte"), torch.__version__)
+    limits = Limits(cache=cache.of(sha256(images.numpy().tobytes()).hexdigest()))
+    network = captured(inputs, cache)
     capture = timer.lap()
     plan, _ = decide(network, run.recipe, images, limits, None)
     wanted = plan.tune is not None and plan.tune.needs_labels
@@ -106,7 +105,7 @@ def execute(run: Run, inputs: Inputs, cache: Path | None) -> dict[str, Any]:
     quantized = assemble(network, plan, walk(network, plan, images, labels=labels, limits=limits))
     walked = timer.lap()
     split = measured_split(data, run)
-    before, after = float_evaluation(run, inputs, split, cache), evaluate(quantized, split)
+    before, after = float_evaluation(inputs, split, cache), evaluate(quantized, split)
     weights = torch.cat([p.detach().flatten() for p in inputs.model.parameters() if p.ndim > 1])
     return {
         "images": len(split),
@@ -136,38 +135,18 @@ class _Clock:
         return round(seconds, 3)
 
 
-def float_evaluation(run: Run, inputs: Inputs, split: Split, cache: Path | None) -> Evaluation:
-    """The float network on these images, from the cache where it has them."""
-    if cache is None:
-        return evaluate(inputs.model, split)
-    path = cache / f"{sha256(f'{inputs.identity} {_digest(split)}'.encode()).hexdigest()[:32]}.npz"
-    # what is missing or damaged is computed again
-    damage = (OSError, ValueError, KeyError, EOFError, BadZipFile)
-    with suppress(*damage), path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-        accuracy = kept["accuracy"]
-        found = Accuracy(float(accuracy[0]), float(accuracy[1]), float(accuracy[2]), len(kept["logits"]))
-        os.utime(path)  # the cache keeps what was used last
-        return Evaluation(found, torch.from_numpy(kept["logits"]))
-    found_now = evaluate(inputs.model, split)
-    accuracy = found_now.accuracy
-    numbers = np.array([accuracy.top1, accuracy.top5, accuracy.loss])
-    with suppress(OSError), written(path) as temporary:  # a full disk is no reason for a run to fail
-        np.savez(temporary, logits=found_now.logits.numpy(), accuracy=numbers)
-    return found_now
+def float_evaluation(inputs: Inputs, split: Split, cache: Cache) -> Evaluation:
+    """The float network on these images; cache: of the network."""
 
+    def measure() -> dict[str, torch.Tensor]:
+        found = evaluate(inputs.model, split)
+        accuracy = found.accuracy
+        numbers = torch.tensor([accuracy.top1, accuracy.top5, accuracy.loss], dtype=torch.float64)
+        return {"accuracy": numbers, "logits": found.logits}
 
-def trim(cache: Path, limit: int = CACHE_BYTES) -> None:
-    """Delete what was not used for longest, until the rest takes at most `limit` bytes."""
-    aged = []
-    for path in cache.iterdir():
-        with suppress(FileNotFoundError):  # another process trims, too
-            found = path.stat()
-            aged.append((found.st_mtime, found.st_size, path))
-    total = 0
-    for _, size, path in sorted(aged, reverse=True):
-        total += size
-        if total > limit:
-            path.unlink(missing_ok=True)
+    kept = cache.fetch(f"evaluation on {_digest(split)}", measure)
+    top1, top5, loss = kept["accuracy"].tolist()
+    return Evaluation(Accuracy(top1, top5, loss, len(kept["logits"])), kept["logits"])
 
 
 def _digest(split: Split) -> str:

@@ -1,16 +1,23 @@
 """Widths under a budget: what is measured, what is counted, and what the plan becomes."""
 
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import pytest
 import torch
+from torch.func import functional_call
 
+import subbyte
+import subbyte.sensitivity.survey as surveying
 from subbyte import load_recipe, quantize
+from subbyte.core import GridSpec, QTensor
 from subbyte.errors import RecipeError
-from subbyte.graph import prepare
+from subbyte.graph import instrument, prepare, tensor_at
 from subbyte.pipeline import assemble
 from subbyte.plan import Plan, make_plan
 from subbyte.sensitivity import Option, meet_budget
+from subbyte.sensitivity.survey import Question, survey
+from subbyte.stats import LayerStats
 from subbyte.walk import walk
 from tests.networks import EVERY_ROW, build, captured, images, one_registry  # noqa: F401 - a fixture for all
 
@@ -83,6 +90,15 @@ def test_layers_with_bits_of_their_own_keep_them_and_count():
     assert sum(option.bytes for option in taken.values()) <= 5 * captured_weights("residual") / 8
 
 
+@pytest.mark.parametrize("stated", ["bits=3", "levels=[-1, 0, 2]"])
+def test_stated_bits_are_kept_whatever_levels_the_others_may_get(stated):
+    wide = ("widths=[2 wide, 2 odd, 4]", "budget=4bits", f"layers.fc.weights.{stated}")
+    plan, options = met("residual", *wide)
+    asked = make_plan(captured("residual"), load_recipe("w2", [*FAST, *wide]))
+    assert plan.layers[-1] == asked.layers[-1] and plan.layers[-1].name == "fc"
+    assert len([option for option in options if option.layer == "fc"]) == 1
+
+
 def test_layers_that_share_a_weight_share_its_width():
     plan, options = met("shared", "budget=4.6bits")
     first, again, head = plan.layers
@@ -146,3 +162,121 @@ def test_quantize_meets_a_budget():
     assert quantized.bits_per_weight <= 4
     assert {layer.asked for layer in quantized.plan.layers} == {"budget 4bits"}
     assert len(quantized.plan.layers) == len(prepare(model, x[:2]).layers)
+
+
+CHANNELS = ("budget_for=channels", "widths=[ternary, 2, 2 wide, 4, 8]")
+
+
+@pytest.mark.parametrize("name", ["residual", "mobile"])
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_channels_get_levels_of_their_own_within_the_budget(name, share, tmp_path):
+    network, x = captured(name), images(name)
+    uniform = {
+        width: assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW)).bits_per_weight
+        for width in ("ternary", 4)
+        for plan in [make_plan(network, load_recipe("w2", [*FAST, f"weights.bits={width}", "weights.symmetric=true"]))]
+    }
+    bits = uniform["ternary"] + share * (uniform[4] - uniform["ternary"]) + 1
+    plan, options = met(name, *CHANNELS, f"budget={bits}bits")
+    quantized = assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW))
+    assert bits - 0.3 < quantized.bits_per_weight <= bits
+    for layer in plan.layers:
+        assert layer.counts is not None and set(layer.counts) <= {3, 4, 5, 16, 127} and len(layer.counts) == layer.rows
+        counts = quantized.weights[layer.name].grid.counts
+        assert counts is not None and counts[:, 0].tolist() == list(layer.counts)
+        mine = {option.width: option.rows for option in options if option.layer == layer.name}
+        assert sum(mine.values()) == layer.rows and mine["ternary"] == layer.counts.count(3)
+    assert any(len(set(layer.counts or ())) > 1 for layer in plan.layers)
+    assert Plan.from_dict(plan.to_dict()) == plan
+    subbyte.save(quantized, tmp_path / "packed.safetensors")
+    again = subbyte.load(tmp_path / "packed.safetensors", build(name))
+    assert torch.equal(again(x), quantized(x)) and again.bits_per_weight == quantized.bits_per_weight
+
+
+def test_shares_of_channels_add_up_and_follow_their_slopes():
+    """Against one channel quantized alone: its error times its squared slope tells what the output loses."""
+    network, x = captured("residual"), images("residual")
+    recipe = load_recipe("w2", [*FAST, *CHANNELS, "budget=6bits", "weights.correction=none"])
+    plans = [make_plan(network, load_recipe("w2", [*FAST, f"weights.bits={b}"])) for b in (4, 8)]
+    candidates = {layer.name: [plan.layers[k] for plan in plans] for k, layer in enumerate(network.layers)}
+    answer = survey(network, plans[0], Question.of(candidates, plans[0], rows=True), x, EVERY_ROW, None)
+    for name, options in answer.options.items():
+        torch.testing.assert_close(
+            answer.losses[name].sum(1), torch.tensor([o.divergence for o in options], dtype=torch.float64)
+        )
+    assert recipe.budget_for == "channels"
+    layer = next(layer for layer in network.layers if layer.name == "b2.conv2")
+    weight = tensor_at(network.graph_module, layer.weight).detach()
+    expected = network.graph_module(x).detach()
+    alone = []
+    generator = torch.Generator().manual_seed(3)
+    noise = 1e-3 * torch.randn(weight.shape, generator=generator)
+    stats = {}
+    for row in range(len(weight)):
+        changed = weight.clone()
+        changed[row] += noise[row]
+        z = functional_call(network.graph_module, {layer.weight: changed}, (x,))
+        alone.append(float((z - expected).detach().double().square().sum()))
+    slopes = squared_slopes(network, x)["b2.conv2"]
+    walk(network, replace_rounding(plans[0], stats), x, limits=EVERY_ROW)
+    errors = stats["b2.conv2"].output_error(layer.geometry.to_matrix(weight), layer.geometry.to_matrix(weight + noise))
+    both = torch.stack([slopes * errors, torch.tensor(alone, dtype=torch.float64)])
+    both = both[:, (both > 0).all(0)].log()
+    assert both.shape[1] > 8 and float(torch.corrcoef(both)[0, 1]) > 0.7
+
+
+def squared_slopes(network, x):
+    instrumented = instrument(network, [])
+    return surveying._squared_slopes(network, instrumented, list(x.split(16)), "cpu")
+
+
+@dataclass(frozen=True)
+class Noting:
+    """Nearest rounding that notes the statistics it is given."""
+
+    name: str
+    seen: dict[str, LayerStats] = field(compare=False)
+
+    def round(self, weight, fit, stats):
+        self.seen[self.name] = stats.of_float()
+        return QTensor.nearest(weight, fit(weight))
+
+
+def replace_rounding(plan, seen):
+    return replace(plan, layers=tuple(replace(p, rounding=Noting(p.name, seen)) for p in plan.layers))
+
+
+def test_layers_with_bits_of_their_own_keep_them_beside_channels():
+    plan, options = met("shared", *CHANNELS, "budget=6bits", "layers.head.weights.bits=3")
+    found = {layer.name: layer for layer in plan.layers}
+    assert found["head"].spec == GridSpec(bits=3, symmetric=False, granularity="channel") and not found["head"].counts
+    inner = [layer for name, layer in found.items() if name.startswith("inner")]
+    assert len(inner) == 2 and inner[0].counts == inner[1].counts is not None
+    assert [o.rows for o in options if o.layer == "head"] == [found["head"].rows]
+
+
+def test_channels_under_bit_operations():
+    network, x = captured("residual"), images("residual")
+    plan, options = met("residual", *CHANNELS, "budget=40Mbops")
+    amount = 0.0
+    for layer in plan.layers:
+        wide = next(o for o in options if (o.layer, o.width) == (layer.name, "6.99"))
+        amount += sum(wide.bops / 7 * (n - 1).bit_length() for n in layer.counts or ()) / layer.rows
+    assert 38e6 < amount <= 40e6
+    quantized = assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW))
+    assert quantized(x).shape == network.graph_module(x).shape
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("weights.rounding=kmeans",), "kmeans"),
+        (("weights.granularity=tensor",), "a scale a channel"),
+        (("weights.granularity=group", "weights.group_size=4"), "a scale a channel"),
+        (("weights.allocate=optimum", "widths=[2, 4]"), "no `allocate`"),
+        (("budget=1bits",), "need at least"),
+    ],
+)
+def test_what_channels_can_not_do_is_said(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        met("residual", *CHANNELS, "budget=6bits", *settings)

@@ -8,7 +8,7 @@ import torch
 
 import subbyte
 import subbyte.gradients
-import subbyte.sensitivity
+import subbyte.sensitivity.survey
 from subbyte.cache import Cache
 from subbyte.plan import make_plan
 from subbyte.sensitivity import meet_budget
@@ -118,7 +118,7 @@ def met(limits: Limits, *settings: str):
 def test_budgets_share_a_survey(tmp_path, monkeypatch):
     plan, options = met(limits_of(tmp_path), "budget=4bits")
     with monkeypatch.context() as patch:
-        patch.setattr(subbyte.sensitivity, "_Survey", lambda *_: pytest.fail("it is in the cache"))
+        patch.setattr(subbyte.sensitivity.survey, "_Survey", lambda *_: pytest.fail("it is in the cache"))
         assert met(limits_of(tmp_path), "budget=4bits") == (plan, options)
         wider, more = met(limits_of(tmp_path), "budget=5bits")
     assert wider != plan

@@ -164,7 +164,7 @@ def _clipped(t: Tensor, grid: Grid, coded: bool) -> float:
     else:
         levels = grid.levels(t.device)
         low = levels[:, :1] - (levels[:, 1:2] - levels[:, :1]) / 2
-        high = levels[:, -1:] + (levels[:, -1:] - levels[:, -2:-1]) / 2
+        high = -low if grid.spec.counted else levels[:, -1:] + (levels[:, -1:] - levels[:, -2:-1]) / 2
     return float(((t < low) | (t > high)).double().mean())
 
 
@@ -174,7 +174,8 @@ def _reach(grid: Grid) -> tuple[float, float]:
         low, high = ((end - grid.zero_point) * grid.scale for end in grid.ends)
     else:
         levels = grid.levels(grid.scale.device)
-        low, high = levels[:, :1] * grid.scale, levels[:, -1:] * grid.scale
+        low = levels[:, :1] * grid.scale
+        high = -low if grid.spec.counted else levels[:, -1:] * grid.scale
     return _short(float(low.min())), _short(float(high.max()))
 
 

@@ -38,8 +38,8 @@ _KIND = "kind:"  # a pattern for layers of a kind
 class LayerPlan:
     """asked: bits as the recipe states them ('float', 'ternary', '4', '4 wide'); spec: None when the layer stays float,
     for the `reason` given; shape: of the weight, as torch has it; rows: output channels; scalar: factor on the scales
-    that the range chooses; guided: runs of output channels whose inputs are weighted by
-    squared gradients to the power guided_power, 0 for none.
+    that the range chooses; guided: runs of output channels whose inputs are weighted by squared gradients to the power
+    guided_power, 0 for none; counts: levels of each row, on counted grids.
     """
 
     name: str
@@ -57,6 +57,7 @@ class LayerPlan:
     allocate: Allocate | None = None
     guided: int = 0
     guided_power: float = 1.0
+    counts: tuple[int, ...] | None = None
 
     @property
     def importance(self) -> str:
@@ -202,7 +203,7 @@ def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings 
     shown = settings or recipe.weights
     rounding = build_method(ROUNDINGS, shown.rounding, "rounding")
     if spec is not None:
-        _check(rounding, spec, f"recipe {recipe.name}: layer {layer.name}")
+        check_rounding(rounding, spec, f"recipe {recipe.name}: layer {layer.name}")
     return LayerPlan(
         layer.name, layer.geometry.kind, layer.geometry.weight_shape, layer.geometry.rows, _asked_weight(shown), spec,
         build_method(RANGES, shown.range, "range"), rounding,
@@ -211,7 +212,8 @@ def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings 
     )  # fmt: skip
 
 
-def _check(rounding: Rounding, spec: GridSpec, where: str) -> None:
+def check_rounding(rounding: Rounding, spec: GridSpec, where: str) -> None:
+    """Raise RecipeError where a method can't work on grids of a spec; where: for the message."""
     check = getattr(rounding, "check", None)
     if check is None:
         return
@@ -334,7 +336,7 @@ def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
         "correction": method_settings(CORRECTIONS, layer.correction), "reason": layer.reason, "scalar": layer.scalar,
         "precondition": layer.precondition and method_settings(PRECONDITIONS, layer.precondition),
         "allocate": layer.allocate and method_settings(ALLOCATIONS, layer.allocate), "guided": layer.guided,
-        "guided_power": layer.guided_power,
+        "guided_power": layer.guided_power, "counts": layer.counts and list(layer.counts),
     }  # fmt: skip
 
 
@@ -344,7 +346,7 @@ def _layer_from(entry: dict[str, Any]) -> LayerPlan:
         build_method(RANGES, entry["range"], "range"), build_method(ROUNDINGS, entry["rounding"], "rounding"),
         build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"], entry["scalar"],
         _precondition(entry["precondition"]), _allocate(entry.get("allocate")), entry.get("guided", 0),
-        entry.get("guided_power", 1.0),
+        entry.get("guided_power", 1.0), None if (counts := entry.get("counts")) is None else tuple(counts),
     )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ class QuantizedModel(nn.Module):
         spec = weight.grid.spec
         reach = spec.reach
         plain = reach is not None and reach[1] - reach[0] < 256 and spec.granularity != "group"
-        return (grid.scale * weight.grid.scale).expand(layer.geometry.rows, 1)[:, 0] if plain else None
+        return (grid.scale * weight.grid.step).expand(layer.geometry.rows, 1)[:, 0] if plain else None
 
     def _bias(self, layer: Layer, bias: Tensor) -> Tensor:
         """The bias on the int32 grid that integer kernels add it on."""

@@ -7,6 +7,7 @@
     input:        {bits: 8}        # the network's input
     tune:         null             # or cascade: later layers learn to make up for each rounded one
     budget:       null             # or 2.5bits, 100KB, 1.5Gbops: widths are shared out among layers to meet it
+    budget_for:   layers           # or channels: each with as many levels of its own, as many as one of the widths has
     widths:       [ternary, 2 odd, 2 wide, 3, 3 wide, 4, 6, 8]  # that a layer may get then, unless a pattern says
     first_last:   8                # bits of the first and last layer (weights, and activations if quantized)
     layers:                        # by name pattern, last match wins
@@ -237,6 +238,7 @@ class Recipe(_Settings):
     first_last: int | None = None
     tune: Method | None = None
     budget: str | None = None
+    budget_for: Literal["layers", "channels"] = "layers"
     widths: list[Bits | str] = Field(default=["ternary", "2 odd", "2 wide", 3, "3 wide", 4, 6, 8], min_length=1)
     layers: dict[str, LayerSettings] = {}
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from subbyte.allocate import Budget, choose
+from subbyte.allocate import Budget, choose, choose_by_price
 from subbyte.errors import NumericsError, RecipeError
 
 
@@ -48,6 +48,57 @@ def test_a_budget_below_the_least_says_the_least():
 def test_a_loss_that_is_not_a_number_is_an_error():
     with pytest.raises(NumericsError):
         choose([[1.0, 2.0]], [[1.0, float("nan")]], 2)
+
+
+def tables(random, items, options):
+    """Costs and losses of items with up to so many options, the rest inf."""
+    costs = random.randint(1, 100, (items, options)).astype(float)
+    losses = random.rand(items, options) * 10 ** random.uniform(-6, 0, (items, 1))
+    for item in range(items):
+        count = random.randint(1, options + 1)
+        costs[item, count:], losses[item, count:] = np.inf, 0.0
+    return costs, losses
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_by_price_it_fits_and_is_within_one_option_of_the_best(seed):
+    random = np.random.RandomState(seed)
+    costs, losses = tables(random, 12, 4)
+    least, rows = costs.min(1).sum(), np.arange(12)
+    budget = least + random.uniform(0, 300)
+    taken = choose_by_price(costs, losses, budget)
+    assert costs[rows, taken].sum() <= budget * (1 + 1e-9)
+    finite = [np.isfinite(row) for row in costs]
+    lists = [[table[k][finite[k]].tolist() for k in rows] for table in (costs, losses)]
+    best = losses[rows, choose(*lists, budget)].sum()
+    spread = max(max(row) - min(row) for row in lists[1])
+    assert best - 1e-12 <= losses[rows, taken].sum() <= best + spread + 1e-12
+
+
+def test_by_price_the_gap_is_that_of_one_item_among_many():
+    random = np.random.RandomState(1)
+    sizes = random.choice([27, 144, 288, 576, 1152], 400)[:, None]
+    bits = np.array([1.6, 2, 2.33, 3, 4])
+    costs, losses = sizes * bits, random.lognormal(size=(400, 1)) * 0.25**bits
+    budget = 2.4 * sizes.sum()
+    taken = choose_by_price(costs, losses, budget)
+    rows = np.arange(400)
+    exact = losses[rows, choose(costs.tolist(), losses.tolist(), budget)].sum()
+    assert exact <= losses[rows, taken].sum() <= 1.002 * exact
+    assert 0.999 * budget < costs[rows, taken].sum() <= budget * (1 + 1e-9)
+
+
+def test_by_price_with_room_for_all_nothing_is_lost():
+    costs, losses = tables(np.random.RandomState(2), 20, 5)
+    best = np.where(np.isfinite(costs), losses, np.inf).min(1)
+    assert np.array_equal(losses[np.arange(20), choose_by_price(costs, losses, 1e9)], best)
+
+
+def test_by_price_a_budget_below_the_least_says_the_least():
+    costs, losses = np.array([[1000.0, 2000.0], [40.0, 30.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    with pytest.raises(RecipeError, match="need at least 1,030"):
+        choose_by_price(costs, losses, 1029)
+    assert choose_by_price(costs, losses, 1030).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from subbyte.allocate.aciq import Aciq
 from subbyte.allocate.budget import Budget
-from subbyte.allocate.choice import choose
+from subbyte.allocate.choice import choose, choose_by_price
 from subbyte.allocate.optimum import Optimum
 from subbyte.methods import Allocate
 
 ALLOCATIONS: dict[str, type[Allocate]] = {"optimum": Optimum, "aciq": Aciq}
 
-__all__ = ["ALLOCATIONS", "Aciq", "Budget", "Optimum", "choose"]
+__all__ = ["ALLOCATIONS", "Aciq", "Budget", "Optimum", "choose", "choose_by_price"]

@@ -4,6 +4,7 @@
     level set    x ~= levels[code] * scale                 0 <= code < len(levels)
     codebook     x ~= codebook[row, code] * scale          levels that are fitted to the tensor or to each row
     mixed        uniform, each row with codes of a width of its own: 0 to 8 bits, a row of 0 bits being one number
+    counted      x ~= (code - (n - 1) / 2) * scale         each row with a number n of levels of its own, 2 to 127
 
 Rounding is to the nearest representable number: half to even on uniform grids (as ONNX's QuantizeLinear), to the
 lower level on level sets and codebooks. Zero points are integers, so real 0 lies on every uniform grid whose zero point
@@ -11,181 +12,14 @@ is in range.
 """
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import ceil, isfinite, log2
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from subbyte.core.spec import MOST_LEVELS, GridSpec
 from subbyte.errors import NumericsError, RecipeError
 
-Granularity = Literal["tensor", "channel", "group"]
-MAX_BITS = 8
-_CODEBOOK_BITS = 9  # room for the levels that GPFQ's L0 adds to 8 bits
 _FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True)
-class GridSpec:
-    """What a grid may be, before any data is seen.
-
-    bits: width of a code, 1 to 8; of a codebook's up to 9.
-    signed: codes are centred on 0 (-2^(b-1) ... 2^(b-1)-1) rather than counted from 0.
-    symmetric: the zero point is fixed to 0; otherwise it is chosen with the scale.
-    narrow: the lowest signed code is dropped, so that the codes are symmetric; 2 bits narrow are ternary.
-    wide: a code is added above the highest signed one, so that the codes are symmetric: 2^b + 1 of them, more than b
-        bits hold. The alphabet of GPFQ (Zhang, Zhou, Saab 2023, eq. 3); 1 bit wide is ternary.
-    granularity: who shares a scale: the tensor, a row (output channel), or `group_size` neighbours in a row.
-    levels: for level-set grids, strictly increasing numbers that the codes 0, 1, ... index.
-    codebook: number of levels that are fitted to the data, one list for the tensor or for each row. With levels or a
-        codebook `signed`, `symmetric`, `narrow` and `wide` have no meaning.
-    mixed: mean width of the rows' codes, in bits, where every row has its own (`Grid.widths`), up to `bits`.
-    Raises RecipeError when these contradict one another.
-    """
-
-    bits: int = 8
-    signed: bool = True
-    symmetric: bool = True
-    narrow: bool = False
-    wide: bool = False
-    granularity: Granularity = "tensor"
-    group_size: int | None = None
-    levels: tuple[float, ...] | None = None
-    codebook: int | None = None
-    mixed: float | None = None
-
-    def __post_init__(self) -> None:
-        self._check_mixed()
-        most = MAX_BITS if self.codebook is None else _CODEBOOK_BITS
-        if not isinstance(self.bits, int) or not 1 <= self.bits <= most:
-            raise RecipeError(f"bits must be a whole number from 1 to {most}, got {self.bits}")
-        if (self.group_size is not None) != (self.granularity == "group"):
-            raise RecipeError(
-                f"group_size={self.group_size} with granularity={self.granularity!r}: "
-                "a group size goes with granularity 'group', and only with it"
-            )
-        if self.group_size is not None and self.group_size < 1:
-            raise RecipeError(f"group_size must be at least 1, got {self.group_size}")
-        if self.wide and (self.narrow or not self.signed or not self.symmetric):
-            raise RecipeError("a wide grid is signed and symmetric, and not narrow")
-        if self.codebook is not None:
-            if self.levels is not None or self.granularity == "group":
-                raise RecipeError("a codebook belongs to a tensor or to each channel, and its levels are not given")
-            if not 2 <= self.codebook <= 2**self.bits:
-                raise RecipeError(f"a codebook of {self.codebook} levels does not fit in codes of {self.bits} bits")
-            return
-        if self.levels is None:
-            if self.signed and self.bits == 1 and not self.wide:
-                raise RecipeError("a signed uniform grid needs 2 bits or more; use 'ternary' or a level set")
-            return
-        rising = all(a < b for a, b in pairwise(self.levels)) and all(map(isfinite, self.levels))
-        if len(self.levels) < 2 or not rising:
-            raise RecipeError(f"levels must be two or more strictly increasing numbers, got {self.levels}")
-        if len(self.levels) > 2**self.bits:
-            raise RecipeError(f"{len(self.levels)} levels do not fit in codes of {self.bits} bits")
-
-    def _check_mixed(self) -> None:
-        if self.mixed is None:
-            return
-        if not self.uniform or self.narrow or self.wide or self.granularity != "channel":
-            raise RecipeError(
-                "widths of their own go with uniform grids and a scale a channel: no levels, narrow or wide grids, and "
-                f"granularity 'channel', not {self.granularity!r}"
-            )
-        if not 0 <= self.mixed <= self.bits:
-            raise RecipeError(f"the mean width of the rows' codes must be from 0 to {self.bits} bits, got {self.mixed}")
-
-    def of_width(self, width: int) -> "GridSpec":
-        """What a mixed grid is in its rows of 1 bit or more. One bit has two codes next to each other, 0 among them."""
-        several = width > 1
-        return replace(
-            self, bits=width, signed=self.signed and several, symmetric=self.symmetric and several, mixed=None
-        )
-
-    @classmethod
-    def ternary(cls, granularity: Granularity = "channel", group_size: int | None = None) -> "GridSpec":
-        """{-1, 0, 1} times a scale: packs five codes to a byte."""
-        return cls(bits=2, narrow=True, granularity=granularity, group_size=group_size)
-
-    @classmethod
-    def level_set(
-        cls, levels: tuple[float, ...], granularity: Granularity = "channel", group_size: int | None = None
-    ) -> "GridSpec":
-        """Any sorted list of 2 to 256 levels."""
-        bits = min(max(1, ceil(log2(max(len(levels), 1)))), MAX_BITS)
-        return cls(bits=bits, granularity=granularity, group_size=group_size, levels=tuple(map(float, levels)))
-
-    @classmethod
-    def fitted(cls, count: int, granularity: Granularity = "channel") -> "GridSpec":
-        """A codebook of 2 to 512 levels."""
-        bits = max(1, ceil(log2(max(count, 1))))
-        return cls(bits=min(bits, _CODEBOOK_BITS), granularity=granularity, codebook=count)
-
-    @property
-    def uniform(self) -> bool:
-        """Codes stand for equally spaced numbers."""
-        return self.levels is None and self.codebook is None
-
-    @property
-    def fixed_zero(self) -> bool:
-        """There is no zero point to choose."""
-        return (self.symmetric and self.mixed is None) or not self.uniform
-
-    @property
-    def qmin(self) -> int:
-        """Smallest code."""
-        if not self.uniform or not self.signed:
-            return 0
-        return int(self.narrow) - int(2 ** (self.bits - 1))
-
-    @property
-    def qmax(self) -> int:
-        """Largest code."""
-        if self.levels is not None:
-            return len(self.levels) - 1
-        if self.codebook is not None:
-            return self.codebook - 1
-        return int(2 ** (self.bits - 1 if self.signed else self.bits)) - int(not self.wide)
-
-    @property
-    def count(self) -> int:
-        """Number of codes."""
-        return self.qmax - self.qmin + 1
-
-    @property
-    def is_ternary(self) -> bool:
-        """Three codes."""
-        return self.count == 3
-
-    @property
-    def label(self) -> str:
-        """What people call the width: 'ternary' or the number of bits; fractional where codes are neither 2^b nor, on
-        a narrow grid, one less.
-        """
-        if self.mixed is not None:
-            return f"{self.mixed:g} mixed"
-        if self.is_ternary:
-            return "ternary"
-        return str(self.bits) if self.count in (2**self.bits, 2**self.bits - self.narrow) else f"{log2(self.count):.2f}"
-
-    @property
-    def code_dtype(self) -> torch.dtype:
-        """Smallest torch integer type that holds every code."""
-        if self.qmax > 255 or (self.qmax > 127 and self.qmin < 0):
-            return torch.int16
-        return torch.int8 if self.qmin < 0 else torch.uint8
-
-    @property
-    def reach(self) -> tuple[int, int] | None:
-        """Smallest and largest number of steps that a code stands for, before a zero point is subtracted; None where
-        they are not all whole numbers.
-        """
-        if self.uniform:
-            return self.qmin, self.qmax
-        if self.levels is None or not all(level.is_integer() for level in self.levels):
-            return None
-        return int(self.levels[0]), int(self.levels[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +29,7 @@ class Grid:
     scale: float32, positive. Shape [] (tensor), [rows, 1] (channel) or [rows, ceil(columns / group_size)] (group).
     zero_point: int32, the shape of `scale`; all 0 where the spec is symmetric, a level set or a codebook.
     codebook: float32 [1, count] (tensor) or [rows, count] (channel), rising along each row; codebooks only.
+    counts: int32 [rows, 1], number of each row's levels; counted grids only.
     widths: int32 [rows, 1], bits of each row's codes; mixed grids only. Rows of 0 bits have the one code 0 and a zero
         point of -1, 0 or 1, so that they stand for scale, 0 or -scale.
     Raises NumericsError for scales that are not positive finite numbers, RecipeError for zero points out of range, a
@@ -206,10 +41,12 @@ class Grid:
     zero_point: Tensor
     codebook: Tensor | None = None
     widths: Tensor | None = None
+    counts: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_codebook()
         self._check_widths()
+        self._check_counts()
         if not bool((torch.isfinite(self.scale) & (self.scale > 0)).all()):
             raise NumericsError(f"scales must be positive finite numbers, got {_extremes(self.scale)}")
         if self.zero_point.shape != self.scale.shape:
@@ -234,6 +71,17 @@ class Grid:
                 f"got {list(self.widths.shape)}, {_extremes(self.widths)}"
             )
 
+    def _check_counts(self) -> None:
+        if (self.counts is None) == self.spec.counted:
+            raise RecipeError("counts go with a counted spec, and only with it")
+        if self.counts is None:
+            return
+        if self.counts.shape != self.scale.shape or not 2 <= self.counts.min() <= self.counts.max() <= MOST_LEVELS:
+            raise RecipeError(
+                f"counts must be {list(self.scale.shape)} and lie in 2..{MOST_LEVELS}, "
+                f"got {list(self.counts.shape)}, {_extremes(self.counts)}"
+            )
+
     def _check_codebook(self) -> None:
         if (self.codebook is None) != (self.spec.codebook is None):
             raise RecipeError("a codebook goes with a codebook's spec, and only with it")
@@ -256,6 +104,7 @@ class Grid:
         zero_point: Tensor | None = None,
         codebook: Tensor | None = None,
         widths: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> "Grid":
         """The grid with this scale; the zero point is 0 unless given. Numbers are converted to float32 and int32."""
         scale = scale.to(torch.float32)
@@ -263,7 +112,8 @@ class Grid:
             zero_point = torch.zeros_like(scale)
         zero_point = zero_point.long().clamp(-(2**15), 2**15).int()  # far out of range stays so
         codebook = None if codebook is None else codebook.to(torch.float32)
-        return cls(spec, scale, zero_point, codebook, None if widths is None else widths.int())
+        widths, counts = (None if t is None else t.int() for t in (widths, counts))
+        return cls(spec, scale, zero_point, codebook, widths, counts)
 
     def with_scale(self, scale: Tensor) -> "Grid":
         """The same codes on another scale (same shape as before)."""
@@ -271,12 +121,20 @@ class Grid:
 
     def to(self, device: torch.device | str) -> "Grid":
         """The same grid on another device."""
-        codebook, widths = (None if t is None else t.to(device) for t in (self.codebook, self.widths))
-        return Grid(self.spec, self.scale.to(device), self.zero_point.to(device), codebook, widths)
+        own = (self.codebook, self.widths, self.counts)
+        codebook, widths, counts = (None if t is None else t.to(device) for t in own)
+        return Grid(self.spec, self.scale.to(device), self.zero_point.to(device), codebook, widths, counts)
+
+    @property
+    def step(self) -> Tensor:
+        """What the whole numbers of `GridSpec.reach` count: the scale, of counted grids half of it."""
+        return self.scale / 2 if self.spec.counted else self.scale
 
     @property
     def ends(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest code, int32, the shape of the scale."""
+        if self.counts is not None:
+            return torch.zeros_like(self.counts), self.counts - 1
         if self.widths is None:
             shape, device = self.scale.shape, self.scale.device
             low, high = (
@@ -327,20 +185,29 @@ class Grid:
 
     @property
     def label(self) -> str:
-        """The spec's label; of a mixed grid with the mean width that it has."""
+        """The spec's label; of mixed and counted grids with the mean width that they have."""
+        if self.counts is not None:
+            return f"{float(self.counts.double().log2().mean()):.2f} mixed"
         return self.spec.label if self.widths is None else f"{float(self.widths.float().mean()):.2f} mixed"
 
     @property
     def nbytes(self) -> int:
-        """Stored bytes of scales, zero points, widths and levels (of a level set once a tensor, of codebooks all)."""
+        """Stored bytes of scales, zero points, widths or counts, and levels (of a level set once, of codebooks all)."""
         scales = self.scale.numel()
         zero_points = 0 if self.spec.fixed_zero else scales * (1 if self.widths is None else 2)
-        widths = 0 if self.widths is None else scales
-        levels = 0 if self.spec.uniform else self.levels(self.scale.device).numel() * _FLOAT_BYTES
+        widths = 0 if self.widths is None and self.counts is None else scales
+        levels = 0 if self.spec.uniform or self.spec.counted else self.levels(self.scale.device).numel() * _FLOAT_BYTES
         return scales * _FLOAT_BYTES + zero_points + widths + levels
 
     def levels(self, device: torch.device) -> Tensor:
-        """What the codes of a level set or codebook stand for, in steps of the scale: float32 [1 or rows, count]."""
+        """What codes that are not uniform stand for, in steps of the scale: float32 [1 or rows, count].
+
+        inf for codes that a row of a counted grid has not.
+        """
+        if self.counts is not None:
+            codes = torch.arange(int(self.counts.max()), device=device)
+            counts = self.counts.to(device)
+            return torch.where(codes < counts, codes - (counts - 1) / 2, torch.inf).to(torch.float32)
         if self.codebook is not None:
             return self.codebook.to(device)
         return torch.tensor(self.spec.levels, dtype=torch.float32, device=device)[None]

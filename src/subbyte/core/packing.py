@@ -8,6 +8,7 @@
 
 Whichever is smaller of the second and of whole bits is taken. Codes are counted from 0 here (code - qmin).
 On mixed grids the rows of each width, narrowest first, are packed as codes of that many bits; rows of 0 bits take none.
+On counted grids the rows of each number of levels, fewest first, are packed as that many codes.
 """
 
 from functools import cache
@@ -17,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subbyte.core.grid import Grid, GridSpec
+from subbyte.core.grid import Grid
+from subbyte.core.spec import GridSpec
 from subbyte.errors import FormatError
 
 _WIDEST_WORD = 8  # bytes
@@ -109,29 +111,29 @@ def unpack(packed: Tensor, spec: GridSpec, shape: tuple[int, ...]) -> Tensor:
 
 def pack_grid(codes: Tensor, grid: Grid) -> Tensor:
     """Pack the codes [rows, columns] of a grid into uint8. Raises FormatError when one lies out of range."""
-    if grid.widths is None:
+    if grid.widths is None and grid.counts is None:
         return pack(codes, grid.spec)
     digits = codes.to(torch.int32) - grid.ends[0]
-    return torch.cat([torch.empty(0, dtype=torch.uint8), *(pack(digits[rows], spec) for rows, spec in _by_width(grid))])
+    return torch.cat([torch.empty(0, dtype=torch.uint8), *(pack(digits[rows], spec) for rows, spec in _parts(grid))])
 
 
 def packed_grid_bytes(grid: Grid, shape: tuple[int, ...]) -> int:
     """Bytes that codes of this shape take on a grid."""
-    if grid.widths is None:
+    if grid.widths is None and grid.counts is None:
         return packed_bytes(grid.spec, int(np.prod(shape)))
-    return sum(packed_bytes(spec, int(rows.sum()) * shape[1]) for rows, spec in _by_width(grid))
+    return sum(packed_bytes(spec, int(rows.sum()) * shape[1]) for rows, spec in _parts(grid))
 
 
 def unpack_grid(packed: Tensor, grid: Grid, shape: tuple[int, int]) -> Tensor:
     """Inverse of `pack_grid`. Raises FormatError when the bytes are not codes of the grid."""
-    if grid.widths is None:
+    if grid.widths is None and grid.counts is None:
         return unpack(packed, grid.spec, shape)
     if packed.numel() != packed_grid_bytes(grid, shape):
         wanted = packed_grid_bytes(grid, shape)
         raise FormatError(f"codes {list(shape)} of these widths take {wanted} bytes, got {packed.numel()}")
     digits = torch.zeros(shape, dtype=torch.int32)
     start = 0
-    for rows, spec in _by_width(grid):
+    for rows, spec in _parts(grid):
         part = (int(rows.sum()), shape[1])
         stop = start + packed_bytes(spec, part[0] * part[1])
         digits[rows] = unpack(packed[start:stop], spec, part).to(torch.int32)
@@ -139,8 +141,11 @@ def unpack_grid(packed: Tensor, grid: Grid, shape: tuple[int, int]) -> Tensor:
     return (digits + grid.ends[0]).to(grid.spec.code_dtype)
 
 
-def _by_width(grid: Grid) -> list[tuple[Tensor, GridSpec]]:
-    """Which rows, bool [rows], have codes of each width that takes bits, and what their digits are."""
+def _parts(grid: Grid) -> list[tuple[Tensor, GridSpec]]:
+    """Which rows, bool [rows], have codes of each kind that takes bytes, and what their digits are."""
+    if grid.counts is not None:
+        counts = grid.counts[:, 0]
+        return [(counts == n, GridSpec.level_set(tuple(range(int(n))))) for n in counts.unique()]
     assert grid.widths is not None
     widths = grid.widths[:, 0]
     return [(widths == bits, GridSpec(bits=int(bits), signed=False)) for bits in widths.unique() if bits > 0]

@@ -47,9 +47,9 @@ class Packed:
 
     def grid(self, prefix: str, spec: GridSpec) -> Grid:
         """The grid stored under a prefix."""
-        zero, codebook, widths = (self.tensors.get(f"{prefix}/{part}") for part in ("zero_point", "codebook", "widths"))
+        own = (self.tensors.get(f"{prefix}/{part}") for part in ("zero_point", "codebook", "widths", "counts"))
         try:
-            return Grid.of(spec, self.tensor(f"{prefix}/scale"), zero, codebook, widths)
+            return Grid.of(spec, self.tensor(f"{prefix}/scale"), *own)
         except ValueError as error:
             raise FormatError(f"{prefix}: {error}") from error
 
@@ -166,6 +166,8 @@ def _grid_tensors(prefix: str, grid: Grid) -> dict[str, Tensor]:
         tensors[f"{prefix}/zero_point"] = grid.zero_point.cpu().to(kind).contiguous()
     if grid.widths is not None:
         tensors[f"{prefix}/widths"] = grid.widths.cpu().to(torch.uint8).contiguous()
+    if grid.counts is not None:
+        tensors[f"{prefix}/counts"] = grid.counts.cpu().to(torch.uint8).contiguous()
     return tensors
 
 

@@ -157,6 +157,8 @@ class _Writer:
         codes, zero = _folded(weight, kind)
         if spec.mixed is not None:
             self.notes[layer.name] = f"channels of 0 to 8 bits in {kind.upper()}"
+        elif weight.grid.counts is not None:
+            self.notes[layer.name] = f"channels of 2 to {int(weight.grid.counts.max())} levels in {kind.upper()}"
         elif kind != "int8" or spec.bits < 8:
             self.notes[layer.name] = f"{spec.label} bits in {kind.upper()}" if spec.label != kind[3:] else kind.upper()
         scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
@@ -247,14 +249,15 @@ def _folded(weight: QTensor, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Codes [rows, columns] and zero points; the zero points are subtracted when the container has room."""
     low, high = _RANGES[kind]
     zero = weight.grid.zero_point.numpy()
-    shifted = weight.grid.units(weight.codes).numpy().astype(np.int32)
+    steps = weight.grid.units(weight.codes) * (2 if weight.grid.spec.counted else 1)
+    shifted = steps.numpy().astype(np.int32)
     if shifted.min() >= low and shifted.max() <= high:
         return shifted, _flat(np.zeros_like(zero), weight)
     return weight.codes.numpy().astype(np.int32), _flat(zero, weight)
 
 
 def _scale(weight: QTensor) -> np.ndarray:
-    return _flat(weight.grid.scale.numpy(), weight)
+    return _flat(weight.grid.step.numpy(), weight)
 
 
 def _flat(parameter: np.ndarray, weight: QTensor) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Cutting a tensor into the blocks that share a scale, and putting their scales together into a grid.
 
 On mixed grids the range of every row is chosen for each width from 1 to 8 bits; the squared errors that remain decide
-how the bits are shared out. A row of 0 bits is its mean.
+how the bits are shared out. A row of 0 bits is its mean. On counted grids the numbers of levels are given.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class GridFitter:
     """A range method at work on one layer: the `methods.FitGrid` that rounding methods get.
 
     importance: of each weight, [rows, columns], or None; scalar: factor on every scale that the method chooses;
-    allocate: shares bits out to the rows of a mixed grid.
+    allocate: shares bits out to the rows of a mixed grid; counts: levels of each row of a counted grid.
     """
 
     method: Range
@@ -28,10 +28,14 @@ class GridFitter:
     importance: Tensor | None = None
     scalar: float = 1.0
     allocate: Allocate | None = None
+    counts: tuple[int, ...] | None = None
 
     def __call__(self, weight: Tensor) -> Grid:
         """The grid for a matrix [rows, columns]."""
-        grid = fit_grid(self.method, weight, self.spec, self.importance, self.allocate)
+        if self.counts is not None:
+            grid = _fit_counted(self.method, weight, self.spec, self.importance, torch.tensor(self.counts))
+        else:
+            grid = fit_grid(self.method, weight, self.spec, self.importance, self.allocate)
         return grid if self.scalar == 1 else grid.with_scale(grid.scale * self.scalar)
 
 
@@ -87,6 +91,16 @@ def _fit_mixed(method: Range, values: Tensor, spec: GridSpec, importance: Tensor
         scale = torch.where(widths == width, grid.scale, scale)
         zero_point = torch.where(widths == width, grid.zero_point - lowest, zero_point)
     return Grid.of(spec, scale, zero_point, widths=widths)
+
+
+def _fit_counted(method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None, counts: Tensor) -> Grid:
+    scale = torch.ones(len(counts), 1, device=values.device)
+    counts = counts.to(values.device)
+    for count in counts.unique().tolist():
+        rows, levels = counts == count, tuple(code - (count - 1) / 2 for code in range(count))
+        share = None if importance is None else importance.expand_as(values)[rows]
+        scale[rows] = fit_grid(method, values[rows], GridSpec.level_set(levels), share).scale
+    return Grid.of(spec, scale, counts=counts[:, None])
 
 
 def _mean_and_variance(values: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec
-from subbyte.core.grid import Granularity
+from subbyte.core import Granularity, Grid, GridSpec
 from subbyte.core.levels import odd
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.ranges.metrics import Evidence, Metric, Trial

@@ -11,7 +11,7 @@ from subbyte.report.charts import Table
 from subbyte.report.figures import Chooser, Cloud, Heat, Histogram, Marks, Points, Rows
 from subbyte.report.parts import Part, Raw, Section
 from subbyte.report.predictions import section as of_predictions
-from subbyte.report.records import FIGURES, Evidence, Result, Row, Spread, read_evidence, read_plan, read_result
+from subbyte.report.records import FIGURES, Choice, Evidence, Result, Row, Spread, read_evidence, read_plan, read_result
 from subbyte.report.words import standard_error
 
 SIZE = "bytes, packed"
@@ -263,7 +263,7 @@ def _histogram(name: str, one: Spread, label: str, about: str) -> Histogram:
 
 
 def _sensitivity(result: Result) -> list[Part]:
-    options = result.options
+    options, by_channel = result.options, result.settings.get("budget_for") == "channels"
     layers, choices = (tuple(dict.fromkeys(getattr(o, key) for o in options)) for key in ("layer", "width"))
     cells = {(option.layer, option.width): option for option in options}
     values, texts = [], []
@@ -277,14 +277,21 @@ def _sensitivity(result: Result) -> list[Part]:
         "width", "layer", choices, layers, tuple(values), tuple(texts),
     )  # fmt: skip
     rows = tuple(
-        (o.layer, o.width, f"{o.bytes:,}", f"{1000 * o.divergence:.4g}", "chosen" if o.chosen else "") for o in options
+        (o.layer, o.width, f"{o.bytes:,}", f"{1000 * o.divergence:.4g}", _choice(o, by_channel)) for o in options
     )
     budget = result.settings.get("budget")
-    told = "Widths were shared out among layers by what each costs the network's output, under "
+    whose = "channels" if by_channel else "layers"
+    told = f"Widths were shared out among {whose} by what each costs the network's output, under "
     return [
         f"{told}{f'a budget of {budget}' if budget else 'a budget'}.", heat,
         Table("All widths", ("layer", "width", "bytes", "1000 x divergence", "choice"), rows),
     ]  # fmt: skip
+
+
+def _choice(option: Choice, by_channel: bool) -> str:
+    if not option.chosen:
+        return ""
+    return f"{option.rows} channels" if by_channel else "chosen"
 
 
 def _plan(model: Model) -> list[Part]:

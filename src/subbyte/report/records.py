@@ -80,6 +80,7 @@ class Choice(Record):
     bytes: int
     divergence: float
     chosen: bool
+    rows: int = 0
 
 
 class Left(Record):

@@ -53,7 +53,7 @@ class Beacon:
         """See `methods.Rounding`."""
         if spec.granularity != "channel":
             raise RecipeError(f"beacon finds one scale a row: granularity must be channel, got {spec.granularity}")
-        if spec.mixed is not None:
+        if spec.mixed is not None or spec.counted:
             raise RecipeError("beacon needs the same levels for every row; it can't allocate bits to channels")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:

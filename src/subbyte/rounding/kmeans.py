@@ -42,7 +42,7 @@ class Kmeans:
             raise RecipeError("kmeans: codebooks belong to a tensor or a channel; granularity can't be group")
         if self.keep_mean and spec.granularity == "tensor":
             raise RecipeError("kmeans: keep_mean moves each channel's levels; it needs granularity channel")
-        if spec.mixed is not None:
+        if spec.mixed is not None or spec.counted:
             raise RecipeError("kmeans gives every channel as many levels; it can't allocate bits to channels")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:

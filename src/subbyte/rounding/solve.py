@@ -99,7 +99,8 @@ def better_of(first: QTensor, second: QTensor, first_error: Tensor, second_error
 
 
 def _same_widths(first: Grid, second: Grid) -> bool:
-    return first.widths is None or second.widths is None or torch.equal(first.widths, second.widths)
+    pairs = ((first.widths, second.widths), (first.counts, second.counts))
+    return all(one is None or other is None or torch.equal(one, other) for one, other in pairs)
 
 
 def best_of(weight: Tensor, candidates: list[QTensor], stats: LayerStats) -> QTensor:

@@ -1,0 +1,42 @@
+"""Every rounding method on grids whose rows have numbers of levels of their own: row by row the level set's result."""
+
+import pytest
+import torch
+
+from subbyte.core import GridSpec
+from subbyte.errors import RecipeError
+from subbyte.ranges import GridFitter, Mse
+from subbyte.rounding import ROUNDINGS
+from tests.rounding.cases import INPUTS, fitter
+
+REFUSING = ("kmeans", "beacon")
+CASES = ("dense, x_q", "grouped, x_q", "depthwise", "few rows, x_q", "dead", "one weight, x_q", "all dead")
+
+
+def counts_of(rows: int) -> tuple[int, ...]:
+    return tuple((3, 4, 9, 2, 5, 127)[row % 6] for row in range(rows))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("method", [name for name in ROUNDINGS if name not in REFUSING])
+def test_rows_are_those_of_level_sets(method, case):
+    given, rounding = INPUTS[case], ROUNDINGS[method]()
+    counts = counts_of(len(given.weight))
+    fit = GridFitter(Mse(steps=12), GridSpec.counting(), counts=counts)
+    q = rounding.round(given.weight, fit, given.stats)
+    assert q.grid.spec == GridSpec.counting() and q.grid.counts is not None
+    assert q.grid.counts[:, 0].tolist() == list(counts)
+    assert torch.equal(q.grid.encode(q.dequantize()), q.codes) and bool((q.codes < q.grid.counts).all())
+    for row, count in enumerate(counts):
+        levels = GridSpec.level_set(tuple(code - (count - 1) / 2 for code in range(count)))
+        alone = rounding.round(given.weight, fitter(levels), given.stats)
+        assert torch.equal(q.codes[row], alone.codes[row]), count
+        torch.testing.assert_close(q.grid.scale[row], alone.grid.scale[row], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("method", REFUSING)
+def test_methods_that_choose_levels_themselves_say_so(method):
+    given = INPUTS["dense"]
+    fit = GridFitter(Mse(steps=12), GridSpec.counting(), counts=counts_of(len(given.weight)))
+    with pytest.raises(RecipeError, match=method):
+        ROUNDINGS[method]().round(given.weight, fit, given.stats)

@@ -1,41 +1,46 @@
-"""Accuracy of widths shared out among layers, beside the same width everywhere, at the same bytes.
+"""Accuracy of widths shared out among layers or channels, beside the same width everywhere, at the same bytes.
 
     python benchmarks/budget.py --data DIR --out FILE.csv [--roundings corrected,adaround] [--budgets w2,2.5bits,w3]
-        [--seeds 0,1,2] [--calibration 500] [--table-only]
+        [--for layers,channels] [--seeds 0,1,2] [--calibration 500] [--cache DIR] [--table-only]
 
 DIR holds cifar-10-batches-py/ and weights/. CIFAR-10's resnet20, all layers, weights only. A budget w2 means: uniform
 2 bits, and then an allocation under just the bytes that those took. One row of FILE.csv a run, written when the run
-ends; a run whose row is there is skipped. Prints a Markdown table: top-1 on the 10,000 test images, mean ± standard
-deviation over seeds.
+ends; a run whose row is there is skipped; with --cache budgets share what is measured of each width. Prints a Markdown
+table: top-1 on the 10,000 test images, mean ± standard deviation over seeds, and the gain over the same width
+everywhere, seed by seed, with its standard error.
 """
 
 import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 
 from _store import Progress, Store, limited
 from rounding import MODEL, WEIGHTS, spread, table_line
-from torch import Tensor, nn
+from torch import nn
 
+from subbyte.cache import Cache
 from subbyte.data import DataSet, draw_calibration, load_data
 from subbyte.evaluate import Evaluation, agreement, evaluate
 from subbyte.models import load_model
 from subbyte.pipeline import quantize
 from subbyte.recipe import load_recipe
+from subbyte.walk import Limits
 
-KEY = ("model", "data", "rounding", "recipe", "budget", "seed", "calibration")
+KEY = ("model", "data", "rounding", "recipe", "budget", "budget_for", "seed", "calibration")
 COLUMNS = (*KEY, "bytes", "bits_per_weight", "top1", "agreement", "widths", "cpu_seconds", "float_top1")
 UNIFORM = ("w2", "w3")
 
 
 @dataclass(frozen=True)
 class Run:
-    """budget: empty for the same width everywhere; w2 or w3 for its bytes; or as recipes have it."""
+    """budget: empty for the same width everywhere, as budget_for is; w2 or w3 for its bytes; or as recipes have it."""
 
     rounding: str
     recipe: str
     budget: str
+    budget_for: str
     seed: int
     calibration: int
     data: str
@@ -46,7 +51,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.recipe} everywhere" if not self.budget else f"shared out, {self.budget}"
+        return f"{self.recipe} everywhere" if not self.budget else f"for {self.budget_for}, {self.budget}"
 
 
 def runs_of(args: argparse.Namespace, data: str) -> list[Run]:
@@ -56,18 +61,22 @@ def runs_of(args: argparse.Namespace, data: str) -> list[Run]:
         for seed in map(int, args.seeds.split(",")):
             for rounding in args.roundings.split(","):
                 if budget in UNIFORM:
-                    runs.append(Run(rounding, budget, "", seed, args.calibration, data))
-                runs.append(Run(rounding, "w2", budget, seed, args.calibration, data))
+                    runs.append(Run(rounding, budget, "", "", seed, args.calibration, data))
+                for whose in args.whose.split(","):
+                    runs.append(Run(rounding, "w2", budget, whose, seed, args.calibration, data))
     return runs
 
 
-def measure(run: Run, store: Store, model: nn.Module, data: DataSet, images: Tensor, before: Evaluation) -> None:
+def measure(run: Run, store: Store, model: nn.Module, data: DataSet, before: Evaluation, cache: Path | None) -> None:
+    images = draw_calibration(data, run.calibration, run.seed)[0]
     settings = [f"weights.rounding={run.rounding}"]
     if run.budget:
-        uniform = store.find(run.key | {"recipe": run.budget, "budget": ""})
+        uniform = store.find(run.key | {"recipe": run.budget, "budget": "", "budget_for": ""})
+        settings.append(f"budget_for={run.budget_for}")
         settings.append(f"budget={run.budget if uniform is None else uniform['bytes'] + 'B'}")
     start = time.process_time()
-    quantized = quantize(model, images, load_recipe(run.recipe, settings))
+    limits = Limits(cache=Cache(cache, f"{MODEL} {data.fingerprint} {run.calibration} {run.seed}"))
+    quantized = quantize(model, images, load_recipe(run.recipe, settings), limits=limits)
     seconds = time.process_time() - start
     after = evaluate(quantized, data.test)
     layers = [row for row in quantized.ledger if row.kind == "layer"]
@@ -86,16 +95,29 @@ def measure(run: Run, store: Store, model: nn.Module, data: DataSet, images: Ten
 
 
 def table(runs: list[Run], store: Store) -> str:
-    """Widths by rounding."""
+    """Widths by rounding: accuracy, and gain over the row of the same bytes everywhere."""
     rows = [(run, row) for run in runs if (row := store.find(run.key)) is not None]
     roundings = list(dict.fromkeys(run.rounding for run, _ in rows))
-    lines = [table_line(["widths", "bits a weight", *roundings]), table_line(["---"] * (len(roundings) + 2))]
-    for name in dict.fromkeys(run.name for run, _ in rows):
-        mine = [(run, row) for run, row in rows if run.name == name]
-        cells = [[float(row["top1"]) for run, row in mine if run.rounding == rounding] for rounding in roundings]
-        bits = max(float(row["bits_per_weight"]) for _, row in mine)
-        lines.append(table_line([name, f"{bits:.3f}", *(spread(cell) if cell else "-" for cell in cells)]))
+    head = ["widths", "bits a weight", *(text for name in roundings for text in (name, "gain"))]
+    lines = [table_line(head), table_line(["---"] * len(head))]
+    top1 = {(run.name, run.rounding, run.seed): float(row["top1"]) for run, row in rows}
+    for name, budget in dict.fromkeys((run.name, run.budget) for run, _ in rows):
+        bits = max(float(row["bits_per_weight"]) for run, row in rows if run.name == name)
+        cells = [name, f"{bits:.3f}"]
+        for rounding in roundings:
+            mine = {seed: value for (other, how, seed), value in top1.items() if (other, how) == (name, rounding)}
+            base = {seed: top1.get((f"{budget} everywhere", rounding, seed)) for seed in mine}
+            gains = [value - before for seed, value in mine.items() if (before := base[seed]) is not None]
+            cells += [spread(list(mine.values())) if mine else "-", gain_of(gains)]
+        lines.append(table_line(cells))
     return "\n".join(lines)
+
+
+def gain_of(gains: list[float]) -> str:
+    """Mean with its standard error."""
+    if len(gains) < 2:
+        return "" if not gains else f"{gains[0]:+.2f}"
+    return f"{mean(gains):+.2f} ± {stdev(gains) / len(gains) ** 0.5:.2f}"
 
 
 def main() -> None:
@@ -104,7 +126,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--roundings", default="corrected,adaround")
     parser.add_argument("--budgets", default="w2,2.5bits,w3", help="w2, w3, or what recipes take: 2.5bits, 80KB")
+    parser.add_argument("--for", dest="whose", default="layers,channels")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--cache", type=Path, help="folder for what budgets share")
     parser.add_argument("--calibration", type=int, default=500)
     parser.add_argument("--images", type=int, help="of the test images, the first so many; for trying")
     parser.add_argument("--table-only", action="store_true", help="measure nothing")
@@ -119,7 +143,7 @@ def main() -> None:
         model = load_model(MODEL, args.data / "weights" / WEIGHTS)
         before, progress = evaluate(model, data.test), Progress([f"{run.rounding} {run.name}" for run in left])
         for run in left:
-            measure(run, store, model, data, draw_calibration(data, run.calibration, run.seed)[0], before)
+            measure(run, store, model, data, before, args.cache)
             row = store.find(run.key)
             assert row is not None
             progress.done(f"{run.rounding}, {run.name}, seed {run.seed}: top-1 {row['top1']} %")

@@ -1,5 +1,6 @@
 """Activations with a scale a channel, bits of their own or a range for every batch; weights with bits of their own."""
 
+import re
 from functools import cache
 
 import pytest
@@ -20,6 +21,7 @@ SETTINGS = {
     "batches": ["activations.dynamic=true", "activations.range=minmax"],
     "batches, scales": [CHANNEL, "activations.dynamic=true", "activations.range={name: aciq, prior: laplace}"],
     "weights": ["weights.allocate=optimum", "weights.bits=2.5"],
+    "levels": ["budget=5bits", "budget_for=channels", "weights.rounding=gptq", "widths=[ternary, 2 odd, 3 wide, 6]"],
     "weights, asymmetric": ["weights.allocate=aciq", "weights.symmetric=false", "weights.rounding=nearest"],
 }
 every_setting = pytest.mark.parametrize("name", SETTINGS)
@@ -65,6 +67,9 @@ def test_onnx_runtime_computes_the_same(name, tmp_path):
     assert export.parity.mean_abs <= 0.01 * float(wanted.std())  # a code or two that lies on the edge
     if "bits" in name or "weights" in name:
         assert any("channels of 0 to 8 bits" in note for note in export.notes.values())
+    if name == "levels":
+        notes = [note for layer, note in export.notes.items() if layer in quantized(name).weights]
+        assert len(notes) == 4 and all(re.fullmatch(r"channels of 2 to \d+ levels in INT8", note) for note in notes)
 
 
 @every_setting

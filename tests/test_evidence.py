@@ -120,6 +120,20 @@ def test_levels_lie_in_the_middle_of_a_bin(bits):
         assert part - math.floor(part) == pytest.approx(0.5, abs=1e-6)
 
 
+def test_rows_of_their_own_levels_have_none_in_common():
+    counts = torch.tensor([2, 3, 4, 5, 9, 127])[:, None]
+    x, scale = matrix(), torch.full((ROWS, 1), 0.25)
+    grid = Grid.of(GridSpec.counting(), scale, counts=counts)
+    rounded = QTensor.nearest(x, grid)
+    found = spread(x, grid, rounded)
+    assert found.unit == "steps" and not found.levels and not found.taken and found.zero_points is None
+    assert found.reach == (-63 * 0.25, 63 * 0.25)
+    ends = counts * 0.25 / 2  # half a step beyond the outermost level
+    assert found.clipped_percent == pytest.approx(100 * float((x.abs() > ends).double().mean()), abs=1e-3)
+    assert 0 < found.clipped_percent < 100
+    assert found.rounded == counted((rounded.dequantize() / 0.25).reshape(-1).tolist(), found)[0]
+
+
 def test_rows_of_their_own_widths_have_no_levels_in_common():
     spec = GridSpec(bits=8, symmetric=False, granularity="channel", mixed=3.0)
     widths = torch.tensor([0, 1, 2, 3, 4, 8])[:, None]

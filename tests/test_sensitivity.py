@@ -18,7 +18,7 @@ from subbyte.plan import Plan, make_plan
 from subbyte.sensitivity import Option, meet_budget
 from subbyte.sensitivity.survey import Question, survey
 from subbyte.stats import LayerStats
-from subbyte.walk import walk
+from subbyte.walk import round_layer, walk
 from tests.networks import EVERY_ROW, build, captured, images, one_registry  # noqa: F401 - a fixture for all
 
 torch.set_num_threads(1)
@@ -196,7 +196,6 @@ def test_channels_get_levels_of_their_own_within_the_budget(name, share, tmp_pat
 def test_shares_of_channels_add_up_and_follow_their_slopes():
     """Against one channel quantized alone: its error times its squared slope tells what the output loses."""
     network, x = captured("residual"), images("residual")
-    recipe = load_recipe("w2", [*FAST, *CHANNELS, "budget=6bits", "weights.correction=none"])
     plans = [make_plan(network, load_recipe("w2", [*FAST, f"weights.bits={b}"])) for b in (4, 8)]
     candidates = {layer.name: [plan.layers[k] for plan in plans] for k, layer in enumerate(network.layers)}
     answer = survey(network, plans[0], Question.of(candidates, plans[0], rows=True), x, EVERY_ROW, None)
@@ -204,7 +203,6 @@ def test_shares_of_channels_add_up_and_follow_their_slopes():
         torch.testing.assert_close(
             answer.losses[name].sum(1), torch.tensor([o.divergence for o in options], dtype=torch.float64)
         )
-    assert recipe.budget_for == "channels"
     layer = next(layer for layer in network.layers if layer.name == "b2.conv2")
     weight = tensor_at(network.graph_module, layer.weight).detach()
     expected = network.graph_module(x).detach()
@@ -220,6 +218,13 @@ def test_shares_of_channels_add_up_and_follow_their_slopes():
     slopes = squared_slopes(network, x)["b2.conv2"]
     walk(network, replace_rounding(plans[0], stats), x, limits=EVERY_ROW)
     errors = stats["b2.conv2"].output_error(layer.geometry.to_matrix(weight), layer.geometry.to_matrix(weight + noise))
+    number = [layer.name for layer in network.layers].index("b2.conv2")
+    for k, plan in enumerate(plans):
+        matrix, bias = layer.geometry.to_matrix(weight), tensor_at(network.graph_module, layer.bias)
+        rounded, _ = round_layer(plan.layers[number], matrix, bias, stats["b2.conv2"])
+        shares = slopes * stats["b2.conv2"].output_error(matrix, rounded.dequantize())
+        wanted = answer.options["b2.conv2"][k].divergence * shares / shares.sum()
+        torch.testing.assert_close(answer.losses["b2.conv2"][k], wanted)
     both = torch.stack([slopes * errors, torch.tensor(alone, dtype=torch.float64)])
     both = both[:, (both > 0).all(0)].log()
     assert both.shape[1] > 8 and float(torch.corrcoef(both)[0, 1]) > 0.7

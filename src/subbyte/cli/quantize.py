@@ -45,7 +45,10 @@ def quantize(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Share widths out among layers to meet it: 2.5bits (a weight), 100KB or 1.5Gbops."),
+        typer.Option(
+            help="Share widths out among layers to meet it: 2.5bits (a weight), 100KB or 1.5Gbops. "
+            "Among channels: --set budget_for=channels."
+        ),
     ] = None,
     scalar: Annotated[
         float | None,

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from safetensors.torch import save_file
+from torch import nn
 
+from subbyte import load_recipe, quantize, save
 from subbyte.cli.common import console
 from subbyte.core import compressed_bytes
 from subbyte.export.packed import read
@@ -46,6 +49,16 @@ def test_a_packed_file_shows_entropy_and_totals(subbyte, result):
     count, codes, scales, bits, compressed = sums
     assert rows["total"] == [*shown(int(count), codes, scales, bits / count, compressed), ""]
     assert len(rows) == 1 + len(packed.plan.layers) > 2
+
+
+def test_channels_with_levels_of_their_own_show_their_mean_width(tmp_path, subbyte):
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5))
+    recipe = load_recipe("w2", ["budget=3bits", "budget_for=channels", "weights.rounding=nearest"])
+    quantized = quantize(network, torch.randn(20, 1, 8, 8), recipe)
+    save(quantized, tmp_path / "net.safetensors")
+    out = " ".join(subbyte("inspect", tmp_path / "net.safetensors").out.split())
+    for row in quantized.ledger:
+        assert f"│ {row.name} │ {row.bits} │" in out and row.bits.endswith(" mixed")
 
 
 def shown(count: int, codes: float, scales: float, entropy: float, compressed: float) -> list[str]:

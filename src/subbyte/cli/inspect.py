@@ -54,10 +54,11 @@ def _packed(file: Path) -> None:
         table.add_column(name, justify="right")
     table.add_column("SNR dB", justify="right")
     stored = [layer for layer in packed.plan.layers if layer.spec and f"layers/{layer.name}/codes" in packed.tensors]
-    sizes = [_Size.of(packed.weight(layer, prod(layer.shape) // layer.rows)) for layer in stored]
-    for layer, size in zip(stored, sizes, strict=True):
+    weights = [packed.weight(layer, prod(layer.shape) // layer.rows) for layer in stored]
+    sizes = [_Size.of(weight) for weight in weights]
+    for layer, weight, size in zip(stored, weights, sizes, strict=True):
         sqnr = packed.header["findings"]["sqnr_db"].get(layer.name)
-        table.add_row(layer.name, packed.spec(layer).label, *size.cells(), "exact" if sqnr is None else f"{sqnr:.1f}")
+        table.add_row(layer.name, weight.grid.label, *size.cells(), "exact" if sqnr is None else f"{sqnr:.1f}")
     if sizes:
         table.add_section()
         table.add_row("total", "", *_Size(*map(sum, zip(*sizes, strict=True))).cells(), "")

@@ -89,6 +89,24 @@ def test_a_full_disk_only_costs_the_cache(cache, monkeypatch):
     assert same(cache.fetch("moments", lambda: ENTRY)) and not files(cache)
 
 
+def test_types_that_numpy_has_not_are_not_kept(cache):
+    entry = {"a": torch.zeros(2), "b": torch.zeros(2, dtype=torch.float8_e5m2)}
+    assert cache.fetch("moments", lambda: entry) is entry and not files(cache)
+    cache.keep("moments", {"a": torch.zeros(2, dtype=torch.bfloat16)})
+    assert not files(cache)
+
+
+def test_what_killed_processes_left_goes(cache):
+    cache.keep("a", ENTRY)
+    assert cache.folder is not None
+    old, new = (cache.folder / f".{name}.1.partial.npz" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(bytes(100))
+    os.utime(old, (1000, 1000))
+    cache.keep("b", ENTRY)
+    assert not old.exists() and new.exists()
+
+
 def kept_at(cache: Cache, what: str, seconds: int) -> None:
     before = set(files(cache))
     cache.keep(what, {"x": torch.zeros(1000)})

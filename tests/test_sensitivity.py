@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+from torch import nn
 from torch.func import functional_call
 
 import subbyte
@@ -249,6 +250,45 @@ class Noting:
 
 def replace_rounding(plan, seen):
     return replace(plan, layers=tuple(replace(p, rounding=Noting(p.name, seen)) for p in plan.layers))
+
+
+class Sign(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(40, 30), nn.Linear(30, 5)
+
+    def forward(self, x):
+        return self.b(torch.sign(self.a(x)))
+
+
+def test_where_no_gradient_tells_the_error_does():
+    torch.manual_seed(0)
+    model, x = Sign(), torch.randn(60, 40)
+    expected = model(x).detach()
+    lost = {}
+    for whose in ("layers", "channels"):
+        recipe = load_recipe("w2", ["budget=7bits", f"budget_for={whose}", "weights.rounding=nearest"])
+        quantized = quantize(model, x, recipe)
+        lost[whose] = float((quantized(x) - expected).square().mean() / expected.square().mean())
+        assert quantized.bits_per_weight <= 7
+    assert lost["channels"] < 2 * lost["layers"] < 0.4
+
+
+@pytest.mark.parametrize("widths", ["[2, 2 odd]", "[7, 8]", "[4]"])
+def test_widths_of_one_number_of_levels_leave_channels_no_choice(widths):
+    plan, _ = met("residual", f"widths={widths}", "budget_for=channels", "budget=14bits")
+    first = make_plan(captured("residual"), load_recipe("w2", [f"weights.bits={widths[1]}", *FAST]))
+    assert [layer.spec for layer in plan.layers] == [layer.spec for layer in first.layers]
+
+
+def test_the_least_budget_that_channels_need_is_enough():
+    with pytest.raises(RecipeError, match="need at least") as caught:
+        met("residual", *CHANNELS, "budget=100B")
+    least = int(str(caught.value).split("at least ")[1].split(" bytes")[0].replace(",", ""))
+    plan, _ = met("residual", *CHANNELS, f"budget={least}B")
+    assert all(set(layer.counts or ()) == {3} for layer in plan.layers)
+    with pytest.raises(RecipeError, match="need at least"):
+        met("residual", *CHANNELS, f"budget={least - 1}B")
 
 
 def test_layers_with_bits_of_their_own_keep_them_beside_channels():

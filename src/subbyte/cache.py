@@ -1,10 +1,12 @@
 """What many runs need, computed once: arrays on disk, in files whose names are the hash of all that determines them.
 
-Nothing is ever out of date: what changes has another name. The folder stays below a limit, those files going first
-that were not read for longest. What is missing or damaged is computed again, and a full disk is no reason to fail.
+What changes has another name, as far as those who name it know what it depends on. The folder stays below a limit,
+those files going first that were not read for longest. What is missing or damaged is computed again, and what can't be
+written is no reason to fail.
 """
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ from torch import Tensor
 from subbyte.files import written
 
 CACHE_BYTES = 2 << 30
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile)
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile)
+_ABANDONED = 3600.0  # seconds that nobody takes to write a file
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ class Cache:
         return None
 
     def keep(self, what: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write an entry, whole or not at all. Its tensors are of types that NumPy has."""
-        arrays: dict[str, Any] = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        """Write an entry, whole or not at all; tensors of types that NumPy has not are not kept."""
+        arrays: dict[str, Any] = {}
+        with suppress(TypeError):
+            arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         size = sum(array.nbytes for array in arrays.values())
-        if self.folder is None or size > self.limit:
+        if self.folder is None or size > self.limit or len(arrays) < len(tensors):
             return
         with suppress(OSError), written(self._path(what)) as temporary:
             np.savez(temporary, **arrays)
@@ -72,6 +77,10 @@ class Cache:
     def _trim(self, coming: int) -> None:
         """Delete what was not read for longest, so that `coming` bytes more are within the limit."""
         assert self.folder is not None
+        for path in self.folder.glob(".*.partial.npz"):  # of processes that were killed
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _ABANDONED:
+                    path.unlink()
         aged = []
         for path in self.folder.glob("[!.]*.npz"):
             with suppress(FileNotFoundError):  # another process trims, too

@@ -103,6 +103,45 @@ class Half(nn.Module):
         return self.inner(x.bfloat16()).float()
 
 
+class Constants(nn.Module):
+    """Tensors that are neither parameters nor buffers, one of them made on the way."""
+
+    def __init__(self, factor: float = 1.5) -> None:
+        super().__init__()
+        self.inner, self.factors = nn.Linear(3, 3), torch.full((3,), factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x * self.factors) + torch.tensor([1.0, 2.0, 3.0])
+
+
+def test_constants_are_kept(cache):
+    torch.manual_seed(0)
+    model, x = Constants(), torch.randn(4, 3)
+    once, again = prepare(model, x, cache), prepare(model, x, cache)
+    assert len(list(cache.folder.iterdir())) == 1
+    assert torch.equal(once.graph_module(x), again.graph_module(x))
+    assert once.float_bytes == again.float_bytes
+
+
+def test_a_graph_that_is_not_the_models_is_captured_again(cache):
+    torch.manual_seed(0)
+    model, x = Constants(), torch.randn(4, 3)
+    prepare(model, x, cache)
+    model.factors = 4 * model.factors
+    again = prepare(model, x, cache)
+    torch.testing.assert_close(again.graph_module(x), model(x))
+    assert torch.equal(prepare(model, x, cache).graph_module(x), again.graph_module(x))
+
+
+def test_memory_formats_are_not_lost(cache):
+    """They decide which kernels run, and so the last bits."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)), torch.randn(2, 3, 9, 9)
+    model = model.to(memory_format=torch.channels_last)
+    once, again = prepare(model, x, cache), prepare(model, x, cache)
+    assert torch.equal(once.graph_module(x), again.graph_module(x)) and not cache.folder.exists()
+
+
 def called(function: Any) -> fx.GraphModule:
     graph = fx.Graph()
     graph.output((graph.call_function(function, (graph.placeholder("x"),)),))

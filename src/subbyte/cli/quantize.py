@@ -45,10 +45,7 @@ def quantize(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(
-            help="Share widths out among layers to meet it: 2.5bits (a weight), 100KB or 1.5Gbops. "
-            "Among channels: --set budget_for=channels."
-        ),
+        typer.Option(help="Share widths out to meet it: 2.5bits, 100KB, 1.5Gbops. --set budget_for=layers|channels"),
     ] = None,
     scalar: Annotated[
         float | None,

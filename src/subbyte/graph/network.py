@@ -65,11 +65,13 @@ def prepare(model: nn.Module, example: Tensor, cache: Cache = NO_CACHE) -> Netwo
 
 
 def _captured(model: nn.Module, example: Tensor, cache: Cache) -> fx.GraphModule:
-    """The graph, from the cache where it has it; one that can't be read or written is captured."""
+    """The graph, from the cache where it has it; one that can't be read or is not this model's is captured."""
     what = f"graph for inputs {tuple(example.shape[1:])} {example.dtype}"
     with suppress(KeyError, ValueError, TypeError, AttributeError, RuntimeError):
         if (kept := cache.find(what)) is not None:
-            return from_tensors(kept)
+            graph_module = from_tensors(kept)
+            if _difference(model, graph_module, example[:8]) <= _MAX_FOLD_ERROR:
+                return graph_module
     graph_module = capture(model, example)
     if cache is not NO_CACHE:
         with suppress(UnstorableError):

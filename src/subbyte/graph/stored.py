@@ -16,8 +16,14 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
+from subbyte.graph.layers import tensor_at
+
 _FUNCTIONS = {f"operator.{f.__name__}": f for f in (operator.getitem, operator.add, operator.mul, operator.floordiv)}
 _NAMED = (torch.dtype, torch.memory_format, torch.layout)
+_DTYPES = {
+    torch.float16, torch.float32, torch.float64, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32,
+    torch.int64,
+}  # fmt: skip
 _GRAPH = "graph"
 
 
@@ -32,9 +38,12 @@ def to_tensors(graph_module: fx.GraphModule) -> dict[str, Tensor]:
         f"parameter {name}": value.detach() for name, value in graph_module.named_parameters(remove_duplicate=False)
     }
     named |= {f"buffer {name}": value for name, value in graph_module.named_buffers(remove_duplicate=False)}
+    known = {label.partition(" ")[2] for label in named}
+    read = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
+    named |= {f"constant {name}": tensor_at(graph_module, name) for name in sorted(read - known)}
     for name, value in named.items():
-        if value.dtype in (torch.bfloat16, torch.float8_e4m3fn) or value.layout is not torch.strided:
-            raise UnstorableError(f"{name} is {value.dtype}, {value.layout}")
+        if value.dtype not in _DTYPES or value.layout is not torch.strided or not value.is_contiguous():
+            raise UnstorableError(f"{name} is {value.dtype}, {value.layout}, strides {value.stride()}")
     text = json.dumps(nodes).encode()
     return {_GRAPH: torch.frombuffer(bytearray(text), dtype=torch.uint8), **named}
 
@@ -45,7 +54,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> fx.GraphModule:
     for label, value in tensors.items():
         if label != _GRAPH:
             kind, _, name = label.partition(" ")
-            _register(module, name, nn.Parameter(value, value.is_floating_point()) if kind == "parameter" else value)
+            _register(module, kind, name, value)
     graph = fx.Graph()
     made: dict[str, fx.Node] = {}
     mode = FakeTensorMode(shape_env=ShapeEnv())
@@ -126,16 +135,18 @@ def _decode(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
     return (tuple if kind == "tuple" else list)(_decode(entry, nodes) for entry in rest)
 
 
-def _register(module: nn.Module, name: str, value: Tensor) -> None:
+def _register(module: nn.Module, kind: str, name: str, value: Tensor) -> None:
     *parents, leaf = name.split(".")
     for part in parents:
         if part not in module._modules:
             module.add_module(part, nn.Module())
         module = module.get_submodule(part)
-    if isinstance(value, nn.Parameter):
-        module.register_parameter(leaf, value)
-    else:
+    if kind == "parameter":
+        module.register_parameter(leaf, nn.Parameter(value, value.is_floating_point()))
+    elif kind == "buffer":
         module.register_buffer(leaf, value)
+    else:
+        setattr(module, leaf, value)
 
 
 def _shape(value: Any) -> Any:

@@ -9,7 +9,7 @@ levels of its own, spaced equally around 0; candidates are the numbers of codes 
 
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,8 @@ def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
         if spec is None or spec.granularity != "channel" or spec.mixed is not None:
             raise RecipeError(f"{where} needs weights with a scale a channel, and no `allocate` of their own")
         counts.add(min(spec.count, MOST_LEVELS))
+    if len(counts) == 1:
+        return options[:1]
     return [replace(options[0], spec=_levels(count), allocate=None) for count in sorted(counts)]
 
 
@@ -145,9 +147,9 @@ class _Room:
         """Raise RecipeError where less than the least is there."""
         if self.amount >= least:
             return
-        shown = f"{least:,.0f} {self.budget.counts}"
+        shown = f"{ceil(least):,} {self.budget.counts}"
         if self.budget.counts == "bits":
-            shown = f"{8 * least / self.weights:.4g}bits"
+            shown = f"{ceil(8000 * least / self.weights) / 1000:g}bits"
         raise RecipeError(
             f"budget {self.budget.text}: the layers need at least {shown} in the narrowest of their widths"
         )
@@ -181,16 +183,23 @@ def _rows_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str
             loss[:, : len(plans)] = answer.losses[name].numpy().T
         costs.append(cost)
         losses.append(loss)
-    room.check(float(sum(cost.min(1).sum() for cost in costs)))
-    limit = room.amount
-    for _ in range(_TRIES):
+    least, limit = float(sum(cost.min(1).sum() for cost in costs)), room.amount
+    taken = {name: cost.argmin(1).tolist() for name, cost in zip(candidates, costs, strict=True)}
+    room.check(least if room.budget.counts == "bops" else _total(candidates, answer, taken))
+    for _ in range(_TRIES if limit >= least else 0):
         parts = np.split(choose_by_price(np.concatenate(costs), np.concatenate(losses), limit), _starts(costs))
-        taken = {name: part.tolist() for name, part in zip(candidates, parts, strict=True)}
-        spent = sum(_spent(candidates[name], answer.options[name], numbers) for name, numbers in taken.items())
-        if room.budget.counts == "bops" or spent <= room.amount:
+        found = {name: part.tolist() for name, part in zip(candidates, parts, strict=True)}
+        over = 0.0 if room.budget.counts == "bops" else _total(candidates, answer, found) - room.amount
+        if over <= 0:
+            taken = found
             break
-        limit -= spent - room.amount
+        limit = max(least, limit - over)
     return {name: numbers * (candidates[name][0].rows // len(numbers)) for name, numbers in taken.items()}
+
+
+def _total(candidates: Candidates, answer: Answer, taken: dict[str, list[int]]) -> int:
+    """Bytes of all layers."""
+    return sum(_spent(candidates[name], answer.options[name], numbers) for name, numbers in taken.items())
 
 
 def _starts(costs: list[NDArray[np.float64]]) -> list[int]:

@@ -7,7 +7,7 @@ float network's outputs on calibration images and z_lw those with layer l in wid
     d_lcw = d_lw s_lc e_lcw / sum_c s_lc e_lcw                    the share of output channel c
 
 where e_lcw is the mean square error of the channel's output (`LayerStats.output_error`) and s_lc the mean square
-gradient of the network's output in it.
+gradient of the network's output in it, or 1 where that is 0 in all channels.
 
 The square error of logits rather than their KL, which a network is asked about by images it was trained on: it is sure
 of nearly all of them, so that KL is that of the few others, and noisy; the square error of 64 images already leads to
@@ -178,9 +178,8 @@ class _Survey:
                 rounded, corrected = round_layer(plan, weight, bias, stats, guided, importance)
             divergence = self._divergence(layer, rounded, corrected) if len(plans) > 1 else 0.0
             if self.question.rows and len(plans) > 1:
-                shares = self.slopes[name] * stats.output_error(weight, rounded.dequantize()).cpu()
-                total = shares.sum()
-                self.losses[name].append(shares * (divergence / total) if total > 0 else shares)
+                error = stats.output_error(weight, rounded.dequantize()).cpu()
+                self.losses[name].append(divergence * _shares(self.slopes[name], error))
             self._note(name, rounded.nbytes, divergence, rounded.grid.spec.label)
 
     def _note(self, name: str, size: int, divergence: float, label: str) -> None:
@@ -219,6 +218,15 @@ def _squared_slopes(
                 slopes = position_weights(calls[layer.name][0][1], layer.geometry, layer.geometry.rows)
                 found[layer.name] += slopes.double().mean(2).sum(0).cpu()
     return found
+
+
+def _shares(slopes: Tensor, error: Tensor) -> Tensor:
+    """Of rows in what a layer costs: their sum is 1. Where no gradient tells (behind a sign, say) by error alone."""
+    for shares in (slopes * error, error, torch.ones_like(error)):
+        total = float(shares.sum())
+        if isfinite(total) and total > 0:
+            return shares / total
+    raise AssertionError("a layer has rows")
 
 
 def _input_bits(plan: Plan, layer: str) -> float:

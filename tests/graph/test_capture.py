@@ -231,3 +231,12 @@ def test_layers_and_pools_stay_one_operation_each():
         aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default,
     ):  # fmt: skip
         assert operation in calls
+
+
+def test_networks_in_another_memory_format():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4, 5))
+    x = torch.randn(3, 3, 4, 4)
+    graph_module = capture(model.to(memory_format=torch.channels_last), x)
+    with torch.no_grad():
+        for images in (x, x.to(memory_format=torch.channels_last)):
+            torch.testing.assert_close(graph_module(images), model(images))

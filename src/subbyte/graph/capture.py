@@ -82,7 +82,7 @@ def _clean(graph_module: fx.GraphModule) -> None:
     aten = torch.ops.aten
     for node in list(graph_module.graph.nodes):
         whole = node.target is aten.slice.Tensor and node.args[2:4] == (0, 2**63 - 1) and len(node.args) == 4
-        if node.target is aten.view.default:
+        if node.target in (aten.view.default, aten._unsafe_view.default):
             node.target = aten.reshape.default  # the copies that made its input contiguous go
         if node.target in (aten.clone.default, aten.alias.default, aten.detach.default) or whole:
             node.replace_all_uses_with(node.args[0])

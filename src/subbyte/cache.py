@@ -60,11 +60,13 @@ class Cache:
 
     def keep(self, what: str, tensors: Mapping[str, Tensor]) -> None:
         """Write an entry, whole or not at all; tensors of types that NumPy has not are not kept."""
+        if self.folder is None:
+            return
         arrays: dict[str, Any] = {}
         with suppress(TypeError):
             arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         size = sum(array.nbytes for array in arrays.values())
-        if self.folder is None or size > self.limit or len(arrays) < len(tensors):
+        if size > self.limit or len(arrays) < len(tensors):
             return
         with suppress(OSError), written(self._path(what)) as temporary:
             np.savez(temporary, **arrays)

@@ -99,33 +99,16 @@ def choose_by_price(costs: NDArray[np.float64], losses: NDArray[np.float64], bud
     if not budget * (1 + _ROUNDING) >= least:
         raise RecipeError(f"a budget of {budget:,.6g} is too small: the items need at least {least:,.6g}")
     budget *= 1 + _ROUNDING
-    rows = np.arange(len(costs))
-    finite = np.where(np.isfinite(losses), losses, 0.0)
-    low, high = 0.0, 1.0
-    taken = _cheapest_at(costs, losses, low)
-    if costs[rows, taken].sum() <= budget:
-        return taken
-    top = 2 * finite.max() / max(np.diff(np.unique(costs[np.isfinite(costs)])).min(initial=1.0), _SLACK) + 1
-    high = float(top)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        fits = costs[rows, _cheapest_at(costs, losses, middle)].sum() <= budget
-        low, high = (low, middle) if fits else (middle, high)
-    taken = _cheapest_at(costs, losses, high)
-    left = budget - costs[rows, taken].sum()
+    there, rows = np.isfinite(costs), np.arange(len(costs))
+    cost = np.where(there, costs, np.where(there, costs, 0.0).max(1, keepdims=True))
+    loss = np.where(there, losses, np.inf)
+    taken = _cheapest(cost, loss, _price(cost, loss, budget))[1]
+    left = budget - cost[rows, taken].sum()
     while True:
-        more, saved = costs - costs[rows, taken][:, None], losses[rows, taken][:, None] - losses
+        more, saved = cost - cost[rows, taken][:, None], loss[rows, taken][:, None] - loss
         worth = np.where((more <= left) & (saved > 0), saved, 0.0)
         item, option = np.unravel_index(int(worth.argmax()), worth.shape)
         if worth[item, option] <= 0:
             return taken
         left -= more[item, option]
         taken[item] = option
-
-
-def _cheapest_at(costs: NDArray[np.float64], losses: NDArray[np.float64], price: float) -> NDArray[np.int64]:
-    """By item, the option of least loss + price x cost; of equals the cheaper."""
-    total = np.where(np.isfinite(costs), losses + price * np.where(np.isfinite(costs), costs, 0.0), np.inf)
-    best = total.min(1, keepdims=True)
-    cheapest: NDArray[np.int64] = np.where(total <= best, costs, np.inf).argmin(1)
-    return cheapest

@@ -29,6 +29,11 @@ def odd(bits: int) -> tuple[float, ...]:
     return tuple(float(2 * code + 1 - 2**bits) for code in range(2**bits))
 
 
+def centred(count: int) -> tuple[float, ...]:
+    """So many levels, a step apart, around 0."""
+    return tuple(code - (count - 1) / 2 for code in range(count))
+
+
 def apot(bits: int) -> tuple[float, ...]:
     """2^bits - 1 levels or fewer; bits from 2 to 8."""
     terms, single = divmod(bits - 1, 2)

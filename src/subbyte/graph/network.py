@@ -73,7 +73,7 @@ def _captured(model: nn.Module, example: Tensor, cache: Cache) -> fx.GraphModule
             if _difference(model, graph_module, example[:8]) <= _MAX_FOLD_ERROR:
                 return graph_module
     graph_module = capture(model, example)
-    if cache is not NO_CACHE:
+    if cache.folder is not None:
         with suppress(UnstorableError):
             cache.keep(what, to_tensors(graph_module))
     return graph_module

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec
+from subbyte.core.levels import centred
 from subbyte.errors import NumericsError
 from subbyte.methods import Allocate, Range
 
@@ -97,9 +98,9 @@ def _fit_counted(method: Range, values: Tensor, spec: GridSpec, importance: Tens
     scale = torch.ones(len(counts), 1, device=values.device)
     counts = counts.to(values.device)
     for count in counts.unique().tolist():
-        rows, levels = counts == count, tuple(code - (count - 1) / 2 for code in range(count))
+        rows = counts == count
         share = None if importance is None else importance.expand_as(values)[rows]
-        scale[rows] = fit_grid(method, values[rows], GridSpec.level_set(levels), share).scale
+        scale[rows] = fit_grid(method, values[rows], GridSpec.level_set(centred(count)), share).scale
     return Grid.of(spec, scale, counts=counts[:, None])
 
 

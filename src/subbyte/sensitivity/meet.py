@@ -17,6 +17,7 @@ from torch import Tensor
 
 from subbyte.allocate import Budget, choose, choose_by_price
 from subbyte.core import MOST_LEVELS, GridSpec, packed_bytes
+from subbyte.core.levels import centred
 from subbyte.errors import RecipeError
 from subbyte.graph import Network
 from subbyte.plan import LayerPlan, Plan, check_rounding, make_plan
@@ -107,11 +108,7 @@ def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
         counts.add(min(spec.count, MOST_LEVELS))
     if len(counts) == 1:
         return options[:1]
-    return [replace(options[0], spec=_levels(count), allocate=None) for count in sorted(counts)]
-
-
-def _levels(count: int) -> GridSpec:
-    return GridSpec.level_set(tuple(code - (count - 1) / 2 for code in range(count)))
+    return [replace(options[0], spec=GridSpec.level_set(centred(count)), allocate=None) for count in sorted(counts)]
 
 
 def _decided(

@@ -108,7 +108,7 @@ def survey(
     options = {}
     for (name, plans), operations in zip(question.candidates.items(), found["operations"].tolist(), strict=True):
         options[name] = [
-            Option(name, "float" if spec is None else spec.label, size, operations * width_of(spec), divergence)
+            Option(name, "float" if spec is None else spec.label, size, operations * _width(spec), divergence)
             for spec, (size, divergence) in zip([plan.spec for plan in plans], each, strict=False)
         ]
     losses = {name: found[f"rows of {name}"] for name in options if f"rows of {name}" in found}
@@ -234,7 +234,7 @@ def _input_bits(plan: Plan, layer: str) -> float:
     return min(bits, default=_FLOAT_BITS)
 
 
-def width_of(spec: GridSpec | None) -> float:
+def _width(spec: GridSpec | None) -> float:
     """Whole bits that hold a code, or their mean over channels."""
     if spec is None:
         return _FLOAT_BITS

@@ -20,13 +20,13 @@ from _store import Progress, Store, limited
 from rounding import MODEL, WEIGHTS, spread, table_line
 from torch import nn
 
-from subbyte.cache import Cache
 from subbyte.data import DataSet, draw_calibration, load_data
-from subbyte.evaluate import Evaluation, agreement, evaluate
+from subbyte.engine.quantization import quantize
+from subbyte.engine.walk import Limits
+from subbyte.io.cache import Cache
 from subbyte.models import load_model
-from subbyte.pipeline import quantize
 from subbyte.recipe import load_recipe
-from subbyte.walk import Limits
+from subbyte.tasks import Evaluation, agreement, evaluate
 
 KEY = ("model", "data", "rounding", "recipe", "budget", "budget_for", "seed", "calibration")
 COLUMNS = (*KEY, "bytes", "bits_per_weight", "top1", "agreement", "widths", "cpu_seconds", "float_top1")

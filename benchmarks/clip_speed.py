@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from subbyte.cli.common import read_bits
-from subbyte.files import write_json
+from subbyte.compat.gradquant import distance, divergence, quantize
 from subbyte.graph import prepare
+from subbyte.io.files import write_json
 from subbyte.models import input_shape, load_model
 from subbyte.ranges.clips import best, clip_spec, fractions, scores
-from subbyte.ranges.gradquant_compat import distance, divergence, quantize
 from subbyte.ranges.metrics import Evidence, parse_metric
 from subbyte.stats import GradientStats
 

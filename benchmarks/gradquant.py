@@ -17,10 +17,10 @@ from pathlib import Path
 
 from _store import Progress, Row, Store, limited
 
+from subbyte.analyses.clips import Granularity, Search, run
 from subbyte.data import load_data
-from subbyte.gradquant import Granularity, Search, run
 from subbyte.models import load_model
-from subbyte.report.clips import read_rows
+from subbyte.pages.clips import read_rows
 
 WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet44": "resnet44-014dd654.th"}
 METRICS = ("mse:2", "grad:1", "grad:1.5", "fisher", "gauss_newton", "kl")

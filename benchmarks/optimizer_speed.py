@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from subbyte.learn.optimizers import QSGD, GridSettings, GridSGD, Lattice, QtAdamW
 from subbyte.models import new_model
-from subbyte.optim import QSGD, GridSettings, GridSGD, Lattice, QtAdamW
 
 STEPS = 20
 SGD = {"momentum": 0.9, "weight_decay": 5e-4}

@@ -20,10 +20,10 @@ from _store import Progress, Store, limited
 from torch import Tensor, nn
 
 from subbyte.data import DataSet, Split, draw_calibration, load_data
-from subbyte.evaluate import Evaluation, agreement, evaluate
+from subbyte.engine.quantization import quantize
 from subbyte.models import load_model
-from subbyte.pipeline import quantize
 from subbyte.recipe import load_recipe
+from subbyte.tasks import Evaluation, agreement, evaluate
 
 PLACES = ("weights", "activations", "others", "input")
 NAIVE = ("weights.rounding=nearest", "weights.correction=none", *(f"{place}.range=minmax" for place in PLACES))

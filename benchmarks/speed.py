@@ -18,11 +18,11 @@ import onnxruntime
 import torch
 
 from subbyte import export_onnx, quantize
+from subbyte.engine.walk import walk
 from subbyte.graph import prepare
 from subbyte.models import MODELS
-from subbyte.plan import make_plan
 from subbyte.recipe import load_recipe
-from subbyte.walk import walk
+from subbyte.recipe.plan import make_plan
 
 IMAGES = 100
 

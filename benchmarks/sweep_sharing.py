@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from subbyte.sweep import Space, make_runs
-from subbyte.sweep.work import captured, execute, load_inputs
+from subbyte.analyses.sweeps import Space, make_runs
+from subbyte.analyses.sweeps.work import captured, execute, load_inputs
 
 RUNS: dict[str, dict[str, object]] = {
     **{rounding: {"weights.rounding": rounding} for rounding in ("nearest", "gpfq", "gptq", "qronos", "corrected")},

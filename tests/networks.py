@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.onnx._internal.exporter import _registration
 
 import subbyte
+from subbyte.engine.quantization import assemble
+from subbyte.engine.walk import Limits, WalkResult, walk
 from subbyte.graph import Network, prepare
-from subbyte.pipeline import assemble
-from subbyte.plan import make_plan
-from subbyte.walk import Limits, WalkResult, walk
+from subbyte.recipe.plan import make_plan
 from tests.reference.networks import Block, Calls, randomize
 
 EVERY_ROW = Limits(rows=0)

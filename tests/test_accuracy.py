@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from subbyte import draw_calibration, evaluate, export_onnx, load_data, load_model, onnx_model, quantize
+from subbyte import (
+    draw_calibration,
+    evaluate,
+    export_onnx,
+    load_data,
+    load_model,
+    onnx_model,
+    quantize,
+)
 from subbyte.data import DataSet
 
 ROOT = Path(os.environ.get("SUBBYTE_DATA", Path.home() / ".cache/subbyte/data"))

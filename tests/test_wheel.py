@@ -86,7 +86,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel):
     source = ROOT / "src"
     expected = [p.relative_to(source).as_posix() for p in (source / "subbyte").rglob("*") if p.is_file()]
     assert inside == {name for name in expected if "__pycache__" not in name}
-    assert {f"subbyte/recipes/{name}.yaml" for name in PRESETS} <= inside
+    assert {f"subbyte/recipe/presets/{name}.yaml" for name in PRESETS} <= inside
     assert f"Version: {subbyte.__version__}" in text and "License-Expression: Apache-2.0" in text
     assert "subbyte = subbyte.cli.main:app" in entry
 

@@ -1,16 +1,16 @@
 """subbyte: quantize trained PyTorch networks below 8 bits with a few unlabelled images, and prove the result."""
 
 from subbyte.data import draw_calibration, load_data
-from subbyte.evaluate import evaluate
-from subbyte.export.onnx import export_onnx
-from subbyte.export.packed import load, save
-from subbyte.export.parity import onnx_model
+from subbyte.engine.quantization import quantize
+from subbyte.engine.quantized import QuantizedModel
+from subbyte.engine.walk import Limits
+from subbyte.exporters.onnx import export_onnx
+from subbyte.exporters.packed import load, save
+from subbyte.exporters.parity import onnx_model
 from subbyte.models import load_model
-from subbyte.pipeline import quantize
-from subbyte.plan import Plan
-from subbyte.quantized import QuantizedModel
 from subbyte.recipe import Recipe, load_recipe
-from subbyte.walk import Limits
+from subbyte.recipe.plan import Plan
+from subbyte.tasks import evaluate
 
 __version__ = "0.1.0"
 

@@ -14,7 +14,7 @@ from torch import nn
 from subbyte import load_recipe, quantize, save
 from subbyte.cli.common import console
 from subbyte.core import compressed_bytes
-from subbyte.export.packed import read
+from subbyte.exporters.packed import read
 from tests.workplace import trained
 
 

@@ -1,8 +1,8 @@
 """subbyte plot, from end to end: on a run that `subbyte train` wrote, and beside one made by hand."""
 
 import pytest
-
 from tests.report.test_training import make_run
+
 from tests.workplace import names_in
 
 

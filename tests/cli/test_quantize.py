@@ -12,7 +12,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from subbyte.plan import Plan
+from subbyte.recipe.plan import Plan
 from tests.workplace import lay_out, names_in
 
 FILES = {"model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json", "report.html"}
@@ -150,14 +150,14 @@ def test_needed_options_are_asked_for(option, subbyte, given, tmp_path):
 
 STARTS = """
 import sys, time
-import subbyte.pipeline as pipeline
-walk = pipeline.walk
+import subbyte.jobs as jobs
+walk = jobs.walk
 def slow(*args, progress=None, **settings):
     def report(done, total, what):
         print("walking", done, flush=True)
         time.sleep(1)
     return walk(*args, progress=report, **settings)
-pipeline.walk = slow
+jobs.walk = slow
 from subbyte.cli.main import app
 app()
 """

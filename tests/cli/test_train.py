@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from subbyte.models import MODELS, load_model
-from subbyte.optim import OPTIMIZERS
-from subbyte.training.checkpoint import load_checkpoint
-from subbyte.training.step import Steps
-from tests.cli.conftest import Done, run
 from tests.training.runs import FILES, digits, few, left_by, rows
+
+from subbyte.learn.optimizers import OPTIMIZERS
+from subbyte.learn.training.checkpoint import load_checkpoint
+from subbyte.learn.training.step import Steps
+from subbyte.models import MODELS, load_model
+from tests.cli.conftest import Done, run
 from tests.workplace import names_in
 
 QUANTIZED = "quantized.safetensors"

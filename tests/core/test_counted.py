@@ -6,7 +6,16 @@ from math import log2
 import pytest
 import torch
 
-from subbyte.core import MOST_LEVELS, Grid, GridSpec, QTensor, pack_grid, packed_bytes, packed_grid_bytes, unpack_grid
+from subbyte.core import (
+    MOST_LEVELS,
+    Grid,
+    GridSpec,
+    QTensor,
+    pack_grid,
+    packed_bytes,
+    packed_grid_bytes,
+    unpack_grid,
+)
 from subbyte.errors import FormatError, NumericsError, RecipeError
 
 COUNTS = torch.tensor([[3], [2], [127], [5], [4], [3]])

@@ -7,7 +7,16 @@ from torch import fx, nn
 
 from subbyte.graph import Skipped, capture, fold_batch_norms, prepare, set_tensor
 from subbyte.graph.instrument import copied
-from tests.reference.networks import NAMES, Calls, build, captured, images, outputs, prepared, randomize
+from tests.reference.networks import (
+    NAMES,
+    Calls,
+    build,
+    captured,
+    images,
+    outputs,
+    prepared,
+    randomize,
+)
 
 FOLDED = {
     "sequential": ["0"],

@@ -6,7 +6,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from subbyte.core import Grid, GridSpec
-from subbyte.graph import FakeQuantize, Instrumented, Network, TapPlace, grid_source, instrument, prepare
+from subbyte.graph import (
+    FakeQuantize,
+    Instrumented,
+    Network,
+    TapPlace,
+    grid_source,
+    instrument,
+    prepare,
+)
 from tests.reference.networks import NAMES, Calls, images, prepared
 
 every_network = pytest.mark.parametrize("name", NAMES)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 
 import subbyte.graph.network as network_module
-from subbyte.cache import Cache
 from subbyte.graph import Network, prepare
 from subbyte.graph.stored import UnstorableError, from_tensors, to_tensors
+from subbyte.io.cache import Cache
 from tests.reference.networks import NAMES, build, captured, images, prepared
 
 

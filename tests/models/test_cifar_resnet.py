@@ -10,8 +10,8 @@ from torch import nn
 from subbyte import models
 from subbyte.data import load_data
 from subbyte.errors import ModelError
-from subbyte.evaluate import evaluate
 from subbyte.models.cifar_resnet import BasicBlock
+from subbyte.tasks import evaluate
 
 PAPER = {
     20: 0.27,

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from subbyte.compat.aciq import quantize_activations
 from subbyte.core import Grid, GridSpec
 from subbyte.errors import RecipeError
 from subbyte.ranges import Aciq, MinMax, Mse, Sigma, fit_grid
 from subbyte.ranges.aciq_coding import draw, simulated_mse
-from subbyte.ranges.aciq_compat import quantize_activations
 from subbyte.ranges.priors import alpha, best_scale, exact_alpha, laplace_alpha, level_mse
 
 UINT4 = GridSpec(bits=4, signed=False, symmetric=False)

@@ -14,15 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from subbyte.core import shannon_entropy
-from subbyte.ranges.aciq_coding import (
-    alpha_mult,
-    kl_threshold,
-    mid_tread_activations,
-    mid_tread_weights,
-    most_frequent_value_bits,
-)
-from subbyte.ranges.aciq_compat import (
+from subbyte.compat.aciq import (
     RowStats,
     allocated,
     allocated_to_goal,
@@ -34,6 +26,14 @@ from subbyte.ranges.aciq_compat import (
     quantize_activations,
     quantize_activations_by_image,
     quantize_weights,
+)
+from subbyte.core import shannon_entropy
+from subbyte.ranges.aciq_coding import (
+    alpha_mult,
+    kl_threshold,
+    mid_tread_activations,
+    mid_tread_weights,
+    most_frequent_value_bits,
 )
 from subbyte.ranges.priors import formula_mse
 

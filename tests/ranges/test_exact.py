@@ -141,7 +141,7 @@ def test_a_grid_of_more_codes_than_there_are_is_refused(bits):
 
 
 def test_a_symmetric_grid_has_no_code_for_its_lowest_one_negated():
-    """Folding with a negative factor: asymmetric grids, which `subbyte.training.pack` asks for, have."""
+    """Folding with a negative factor: asymmetric grids, which `subbyte.learn.training.pack` asks for, have."""
     x = -on_a_grid(4, seed=0).float()
     with pytest.raises(RecipeError, match="with 0 in the middle"):
         fit_grid(Exact(), x, GridSpec(bits=4, granularity="channel"))

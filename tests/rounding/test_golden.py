@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.precondition.magr import project_l1
 from subbyte.ranges import GridFitter, MinMax, RowMax
 from subbyte.rounding import Beacon, Corrected, Descent, Gpfq, Gptq, Nearest, Qronos, Spfq
 from subbyte.rounding.diffusion import Diffusion
-from subbyte.rounding.magr import project_l1
 from subbyte.rounding.path import align, follow_path
 from subbyte.rounding.qronos import first_exact
 from subbyte.rounding.solve import corrected_target

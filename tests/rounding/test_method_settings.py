@@ -12,6 +12,8 @@ from torch import Tensor
 
 from subbyte.core import GridSpec, unpack
 from subbyte.errors import RecipeError
+from subbyte.precondition import Magr
+from subbyte.precondition.magr import project_l1
 from subbyte.ranges import GridFitter, MinMax
 from subbyte.rounding import (
     ROUNDINGS,
@@ -20,7 +22,6 @@ from subbyte.rounding import (
     Gptaq,
     Gptq,
     Kmeans,
-    Magr,
     Qronos,
     Spfq,
     Stochastic,
@@ -28,7 +29,6 @@ from subbyte.rounding import (
     path,
     sweeps,
 )
-from subbyte.rounding.magr import project_l1
 from subbyte.rounding.path import follow_path
 from tests.rounding.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter
 from tests.rounding.test_methods import LARGE, error, run

@@ -11,7 +11,7 @@ import subbyte
 from subbyte.core import GridSpec, QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import Rounding
-from subbyte.rounding import (
+from subbyte.rounding import (  # fmt: skip
     ROUNDINGS,
     Adaround,
     Beacon,
@@ -24,7 +24,7 @@ from subbyte.rounding import (
     Qronos,
     Spfq,
     Stochastic,
-)  # fmt: skip
+)
 from tests.rounding.cases import INPUTS, SPECS, fitter
 
 VARIANTS: dict[str, Rounding] = {

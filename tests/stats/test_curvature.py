@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.core import Geometry
+from subbyte.engine.gradients import gradient_stats, loss_of_weight
 from subbyte.errors import ModelError, NumericsError, RecipeError
-from subbyte.gradients import gradient_stats, loss_of_weight
 from subbyte.graph import Layer, instrument, layer_gradients, sampled
 from subbyte.stats import (
     MomentCollector,

@@ -8,8 +8,8 @@ import typer
 from subbyte.cli.common import ForceOption, command, console, progress, read_bits
 from subbyte.cli.tables import plain_table
 from subbyte.errors import RecipeError
-from subbyte.pipeline import folder
-from subbyte.report.priors import KINDS, optima, table, write_priors
+from subbyte.io.folders import folder
+from subbyte.pages.priors import KINDS, optima, table, write_priors
 
 
 @command

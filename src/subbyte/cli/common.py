@@ -11,13 +11,20 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import nn
 
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
 from subbyte.models import load_model
-from subbyte.report.write import write_report
+from subbyte.pages.write import write_report
 
 console = Console()
 errors = Console(stderr=True)

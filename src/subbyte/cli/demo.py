@@ -13,9 +13,10 @@ from torch import nn
 from subbyte.cli.common import ForceOption, command, console, progress, write_page
 from subbyte.cli.tables import summary_table
 from subbyte.data import DataSet, load_data
-from subbyte.files import write_json
+from subbyte.io.files import write_json
+from subbyte.io.folders import folder
+from subbyte.jobs import Job, Report, run
 from subbyte.models import MODELS
-from subbyte.pipeline import Job, Report, folder, run
 from subbyte.recipe import load_recipe
 
 _RECIPES = ("w8a8", "w4a4", "w3", "w2", "ternary")

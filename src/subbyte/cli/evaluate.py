@@ -20,11 +20,11 @@ from subbyte.cli.common import (
 )  # fmt: skip
 from subbyte.data import load_data
 from subbyte.errors import ModelError
-from subbyte.evaluate import ClassAccuracy, class_accuracy
-from subbyte.evaluate import evaluate as measure
-from subbyte.export.packed import is_packed, load
-from subbyte.export.parity import onnx_model
+from subbyte.exporters.packed import is_packed, load
+from subbyte.exporters.parity import onnx_model
 from subbyte.models import load_model, new_model
+from subbyte.tasks import ClassAccuracy, class_accuracy
+from subbyte.tasks import evaluate as measure
 
 
 @command

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from subbyte.analyses.clips import GRANULARITIES, Search, run
 from subbyte.cli.common import (
     CropOption,
     DataOption,
@@ -21,9 +22,8 @@ from subbyte.cli.common import (
 )  # fmt: skip
 from subbyte.cli.tables import plain_table
 from subbyte.errors import RecipeError
-from subbyte.gradquant import GRANULARITIES, Search, run
+from subbyte.pages.clips import draw, summaries
 from subbyte.ranges.metrics import METRICS
-from subbyte.report.clips import draw, summaries
 
 
 @command

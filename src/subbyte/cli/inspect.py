@@ -16,10 +16,10 @@ from subbyte.cli.quantize import show
 from subbyte.cli.tables import plan_table
 from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError
-from subbyte.export.packed import read
-from subbyte.plan import Plan
-from subbyte.report.records import RESULT
-from subbyte.training.finish import PACKED
+from subbyte.exporters.packed import read
+from subbyte.learn.training.finish import PACKED
+from subbyte.recipe.plan import Plan
+from subbyte.records.quantized import RESULT
 
 
 @command

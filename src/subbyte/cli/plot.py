@@ -7,7 +7,7 @@ import typer
 
 from subbyte.cli.common import command, console
 from subbyte.errors import RecipeError
-from subbyte.report.training import draw
+from subbyte.pages.training import draw
 
 
 @command

@@ -24,13 +24,13 @@ from subbyte.cli.common import (
 )  # fmt: skip
 from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_table
 from subbyte.data import load_data
+from subbyte.engine.walk import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.graph import prepare
+from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model
-from subbyte.pipeline import Job, run
-from subbyte.plan import make_plan
 from subbyte.recipe import PRESETS, Recipe, load_recipe
-from subbyte.walk import Limits
+from subbyte.recipe.plan import make_plan
 
 
 @command

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from subbyte.cli.common import command, console
-from subbyte.report.write import write_report
+from subbyte.pages.write import write_report
 
 
 @command

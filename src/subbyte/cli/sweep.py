@@ -9,16 +9,16 @@ import torch
 import typer
 from rich.table import Table
 
+from subbyte.analyses.sweeps import SPACES, Local, Ray, Space, SweepResult, load_space, make_tasks
+from subbyte.analyses.sweeps import sweep as run
+from subbyte.analyses.sweeps.engines import Engine
+from subbyte.analyses.sweeps.space import Run
+from subbyte.analyses.sweeps.store import Results
+from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.cli.common import command, console, errors, progress, write_page
 from subbyte.data import draw_calibration
 from subbyte.errors import RecipeError
-from subbyte.report.sweep_files import MARK
-from subbyte.sweep import SPACES, Local, Ray, Space, SweepResult, load_space, make_tasks
-from subbyte.sweep import sweep as run
-from subbyte.sweep.engines import Engine
-from subbyte.sweep.space import Run
-from subbyte.sweep.store import Results
-from subbyte.sweep.work import load_inputs
+from subbyte.pages.sweep_files import MARK
 
 ASK = 10_000
 """Runs from which on it asks whether so many are meant."""
@@ -94,7 +94,7 @@ def _tracker(text: str, name: str) -> Any:
     kind, _, uri = text.partition(":")
     if kind != "mlflow":
         raise RecipeError(f"--track must be mlflow or mlflow:URI, got {text!r}")
-    from subbyte.sweep.track import MlflowTracker
+    from subbyte.analyses.sweeps.track import MlflowTracker
 
     return MlflowTracker(uri, name)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from rich.table import Table
 
-from subbyte import report
-from subbyte.plan import LayerPlan, Plan
+from subbyte.pages import Table as PageTable
+from subbyte.recipe.plan import LayerPlan, Plan
 
 
 def summary_table(results: list[dict[str, Any]], title: str) -> Table:
@@ -65,7 +65,7 @@ def options_table(options: list[dict[str, Any]]) -> Table:
     return table
 
 
-def plain_table(table: report.Table) -> Table:
+def plain_table(table: PageTable) -> Table:
     """A table of a report, on the terminal."""
     shown = Table(title=table.title, title_justify="left")
     for number, name in enumerate(table.header):

@@ -22,15 +22,15 @@ from subbyte.cli.common import (
 )  # fmt: skip
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError
+from subbyte.io.settings import fingerprint
+from subbyte.learn.optimizers import OPTIMIZERS
+from subbyte.learn.optimizers.rounding import UPDATE_ROUNDINGS
+from subbyte.learn.optimizers.schedules import SCHEDULES
+from subbyte.learn.training import PACKED, TrainSettings, pack
+from subbyte.learn.training import train as run
+from subbyte.learn.training.augment import AUGMENTATIONS
+from subbyte.learn.training.rates import RATES
 from subbyte.models import load_model, new_model
-from subbyte.optim import OPTIMIZERS
-from subbyte.optim.rounding import UPDATE_ROUNDINGS
-from subbyte.optim.schedules import SCHEDULES
-from subbyte.settings import fingerprint
-from subbyte.training import PACKED, TrainSettings, pack
-from subbyte.training import train as run
-from subbyte.training.augment import AUGMENTATIONS
-from subbyte.training.rates import RATES
 
 ON_GRID = ("grid", "ste", "lsq")
 FeedbackOption = Annotated[

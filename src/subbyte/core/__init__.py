@@ -3,7 +3,14 @@
 from subbyte.core.entropy import compressed_bytes, shannon_entropy
 from subbyte.core.geometry import Geometry
 from subbyte.core.grid import Grid, nearest_level, take_levels
-from subbyte.core.packing import pack, pack_grid, packed_bytes, packed_grid_bytes, unpack, unpack_grid
+from subbyte.core.packing import (
+    pack,
+    pack_grid,
+    packed_bytes,
+    packed_grid_bytes,
+    unpack,
+    unpack_grid,
+)
 from subbyte.core.qtensor import QTensor
 from subbyte.core.spec import MAX_BITS, MOST_LEVELS, Granularity, GridSpec
 

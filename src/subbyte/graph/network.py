@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from subbyte.cache import NO_CACHE, Cache
 from subbyte.errors import ModelError
 from subbyte.graph.capture import capture
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.layers import Layer, Skipped, find_layers
 from subbyte.graph.stored import UnstorableError, from_tensors, to_tensors
 from subbyte.graph.taps import TapPoint, find_taps
+from subbyte.io.cache import NO_CACHE, Cache
 
 _MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
 

@@ -1,7 +1,14 @@
 """Networks by name, and their weights."""
 
 from subbyte.models.built_in import MODELS, ModelEntry, input_shape
-from subbyte.models.cifar_resnet import CifarResNet, resnet20, resnet32, resnet44, resnet56, resnet110
+from subbyte.models.cifar_resnet import (
+    CifarResNet,
+    resnet20,
+    resnet32,
+    resnet44,
+    resnet56,
+    resnet110,
+)
 from subbyte.models.cnn import CNN
 from subbyte.models.lenet import LeNet, lenet
 from subbyte.models.load import load_model, new_model

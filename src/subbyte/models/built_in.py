@@ -8,7 +8,14 @@ from functools import partial
 from torch import nn
 
 from subbyte.errors import ModelError
-from subbyte.models.cifar_resnet import CifarResNet, resnet20, resnet32, resnet44, resnet56, resnet110
+from subbyte.models.cifar_resnet import (
+    CifarResNet,
+    resnet20,
+    resnet32,
+    resnet44,
+    resnet56,
+    resnet110,
+)
 from subbyte.models.cnn import CNN
 from subbyte.models.lenet import lenet
 from subbyte.models.mobilenet_v2 import MobileNetV2

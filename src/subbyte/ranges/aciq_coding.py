@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 from torch import Tensor
 
+from subbyte.compat.aciq import RowStats, bins
 from subbyte.errors import RecipeError
-from subbyte.ranges.aciq_compat import RowStats, bins
 from subbyte.ranges.priors import Prior, laplace_alpha
 
 _NEVER = float(np.finfo(np.float32).max)

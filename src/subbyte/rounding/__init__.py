@@ -1,6 +1,6 @@
 """Weights to codes."""
 
-from subbyte.methods import Precondition, Rounding
+from subbyte.methods import Rounding
 from subbyte.rounding.adaround import Adaround
 from subbyte.rounding.beacon import Beacon
 from subbyte.rounding.corrected import Corrected
@@ -10,7 +10,6 @@ from subbyte.rounding.gptaq import Gptaq
 from subbyte.rounding.gptq import Gptq
 from subbyte.rounding.kmeans import Kmeans
 from subbyte.rounding.ldnq import Ldnq
-from subbyte.rounding.magr import Magr
 from subbyte.rounding.nearest import Nearest
 from subbyte.rounding.qronos import Qronos
 from subbyte.rounding.solve import best_of
@@ -32,10 +31,8 @@ ROUNDINGS: dict[str, type[Rounding]] = {
     "corrected": Corrected,
     "adaround": Adaround,
 }
-PRECONDITIONS: dict[str, type[Precondition]] = {"magr": Magr}
 
 __all__ = [
-    "PRECONDITIONS",
     "ROUNDINGS",
     "Adaround",
     "Beacon",
@@ -46,7 +43,6 @@ __all__ = [
     "Gptq",
     "Kmeans",
     "Ldnq",
-    "Magr",
     "Nearest",
     "Qronos",
     "Spfq",

@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from subbyte.compat.ldnq import check_original, original
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid
-from subbyte.rounding.ldnq_compat import check_original, original
 from subbyte.rounding.solve import (
     best_of,
     better_of,

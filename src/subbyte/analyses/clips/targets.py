@@ -1,0 +1,98 @@
+"""The layers whose clips are searched, and the evidence on which: gradients, inputs, second derivatives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subbyte.analyses.clips.search import Search
+from subbyte.core import GridSpec
+from subbyte.engine.gradients import Against, gradient_stats, loss_of_weight
+from subbyte.engine.walk import Limits, collect, naming
+from subbyte.graph import Layer, Memory, Network, Pair, Travel, draw_classes, instrument, tensor_at
+from subbyte.jobs import Report
+from subbyte.ranges.clips import clipped_grid, scores
+from subbyte.ranges.metrics import Evidence, Metric, parse_metric
+from subbyte.stats import GradientStats, hessian_blocks
+
+_EXACT = 1024  # weights of a layer whose Hessian blocks are worth their time
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A layer whose clips are searched: its weight matrix [rows, columns] and what is known of it."""
+
+    layer: Layer
+    weight: Tensor
+    evidence: Evidence
+
+    def costs(self, spec: GridSpec, lower: Tensor, upper: Tensor, metrics: Sequence[Metric]) -> Tensor:
+        """float64 [metrics, units, k] of fractions [units, k]."""
+        with naming(self.layer.name):
+            values = scores(self.weight, spec, lower, upper, metrics, self.evidence)
+        return values.sum(1, keepdim=True) if spec.granularity == "tensor" else values
+
+    def rounded(self, spec: GridSpec, lower: Tensor, upper: Tensor) -> Tensor:
+        """The weight at fractions [units], in torch's shape."""
+        return self.layer.geometry.to_weight(clipped_grid(self.weight, spec, lower, upper).quantize(self.weight))
+
+
+def gather(network: Network, images: Tensor, labels: Tensor | None, search: Search, report: Report) -> list[Target]:
+    """The layers, each with the evidence that the metrics need, from calibration images [n, ...].
+
+    labels: int64 [n], or None to draw them from the network's own output.
+    """
+    layers = [layer for layer in network.layers if layer.shared_with is None]
+    needs = {need for name in search.proxies for need in parse_metric(name).needs}
+    known: dict[str, dict[str, Any]] = {layer.name: {} for layer in layers}
+    few = images[: search.grad_batches * search.batch_size]
+    if "gradients" in needs:
+        report("statistics", 0, 3, "gradients")
+        against: Against = "sampled" if labels is None else labels[: len(few)]
+        for name, found in gradient_stats(network, few, against, batch=search.batch_size, seed=search.seed).items():
+            known[name]["gradients"] = _single(found)
+    if "H" in needs:
+        report("statistics", 1, 3, "inputs")
+        for name, H in _second_moments(network, images, Limits(chunk=search.batch_size)).items():
+            known[name]["H"] = H
+    if "hessian" in needs:
+        batch = images[: search.batch_size]
+        p = network.graph_module(batch).detach().softmax(1)
+        own = draw_classes(p, torch.Generator().manual_seed(search.seed))
+        classes = own if labels is None else labels[: len(batch)]
+        for layer in layers:
+            report("statistics", 2, 3, f"second derivatives of {layer.name}")
+            weight = _matrix(network, layer)
+            if weight.numel() <= _EXACT:
+                loss = loss_of_weight(network, layer, batch, classes)
+                known[layer.name]["hessian"] = hessian_blocks(loss, weight, layer.name)
+    report("statistics", 3, 3, "")
+    return [Target(layer, _matrix(network, layer), Evidence(**known[layer.name])) for layer in layers]
+
+
+def _matrix(network: Network, layer: Layer) -> Tensor:
+    return layer.geometry.to_matrix(tensor_at(network.graph_module, layer.weight).detach()).float()
+
+
+def _single(stats: GradientStats) -> GradientStats:
+    """In float32, as searches want it."""
+    gradient, absolute = stats.gradient.float(), stats.absolute.float()
+    return GradientStats(gradient, absolute, stats.fisher.float(), stats.outputs.float(), stats.images)
+
+
+def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[str, Tensor]:
+    """float32 [groups, columns, columns] by layer."""
+    layers, found = {layer.name: layer for layer in network.layers}, {}
+
+    def at_layer(name: str, pair: Pair) -> None:
+        if layers[name].shared_with is None:
+            found[name] = collect(layers[name], pair, limits).H.float()
+
+    travel = Travel(
+        instrument(network, []), Memory(limits.memory), limits.device,
+        at_layer=at_layer, at_tap=lambda name, pair: pair.float, after=lambda name, pair: None,
+    )  # fmt: skip
+    travel.run(list(images.split(limits.chunk)))
+    return found

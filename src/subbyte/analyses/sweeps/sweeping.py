@@ -1,0 +1,168 @@
+"""A sweep from end to end: runs that are missing are done, what is there stays, tables are written."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from subbyte.analyses.sweeps.choose import (
+    best_setting,
+    check_column,
+    summaries,
+    summary_columns,
+    test_runs,
+)
+from subbyte.analyses.sweeps.engines import Engine
+from subbyte.analyses.sweeps.space import Run, Space, make_runs
+from subbyte.analyses.sweeps.store import Results, Task, table_csv, task_of
+from subbyte.analyses.sweeps.work import load_inputs, measured_split
+from subbyte.io.files import write_text
+from subbyte.jobs import versions
+from subbyte.pages.sweep_files import CHOSEN, SUMMARY
+
+Report = Callable[[str, int, int, str], None]
+_TABLES = 20
+
+
+class Tracker(Protocol):
+    """Where runs are recorded besides (`track.MlflowTracker`)."""
+
+    def log(self, task: Task, outcome: dict[str, Any]) -> None:
+        """Record a run that has ended."""
+        ...
+
+    def finish(self, out: Path) -> None:
+        """Record the tables of the sweep."""
+        ...
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """rows: of results.csv; failed: how many of them did; chosen: rows of chosen.csv, empty where nothing is chosen."""
+
+    rows: list[dict[str, Any]]
+    failed: int
+    chosen: list[dict[str, Any]]
+
+
+def make_tasks(space: Space) -> list[Task]:
+    """Runs with their hashes, none twice; networks and data are read for them. Raises SubbyteError where they do not
+    fit: too few images to measure on, nothing to choose by.
+    """
+    if space.choose:
+        check_column(space.choose)
+    tasks = _tasks(make_runs(space))
+    distinct = {(task.key, repr([task.run.value(axis) for axis in space.axes])): task for task in tasks}
+    return list(distinct.values())
+
+
+def _tasks(runs: Sequence[Run]) -> list[Task]:
+    """In the order of the runs; each network and data set is read once, and its images are counted then."""
+    code, by_run, counted = version("subbyte"), {}, set()
+    for run in sorted_by_inputs(runs):
+        inputs = load_inputs(*run.inputs)
+        if (run.inputs, run.calibration) not in counted:
+            measured_split(inputs.data, run)
+            counted.add((run.inputs, run.calibration))
+        by_run[id(run)] = task_of(run, inputs.identity, code)
+    return [by_run[id(run)] for run in runs]
+
+
+def _inputs(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Networks and data, without folders, and what says that they are the same again."""
+    identities = {task.run.inputs: task.identity for task in tasks}
+    return [
+        {"model": Path(model).name, "checkpoint": checkpoint and Path(checkpoint).name,
+         "data": data.partition(":")[0], "identity": identity}
+        for (model, checkpoint, data, *_), identity in identities.items()
+    ]  # fmt: skip
+
+
+def sorted_by_inputs(runs: Sequence[Run]) -> list[Run]:
+    """Runs of equal inputs one after another, so that each input is read once."""
+    return sorted(runs, key=lambda run: repr(run.inputs))
+
+
+def sweep(
+    space: Space,
+    out: Path,
+    make_engine: Callable[[Path], Engine],
+    *,
+    retry: bool = False,
+    tracker: Tracker | None = None,
+    report: Report | None = None,
+) -> SweepResult:
+    """Do the runs of a space that `out` has not yet, and write results.csv, summary.csv and chosen.csv.
+
+    make_engine: makes an engine, given the folder that runs may share things in. retry: do runs that failed again.
+    Raises SubbyteError when space, data or `out` do not fit; what has ended by then is kept, as on Ctrl-C.
+    """
+    tasks = make_tasks(space)
+    results = Results(out, space.name)
+    results.describe(space, {"runs": len(tasks), "versions": versions(), "inputs": _inputs(tasks)})
+    doer = _Doer(results, make_engine(out / "cache"), retry, tracker, report)
+    due = 0.0
+
+    def tables() -> None:
+        nonlocal due
+        if (start := time.monotonic()) >= due:  # at most a part in _TABLES of the time goes into tables
+            _write_tables(space, tasks, results)
+            due = start + _TABLES * (time.monotonic() - start)
+
+    (out / CHOSEN).unlink(missing_ok=True)  # it may be another space's
+    try:
+        doer.do(tasks, "sweep", tables)
+    finally:
+        rows = _write_tables(space, tasks, results)
+    done = any(row["status"] == "done" for row in rows)
+    chosen = _chosen(space, space.choose, tasks, rows, doer) if space.choose and done else []
+    if tracker is not None:
+        tracker.finish(out)
+    return SweepResult(rows, sum(row["status"] == "failed" for row in rows), chosen)
+
+
+def _write_tables(space: Space, tasks: Sequence[Task], results: Results) -> list[dict[str, Any]]:
+    """Write results.csv, results.parquet and summary.csv of the runs that are there; returns the rows of the first."""
+    rows = results.write_tables(tasks, space.axes)
+    write_text(results.out / SUMMARY, table_csv(summaries(rows, space.axes), summary_columns(space.axes)))
+    return rows
+
+
+@dataclass(frozen=True)
+class _Doer:
+    """Does tasks that have no result yet, and says so to everybody who wants to know."""
+
+    results: Results
+    engine: Engine
+    retry: bool
+    tracker: Tracker | None
+    report: Report | None
+
+    def do(self, tasks: Sequence[Task], stage: str, after_each: Callable[[], None] = lambda: None) -> None:
+        left = {task.key: task for task in tasks if not self.results.finished(task, retry=self.retry)}
+        done = len(tasks) - len(left)
+        ordered = sorted(left.values(), key=lambda task: repr(task.run.inputs))
+        for task, outcome in self.engine.outcomes(ordered) if ordered else ():
+            self.results.add(task, outcome)
+            after_each()
+            if self.tracker is not None:
+                self.tracker.log(task, outcome)
+            done += 1
+            if self.report is not None:
+                top = outcome.get("quantized_top1_percent")
+                self.report(stage, done, len(tasks), f"failed: {task.key}" if top is None else f"{top:.2f} %")
+
+
+def _chosen(
+    space: Space, column: str, tasks: Sequence[Task], rows: list[dict[str, Any]], doer: _Doer
+) -> list[dict[str, Any]]:
+    """Test the setting that is best by a column; returns the row of chosen.csv."""
+    setting = best_setting(rows, space.axes, column)
+    tests = _tasks(test_runs([task.run for task in tasks], rows, setting))
+    doer.do(tests, "test the choice")
+    found = [{"status": "done"} | (doer.results.read(task) or {}) | dict(setting) for task in tests]
+    chosen = [{"chosen_by": column} | row for row in summaries(found, space.axes)]
+    write_text(doer.results.out / CHOSEN, table_csv(chosen, ("chosen_by", *summary_columns(space.axes))))
+    return chosen

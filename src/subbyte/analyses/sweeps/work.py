@@ -1,0 +1,155 @@
+"""One run of a sweep: quantize, and measure on the images that the space says.
+
+What several runs need is done once: network and data stay in the process that has read them; what depends on the float
+network and the images alone is kept on disk, in a `Cache`: the captured graph, logits of the float network, second
+moments of its layers' inputs, gradients, and what each width of each layer costs under a budget, whatever the budget.
+"""
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from subbyte.analyses.sweeps.space import Run
+from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_data
+from subbyte.engine.quantization import assemble, decide
+from subbyte.engine.walk import Limits, walk
+from subbyte.errors import DataError
+from subbyte.graph import Network, prepare
+from subbyte.io.cache import Cache
+from subbyte.io.settings import fingerprint
+from subbyte.models import load_model
+from subbyte.models.user_file import split_spec
+from subbyte.tasks import Accuracy, Evaluation, agreement, evaluate
+
+METRICS = (
+    "images", "original_top1_percent", "quantized_top1_percent", "original_top5_percent", "quantized_top5_percent",
+    "agreement_percent", "original_sparsity_percent", "quantized_sparsity_percent", "bits_per_weight", "packed_bytes",
+    "capture_seconds", "walk_seconds", "evaluate_seconds",
+)  # fmt: skip
+"""Columns that a run measures; the names of GPFQ's log among them. Seconds are the only ones that differ by machine."""
+_PIXELS = 16
+_VALIDATION_SEED = 7919  # of the order in which validation images are taken, whatever the seed of a run
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A float network and its data; inputs of one identity are equal."""
+
+    identity: str
+    model: nn.Module = field(compare=False)
+    data: DataSet = field(compare=False)
+
+
+@lru_cache(maxsize=2)
+def load_inputs(
+    model: str, checkpoint: str | None, data: str, normalize: str | None, resize: int | None, crop: int | None
+) -> Inputs:
+    """Network and data of `Run.inputs`; those of the last two stay in memory."""
+    network, images = load_model(model, checkpoint), load_data(data, normalize=normalize, resize=resize, crop=crop)
+    pixels = f"{normalize} {resize} {crop} {images.fingerprint}"
+    return Inputs(sha256(f"{_code(model)} {fingerprint(network)} {pixels}".encode()).hexdigest(), network, images)
+
+
+def _code(model: str) -> str:
+    """What says how a network computes: its name, or the content of the user's file that makes it."""
+    user = split_spec(model)
+    return model if user is None else f"{sha256(user[0].read_bytes()).hexdigest()} {user[1]}"
+
+
+@lru_cache(maxsize=2)
+def captured(inputs: Inputs, cache: Cache) -> Network:
+    """The graph of the float network, which runs read and do not change."""
+    return prepare(inputs.model, inputs.data.test.images(range(min(2, len(inputs.data.test)))), cache)
+
+
+def measured_split(data: DataSet, run: Run) -> Split:
+    """The images that a run is measured on: test images, or training images that do not calibrate.
+
+    These are taken in one order for all runs, so that only those replaced differ that calibrate one of them.
+    Raises DataError where there are too few training images.
+    """
+    if run.split == "test":
+        return draw_calibration(data, run.calibration, run.seed)[1]
+    if data.train is None:
+        raise DataError(f"{data.name} has no training images to measure on; write `measure: test` into the space")
+    calibrate = np.random.RandomState(run.seed).permutation(len(data.train))[: run.calibration]
+    order = np.random.RandomState(_VALIDATION_SEED).permutation(len(data.train))
+    rest = order[~np.isin(order, calibrate)]
+    if len(rest) < run.validation:
+        raise DataError(
+            f"{data.name}: of its {len(data.train)} training images {run.calibration} calibrate, which leaves too few "
+            f"for validation: {run.validation}"
+        )
+    return replace(data.train.take(rest[: run.validation]), name="validation")
+
+
+def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
+    """Do a run; returns METRICS. folder: of the cache. Raises SubbyteError when anything does not fit."""
+    data, timer = inputs.data, _Clock()
+    images, _ = draw_calibration(data, run.calibration, run.seed)
+    cache = Cache(folder).of(inputs.identity, version("subbyte"), torch.__version__)
+    limits = Limits(cache=cache.of(sha256(images.numpy().tobytes()).hexdigest()))
+    network = captured(inputs, cache)
+    capture = timer.lap()
+    plan, _ = decide(network, run.recipe, images, limits, None)
+    wanted = plan.tune is not None and plan.tune.needs_labels
+    labels = draw_labels(data, run.calibration, run.seed) if wanted else None
+    quantized = assemble(network, plan, walk(network, plan, images, labels=labels, limits=limits))
+    walked = timer.lap()
+    split = measured_split(data, run)
+    before, after = float_evaluation(inputs, split, cache), evaluate(quantized, split)
+    weights = torch.cat([p.detach().flatten() for p in inputs.model.parameters() if p.ndim > 1])
+    return {
+        "images": len(split),
+        "original_top1_percent": round(before.top1, 4),
+        "quantized_top1_percent": round(after.top1, 4),
+        "original_top5_percent": round(before.top5, 4),
+        "quantized_top5_percent": round(after.top5, 4),
+        "agreement_percent": round(agreement(before.logits, after.logits), 4),
+        "original_sparsity_percent": round(100 * float((weights == 0).double().mean()), 4),
+        "quantized_sparsity_percent": round(quantized.zeros, 4),
+        "bits_per_weight": round(quantized.bits_per_weight, 6),
+        "packed_bytes": quantized.packed_bytes,
+        "capture_seconds": capture,
+        "walk_seconds": walked,
+        "evaluate_seconds": timer.lap(),
+    }
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        return round(seconds, 3)
+
+
+def float_evaluation(inputs: Inputs, split: Split, cache: Cache) -> Evaluation:
+    """The float network on these images; cache: of the network."""
+
+    def measure() -> dict[str, torch.Tensor]:
+        found = evaluate(inputs.model, split)
+        accuracy = found.accuracy
+        numbers = torch.tensor([accuracy.top1, accuracy.top5, accuracy.loss], dtype=torch.float64)
+        return {"accuracy": numbers, "logits": found.logits}
+
+    kept = cache.fetch(f"evaluation on {_digest(split)}", measure)
+    top1, top5, loss = kept["accuracy"].tolist()
+    return Evaluation(Accuracy(top1, top5, loss, len(kept["logits"])), kept["logits"])
+
+
+def _digest(split: Split) -> str:
+    """Of which images a split holds: by all labels, and the pixels of some."""
+    some = split.images(np.linspace(0, len(split) - 1, min(len(split), _PIXELS)).astype(int))
+    return sha256(split.labels.numpy().tobytes() + some.numpy().tobytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""The arithmetic of the original programs, errors included, to reproduce their numbers."""

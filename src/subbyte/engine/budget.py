@@ -1,0 +1,222 @@
+"""Widths that a budget buys, of layers or of their output channels.
+
+    min  sum_l d_lw(l)          with   sum_l cost_lw(l) <= budget              layers: solved exactly by `choose`
+    min  sum_lc d_lcn(l,c)      with   sum_lc cost_ln(l,c) <= budget           channels: by `choose_by_price`
+
+Divergences (`survey`) add up as far as the rounding errors of layers are independent. A channel has a number n of
+levels of its own, spaced equally around 0; candidates are the numbers of codes of the recipe's widths.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import ceil, prod
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from subbyte.allocate import Budget, choose, choose_by_price
+from subbyte.core import MOST_LEVELS, GridSpec, packed_bytes
+from subbyte.core.levels import centred
+from subbyte.engine.sensitivity import Answer, Option, Question, survey
+from subbyte.engine.walk import Limits, Progress
+from subbyte.errors import RecipeError
+from subbyte.graph import Network
+from subbyte.recipe import Bits, Recipe, width_settings
+from subbyte.recipe.plan import LayerPlan, Plan, check_rounding, make_plan
+
+_OF_A_ROW = 5  # bytes: its scale and its number of levels
+_TRIES = 20
+_MANY = 2**20  # codes, of which one takes as many bytes as on average
+Candidates = dict[str, list[LayerPlan]]
+
+
+def meet_budget(
+    network: Network,
+    recipe: Recipe,
+    images: Tensor,
+    *,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> tuple[Plan, list[Option]]:
+    """The plan whose widths make the most of a recipe's budget, and every option that there was.
+
+    images: of calibration, [n, ...]. Layers whose bits the recipe states by pattern or `first_last`, skips or leaves
+    float keep them and count. Raises RecipeError when the budget is below the least that the widths allow.
+    """
+    assert recipe.budget is not None
+    budget, by_row = Budget.parse(recipe.budget), recipe.budget_for == "channels"
+    plans, asked = [_plan(network, recipe, width) for width in recipe.widths], make_plan(network, recipe)
+    either, other = (_plan(network, recipe, bits).layers for bits in (3, 4))
+    candidates = {
+        layer.name: _distinct([plan.layers[number] for plan in plans])
+        if either[number].spec != other[number].spec
+        else [asked.layers[number]]  # the recipe states it, whatever the rest gets
+        for number, layer in enumerate(network.layers)
+        if layer.shared_with is None
+    }
+    if by_row:
+        candidates = {name: _counted(options, recipe.name) for name, options in candidates.items()}
+    question = Question.of(candidates, plans[0], by_row)
+    answer = survey(network, plans[0], question, images, limits or Limits(), progress)
+    room = _Room(budget, sum(prod(options[0].shape) for options in candidates.values()))
+    taken = _rows_taken(candidates, answer, room) if by_row else _layers_taken(candidates, answer, room)
+    table = [
+        replace(option, chosen=number in taken[name], rows=taken[name].count(number))
+        for name, options in answer.options.items()
+        for number, option in enumerate(options)
+    ]
+    layers = []
+    for number, layer in enumerate(network.layers):
+        plan, options = asked.layers[number], candidates[layer.shared_with or layer.name]
+        same = [plan.layers[number] for plan in plans]
+        decided = _decided(plan, same, options, taken[layer.shared_with or layer.name], by_row)
+        if decided is not plan:
+            reason = "; ".join(filter(None, (decided.reason, f"allocated under {budget.text}")))
+            decided = replace(decided, asked=f"budget {budget.text}", reason=reason)
+        layers.append(decided)
+    return replace(asked, layers=tuple(layers)), table
+
+
+def _plan(network: Network, recipe: Recipe, width: Bits | str) -> Plan:
+    """The plan that has this width wherever the recipe leaves it open."""
+    weights = recipe.weights.model_copy(update=width_settings(width))
+    try:
+        return make_plan(network, recipe.model_copy(update={"weights": weights}))
+    except RecipeError as error:
+        raise RecipeError(f"{error} (width {width} of the candidates under a budget; `widths` lists them)") from error
+
+
+def _distinct(plans: list[LayerPlan]) -> list[LayerPlan]:
+    """One plan for each grid, in the order of the widths."""
+    found: dict[GridSpec | None, LayerPlan] = {}
+    for plan in plans:
+        found.setdefault(plan.spec, plan)
+    return list(found.values())
+
+
+def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
+    """A layer's plans, where there is a choice, with as many levels as their grids have, spaced equally around 0."""
+    if len(options) == 1:
+        return options
+    where = f"recipe {recipe}: layer {options[0].name}: budget_for channels"
+    check_rounding(options[0].rounding, GridSpec.counting(), where)
+    counts = set()
+    for spec in (option.spec for option in options):
+        if spec is None or spec.granularity != "channel" or spec.mixed is not None:
+            raise RecipeError(f"{where} needs weights with a scale a channel, and no `allocate` of their own")
+        counts.add(min(spec.count, MOST_LEVELS))
+    if len(counts) == 1:
+        return options[:1]
+    return [replace(options[0], spec=GridSpec.level_set(centred(count)), allocate=None) for count in sorted(counts)]
+
+
+def _decided(
+    asked: LayerPlan, same: list[LayerPlan], options: list[LayerPlan], taken: list[int], by_row: bool
+) -> LayerPlan:
+    """A layer's plan with the options taken; one without a choice as the recipe asks. same: its plan in each width."""
+    spec = options[taken[0]].spec
+    if len(options) == 1 and asked.spec == spec:
+        return asked
+    if by_row and len(options) > 1:
+        counts = tuple(option.spec.count for option in (options[k] for k in taken) if option.spec is not None)
+        return replace(asked, spec=GridSpec.counting(), counts=counts, allocate=None)
+    return next(plan for plan in same if plan.spec == spec)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """A budget for a network of so many weights."""
+
+    budget: Budget
+    weights: int
+
+    @property
+    def amount(self) -> float:
+        """Bytes or bit-operations."""
+        return self.budget.amount * self.weights / 8 if self.budget.counts == "bits" else self.budget.amount
+
+    def cost(self, option: Option) -> float:
+        """Of a layer in a width."""
+        return option.bops if self.budget.counts == "bops" else float(option.bytes)
+
+    def check(self, least: float) -> None:
+        """Raise RecipeError where less than the least is there."""
+        if self.amount >= least:
+            return
+        shown = f"{ceil(least):,} {self.budget.counts}"
+        if self.budget.counts == "bits":
+            shown = f"{ceil(8000 * least / self.weights) / 1000:g}bits"
+        raise RecipeError(
+            f"budget {self.budget.text}: the layers need at least {shown} in the narrowest of their widths"
+        )
+
+
+def _layers_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str, list[int]]:
+    """Number of the option taken, once for each row of a layer: all the same."""
+    costs = [[room.cost(option) for option in options] for options in answer.options.values()]
+    room.check(sum(map(min, costs)))
+    losses = [[option.divergence for option in options] for options in answer.options.values()]
+    taken = choose(costs, losses, room.amount)
+    return {name: [number] * candidates[name][0].rows for name, number in zip(candidates, taken, strict=True)}
+
+
+def _rows_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str, list[int]]:
+    """Number of the option taken by each row of a layer.
+
+    Rows of as many levels are packed together, which costs a few bytes more or less than their sum: the choice is made
+    again with as much less room until all is within the budget.
+    """
+    width = max(map(len, candidates.values()))
+    costs, losses = [], []
+    for name, plans in candidates.items():
+        options, rows = answer.options[name], plans[0].rows
+        free = len(plans) > 1
+        each = [_row_cost(plan, option, room) for plan, option in zip(plans, options, strict=True)] if free else []
+        shape = (rows if free else 1, width)
+        cost, loss = np.full(shape, np.inf), np.zeros(shape)
+        cost[:, : len(plans)] = each if free else room.cost(options[0])
+        if free:
+            loss[:, : len(plans)] = answer.losses[name].numpy().T
+        costs.append(cost)
+        losses.append(loss)
+    least, limit = float(sum(cost.min(1).sum() for cost in costs)), room.amount
+    taken = {name: cost.argmin(1).tolist() for name, cost in zip(candidates, costs, strict=True)}
+    room.check(least if room.budget.counts == "bops" else _total(candidates, answer, taken))
+    for _ in range(_TRIES if limit >= least else 0):
+        parts = np.split(choose_by_price(np.concatenate(costs), np.concatenate(losses), limit), _starts(costs))
+        found = {name: part.tolist() for name, part in zip(candidates, parts, strict=True)}
+        over = 0.0 if room.budget.counts == "bops" else _total(candidates, answer, found) - room.amount
+        if over <= 0:
+            taken = found
+            break
+        limit = max(least, limit - over)
+    return {name: numbers * (candidates[name][0].rows // len(numbers)) for name, numbers in taken.items()}
+
+
+def _total(candidates: Candidates, answer: Answer, taken: dict[str, list[int]]) -> int:
+    """Bytes of all layers."""
+    return sum(_spent(candidates[name], answer.options[name], numbers) for name, numbers in taken.items())
+
+
+def _starts(costs: list[NDArray[np.float64]]) -> list[int]:
+    return list(accumulate(len(cost) for cost in costs))[:-1]
+
+
+def _row_cost(plan: LayerPlan, option: Option, room: _Room) -> float:
+    if room.budget.counts == "bops":
+        return option.bops / plan.rows
+    assert plan.spec is not None
+    return packed_bytes(plan.spec, _MANY) / _MANY * (prod(plan.shape) // plan.rows) + _OF_A_ROW
+
+
+def _spent(plans: list[LayerPlan], options: list[Option], taken: list[int]) -> int:
+    """Bytes of a layer with rows of these options."""
+    if len(plans) == 1:
+        return options[0].bytes
+    columns, total = prod(plans[0].shape) // plans[0].rows, _OF_A_ROW * len(taken)
+    for number in set(taken):
+        spec = plans[number].spec
+        assert spec is not None
+        total += packed_bytes(spec, taken.count(number) * columns)
+    return total

@@ -1,0 +1,185 @@
+"""The quantized network: integer codes, grids and float leftovers, running as a torch module."""
+
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from subbyte.core import Grid, QTensor
+from subbyte.graph import Instrumented, Layer, Network, instrument, set_tensor, tensor_at
+from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
+
+_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """What became of one layer's weight (kind 'layer') or one activation tensor (kind 'tap').
+
+    asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know; bytes: stored bytes of
+    codes, scales and zero points; sqnr_db: of the layer's output or the tap's value against the float network on the
+    calibration images, None where it was not measured or there is no difference; zeros: percent of a layer's weights
+    that are exactly 0; onnx: how the exported file holds it.
+    """
+
+    name: str
+    kind: str
+    asked: str
+    bits: str
+    reason: str
+    bytes: int
+    sqnr_db: float | None
+    zeros: float | None = None
+    onnx: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the walk measured: sqnr_db by layer and tap name; agreement of float and quantized top-1 on the calibration
+    images, percent; fold_error: see `graph.Network`.
+    """
+
+    sqnr_db: dict[str, float] = field(default_factory=dict)
+    agreement: float | None = None
+    fold_error: float = 0.0
+
+
+class QuantizedModel(nn.Module):
+    """A network whose weights are codes on grids and whose taps are rounded, as `quantize` and `load` return it.
+
+    Calling it maps [batch, ...] inputs to outputs with the arithmetic of the exported file, in float32.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        plan: Plan,
+        weights: dict[str, QTensor],
+        biases: dict[str, Tensor],
+        grids: dict[str, Grid],
+        findings: Findings | None = None,
+    ) -> None:
+        super().__init__()
+        self.plan, self.findings = plan, findings or Findings()
+        self.weights = {name: QTensor(q.codes.cpu(), q.grid.to("cpu")) for name, q in weights.items()}
+        self.layers: tuple[Layer, ...] = network.layers
+        self.values = tuple(point.name for point in network.taps)
+        self.skipped, self.input_shape, self.float_bytes = network.skipped, network.input_shape, network.float_bytes
+        self.instrumented: Instrumented = instrument(network, [tap.place for tap in plan.taps])
+        self.graph_module = self.instrumented.graph_module
+        self.notes: dict[str, str] = {}
+        for tap in plan.taps:
+            if tap.dynamic:
+                self.instrumented.tap(tap.name).set_dynamic(tap.spec, tap.fit)
+            else:
+                self.instrumented.tap(tap.name).set_grid(grids[tap.name].to("cpu"))
+        for layer in network.layers:
+            if layer.name in weights:
+                matrix = self.weights[layer.name].dequantize()
+                set_tensor(self.graph_module, layer.weight, layer.geometry.to_weight(matrix))
+                set_tensor(self.graph_module, layer.bias, self._bias(layer, biases[layer.name].detach().cpu()))
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, *input_shape] to the network's output."""
+        output = self.graph_module(x)
+        assert isinstance(output, Tensor)
+        return output
+
+    def input_grid(self, layer: Layer) -> Grid | None:
+        """The grid of the tensor that a layer reads; None when it is float or every batch has its own."""
+        tap = self.instrumented.input_tap(layer.name)
+        return None if tap is None else self.instrumented.tap(tap).grid
+
+    def bias_scale(self, layer: Layer) -> Tensor | None:
+        """Step of the layer's int32 bias, float32 [rows]: input scale times weight scales; None for a float bias."""
+        grid, weight = self.input_grid(layer), self.weights.get(layer.name)
+        if grid is None or weight is None or layer.name in self.notes or grid.spec.granularity != "tensor":
+            return None
+        spec = weight.grid.spec
+        reach = spec.reach
+        plain = reach is not None and reach[1] - reach[0] < 256 and spec.granularity != "group"
+        return (grid.scale * weight.grid.step).expand(layer.geometry.rows, 1)[:, 0] if plain else None
+
+    def _bias(self, layer: Layer, bias: Tensor) -> Tensor:
+        """The bias on the int32 grid that integer kernels add it on."""
+        step = self.bias_scale(layer)
+        if step is None:
+            return bias
+        codes = torch.round(bias.double() / step.double())
+        if float(codes.abs().max()) > _INT32:
+            self.notes[layer.name] = "its bias does not fit int32 at these scales and stays float"
+            return bias
+        return (codes * step.double()).float()
+
+    @property
+    def ledger(self) -> list[LedgerRow]:
+        """One row a layer and a tap: nothing is silent."""
+        rows = [self._layer_row(plan) for plan in self.plan.layers]
+        rows += [self._tap_row(tap) for tap in self.plan.taps]
+        return rows
+
+    def _tap_row(self, tap: TapPlan) -> LedgerRow:
+        grid = self.instrumented.tap(tap.name).grid
+        how = ["a scale a channel"] if tap.place.axis is not None else []
+        how += ["range of every batch"] if grid is None else []
+        bits, size = (tap.spec.label, 0) if grid is None else (grid.label, grid.nbytes)
+        sqnr = _finite(self.findings.sqnr_db.get(tap.name))
+        return LedgerRow(tap.name, "tap", tap.asked, bits, "; ".join(filter(None, (tap.reason, *how))), size, sqnr)
+
+    def _layer_row(self, plan: LayerPlan) -> LedgerRow:
+        sqnr = _finite(self.findings.sqnr_db.get(plan.name))
+        note = self.notes.get(plan.name, "")
+        shared = next(layer.shared_with for layer in self.layers if layer.name == plan.name)
+        if shared is not None:
+            bits = self.weights[shared].grid.label if shared in self.weights else "float"
+            return LedgerRow(plan.name, "layer", plan.asked, bits, plan.reason, 0, sqnr)
+        if plan.name not in self.weights:
+            layer = next(layer for layer in self.layers if layer.name == plan.name)
+            size = 4 * layer.geometry.rows * layer.geometry.columns
+            return LedgerRow(plan.name, "layer", plan.asked, "float", plan.reason, size, sqnr)
+        weight = self.weights[plan.name]
+        spec = weight.grid.spec
+        changed = f"{spec.count} levels of its rounding's own" if spec != plan.spec else ""
+        reason = "; ".join(filter(None, (plan.reason, changed, note)))
+        return LedgerRow(plan.name, "layer", plan.asked, weight.grid.label, reason, weight.nbytes, sqnr, weight.zeros)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits per weight over all layers, scales and zero points included; float layers count 32."""
+        owners = [layer for layer in self.layers if layer.shared_with is None]
+        count = sum(layer.geometry.rows * layer.geometry.columns for layer in owners)
+        return 8 * sum(row.bytes for row in self.ledger if row.kind == "layer") / count
+
+    @property
+    def zeros(self) -> float:
+        """Share of the quantized weights that are exactly 0, percent: the sparsity reached."""
+        sizes = [q.codes.numel() for q in self.weights.values()]
+        total = sum(q.zeros * size for q, size in zip(self.weights.values(), sizes, strict=True))
+        return total / max(1, sum(sizes))
+
+    @property
+    def leftovers(self) -> dict[str, Tensor]:
+        """What stays float: biases, batch-norms left alone, float layers; by dotted name."""
+        quantized = {layer.weight for layer in self.layers if layer.name in self.weights}
+        used = {str(n.target) for n in self.graph_module.graph.nodes if n.op == "get_attr"}
+        return {name: tensor_at(self.graph_module, name) for name in sorted(used - quantized)}
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of everything the network needs: packed weights, taps' grids and float leftovers."""
+        rest = sum(t.numel() * t.element_size() for t in self.leftovers.values())
+        taps = sum(self._tap_row(tap).bytes for tap in self.plan.taps)
+        return sum(q.nbytes for q in self.weights.values()) + taps + rest
+
+
+def ledger_dicts(rows: list[LedgerRow]) -> list[dict[str, Any]]:
+    """Rows as plain values for JSON."""
+    return [asdict(row) for row in rows]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None

@@ -1,0 +1,249 @@
+"""Surveys: what each width of each layer costs the network's output.
+
+Every layer is quantized alone, as its plan would, in every candidate width, while all others stay float. With z the
+float network's outputs on calibration images and z_lw those with layer l in width w,
+
+    d_lw = ||z_lw - z||^2 / ||z||^2                              the divergence of a width
+    d_lcw = d_lw s_lc e_lcw / sum_c s_lc e_lcw                    the share of output channel c
+
+where e_lcw is the mean square error of the channel's output (`LayerStats.output_error`) and s_lc the mean square
+gradient of the network's output in it, or 1 where that is 0 in all channels.
+
+The square error of logits rather than their KL, which a network is asked about by images it was trained on: it is sure
+of nearly all of them, so that KL is that of the few others, and noisy; the square error of 64 images already leads to
+the widths that 500 do.
+
+One way through the float network: at each layer the widths are rounded while its statistics are at hand, and only what
+lies behind it is run again. Cost: the roundings of one walk for every width, and for every layer and width on average
+half a pass of `_IMAGES` images; for the shares of channels a pass forward and back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from math import isfinite, prod
+
+import torch
+from torch import Tensor
+
+from subbyte.core import GridSpec, QTensor
+from subbyte.engine.gradients import Guide, look_ahead
+from subbyte.engine.walk import Limits, Progress, collect, naming, round_layer
+from subbyte.errors import NumericsError
+from subbyte.graph import (
+    Instrumented,
+    Layer,
+    Memory,
+    Network,
+    Pair,
+    Travel,
+    float_outputs,
+    instrument,
+    layer_gradients,
+    outputs,
+)
+from subbyte.recipe.plan import LayerPlan, Plan
+from subbyte.stats import output_positions, position_weights
+
+_IMAGES = 128  # on which outputs are compared; statistics are of all
+_FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Option:
+    """A layer in one width.
+
+    width: as in the ledger; bytes: of its codes, scales and zero points; bops: bit-operations an image, at the bits of
+    its input; divergence: d_lw, 0 for layers without a choice; chosen: whether it was taken, by all or some of its
+    output channels; rows: how many of them.
+    """
+
+    layer: str
+    width: str
+    bytes: int
+    bops: float
+    divergence: float
+    chosen: bool = False
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is surveyed. candidates: by layer that owns its weight, its plans, one a width; input_bits: by layer;
+    rows: whether the losses of single output channels are wanted.
+    """
+
+    candidates: dict[str, list[LayerPlan]]
+    input_bits: dict[str, float]
+    rows: bool
+
+    @classmethod
+    def of(cls, candidates: dict[str, list[LayerPlan]], plan: Plan, rows: bool) -> "Question":
+        """plan: any of the candidates'; it says what feeds the layers."""
+        return cls(candidates, {layer.name: _input_bits(plan, layer.name) for layer in plan.layers}, rows)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a survey finds; it does not depend on the budget.
+
+    options: of every layer that owns its weight; losses: by layer, where a question asks for rows, float64 [options,
+    rows], the shares of its output channels in the divergence of each option.
+    """
+
+    options: dict[str, list[Option]]
+    losses: dict[str, Tensor]
+
+
+def survey(
+    network: Network, plan: Plan, question: Question, images: Tensor, limits: Limits, progress: Progress | None
+) -> Answer:
+    """Answer a question, or find the answer in the cache. plan: any of the candidates'."""
+
+    def ask() -> Mapping[str, Tensor]:
+        return _Survey(network, plan, question, images, limits, progress).run()
+
+    found = limits.shelf.fetch(f"survey of {question}", ask)
+    each = zip(found["bytes"].tolist(), found["divergence"].tolist(), strict=True)
+    options = {}
+    for (name, plans), operations in zip(question.candidates.items(), found["operations"].tolist(), strict=True):
+        options[name] = [
+            Option(name, "float" if spec is None else spec.label, size, operations * _width(spec), divergence)
+            for spec, (size, divergence) in zip([plan.spec for plan in plans], each, strict=False)
+        ]
+    losses = {name: found[f"rows of {name}"] for name in options if f"rows of {name}" in found}
+    return Answer(options, losses)
+
+
+class _Survey:
+    """Goes through the float network and tries every option of every layer."""
+
+    def __init__(
+        self,
+        network: Network,
+        plan: Plan,
+        question: Question,
+        images: Tensor,
+        limits: Limits,
+        progress: Progress | None,
+    ) -> None:
+        self.question, self.limits, self.progress = question, limits, progress
+        candidates = question.candidates
+        self.layers = {layer.name: layer for layer in network.layers}
+        self.bytes: dict[str, list[int]] = {name: [] for name in candidates}
+        self.divergences: dict[str, list[float]] = {name: [] for name in candidates}
+        self.operations = dict.fromkeys(candidates, 0.0)
+        self.losses: dict[str, list[Tensor]] = {name: [] for name in candidates}
+        instrumented, memory = instrument(network, []), Memory(limits.memory)
+        instrumented.graph_module.to(limits.device)
+        self.chunks = list(images.split(limits.chunk))
+        self.guide: Guide = look_ahead(network, plan, instrumented, self.chunks, memory, limits.device, limits.shelf)
+        self.slopes = _squared_slopes(network, instrumented, self.chunks, limits.device) if question.rows else {}
+        sample = self.chunks[: -(-_IMAGES // limits.chunk)]
+        self.expected = float_outputs(instrumented.graph_module, sample, limits.device)
+        self.travel = Travel(
+            instrumented, memory, limits.device,
+            at_layer=self.at_layer, at_tap=lambda name, pair: pair.float, after=lambda name, pair: None,
+        )  # fmt: skip
+
+    def run(self) -> dict[str, Tensor]:
+        """By layer that owns its weight: `operations`, of multiplications an image times bits of their input; by layer
+        and option: `bytes` and `divergence`; `rows of` a layer: `Answer.losses`.
+        """
+        self.travel.memory.release(self.travel.run(self.chunks))
+        rows = {f"rows of {name}": torch.stack(losses) for name, losses in self.losses.items() if losses}
+        return rows | {
+            "operations": torch.tensor(list(self.operations.values()), dtype=torch.float64),
+            "bytes": torch.tensor(list(chain(*self.bytes.values()))),
+            "divergence": torch.tensor(list(chain(*self.divergences.values())), dtype=torch.float64),
+        }
+
+    def at_layer(self, name: str, pair: Pair) -> None:
+        """Try the options of a layer from the statistics of its input."""
+        layer = self.layers[name]
+        multiplications = _multiplications(layer, pair.float[0].shape)
+        self.operations[layer.shared_with or name] += multiplications * self.question.input_bits[name]
+        if layer.shared_with is not None:
+            return
+        plans = self.question.candidates[name]
+        if plans[0].spec is None:
+            self._note(name, 4 * layer.geometry.rows * layer.geometry.columns, 0.0, "float")
+            return
+        stats = collect(layer, pair, self.limits)
+        guided = collect(layer, pair, self.limits, self.guide.take(name)) if plans[0].guided else stats
+        weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
+        bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
+        for plan in plans:
+            with naming(name):
+                rounded, corrected = round_layer(plan, weight, bias, stats, guided, importance)
+            divergence = self._divergence(layer, rounded, corrected) if len(plans) > 1 else 0.0
+            if self.question.rows and len(plans) > 1:
+                error = stats.output_error(weight, rounded.dequantize()).cpu()
+                self.losses[name].append(divergence * _shares(self.slopes[name], error))
+            self._note(name, rounded.nbytes, divergence, rounded.grid.spec.label)
+
+    def _note(self, name: str, size: int, divergence: float, label: str) -> None:
+        self.bytes[name].append(size)
+        self.divergences[name].append(divergence)
+        if self.progress is not None:
+            done, total = sum(map(len, self.bytes.values())), sum(map(len, self.question.candidates.values()))
+            self.progress(done, total, f"{name} at {label}")
+
+    def _divergence(self, layer: Layer, rounded: QTensor, bias: Tensor) -> float:
+        given = {layer.weight: layer.geometry.to_weight(rounded.dequantize()), layer.bias: bias}
+        rest, lost, whole = self.travel.rest(), 0.0, 0.0
+        for k, z in enumerate(self.expected):
+            lost += float((rest(k, given) - z).double().square().sum())
+            whole += float(z.double().square().sum())
+        found = lost / max(whole, torch.finfo(torch.float64).tiny)
+        if not isfinite(found):
+            raise NumericsError(f"the output holds NaN or Inf when layer {layer.name!r} is quantized")
+        return found
+
+
+def _squared_slopes(
+    network: Network, instrumented: Instrumented, chunks: list[Tensor], device: str
+) -> dict[str, Tensor]:
+    """Mean square gradient of the network's output (`graph.outputs`) in each output channel of a layer: float64 [rows].
+
+    Of a weight's calls the first counts, as moments are of that one.
+    """
+    layers = [layer for layer in network.layers if layer.shared_with is None]
+    owners = {layer.name: layer.name for layer in layers}
+    drawn = outputs(torch.Generator().manual_seed(0))
+    found = {layer.name: torch.zeros(layer.geometry.rows, dtype=torch.float64) for layer in layers}
+    for chunk in chunks:
+        for _, calls in layer_gradients(instrumented, chunk.to(device), drawn, owners):
+            for layer in layers:
+                slopes = position_weights(calls[layer.name][0][1], layer.geometry, layer.geometry.rows)
+                found[layer.name] += slopes.double().mean(2).sum(0).cpu()
+    return found
+
+
+def _shares(slopes: Tensor, error: Tensor) -> Tensor:
+    """Of rows in what a layer costs: their sum is 1. Where no gradient tells (behind a sign, say) by error alone."""
+    for shares in (slopes * error, error, torch.ones_like(error)):
+        total = float(shares.sum())
+        if isfinite(total) and total > 0:
+            return shares / total
+    raise AssertionError("a layer has rows")
+
+
+def _input_bits(plan: Plan, layer: str) -> float:
+    bits = [tap.spec.mixed or tap.spec.bits for tap in plan.taps if layer in tap.feeds]
+    return min(bits, default=_FLOAT_BITS)
+
+
+def _width(spec: GridSpec | None) -> float:
+    """Whole bits that hold a code, or their mean over channels."""
+    if spec is None:
+        return _FLOAT_BITS
+    return spec.mixed or (spec.count - 1).bit_length()
+
+
+def _multiplications(layer: Layer, shape: torch.Size) -> float:
+    """Of one image; shape: of the layer's input."""
+    geometry = layer.geometry
+    transposed = geometry.kind == "conv_transpose"  # each input, not each output, meets the whole kernel
+    positions = prod(shape[2:]) if transposed else output_positions(shape, geometry)
+    return float(geometry.rows * geometry.columns * positions)

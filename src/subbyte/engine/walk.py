@@ -1,0 +1,282 @@
+"""The walk: two travellers go through the network side by side, node by node, on the same calibration images.
+
+x is the value in the float network, x_q the value in the network quantized so far. At a layer both inputs stream into
+its second moments; range, rounding and correction decide from those alone. At a tap the range of x_q is chosen. Then
+both travellers step on. One pass, whatever the depth; values live only as long as somebody will read them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import ceil, inf, isfinite, log10
+
+import torch
+from torch import Tensor
+
+from subbyte.core import Grid, QTensor
+from subbyte.engine.gradients import Guide, look_ahead
+from subbyte.engine.tuning import Tuner
+from subbyte.errors import DataError, NumericsError, RecipeError
+from subbyte.graph import Chunks, Instrumented, Layer, Memory, Network, Pair, Travel, instrument
+from subbyte.io.cache import NO_CACHE, Cache
+from subbyte.ranges import GridFitter, fit_grid
+from subbyte.recipe.plan import LayerPlan, Plan
+from subbyte.rounding import best_of
+from subbyte.stats import LayerStats, MomentCollector, channel_histograms, histogram
+
+_MIN_ROWS = 2**15
+Progress = Callable[[int, int, str], None]
+"""Called with steps done, steps in all, and what is being worked on."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a walk may use.
+
+    chunk: calibration images per step; memory: bytes of activations kept in RAM, the rest is paged to temporary files;
+    rows: of a layer's inputs, per column of its weights, that enter its moments (0: all; at least 32,768 rows a layer);
+    device: where the arithmetic runs, such as cpu or cuda; cache: where what depends on the float network and the
+    images alone is kept for other walks, and found; it says which network and which images they are.
+    """
+
+    chunk: int = 64
+    memory: int = 4 * 2**30
+    rows: int = 250
+    device: str = "cpu"
+    cache: Cache = NO_CACHE
+
+    @property
+    def shelf(self) -> Cache:
+        """The cache, for entries that depend on how images are gone through."""
+        return self.cache.of(self.chunk, self.rows, self.device)
+
+
+@dataclass
+class WalkResult:
+    """weights, biases: by layer name, for layers that own their weight; grids: by tap name; sqnr_db: by layer and tap
+    name (a layer's output, or a tap's value, against the float network's); logits: float and quantized on the
+    calibration images; spilled_bytes: of activations that went to temporary files.
+    """
+
+    instrumented: Instrumented
+    weights: dict[str, QTensor] = field(default_factory=dict)
+    biases: dict[str, Tensor] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
+    sqnr_db: dict[str, float] = field(default_factory=dict)
+    logits: tuple[Tensor, Tensor] | None = None
+    spilled_bytes: int = 0
+
+
+def walk(
+    network: Network,
+    plan: Plan,
+    images: Tensor,
+    *,
+    labels: Tensor | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> WalkResult:
+    """Quantize `network` by `plan` on calibration images [n, ...].
+
+    labels: int64 [n], read only by a plan whose tuning ends with them. Raises NumericsError naming the layer where NaN
+    or Inf turn up.
+    """
+    limits = limits or Limits()
+    if plan.tune is not None and plan.tune.needs_labels:
+        _check_labels(labels, len(images))
+    result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
+    result.instrumented.graph_module.to(limits.device)
+    chunks = list(images.split(limits.chunk))
+    walker = _Walker(network, plan, result, limits, progress)
+    walker.guide = look_ahead(network, plan, result.instrumented, chunks, walker.memory, limits.device, limits.shelf)
+    walker.tuner = _tuner(network, plan, result, chunks, limits)
+    output = walker.travel.run(chunks)
+    if walker.tuner is not None and walker.tuner.finish(None if labels is None else list(labels.split(limits.chunk))):
+        walker.travel.memory.release(output)
+        output = walker.measure_again().run(chunks)
+    result.logits = (torch.cat(output.float).cpu(), torch.cat(output.quantized).cpu())
+    walker.travel.memory.release(output)
+    result.spilled_bytes = walker.travel.memory.spilled
+    return result
+
+
+def _tuner(network: Network, plan: Plan, result: WalkResult, chunks: list[Tensor], limits: Limits) -> Tuner | None:
+    if plan.tune is None:
+        return None
+    rounded = {layer.name for layer in plan.layers if layer.spec is not None}
+    layers = [layer for layer in network.layers if layer.name in rounded and layer.shared_with is None]
+    return Tuner(
+        plan.tune, layers, result.instrumented, result.weights, result.biases, chunks=chunks, device=limits.device
+    )
+
+
+class _Walker:
+    """Decides at every layer and tap; `graph.Travel` does the travelling."""
+
+    def __init__(
+        self, network: Network, plan: Plan, result: WalkResult, limits: Limits, progress: Progress | None
+    ) -> None:
+        self.result, self.limits, self.progress = result, limits, progress
+        self.layers = {layer.name: layer for layer in network.layers}
+        self.layer_plans = {layer.name: layer for layer in plan.layers}
+        self.tap_plans = {tap.name: tap for tap in plan.taps}
+        self.done = 0
+        self.tuner: Tuner | None = None
+        self.memory = Memory(limits.memory)
+        self.guide = Guide(self.memory)
+        self.travel = Travel(
+            result.instrumented, self.memory, limits.device,
+            at_layer=self.at_layer, at_tap=self.at_tap, after=self.after,
+        )  # fmt: skip
+
+    def measure_again(self) -> Travel:
+        """A second way through the network, with what has been decided: for what was learned at its end."""
+        travel = Travel(
+            self.result.instrumented, self.memory, self.limits.device,
+            at_layer=lambda name, pair: None, at_tap=self._round, after=self._measure,
+        )  # fmt: skip
+        for name, rounded in self.result.weights.items():
+            layer = self.layers[name]
+            travel.requantize(layer.weight, layer.geometry.to_weight(rounded.dequantize()))
+            travel.requantize(layer.bias, self.result.biases[name])
+        return travel
+
+    def at_layer(self, name: str, pair: Pair) -> None:
+        """Collect the statistics of a layer's input; choose its range, round, correct."""
+        layer, plan = self.layers[name], self.layer_plans[name]
+        if plan.spec is None or layer.shared_with is not None:
+            return
+        stats = collect(layer, pair, self.limits)
+        guided = collect(layer, pair, self.limits, self.guide.take(name)) if plan.guided else stats
+        if self.travel.changed(layer.weight):  # it has learned what to give for these inputs
+            stats, guided = stats.of_quantized(), guided.of_quantized()
+        weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
+        bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
+        with naming(name):
+            self._take(layer, *round_layer(plan, weight, bias, stats, guided, importance))
+
+    def _take(self, layer: Layer, rounded: QTensor, bias: Tensor) -> None:
+        self.result.weights[layer.name], self.result.biases[layer.name] = rounded, bias
+        self.travel.requantize(layer.weight, layer.geometry.to_weight(rounded.dequantize()))
+        self.travel.requantize(layer.bias, bias)
+        if self.tuner is not None:
+            self.tuner.after_layer(layer, self.travel)
+
+    def at_tap(self, name: str, pair: Pair) -> Chunks:
+        """Choose the range of a tap; return its rounded value."""
+        plan = self.tap_plans[name]
+        _sqnr(pair, f"tap {name!r}")
+        tap, axis = self.result.instrumented.tap(name), plan.place.axis
+        if plan.dynamic:
+            tap.set_dynamic(plan.spec, plan.fit)
+            return self._round(name, pair)
+        seen = histogram(pair.quantized) if axis is None else channel_histograms(pair.quantized, axis)
+        grid = fit_grid(plan.range, seen.values, plan.spec, seen.counts, plan.allocate)
+        self.result.grids[name] = grid
+        tap.set_grid(grid)
+        return self._round(name, pair)
+
+    def _round(self, name: str, pair: Pair) -> Chunks:
+        module = self.result.instrumented.tap(name)
+        return [module(value.to(self.limits.device)).cpu() for value in pair.quantized]
+
+    def _measure(self, name: str, pair: Pair) -> None:
+        where = f"tap {name!r}" if name in self.tap_plans else f"the output of layer {name!r}"
+        self.result.sqnr_db[name] = _sqnr(pair, where)
+
+    def after(self, name: str, pair: Pair) -> None:
+        """Measure what a layer or tap gave."""
+        self._measure(name, pair)
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, len(self.layers) + len(self.tap_plans), name)
+
+
+def collect(layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | None = None) -> LayerStats:
+    """Second moments of a layer's inputs; weights: of their rows, by chunk (`Guide.take`), the rows drawn are the same.
+
+    Raises NumericsError where they hold NaN or Inf.
+    """
+    what, cache = f"moments of the inputs of {layer.name}", limits.shelf if weights is None else NO_CACHE
+    kept = cache.find(what)
+    known = None if kept is None else (kept["F"].to(limits.device), kept["mean"].to(limits.device))
+    if kept is not None and known is not None and pair.same:
+        F, mean = known
+        return LayerStats(F, F, F, mean, mean, int(kept["rows"]))
+    images = sum(chunk.shape[0] for chunk in pair.float)
+    wanted = max(_MIN_ROWS, limits.rows * layer.geometry.columns)
+    collector = MomentCollector(layer.geometry, ceil(wanted / images) if limits.rows else None, known)
+    for k, (x, x_q) in enumerate(zip(pair.float, pair.quantized, strict=True)):
+        x = x.to(limits.device)
+        chosen = None if weights is None else weights[k].to(limits.device)
+        collector.add(x, x if pair.same else x_q.to(limits.device), chosen)
+    stats = collector.finish()
+    if not bool(torch.isfinite(stats.H).all() & torch.isfinite(stats.F).all()):
+        raise NumericsError(
+            f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square; "
+            "check the images, the normalization and the weights before it"
+        )
+    if kept is None:
+        cache.keep(what, {"F": stats.F, "mean": stats.mean, "rows": torch.tensor(stats.rows)})
+    return stats
+
+
+def round_layer(
+    plan: LayerPlan,
+    weight: Tensor,
+    bias: Tensor,
+    stats: LayerStats,
+    guided: LayerStats | None = None,
+    importance: Tensor | None = None,
+) -> tuple[QTensor, Tensor]:
+    """Codes of a layer's weight and the corrected bias, as a plan that quantizes it says.
+
+    weight: float32 [rows, columns]; bias: float32 [rows]; guided: statistics for rounding in place of `stats`;
+    importance: of the weights for the choice of the range, [rows, columns], in place of that of their inputs.
+    """
+    assert plan.spec is not None
+    assert importance is not None or plan.importance == "inputs", "gradients.look_ahead gives the importance"
+    if importance is None:
+        diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
+        importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
+    guided = guided or stats
+    fit = GridFitter(plan.range, plan.spec, importance, plan.scalar, plan.allocate, plan.counts)
+    if plan.precondition is None:
+        rounded = plan.rounding.round(weight, fit, guided)
+    else:
+        easier = plan.rounding.round(plan.precondition.prepare(weight, guided), fit, guided)
+        rounded = best_of(weight, [easier, QTensor.nearest(weight, fit(weight))], guided)
+    return plan.correction.correct(weight, bias, rounded, stats)
+
+
+@contextmanager
+def naming(layer: str) -> Iterator[None]:
+    """Errors of a layer's methods say which layer it is."""
+    try:
+        yield
+    except (NumericsError, RecipeError) as error:
+        raise type(error)(f"layer {layer!r}: {error}") from error
+
+
+def _check_labels(labels: Tensor | None, images: int) -> None:
+    """Labels that a tuning method will learn from: int64 [images]."""
+    if labels is None:
+        raise RecipeError("tune: retrain from labels needs the labels of the calibration images; give labels=")
+    if labels.dtype != torch.int64 or labels.shape != (images,):
+        raise DataError(
+            f"labels must be int64 [{images}], one for each calibration image; got {labels.dtype} {list(labels.shape)}"
+        )
+
+
+def _sqnr(pair: Pair, where: str) -> float:
+    """10 log10 of the float value's power over the power of the difference, in dB; inf when there is none.
+
+    Raises NumericsError when either holds NaN or Inf.
+    """
+    signal, noise = 0.0, 0.0
+    for x, y in zip(pair.float, pair.quantized, strict=True):
+        signal += float(x.square().sum(dtype=torch.float64))
+        noise += 0.0 if pair.same else float((x - y).square_().sum(dtype=torch.float64))
+    if not isfinite(signal + noise):
+        raise NumericsError(f"{where} holds NaN, Inf or numbers too large; check the images and the normalization")
+    return inf if noise == 0 else 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)

@@ -1,0 +1,225 @@
+"""Packed checkpoints: safetensors with codes in bytes and the plan in the metadata. Specified in docs/format.md.
+
+The header's metadata has one entry, `subbyte`, a JSON object; its `sha256` covers every tensor and all other metadata,
+so that a damaged or altered file is refused. No pickle, no code.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from subbyte.core import Grid, GridSpec, QTensor, unpack_grid
+from subbyte.engine.quantized import Findings, QuantizedModel
+from subbyte.errors import FormatError, RecipeError
+from subbyte.graph import Network, prepare, set_tensor, tensor_at
+from subbyte.io.files import write_bytes
+from subbyte.recipe.plan import LayerPlan, Plan, spec_dict, spec_from
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A packed file as read: its tensors, plan and header."""
+
+    tensors: dict[str, Tensor]
+    plan: Plan
+    header: dict[str, Any]
+
+    def spec(self, layer: LayerPlan) -> GridSpec:
+        """The grid that the layer got, which its rounding may have made of the planned one."""
+        spec = spec_from(self.header["grids"].get(layer.name))
+        if spec is None:
+            raise FormatError(f"the header has no grid for layer {layer.name!r}; it is incomplete")
+        return spec
+
+    def weight(self, layer: LayerPlan, columns: int) -> QTensor:
+        """Codes and grid of a layer. columns: of its matrix."""
+        grid = self.grid(f"layers/{layer.name}", self.spec(layer))
+        return QTensor(unpack_grid(self.tensor(f"layers/{layer.name}/codes"), grid, (layer.rows, columns)), grid)
+
+    def grid(self, prefix: str, spec: GridSpec) -> Grid:
+        """The grid stored under a prefix."""
+        own = (self.tensors.get(f"{prefix}/{part}") for part in ("zero_point", "codebook", "widths", "counts"))
+        try:
+            return Grid.of(spec, self.tensor(f"{prefix}/scale"), *own)
+        except ValueError as error:
+            raise FormatError(f"{prefix}: {error}") from error
+
+    def tensor(self, name: str) -> Tensor:
+        """A stored tensor; FormatError when the file lacks it."""
+        if name not in self.tensors:
+            raise FormatError(f"the file holds no tensor {name!r}; it is incomplete")
+        return self.tensors[name]
+
+
+def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None = None) -> int:
+    """Write a quantized model; returns the file's size in bytes. The same model gives the same bytes.
+
+    about: plain values to keep beside it (where it came from), shown by `inspect`.
+    """
+    path = Path(path)
+    tensors = _tensors(model)
+    header = {
+        "version": VERSION,
+        "plan": model.plan.to_dict(),
+        "grids": {name: spec_dict(weight.grid.spec) for name, weight in model.weights.items()},
+        "input_shape": list(model.input_shape),
+        "values": list(model.values),
+        "findings": {
+            "sqnr_db": {k: v if v != float("inf") else None for k, v in model.findings.sqnr_db.items()},
+            "agreement": model.findings.agreement,
+            "fold_error": model.findings.fold_error,
+        },
+        "about": about or {},
+    }
+    header["sha256"] = _digest(tensors, header)
+    content = serialize(tensors, metadata={"subbyte": _json(header)})
+    write_bytes(path, content)
+    return len(content)
+
+
+def load(path: str | Path, model: nn.Module) -> QuantizedModel:
+    """Read what `save` wrote into the architecture of `model`, whose own weights do not matter.
+
+    Raises FormatError when the file is damaged, of another version, or made for another network.
+    """
+    packed = read(path)
+    shape = packed.header["input_shape"]
+    network = prepare(model, torch.zeros(2, *shape))
+    _require_same(packed, network, path)
+    used = {str(n.target) for n in network.graph_module.graph.nodes if n.op == "get_attr"}
+    for name in [n for n in packed.tensors if n.startswith("float/")]:
+        own = name.removeprefix("float/")
+        if own not in used or tensor_at(network.graph_module, own).shape != packed.tensors[name].shape:
+            raise FormatError(f"{path}: tensor {own!r} does not fit the network; it was made for another one")
+        set_tensor(network.graph_module, own, packed.tensors[name])
+    by_name = {layer.name: layer for layer in network.layers}
+    owners = [p for p in packed.plan.layers if p.spec is not None and by_name[p.name].shared_with is None]
+    weights = {p.name: packed.weight(p, by_name[p.name].geometry.columns) for p in owners}
+    biases = {name: tensor_at(network.graph_module, by_name[name].bias) for name in weights}
+    grids = {tap.name: packed.grid(f"taps/{tap.name}", tap.spec) for tap in packed.plan.taps if not tap.dynamic}
+    found = packed.header["findings"]
+    sqnr = {k: float("inf") if v is None else v for k, v in found["sqnr_db"].items()}
+    findings = Findings(sqnr, found["agreement"], found["fold_error"])
+    model = QuantizedModel(network, packed.plan, weights, biases, grids, findings)
+    _require_whole(_tensors(model), packed.tensors, path)
+    return model
+
+
+def read(path: str | Path) -> Packed:
+    """Read and check a packed file, without any network.
+
+    Raises FormatError when it is no such file, truncated, altered, or of an unknown version.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path}: not a whole safetensors file ({error}); copy or write it again") from error
+    if "subbyte" not in metadata:
+        raise FormatError(
+            f"{path}: a safetensors file, but subbyte did not write it; pass it as float --weights instead"
+        )
+    try:
+        header = json.loads(metadata["subbyte"])
+        version = header["version"]
+        if version != VERSION:
+            raise FormatError(f"{path}: format version {version!r}; this subbyte reads version {VERSION}")
+        digest = header.pop("sha256")
+        if digest != _digest(tensors, header):
+            raise FormatError(f"{path}: the contents do not match their checksum; the file was damaged or altered")
+        return Packed(tensors, Plan.from_dict(header["plan"]), header)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecipeError) as error:
+        raise FormatError(f"{path}: its header can't be read ({type(error).__name__}: {error})") from error
+
+
+def _tensors(model: QuantizedModel) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for name, weight in model.weights.items():
+        tensors[f"layers/{name}/codes"] = weight.pack()
+        tensors |= _grid_tensors(f"layers/{name}", weight.grid)
+    for tap in model.plan.taps:
+        grid = model.instrumented.tap(tap.name).grid
+        tensors |= {} if grid is None else _grid_tensors(f"taps/{tap.name}", grid)
+    for name, value in model.leftovers.items():
+        tensors[f"float/{name}"] = value.detach().cpu().contiguous().clone()
+    return tensors
+
+
+def _grid_tensors(prefix: str, grid: Grid) -> dict[str, Tensor]:
+    tensors = {f"{prefix}/scale": grid.scale.cpu().contiguous()}
+    if grid.codebook is not None:
+        tensors[f"{prefix}/codebook"] = grid.codebook.cpu().contiguous()
+    if not grid.spec.fixed_zero:
+        kind = grid.spec.code_dtype if grid.widths is None else torch.int16  # rows of 0 bits have -1, 0 or 1
+        tensors[f"{prefix}/zero_point"] = grid.zero_point.cpu().to(kind).contiguous()
+    if grid.widths is not None:
+        tensors[f"{prefix}/widths"] = grid.widths.cpu().to(torch.uint8).contiguous()
+    if grid.counts is not None:
+        tensors[f"{prefix}/counts"] = grid.counts.cpu().to(torch.uint8).contiguous()
+    return tensors
+
+
+def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
+    digest = hashlib.sha256(_json(header).encode())
+    for name in sorted(tensors):
+        value = tensors[name].cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _require_whole(expected: dict[str, Tensor], found: dict[str, Tensor], path: str | Path) -> None:
+    """The file holds just the tensors that `save` would write, of their types and shapes."""
+    if missing := sorted(set(expected) - set(found)):
+        raise FormatError(f"{path}: tensor {missing[0]!r} is missing; the file is incomplete")
+    if unknown := sorted(set(found) - set(expected)):
+        raise FormatError(f"{path}: tensor {unknown[0]!r} has no place in the network; it was made for another one")
+    for name, tensor in expected.items():
+        if (tensor.dtype, tensor.shape) != (found[name].dtype, found[name].shape):
+            raise FormatError(
+                f"{path}: tensor {name!r} is {found[name].dtype} {tuple(found[name].shape)}, "
+                f"expected {tensor.dtype} {tuple(tensor.shape)}"
+            )
+
+
+def _json(header: dict[str, Any]) -> str:
+    return json.dumps(header, sort_keys=True, separators=(",", ":"))
+
+
+def _require_same(packed: Packed, network: Network, path: str | Path) -> None:
+    plan = packed.plan
+    theirs = [(p.name, tuple(p.shape)) for p in plan.layers]
+    ours = [(layer.name, layer.geometry.weight_shape) for layer in network.layers]
+    for (name, shape), (own, own_shape) in zip(theirs, ours, strict=False):
+        if (name, shape) != (own, own_shape):
+            raise FormatError(
+                f"{path}: made for a network with layer {name!r} {shape}, this one has {own!r} {own_shape}"
+            )
+    if len(theirs) != len(ours):
+        raise FormatError(f"{path}: made for a network with {len(theirs)} layers, this one has {len(ours)}")
+    values = packed.header["values"]
+    if values != [point.name for point in network.taps]:
+        raise FormatError(f"{path}: made for a network whose layers are joined otherwise (its values are {values})")
+
+
+def is_packed(path: str | Path) -> bool:
+    """Whether a file is a safetensors file that `save` wrote (whole or not)."""
+    if Path(path).suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return "subbyte" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False

@@ -1,0 +1,284 @@
+"""Quantize/dequantize pairs and integer initialisers in place of the marks of `graph.sites`.
+
+    tap       x -> QuantizeLinear(uint8) -> [Clip to the codes below 8 bits] -> DequantizeLinear
+    weight    integer initialiser -> DequantizeLinear (-> Reshape / Transpose where scales run across torch's axes)
+    bias      int32 initialiser -> DequantizeLinear at input scale x weight scale, for integer kernels
+
+A tap below 8 bits saturates in uint8 first and is then clipped as an integer, which is exact because both share scale
+and zero point; so the layer before it keeps its integer kernel. Zero points are folded into the codes where the
+container has room: integer convolutions want 0.
+"""
+
+from collections.abc import Callable, Sequence
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from subbyte.core import GridSpec, QTensor
+from subbyte.engine.quantized import QuantizedModel
+from subbyte.graph import DOMAIN, FakeQuantize, Layer
+
+_RANGES = {"int2": (-2, 1), "int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255)}
+_DTYPES = {"int2": ml_dtypes.int2, "int4": ml_dtypes.int4, "int8": np.int8, "uint8": np.uint8}
+_FAR = 2**31 - 1  # beyond every axis
+_OPSETS = {"int2": 25, "int4": 21, "int8": 21, "uint8": 21}
+
+
+def storage(spec: GridSpec, container: str) -> str | None:
+    """ONNX type that holds a weight's codes, or the whole numbers of its levels; None where there is none."""
+    if spec.reach is None:
+        return None
+    low, high = spec.reach
+    fitting = [k for k, (least, most) in _RANGES.items() if least <= low and high <= most and (low < 0 or k == "uint8")]
+    if not fitting:
+        return None
+    return fitting[0] if container == "compact" else fitting[-1]
+
+
+def needed_opset(model: QuantizedModel, container: str) -> int:
+    """Lowest ONNX opset that has the types of all weights."""
+    kinds = [storage(q.grid.spec, container) for q in model.weights.values()]
+    return max([21, *(_OPSETS[kind] for kind in kinds if kind is not None)])
+
+
+def insert_pairs(program: ir.Model, model: QuantizedModel, container: str) -> dict[str, str]:
+    """Replace every mark in the graph, in place. Returns, by layer or tap name, how the file holds it."""
+    writer = _Writer(program, model, container)
+    for node in list(program.graph):
+        if node.domain == DOMAIN and node.op_type == "Site":
+            writer.replace(node)
+    writer.biases()
+    program.opset_imports.pop(DOMAIN, None)
+    program.graph.sort()
+    used = {value.name for node in program.graph for value in node.inputs if value is not None}
+    for name in [name for name in program.graph.initializers if name not in used]:
+        del program.graph.initializers[name]
+    return writer.notes
+
+
+class _Writer:
+    def __init__(self, program: ir.Model, model: QuantizedModel, container: str) -> None:
+        self.graph, self.model, self.container = program.graph, model, container
+        self.by_weight = {layer.weight: layer for layer in model.layers if layer.name in model.weights}
+        self.constants: dict[str, ir.Value] = {}
+        self.dequantized: dict[str, ir.Value] = {}
+        self.notes: dict[str, str] = {}
+        self.count = 0
+
+    def replace(self, node: ir.Node) -> None:
+        """Put integers where a mark stands."""
+        site = node.attributes["site"].as_string()
+        source, output = node.inputs[0], node.outputs[0]
+        assert source is not None
+        layer = self.by_weight.get(site)
+        value = self.tap(site, source, node) if layer is None else self.weight(layer, node)
+        value.shape, value.type = output.shape, ir.TensorType(ir.DataType.FLOAT)
+        output.replace_all_uses_with(value, replace_graph_outputs=True)
+        self.graph.remove(node, safe=True)
+
+    def node(self, op: str, inputs: Sequence[ir.Value | None], before: ir.Node, **attributes: int) -> ir.Value:
+        self.count += 1
+        attrs = [ir.AttrInt64(name, value) for name, value in attributes.items()]
+        node = ir.Node("", op, inputs, attributes=attrs, name=f"subbyte_{op}_{self.count}")
+        node.outputs[0].name = f"subbyte_{self.count}"
+        self.graph.insert_before(before, node)
+        return node.outputs[0]
+
+    def constant(self, name: str, make: Callable[[], np.ndarray]) -> ir.Value:
+        if name not in self.constants:
+            tensor = ir.tensor(make(), name=name)
+            value = ir.Value(
+                name=name, shape=ir.Shape(tensor.numpy().shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
+            self.graph.initializers[name] = value
+            self.constants[name] = value
+        return self.constants[name]
+
+    def tap(self, site: str, source: ir.Value, before: ir.Node) -> ir.Value:
+        tap = self.model.instrumented.tap(site)
+        spec = tap.spec
+        assert spec is not None
+        lift = 128 if spec.signed else 0  # stored unsigned: integer kernels are best with uint8 inputs
+        if tap.grid is None:
+            scale, zero = self.chosen(site, lift, before)
+        else:
+            scale = self.constant(f"{site}.scale", lambda: tap.scale.numpy())
+            stored = tap.zero_point.clamp(spec.qmin, spec.qmax).numpy() + lift  # rows of 0 bits may have -1
+            zero = self.constant(f"{site}.zero_point", lambda: stored.astype(np.uint8))
+        if tap.widths is not None:
+            source = self.clamped(site, tap, source, before)
+        axis = {} if tap.axis is None else {"axis": tap.axis}
+        value = self.node("QuantizeLinear", [source, scale, zero], before, **axis)
+        if spec.bits < 8:
+            low = self.constant(f"{site}.qmin", lambda: np.array(spec.qmin + lift, np.uint8))
+            high = self.constant(f"{site}.qmax", lambda: np.array(spec.qmax + lift, np.uint8))
+            value = self.node("Clip", [value, low, high], before)
+            self.notes[site] = f"{spec.bits} bits: int8 codes clipped to {spec.qmin}..{spec.qmax}"
+        return self.node("DequantizeLinear", [value, scale, zero], before, **axis)
+
+    def chosen(self, site: str, lift: int, before: ir.Node) -> tuple[ir.Value, ir.Value]:
+        """Scale and zero point that the graph computes from the batch."""
+        scale, zero = before.inputs[1], before.inputs[2]
+        assert scale is not None and zero is not None
+        if lift:
+            zero = self.node("Add", [zero, self.constant("lift", lambda: np.array(lift, np.int32))], before)
+        return scale, self.node("Cast", [zero], before, to=ir.DataType.UINT8.value)
+
+    def clamped(self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node) -> ir.Value:
+        """Each channel cut to the numbers that its own width can hold; ONNX has one width a tensor."""
+        assert source.shape is not None and tap.axis is not None
+        self.notes[site] = "channels of 0 to 8 bits, cut to their ends, in int8 codes"
+        shape = (-1, *[1] * (len(source.shape) - 1 - tap.axis))
+        for op, end in zip(("Max", "Min"), tap.real_ends, strict=True):
+            bound = self.constant(f"{site}.{op.lower()}", end.reshape(shape).numpy)
+            source = self.node(op, [source, bound], before)
+        return source
+
+    def weight(self, layer: Layer, before: ir.Node) -> ir.Value:
+        """One dequantized weight for all calls that share it."""
+        if layer.name in self.dequantized:
+            return self.dequantized[layer.name]
+        weight = self.model.weights[layer.name]
+        kind = storage(weight.grid.spec, self.container)
+        if kind is None:
+            self.notes[layer.name] = f"stored as float32: {_why_float(weight.grid.spec)}"
+            dense = layer.geometry.to_weight(weight.dequantize()).numpy()
+            value = self.constant(f"{layer.weight}.levels", lambda: dense)
+        else:
+            value = self.integers(layer, weight, kind, before)
+        self.dequantized[layer.name] = value
+        return value
+
+    def integers(self, layer: Layer, weight: QTensor, kind: str, before: ir.Node) -> ir.Value:
+        spec = weight.grid.spec
+        codes, zero = _folded(weight, kind)
+        if spec.mixed is not None:
+            self.notes[layer.name] = f"channels of 0 to 8 bits in {kind.upper()}"
+        elif weight.grid.counts is not None:
+            self.notes[layer.name] = f"channels of 2 to {int(weight.grid.counts.max())} levels in {kind.upper()}"
+        elif kind != "int8" or spec.bits < 8:
+            self.notes[layer.name] = f"{spec.label} bits in {kind.upper()}" if spec.label != kind[3:] else kind.upper()
+        scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
+        shared = None if zero.any() else f"{kind}.zero.{'x'.join(map(str, zero.shape))}"
+        zero_value = self.constant(shared or f"{layer.weight}.zero_point", lambda: zero.astype(_DTYPES[kind]))
+        shape, arranged = _arrange(layer, codes, by_matrix=spec.granularity == "group")
+        stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(_DTYPES[kind]))
+        attributes = {} if spec.granularity == "tensor" else {"axis": _axis(layer, spec)}
+        if spec.granularity == "group":
+            attributes["block_size"] = spec.group_size or 1
+        value = self.node("DequantizeLinear", [stored, scale, zero_value], before, **attributes)
+        return self.restore(layer, value, shape, before)
+
+    def restore(self, layer: Layer, value: ir.Value, shape: tuple[int, ...], before: ir.Node) -> ir.Value:
+        """From the arrangement in which scales run along one axis to torch's weight shape."""
+        target = layer.geometry.weight_shape
+        if shape == target:
+            return value
+        if layer.geometry.kind == "conv_transpose":  # [rows, in / groups, *kernel]
+            groups, inputs = layer.geometry.groups, target[0] // layer.geometry.groups
+            split = (groups, target[1], inputs, *layer.geometry.kernel)
+            value = self.reshape(layer, value, split, "split", before)
+            if len(shape) == 2:  # rows of the matrix hold flipped kernels
+                value = self.flip(layer, value, before)
+            order = (0, 2, 1, *range(3, len(split)))
+            node = ir.Node("", "Transpose", [value], attributes=[ir.AttrInt64s("perm", order)])
+            node.outputs[0].name = f"{layer.weight}.transposed"
+            self.graph.insert_before(before, node)
+            value = node.outputs[0]
+        return self.reshape(layer, value, target, "shape", before)
+
+    def flip(self, layer: Layer, value: ir.Value, before: ir.Node) -> ir.Value:
+        """Reverse the kernel's axes of [groups, rows / groups, in / groups, *kernel]."""
+        axes = np.arange(3, 3 + len(layer.geometry.kernel), dtype=np.int64)
+        wanted = {"starts": np.full_like(axes, -1), "ends": np.full_like(axes, -_FAR), "axes": axes}
+        wanted["steps"] = np.full_like(axes, -1)
+        inputs = [self.constant(f"{layer.weight}.{name}", array.copy) for name, array in wanted.items()]
+        return self.node("Slice", [value, *inputs], before)
+
+    def reshape(self, layer: Layer, value: ir.Value, shape: tuple[int, ...], name: str, before: ir.Node) -> ir.Value:
+        wanted = self.constant(f"{layer.weight}.{name}", lambda: np.array(shape, np.int64))
+        return self.node("Reshape", [value, wanted], before)
+
+    def biases(self) -> None:
+        """int32 biases where a convolution or Gemm reads quantized input and int8 weights."""
+        for layer in self.model.layers:
+            step = self.model.bias_scale(layer)
+            if layer.name in self.model.notes:
+                self.float_bias(layer)
+            if step is None or storage(self.model.weights[layer.name].grid.spec, self.container) != "int8":
+                continue
+            bias = self.graph.initializers.get(layer.bias)
+            if bias is None or bias.const_value is None:
+                continue
+            for user in [u for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]:
+                value = self.int32_bias(layer, step, bias.const_value.numpy(), user.node)
+                user.node.replace_input_with(2, value)
+
+    def float_bias(self, layer: Layer) -> None:
+        """A bias that does not fit int32 is added on its own: runtimes would round it to int32 inside the layer."""
+        bias = self.graph.initializers[layer.bias]
+        for user in [u for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]:
+            node, output = user.node, user.node.outputs[0]
+            shape = (-1, *[1] * len(layer.geometry.kernel))
+            value = self.reshape(layer, bias, shape, "bias.shape", node)
+            node.replace_input_with(2, None)
+            total = ir.Node("", "Add", [output, value], name=f"{layer.name}.bias")
+            total.outputs[0].name = f"{layer.name}.biased"
+            total.outputs[0].type, total.outputs[0].shape = output.type, output.shape
+            output.replace_all_uses_with(total.outputs[0], replace_graph_outputs=True)
+            total.replace_input_with(0, output)
+            self.graph.insert_after(node, total)
+
+    def int32_bias(self, layer: Layer, step: Tensor, bias: np.ndarray, before: ir.Node) -> ir.Value:
+        codes = np.rint(bias.astype(np.float64) / step.double().numpy()).astype(np.int32)
+        stored = self.constant(f"{layer.bias}.codes", lambda: codes)
+        scale = self.constant(f"{layer.bias}.scale", lambda: step.numpy())
+        return self.node("DequantizeLinear", [stored, scale], before, axis=0)
+
+
+def _why_float(spec: GridSpec) -> str:
+    if spec.codebook is not None:
+        return "ONNX has no codebooks"
+    return "the levels are not whole numbers" if spec.reach is None else "the levels do not fit 8-bit integers"
+
+
+def _folded(weight: QTensor, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Codes [rows, columns] and zero points; the zero points are subtracted when the container has room."""
+    low, high = _RANGES[kind]
+    zero = weight.grid.zero_point.numpy()
+    steps = weight.grid.units(weight.codes) * (2 if weight.grid.spec.counted else 1)
+    shifted = steps.numpy().astype(np.int32)
+    if shifted.min() >= low and shifted.max() <= high:
+        return shifted, _flat(np.zeros_like(zero), weight)
+    return weight.codes.numpy().astype(np.int32), _flat(zero, weight)
+
+
+def _scale(weight: QTensor) -> np.ndarray:
+    return _flat(weight.grid.step.numpy(), weight)
+
+
+def _flat(parameter: np.ndarray, weight: QTensor) -> np.ndarray:
+    return parameter.reshape(-1) if weight.grid.spec.granularity == "channel" else parameter
+
+
+def _axis(layer: Layer, spec: GridSpec) -> int:
+    if spec.granularity == "group":
+        return 1
+    return 1 if layer.geometry.kind == "conv_transpose" and layer.geometry.groups == 1 else 0
+
+
+def _arrange(layer: Layer, codes: np.ndarray, *, by_matrix: bool) -> tuple[tuple[int, ...], np.ndarray]:
+    """Codes in an arrangement whose scales run along one axis, and its shape."""
+    geometry = layer.geometry
+    if by_matrix:
+        return codes.shape, codes
+    if geometry.kind != "conv_transpose" or geometry.groups == 1:
+        arranged = geometry.to_weight(torch.from_numpy(codes)).numpy()
+        return geometry.weight_shape, np.ascontiguousarray(arranged)
+    inputs = geometry.weight_shape[0] // geometry.groups
+    unflipped = codes.reshape(geometry.rows, inputs, *geometry.kernel)
+    unflipped = np.flip(unflipped, tuple(range(2, unflipped.ndim)))
+    return unflipped.shape, np.ascontiguousarray(unflipped)

@@ -1,6 +1,0 @@
-"""The clip search of GradQuant on a whole network: one run that can be taken up again."""
-
-from subbyte.gradquant.scan import run
-from subbyte.gradquant.search import GRANULARITIES, Granularity, Search
-
-__all__ = ["GRANULARITIES", "Granularity", "Search", "run"]

@@ -1,0 +1,1 @@
+"""Training: optimizers, weights on grids, the loop."""

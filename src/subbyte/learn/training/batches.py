@@ -1,0 +1,50 @@
+"""Which images a step sees: the same on one device, on several, and in a run that goes on after a stop."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subbyte.data import Split
+from subbyte.errors import DataError
+from subbyte.learn.training.augment import AUGMENTATIONS, DRAWS
+
+_EPOCHS = 1_000_003  # a prime above any number of epochs, so that (seed, epoch) pairs do not meet
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of a split in random order, another one every epoch; the last incomplete batch is left out.
+
+    batch_size: images a step, of all processes. rank, world: this process's number, and how many there are: each
+    takes its share of every batch. Raises DataError when the split does not fill a batch.
+    """
+
+    split: Split
+    batch_size: int
+    augment: str
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.split) < self.batch_size:
+            raise DataError(
+                f"split {self.split.name!r} has {len(self.split)} images to train on, too few for a batch of "
+                f"{self.batch_size}; choose a smaller --batch-size"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch."""
+        return len(self.split) // self.batch_size
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images, labels) of this process: float32 [b, C, H, W], int64 [b]."""
+        generator = torch.Generator().manual_seed(self.seed * _EPOCHS + number)
+        order = torch.randperm(len(self.split), generator=generator)
+        for step in range(self.steps):
+            draws = torch.rand(self.batch_size, DRAWS, generator=generator)[self.rank :: self.world]
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size][self.rank :: self.world]
+            yield AUGMENTATIONS[self.augment](self.split.images(chosen), draws), self.split.labels[chosen]

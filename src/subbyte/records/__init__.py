@@ -1,0 +1,1 @@
+"""The schema of every file that is written."""

@@ -1,5 +1,0 @@
-"""Pictures and pages: what people look at instead of reading."""
-
-from subbyte.report.charts import Chart, Line, Table, write_html, write_png
-
-__all__ = ["Chart", "Line", "Table", "write_html", "write_png"]

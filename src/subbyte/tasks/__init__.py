@@ -1,0 +1,21 @@
+"""What a right output is: accuracy, and agreement with the float network."""
+
+from subbyte.tasks.classification import (
+    Accuracy,
+    ClassAccuracy,
+    Evaluation,
+    agreement,
+    check_labels,
+    class_accuracy,
+    evaluate,
+)
+
+__all__ = [
+    "Accuracy",
+    "ClassAccuracy",
+    "Evaluation",
+    "agreement",
+    "check_labels",
+    "class_accuracy",
+    "evaluate",
+]

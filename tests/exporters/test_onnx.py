@@ -1,0 +1,471 @@
+"""ONNX files: they hold the integers they say, compute what torch computes, and run on integer kernels."""
+
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import ModelProto, numpy_helper
+from torch import Tensor, nn
+
+import subbyte
+from subbyte.errors import FormatError, ParityError
+from subbyte.exporters import onnx as exporting
+from subbyte.exporters.onnx import OnnxExport, export_onnx
+from subbyte.exporters.parity import check_parity, onnx_model
+from subbyte.graph import Layer, set_tensor, tensor_at
+from tests.networks import NAMES, build, images, quantized
+
+RECIPES = ["w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary"]
+WEIGHT_ONLY = ["w4", "w3", "w2", "ternary"]
+CONTAINERS = ["int8", "compact"]
+TYPES = {"w8a8": "INT8", "w4a8": "INT4", "w4a4": "INT4", "w4": "INT4", "w3": "INT4", "w2": "INT2", "ternary": "INT2"}
+
+every_container = pytest.mark.parametrize("container", CONTAINERS)
+
+
+def slow(*values: object):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+QUICK = ("w8a8", "w4a4", "w3", "w2")
+every_recipe = pytest.mark.parametrize("recipe", [r if r in QUICK else slow(r) for r in RECIPES])
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A function that exports a network once: (export, what is in the file)."""
+
+    @cache
+    def export(name: str, recipe: str, container: str, *settings: str) -> tuple[OnnxExport, ModelProto]:
+        path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+        result = export_onnx(
+            quantized(name, recipe, *settings), path, images(name), container=container, min_agreement=0
+        )
+        return result, onnx.load(path)
+
+    return export
+
+
+def initializers(program: ModelProto) -> dict[str, onnx.TensorProto]:
+    return {tensor.name: tensor for tensor in program.graph.initializer}
+
+
+def type_of(tensor: onnx.TensorProto) -> str:
+    return onnx.TensorProto.DataType.Name(tensor.data_type)
+
+
+def dequantized(program: ModelProto, layer: Layer) -> np.ndarray:
+    """A weight as ONNX defines DequantizeLinear (and what stands behind it), by numpy."""
+    found = initializers(program)
+    makers = {output: node for node in program.graph.node for output in node.output}
+    node = next(n for n in program.graph.node if n.input and n.input[0] == f"{layer.weight}.codes")
+    codes, scale, zero = (numpy_helper.to_array(found[name]).astype(np.float32) for name in node.input)
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if "block_size" in attributes:
+        scale, zero = (p.repeat(attributes["block_size"], axis=1)[:, : codes.shape[1]] for p in (scale, zero))
+    elif scale.ndim:
+        shape = [1] * codes.ndim
+        shape[attributes["axis"]] = -1
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    value, name = (codes - zero) * scale, node.output[0]
+    while True:
+        user = next(n for n in program.graph.node if name in n.input)
+        if user.op_type == "Reshape":
+            value = value.reshape(numpy_helper.to_array(found[user.input[1]]))
+        elif user.op_type == "Transpose" and all(i in makers for i in user.input) and value.ndim != 2:
+            value = value.transpose(onnx.helper.get_attribute_value(user.attribute[0]))
+        else:
+            return value
+        name = user.output[0]
+
+
+def optimized(path: Path, folder: Path) -> Counter[str]:
+    """Operations of the graph that ONNX Runtime runs."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
+
+
+def run(path: Path, x: Tensor) -> Tensor:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+
+
+@every_container
+@every_recipe
+def test_onnx_runtime_computes_what_torch_computes(recipe, container, exported):
+    model, x = quantized("residual", recipe), images("residual")
+    export, _ = exported("residual", recipe, container)
+    assert export.parity.agreement == 100 and export.parity.images == len(x)
+    expected, got = model(x), run(export.path, x)
+    difference = (expected - got).abs()
+    assert export.parity.max_abs == pytest.approx(float(difference.max()))
+    assert export.parity.mean_abs == pytest.approx(float(difference.double().mean()))
+    assert torch.equal(expected.argmax(1), got.argmax(1))
+    if recipe in WEIGHT_ONLY:
+        assert float(difference.max()) < 1e-4 * float(expected.abs().max())
+    else:  # a value on the border of two codes may fall to either side
+        assert float(difference.max()) < 0.05 * float(expected.abs().max())
+        assert float((difference > 1e-5).double().mean()) < 0.1
+
+
+@every_container
+@pytest.mark.parametrize("recipe", ["w8a8", "w4a4", "w2"])
+def test_any_batch_size_runs(recipe, container, exported):
+    path = exported("residual", recipe, container)[0].path
+    whole = run(path, images("residual"))
+    for count in (1, 3, 7):
+        got = run(path, images("residual")[:count])
+        assert got.shape == (count, 5) and torch.allclose(got, whole[:count], atol=1e-5)
+
+
+@every_container
+@every_recipe
+def test_files_are_sound_onnx_of_the_opset_they_need(recipe, container, exported):
+    export, program = exported("residual", recipe, container)
+    onnx.checker.check_model(str(export.path), full_check=True)
+    opset = 25 if container == "compact" and recipe in ("w2", "ternary") else 21
+    assert [(entry.domain, entry.version) for entry in program.opset_import] == [("", opset)]
+    assert export.opset == opset and export.bytes == export.path.stat().st_size
+    assert all(node.domain in ("", "ai.onnx") for node in program.graph.node) and not program.functions
+
+
+@every_container
+@every_recipe
+def test_files_hold_the_integers_themselves(recipe, container, exported):
+    _, program = exported("residual", recipe, container)
+    model, found = quantized("residual", recipe), initializers(program)
+    for layer in model.layers:
+        assert type_of(found[f"{layer.weight}.codes"]) == ("INT8" if container == "int8" else TYPES[recipe])
+        expected = tensor_at(model.graph_module, layer.weight).numpy()
+        assert np.array_equal(dequantized(program, layer), expected), layer.name
+    floats = [tensor for tensor in found.values() if type_of(tensor) in ("FLOAT", "DOUBLE", "FLOAT16")]
+    assert max(np.prod(tensor.dims, initial=1) for tensor in floats) <= 16  # scales and biases, a number a channel
+    constants = [node for node in program.graph.node if node.op_type == "Constant"]
+    assert sum(len(node.SerializeToString()) for node in constants) < 1000
+
+
+def test_fewer_bits_make_smaller_files(exported):
+    count = 8 * 27 + 2 * 8 * 72 + 16 * 72 + 16 * 144 + 80
+    sizes = {(r, c): exported("residual", r, c)[0].bytes for r in WEIGHT_ONLY for c in CONTAINERS}
+    for recipe in WEIGHT_ONLY:
+        saved = count // 2 if TYPES[recipe] == "INT4" else 3 * count // 4
+        assert sizes[recipe, "int8"] - sizes[recipe, "compact"] > 0.75 * saved
+    assert sizes["ternary", "compact"] < sizes["w4", "compact"]
+
+
+@every_container
+@every_recipe
+def test_files_tell_nothing_of_the_machine(recipe, container, exported):
+    data = exported("residual", recipe, container)[0].path.read_bytes()
+    places = [str(Path(subbyte.__file__).parents[i]) for i in range(3)] + [str(Path.cwd()), str(Path.home())]
+    for word in ["site-packages", ".py", "/home", "/usr", "Traceback", "forward", "nn.Module", *places]:
+        assert word.encode() not in data, word
+
+
+@pytest.mark.parametrize(("recipe", "container"), [("w4a4", "int8"), ("w2", "compact")])
+def test_the_same_model_gives_the_same_bytes(recipe, container, exported, tmp_path):
+    export_onnx(quantized("residual", recipe), tmp_path / "again.onnx", images("residual"), container=container)
+    assert (tmp_path / "again.onnx").read_bytes() == exported("residual", recipe, container)[0].path.read_bytes()
+
+
+@every_container
+def test_eight_bits_run_on_integer_kernels_from_end_to_end(container, exported, tmp_path):
+    found = optimized(exported("residual", "w8a8", container)[0].path, tmp_path)
+    assert found["QLinearConv"] == 5 and found["QLinearAdd"] == 2 and found["QGemm"] == 1
+    assert not {"Conv", "FusedConv", "Gemm", "Add", "Relu"} & set(found)
+
+
+@pytest.mark.parametrize("recipe", ["w4a8", "w4a4"])
+def test_fewer_bits_run_on_integer_kernels_too(recipe, exported, tmp_path):
+    found = optimized(exported("residual", recipe, "int8")[0].path, tmp_path)
+    assert found["QLinearConv"] == 5 and found["QLinearAdd"] == 2
+    assert not {"Conv", "FusedConv", "Gemm", "Add"} & set(found)
+
+
+@pytest.mark.parametrize(("name", "convs", "adds"), [("mobile", 4, 1), ("waves", 2, 0)])
+def test_depthwise_grouped_and_1d_convolutions_run_on_integer_kernels(name, convs, adds, exported, tmp_path):
+    found = optimized(exported(name, "w8a8", "int8")[0].path, tmp_path)
+    assert (found["QLinearConv"], found["QLinearAdd"]) == (convs, adds)
+    assert not {"Conv", "FusedConv"} & set(found)
+
+
+@every_container
+def test_four_bit_activations_have_sixteen_levels(container, exported):
+    """Every 4-bit tap: the values that the file computes are those of torch, on its 16 levels."""
+    _, program = exported("residual", "w4a4", container)
+    model, x = quantized("residual", "w4a4"), images("residual")
+    probe = ModelProto()
+    probe.CopyFrom(program)
+    sites = {node.input[1]: node.output[0] for node in probe.graph.node if node.op_type == "DequantizeLinear"}
+    four = [tap.name for tap in model.plan.taps if tap.spec.bits == 4]
+    assert len(four) == 5
+    for name in four:
+        probe.graph.output.append(
+            onnx.helper.make_tensor_value_info(sites[f"{name}.scale"], onnx.TensorProto.FLOAT, None)
+        )
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    for name, values in zip(four, session.run(None, {"input": x.numpy()})[1:], strict=True):
+        grid = model.instrumented.tap(name).grid
+        levels = (np.arange(16) - int(grid.zero_point)) * np.float32(grid.scale)
+        assert set(np.unique(values)) <= set(levels.astype(np.float32)), name
+        assert len(np.unique(values)) > 8
+
+
+@pytest.mark.parametrize(
+    ("recipe", "container"), [("w8a8", "int8"), slow("w2", "compact"), slow("w4", "int8"), slow("w4a8", "compact")]
+)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "residual"])
+def test_every_kind_of_network_agrees(name, recipe, container, exported):
+    model, x = quantized(name, recipe), images(name)
+    export, program = exported(name, recipe, container)
+    assert export.parity.agreement >= 97.5  # at most one image of 40 on the border of two codes
+    expected, got = model(x), run(export.path, x)
+    difference = (expected - got).abs().amax(1) / expected.abs().max()
+    # ONNX Runtime multiplies matrices of integers with activations rounded to 8 bits a block (MatMulNBits)
+    blocks = name == "tokens" and (container == "compact" or recipe in WEIGHT_ONLY)
+    assert float(difference.max()) < (0.1 if "a" in recipe else 1e-2 if blocks else 1e-4)
+    assert blocks or float((difference > 1e-4).double().mean()) < 0.2
+    for layer in model.layers:
+        if layer.shared_with is None:
+            expected_weight = tensor_at(model.graph_module, layer.weight).numpy()
+            assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), layer.name
+
+
+GRIDS = {
+    "groups of 8": ("weights.granularity=group", "weights.group_size=8"),
+    "one scale": ("weights.granularity=tensor",),
+    "zero points": ("weights.symmetric=false",),
+    "groups that do not divide": ("weights.granularity=group", "weights.group_size=7"),
+    "one zero point": ("weights.symmetric=false", "weights.granularity=tensor"),
+    "narrow": ("weights.narrow=true",),
+    "zero points in groups": ("weights.symmetric=false", "weights.granularity=group", "weights.group_size=16"),
+}
+
+
+@pytest.mark.parametrize("grid", [*list(GRIDS)[:3], *map(slow, list(GRIDS)[3:])])
+@pytest.mark.parametrize(("recipe", "container"), [("w8a8", "int8"), ("w3", "compact")])
+def test_every_kind_of_grid_agrees(grid, recipe, container, exported):
+    model, x = quantized("mobile", recipe, *GRIDS[grid]), images("mobile")
+    export, program = exported("mobile", recipe, container, *GRIDS[grid])
+    assert export.parity.agreement >= 97.5
+    expected, got = model(x), run(export.path, x)
+    difference = (expected - got).abs().amax(1) / expected.abs().max()
+    assert float((difference > 1e-4).double().mean()) < (0.1 if "a" in recipe else 1e-9)
+    for layer in model.layers:
+        expected_weight = tensor_at(model.graph_module, layer.weight).numpy()
+        assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), layer.name
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "container", "settings"),
+    [
+        ("decoder", "w4", "compact", ("weights.granularity=group", "weights.group_size=8")),
+        ("decoder", "w8a8", "int8", ("weights.symmetric=false",)),
+        ("residual", "w2", "compact", ("first_last=8",)),
+        slow("residual", "w4a4", "int8", ("layers={b1.conv1: {skip: true}}",)),
+        slow(
+            "residual", "w8a8", "int8", ("activations.symmetric=true", "others.symmetric=true", "input.symmetric=true")
+        ),
+        slow("residual", "w8a8", "int8", ("activations.bits=3", "others.bits=5", "input.bits=7")),
+        slow("residual", "w8a8", "int8", ("input.bits=null", "others.bits=null")),
+        slow("residual", "w4a4", "int8", ("first_last=8",)),
+        slow("decoder", "w2", "compact", ("weights.granularity=tensor",)),
+        slow("tokens", "w8a8", "int8", ("weights.granularity=group", "weights.group_size=8")),
+    ],
+)
+def test_other_settings_agree(name, recipe, container, settings, exported):
+    model, x = quantized(name, recipe, *settings), images(name)
+    export, _ = exported(name, recipe, container, *settings)
+    assert export.parity.agreement >= 97.5
+    difference = (model(x) - run(export.path, x)).abs().amax(1) / model(x).abs().max()
+    assert float((difference > 1e-4).double().mean()) < 0.1
+
+
+def test_first_and_last_layer_keep_their_own_type(exported):
+    found = initializers(exported("residual", "w2", "compact", "first_last=8")[1])
+    types = {name: type_of(found[f"{name}.weight.codes"]) for name in ("stem", "b1.conv1", "b2.conv2", "fc")}
+    assert types == {"stem": "INT8", "b1.conv1": "INT2", "b2.conv2": "INT2", "fc": "INT8"}
+
+
+def test_skipped_layers_stay_float(exported):
+    found = initializers(exported("residual", "w4a4", "int8", "layers={b1.conv1: {skip: true}}")[1])
+    assert "b1.conv1.weight.codes" not in found and type_of(found["b1.conv1.weight"]) == "FLOAT"
+
+
+def test_shared_weights_are_stored_once(exported):
+    found = initializers(exported("shared", "w4", "int8")[1])
+    assert sorted(name for name in found if name.endswith(".codes")) == ["head.weight.codes", "inner.weight.codes"]
+
+
+def test_notes_say_how_bits_are_held(exported):
+    assert "INT8" in exported("residual", "w4", "int8")[0].notes["fc"]
+    assert exported("residual", "w4", "compact")[0].notes["fc"] == "INT4"
+    assert "INT4" in exported("residual", "w3", "compact")[0].notes["fc"]
+    assert "INT2" in exported("residual", "ternary", "compact")[0].notes["fc"]
+    assert "0..15" in exported("residual", "w4a4", "int8")[0].notes["b1.conv1:out"]
+    assert exported("residual", "w8a8", "int8")[0].notes == {}
+
+
+def test_a_bias_beyond_int32_agrees(tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(16, 3, 6, 6)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    with torch.no_grad():
+        network[0].weight.mul_(1e-9)
+    model = subbyte.quantize(network, x, "w8a8")
+    assert "int32" in next(row.reason for row in model.ledger if row.name == "0")
+    assert export_onnx(model, tmp_path / "model.onnx", x).parity.max_abs < 1e-5
+
+
+def test_loaded_models_export_to_the_same_bytes(exported, tmp_path):
+    model, x = quantized("residual", "w4a4"), images("residual")
+    subbyte.save(model, tmp_path / "model.safetensors")
+    loaded = subbyte.load(tmp_path / "model.safetensors", build("residual", seed=2))
+    export_onnx(loaded, tmp_path / "model.onnx", x)
+    assert (tmp_path / "model.onnx").read_bytes() == exported("residual", "w4a4", "int8")[0].path.read_bytes()
+
+
+def test_exporting_leaves_the_model_alone(exported):
+    model, x = quantized("residual", "w4a4"), images("residual")
+    before, code = model(x), model.graph_module.code
+    exported("residual", "w4a4", "compact")
+    assert torch.equal(model(x), before) and model.graph_module.code == code
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_file_without_parity_is_not_kept(existing, tmp_path):
+    path = tmp_path / "model.onnx"
+    if existing:
+        path.write_bytes(b"earlier")
+    with pytest.raises(ParityError, match=r"100\.00 %"):
+        export_onnx(quantized("shared", "w4"), path, images("shared"), min_agreement=100.1, force=True)
+    assert [p.name for p in tmp_path.iterdir()] == (["model.onnx"] if existing else [])
+    assert not existing or path.read_bytes() == b"earlier"
+
+
+def test_a_wrong_integer_fails_parity(tmp_path, monkeypatch):
+    """The certificate looks at the written file, not at what was meant to be written."""
+
+    def spoiled(program, model, container):
+        notes = insert(program, model, container)
+        for name, value in program.graph.initializers.items():
+            if name == "head.weight.codes":
+                value.const_value = exporting.ir.tensor(-value.const_value.numpy(), name=name)
+        return notes
+
+    insert = exporting.insert_pairs
+    monkeypatch.setattr(exporting, "insert_pairs", spoiled)
+    with pytest.raises(ParityError):
+        export_onnx(quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_nothing_is_left_when_writing_fails(error, tmp_path, monkeypatch):
+    def fail(program, path):
+        Path(path).write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(exporting.ir, "save", fail)
+    with pytest.raises(type(error)):
+        export_onnx(quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_are_nan_fail_parity(exported):
+    path = exported("shared", "w4", "int8")[0].path
+    x = images("shared").clone()
+    x[3] = torch.nan
+    with pytest.raises(ParityError):
+        check_parity(quantized("shared", "w4"), path, x, 99.5)
+
+
+def test_parity_is_measured_on_the_images_given(exported):
+    """Another model's file does not pass, and the differences are those of the outputs."""
+    path = exported("shared", "w4", "int8")[0].path
+    model = subbyte.quantize(build("shared"), images("shared"), "w4")
+    set_tensor(model.graph_module, "head.bias", tensor_at(model.graph_module, "head.bias") + torch.tensor([9.0, 0, 0]))
+    with pytest.raises(ParityError):
+        check_parity(model, path, images("shared"), 99.5)
+    found = check_parity(model, path, images("shared", 130), 0)  # more than a batch
+    assert found.max_abs > 8.5 and found.images == 130 and 2.5 < found.mean_abs < 3.5 and found.agreement < 90
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 6, 6), (3, 4, 6, 5), (3, 5, 6, 6)])
+def test_images_that_cannot_be_compared_are_an_error(shape, tmp_path):
+    with pytest.raises(ParityError, match="images"):
+        export_onnx(quantized("shared", "w4"), tmp_path / "model.onnx", torch.zeros(shape))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_files_are_kept_without_force(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"earlier")
+    with pytest.raises(FormatError, match="exists"):
+        export_onnx(quantized("shared", "w4"), path, images("shared"))
+    assert path.read_bytes() == b"earlier"
+    export_onnx(quantized("shared", "w4"), path, images("shared"), force=True)
+    assert torch.allclose(run(path, images("shared")), quantized("shared", "w4")(images("shared")), atol=1e-4)
+
+
+def test_unknown_containers_are_an_error(tmp_path):
+    with pytest.raises(FormatError, match="int16"):
+        export_onnx(quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"), container="int16")
+
+
+def test_onnx_model_runs_a_file_and_refuses_others(exported, tmp_path):
+    path, x = exported("shared", "w4", "int8")[0].path, images("shared")
+    assert torch.allclose(onnx_model(path)(x), quantized("shared", "w4")(x), atol=1e-4)
+    for name, content in (("cut.onnx", path.read_bytes()[:-200]), ("text.onnx", b"hello"), ("empty.onnx", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FormatError, match=name):
+            onnx_model(tmp_path / name)
+    with pytest.raises(FormatError):
+        onnx_model(tmp_path / "none.onnx")
+
+
+LEVELS = {  # ONNX type by container int8, compact; None: float32
+    "weights.levels=wide weights.bits=1": ("INT8", "INT2"),
+    "weights.levels=wide weights.bits=3": ("INT8", "INT4"),
+    "weights.levels=wide weights.bits=4": ("INT8", "INT8"),
+    "weights.levels=wide weights.bits=8": (None, None),
+    "weights.levels=odd weights.bits=2": ("INT8", "INT4"),
+    "weights.levels=7": ("INT8", "INT4"),
+    "weights.levels=11": ("INT8", "INT8"),
+    "weights.levels=apot": ("INT8", "INT8"),
+    "weights.levels=[-1,0,0.5,1]": ("INT8", "INT4"),
+    "weights.levels=[-1,0,0.3,1]": (None, None),
+    "weights.rounding=kmeans": (None, None),
+}
+
+
+@every_container
+@pytest.mark.parametrize("settings", LEVELS)
+def test_level_sets_are_integers_where_they_are_whole_numbers(settings, container, exported):
+    export, program = exported("functional", "w4", container, "weights.symmetric=true", *settings.split())
+    model = quantized("functional", "w4", "weights.symmetric=true", *settings.split())
+    wanted = LEVELS[settings][CONTAINERS.index(container)]
+    held = initializers(program)
+    for layer in model.layers:
+        if wanted is None:
+            assert f"{layer.weight}.codes" not in held and "float32" in export.notes[layer.name]
+            continue
+        assert type_of(held[f"{layer.weight}.codes"]) == wanted
+        expected = layer.geometry.to_weight(model.weights[layer.name].dequantize()).numpy()
+        np.testing.assert_allclose(dequantized(program, layer), expected, rtol=1e-6, atol=1e-7)
+    assert export.parity.max_abs < 1e-4
+
+
+def test_integer_kernels_take_level_sets(exported):
+    export, program = exported("residual", "w4a8", "int8", "weights.levels=7")
+    assert export.parity.agreement == 100
+    biases = [name for name in initializers(program) if name.endswith("bias.codes")]
+    assert len(biases) == len(quantized("residual", "w4a8", "weights.levels=7").layers)

@@ -1,0 +1,37 @@
+"""Files are written whole or not at all."""
+
+import json
+
+import pytest
+
+from subbyte.io.files import write_json, write_text, written
+
+
+def test_a_file_appears_when_its_block_ends(tmp_path):
+    with written(tmp_path / "folder" / "a.txt") as temporary:
+        temporary.write_text("whole")
+        assert not (tmp_path / "folder" / "a.txt").exists() and temporary.suffix == ".txt"
+    assert [(p.name, p.read_text()) for p in (tmp_path / "folder").iterdir()] == [("a.txt", "whole")]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_nothing_appears_when_it_fails(error, tmp_path):
+    (tmp_path / "a.txt").write_text("earlier")
+    with pytest.raises(error), written(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise error
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "earlier")]
+
+
+def test_text_and_json(tmp_path):
+    write_text(tmp_path / "a.txt", "text")
+    write_json(tmp_path / "a.json", {"b": [1, 2.5, None]})
+    assert (tmp_path / "a.txt").read_text() == "text"
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_has_no_nan(value, tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"b": value})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,58 @@
+"""Settings of a training run: what is out of range is named."""
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from subbyte.errors import RecipeError
+from subbyte.learn.training import TrainSettings
+from subbyte.learn.training.augment import AUGMENTATIONS
+from subbyte.learn.training.rates import RATES
+
+INF, NAN = float("inf"), float("nan")
+WRONG = [
+    ("epochs", 0, "epochs must be 1 or more, got 0"),
+    ("epochs", -1, "epochs must be 1 or more, got -1"),
+    ("batch_size", 0, "batch_size must be 1 or more, got 0"),
+    ("evaluate_every", 0, "evaluate_every must be 1 or more, got 0"),
+    ("log_every", -5, "log_every must be 1 or more, got -5"),
+    ("lr", 0.0, "lr must be a positive number, got 0.0"),
+    ("lr", -1.0, "lr must be a positive number, got -1.0"),
+    ("lr", NAN, "lr must be a positive number, got nan"),
+    ("lr", INF, "lr must be a positive number, got inf"),
+    ("warmup", -0.5, "warmup must be from 0 to the 20 epochs, got -0.5"),
+    ("warmup", 20.5, "warmup must be from 0 to the 20 epochs, got 20.5"),
+    ("warmup", NAN, "warmup must be from 0 to the 20 epochs, got nan"),
+    ("label_smoothing", 1.0, "label_smoothing must be from 0 to below 1, got 1.0"),
+    ("label_smoothing", -0.1, "label_smoothing must be from 0 to below 1, got -0.1"),
+    ("label_smoothing", NAN, "label_smoothing must be from 0 to below 1, got nan"),
+    ("validation", -1, "validation must be 0 or more"),
+    ("seed", -1, "seed from 0 to 2^31 - 1; got 0, -1"),
+    ("seed", 2**31, "seed from 0 to 2^31 - 1; got 0, 2147483648"),
+    ("rate", "cosinus", "rate: unknown 'cosinus'; known: " + ", ".join(RATES)),
+    ("augment", "flip", "augment: unknown 'flip'; known: " + ", ".join(AUGMENTATIONS)),
+    ("precision", "float16", "precision: unknown 'float16'; known: float32, bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_values_out_of_range_are_errors(name, value, message):
+    with pytest.raises(RecipeError) as error:
+        TrainSettings(**{name: value})
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 1), ("batch_size", 1), ("warmup", 20), ("label_smoothing", 0.99), ("seed", 2**31 - 1), ("lr", 1e-30)],
+)
+def test_ends_of_ranges_are_inside(name, value):
+    assert getattr(replace(TrainSettings(), **{name: value}), name) == value
+
+
+def test_plain_values_name_every_setting_and_survive_json():
+    settings = TrainSettings(optimizer={"name": "qsgd", "momentum": 0.5}, quantizer="lsq", float_layers=("a", "b*"))
+    plain = json.loads(json.dumps(settings.plain()))
+    assert list(plain) == [field.name for field in fields(TrainSettings)]
+    assert TrainSettings(**plain | {"float_layers": tuple(plain["float_layers"])}) == settings

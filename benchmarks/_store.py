@@ -1,4 +1,6 @@
-"""What the long benchmarks share: a CSV file that is whole at any moment, the time left, fewer images for trying."""
+"""What the long benchmarks share: a CSV file that is whole at any moment, the time left, fewer
+images for trying.
+"""
 
 import csv
 import time
@@ -13,7 +15,8 @@ Row = dict[str, object]
 class Store:
     """Rows in a CSV file, each written at once; runs whose row is there need not be done again.
 
-    key: the columns that say which run a row is of. Values are compared as the file has them, as text.
+    key: the columns that say which run a row is of. Values are compared as the file has them, as
+        text.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...], key: tuple[str, ...]) -> None:
@@ -24,7 +27,9 @@ class Store:
                 reader = csv.DictReader(file)
                 self.rows = list(reader)
             if tuple(reader.fieldnames or ()) != columns:
-                raise SystemExit(f"{path} has other columns than this benchmark writes; choose another --out")
+                raise SystemExit(
+                    f"{path} has other columns than this benchmark writes; choose another --out"
+                )
 
     def find(self, run: Row) -> dict[str, str] | None:
         """The row of a run, or None; of `run` only the key counts."""
@@ -44,9 +49,11 @@ class Store:
 
 
 class Progress:
-    """One line a run, with the time left: a run of a kind seen before takes as long as that one, others the mean.
+    """One line a run, with the time left: a run of a kind seen before takes as long as that one,
+    others the mean.
 
-    kinds: of all runs to come, in order; what makes runs take equally long, such as the method's name.
+    kinds: of all runs to come, in order; what makes runs take equally long, such as the method's
+        name.
     """
 
     def __init__(self, kinds: list[str]) -> None:
@@ -59,7 +66,11 @@ class Progress:
         now = time.perf_counter()
         self._seconds.setdefault(self._left.pop(0), []).append(now - self._start)
         self._start = now
-        print(f"[{self._total - len(self._left)}/{self._total}] {what}; {_span(self._estimate())} left", flush=True)
+        print(
+            f"[{self._total - len(self._left)}/{self._total}] {what}; {_span(self._estimate())} "
+            f"left",
+            flush=True,
+        )
 
     def _estimate(self) -> float:
         everything = [value for values in self._seconds.values() for value in values]
@@ -72,7 +83,11 @@ def limited(data: DataSet, images: int | None) -> DataSet:
     """With the first so many test images only, and a name that says so; None: all of them."""
     if images is None:
         return data
-    return replace(data, name=f"{data.name}[:{images}]", test=data.test.take(range(min(images, len(data.test)))))
+    return replace(
+        data,
+        name=f"{data.name}[:{images}]",
+        test=data.test.take(range(min(images, len(data.test)))),
+    )
 
 
 def _span(seconds: float) -> str:

@@ -1,9 +1,12 @@
-"""Accuracy of every preset on the CIFAR-10 ResNets, all layers quantized, over several draws of calibration images.
+"""Accuracy of every preset on the CIFAR-10 ResNets, all layers quantized, over several draws of
+calibration images.
 
-    python benchmarks/accuracy.py --data DIR [--models resnet20] [--recipes w4,w3] [--seeds 0,1,2] [--out FILE.csv]
+    python benchmarks/accuracy.py --data DIR [--models resnet20] [--recipes w4,w3] [--seeds 0,1,2]
+    [--out FILE.csv]
 
-DIR holds cifar-10-batches-py/ and weights/. Prints a Markdown table: mean and spread (standard deviation) of top-1 on
-the 10,000 test images, agreement with the float network, bits per weight, CPU seconds of the walk.
+DIR holds cifar-10-batches-py/ and weights/. Prints a Markdown table: mean and spread (standard
+deviation) of top-1 on the 10,000 test images, agreement with the float network, bits per weight,
+CPU seconds of the walk.
 """
 
 import argparse
@@ -24,7 +27,9 @@ from subbyte.tasks import agreement, evaluate
 WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet44": "resnet44-014dd654.th"}
 
 
-def measure(model: torch.nn.Module, data: DataSet, recipe: str, count: int, seed: int, logits: torch.Tensor) -> dict:
+def measure(
+    model: torch.nn.Module, data: DataSet, recipe: str, count: int, seed: int, logits: torch.Tensor
+) -> dict:
     images, split = draw_calibration(data, count, seed)
     start = time.process_time()
     quantized = quantize(model, images, recipe)
@@ -42,7 +47,8 @@ def measure(model: torch.nn.Module, data: DataSet, recipe: str, count: int, seed
 
 def table(model: str, float_top1: float, rows: list[dict], count: int) -> str:
     lines = [
-        f"{model}, CIFAR-10, all layers, {count} calibration images without labels; float top-1 {float_top1:.2f}",
+        f"{model}, CIFAR-10, all layers, {count} calibration images without labels; float top-1 "
+        f"{float_top1:.2f}",
         "",
         "| recipe | seeds | top-1 % (mean ± sd) | agrees with float % | bits / weight | CPU s |",
         "|---|---|---|---|---|---|",
@@ -52,7 +58,8 @@ def table(model: str, float_top1: float, rows: list[dict], count: int) -> str:
         mean = partial(_mean, mine)
         spread = statistics.stdev(row["top1"] for row in mine) if len(mine) > 1 else 0.0
         lines.append(
-            f"| {recipe} | {', '.join(str(row['seed']) for row in mine)} | {mean('top1'):.2f} ± {spread:.2f} | "
+            f"| {recipe} | {', '.join(str(row['seed']) for row in mine)} | {mean('top1'):.2f} ± "
+            f"{spread:.2f} | "
             f"{mean('agreement'):.2f} | {mean('bits_per_weight'):.2f} | {mean('cpu_seconds'):.1f} |"
         )
     return "\n".join(lines)

@@ -1,13 +1,16 @@
-"""Accuracy of widths shared out among layers or channels, beside the same width everywhere, at the same bytes.
+"""Accuracy of widths shared out among layers or channels, beside the same width everywhere, at the
+same bytes.
 
-    python benchmarks/budget.py --data DIR --out FILE.csv [--roundings corrected,adaround] [--budgets w2,2.5bits,w3]
-        [--for layers,channels] [--seeds 0,1,2] [--calibration 500] [--cache DIR] [--table-only]
+    python benchmarks/budget.py --data DIR --out FILE.csv [--roundings corrected,adaround]
+        [--budgets w2,2.5bits,w3] [--for layers,channels] [--seeds 0,1,2] [--calibration 500]
+        [--cache DIR] [--table-only]
 
-DIR holds cifar-10-batches-py/ and weights/. CIFAR-10's resnet20, all layers, weights only. A budget w2 means: uniform
-2 bits, and then an allocation under just the bytes that those took. One row of FILE.csv a run, written when the run
-ends; a run whose row is there is skipped; with --cache budgets share what is measured of each width. Prints a Markdown
-table: top-1 on the 10,000 test images, mean ± standard deviation over seeds, and the gain over the same width
-everywhere, seed by seed, with its standard error.
+DIR holds cifar-10-batches-py/ and weights/. CIFAR-10's resnet20, all layers, weights only. A budget
+w2 means: uniform 2 bits, and then an allocation under just the bytes that those took. One row of
+FILE.csv a run, written when the run ends; a run whose row is there is skipped; with --cache budgets
+share what is measured of each width. Prints a Markdown
+table: top-1 on the 10,000 test images, mean ± standard deviation over seeds, and the gain over the
+same width everywhere, seed by seed, with its standard error.
 """
 
 import argparse
@@ -29,13 +32,24 @@ from subbyte.recipe import load_recipe
 from subbyte.tasks import Evaluation, agreement, evaluate
 
 KEY = ("model", "data", "rounding", "recipe", "budget", "budget_for", "seed", "calibration")
-COLUMNS = (*KEY, "bytes", "bits_per_weight", "top1", "agreement", "widths", "cpu_seconds", "float_top1")
+COLUMNS = (
+    *KEY,
+    "bytes",
+    "bits_per_weight",
+    "top1",
+    "agreement",
+    "widths",
+    "cpu_seconds",
+    "float_top1",
+)
 UNIFORM = ("w2", "w3")
 
 
 @dataclass(frozen=True)
 class Run:
-    """budget: empty for the same width everywhere, as budget_for is; w2 or w3 for its bytes; or as recipes have it."""
+    """budget: empty for the same width everywhere, as budget_for is; w2 or w3 for its bytes; or as
+    recipes have it.
+    """
 
     rounding: str
     recipe: str
@@ -51,7 +65,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.recipe} everywhere" if not self.budget else f"for {self.budget_for}, {self.budget}"
+        return (
+            f"{self.recipe} everywhere"
+            if not self.budget
+            else f"for {self.budget_for}, {self.budget}"
+        )
 
 
 def runs_of(args: argparse.Namespace, data: str) -> list[Run]:
@@ -67,7 +85,9 @@ def runs_of(args: argparse.Namespace, data: str) -> list[Run]:
     return runs
 
 
-def measure(run: Run, store: Store, model: nn.Module, data: DataSet, before: Evaluation, cache: Path | None) -> None:
+def measure(
+    run: Run, store: Store, model: nn.Module, data: DataSet, before: Evaluation, cache: Path | None
+) -> None:
     images = draw_calibration(data, run.calibration, run.seed)[0]
     settings = [f"weights.rounding={run.rounding}"]
     if run.budget:
@@ -105,9 +125,15 @@ def table(runs: list[Run], store: Store) -> str:
         bits = max(float(row["bits_per_weight"]) for run, row in rows if run.name == name)
         cells = [name, f"{bits:.3f}"]
         for rounding in roundings:
-            mine = {seed: value for (other, how, seed), value in top1.items() if (other, how) == (name, rounding)}
+            mine = {
+                seed: value
+                for (other, how, seed), value in top1.items()
+                if (other, how) == (name, rounding)
+            }
             base = {seed: top1.get((f"{budget} everywhere", rounding, seed)) for seed in mine}
-            gains = [value - before for seed, value in mine.items() if (before := base[seed]) is not None]
+            gains = [
+                value - before for seed, value in mine.items() if (before := base[seed]) is not None
+            ]
             cells += [spread(list(mine.values())) if mine else "-", gain_of(gains)]
         lines.append(table_line(cells))
     return "\n".join(lines)
@@ -121,16 +147,22 @@ def gain_of(gains: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="needed unless --table-only")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--roundings", default="corrected,adaround")
-    parser.add_argument("--budgets", default="w2,2.5bits,w3", help="w2, w3, or what recipes take: 2.5bits, 80KB")
+    parser.add_argument(
+        "--budgets", default="w2,2.5bits,w3", help="w2, w3, or what recipes take: 2.5bits, 80KB"
+    )
     parser.add_argument("--for", dest="whose", default="layers,channels")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--cache", type=Path, help="folder for what budgets share")
     parser.add_argument("--calibration", type=int, default=500)
-    parser.add_argument("--images", type=int, help="of the test images, the first so many; for trying")
+    parser.add_argument(
+        "--images", type=int, help="of the test images, the first so many; for trying"
+    )
     parser.add_argument("--table-only", action="store_true", help="measure nothing")
     args = parser.parse_args()
     if args.data is None and not args.table_only:
@@ -139,9 +171,15 @@ def main() -> None:
     store = Store(args.out, COLUMNS, KEY)
     left = [] if args.table_only else [run for run in runs if store.find(run.key) is None]
     if left:
-        data = limited(load_data(f"cifar10:{args.data / 'cifar-10-batches-py'}", normalize="imagenet"), args.images)
+        data = limited(
+            load_data(f"cifar10:{args.data / 'cifar-10-batches-py'}", normalize="imagenet"),
+            args.images,
+        )
         model = load_model(MODEL, args.data / "weights" / WEIGHTS)
-        before, progress = evaluate(model, data.test), Progress([f"{run.rounding} {run.name}" for run in left])
+        before, progress = (
+            evaluate(model, data.test),
+            Progress([f"{run.rounding} {run.name}" for run in left]),
+        )
         for run in left:
             measure(run, store, model, data, before, args.cache)
             row = store.find(run.key)

@@ -1,17 +1,19 @@
-"""Speed of the clip search: all channels, clips and bit widths of a network at once, beside a plain loop.
+"""Speed of the clip search: all channels, clips and bit widths of a network at once, beside a plain
+loop.
 
-    python benchmarks/clip_speed.py --out FILE.json [--model resnet20] [--resolution 100] [--bits 1-8] [--sample 12]
-        [--threads 1]
+    python benchmarks/clip_speed.py --out FILE.json [--model resnet20] [--resolution 100] [--bits
+        1-8] [--sample 12] [--threads 1]
 
-ours   `clips.scores` and the best clip of every channel by every metric: what `subbyte gradquant` does per channel
-loop   the way the original works: for every metric, channel and clip one call that rounds and one that measures, and a
-       number read back; float32 throughout. Its grids and measures are the original's where it has them. Timed on
-       `--sample` channels spread over each layer size with 10 of the clips and the outermost and middle bit widths, and
-       scaled up.
+ours   `clips.scores` and the best clip of every channel by every metric: what `subbyte gradquant`
+       does per channel
+loop   the way the original works: for every metric, channel and clip one call that rounds and one
+       that measures, and a number read back; float32 throughout. Its grids and measures are the
+       original's where it has them. Timed on `--sample` channels spread over each layer size with
+       10 of the clips and the outermost and middle bit widths, and scaled up.
 
-CPU seconds, in one run. Weights and evidence are Gaussian (times do not depend on them); exact Hessian blocks are given
-for layers of up to 1,024 weights, as the run collects them, Gauss-Newton's stand in elsewhere. Metrics: all of
-`metrics.METRICS`, with the powers of the original's search.
+CPU seconds, in one run. Weights and evidence are Gaussian (times do not depend on them); exact
+Hessian blocks are given for layers of up to 1,024 weights, as the run collects them, Gauss-Newton's
+stand in elsewhere. Metrics: all of `metrics.METRICS`, with the powers of the original's search.
 """
 
 import argparse
@@ -35,9 +37,15 @@ from subbyte.stats import GradientStats
 
 POWERS = [1 + k / 2 for k in range(12)]
 METRICS = (
-    "mse:1", "mse:2", *(f"grad:{power:g}" for power in POWERS), "grad:1:signed", "fisher", "hessian", "gauss_newton",
+    "mse:1",
+    "mse:2",
+    *(f"grad:{power:g}" for power in POWERS),
+    "grad:1:signed",
+    "fisher",
+    "hessian",
+    "gauss_newton",
     "kl",
-)  # fmt: skip
+)
 EXACT = 1024
 Shape = tuple[int, int]
 
@@ -55,7 +63,10 @@ def ours(shape: Shape, bits: list[int], clips: Tensor) -> float:
     metrics = [parse_metric(name) for name in METRICS]
     start = time.process_time()
     for width in bits:
-        spec, tried = clip_spec(width, symmetric=False, per_channel=True), clips.expand(shape[0], -1)
+        spec, tried = (
+            clip_spec(width, symmetric=False, per_channel=True),
+            clips.expand(shape[0], -1),
+        )
         for values in scores(weight, spec, tried, tried, metrics, evidence):
             best(values, clips)
     return time.process_time() - start
@@ -76,7 +87,9 @@ def loop(shape: Shape, bits: list[int], clips: Tensor, sample: int) -> float:
         measures += [
             lambda w, q, b, n=n: ((q - w) * gradient[n]).sum().abs(),
             lambda w, q, b, n=n: (fisher[n] * (q - w) ** 2).sum() / 2,
-            lambda w, q, b, n=n, A=curved: (gradient[n] * (q - w)).sum() + (q - w) @ A @ (q - w) / 2,
+            lambda w, q, b, n=n, A=curved: (
+                (gradient[n] * (q - w)).sum() + (q - w) @ A @ (q - w) / 2
+            ),
             lambda w, q, b, n=n: g.outputs[n] * ((q - w) @ H @ (q - w)) / 2,
             lambda w, q, b: divergence(w, q, b, float(w.abs().max())),
         ]
@@ -88,7 +101,12 @@ def loop(shape: Shape, bits: list[int], clips: Tensor, sample: int) -> float:
                     rounded = quantize(row, width, clip, symmetric=False)
                     least = min(least, measure(row, rounded, width).item())
     seconds = time.process_time() - start
-    return seconds * (shape[0] / len(weight)) * (len(clips) / len(some_clips)) * (len(bits) / len(some_bits))
+    return (
+        seconds
+        * (shape[0] / len(weight))
+        * (len(clips) / len(some_clips))
+        * (len(bits) / len(some_bits))
+    )
 
 
 def _mse(w: Tensor, q: Tensor, bits: int, power: float) -> Tensor:
@@ -118,14 +136,24 @@ def main() -> None:
     for shape, count in shapes.items():
         found["ours"] += sum(ours(shape, bits, clips) for _ in range(count))
         found["loop"] += count * loop(shape, bits, clips, args.sample)
-        print(f"{shape[0]} x {shape[1]}, {count} layers: {found['ours']:.1f} s, loop {found['loop']:.0f} s", flush=True)
+        print(
+            f"{shape[0]} x {shape[1]}, {count} layers: {found['ours']:.1f} s, loop "
+            f"{found['loop']:.0f} s",
+            flush=True,
+        )
     channels = sum(rows * count for (rows, _), count in shapes.items())
     result = {
-        "model": args.model, "channels": channels, "clips": len(clips), "bits": bits, "metrics": list(METRICS),
+        "model": args.model,
+        "channels": channels,
+        "clips": len(clips),
+        "bits": bits,
+        "metrics": list(METRICS),
         "seconds": {name: round(value, 2) for name, value in found.items()},
-        "ratio": round(found["loop"] / found["ours"], 1), "threads": args.threads, "torch": torch.__version__,
+        "ratio": round(found["loop"] / found["ours"], 1),
+        "threads": args.threads,
+        "torch": torch.__version__,
         "machine": platform.machine(),
-    }  # fmt: skip
+    }
     write_json(args.out, result)
     print(f"ours {found['ours']:.1f} s, loop {found['loop']:.0f} s: {result['ratio']} times")
 

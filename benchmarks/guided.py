@@ -1,12 +1,14 @@
-"""When gradients help: guided rounding and the ranges fisher and gradient, on CIFAR-10's resnet20, weights only.
+"""When gradients help: guided rounding and the ranges fisher and gradient, on CIFAR-10's resnet20,
+weights only.
 
     python benchmarks/guided.py --data DIR --out FILE.csv [--bits 2,3] [--rounding gptq,corrected]
         [--seeds 0,1,2] [--calibration 500] [--table-only]
 
-First every setting of gradients is tried with the first seed; it is judged by the KL divergence of logits on 2,000
-training images that are not among the calibration images. Then, with every seed, the settings without gradients and
-those with the least divergence are measured on the 10,000 test images. One row of FILE.csv a run, written when the run
-ends; a run whose row is there is skipped. Prints Markdown tables at the end.
+First every setting of gradients is tried with the first seed; it is judged by the KL divergence of
+logits on 2,000 training images that are not among the calibration images. Then, with every seed,
+the settings without gradients and those with the least divergence are measured on the 10,000 test
+images. One row of FILE.csv a run, written when the run ends; a run whose row is there is skipped.
+Prints Markdown tables at the end.
 """
 
 import argparse
@@ -77,8 +79,12 @@ def measure(run: Run, model: nn.Module, data: DataSet, drawn: Tensor) -> dict[st
 @torch.no_grad()
 def divergence(model: nn.Module, quantized: nn.Module, images: Tensor) -> float:
     """Mean KL of the float network's classes from the quantized network's, in nats."""
-    pairs = [(model(part).log_softmax(1), quantized(part).log_softmax(1)) for part in images.split(250)]
-    return sum(float(F.kl_div(q, p, log_target=True, reduction="sum")) for p, q in pairs) / len(images)
+    pairs = [
+        (model(part).log_softmax(1), quantized(part).log_softmax(1)) for part in images.split(250)
+    ]
+    return sum(float(F.kl_div(q, p, log_target=True, reduction="sum")) for p, q in pairs) / len(
+        images
+    )
 
 
 def measure_all(runs: list[Run], store: Store, data: DataSet, model: nn.Module) -> None:
@@ -90,17 +96,31 @@ def measure_all(runs: list[Run], store: Store, data: DataSet, model: nn.Module) 
             drawn = {run.seed: draw_calibration(data, run.calibration + APART, run.seed)[0]}
         row = measure(run, model, data, drawn[run.seed])
         store.add(row)
-        progress.done(f"{run.bits} {run.rounding}, {run.gradients}, seed {run.seed}: {row['kl'] or row['top1']}")
+        progress.done(
+            f"{run.bits} {run.rounding}, {run.gradients}, seed {run.seed}: "
+            f"{row['kl'] or row['top1']}"
+        )
 
 
 def tries(bits: list[str], roundings: list[str], seed: int, calibration: int) -> list[Run]:
-    return [Run(b, r, g, seed, calibration, "kl") for b in bits for r in roundings for g in settings_of(r)]
+    return [
+        Run(b, r, g, seed, calibration, "kl")
+        for b in bits
+        for r in roundings
+        for g in settings_of(r)
+    ]
 
 
 def chosen(runs: list[Run], store: Store, bits: str, rounding: str) -> str:
     """The setting of gradients with the least divergence."""
-    mine = [run for run in runs if (run.bits, run.rounding) == (bits, rounding) and run.gradients != "none"]
-    found = {run.gradients: float(row["kl"]) for run in mine if (row := store.find(run.key)) is not None}
+    mine = [
+        run
+        for run in runs
+        if (run.bits, run.rounding) == (bits, rounding) and run.gradients != "none"
+    ]
+    found = {
+        run.gradients: float(row["kl"]) for run in mine if (row := store.find(run.key)) is not None
+    }
     return min(found, key=found.__getitem__)
 
 
@@ -114,14 +134,26 @@ def tables(first: list[Run], last: list[Run], store: Store) -> str:
         _line(["---"] * (1 + len(cases))),
     ]
     for name in SETTINGS:
-        rows = [store.find(Run(b, r, name, first[0].seed, first[0].calibration, "kl").key) for b, r in cases]
-        lines.append(_line([name, *("-" if row is None else f"{float(row['kl']):.4f}" for row in rows)]))
+        rows = [
+            store.find(Run(b, r, name, first[0].seed, first[0].calibration, "kl").key)
+            for b, r in cases
+        ]
+        lines.append(
+            _line([name, *("-" if row is None else f"{float(row['kl']):.4f}" for row in rows)])
+        )
     lines += ["", "Top-1 % on test images, mean ± sd over seeds:", ""]
     lines += [_line(["case", "without", "with", "setting"]), _line(["---"] * 4)]
     for bits, rounding in cases:
         name = chosen(first, store, bits, rounding)
         cells = [
-            _top1([run for run in last if (run.bits, run.rounding, run.gradients) == (bits, rounding, g)], store)
+            _top1(
+                [
+                    run
+                    for run in last
+                    if (run.bits, run.rounding, run.gradients) == (bits, rounding, g)
+                ],
+                store,
+            )
             for g in ("none", name)
         ]
         lines.append(_line([f"{bits} {rounding}", *cells, name]))
@@ -140,7 +172,9 @@ def _line(cells: list[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--bits", default="2,3")

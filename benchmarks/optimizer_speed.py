@@ -1,8 +1,10 @@
 """Time of an optimizer's step, as a ratio to torch's own (foreach), on the parameters of a network.
 
-    python benchmarks/optimizer_speed.py [--model resnet20] [--threads 1] [--rounds 60] [--device cpu] [--out FILE.json]
+    python benchmarks/optimizer_speed.py [--model resnet20] [--threads 1] [--rounds 60] [--device
+    cpu] [--out FILE.json]
 
-All optimizers take turns; of each the fastest of `rounds` turns of 20 steps counts. Prints a Markdown table.
+All optimizers take turns; of each the fastest of `rounds` turns of 20 steps counts. Prints a
+Markdown table.
 """
 
 import argparse
@@ -33,15 +35,29 @@ def _on_grid(params: list[Tensor]) -> torch.optim.Optimizer:
 CASES: dict[str, tuple[str, Make]] = {
     "torch SGD": ("torch SGD", lambda p: torch.optim.SGD(p, 0.1, **SGD, foreach=True)),
     "QSGD": ("torch SGD", lambda p: QSGD(p, 0.1, **SGD)),
-    "QSGD, resolution fixed": ("torch SGD", lambda p: QSGD(p, 0.1, **SGD, lattice=Lattice(schedule="fixed"))),
+    "QSGD, resolution fixed": (
+        "torch SGD",
+        lambda p: QSGD(p, 0.1, **SGD, lattice=Lattice(schedule="fixed")),
+    ),
     "QSGD, resolution by tensor": (
         "torch SGD",
-        lambda p: QSGD(p, 0.1, **SGD, lattice=Lattice(schedule={"name": "on-stall", "scope": "tensor"})),
+        lambda p: QSGD(
+            p, 0.1, **SGD, lattice=Lattice(schedule={"name": "on-stall", "scope": "tensor"})
+        ),
     ),
-    "QSGD, error feedback": ("torch SGD", lambda p: QSGD(p, 0.1, **SGD, lattice=Lattice(error_feedback=True))),
-    "QSGD, stochastic": ("torch SGD", lambda p: QSGD(p, 0.1, **SGD, lattice=Lattice(rounding="stochastic"))),
+    "QSGD, error feedback": (
+        "torch SGD",
+        lambda p: QSGD(p, 0.1, **SGD, lattice=Lattice(error_feedback=True)),
+    ),
+    "QSGD, stochastic": (
+        "torch SGD",
+        lambda p: QSGD(p, 0.1, **SGD, lattice=Lattice(rounding="stochastic")),
+    ),
     "GridSGD, 4 + 4 bits, stochastic": ("torch SGD", _on_grid),
-    "torch SGD, no momentum": ("torch SGD, no momentum", lambda p: torch.optim.SGD(p, 0.1, foreach=True)),
+    "torch SGD, no momentum": (
+        "torch SGD, no momentum",
+        lambda p: torch.optim.SGD(p, 0.1, foreach=True),
+    ),
     "QSGD, no momentum": ("torch SGD, no momentum", lambda p: QSGD(p, 0.1)),
     "torch AdamW": ("torch AdamW", lambda p: torch.optim.AdamW(p, 0.1, foreach=True)),
     "QtAdamW": ("torch AdamW", lambda p: QtAdamW(p, 0.1)),
@@ -76,7 +92,9 @@ def _wait(device: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -85,14 +103,28 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     seconds = measure(args.model, args.device, args.rounds)
-    print(f"{args.model}, {args.device}, {args.threads} thread(s)\n\n| optimizer | us a step | ratio |\n|---|---|---|")
+    print(
+        f"{args.model}, {args.device}, {args.threads} thread(s)\n\n| optimizer | us a step | ratio "
+        f"|\n|---|---|---|"
+    )
     rows = []
     for name, (reference, _) in CASES.items():
         ratio = seconds[name] / seconds[reference]
-        rows.append({"optimizer": name, "microseconds": round(1e6 * seconds[name]), "ratio": round(ratio, 3)})
+        rows.append(
+            {
+                "optimizer": name,
+                "microseconds": round(1e6 * seconds[name]),
+                "ratio": round(ratio, 3),
+            }
+        )
         print(f"| {name} | {1e6 * seconds[name]:.0f} | {ratio:.2f} |")
     if args.out:
-        about = {"model": args.model, "device": args.device, "threads": args.threads, "torch": torch.__version__}
+        about = {
+            "model": args.model,
+            "device": args.device,
+            "threads": args.threads,
+            "torch": torch.__version__,
+        }
         args.out.write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n")
 
 

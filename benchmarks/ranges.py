@@ -1,12 +1,15 @@
-"""ACIQ's pieces one by one, with rounding to nearest: the shape of the paper's tables 1 and 2, all layers quantized.
+"""ACIQ's pieces one by one, with rounding to nearest: the shape of the paper's tables 1 and 2, all
+layers quantized.
 
-    python benchmarks/ranges.py --data DIR --out FILE.csv [--model resnet20] [--bits 4/4,8/4,4/8,3/3]
+    python benchmarks/ranges.py --data DIR --out FILE.csv [--model resnet20] [--bits
+    4/4,8/4,4/8,3/3]
         [--pieces naive,all] [--seeds 0,1,2] [--calibration 500] [--images N] [--table-only]
 
-Bits are weights/activations. Models: resnet20 on CIFAR-10 (DIR holds cifar-10-batches-py/ and weights/) and
-efficientnet-lite0 on ImageNet images (DIR is a folder for `imagefolder:`; the packages of
-examples/efficientnet_lite0.py must be there). One row of FILE.csv a run, written when the run ends; a run whose row is
-there is skipped. Prints a Markdown table a network: pieces by bits, top-1 (mean ± standard deviation over seeds).
+Bits are weights/activations. Models: resnet20 on CIFAR-10 (DIR holds cifar-10-batches-py/ and
+weights/) and efficientnet-lite0 on ImageNet images (DIR is a folder for `imagefolder:`; the
+packages of examples/efficientnet_lite0.py must be there). One row of FILE.csv a run, written when
+the run ends; a run whose row is there is skipped. Prints a Markdown table a network: pieces by
+bits, top-1 (mean ± standard deviation over seeds).
 """
 
 import argparse
@@ -26,8 +29,13 @@ from subbyte.recipe import load_recipe
 from subbyte.tasks import Evaluation, agreement, evaluate
 
 PLACES = ("weights", "activations", "others", "input")
-NAIVE = ("weights.rounding=nearest", "weights.correction=none", *(f"{place}.range=minmax" for place in PLACES))
-CLIP = tuple(f"{place}.range=aciq" for place in PLACES[1:])  # clipping weights brings nothing (the paper, and here)
+NAIVE = (
+    "weights.rounding=nearest",
+    "weights.correction=none",
+    *(f"{place}.range=minmax" for place in PLACES),
+)
+# clipping weights brings nothing (the paper, and here)
+CLIP = tuple(f"{place}.range=aciq" for place in PLACES[1:])
 BIAS = ("weights.correction={name: weights, norm: false}",)  # as the authors run it
 CHANNEL = ("activations.granularity=channel", "others.granularity=channel")
 ALLOCATE = (*CHANNEL, "weights.allocate=optimum", "activations.allocate=optimum")
@@ -37,7 +45,11 @@ PIECES = {
     "+ clipping": CLIP,
     "+ bias correction": BIAS,
     "+ bit allocation": ALLOCATE,
-    "+ bit allocation, closed form": (*CHANNEL, "weights.allocate=aciq", "activations.allocate=aciq"),
+    "+ bit allocation, closed form": (
+        *CHANNEL,
+        "weights.allocate=aciq",
+        "activations.allocate=aciq",
+    ),
     "all": (*CLIP, *BIAS, *ALLOCATE),
     "all, output means": (*CLIP, *ALLOCATE, "weights.correction=bias"),
     "all, output moments": (*CLIP, *ALLOCATE, "weights.correction=moments"),
@@ -74,10 +86,14 @@ def load(model: str, folder: Path) -> tuple[nn.Module, DataSet]:
     if model == "resnet20":
         data = load_data(f"cifar10:{folder / 'cifar-10-batches-py'}", normalize="imagenet")
         return load_model(model, folder / "weights" / "resnet20-12fca82f.th"), data
-    return load_model(f"{_LITE}:efficientnet_lite0", None), load_data(f"imagenet:{folder}", normalize=_PIXELS)
+    return load_model(f"{_LITE}:efficientnet_lite0", None), load_data(
+        f"imagenet:{folder}", normalize=_PIXELS
+    )
 
 
-def measure(run: Run, model: nn.Module, drawn: tuple[Tensor, Split], before: Evaluation) -> dict[str, object]:
+def measure(
+    run: Run, model: nn.Module, drawn: tuple[Tensor, Split], before: Evaluation
+) -> dict[str, object]:
     images, split = drawn
     start = time.process_time()
     quantized = quantize(model, images, load_recipe("w4a4", run.settings))
@@ -101,7 +117,8 @@ def table(runs: list[Run], store: Store) -> str:
     seeds = ", ".join(dict.fromkeys(row["seed"] for row in rows))
     bits = list(dict.fromkeys((row["weight_bits"], row["activation_bits"]) for row in rows))
     lines = [
-        f"{one['model']}, {one['data']}, all layers, rounding to nearest, {one['calibration']} calibration images "
+        f"{one['model']}, {one['data']}, all layers, rounding to nearest, {one['calibration']} "
+        f"calibration images "
         f"without labels, seeds {seeds}; float top-1 {float(one['float_top1']):.2f} %",
         "",
         f"| | {' | '.join(f'W{w}A{a}' for w, a in bits)} |",
@@ -109,7 +126,11 @@ def table(runs: list[Run], store: Store) -> str:
     ]
     for piece in dict.fromkeys(row["piece"] for row in rows):
         cells = [
-            [float(r["top1"]) for r in rows if (r["piece"], r["weight_bits"], r["activation_bits"]) == (piece, *pair)]
+            [
+                float(r["top1"])
+                for r in rows
+                if (r["piece"], r["weight_bits"], r["activation_bits"]) == (piece, *pair)
+            ]
             for pair in bits
         ]
         lines.append(f"| {piece} | {' | '.join(map(_spread, cells))} |")
@@ -124,12 +145,16 @@ def _spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="needed unless --table-only")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="resnet20", choices=["resnet20", "efficientnet-lite0"])
     parser.add_argument("--bits", default="4/4,8/4,4/8,3/3")
-    parser.add_argument("--pieces", default=";".join(PIECES), help="separated by semicolons; default: %(default)s")
+    parser.add_argument(
+        "--pieces", default=";".join(PIECES), help="separated by semicolons; default: %(default)s"
+    )
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--calibration", type=int, default=500)
     parser.add_argument("--images", type=int, help="of the test images, the first so many")
@@ -140,7 +165,9 @@ def main() -> None:
         parser.error(f"unknown: {unknown[0]!r}; pieces: {'; '.join(PIECES)}")
     if args.data is None and not args.table_only:
         parser.error("--data is needed")
-    name = {"resnet20": "cifar10"}.get(args.model, "imagenet") + ("" if args.images is None else f"[:{args.images}]")
+    name = {"resnet20": "cifar10"}.get(args.model, "imagenet") + (
+        "" if args.images is None else f"[:{args.images}]"
+    )
     seeds = [int(seed) for seed in args.seeds.split(",")]
     runs = [
         Run(args.model, name, piece, int(w), int(a), seed, args.calibration)
@@ -157,11 +184,13 @@ def main() -> None:
         for run in left:
             if run.seed != seed:
                 seed, drawn = run.seed, draw_calibration(data, run.calibration, run.seed)
-                before = evaluate(model, drawn[1])  # without a training split the rest of the test images
+                # without a training split the rest of the test images
+                before = evaluate(model, drawn[1])
             row = measure(run, model, drawn, before)
             store.add(row)
             progress.done(
-                f"{run.piece}, W{run.weight_bits}A{run.activation_bits}, seed {run.seed}: {row['top1']:.2f} %"
+                f"{run.piece}, W{run.weight_bits}A{run.activation_bits}, seed {run.seed}: "
+                f"{row['top1']:.2f} %"
             )
     print("\n" + table(runs, store))
 

@@ -1,12 +1,15 @@
 """Accuracy of every rounding method on CIFAR-10's resnet20, all layers quantized, weights only.
 
-    python benchmarks/rounding.py --data DIR --out FILE.csv [--methods gptq,gpfq] [--bits 4,3,2,ternary]
+    python benchmarks/rounding.py --data DIR --out FILE.csv [--methods gptq,gpfq] [--bits
+    4,3,2,ternary]
         [--seeds 0,1,2] [--calibration 500] [--table-only]
 
-DIR holds cifar-10-batches-py/ and weights/. One row of FILE.csv a run, written when the run ends; a run whose row is
-there is skipped, so that the command can be stopped and started again. Prints a line a run, and at the end Markdown
-tables, method by bits: top-1 on the 10,000 test images (mean ± standard deviation over seeds), CPU seconds of the walk
-(capture of the network included), weights that are not 0. cpu_seconds is the sum over threads.
+DIR holds cifar-10-batches-py/ and weights/. One row of FILE.csv a run, written when the run ends; a
+run whose row is there is skipped, so that the command can be stopped and started again. Prints a
+line a run, and at the end Markdown
+tables, method by bits: top-1 on the 10,000 test images (mean ± standard deviation over seeds), CPU
+seconds of the walk (capture of the network included), weights that are not 0. cpu_seconds is the
+sum over threads.
 """
 
 import argparse
@@ -31,14 +34,28 @@ from subbyte.tasks import Evaluation, agreement, evaluate
 MODEL, WEIGHTS = "resnet20", "resnet20-12fca82f.th"
 KEY = ("model", "data", "method", "recipe", "bits", "seed", "calibration")
 COLUMNS = (
-    "model", "data", "method", "recipe", "bits", "bits_per_weight", "seed", "calibration", "top1", "top5", "agreement",
-    "zeros_percent", "nonzero_weights", "cpu_seconds", "float_top1",
-)  # fmt: skip
+    "model",
+    "data",
+    "method",
+    "recipe",
+    "bits",
+    "bits_per_weight",
+    "seed",
+    "calibration",
+    "top1",
+    "top5",
+    "agreement",
+    "zeros_percent",
+    "nonzero_weights",
+    "cpu_seconds",
+    "float_top1",
+)
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A recipe: overrides of a preset. In both PRESET stands for w4, w3, w2 or ternary, BITS for the number of bits
+    """A recipe: overrides of a preset. In both PRESET stands for w4, w3, w2 or ternary, BITS for
+    the number of bits
     (1 for ternary: three levels with `levels: wide`).
     """
 
@@ -47,7 +64,9 @@ class Configuration:
 
     def recipe(self, bits: str) -> tuple[str, list[str]]:
         preset = self.preset.replace("PRESET", bits if bits == "ternary" else f"w{bits}")
-        return preset, [text.replace("BITS", "1" if bits == "ternary" else bits) for text in self.overrides]
+        return preset, [
+            text.replace("BITS", "1" if bits == "ternary" else bits) for text in self.overrides
+        ]
 
 
 EXTRAS = {
@@ -57,7 +76,9 @@ EXTRAS = {
     "magr + gptq": Configuration(("weights.rounding=gptq", "weights.precondition=magr")),
     "gpfq 2023": Configuration(("weights.bits=BITS",), preset="gpfq"),
 }
-"""Compared beside the plain methods; edit freely: a row belongs to its overrides too, so an edited one runs again."""
+"""Compared beside the plain methods; edit freely: a row belongs to its overrides too, so an edited
+one runs again.
+"""
 CONFIGURATIONS = {name: Configuration((f"weights.rounding={name}",)) for name in ROUNDINGS} | EXTRAS
 
 
@@ -77,12 +98,19 @@ class Run:
     def key(self) -> dict[str, object]:
         preset, overrides = self.source
         return {
-            "model": MODEL, "data": self.data, "method": self.method, "recipe": " ".join([preset, *overrides]),
-            "bits": self.bits, "seed": self.seed, "calibration": self.calibration,
-        }  # fmt: skip
+            "model": MODEL,
+            "data": self.data,
+            "method": self.method,
+            "recipe": " ".join([preset, *overrides]),
+            "bits": self.bits,
+            "seed": self.seed,
+            "calibration": self.calibration,
+        }
 
 
-def measure(run: Run, model: nn.Module, data: DataSet, images: Tensor, before: Evaluation) -> dict[str, object]:
+def measure(
+    run: Run, model: nn.Module, data: DataSet, images: Tensor, before: Evaluation
+) -> dict[str, object]:
     recipe = load_recipe(*run.source)
     start = time.process_time()
     quantized = quantize(model, images, recipe)
@@ -108,7 +136,8 @@ def measure_all(runs: list[Run], store: Store, data: DataSet, weights: Path) -> 
     """Do the runs that have no row; returns what can't be done, and why."""
     model = load_model(MODEL, weights)
     before = evaluate(model, data.test)
-    quantize(model, draw_calibration(data, 8, 0)[0], "gpfq")  # or the first run would pay for loading code
+    # or the first run would pay for loading code
+    quantize(model, draw_calibration(data, 8, 0)[0], "gpfq")
     progress = Progress([f"{run.method} {run.bits}" for run in runs])
     impossible = {}
     drawn: dict[int, Tensor] = {}
@@ -123,7 +152,10 @@ def measure_all(runs: list[Run], store: Store, data: DataSet, weights: Path) -> 
             progress.done(f"{name}: can't be done")
             continue
         store.add(row)
-        progress.done(f"{name}: top-1 {row['top1']:.2f} of {before.top1:.2f} %, {row['cpu_seconds']:.1f} CPU s")
+        progress.done(
+            f"{name}: top-1 {row['top1']:.2f} of {before.top1:.2f} %, {row['cpu_seconds']:.1f} CPU "
+            f"s"
+        )
     return [f"{what}: {why}" for what, why in impossible.items()]
 
 
@@ -133,14 +165,22 @@ def tables(runs: list[Run], store: Store) -> str:
     if not rows:
         return f"{store.path}: no rows of these runs"
     one = rows[0]
-    title = f"{MODEL}, {one['data']}, all layers, {one['calibration']} calibration images without labels, seeds "
-    title += f"{', '.join(dict.fromkeys(row['seed'] for row in rows))}; float top-1 {float(one['float_top1']):.2f} %"
+    title = (
+        f"{MODEL}, {one['data']}, all layers, {one['calibration']} calibration images without "
+        f"labels, seeds "
+    )
+    title += (
+        f"{', '.join(dict.fromkeys(row['seed'] for row in rows))}; float top-1 "
+        f"{float(one['float_top1']):.2f} %"
+    )
     parts = {
         "top-1 %, mean ± sd over seeds": lambda mine: spread([float(row["top1"]) for row in mine]),
         "CPU seconds of the walk, mean": lambda mine: f"{_mean(mine, 'cpu_seconds'):.1f}",
         "weights that are not 0, mean": lambda mine: f"{_mean(mine, 'nonzero_weights'):,.0f}",
     }
-    return "\n\n".join([title, *(f"{name}:\n\n{_table(rows, cell)}" for name, cell in parts.items())])
+    return "\n\n".join(
+        [title, *(f"{name}:\n\n{_table(rows, cell)}" for name, cell in parts.items())]
+    )
 
 
 def label(bits: str) -> str:
@@ -152,7 +192,9 @@ def _table(rows: list[dict[str, str]], cell: Callable[[list[dict[str, str]]], st
     heads = ["method", *map(label, bits)]
     lines = [table_line(heads), table_line(["---"] * len(heads))]
     for method in dict.fromkeys(row["method"] for row in rows):
-        groups = [[row for row in rows if (row["method"], row["bits"]) == (method, b)] for b in bits]
+        groups = [
+            [row for row in rows if (row["method"], row["bits"]) == (method, b)] for b in bits
+        ]
         lines.append(table_line([method, *(cell(mine) if mine else "-" for mine in groups)]))
     return "\n".join(lines)
 
@@ -172,19 +214,27 @@ def spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="needed unless --table-only")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", default=",".join(CONFIGURATIONS), help="default: %(default)s")
     parser.add_argument("--bits", default="4,3,2,ternary")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--calibration", type=int, default=500)
-    parser.add_argument("--images", type=int, help="of the test images, the first so many; for trying")
+    parser.add_argument(
+        "--images", type=int, help="of the test images, the first so many; for trying"
+    )
     parser.add_argument("--table-only", action="store_true", help="measure nothing")
     args = parser.parse_args()
     methods, bits = args.methods.split(","), args.bits.split(",")
-    if unknown := sorted(set(methods) - set(CONFIGURATIONS)) + sorted(set(bits) - {*"2345678", "ternary"}):
-        parser.error(f"unknown: {unknown[0]!r}; methods: {', '.join(CONFIGURATIONS)}; bits: 2 to 8, ternary")
+    if unknown := sorted(set(methods) - set(CONFIGURATIONS)) + sorted(
+        set(bits) - {*"2345678", "ternary"}
+    ):
+        parser.error(
+            f"unknown: {unknown[0]!r}; methods: {', '.join(CONFIGURATIONS)}; bits: 2 to 8, ternary"
+        )
     if args.data is None and not args.table_only:
         parser.error("--data is needed")
     name = "cifar10" if args.images is None else f"cifar10[:{args.images}]"
@@ -194,7 +244,9 @@ def main() -> None:
     left = [] if args.table_only else [run for run in runs if store.find(run.key) is None]
     if left:
         data = load_data(f"cifar10:{args.data / 'cifar-10-batches-py'}", normalize="imagenet")
-        impossible = measure_all(left, store, limited(data, args.images), args.data / "weights" / WEIGHTS)
+        impossible = measure_all(
+            left, store, limited(data, args.images), args.data / "weights" / WEIGHTS
+        )
     print("\n".join(["", tables(runs, store), "", *impossible]))
 
 

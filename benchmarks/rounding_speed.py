@@ -1,19 +1,25 @@
 """Speed of the rounding methods on one synthetic layer, as ratios measured in one run.
 
-    python benchmarks/rounding_speed.py --out FILE.json [--rows 512] [--columns 4608] [--samples 50000]
-        [--residual-columns 256] [--methods gptq,gpfq] [--repeats 3] [--threads 1]
+    python benchmarks/rounding_speed.py --out FILE.json [--rows 512] [--columns 4608] [--samples
+        50000] [--residual-columns 256] [--methods gptq,gpfq] [--repeats 3] [--threads 1]
 
-residual   GPFQ as its papers state it: u [rows, samples], and column by column two rank-1 updates and one product; in
-           float32, on inputs stored column by column. Timed on the first --residual-columns columns and scaled up, as
-           every column costs the same. It is a kernel: no fit of the grid, no choice between rows.
-path       the same codes from second moments, blocked: the kernel of our `gpfq` (`rounding.path.follow_path`)
+residual   GPFQ as its papers state it: u [rows, samples], and column by column two rank-1 updates
+           and one product; in float32, on inputs stored column by column. Timed on the first
+           --residual-columns columns and scaled up, as every column costs the same. It is a kernel:
+           no fit of the grid, no choice between rows.
+path       the same codes from second moments, blocked: the kernel of our `gpfq`
+           (`rounding.path.follow_path`)
 diffusion  the kernel of our `gptq`: damping, factor, recursion
-methods    `round` as the walk calls it: grid (min-max), kernel, nearest codes, the better of both row by row
-moments    collecting them, as the walk does: H alone while the networks agree (all that GPTQ reads); H, G and F else
+methods    `round` as the walk calls it: grid (min-max), kernel, nearest codes, the better of both
+           row by row
+moments    collecting them, as the walk does: H alone while the networks agree (all that GPTQ
+           reads); H, G and F else
 
-Before anything is timed, residual and path must give equal codes on a small layer. CPU seconds; kernels, GPFQ and GPTQ
-are medians of --repeats runs that take turns, the others run once. FILE.json is written after every step. Times hardly
-depend on the values: inputs are rectified Gaussians with common factors; those of the quantized network have noise.
+Before anything is timed, residual and path must give equal codes on a small layer. CPU seconds;
+kernels, GPFQ and GPTQ are medians of --repeats runs that take turns, the others run once. FILE.json
+is written after every step. Times hardly
+depend on the values: inputs are rectified Gaussians with common factors; those of the quantized
+    network have noise.
 """
 
 import argparse
@@ -43,7 +49,9 @@ KERNELS = ("path", "diffusion", "gpfq", "gptq")
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """weight: [rows, columns]; x, x_q: [samples, columns], inputs in the float and in the quantized network."""
+    """weight: [rows, columns]; x, x_q: [samples, columns], inputs in the float and in the quantized
+    network.
+    """
 
     weight: Tensor
     x: Tensor
@@ -60,16 +68,22 @@ def problem(rows: int, columns: int, samples: int, bits: int) -> Problem:
     mixing = torch.randn(FACTORS, columns) / FACTORS**0.5
     x = torch.empty(samples, columns)
     for part in x.split(CHUNK):
-        part.copy_(torch.relu(torch.randn(len(part), FACTORS) @ mixing + torch.randn(len(part), columns)))
+        part.copy_(
+            torch.relu(torch.randn(len(part), FACTORS) @ mixing + torch.randn(len(part), columns))
+        )
     x_q = x.clone()
     for part in x_q.split(CHUNK):
         part.add_(0.1 * torch.randn(len(part), columns)).relu_()
     weight = torch.randn(rows, columns) / columns**0.5
-    return Problem(weight, x, x_q, GridFitter(RANGES["minmax"](), GridSpec(bits, granularity="channel")))
+    return Problem(
+        weight, x, x_q, GridFitter(RANGES["minmax"](), GridSpec(bits, granularity="channel"))
+    )
 
 
 def residual(weight: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
-    """Values [rows, columns]; x, x_q: [columns, samples], each column of the inputs in one piece."""
+    """Values [rows, columns]; x, x_q: [columns, samples], each column of the inputs in one
+    piece.
+    """
     u = torch.zeros(len(weight), x.shape[1])
     scale = grid.scale[:, 0]
     rounded = torch.empty_like(weight)
@@ -83,7 +97,9 @@ def residual(weight: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
 
 
 def collect(p: Problem, agree: bool) -> LayerStats:
-    """Moments of all samples; agree: as if both networks' inputs were those of the quantized one."""
+    """Moments of all samples; agree: as if both networks' inputs were those of the quantized
+    one.
+    """
     collector = MomentCollector(Geometry("linear", tuple(p.weight.shape)))
     for x, x_q in zip(p.x.split(CHUNK), p.x_q.split(CHUNK), strict=True):
         collector.add(x_q if agree else x, x_q)
@@ -91,17 +107,25 @@ def collect(p: Problem, agree: bool) -> LayerStats:
 
 
 def check(bits: int, methods: list[str]) -> None:
-    """Residual and path give equal codes, or nothing is worth timing; everything runs once, so that it is loaded."""
+    """Residual and path give equal codes, or nothing is worth timing; everything runs once, so that
+    it is loaded.
+    """
     p = problem(*SMALL, bits)
     long = residual(p.weight, p.grid, p.x.T.contiguous(), p.x_q.T.contiguous())
     stats = collect(p, agree=False)
     short = follow_path(p.weight, p.grid, stats)
     codes = [QTensor.nearest(values, p.grid).codes for values in (long, short)]
     if not torch.equal(*codes):
-        raise SystemExit(f"residual and path differ in {int((codes[0] != codes[1]).sum())} codes: nothing was timed")
+        raise SystemExit(
+            f"residual and path differ in {int((codes[0] != codes[1]).sum())} codes: nothing was "
+            f"timed"
+        )
     for run in actions(p, stats, methods).values():
         run()
-    print("residual and path: equal codes on a layer of {} x {} with {} samples".format(*SMALL), flush=True)
+    print(
+        "residual and path: equal codes on a layer of {} x {} with {} samples".format(*SMALL),
+        flush=True,
+    )
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -125,7 +149,10 @@ class Table:
     def write(self, ratios: dict[str, float]) -> None:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.out.with_name(f".{self.out.name}.partial")
-        fresh.write_text(json.dumps({**self.settings, "cpu_seconds": self.seconds, "ratios": ratios}, indent=2) + "\n")
+        fresh.write_text(
+            json.dumps({**self.settings, "cpu_seconds": self.seconds, "ratios": ratios}, indent=2)
+            + "\n"
+        )
         fresh.replace(self.out)
 
 
@@ -144,7 +171,10 @@ def time_residual(p: Problem, columns: int, table: Table) -> Tensor:
     start = time.process_time()
     values = residual(weight, grid, x, x_q)
     seconds, whole = time.process_time() - start, p.weight.shape[1]
-    print(f"residual: {seconds:.3f} CPU s for {columns} of {whole} columns, scaled up by {whole / columns:g}")
+    print(
+        f"residual: {seconds:.3f} CPU s for {columns} of {whole} columns, scaled up by "
+        f"{whole / columns:g}"
+    )
     table.add({"residual": seconds * whole / columns})
     return values
 
@@ -156,7 +186,10 @@ def time_all(p: Problem, methods: list[str], columns: int, repeats: int, table: 
     table.add({"moments: H, G, F": time.process_time() - start})
     values = time_residual(p, columns, table)
     same = values == follow_path(p.weight, grid, stats)[:, :columns]
-    print(f"path gives {100 * float(same.double().mean()):.3f} % of the same codes there (the others: float32)")
+    print(
+        f"path gives {100 * float(same.double().mean()):.3f} % of the same codes there (the "
+        f"others: float32)"
+    )
     runs = actions(p, stats, methods)
     table.add(interleaved({name: runs.pop(name) for name in KERNELS}, repeats))
     for name, run in runs.items():
@@ -170,14 +203,17 @@ def actions(p: Problem, stats: LayerStats, methods: list[str]) -> dict[str, Call
         "diffusion": lambda: Diffusion(stats, 0.01, "diagonal").round(p.weight, p.grid),
     }
     names = dict.fromkeys(["gpfq", "gptq", *methods])
-    return kernels | {name: lambda n=name: ROUNDINGS[n]().round(p.weight, p.fit, stats) for name in names}
+    return kernels | {
+        name: lambda n=name: ROUNDINGS[n]().round(p.weight, p.fit, stats) for name in names
+    }
 
 
 def ratios(seconds: dict[str, float]) -> dict[str, float]:
     """The figures of merit."""
     return {
         "residual / path": seconds["residual"] / seconds["path"],
-        "residual / (path + moments)": seconds["residual"] / (seconds["path"] + seconds["moments: H, G, F"]),
+        "residual / (path + moments)": seconds["residual"]
+        / (seconds["path"] + seconds["moments: H, G, F"]),
         "path / diffusion (kernels)": seconds["path"] / seconds["diffusion"],
         "gpfq / gptq (methods)": seconds["gpfq"] / seconds["gptq"],
     }
@@ -194,7 +230,9 @@ def report(table: Table, columns: int, whole: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--columns", type=int, default=4608)
     parser.add_argument("--samples", type=int, default=50000)
@@ -210,8 +248,15 @@ def main() -> None:
         parser.error(f"unknown method {unknown[0]!r}; known: {', '.join(ROUNDINGS)}")
     torch.set_num_threads(args.threads)
     check(args.bits, methods)
-    settings = {name: getattr(args, name) for name in ("rows", "columns", "samples", "bits", "repeats", "threads")}
-    settings |= {"residual_columns": columns, "torch": torch.__version__, "machine": platform.machine()}
+    settings = {
+        name: getattr(args, name)
+        for name in ("rows", "columns", "samples", "bits", "repeats", "threads")
+    }
+    settings |= {
+        "residual_columns": columns,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
     table = Table(args.out, settings)
     p = problem(args.rows, args.columns, args.samples, args.bits)
     time_all(p, methods, columns, args.repeats, table)

@@ -2,7 +2,8 @@
 
     python benchmarks/speed.py
 
-1. The walk does not re-run the network per layer: time on resnet56 over time on resnet20 (2.8 times the layers).
+1. The walk does not re-run the network per layer: time on resnet56 over time on resnet20 (2.8 times
+the layers).
 2. The exported int8 file against the float file, in ONNX Runtime on one thread.
 Random weights and images: times do not depend on their values.
 """
@@ -52,7 +53,9 @@ def walks() -> None:
         runs[name] = lambda prepared=prepared, plan=plan: walk(prepared, plan, images)
     seconds = interleaved(runs, 2)
     ratio = seconds["resnet56"] / seconds["resnet20"]
-    print(f"walk, W4, {IMAGES} images: resnet56 / resnet20 = {ratio:.2f} (55 / 19 convolutions = 2.9)")
+    print(
+        f"walk, W4, {IMAGES} images: resnet56 / resnet20 = {ratio:.2f} (55 / 19 convolutions = 2.9)"
+    )
     print(f"  CPU seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}")
 
 
@@ -73,7 +76,9 @@ def inference() -> None:
             "w4a8": Path(folder) / "w4a8.onnx",
         }
         shapes = ({0: torch.export.Dim.DYNAMIC},)
-        torch.onnx.export(model, (images[:2],), files["float"], dynamo=True, dynamic_shapes=shapes, verbose=False)
+        torch.onnx.export(
+            model, (images[:2],), files["float"], dynamo=True, dynamic_shapes=shapes, verbose=False
+        )
         for recipe in ("w8a8", "w4a8"):
             export_onnx(quantize(model, images, recipe), files[recipe], images, min_agreement=0)
         for batch in (1, 64):
@@ -87,7 +92,9 @@ def inference() -> None:
                 for name, s in sessions.items()
             }
             seconds = interleaved(runs, 5)
-            shown = ", ".join(f"{name} {seconds['float'] / value:.2f}x" for name, value in seconds.items())
+            shown = ", ".join(
+                f"{name} {seconds['float'] / value:.2f}x" for name, value in seconds.items()
+            )
             print(f"ONNX Runtime, 1 thread, batch {batch}: speed against float: {shown}")
 
 

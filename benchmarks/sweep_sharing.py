@@ -1,11 +1,14 @@
-"""What runs of a sweep save by sharing: CPU seconds of each run alone, and with what runs before it left on disk.
+"""What runs of a sweep save by sharing: CPU seconds of each run alone, and with what runs before it
+left on disk.
 
-    python benchmarks/sweep_sharing.py --data DIR [--calibration 500] [--images 2000] [--rounds 2] [--out FILE.csv]
+    python benchmarks/sweep_sharing.py --data DIR [--calibration 500] [--images 2000] [--rounds 2]
+    [--out FILE.csv]
 
-DIR is the folder cifar-10-batches-py. CIFAR-10's resnet20 (builtin), all layers, weights of 3 bits, several roundings,
-and three budgets shared out with `gptq`. Each run is done alone with an empty folder, then with the folder that all
-runs share, in one process of one thread, turn by turn; captures are forgotten in between, as in a new worker. Prints a
-Markdown table: the least CPU seconds of the rounds, and their ratio.
+DIR is the folder cifar-10-batches-py. CIFAR-10's resnet20 (builtin), all layers, weights of 3 bits,
+several roundings, and three budgets shared out with `gptq`. Each run is done alone with an empty
+folder, then with the folder that all runs share, in one process of one thread, turn by turn;
+captures are forgotten in between, as in a new worker. Prints a Markdown table: the least CPU
+seconds of the rounds, and their ratio.
 """
 
 import argparse
@@ -20,15 +23,23 @@ from subbyte.analyses.sweeps import Space, make_runs
 from subbyte.analyses.sweeps.work import captured, execute, load_inputs
 
 RUNS: dict[str, dict[str, object]] = {
-    **{rounding: {"weights.rounding": rounding} for rounding in ("nearest", "gpfq", "gptq", "qronos", "corrected")},
+    **{
+        rounding: {"weights.rounding": rounding}
+        for rounding in ("nearest", "gpfq", "gptq", "qronos", "corrected")
+    },
     "gptq, fisher": {"weights.rounding": "gptq", "weights.range": "fisher"},
     "gptq, guided": {"weights.rounding": "gptq", "weights.guided": 4},
-    **{f"budget {bits} bits": {"weights.rounding": "gptq", "budget": f"{bits}bits"} for bits in (2.5, 3, 3.5)},
+    **{
+        f"budget {bits} bits": {"weights.rounding": "gptq", "budget": f"{bits}bits"}
+        for bits in (2.5, 3, 3.5)
+    },
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True)
     parser.add_argument("--calibration", type=int, default=500)
     parser.add_argument("--images", type=int, default=2000, help="to validate on")
@@ -67,9 +78,16 @@ def measure(args: argparse.Namespace) -> list[dict[str, object]]:
 def done(settings: dict[str, object], args: argparse.Namespace, folder: Path) -> float:
     """CPU seconds of a run."""
     space = Space(
-        recipe="w3", model="resnet20", checkpoint="builtin:resnet20-cifar10", data=f"cifar10:{args.data}",
-        calibration=args.calibration, validation=args.images, set=settings, grid={}, seeds=[0],
-    )  # fmt: skip
+        recipe="w3",
+        model="resnet20",
+        checkpoint="builtin:resnet20-cifar10",
+        data=f"cifar10:{args.data}",
+        calibration=args.calibration,
+        validation=args.images,
+        set=settings,
+        grid={},
+        seeds=[0],
+    )
     (run,) = make_runs(space)
     inputs = load_inputs(*run.inputs)
     captured.cache_clear()

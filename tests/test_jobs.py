@@ -22,19 +22,39 @@ torch.set_num_threads(1)
 FILES = {"model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json"}
 NUMBER = (int, float)
 SCHEMA = {
-    "model": str, "data": str, "recipe": str, "seed": int, "calibration": int, "images": int,
+    "model": str,
+    "data": str,
+    "recipe": str,
+    "seed": int,
+    "calibration": int,
+    "images": int,
     "float": {"top1": float, "top5": float},
     "quantized": {"top1": float, "top5": float, "agreement": float},
     "onnx": {"top1": float, "agreement": float, "opset": int, "container": str},
     "bits_per_weight": float,
     "bytes": {"float": int, "packed": int, "onnx": int},
-    "seconds": {"capture": NUMBER, "walk": NUMBER, "export": NUMBER, "evaluate": NUMBER, "figures": NUMBER},
+    "seconds": {
+        "capture": NUMBER,
+        "walk": NUMBER,
+        "export": NUMBER,
+        "evaluate": NUMBER,
+        "figures": NUMBER,
+    },
     "parity": {"max_abs": float, "mean_abs": float, "agreement": float, "images": int},
-    "fold_error": float, "layers": list, "taps": list, "skipped": list,
-}  # fmt: skip
+    "fold_error": float,
+    "layers": list,
+    "taps": list,
+    "skipped": list,
+}
 ROW = {
-    "name": str, "asked": str, "bits": str, "reason": str, "bytes": int, "sqnr_db": (float, type(None)), "onnx": str
-}  # fmt: skip
+    "name": str,
+    "asked": str,
+    "bits": str,
+    "reason": str,
+    "bytes": int,
+    "sqnr_db": (float, type(None)),
+    "onnx": str,
+}
 JOB = Job("net", "npz:data", load_recipe("w4a8"), calibration=40)
 
 
@@ -51,7 +71,13 @@ def place(tmp_path_factory) -> Path:
 def made(place):
     """(folder, result, reports) of one run; do not change it."""
     reports: list[tuple[str, int, int, str]] = []
-    found = run(JOB, float_network(place), data_set(place), place / "out", lambda *report: reports.append(report))
+    found = run(
+        JOB,
+        float_network(place),
+        data_set(place),
+        place / "out",
+        lambda *report: reports.append(report),
+    )
     return place / "out", found, reports
 
 
@@ -76,7 +102,11 @@ def test_the_result_has_every_key_of_the_right_type(made):
     for row in (*found["layers"], *found["taps"]):
         conform(row, ROW, row["name"])
     assert (found["seed"], found["calibration"], found["images"]) == (0, 40, 60)
-    for percent in (found["float"]["top1"], found["quantized"]["agreement"], found["parity"]["agreement"]):
+    for percent in (
+        found["float"]["top1"],
+        found["quantized"]["agreement"],
+        found["parity"]["agreement"],
+    ):
         assert 1 < percent <= 100
 
 
@@ -84,10 +114,15 @@ def test_sizes_are_those_of_the_files(made, place):
     out, found, _ = made
     assert found["bytes"]["packed"] == (out / "model.safetensors").stat().st_size
     assert found["bytes"]["onnx"] == (out / "model.onnx").stat().st_size
-    assert found["bytes"]["float"] == 4 * (8 * 27 + 8 + 8 * 72 + 8 + 4 * 32 + 4)  # the batch-norm is folded
+    # the batch-norm is folded
+    assert found["bytes"]["float"] == 4 * (8 * 27 + 8 + 8 * 72 + 8 + 4 * 32 + 4)
     weights = 8 * 27 + 8 * 72 + 4 * 32
     assert found["bits_per_weight"] == pytest.approx(8 * (weights / 2 + 5 * (8 + 8 + 4)) / weights)
-    assert [row["bytes"] for row in found["layers"]] == [8 * 27 // 2 + 40, 8 * 72 // 2 + 40, 64 + 20]
+    assert [row["bytes"] for row in found["layers"]] == [
+        8 * 27 // 2 + 40,
+        8 * 72 // 2 + 40,
+        64 + 20,
+    ]
 
 
 def test_accuracies_are_those_of_the_files(made, place):
@@ -99,13 +134,18 @@ def test_accuracies_are_those_of_the_files(made, place):
     packed = subbyte.load(out / "model.safetensors", float_network(place))
     runtime = subbyte.onnx_model(out / "model.onnx")
     with torch.no_grad():
-        top = {name: f(x).argmax(1) for name, f in (("float", network), ("quantized", packed), ("onnx", runtime))}
+        top = {
+            name: f(x).argmax(1)
+            for name, f in (("float", network), ("quantized", packed), ("onnx", runtime))
+        }
     for name, classes in top.items():
         assert found[name]["top1"] == pytest.approx(100 * float((classes == y).double().mean()))
     assert found["quantized"]["agreement"] == pytest.approx(
         100 * float((top["float"] == top["quantized"]).double().mean())
     )
-    assert found["onnx"]["agreement"] == pytest.approx(100 * float((top["onnx"] == top["quantized"]).double().mean()))
+    assert found["onnx"]["agreement"] == pytest.approx(
+        100 * float((top["onnx"] == top["quantized"]).double().mean())
+    )
     assert found["float"]["top1"] > 80 and found["quantized"]["top1"] > 70
 
 
@@ -122,21 +162,32 @@ def test_parity_is_measured_on_the_calibration_images(made, place):
 def test_every_stage_reports_its_progress(made):
     reports = made[2]
     assert list(dict.fromkeys(report[0] for report in reports)) == [
-        "walk", "evaluate float", "evaluate quantized", "evaluate onnx"
-    ]  # fmt: skip
+        "walk",
+        "evaluate float",
+        "evaluate quantized",
+        "evaluate onnx",
+    ]
     for stage in {report[0] for report in reports}:
         done = [(n, total) for name, n, total, _ in reports if name == stage]
         assert done[-1][0] == done[-1][1] and done == sorted(done)
     assert {"0", "4", "7", "input"} <= {what for stage, _, _, what in reports if stage == "walk"}
 
 
-@pytest.mark.parametrize("stage", ["prepare", "walk", "save", "export_onnx", "measure", "gather", "write_json"])
+@pytest.mark.parametrize(
+    "stage", ["prepare", "walk", "save", "export_onnx", "measure", "gather", "write_json"]
+)
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/result.json").write_text("earlier")
     found = Evidence.model_construct(version=1)
-    for name, given in (("walk", None), ("save", 1), ("export_onnx", None), ("measure", None), ("gather", found)):
+    for name, given in (
+        ("walk", None),
+        ("save", 1),
+        ("export_onnx", None),
+        ("measure", None),
+        ("gather", found),
+    ):
         if name != stage:  # quick stand-ins for the stages that are not at issue
             monkeypatch.setattr(jobs, name, lambda *a, given=given, **k: given)
     monkeypatch.setattr(jobs, "assemble", lambda *a: None)
@@ -144,7 +195,9 @@ def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_p
     monkeypatch.setattr(jobs, "_named", lambda *a: None)
 
     def fail(*args, **settings):
-        assert [p for p in tmp_path.iterdir() if p.name != "out"], "there is nothing to clean up: the test is void"
+        assert [p for p in tmp_path.iterdir() if p.name != "out"], (
+            "there is nothing to clean up: the test is void"
+        )
         raise error("in the middle")
 
     monkeypatch.setattr(jobs, stage, fail)
@@ -166,7 +219,11 @@ def test_a_file_without_parity_fails_the_run(place, tmp_path, monkeypatch):
 def test_weights_only_go_into_the_compact_container(place, tmp_path):
     job = replace(JOB, recipe=load_recipe("w2"))
     found = run(job, float_network(place), data_set(place), tmp_path / "out", silent)
-    assert (found["onnx"]["container"], found["onnx"]["opset"], found["taps"]) == ("compact", 25, [])
+    assert (found["onnx"]["container"], found["onnx"]["opset"], found["taps"]) == (
+        "compact",
+        25,
+        [],
+    )
     assert all("INT2" in row["onnx"] for row in found["layers"])
 
 
@@ -192,7 +249,10 @@ def test_force_replaces_an_earlier_result_whole(tmp_path):
     with folder(out, force=True) as temporary:
         (temporary / "result.json").write_text("new")
         assert (out / "result.json").read_text() == "old"
-    assert names_in(tmp_path) == {"out", "out/result.json"} and (out / "result.json").read_text() == "new"
+    assert (
+        names_in(tmp_path) == {"out", "out/result.json"}
+        and (out / "result.json").read_text() == "new"
+    )
 
 
 def test_force_takes_an_empty_folder(tmp_path):
@@ -202,7 +262,9 @@ def test_force_takes_an_empty_folder(tmp_path):
     assert names_in(tmp_path) == {"out", "out/result.json"}
 
 
-@pytest.mark.parametrize("names", [["notes.txt"], ["result.json", "notes.txt"], ["result.json", "photos/a.jpg"]])
+@pytest.mark.parametrize(
+    "names", [["notes.txt"], ["result.json", "notes.txt"], ["result.json", "photos/a.jpg"]]
+)
 def test_force_refuses_folders_with_anything_else(names, tmp_path):
     for name in names:
         (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)

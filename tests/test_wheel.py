@@ -20,7 +20,8 @@ USE = """
 import importlib, pkgutil, sys, warnings
 from pathlib import Path
 import subbyte
-names = [m.name for m in pkgutil.walk_packages(subbyte.__path__, "subbyte.") if not m.name.endswith("__main__")]
+found = pkgutil.walk_packages(subbyte.__path__, "subbyte.")
+names = [m.name for m in found if not m.name.endswith("__main__")]
 for name in names:
     importlib.import_module(name)
 assert len(names) > 40, names
@@ -28,7 +29,8 @@ assert "site-packages" in subbyte.__file__, subbyte.__file__
 import torch
 torch.manual_seed(0)
 torch.set_num_threads(1)
-model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64, 3))
+nn = torch.nn
+model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
 images = torch.randn(24, 1, 6, 6)
 quantized = subbyte.quantize(model, images, "w4a8")
 subbyte.save(quantized, "model.safetensors")
@@ -40,7 +42,16 @@ assert subbyte.export_onnx(quantized, "model.onnx", images, min_agreement=90).by
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(ROOT),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.whl")
@@ -48,7 +59,9 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def closure(names: list[Requirement]) -> set[str]:
-    """Distributions that these requirements bring in, extras only where a requirement asks for them."""
+    """Distributions that these requirements bring in, extras only where a requirement asks for
+    them.
+    """
     found: set[tuple[str, str]] = set()
     waiting = [(canonicalize_name(r.name), extra) for r in names for extra in ("", *r.extras)]
     while waiting:
@@ -66,13 +79,19 @@ def closure(names: list[Requirement]) -> set[str]:
 def link(name: str, target: Path) -> None:
     """Links to the top-level files and folders of an installed distribution."""
     installed = distribution(name)
-    for top in {file.parts[0] for file in installed.files or [] if file.parts[0] not in ("..", "__pycache__")}:
+    for top in {
+        file.parts[0]
+        for file in installed.files or []
+        if file.parts[0] not in ("..", "__pycache__")
+    }:
         if not (target / top).exists():
             (target / top).symlink_to(Path(str(installed.locate_file(top))))
 
 
 def run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))
+    }
     command = [str(python), *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
 
@@ -84,7 +103,9 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel):
         text = archive.read(metadata).decode()
         entry = archive.read(metadata.replace("METADATA", "entry_points.txt")).decode()
     source = ROOT / "src"
-    expected = [p.relative_to(source).as_posix() for p in (source / "subbyte").rglob("*") if p.is_file()]
+    expected = [
+        p.relative_to(source).as_posix() for p in (source / "subbyte").rglob("*") if p.is_file()
+    ]
     assert inside == {name for name in expected if "__pycache__" not in name}
     assert {f"subbyte/recipe/presets/{name}.yaml" for name in PRESETS} <= inside
     assert f"Version: {subbyte.__version__}" in text and "License-Expression: Apache-2.0" in text
@@ -92,15 +113,30 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel):
 
 
 def test_the_wheel_runs_with_its_declared_dependencies_only(wheel, tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True
+    )
     python = tmp_path / "bare" / "bin" / "python"
     site = next((tmp_path / "bare" / "lib").glob("python*/site-packages"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-        metadata = archive.read(next(name for name in archive.namelist() if name.endswith("/METADATA"))).decode()
-    declared = [Requirement(line[15:]) for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
+        metadata = archive.read(
+            next(name for name in archive.namelist() if name.endswith("/METADATA"))
+        ).decode()
+    declared = [
+        Requirement(line[15:])
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist: ")
+    ]
     needed = closure([r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})])
-    assert "torch" in needed and not needed & {"pytest", "hypothesis", "ruff", "mypy", "matplotlib", "build"}
+    assert "torch" in needed and not needed & {
+        "pytest",
+        "hypothesis",
+        "ruff",
+        "mypy",
+        "matplotlib",
+        "build",
+    }
     for name in sorted(needed):
         link(name, site)
     (tmp_path / "work").mkdir()

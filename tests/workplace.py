@@ -1,4 +1,6 @@
-"""What a user has: a network in a file, its weights, and images; small, but the network has learnt them."""
+"""What a user has: a network in a file, its weights, and images; small, but the network has learnt
+them.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -90,4 +92,8 @@ def data_set(folder: Path) -> DataSet:
 
 def names_in(folder: Path) -> set[str]:
     """Everything in a folder, hidden or not, however deep, but for Python's own caches."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if "__pycache__" not in path.parts
+    }

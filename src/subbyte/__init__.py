@@ -1,4 +1,6 @@
-"""subbyte: quantize trained PyTorch networks below 8 bits with a few unlabelled images, and prove the result."""
+"""subbyte: quantize trained PyTorch networks below 8 bits with a few unlabelled images, and prove
+the result.
+"""
 
 from subbyte.data import draw_calibration, load_data
 from subbyte.engine.quantization import quantize

@@ -4,7 +4,8 @@ SubbyteError                 base: anything a user can cause (also a ValueError)
 ├── DataError                a data folder, file or image that does not fit
 ├── ModelError               a network or its weights that do not fit
 │   └── CaptureError         torch.export cannot turn the network into a graph
-├── RecipeError              an unknown setting, a value out of range, a pattern that matches nothing
+├── RecipeError              an unknown setting, a value out of range, a pattern that matches
+                             nothing
 ├── NumericsError            NaN or Inf in weights or activations
 ├── FormatError              a file that is not what its reader expects
 └── ParityError              an exported file that does not compute what the torch model computes

@@ -33,7 +33,9 @@ from subbyte.records.quantized import FIGURES
 from subbyte.tasks import Evaluation, agreement, evaluate
 
 Report = Callable[[str, int, int, str], None]
-"""Called with the stage (walk, evaluate ...), steps done, steps in all, and what is being worked on."""
+"""Called with the stage (walk, evaluate ...), steps done, steps in all, and what is being worked
+on.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,14 @@ class Timer:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
 
 
-def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False) -> dict[str, Any]:
-    """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at all.
+def run(
+    job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False
+) -> dict[str, Any]:
+    """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at
+    all.
 
-    Writes model.safetensors, model.onnx, plan.yaml, result.json and figures.json, under a budget sensitivity.csv too;
-    returns the contents of result.json.
+    Writes model.safetensors, model.onnx, plan.yaml, result.json and figures.json, under a budget
+    sensitivity.csv too; returns the contents of result.json.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
     with folder(out, force=force) as temporary:
@@ -81,19 +86,35 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
         with timer.stage("walk"):
             wanted = plan.tune is not None and plan.tune.needs_labels
             labels = draw_labels(data, job.calibration, job.seed) if wanted else None
-            walked = walk(network, plan, images, labels=labels, limits=job.limits, progress=partial(report, "walk"))
+            walked = walk(
+                network,
+                plan,
+                images,
+                labels=labels,
+                limits=job.limits,
+                progress=partial(report, "walk"),
+            )
             quantized = assemble(network, plan, walked)
         container: Container = job.container or ("int8" if plan.taps else "compact")
         with timer.stage("export"):
-            about = {"model": job.model, "data": data.name, "seed": job.seed, "calibration": job.calibration}
+            about = {
+                "model": job.model,
+                "data": data.name,
+                "seed": job.seed,
+                "calibration": job.calibration,
+            }
             packed = save(quantized, temporary / "model.safetensors", about | dict(job.about))
             exported = export_onnx(quantized, temporary / "model.onnx", images, container=container)
         with timer.stage("evaluate"):
-            measured = measure(model, quantized, temporary / "model.onnx", split, job.limits.device, report)
+            measured = measure(
+                model, quantized, temporary / "model.onnx", split, job.limits.device, report
+            )
         with timer.stage("figures"):
             named = _named(measured, data, split)
             found = gather(network, quantized, images, named, job.limits.device)
-        result = summary(job, data, network, quantized, exported, packed, measured, options, timer.seconds)
+        result = summary(
+            job, data, network, quantized, exported, packed, measured, options, timer.seconds
+        )
         write_text(temporary / "plan.yaml", plan.to_yaml())
         if options:
             write_text(temporary / "sensitivity.csv", _table(options))
@@ -105,7 +126,11 @@ def run(job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *,
 def _named(measured: dict[str, Evaluation], data: DataSet, split: Split) -> Named:
     """What the networks named, for the figures."""
     return Named(
-        measured["float"].logits, measured["quantized"].logits, split.labels, data.classes, lambda k: split.images(k)
+        measured["float"].logits,
+        measured["quantized"].logits,
+        split.labels,
+        data.classes,
+        lambda k: split.images(k),
     )
 
 
@@ -119,7 +144,12 @@ def _table(options: list[Option]) -> str:
 
 
 def measure(
-    model: nn.Module, quantized: QuantizedModel, onnx_file: Path, split: Split, device: str, report: Report
+    model: nn.Module,
+    quantized: QuantizedModel,
+    onnx_file: Path,
+    split: Split,
+    device: str,
+    report: Report,
 ) -> dict[str, Evaluation]:
     """Float network, quantized network and ONNX file on a labelled split, under these names."""
     runs: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -149,7 +179,9 @@ def summary(
     options: list[Option],
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """What result.json holds: accuracies and agreements in percent, sizes in bytes, times in seconds."""
+    """What result.json holds: accuracies and agreements in percent, sizes in bytes, times in
+    seconds.
+    """
     rows = [replace(row, onnx=exported.notes.get(row.name, "")) for row in model.ledger]
     top = {name: run.accuracy for name, run in measured.items()}
     logits = {name: run.logits for name, run in measured.items()}

@@ -1,8 +1,9 @@
 """The contracts of every kind of method, on one page.
 
-A method is a frozen dataclass of hyper-parameters with one pure verb on tensors. To add one, write one file in its
-package and one line in that package's dictionary; recipes, `--help`, the documentation and the conformance tests read
-the dictionaries. Nothing is stored on a method, arguments are never changed, and there is no hidden randomness.
+A method is a frozen dataclass of hyper-parameters with one pure verb on tensors. To add one, write
+one file in its package and one line in that package's dictionary; recipes, `--help`, the
+documentation and the conformance tests read the dictionaries. Nothing is stored on a method,
+arguments are never changed, and there is no hidden randomness.
 """
 
 from collections.abc import Callable
@@ -28,19 +29,25 @@ class FitGrid(Protocol):
 
 
 class Range(Protocol):
-    """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the blocks).
+    """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the
+    blocks).
 
-    What a range may have besides: the attribute `weights_only = True`, when it means nothing for activations and
-    importance is none of its business; `importance`, 'fisher' or 'gradient', when that of a weight is to be its squared
-    or absolute gradient in place of the mean square of what it multiplies; `choose_for_rows(values [rows, columns],
-    spec)`, when the one scale of a tensor depends on its rows; `closed_form = True`, when `choose` is a formula that
-    `torch.export` can trace, so that the range of an activation tensor can be chosen for every batch.
+    What a range may have besides: the attribute `weights_only = True`, when it means nothing for
+    activations and importance is none of its business; `importance`, 'fisher' or 'gradient', when
+    that of a weight is to be its squared or absolute gradient in place of the mean square of what
+    it multiplies; `choose_for_rows(values [rows, columns], spec)`, when the one scale of a tensor
+    depends on its rows; `closed_form = True`, when `choose` is a formula that `torch.export` can
+    trace, so that the range of an activation tensor can be chosen for every batch.
     """
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
-        """values: float32 [blocks, n]; importance: weights of the values, same shape or [1, n], or None for equal ones.
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
+        """values: float32 [blocks, n]; importance: weights of the values, same shape or [1, n], or
+        None for equal ones.
 
-        Returns scale float32 [blocks] and zero_point int32 [blocks]. Scales are positive even for blocks of zeros.
+        Returns scale float32 [blocks] and zero_point int32 [blocks]. Scales are positive even for
+        blocks of zeros.
         """
         ...
 
@@ -51,8 +58,8 @@ class Allocate(Protocol):
     def bits(self, distortion: Tensor, spread: Tensor, mean_bits: float) -> Tensor:
         """Widths of channels whose sum is at most `mean_bits` a channel: int64 [channels].
 
-        distortion: float64 [channels, 1 + most bits], the squared error that each channel keeps with codes of 0, 1, 2
-        ... bits; spread: float64 [channels], its standard deviation.
+        distortion: float64 [channels, 1 + most bits], the squared error that each channel keeps
+        with codes of 0, 1, 2 ... bits; spread: float64 [channels], its standard deviation.
         """
         ...
 
@@ -61,17 +68,21 @@ class Rounding(Protocol):
     """Turns weights into codes."""
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
-        """weight: float32 [rows, columns]; fit: chooses a grid for a matrix of that shape; stats: the layer's inputs.
+        """weight: float32 [rows, columns]; fit: chooses a grid for a matrix of that shape; stats:
+        the layer's inputs.
 
-        Never worse, in the method's own objective, than rounding `weight` to the nearest codes of `fit(weight)`: row by
-        row, or as a whole where rows share a scale. Raises RecipeError when it can't work on grids of `fit.spec`; a
-        method with a `check(spec)` says so when plans are made.
+        Never worse, in the method's own objective, than rounding `weight` to the nearest codes of
+        `fit(weight)`: row by row, or as a whole where rows share a scale. Raises RecipeError when
+        it can't work on grids of `fit.spec`; a method with a `check(spec)` says so when plans are
+        made.
         """
         ...
 
 
 class Precondition(Protocol):
-    """Changes weights before they are rounded, so that they are easier to round but give the same outputs."""
+    """Changes weights before they are rounded, so that they are easier to round but give the same
+    outputs.
+    """
 
     def prepare(self, weight: Tensor, stats: LayerStats) -> Tensor:
         """weight: float32 [rows, columns]; returns the same shape."""
@@ -79,7 +90,9 @@ class Precondition(Protocol):
 
 
 Forward = Callable[[int, dict[str, Tensor]], Tensor]
-"""Logits of the k-th batch of calibration images, with these tensors in the network's place; has gradients."""
+"""Logits of the k-th batch of calibration images, with these tensors in the network's place; has
+gradients.
+"""
 
 
 class Tune(Protocol):
@@ -90,17 +103,25 @@ class Tune(Protocol):
         """Whether `at_end` reads the labels of the calibration images."""
         ...
 
-    def after_layer(self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]) -> dict[str, Tensor]:
+    def after_layer(
+        self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]
+    ) -> dict[str, Tensor]:
         """After a layer is rounded: new values of the parameters, by name.
 
-        parameters: weights and biases of later layers, and the layer's bias; logits: of the float network, by batch.
+        parameters: weights and biases of later layers, and the layer's bias; logits: of the float
+            network, by batch.
         """
         ...
 
     def at_end(
-        self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor], labels: list[Tensor] | None
+        self,
+        forward: Forward,
+        parameters: dict[str, Tensor],
+        logits: list[Tensor],
+        labels: list[Tensor] | None,
     ) -> dict[str, Tensor]:
-        """After the last layer: new biases, and factors on the scales of each layer's rows, by name.
+        """After the last layer: new biases, and factors on the scales of each layer's rows, by
+        name.
 
         labels: of the calibration images, int64 by batch, where the caller has them.
         """
@@ -110,7 +131,9 @@ class Tune(Protocol):
 class Correction(Protocol):
     """Makes up for what rounding did to a layer's output, at no cost at inference."""
 
-    def correct(self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats) -> tuple[QTensor, Tensor]:
+    def correct(
+        self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
+    ) -> tuple[QTensor, Tensor]:
         """weight: float32 [rows, columns]; bias: float32 [rows]; rounded: codes of the weight.
 
         Returns the codes, perhaps on another scale, and the new bias.

@@ -1,4 +1,6 @@
-"""Widths of channels: optimal against brute force, within the budget, and what happens at the edges."""
+"""Widths of channels: optimal against brute force, within the budget, and what happens at the
+edges.
+"""
 
 from itertools import product
 
@@ -17,7 +19,9 @@ def total(distortion: Tensor, widths: Tensor) -> float:
 
 
 def laplace(spread: Tensor, bits: int = 8) -> Tensor:
-    """Squared errors of channels: a curve that falls by about 4 a bit, times the square of the spread."""
+    """Squared errors of channels: a curve that falls by about 4 a bit, times the square of the
+    spread.
+    """
     return (
         spread[:, None].double().square()
         * torch.tensor([1.0, 0.5, 0.196, *(0.0718 / 2.9**k for k in range(6))])[: bits + 1]
@@ -27,11 +31,14 @@ def laplace(spread: Tensor, bits: int = 8) -> Tensor:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_optimum_is_that_of_brute_force(seed):
     generator = torch.Generator().manual_seed(seed)
-    curves = torch.rand(4, 5, generator=generator, dtype=torch.float64)  # neither convex nor falling
+    # neither convex nor falling
+    curves = torch.rand(4, 5, generator=generator, dtype=torch.float64)
     for mean in (0.0, 0.6, 1.25, 2.5, 4.0):
         widths = Optimum().bits(curves, torch.ones(4), mean)
         best = min(
-            total(curves, torch.tensor(choice)) for choice in product(range(5), repeat=4) if sum(choice) <= 4 * mean
+            total(curves, torch.tensor(choice))
+            for choice in product(range(5), repeat=4)
+            if sum(choice) <= 4 * mean
         )
         assert int(widths.sum()) <= 4 * mean
         assert total(curves, widths) == pytest.approx(best, abs=1e-12)

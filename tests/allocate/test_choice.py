@@ -19,9 +19,14 @@ def test_it_is_that_of_brute_force(seed):
     taken = choose(costs, losses, budget)
 
     def sums(options):
-        return tuple(sum(table[o] for table, o in zip(tables, options, strict=True)) for tables in (costs, losses))
+        return tuple(
+            sum(table[o] for table, o in zip(tables, options, strict=True))
+            for tables in (costs, losses)
+        )
 
-    fitting = [sums(options) for options in product(*map(range, counts)) if sums(options)[0] <= budget]
+    fitting = [
+        sums(options) for options in product(*map(range, counts)) if sums(options)[0] <= budget
+    ]
     best = min(loss for _, loss in fitting)
     cost, loss = sums(taken)
     assert cost <= budget and loss == pytest.approx(best, abs=1e-15)
@@ -118,7 +123,9 @@ def test_budgets_are_read(text, amount, counts):
     assert budget.text == text.replace(" ", "")
 
 
-@pytest.mark.parametrize("text", ["", "2.5", "bits", "-1bits", "0KB", "100kg", "1.2.3MB", "nanbits", "1e999B"])
+@pytest.mark.parametrize(
+    "text", ["", "2.5", "bits", "-1bits", "0KB", "100kg", "1.2.3MB", "nanbits", "1e999B"]
+)
 def test_what_is_no_budget_is_an_error(text):
     with pytest.raises(RecipeError, match="a number above 0 and a unit, one of bits, B"):
         Budget.parse(text)

@@ -22,9 +22,14 @@ from subbyte.tasks import evaluate
 from tests.workplace import data_set, float_network, lay_out, names_in
 
 SEARCH = Search(
-    bits=(2, 3), resolution=5, metrics=("mse:2", "grad:1.5", "hessian", "gauss_newton", "loss"),
-    granularities=("network", "layer"), calibration=20, evaluate=40, batch_size=8,
-)  # fmt: skip
+    bits=(2, 3),
+    resolution=5,
+    metrics=("mse:2", "grad:1.5", "hessian", "gauss_newton", "loss"),
+    granularities=("network", "layer"),
+    calibration=20,
+    evaluate=40,
+    batch_size=8,
+)
 FILES = {"scan.csv", "choices.csv", "correlation.csv", "settings.json"}
 
 
@@ -33,7 +38,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lay_out(tmp_path_factory.mktemp("clips"))
 
 
-def search(place: Path, out: Path, what: Search = SEARCH, report=lambda *_: None, data: DataSet | None = None) -> Path:
+def search(
+    place: Path,
+    out: Path,
+    what: Search = SEARCH,
+    report=lambda *_: None,
+    data: DataSet | None = None,
+) -> Path:
     run(what, float_network(place), data or data_set(place), out, report, {"model": "net"})
     return out
 
@@ -49,8 +60,12 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def measured(place: Path, grids: dict[str, tuple[GridSpec, float]]) -> tuple[float, float, float, float]:
-    """Loss, divergence, accuracy and test accuracy with layers on clipped grids, from first principles."""
+def measured(
+    place: Path, grids: dict[str, tuple[GridSpec, float]]
+) -> tuple[float, float, float, float]:
+    """Loss, divergence, accuracy and test accuracy with layers on clipped grids, from first
+    principles.
+    """
     data = data_set(place)
     images, _ = draw_calibration(data, 60, 0)
     labels = draw_labels(data, 60, 0)[20:]
@@ -62,12 +77,21 @@ def measured(place: Path, grids: dict[str, tuple[GridSpec, float]]) -> tuple[flo
             spec, clip = grids[layer.name]
             matrix = layer.geometry.to_matrix(tensor_at(module, layer.weight).detach())
             end = torch.tensor([clip], dtype=torch.float64)
-            grid = fit_grid(MinMax(), matrix, spec) if clip == 1 else clipped_grid(matrix, spec, end, end)
+            grid = (
+                fit_grid(MinMax(), matrix, spec)
+                if clip == 1
+                else clipped_grid(matrix, spec, end, end)
+            )
             set_tensor(module, layer.weight, layer.geometry.to_weight(grid.quantize(matrix)))
         found = module(images[20:])
     divergence = F.kl_div(found.log_softmax(1), reference, log_target=True, reduction="batchmean")
     accuracy = 100 * (found.argmax(1) == labels).double().mean()
-    return float(F.cross_entropy(found, labels)), float(divergence), float(accuracy), evaluate(module, data.test).top1
+    return (
+        float(F.cross_entropy(found, labels)),
+        float(divergence),
+        float(accuracy),
+        evaluate(module, data.test).top1,
+    )
 
 
 def test_a_run_writes_what_it_measured(place, done):
@@ -77,7 +101,9 @@ def test_a_run_writes_what_it_measured(place, done):
         for name in ("mse-2", "grad-1.5", "hessian", "gauss_newton", "loss")
     }
     scan, choices = rows(done, "scan.csv"), rows(done, "choices.csv")
-    assert [(int(row["bits"]), float(row["clip"])) for row in scan] == [(b, k / 5) for b in (2, 3) for k in range(1, 6)]
+    assert [(int(row["bits"]), float(row["clip"])) for row in scan] == [
+        (b, k / 5) for b in (2, 3) for k in range(1, 6)
+    ]
     assert len(choices) == 2 * 2 * 6  # bits, granularities; min-max and loss beside four proxies
     spec = clip_spec(2, symmetric=True, per_channel=False)
     layers = [row["layer"] for row in rows(done, "clips_2_layer_mse-2.csv")]
@@ -87,11 +113,20 @@ def test_a_run_writes_what_it_measured(place, done):
         assert [float(row[name]) for name in ("loss", "divergence", "accuracy")] == pytest.approx(
             expected[:3], rel=1e-4
         )
-    chosen = {row["layer"]: (spec, float(row["upper"])) for row in rows(done, "clips_2_layer_gauss_newton.csv")}
-    row = next(r for r in choices if (r["bits"], r["granularity"], r["metric"]) == ("2", "layer", "gauss_newton"))
+    chosen = {
+        row["layer"]: (spec, float(row["upper"]))
+        for row in rows(done, "clips_2_layer_gauss_newton.csv")
+    }
+    row = next(
+        r
+        for r in choices
+        if (r["bits"], r["granularity"], r["metric"]) == ("2", "layer", "gauss_newton")
+    )
     found = [float(row[name]) for name in ("loss", "divergence", "accuracy", "test")]
     assert found == pytest.approx(measured(place, chosen), rel=1e-4)
-    assert float(row["upper"]) == pytest.approx(sum(clip for _, clip in chosen.values()) / len(layers))
+    assert float(row["upper"]) == pytest.approx(
+        sum(clip for _, clip in chosen.values()) / len(layers)
+    )
 
 
 def test_choices_are_the_best_of_the_scan(done):
@@ -116,7 +151,9 @@ def test_rank_correlations(done):
     assert len(found) == 2 * 4
     for row in found:
         columns = [
-            torch.tensor([float(r[name]) for r in scan if r["bits"] == row["bits"]], dtype=torch.float64)
+            torch.tensor(
+                [float(r[name]) for r in scan if r["bits"] == row["bits"]], dtype=torch.float64
+            )
             for name in (row["metric"], "loss")
         ]
         ranks = torch.stack([column.argsort().argsort().double() for column in columns])
@@ -141,8 +178,12 @@ def test_a_run_that_was_stopped_goes_on(place, done, tmp_path, monkeypatch):
     for name in names_in(done):
         assert (tmp_path / "out" / name).read_bytes() == (done / name).read_bytes(), name
     # once done, nothing is run again
-    monkeypatch.setattr("subbyte.analyses.clips.judge.evaluate", lambda *_: pytest.fail("the network was run"))
-    monkeypatch.setattr("subbyte.analyses.clips.scan.gather", lambda *_: pytest.fail("statistics were collected"))
+    monkeypatch.setattr(
+        "subbyte.analyses.clips.judge.evaluate", lambda *_: pytest.fail("the network was run")
+    )
+    monkeypatch.setattr(
+        "subbyte.analyses.clips.scan.gather", lambda *_: pytest.fail("statistics were collected")
+    )
     search(place, tmp_path / "out")
 
 
@@ -165,30 +206,52 @@ def test_another_search_does_not_go_on_there(place, done, tmp_path):
 
 
 def test_ends_apart_and_channels(place, done, tmp_path):
-    """On asymmetric grids, with labels; the true loss is never worse than with one clip for both ends."""
+    """On asymmetric grids, with labels; the true loss is never worse than with one clip for both
+    ends.
+    """
     what = replace(
-        SEARCH, bits=(2,), metrics=("mse:2", "fisher", "kl", "loss"), granularities=("network",), symmetric=False,
+        SEARCH,
+        bits=(2,),
+        metrics=("mse:2", "fisher", "kl", "loss"),
+        granularities=("network",),
+        symmetric=False,
         labels="true",
-    )  # fmt: skip
+    )
     together = rows(search(place, tmp_path / "together", what), "choices.csv")
     apart = rows(search(place, tmp_path / "apart", replace(what, apart=True)), "choices.csv")
-    losses = [next(float(row["loss"]) for row in found if row["metric"] == "loss") for found in (together, apart)]
+    losses = [
+        next(float(row["loss"]) for row in found if row["metric"] == "loss")
+        for found in (together, apart)
+    ]
     assert losses[1] <= losses[0]
     assert any(row["lower"] != row["upper"] for row in apart)
 
     plain = Search(
-        bits=(1, 4), resolution=4, metrics=("mse",), granularities=("channel",), apart=True, symmetric=False,
+        bits=(1, 4),
+        resolution=4,
+        metrics=("mse",),
+        granularities=("channel",),
+        apart=True,
+        symmetric=False,
         calibration=8,
-    )  # fmt: skip
+    )
     out = search(place, tmp_path / "channels", plain)
-    assert names_in(out) == FILES - {"correlation.csv"} | {f"clips_{bits}_channel_mse-2.csv" for bits in (1, 4)}
+    assert names_in(out) == FILES - {"correlation.csv"} | {
+        f"clips_{bits}_channel_mse-2.csv" for bits in (1, 4)
+    }
     clips = rows(out, "clips_4_channel_mse-2.csv")
-    assert [row["channel"] for row in clips] == [*map(str, range(8)), *map(str, range(8)), *map(str, range(4))]
+    assert [row["channel"] for row in clips] == [
+        *map(str, range(8)),
+        *map(str, range(8)),
+        *map(str, range(4)),
+    ]
     assert list(rows(out, "scan.csv")[0]) == ["bits", "clip", "mse:2"]  # nothing to judge by
     best = max(float(row["test"]) for row in rows(out, "choices.csv"))
     assert best >= evaluate(float_network(place), data_set(place).test).top1 - 10
     settings = json.loads((out / "settings.json").read_text())
-    assert settings["apart"] is True and settings["model"] == "net" and len(settings["weights"]) == 64
+    assert (
+        settings["apart"] is True and settings["model"] == "net" and len(settings["weights"]) == 64
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,12 +281,17 @@ def test_evidence_is_of_the_right_layers(place):
 
     images, _ = draw_calibration(data_set(place), 20, 0)
     network = prepare(float_network(place), images[:2])
-    found = {target.layer.name: target for target in gather(network, images, None, SEARCH, lambda *_: None)}
+    found = {
+        target.layer.name: target
+        for target in gather(network, images, None, SEARCH, lambda *_: None)
+    }
     first, head = found["0"], found["7"]
     assert first.evidence.hessian is not None and first.evidence.hessian.shape == (8, 27, 27)
     unfolded = F.unfold(images, 3, padding=1).transpose(1, 2).reshape(-1, 27)
     assert first.evidence.H is not None
-    assert torch.allclose(first.evidence.H[0], unfolded.T @ unfolded / len(unfolded), rtol=1e-4, atol=1e-5)
+    assert torch.allclose(
+        first.evidence.H[0], unfolded.T @ unfolded / len(unfolded), rtol=1e-4, atol=1e-5
+    )
     seen: list[Tensor] = []
     model = float_network(place).eval()
     model[7].register_forward_pre_hook(lambda module, given: seen.append(given[0]))

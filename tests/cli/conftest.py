@@ -54,7 +54,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def given(place: Path) -> list[object]:
     """Options that say what is quantized, on what."""
     net, weights, data = place / "net.py", place / "net.safetensors", place / "data.npz"
-    return ["--model", f"{net}:net", "--weights", weights, "--data", f"npz:{data}", "--calibration", 40]
+    return [
+        "--model",
+        f"{net}:net",
+        "--weights",
+        weights,
+        "--data",
+        f"npz:{data}",
+        "--calibration",
+        40,
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,16 @@ def test_tables_are_printed(subbyte):
     done = subbyte("aciq")
     assert done.code == 0 and not done.err
     assert done.out.count("Laplace") == done.out.count("Gauss") == 2
-    for number in ("2.4144", "2.8307", "2.3067", "3.9437e-01", "4.3136e-01", "3.9260e-01", "11.1555", "1.2240"):
+    for number in (
+        "2.4144",
+        "2.8307",
+        "2.3067",
+        "3.9437e-01",
+        "4.3136e-01",
+        "3.9260e-01",
+        "11.1555",
+        "1.2240",
+    ):
         assert number in done.out
 
 
@@ -37,7 +46,10 @@ def test_a_folder_of_tables_pictures_and_a_page(written):
     out, _ = written
     assert names_in(out) == FILES
     assert [(r["prior"], r["one_sided"], r["bits"]) for r in rows(out / "alphas.csv")] == [
-        (prior, side, bits) for prior in ("laplace", "gauss") for side in ("False", "True") for bits in ("2", "4")
+        (prior, side, bits)
+        for prior in ("laplace", "gauss")
+        for side in ("False", "True")
+        for bits in ("2", "4")
     ]
     for picture in out.glob("*.png"):
         with Image.open(picture) as image:
@@ -48,7 +60,9 @@ def test_a_folder_of_tables_pictures_and_a_page(written):
 def test_simulated_errors_are_the_expected_ones(written):
     points = rows(written[0] / "mse.csv")
     assert len(points) == 8 * 60
-    ratios = [float(p["simulated"]) / float(p["expected"]) for p in points if float(p["expected"]) > 1e-2]
+    ratios = [
+        float(p["simulated"]) / float(p["expected"]) for p in points if float(p["expected"]) > 1e-2
+    ]
     assert len(ratios) > 200 and all(0.85 < ratio < 1.15 for ratio in ratios)
     assert sum(ratios) / len(ratios) == pytest.approx(1, abs=0.02)
 
@@ -56,7 +70,9 @@ def test_simulated_errors_are_the_expected_ones(written):
 def test_the_same_seed_gives_the_same_files_and_old_results_are_kept(written, subbyte, tmp_path):
     out, _ = written
     again = tmp_path / "again"
-    assert subbyte("aciq", "--bits", "2,4", "--out", again, "--samples", 10_000, "--seed", 3).code == 0
+    assert (
+        subbyte("aciq", "--bits", "2,4", "--out", again, "--samples", 10_000, "--seed", 3).code == 0
+    )
     assert all((out / name).read_bytes() == (again / name).read_bytes() for name in FILES)
     done = subbyte("aciq", "--bits", "1", "--out", again, "--samples", 10)
     assert done.code == 1 and "--force" in done.err

@@ -1,4 +1,6 @@
-"""Bad input: one clear message that names the thing, exit code 1, nothing half-written, no traceback."""
+"""Bad input: one clear message that names the thing, exit code 1, nothing half-written, no
+traceback.
+"""
 
 import os
 import pickle
@@ -34,7 +36,12 @@ def fails(subbyte, here):
     """Runs a command that must fail, and returns its message."""
 
     def run(*changes: object, command: str = "quantize") -> str:
-        options = {"--model": "net.py:net", "--weights": "net.safetensors", "--data": "npz:data.npz", "--out": "out"}
+        options = {
+            "--model": "net.py:net",
+            "--weights": "net.safetensors",
+            "--data": "npz:data.npz",
+            "--out": "out",
+        }
         options |= {"--calibration": 20, "--recipe": "w8a8"}
         extra = list(changes)
         for name in [x for x in extra if x in options]:
@@ -69,7 +76,12 @@ def test_weights_of_another_network(fails):
     state = {key.replace("7.", "8."): value for key, value in trained().items()}
     save_file(state, "net.safetensors")
     message = fails()
-    assert "missing" in message and "7.weight" in message and "unexpected" in message and "8." in message
+    assert (
+        "missing" in message
+        and "7.weight" in message
+        and "unexpected" in message
+        and "8." in message
+    )
 
 
 def test_weights_of_another_width(fails):
@@ -83,7 +95,9 @@ class Evil:
         return os.mkdir, ("executed",)
 
 
-@pytest.mark.parametrize("pack", [torch.save, lambda value, path: Path(path).write_bytes(pickle.dumps(value))])
+@pytest.mark.parametrize(
+    "pack", [torch.save, lambda value, path: Path(path).write_bytes(pickle.dumps(value))]
+)
 def test_a_pickle_that_would_execute_code(pack, fails, here):
     pack({"state_dict": Evil()}, "evil.pth")
     assert "execute code" in fails("--weights", "evil.pth") and not (here / "executed").exists()
@@ -213,7 +227,9 @@ def test_unknown_recipes_networks_and_data(fails):
 
 
 def test_a_network_that_cannot_be_captured(fails, here):
-    line = 1 + NETWORK.splitlines().index("        if x.sum() > 0:  # the line that can't be captured")
+    line = 1 + NETWORK.splitlines().index(
+        "        if x.sum() > 0:  # the line that can't be captured"
+    )
     save_file({"fc.weight": torch.zeros(4, 192), "fc.bias": torch.zeros(4)}, "branchy.safetensors")
     message = fails("--model", "net.py:Branchy", "--weights", "branchy.safetensors")
     assert f"{here / 'net.py'}:{line}" in message
@@ -258,7 +274,9 @@ def test_out_that_exists(fails, here):
     assert "--force" in fails()
 
 
-@pytest.mark.parametrize("others", [["notes.txt"], ["result.json", "notes.txt"], ["model.onnx", "thesis/thesis.tex"]])
+@pytest.mark.parametrize(
+    "others", [["notes.txt"], ["result.json", "notes.txt"], ["model.onnx", "thesis/thesis.tex"]]
+)
 def test_force_never_takes_other_files(others, fails, here):
     for name in others:
         (here / "out" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -18,16 +18,36 @@ def test_the_demo_trains_quantizes_and_compares(subbyte, tmp_path):
     seconds = time.perf_counter() - start
     assert done.code == 0, done.err
     files = {f"{r}/{f}" for r in RECIPES for f in FILES}
-    assert names_in(tmp_path / "demo") == {"results.json", "report.html", "lenet-digits.safetensors", *RECIPES, *files}
+    assert names_in(tmp_path / "demo") == {
+        "results.json",
+        "report.html",
+        "lenet-digits.safetensors",
+        *RECIPES,
+        *files,
+    }
     results = json.loads((tmp_path / "demo/results.json").read_text())
     assert [result["recipe"] for result in results] == RECIPES
     for result in results:
-        assert f"{result['quantized']['top1']:.2f}" in done.out and f"{result['bits_per_weight']:.2f}" in done.out
-        assert f"{result['bytes']['packed']:,}" in done.out and f"{result['bytes']['onnx']:,}" in done.out
-        assert f"{result['quantized']['agreement']:.2f}" in done.out and result["parity"]["agreement"] >= 99.5
-        assert json.loads((tmp_path / "demo" / result["recipe"] / "result.json").read_text()) == result
+        assert (
+            f"{result['quantized']['top1']:.2f}" in done.out
+            and f"{result['bits_per_weight']:.2f}" in done.out
+        )
+        assert (
+            f"{result['bytes']['packed']:,}" in done.out
+            and f"{result['bytes']['onnx']:,}" in done.out
+        )
+        assert (
+            f"{result['quantized']['agreement']:.2f}" in done.out
+            and result["parity"]["agreement"] >= 99.5
+        )
+        assert (
+            json.loads((tmp_path / "demo" / result["recipe"] / "result.json").read_text()) == result
+        )
     assert f"{results[0]['float']['top1']:.2f}" in done.out and results[0]["float"]["top1"] > 94
-    assert results[0]["quantized"]["top1"] > results[0]["float"]["top1"] - 1 and results[4]["quantized"]["top1"] > 88
+    assert (
+        results[0]["quantized"]["top1"] > results[0]["float"]["top1"] - 1
+        and results[4]["quantized"]["top1"] > 88
+    )
     sizes = [result["bytes"]["packed"] for result in results]
     assert sizes[0] > sizes[1] > sizes[2] > sizes[3] > sizes[4]
     assert seconds < 240  # two minutes on two idle cores

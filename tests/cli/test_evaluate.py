@@ -8,7 +8,10 @@ import pytest
 
 def numbers(text: str) -> list[float]:
     """top-1, top-5 and loss of the last table row."""
-    return [float(n) for n in re.findall(r"\d+\.\d+", [line for line in text.splitlines() if "." in line][-1])]
+    return [
+        float(n)
+        for n in re.findall(r"\d+\.\d+", [line for line in text.splitlines() if "." in line][-1])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +36,14 @@ def test_onnx_files_need_no_network(subbyte, result, given):
 
 
 def test_normalization_matters(subbyte, result, given):
-    done = subbyte("evaluate", *given[4:6], "--weights", result[0] / "model.onnx", "--normalize", "0.9,0.9,0.9/9,9,9")
+    done = subbyte(
+        "evaluate",
+        *given[4:6],
+        "--weights",
+        result[0] / "model.onnx",
+        "--normalize",
+        "0.9,0.9,0.9/9,9,9",
+    )
     assert numbers(done.out)[0] < 60
 
 
@@ -48,5 +58,7 @@ def test_damaged_files_are_an_error(content, subbyte, result, given, tmp_path):
 
 def test_a_packed_file_of_another_network_is_an_error(subbyte, result, given, place):
     model = f"{place / 'net.py'}:wider"
-    done = subbyte("evaluate", "--model", model, *given[4:6], "--weights", result[0] / "model.safetensors")
+    done = subbyte(
+        "evaluate", "--model", model, *given[4:6], "--weights", result[0] / "model.safetensors"
+    )
     assert done.code == 1 and "made for a network" in done.err

@@ -25,7 +25,9 @@ def test_a_packed_file_shows_plan_layers_and_sizes(subbyte, result):
     lines = done.out.splitlines()
     for row in found["layers"]:
         snr = f"{row['sqnr_db']:.1f}"
-        assert any(line.split()[1:2] == [row["name"]] and snr in line.split() for line in lines), row["name"]
+        assert any(line.split()[1:2] == [row["name"]] and snr in line.split() for line in lines), (
+            row["name"]
+        )
     assert "corrected" in done.out and "plan: w4a8" in done.out and "calibration: 40" in done.out
     assert f"{found['bytes']['packed']:,} bytes" in " ".join(done.out.split())  # titles wrap
     codes = 8 * 8 * 9 // 2
@@ -33,17 +35,34 @@ def test_a_packed_file_shows_plan_layers_and_sizes(subbyte, result):
 
 
 def test_a_packed_file_shows_entropy_and_totals(subbyte, result):
-    """Against the codes of the file, counted here; the total's entropy is the mean over weights, not over layers."""
+    """Against the codes of the file, counted here; the total's entropy is the mean over weights,
+    not over layers.
+    """
     file = result[0] / "model.safetensors"
-    lines = [line.split("│")[1:-1] for line in subbyte("inspect", file).out.splitlines() if line.startswith("│")]
-    rows = {cells[0].strip(): [cell.strip() for cell in cells[2:]] for cells in lines if len(cells) == 9}
+    lines = [
+        line.split("│")[1:-1]
+        for line in subbyte("inspect", file).out.splitlines()
+        if line.startswith("│")
+    ]
+    rows = {
+        cells[0].strip(): [cell.strip() for cell in cells[2:]] for cells in lines if len(cells) == 9
+    }
     packed, sums = read(file), [0, 0, 0, 0.0, 0]
     for layer in packed.plan.layers:
         weight = packed.weight(layer, prod(layer.shape[1:]))
-        shares = [count / weight.codes.numel() for count in Counter(weight.codes.reshape(-1).tolist()).values()]
+        shares = [
+            count / weight.codes.numel()
+            for count in Counter(weight.codes.reshape(-1).tolist()).values()
+        ]
         bits = -sum(share * log2(share) for share in shares)
         stored = packed.tensors[f"layers/{layer.name}/codes"].numel()
-        size = (weight.codes.numel(), stored, weight.nbytes - stored, bits, compressed_bytes(weight.codes))
+        size = (
+            weight.codes.numel(),
+            stored,
+            weight.nbytes - stored,
+            bits,
+            compressed_bytes(weight.codes),
+        )
         assert rows[layer.name][:6] == shown(*size)
         sums = [a + b for a, b in zip(sums, (*size[:3], bits * size[0], size[4]), strict=True)]
     count, codes, scales, bits, compressed = sums
@@ -75,41 +94,73 @@ def test_tables_of_packed_files_fit_100_columns(subbyte, result):
 def test_an_onnx_file_shows_tensors_and_their_types(subbyte, result):
     done = subbyte("inspect", result[0] / "model.onnx")
     assert done.code == 0
-    assert "opset 21" in done.out and "4.weight.codes" in done.out and "INT8" in done.out and "8x8x3x3" in done.out
-    assert "2 Conv" in done.out and "QuantizeLinear" in done.out and "subbyte.recipe: w4a8" in done.out
+    assert (
+        "opset 21" in done.out
+        and "4.weight.codes" in done.out
+        and "INT8" in done.out
+        and "8x8x3x3" in done.out
+    )
+    assert (
+        "2 Conv" in done.out and "QuantizeLinear" in done.out and "subbyte.recipe: w4a8" in done.out
+    )
 
 
 def test_a_plan_shows_layers_and_taps(subbyte, result):
     done = subbyte("inspect", result[0] / "plan.yaml")
-    assert done.code == 0 and "plan: w4a8" in done.out and "tap (input)" in done.out and "conv 8x3x3x3" in done.out
+    assert (
+        done.code == 0
+        and "plan: w4a8" in done.out
+        and "tap (input)" in done.out
+        and "conv 8x3x3x3" in done.out
+    )
 
 
 def test_a_result_and_its_folder_show_the_same_tables(subbyte, result):
     first, second = subbyte("inspect", result[0] / "result.json"), subbyte("inspect", result[0])
     assert first.code == second.code == 0 and first.out == second.out
     assert [line for line in first.out.splitlines() if "top-1" in line or "parity" in line]
-    tables = [line for line in result[1].out.splitlines() if line.strip() and not line.startswith("to look at:")]
+    tables = [
+        line
+        for line in result[1].out.splitlines()
+        if line.strip() and not line.startswith("to look at:")
+    ]
     assert [line for line in first.out.splitlines() if line.strip()] == tables
 
 
 def foreign_onnx() -> bytes:
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     other = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value], [other])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value], [other]
+    )
     return onnx.helper.make_model(graph).SerializeToString()
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("model.safetensors", b"hello"), ("model.safetensors", b""), ("model.onnx", b"hello"), ("model.onnx", b""),
-        ("model.onnx", foreign_onnx()), ("plan.yaml", b"a: 1"), ("plan.yaml", b"weights: {bits: 4}"),
-        ("plan.yaml", b""), ("plan.yaml", b"[1, 2]"), ("plan.yaml", b"{"), ("plan.yaml", b"\xff\xfe"),
-        ("result.json", b"{}"), ("result.json", b"[]"), ("result.json", b"{"), ("result.json", b'{"layers": 3}'),
-        ("result.json", b"null"), ("notes.txt", b"hello"), ("model.pt", b""), ("none", b"hello"),
+        ("model.safetensors", b"hello"),
+        ("model.safetensors", b""),
+        ("model.onnx", b"hello"),
+        ("model.onnx", b""),
+        ("model.onnx", foreign_onnx()),
+        ("plan.yaml", b"a: 1"),
+        ("plan.yaml", b"weights: {bits: 4}"),
+        ("plan.yaml", b""),
+        ("plan.yaml", b"[1, 2]"),
+        ("plan.yaml", b"{"),
+        ("plan.yaml", b"\xff\xfe"),
+        ("result.json", b"{}"),
+        ("result.json", b"[]"),
+        ("result.json", b"{"),
+        ("result.json", b'{"layers": 3}'),
+        ("result.json", b"null"),
+        ("notes.txt", b"hello"),
+        ("model.pt", b""),
+        ("none", b"hello"),
     ],
     ids=lambda value: value if isinstance(value, str) else ascii(value[:12]),
-)  # fmt: skip
+)
 def test_other_files_are_an_error(name, content, subbyte, tmp_path):
     (tmp_path / name).write_bytes(content)
     done = subbyte("inspect", tmp_path / name)

@@ -1,4 +1,6 @@
-"""subbyte plot, from end to end: on a run that `subbyte train` wrote, and beside one made by hand."""
+"""subbyte plot, from end to end: on a run that `subbyte train` wrote, and beside one made by
+hand.
+"""
 
 import pytest
 from tests.report.test_training import make_run
@@ -10,9 +12,20 @@ from tests.workplace import names_in
 def trained(subbyte, tmp_path_factory):
     out = tmp_path_factory.mktemp("plot") / "trained"
     done = subbyte(
-        "train", "--model", "lenet-digits", "--data", "digits", "--epochs", 2, "--lr", 0.05, "--batch-size", 64,
-        "--out", out,
-    )  # fmt: skip
+        "train",
+        "--model",
+        "lenet-digits",
+        "--data",
+        "digits",
+        "--epochs",
+        2,
+        "--lr",
+        0.05,
+        "--batch-size",
+        64,
+        "--out",
+        out,
+    )
     assert done.code == 0, done.err
     return out
 
@@ -39,7 +52,11 @@ def test_several_runs_are_drawn_together(subbyte, trained, tmp_path):
     assert {line.rsplit("/", 1)[1] for line in done.out.splitlines()} == files
     assert all(line.startswith(str(out)) for line in done.out.splitlines())
     text = (out / "trends.html").read_text()
-    assert "float: lenet-digits" in text and "quantized: lenet on" in text and "running mean over 2" in text
+    assert (
+        "float: lenet-digits" in text
+        and "quantized: lenet on" in text
+        and "running mean over 2" in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +71,9 @@ def test_several_runs_are_drawn_together(subbyte, trained, tmp_path):
     ],
 )
 def test_errors_are_one_line(subbyte, arguments, message, tmp_path):
-    places = {name: make_run(tmp_path / name) for name in ("one", "two")} | {"none": tmp_path / "none"}
+    places = {name: make_run(tmp_path / name) for name in ("one", "two")} | {
+        "none": tmp_path / "none"
+    }
     before = names_in(tmp_path / "one")
     done = subbyte("plot", *(argument.format(**places) for argument in arguments))
     assert done.code == 1 and not done.out

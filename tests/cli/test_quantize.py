@@ -15,7 +15,14 @@ from safetensors.torch import load_file
 from subbyte.recipe.plan import Plan
 from tests.workplace import lay_out, names_in
 
-FILES = {"model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json", "report.html"}
+FILES = {
+    "model.safetensors",
+    "model.onnx",
+    "plan.yaml",
+    "result.json",
+    "figures.json",
+    "report.html",
+}
 
 
 def test_it_writes_all_files(result):
@@ -26,12 +33,17 @@ def test_it_prints_layers_taps_and_the_summary(result):
     out, done = result
     found = json.loads((out / "result.json").read_text())
     for row in (*found["layers"], *found["taps"]):
-        assert any(row["name"] in line and f"{row['bytes']:,}" in line for line in done.out.splitlines()), row
+        assert any(
+            row["name"] in line and f"{row['bytes']:,}" in line for line in done.out.splitlines()
+        ), row
     for row in found["layers"]:
         assert f"{row['sqnr_db']:.1f}" in done.out and "4 bits in INT8" in done.out
     for part in ("float", "quantized", "onnx"):
         assert f"{found[part]['top1']:.2f}" in done.out
-    assert f"{found['quantized']['agreement']:.2f}" in done.out and f"{found['bits_per_weight']:.2f}" in done.out
+    assert (
+        f"{found['quantized']['agreement']:.2f}" in done.out
+        and f"{found['bits_per_weight']:.2f}" in done.out
+    )
     for size in found["bytes"].values():
         assert f"{size:,}" in done.out
     assert "parity with ONNX Runtime on 40 images" in done.out and str(out) in done.out
@@ -40,20 +52,30 @@ def test_it_prints_layers_taps_and_the_summary(result):
 
 def test_plan_yaml_reloads(result):
     plan = Plan.from_dict(yaml.safe_load((result[0] / "plan.yaml").read_text()))
-    assert [(layer.name, layer.asked) for layer in plan.layers] == [("0", "4"), ("4", "4"), ("7", "4")]
+    assert [(layer.name, layer.asked) for layer in plan.layers] == [
+        ("0", "4"),
+        ("4", "4"),
+        ("7", "4"),
+    ]
     assert plan.recipe == "w4a8" and plan.to_yaml() == (result[0] / "plan.yaml").read_text()
 
 
 def test_the_same_command_gives_the_same_bytes_in_another_process(result, given, place):
     out, _ = result
-    environment = os.environ | {"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {
+        "PYTHONHASHSEED": "7",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     options = [*map(str, given), "--recipe", "w4a8", "--out", str(place / "again")]
     command = [sys.executable, "-m", "subbyte", "quantize", *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     for name in ("model.safetensors", "model.onnx", "plan.yaml", "figures.json"):
         assert (out / name).read_bytes() == (place / "again" / name).read_bytes(), name
-    first, second = (json.loads((folder / "result.json").read_text()) for folder in (out, place / "again"))
+    first, second = (
+        json.loads((folder / "result.json").read_text()) for folder in (out, place / "again")
+    )
     for found in (first, second):
         assert set(found.pop("seconds")) >= {"capture", "walk", "export", "evaluate"}
     assert first == second
@@ -63,11 +85,20 @@ def test_the_same_command_gives_the_same_bytes_in_another_process(result, given,
 def test_another_seed_draws_other_images(subbyte, result, given, tmp_path):
     done = subbyte("quantize", *given, "--recipe", "w4a8", "--seed", 1, "--out", tmp_path / "out")
     assert done.code == 0
-    assert (tmp_path / "out/model.safetensors").read_bytes() != (result[0] / "model.safetensors").read_bytes()
+    assert (tmp_path / "out/model.safetensors").read_bytes() != (
+        result[0] / "model.safetensors"
+    ).read_bytes()
 
 
 def test_settings_are_changed_in_order(subbyte, given, tmp_path):
-    settings = ["--set", "weights.bits=3", "--set", "weights.rounding=gpfq", "--set", "layers.7.weights.bits=8"]
+    settings = [
+        "--set",
+        "weights.bits=3",
+        "--set",
+        "weights.rounding=gpfq",
+        "--set",
+        "layers.7.weights.bits=8",
+    ]
     done = subbyte("quantize", *given, "--recipe", "w4", *settings, "--out", tmp_path / "out")
     assert done.code == 0
     found = json.loads((tmp_path / "out/result.json").read_text())
@@ -83,9 +114,16 @@ def test_a_scalar_multiplies_the_scales_and_zeros_are_counted(subbyte, given, tm
     for name, options in (("one", ("--scalar", "1")), ("two", ("--scalar", "2"))):
         done = subbyte(*quantize, *options, "--out", tmp_path / name)
         assert "of the quantized weights are 0" in done.out
-        assert done.code == 0 and "zeros %" in done.out and "4 wide" in done.out and "4.09" in done.out
-    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
-    assert two["settings"]["weights"]["scalar"] == 2 and two["zeros_percent"] > one["zeros_percent"] > 0
+        assert (
+            done.code == 0 and "zeros %" in done.out and "4 wide" in done.out and "4.09" in done.out
+        )
+    one, two = (
+        json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two")
+    )
+    assert (
+        two["settings"]["weights"]["scalar"] == 2
+        and two["zeros_percent"] > one["zeros_percent"] > 0
+    )
     read = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
     for layer in ("0", "4", "7"):
         key = f"layers/{layer}/scale"
@@ -104,18 +142,26 @@ def test_plans_show_what_happens_beside_the_rounding(subbyte, place):
 def test_a_dry_run_needs_no_data_and_writes_nothing(subbyte, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = f"{place / 'net.py'}:net"
-    done = subbyte("quantize", "--model", model, "--recipe", "w4a4", "--dry-run", "--input-shape", "3,8,8")
+    done = subbyte(
+        "quantize", "--model", model, "--recipe", "w4a4", "--dry-run", "--input-shape", "3,8,8"
+    )
     assert done.code == 0 and names_in(tmp_path) == set()
     rows = [line.split() for line in done.out.splitlines()]
     for layer in ("0", "4", "7"):
-        assert any(layer in row and "4" in row and "corrected" in row and "mse" in row for row in rows), layer
+        assert any(
+            layer in row and "4" in row and "corrected" in row and "mse" in row for row in rows
+        ), layer
     assert "input" in done.out and "tap (value)" in done.out and "8x3x3x3" in done.out
 
 
-def test_a_dry_run_knows_the_shapes_of_built_in_networks_and_of_data(subbyte, given, tmp_path, monkeypatch):
+def test_a_dry_run_knows_the_shapes_of_built_in_networks_and_of_data(
+    subbyte, given, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert subbyte("quantize", "--model", "lenet-digits", "--dry-run").code == 0
-    done = subbyte("quantize", *given, "--dry-run", "--set", "layers.4.skip=true", "--out", tmp_path / "out")
+    done = subbyte(
+        "quantize", *given, "--dry-run", "--set", "layers.4.skip=true", "--out", tmp_path / "out"
+    )
     assert done.code == 0 and "skipped by the recipe" in done.out and names_in(tmp_path) == set()
 
 
@@ -129,7 +175,10 @@ def test_what_exists_is_kept_and_force_is_asked_for(subbyte, given, tmp_path):
     (tmp_path / "out/result.json").write_text("{}")
     done = subbyte("quantize", *given, "--out", tmp_path / "out")
     assert done.code == 1 and "--force" in done.err
-    assert names_in(tmp_path) == {"out", "out/result.json"} and (tmp_path / "out/result.json").read_text() == "{}"
+    assert (
+        names_in(tmp_path) == {"out", "out/result.json"}
+        and (tmp_path / "out/result.json").read_text() == "{}"
+    )
 
 
 def test_force_replaces_an_earlier_result(subbyte, given, result, tmp_path):
@@ -172,9 +221,22 @@ def test_ctrl_c_in_the_middle_leaves_nothing(existing, tmp_path):
         (tmp_path / "out/result.json").write_text("{}")
     before = names_in(tmp_path)
     command = [
-        sys.executable, "-c", STARTS, "quantize", "--model", "net.py:net", "--weights", "net.safetensors", "--data",
-        "npz:data.npz", "--calibration", "40", "--out", "out", "--force",
-    ]  # fmt: skip
+        sys.executable,
+        "-c",
+        STARTS,
+        "quantize",
+        "--model",
+        "net.py:net",
+        "--weights",
+        "net.safetensors",
+        "--data",
+        "npz:data.npz",
+        "--calibration",
+        "40",
+        "--out",
+        "out",
+        "--force",
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as process:
@@ -185,7 +247,9 @@ def test_ctrl_c_in_the_middle_leaves_nothing(existing, tmp_path):
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in err and "Traceback" not in err and "Traceback" not in out
-    assert names_in(tmp_path) == before and during - before, "there was nothing to clean up: the test is void"
+    assert names_in(tmp_path) == before and during - before, (
+        "there was nothing to clean up: the test is void"
+    )
     assert not existing or (tmp_path / "out/result.json").read_text() == "{}"
 
 
@@ -202,7 +266,9 @@ def test_exit_codes_are_those_of_the_process(tmp_path):
 
 def test_the_commands_are_listed_and_explain_themselves(subbyte):
     done = subbyte("--help")
-    assert done.code == 0 and all(name in done.out for name in ("demo", "quantize", "evaluate", "inspect"))
+    assert done.code == 0 and all(
+        name in done.out for name in ("demo", "quantize", "evaluate", "inspect")
+    )
     for name in ("demo", "quantize", "evaluate", "inspect"):
         assert subbyte(name, "--help").code == 0
     assert subbyte("--version").out.startswith("subbyte ")

@@ -1,4 +1,6 @@
-"""subbyte report, from end to end: beside a result, of folders of all kinds, and what it says when it can't."""
+"""subbyte report, from end to end: beside a result, of folders of all kinds, and what it says when
+it can't.
+"""
 
 import json
 import shutil
@@ -17,7 +19,10 @@ def test_quantize_writes_a_page(result):
     out, done = result
     text = (out / "report.html").read_text()
     found = json.loads((out / "result.json").read_text())
-    assert f"{found['quantized']['top1']:.2f} % top-1 on 60 test images" in text and len(text) < 6_000_000
+    assert (
+        f"{found['quantized']['top1']:.2f} % top-1 on 60 test images" in text
+        and len(text) < 6_000_000
+    )
     assert f"to look at: {out / 'report.html'}" in done.out
 
 
@@ -28,16 +33,22 @@ def test_figures_are_those_of_the_networks(result, place):
     assert found.images == 40 and list(found.layers) == ["0", "4", "7"]
     assert list(found.taps) == [row["name"] for row in result_json["taps"]]
     classes = float_network(place)(test.images(range(60))).argmax(1)
-    right = sum(int(count) for label, named, count in found.predictions.float_cells if label == named)
+    right = sum(
+        int(count) for label, named, count in found.predictions.float_cells if label == named
+    )
     assert right == int((classes == test.labels).sum())
     assert 100 * right / 60 == pytest.approx(result_json["float"]["top1"])
-    right = sum(count for label, named, count in found.predictions.quantized_cells if label == named)
+    right = sum(
+        count for label, named, count in found.predictions.quantized_cells if label == named
+    )
     assert 100 * right / 60 == pytest.approx(result_json["quantized"]["top1"])
     changed = found.predictions.lost + found.predictions.gained + found.predictions.moved
     assert 100 - 100 * changed / 60 == pytest.approx(result_json["quantized"]["agreement"])
     zeros = found.layers["4"]
     assert sum(zeros.taken) == 8 * 72 and sum(zeros.counts) + zeros.below + zeros.above == 8 * 72
-    assert result_json["seconds"]["figures"] < 10 and (out / "figures.json").stat().st_size < 100_000
+    assert (
+        result_json["seconds"]["figures"] < 10 and (out / "figures.json").stat().st_size < 100_000
+    )
 
 
 def test_the_page_can_be_done_without(subbyte, given, tmp_path):
@@ -58,7 +69,10 @@ def test_without_plotly_quantize_goes_on_and_report_says_why(subbyte, given, tmp
     assert done.code == 0 and done.out.splitlines()[-1] == said and "top-1" in done.out
     assert names_in(tmp_path / "out") >= {"result.json", "figures.json"}
     done = subbyte("report", tmp_path / "out")
-    assert done.code == 1 and done.err == "error: pages with plots need plotly: pip install 'subbyte[plots]'\n"
+    assert (
+        done.code == 1
+        and done.err == "error: pages with plots need plotly: pip install 'subbyte[plots]'\n"
+    )
     assert "report.html" not in names_in(tmp_path / "out")
 
 
@@ -66,7 +80,8 @@ def test_force_replaces_a_result_with_its_page(subbyte, result, given, tmp_path)
     shutil.copytree(result[0], tmp_path / "out")
     options = ["--recipe", "w4", "--out", tmp_path / "out", "--force", "--no-report"]
     done = subbyte("quantize", *given, *options)
-    assert done.code == 0 and "report.html" not in names_in(tmp_path / "out")  # that was of the earlier result
+    # that was of the earlier result
+    assert done.code == 0 and "report.html" not in names_in(tmp_path / "out")
 
 
 def test_folders_of_all_kinds_become_one_page(subbyte, tmp_path, monkeypatch):
@@ -74,14 +89,19 @@ def test_folders_of_all_kinds_become_one_page(subbyte, tmp_path, monkeypatch):
     make_result(tmp_path / "all" / "b")
     run, scan = make_run(tmp_path / "run"), make_scan(tmp_path / "scan")
     monkeypatch.chdir(tmp_path)
-    done = subbyte("report", tmp_path / "all", run, scan, "--png", tmp_path / "png", "--csv", tmp_path / "csv")
+    done = subbyte(
+        "report", tmp_path / "all", run, scan, "--png", tmp_path / "png", "--csv", tmp_path / "csv"
+    )
     assert done.code == 0, done.err
     assert done.out.splitlines() == ["report.html", str(tmp_path / "png"), str(tmp_path / "csv")]
     assert len(names_in(tmp_path / "png")) >= 20 and len(names_in(tmp_path / "csv")) > 30
     text = (tmp_path / "report.html").read_text()
     assert "<title>4 results: [red]a, b, run, scan</title>" in text
     done = subbyte("report", tmp_path / "all", "--out", tmp_path / "elsewhere.html")
-    assert done.code == 0 and "<title>2 quantized networks</title>" in (tmp_path / "elsewhere.html").read_text()
+    assert (
+        done.code == 0
+        and "<title>2 quantized networks</title>" in (tmp_path / "elsewhere.html").read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +120,10 @@ def test_errors_are_one_line(subbyte, arguments, message, tmp_path):
     (bad / "result.json").write_text("{}")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("mine")
-    places = {name: tmp_path / name for name in ("none", "empty", "file")} | {"good": good, "bad": bad}
+    places = {name: tmp_path / name for name in ("none", "empty", "file")} | {
+        "good": good,
+        "bad": bad,
+    }
     before = names_in(tmp_path)
     done = subbyte("report", *(argument.format(**places) for argument in arguments))
     assert done.code == 1 and not done.out

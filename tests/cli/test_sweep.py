@@ -33,7 +33,9 @@ def test_a_sweep_and_what_it_says(subbyte, space, tmp_path):
     assert [(row["weights.bits"], row["calibration"], row["status"]) for row in rows] == [
         (bits, "20", "done") for bits in "234"
     ]
-    assert float(rows[2]["original_top1_percent"]) > 80 and {row["name"] for row in rows} == {"mine"}
+    assert float(rows[2]["original_top1_percent"]) > 80 and {row["name"] for row in rows} == {
+        "mine"
+    }
     before = (tmp_path / "out/results.csv").read_bytes()
     again = subbyte("sweep", space, "--out", tmp_path / "out", "--seeds", "0", "--calibration", 20)
     assert again.code == 0 and (tmp_path / "out/results.csv").read_bytes() == before
@@ -41,21 +43,42 @@ def test_a_sweep_and_what_it_says(subbyte, space, tmp_path):
 
 def test_what_was_chosen(subbyte, place, fake, tmp_path):
     space = write_space(place, tmp_path / "mine.yaml", choose="agreement_percent")
-    fake.outcome = lambda run: metrics(70.0 + run.seed, agreement_percent=float(run.recipe.weights.bits))
+    fake.outcome = lambda run: metrics(
+        70.0 + run.seed, agreement_percent=float(run.recipe.weights.bits)
+    )
     done = subbyte("sweep", space, "--out", tmp_path / "out")
     expected = (
-        "chosen by agreement_percent on validation images: weights.bits = 4; test top-1 70.50 ± 6.35 % over 2 seeds"
+        "chosen by agreement_percent on validation images: weights.bits = 4; test top-1 "
+        "70.50 ± 6.35 % over 2 seeds"
     )
     assert done.code == 0 and expected in done.out
 
 
 def test_options_take_the_place_of_the_file(subbyte, space, place, fake, tmp_path):
-    options = ["--weights", place / "net.safetensors", "--model", f"{place}/net.py:net", "--normalize", "imagenet"]
+    options = [
+        "--weights",
+        place / "net.safetensors",
+        "--model",
+        f"{place}/net.py:net",
+        "--normalize",
+        "imagenet",
+    ]
     done = subbyte(
-        "sweep", space, "--out", tmp_path / "out", *options, "--data", f"npz:{place}/data.npz", "--seeds", "4,7"
+        "sweep",
+        space,
+        "--out",
+        tmp_path / "out",
+        *options,
+        "--data",
+        f"npz:{place}/data.npz",
+        "--seeds",
+        "4,7",
     )
     assert done.code == 0, done.err
-    assert [(task.run.seed, task.run.normalize) for task in fake.asked] == [(4, "imagenet"), (7, "imagenet")] * 3
+    assert [(task.run.seed, task.run.normalize) for task in fake.asked] == [
+        (4, "imagenet"),
+        (7, "imagenet"),
+    ] * 3
 
 
 def test_dry_run_writes_nothing(subbyte, space, tmp_path):
@@ -73,14 +96,19 @@ def test_dry_run_of_many(subbyte, space):
 
 
 def test_it_asks_about_very_many(subbyte, place, fake, tmp_path, monkeypatch):
-    many = write_space(place, tmp_path / "many.yaml", grid={"weights.bits": [2, 3], "weights.scalar": "0..1..1e-9"})
+    many = write_space(
+        place, tmp_path / "many.yaml", grid={"weights.bits": [2, 3], "weights.scalar": "0..1..1e-9"}
+    )
     refused = subbyte("sweep", many, "--out", tmp_path / "out")
     assert refused.code == 1 and "4,000,000,004 runs: is that what you want?" in refused.err
     assert not (tmp_path / "out").exists() and not fake.asked
     monkeypatch.setattr(cli, "ASK", 6)
     space = write_space(place, tmp_path / "mine.yaml")
     assert subbyte("sweep", space, "--out", tmp_path / "out").code == 1 and not fake.asked
-    assert subbyte("sweep", space, "--out", tmp_path / "out", "--yes").code == 0 and len(fake.asked) == 6
+    assert (
+        subbyte("sweep", space, "--out", tmp_path / "out", "--yes").code == 0
+        and len(fake.asked) == 6
+    )
     assert cli.ASK < 10_000 == 10_000  # the number in the text of --yes
 
 
@@ -110,7 +138,9 @@ def test_bad_options(options, expected, subbyte, space, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [[], ["--out", "x", "--jobs", "0"], ["--dry-run", "--jobs", "0"], ["--gpus", "-1"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--out", "x", "--jobs", "0"], ["--dry-run", "--jobs", "0"], ["--gpus", "-1"]]
+)
 def test_usage(options, subbyte, space):
     assert subbyte("sweep", space, *options).code == 2
 
@@ -133,7 +163,11 @@ def test_a_full_disk(subbyte, space, fake, tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.write_text", full)
     done = subbyte("sweep", space, "--out", tmp_path / "out")
-    assert done.code == 1 and done.err.count("No space left on device") == 1 and "Traceback" not in done.err
+    assert (
+        done.code == 1
+        and done.err.count("No space left on device") == 1
+        and "Traceback" not in done.err
+    )
     assert len([line for line in done.err.splitlines() if "error:" in line]) == 1
     assert {path.name for path in (tmp_path / "out/runs").iterdir()} == before
     monkeypatch.undo()

@@ -1,4 +1,6 @@
-"""subbyte train: what it writes and prints, that every option counts or is refused, how it ends early."""
+"""subbyte train: what it writes and prints, that every option counts or is refused, how it ends
+early.
+"""
 
 import errno
 import json
@@ -36,7 +38,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arrays: dict[str, Any] = {}
     for name, split in (("train", data.train), ("test", data.test)):
         images = split.images(range(len(split))).numpy()
-        arrays |= {f"x_{name}": (255 * images).round().astype(np.uint8), f"y_{name}": split.labels.numpy()}
+        arrays |= {
+            f"x_{name}": (255 * images).round().astype(np.uint8),
+            f"y_{name}": split.labels.numpy(),
+        }
     path = tmp_path_factory.mktemp("data") / "small.npz"
     np.savez(path, **arrays)
     return path
@@ -47,7 +52,16 @@ def train(small: Path) -> Callable[..., Done]:
     """Trains for an epoch of 4 steps, unless told otherwise; what is given last counts."""
 
     def start(out: Path, *options: object) -> Done:
-        basis = ("--model", "lenet-digits", "--data", f"npz:{small}", "--epochs", 1, "--batch-size", 64)
+        basis = (
+            "--model",
+            "lenet-digits",
+            "--data",
+            f"npz:{small}",
+            "--epochs",
+            1,
+            "--batch-size",
+            64,
+        )
         return run("train", *basis, *options, "--out", out)
 
     return start
@@ -78,14 +92,32 @@ def test_it_writes_weights_logs_and_a_last_line(train, tmp_path):
     assert names_in(out) == FILES
     epochs, steps = rows(out, "epochs.csv"), rows(out, "steps.csv")
     assert list(epochs[0]) == [
-        "epoch", "steps", "seconds", "lr", "train_loss", "train_top1_percent", "validation_loss",
-        "validation_top1_percent", "test_loss", "test_top1_percent", "resolution_bits", "moved_percent",
-        "saturated_percent", "temperature",
-    ]  # fmt: skip
+        "epoch",
+        "steps",
+        "seconds",
+        "lr",
+        "train_loss",
+        "train_top1_percent",
+        "validation_loss",
+        "validation_top1_percent",
+        "test_loss",
+        "test_top1_percent",
+        "resolution_bits",
+        "moved_percent",
+        "saturated_percent",
+        "temperature",
+    ]
     assert list(steps[0]) == [
-        "step", "epoch", "lr", "train_loss", "train_top1_percent", "resolution_bits", "moved_percent",
-        "saturated_percent", "temperature",
-    ]  # fmt: skip
+        "step",
+        "epoch",
+        "lr",
+        "train_loss",
+        "train_top1_percent",
+        "resolution_bits",
+        "moved_percent",
+        "saturated_percent",
+        "temperature",
+    ]
     assert len(epochs) == 3 and [row["step"] for row in steps] == ["2", "3", "4", "6", "8", "9"]
     assert done.out.splitlines() == [
         f"test top-1 {float(epochs[-1]['test_top1_percent']):.2f} % after epoch 3; files: {out}/*"
@@ -100,11 +132,22 @@ def test_it_writes_weights_logs_and_a_last_line(train, tmp_path):
 
 def test_the_weights_have_the_accuracy_it_says(train, small, tmp_path):
     out = result(train(tmp_path / "out", *ADAM, "--epochs", 4), tmp_path / "out")
-    done = run("evaluate", "--model", "lenet-digits", "--data", f"npz:{small}", "--weights", out / "model.safetensors")
+    done = run(
+        "evaluate",
+        "--model",
+        "lenet-digits",
+        "--data",
+        f"npz:{small}",
+        "--weights",
+        out / "model.safetensors",
+    )
     assert done.code == 0, done.err
     row = rows(out, "epochs.csv")[-1]
     shown = next(line for line in done.out.splitlines() if "." in line and "npz" not in line)
-    assert f"{float(row['test_top1_percent']):.2f}" in shown and f"{float(row['test_loss']):.4f}" in shown
+    assert (
+        f"{float(row['test_top1_percent']):.2f}" in shown
+        and f"{float(row['test_loss']):.4f}" in shown
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +173,9 @@ def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp
         assert few_values == (name not in options)
     found = []
     for name in ("model.safetensors", QUANTIZED):
-        shown = run("evaluate", "--model", "lenet-digits", "--data", f"npz:{small}", "--weights", out / name)
+        shown = run(
+            "evaluate", "--model", "lenet-digits", "--data", f"npz:{small}", "--weights", out / name
+        )
         assert shown.code == 0, shown.err
         found.append(re.findall(r"\d+\.\d+", shown.out.split("loss")[1])[:3])
     assert found[0] == found[1] and f"{float(found[0][0]):.2f} %" in done.out
@@ -139,16 +184,31 @@ def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp
 @pytest.mark.slow
 def test_packed_networks_of_other_classes_can_be_evaluated(place, tmp_path):
     arrays, out = np.load(place / "data.npz"), tmp_path / "out"
-    np.savez(tmp_path / "grey.npz", **{n: a[:, :1] if n.startswith("x") else a for n, a in arrays.items()})
+    np.savez(
+        tmp_path / "grey.npz",
+        **{n: a[:, :1] if n.startswith("x") else a for n, a in arrays.items()},
+    )
     options = ("--model", "lenet-digits", "--data", f"npz:{tmp_path / 'grey.npz'}")
-    result(run("train", *options, "--batch-size", 32, "--epochs", 1, "--bits", 4, "--out", out), out)
+    result(
+        run("train", *options, "--batch-size", 32, "--epochs", 1, "--bits", 4, "--out", out), out
+    )
     done = run("evaluate", *options, "--weights", out / QUANTIZED)
     assert done.code == 0, done.err
     assert load_file(out / "model.safetensors")["fc3.weight"].shape == (4, 84)
 
 
 def test_the_same_command_goes_on_and_gives_the_same_bytes(train, tmp_path, monkeypatch):
-    options = (*ADAM, "--epochs", 3, "--augment", "shift-flip", "--optimizer", "qsgd", "--rounding", "stochastic")
+    options = (
+        *ADAM,
+        "--epochs",
+        3,
+        "--augment",
+        "shift-flip",
+        "--optimizer",
+        "qsgd",
+        "--rounding",
+        "stochastic",
+    )
     whole = result(train(tmp_path / "whole", *options), tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_at(patch, 7)
@@ -178,55 +238,110 @@ EFFECTS: dict[str, tuple[tuple[object, ...], list[tuple[object, ...]]]] = {
     "sgd": (
         SGD,
         [
-            ("--momentum", 0.5), ("--nesterov",), ("--weight-decay", 0.1), ("--rate", "linear"), ("--warmup", 0.5),
-            ("--label-smoothing", 0.1), ("--augment", "shift"), ("--augment", "shift-flip"), ("--augment", "resized"),
-            ("--validation", 60), ("--seed", 1), ("--precision", "bfloat16"), ("--batch-size", 32), ("--epochs", 2),
-            ("--lr", 0.04), ("--set", "dampening=0.5"), ("--normalize", "0.5/0.25"), ("--optimizer", "adamw"),
+            ("--momentum", 0.5),
+            ("--nesterov",),
+            ("--weight-decay", 0.1),
+            ("--rate", "linear"),
+            ("--warmup", 0.5),
+            ("--label-smoothing", 0.1),
+            ("--augment", "shift"),
+            ("--augment", "shift-flip"),
+            ("--augment", "resized"),
+            ("--validation", 60),
+            ("--seed", 1),
+            ("--precision", "bfloat16"),
+            ("--batch-size", 32),
+            ("--epochs", 2),
+            ("--lr", 0.04),
+            ("--set", "dampening=0.5"),
+            ("--normalize", "0.5/0.25"),
+            ("--optimizer", "adamw"),
         ],
     ),
-    "adamw": (("--optimizer", "adamw", "--lr", 0.01), [("--weight-decay", 1), ("--set", "betas=[0.5, 0.9]")]),
+    "adamw": (
+        ("--optimizer", "adamw", "--lr", 0.01),
+        [("--weight-decay", 1), ("--set", "betas=[0.5, 0.9]")],
+    ),
     "qsgd": (
         (*QSGD, "--resolution", 12),
         [
-            ("--resolution", 10), ("--momentum", 0.5), ("--weight-decay", 0.1), ("--rounding", "stochastic"),
-            ("--rounding", "gaussian"), ("--error-feedback",), ("--set", "base=3"), ("--set", "eta=1.5"),
+            ("--resolution", 10),
+            ("--momentum", 0.5),
+            ("--weight-decay", 0.1),
+            ("--rounding", "stochastic"),
+            ("--rounding", "gaussian"),
+            ("--error-feedback",),
+            ("--set", "base=3"),
+            ("--set", "eta=1.5"),
         ],
     ),
-    "momentum": ((*QSGD, "--resolution", 12, "--momentum", 0.5), [("--nesterov",), ("--set", "dampening=0.5")]),
+    "momentum": (
+        (*QSGD, "--resolution", 12, "--momentum", 0.5),
+        [("--nesterov",), ("--set", "dampening=0.5")],
+    ),
     "stalling": (
         (*QSGD, "--resolution", 4, "--lr", 1, "--batch-size", 16),
         [
-            ("--schedule", "fixed"), ("--schedule", "annealing"), ("--schedule", "epochs"), ("--set", "cap=6"),
-            ("--set", "schedule={name: table, at: [2]}"), ("--set", "schedule={name: on-stall, scope: tensor}"),
+            ("--schedule", "fixed"),
+            ("--schedule", "annealing"),
+            ("--schedule", "epochs"),
+            ("--set", "cap=6"),
+            ("--set", "schedule={name: table, at: [2]}"),
+            ("--set", "schedule={name: on-stall, scope: tensor}"),
         ],
     ),
     "compat": (
         (*QSGD, "--compat", 2021),
-        [("--compat", 2023), ("--resolution", 12),
-         ("--compat", 2023, "--set", "warm_up=3"), ("--optimizer", "qtadamw")],
+        [
+            ("--compat", 2023),
+            ("--resolution", 12),
+            ("--compat", 2023, "--set", "warm_up=3"),
+            ("--optimizer", "qtadamw"),
+        ],
     ),
     "qtadamw": (
         ("--optimizer", "qtadamw", "--lr", 0.01, "--resolution", 12),
-        [("--weight-decay", 2), ("--set", "eps=0.01"), ("--set", "betas=[0.5, 0.9]"), ("--error-feedback",)],
+        [
+            ("--weight-decay", 2),
+            ("--set", "eps=0.01"),
+            ("--set", "betas=[0.5, 0.9]"),
+            ("--error-feedback",),
+        ],
     ),
     "grid": (
         GRID,
         [
-            ("--bits", 3), ("--extra-bits", 0), ("--resolution", 5), ("--rounding", "half-even"), ("--on", "ste"),
-            ("--on", "lsq"), ("--float-layers", "fc1"), ("--set", "granularity=tensor"), ("--set", "reach=2"),
-            ("--optimizer", "adamw"), ("--momentum", 0.5), ("--resolution", 3, "--schedule", "epochs"), ("--seed", 2),
+            ("--bits", 3),
+            ("--extra-bits", 0),
+            ("--resolution", 5),
+            ("--rounding", "half-even"),
+            ("--on", "ste"),
+            ("--on", "lsq"),
+            ("--float-layers", "fc1"),
+            ("--set", "granularity=tensor"),
+            ("--set", "reach=2"),
+            ("--optimizer", "adamw"),
+            ("--momentum", 0.5),
+            ("--resolution", 3, "--schedule", "epochs"),
+            ("--seed", 2),
         ],
     ),
-    "lsq": ((*GRID, "--on", "lsq"), [("--bits", 3), ("--float-layers", "fc*"), ("--weight-decay", 0.5)]),
-}  # fmt: skip
+    "lsq": (
+        (*GRID, "--on", "lsq"),
+        [("--bits", 3), ("--float-layers", "fc*"), ("--weight-decay", 0.5)],
+    ),
+}
 
 
 SLOWER = {"adamw", "momentum", "stalling", "qtadamw"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOWER else ()) for n in EFFECTS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOWER else ()) for n in EFFECTS]
+)
 def test_every_option_has_an_effect(name, train, tmp_path, monkeypatch):
-    monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)  # what is packed is looked at elsewhere
+    # what is packed is looked at elsewhere
+    monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)
     basis, changes = EFFECTS[name]
     seen: dict[bytes, tuple[object, ...]] = {}
     for number, change in enumerate([(), *changes]):
@@ -241,20 +356,35 @@ def test_seed_and_grid_are_in_the_settings(train, tmp_path, monkeypatch):
     cases: list[tuple[tuple[object, ...], dict[str, Any], dict[str, Any] | None]] = [
         (("--optimizer", "qsgd"), {"name": "qsgd", "seed": 3}, None),
         (("--bits", 3), {"name": "grid-sgd", "bits": 3, "seed": 3}, None),
-        (("--bits", 2, "--on", "lsq", "--optimizer", "adamw"), {"name": "adamw"}, {"name": "lsq", "bits": 2}),
-        (("--bits", 5, "--on", "ste", "--optimizer", "qsgd"), {"name": "qsgd", "seed": 3}, {"name": "ste", "bits": 5}),
+        (
+            ("--bits", 2, "--on", "lsq", "--optimizer", "adamw"),
+            {"name": "adamw"},
+            {"name": "lsq", "bits": 2},
+        ),
+        (
+            ("--bits", 5, "--on", "ste", "--optimizer", "qsgd"),
+            {"name": "qsgd", "seed": 3},
+            {"name": "ste", "bits": 5},
+        ),
     ]
     for number, (options, optimizer, quantizer) in enumerate(cases):
-        found = settings(result(train(tmp_path / str(number), "--seed", 3, *options), tmp_path / str(number)))
+        found = settings(
+            result(train(tmp_path / str(number), "--seed", 3, *options), tmp_path / str(number))
+        )
         assert (found["optimizer"], found["quantizer"], found["seed"]) == (optimizer, quantizer, 3)
 
 
 def test_logs_are_as_dense_as_asked(train, tmp_path):
     out = result(
-        train(tmp_path / "out", *SGD, "--log-every", 1, "--epochs", 3, "--evaluate-every", 2), tmp_path / "out"
+        train(tmp_path / "out", *SGD, "--log-every", 1, "--epochs", 3, "--evaluate-every", 2),
+        tmp_path / "out",
     )
     assert len(rows(out, "steps.csv")) == 12
-    assert [row["test_top1_percent"] != "" for row in rows(out, "epochs.csv")] == [False, True, True]
+    assert [row["test_top1_percent"] != "" for row in rows(out, "epochs.csv")] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_given_weights_are_where_it_begins(train, tmp_path):
@@ -270,16 +400,26 @@ def test_given_weights_are_where_it_begins(train, tmp_path):
 
 def test_resnet_takes_its_number_of_layers(place, tmp_path):
     data = ("--data", f"npz:{place / 'data.npz'}", "--batch-size", 32, "--epochs", 1)
-    out = result(run("train", "--model", "resnet", "--layers", 1, *data, "--out", tmp_path / "a"), tmp_path / "a")
+    out = result(
+        run("train", "--model", "resnet", "--layers", 1, *data, "--out", tmp_path / "a"),
+        tmp_path / "a",
+    )
     assert settings(out)["model"] == "cifar-resnet8"
     state = load_file(out / "model.safetensors")
     assert sum(name.endswith("weight") and tensor.ndim == 4 for name, tensor in state.items()) == 7
     assert state["linear.weight"].shape == (4, 64)
-    same = result(run("train", "--model", "cifar-resnet8", *data, "--out", tmp_path / "b"), tmp_path / "b")
+    same = result(
+        run("train", "--model", "cifar-resnet8", *data, "--out", tmp_path / "b"), tmp_path / "b"
+    )
     assert left_by(same) == left_by(out)
-    deeper = result(run("train", "--model", "resnet", "--layers", 2, *data, "--out", tmp_path / "c"), tmp_path / "c")
+    deeper = result(
+        run("train", "--model", "resnet", "--layers", 2, *data, "--out", tmp_path / "c"),
+        tmp_path / "c",
+    )
     assert settings(deeper)["model"] == "cifar-resnet14"
-    assert "was made with " in refused(run("train", "--model", "resnet", "--layers", 3, *data, "--out", out))
+    assert "was made with " in refused(
+        run("train", "--model", "resnet", "--layers", 3, *data, "--out", out)
+    )
 
 
 TELEMETRY = {
@@ -287,19 +427,26 @@ TELEMETRY = {
     ("--optimizer", "qsgd"): {"resolution_bits", "moved_percent", "temperature"},
     ("--bits", 4): {"resolution_bits", "moved_percent", "saturated_percent", "temperature"},
     ("--bits", 4, "--optimizer", "grid-adamw", "--lr", 0.01): {
-        "resolution_bits", "moved_percent", "saturated_percent", "temperature",
+        "resolution_bits",
+        "moved_percent",
+        "saturated_percent",
+        "temperature",
     },
     ("--bits", 4, "--on", "ste"): set(),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("options", TELEMETRY)
-def test_columns_of_rounded_updates_are_filled_where_there_are_any(options, train, tmp_path, monkeypatch):
+def test_columns_of_rounded_updates_are_filled_where_there_are_any(
+    options, train, tmp_path, monkeypatch
+):
     monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)
     out = result(train(tmp_path / "out", "--lr", 0.05, *options), tmp_path / "out")
     for row in rows(out, "steps.csv") + rows(out, "epochs.csv"):
         filled = {
-            name for name in ("resolution_bits", "moved_percent", "saturated_percent", "temperature") if row[name]
+            name
+            for name in ("resolution_bits", "moved_percent", "saturated_percent", "temperature")
+            if row[name]
         }
         assert filled == TELEMETRY[options]
 
@@ -311,7 +458,10 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
         "optimizer adam: unknown setting 'momentum'; known: betas, eps, weight_",
     ),
     (("--optimizer", "adamw", "--nesterov"), "optimizer adamw: unknown setting 'nesterov'"),
-    (("--rounding", "stochastic"), "optimizer sgd: unknown setting 'rounding'; known: momentum, dampening"),
+    (
+        ("--rounding", "stochastic"),
+        "optimizer sgd: unknown setting 'rounding'; known: momentum, dampening",
+    ),
     (("--schedule", "fixed"), "optimizer sgd: unknown setting 'schedule'"),
     (("--resolution", 4), "optimizer sgd: unknown setting 'resolution'"),
     (("--error-feedback",), "optimizer sgd: unknown setting 'error_feedback'"),
@@ -319,9 +469,18 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
     (("--extra-bits", 2), "optimizer sgd: unknown setting 'extra_bits'"),
     (("--bits", 4, "--compat", 2021), "optimizer grid-sgd: unknown setting 'compat'"),
     (("--bits", 4, "--error-feedback"), "optimizer grid-sgd: unknown setting 'error_feedback'"),
-    (("--bits", 4, "--on", "ste", "--extra-bits", 2), "optimizer sgd: unknown setting 'extra_bits'"),
-    (("--bits", 4, "--rounding", "gaussian"), "gaussian noise leaves the grid; choose another rounding"),
-    (("--bits", 4, "--optimizer", "adam"), "--bits with --on grid goes with --optimizer sgd or adamw, not adam"),
+    (
+        ("--bits", 4, "--on", "ste", "--extra-bits", 2),
+        "optimizer sgd: unknown setting 'extra_bits'",
+    ),
+    (
+        ("--bits", 4, "--rounding", "gaussian"),
+        "gaussian noise leaves the grid; choose another rounding",
+    ),
+    (
+        ("--bits", 4, "--optimizer", "adam"),
+        "--bits with --on grid goes with --optimizer sgd or adamw, not adam",
+    ),
     (("--bits", 1), "bits must be from 2 to 8.*got 1"),
     (("--bits", 9, "--on", "lsq"), "bits must be from 2 to 8, got 9"),
     (("--bits", 4, "--resolution", 9), "resolution 9 is above the cap of 8"),
@@ -329,7 +488,10 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
     (("--bits", 4, "--on", "paper"), "--on must be one of grid, ste, lsq, got 'paper'"),
     (("--on", "ste"), "training on a grid needs its width: add --bits"),
     (("--optimizer", "grid-sgd"), "training on a grid needs its width: add --bits"),
-    (("--bits", 4, "--float-layers", "fc9"), "no layer matches 'fc9'; the layers are conv1, conv2, fc1, fc2, fc3"),
+    (
+        ("--bits", 4, "--float-layers", "fc9"),
+        "no layer matches 'fc9'; the layers are conv1, conv2, fc1, fc2, fc3",
+    ),
     (("--bits", 4, "--float-layers", "*"), "there is no layer to put on a grid"),
     (
         ("--optimizer", "qsgd", "--schedule", "sometimes"),
@@ -355,10 +517,14 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
     (("--set", "dampening"), r"--set 'dampening': expected NAME=VALUE"),
     (("--set", "betas=["), r"--set 'betas=\[': '\[' is not a YAML value"),
     (("--set", "dampening=much"), "optimizer sgd: dampening: "),
-    (("--set", "tau=1"), "optimizer sgd: unknown setting 'tau'; known: momentum, dampening, nesterov, weight_decay"),
+    (
+        ("--set", "tau=1"),
+        "optimizer sgd: unknown setting 'tau'; known: momentum, dampening, nesterov, weight_decay",
+    ),
     (
         ("--rate", "cosinus"),
-        "rate: unknown 'cosinus'; known: constant, cosine, restarts, step, quarters, linear, exp, cyc",
+        "rate: unknown 'cosinus'; known: constant, cosine, restarts, step, quarters, linear, exp, "
+        "cyc",
     ),
     (("--augment", "flip"), "augment: unknown 'flip'; known: none, shift, shift-flip, resized"),
     (("--precision", "float16"), "precision: unknown 'float16'; known: float32, bfloat16"),
@@ -369,7 +535,10 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
     (("--label-smoothing", 1), "label_smoothing must be from 0 to below 1, got 1.0"),
     (("--seed", -1), "seed from 0 to 2"),
     (("--validation", 256), "256 of 256 training images can't be set apart"),
-    (("--batch-size", 257), "has 256 images to train on, too few for a batch of 257; choose a smaller --batch-size"),
+    (
+        ("--batch-size", 257),
+        "has 256 images to train on, too few for a batch of 257; choose a smaller --batch-size",
+    ),
     (("--log-every", 0), "log_every must be 1 or more"),
     (("--evaluate-every", 0), "evaluate_every must be 1 or more"),
     (("--weights", "none.safetensors"), "weights none.safetensors: there is no such file"),
@@ -378,7 +547,9 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), REFUSED, ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else ""
+    ("options", "message"),
+    REFUSED,
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )
 def test_options_that_do_not_fit_are_refused_and_leave_nothing(options, message, train, tmp_path):
     assert re.search(message, refused(train(tmp_path / "out", *options)))
@@ -396,7 +567,10 @@ UNUSED: list[tuple[tuple[object, ...], str]] = [
     (("--bits", 4, "--on", "lsq", "--optimizer", "grid-sgd"), "grid-sgd"),
     (("--optimizer", "qsgd", "--compat", 2021, "--schedule", "annealing"), "schedule"),
     (("--optimizer", "qsgd", "--compat", 2021, "--rounding", "stochastic"), "rounding"),
-    (("--optimizer", "qsgd", "--compat", 2021, "--error-feedback"), "error_feedback|error-feedback"),
+    (
+        ("--optimizer", "qsgd", "--compat", 2021, "--error-feedback"),
+        "error_feedback|error-feedback",
+    ),
     (("--optimizer", "qsgd", "--compat", 2021, "--nesterov"), "nesterov"),
     (("--optimizer", "qsgd", "--compat", 2023, "--resolution", 5), "resolution"),
     (("--optimizer", "qsgd", "--compat", 2021, "--set", "warm_up=3"), "warm_up"),
@@ -412,7 +586,9 @@ UNUSED: list[tuple[tuple[object, ...], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), UNUSED, ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else ""
+    ("options", "message"),
+    UNUSED,
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )
 def test_options_without_an_effect_are_refused(options, message, train, tmp_path):
     assert re.search(message, refused(train(tmp_path / "out", *options)))
@@ -464,9 +640,21 @@ def test_data_without_training_images_are_refused(small, train, tmp_path):
 
 
 def test_labels_beyond_the_logits_are_refused(place, small, tmp_path):
-    (tmp_path / "net.py").write_text("from subbyte.models import lenet\ndef net():\n    return lenet(1, 8, 9)\n")
+    (tmp_path / "net.py").write_text(
+        "from subbyte.models import lenet\ndef net():\n    return lenet(1, 8, 9)\n"
+    )
     model = f"{tmp_path / 'net.py'}:net"
-    done = run("train", "--model", model, "--data", f"npz:{small}", "--batch-size", 64, "--out", tmp_path / "out")
+    done = run(
+        "train",
+        "--model",
+        model,
+        "--data",
+        f"npz:{small}",
+        "--batch-size",
+        64,
+        "--out",
+        tmp_path / "out",
+    )
     assert "label 9" in refused(done) and not (tmp_path / "out").exists()
 
 
@@ -489,9 +677,20 @@ class Bursting(nn.Module):
 
 def test_a_run_that_diverges_says_where_in_one_line_and_keeps_its_checkpoint(train, tmp_path):
     (tmp_path / "net.py").write_text(BURSTING)
-    options = (*SGD, "--model", f"{tmp_path / 'net.py'}:Bursting", "--epochs", 4, "--rate", "constant")
+    options = (
+        *SGD,
+        "--model",
+        f"{tmp_path / 'net.py'}:Bursting",
+        "--epochs",
+        4,
+        "--rate",
+        "constant",
+    )
     text = refused(train(tmp_path / "out", *options))
-    assert "training diverged: the loss of step 10 (epoch 3) is nan, at a learning rate of 0.05" in text
+    assert (
+        "training diverged: the loss of step 10 (epoch 3) is nan, at a learning rate of 0.05"
+        in text
+    )
     assert "the checkpoint of epoch 2 is kept; lower --lr, or add --warmup" in text
     kept = load_checkpoint(tmp_path / "out")
     assert kept is not None and kept.epoch == 2
@@ -502,8 +701,12 @@ def test_a_run_that_diverges_says_where_in_one_line_and_keeps_its_checkpoint(tra
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "qsgd"])
 def test_an_enormous_rate_is_one_clear_line(optimizer, train, tmp_path):
-    text = refused(train(tmp_path / "out", "--optimizer", optimizer, "--lr", "1e30", "--rate", "constant"))
-    assert re.search(r"diverged: the loss of step \d \(epoch 1\) is nan, at a learning rate of 1e\+30", text)
+    text = refused(
+        train(tmp_path / "out", "--optimizer", optimizer, "--lr", "1e30", "--rate", "constant")
+    )
+    assert re.search(
+        r"diverged: the loss of step \d \(epoch 1\) is nan, at a learning rate of 1e\+30", text
+    )
     assert "there is no checkpoint yet; lower --lr" in text
 
 
@@ -531,7 +734,9 @@ def test_ctrl_c_says_what_is_kept(step, kept, train, tmp_path, monkeypatch):
     text = " ".join(done.err.split())
     assert done.code == 130 and "Traceback" not in done.err and done.out == ""
     if kept:
-        assert f"interrupted: the checkpoint of the last whole epoch is in {tmp_path / 'out'}" in text
+        assert (
+            f"interrupted: the checkpoint of the last whole epoch is in {tmp_path / 'out'}" in text
+        )
         assert "the same command goes on" in text and load_checkpoint(tmp_path / "out") is not None
     else:
         assert "interrupted in the first epoch: there is no checkpoint yet" in text
@@ -586,11 +791,17 @@ def test_a_damaged_checkpoint_is_one_clear_line(content, train, tmp_path, monkey
     result(train(tmp_path / "out", *SGD, "--epochs", 3), tmp_path / "out")
 
 
-FULL = [("checkpoint.pt", SGD), ("model.safetensors", SGD), pytest.param(QUANTIZED, GRID, marks=pytest.mark.slow)]
+FULL = [
+    ("checkpoint.pt", SGD),
+    ("model.safetensors", SGD),
+    pytest.param(QUANTIZED, GRID, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("name", "options"), FULL)
-def test_a_full_disk_is_one_clear_line_and_keeps_what_was_there(name, options, train, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_clear_line_and_keeps_what_was_there(
+    name, options, train, tmp_path, monkeypatch
+):
     out, options = tmp_path / "out", (*options, "--epochs", 3)
     with monkeypatch.context() as patch:
         stop_at(patch, 7)
@@ -622,7 +833,9 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(train, tmp_path):
 def test_the_device_is_checked(train, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    assert "torch finds no GPU here; use --device cpu" in refused(train(tmp_path / "out", "--device", "cuda"))
+    assert "torch finds no GPU here; use --device cpu" in refused(
+        train(tmp_path / "out", "--device", "cuda")
+    )
     result(train(tmp_path / "out", *SGD, "--device", "cpu"), tmp_path / "out")
 
 
@@ -630,6 +843,15 @@ def test_it_explains_itself(subbyte):
     done = subbyte("train", "--help")
     text = " ".join(done.out.split())
     assert done.code == 0 and "train" in subbyte("--help").out
-    for option in ("--model", "--optimizer", "--bits", "--on", "--float-layers", "--set", "--validation", "--layers"):
+    for option in (
+        "--model",
+        "--optimizer",
+        "--bits",
+        "--on",
+        "--float-layers",
+        "--set",
+        "--validation",
+        "--layers",
+    ):
         assert option in text
     assert "lenet-digits" in MODELS

@@ -1,6 +1,8 @@
-"""What the functions of GradQuant's author return, run unmodified on inputs given by formulas, and where they go wrong.
+"""What the functions of GradQuant's author return, run unmodified on inputs given by formulas, and
+where they go wrong.
 
-The golden values lie beside the repository, in ../shared/oracles; without them only the last tests run.
+The golden values lie beside the repository, in ../shared/oracles; without them only the last tests
+run.
 """
 
 import json
@@ -42,8 +44,13 @@ def given(key: str) -> Tensor:
 
 
 def blocks() -> Tensor:
-    assert golden("inputs")["hess"] == "per filter n: M=wave((27,27),0.37+0.1*n,0.5,1.0); H_n=(M+M^T)/2"
-    return torch.stack([(M + M.T) / 2 for M in (wave((27, 27), 0.37 + 0.1 * n, 0.5, 1.0) for n in range(2))])
+    assert (
+        golden("inputs")["hess"]
+        == "per filter n: M=wave((27,27),0.37+0.1*n,0.5,1.0); H_n=(M+M^T)/2"
+    )
+    return torch.stack(
+        [(M + M.T) / 2 for M in (wave((27, 27), 0.37 + 0.1 * n, 0.5, 1.0) for n in range(2))]
+    )
 
 
 def test_every_quantizer_and_metric_as_the_original():
@@ -65,13 +72,23 @@ def test_every_quantizer_and_metric_as_the_original():
             expected |= {f"{metric} {key}": value for key, value in case[metric].items()}
         if case["klDivParam"] is not None:
             reach = float(weight.abs().max()) * case["clipping"]
-            found["kl"], expected["kl"] = float(divergence(weight, q, case["bits"], reach)), case["klDivParam"]
+            found["kl"], expected["kl"] = (
+                float(divergence(weight, q, case["bits"], reach)),
+                case["klDivParam"],
+            )
         for key, value in expected.items():
-            # terms of both signs cancel in the quadratic form: what float32 grants is 1e-6 of their sizes
+            # terms of both signs cancel in the quadratic form: what float32 grants is 1e-6 of their
+            # sizes
             form = key.startswith(("hess", "l3"))
             power = float(key.split()[1]) if key.startswith("hess") else 1.0
-            size = float(distance(weight, q, power, gradient, hessian.abs())) if form else abs(value)
-            assert found[key] == pytest.approx(value, abs=1e-6 * size, rel=0), (case["bits"], case["clipping"], key)
+            size = (
+                float(distance(weight, q, power, gradient, hessian.abs())) if form else abs(value)
+            )
+            assert found[key] == pytest.approx(value, abs=1e-6 * size, rel=0), (
+                case["bits"],
+                case["clipping"],
+                key,
+            )
         if case["levels"] is not None:
             assert q.unique().tolist() == pytest.approx(case["levels"], rel=1e-6, abs=1e-8)
 
@@ -82,7 +99,9 @@ def test_every_search_as_the_original():
     assert len(cases) == 18
     for case in cases:
         name, power = case["metric"][:-1], float(case["metric"][-1])
-        clip, cost, q = search(weight, case["bits"], CLIPS, power, gradient if name == "grad" else None)
+        clip, cost, q = search(
+            weight, case["bits"], CLIPS, power, gradient if name == "grad" else None
+        )
         assert clip == case["best_clip"]
         found = cost, float(q.double().sum()), float(q.double().square().sum())
         assert found == pytest.approx((case["value"], case["sum"], case["sumsq"]), rel=1e-6)
@@ -97,14 +116,18 @@ def default(weight: Tensor, bits: int, *, symmetric: bool) -> Tensor:
 
 
 def test_ranges_without_zero_lose_less():
-    """All weights of one sign: the original's range does not hold its own values once it is clipped."""
+    """All weights of one sign: the original's range does not hold its own values once it is
+    clipped.
+    """
     weight = torch.linspace(0.5, 0.8, 7)[None]
     assert quantize(weight, 2, 0.5, symmetric=False).unique().tolist() == pytest.approx([0.4])
     spec = clip_spec(2, symmetric=False, per_channel=True)
     half = clipped_grid(weight, spec, torch.tensor([0.5]), torch.tensor([0.5]))
     assert half.quantize(torch.tensor([[0.0, 0.4]])).tolist() == [[0.0, pytest.approx(0.4)]]
     for sign in (1, -1):
-        assert (default(sign * weight, 8, symmetric=False) - sign * weight).abs().max() <= 0.8 / 255 / 2 + 1e-6
+        assert (
+            default(sign * weight, 8, symmetric=False) - sign * weight
+        ).abs().max() <= 0.8 / 255 / 2 + 1e-6
 
 
 def test_zero_is_a_level():
@@ -112,7 +135,10 @@ def test_zero_is_a_level():
     weight = torch.zeros(1, 50)
     weight[0, :4] = torch.tensor([0.4, -0.5, 0.3, 0.1])
     for bits in (2, 3, 4):
-        theirs = min(float(distance(weight, quantize(weight, bits, c, symmetric=True), 2)) for c in CLIPS.tolist())
+        theirs = min(
+            float(distance(weight, quantize(weight, bits, c, symmetric=True), 2))
+            for c in CLIPS.tolist()
+        )
         ours = default(weight, bits, symmetric=True)
         assert float(distance(weight, ours, 2)) < theirs / 2 and not ours[0, 4:].any()
 

@@ -1,6 +1,8 @@
-"""What the functions of L-DNQ's authors return, run unmodified on inputs given by formulas, and `compat: true`.
+"""What the functions of L-DNQ's authors return, run unmodified on inputs given by formulas, and
+`compat: true`.
 
-The golden values lie beside the repository, in ../shared/oracles; without them only the last tests run.
+The golden values lie beside the repository, in ../shared/oracles; without them only the last tests
+run.
 """
 
 import json
@@ -36,7 +38,9 @@ def golden(key: str) -> Any:
 
 
 def wave(text: str) -> Tensor:
-    """The oracles' formula: 'k*wave(shape,a,b,s)**p', s sin(a i + b) exp(-(37 i mod 11) / 8) for the flat index i."""
+    """The oracles' formula: 'k*wave(shape,a,b,s)**p', s sin(a i + b) exp(-(37 i mod 11) / 8) for
+    the flat index i.
+    """
     factor, shape, numbers, power = re.fullmatch(
         r"(?:([\d.]+)\*)?wave\(\(([\d, ]+)\),([\d.,]+)\)(?:\*\*(\d))?", text
     ).groups()
@@ -70,7 +74,9 @@ def sizes(G: Tensor) -> list[float]:
 
 
 def test_the_golden_values_are_all_tried():
-    assert {run["type"] for run in golden("ADMM")} == {"R", "C", "F", "F-"} and len(golden("ADMM")) == RUNS
+    assert {run["type"] for run in golden("ADMM")} == {"R", "C", "F", "F-"} and len(
+        golden("ADMM")
+    ) == RUNS
     assert len(golden("symmetric_projection")) == PROJECTIONS
     assert len(golden("quantize_alpha1")["V"]) == POINTS
 
@@ -113,7 +119,11 @@ def layer(run: dict[str, Any]) -> tuple[Tensor, LayerStats, GridFitter]:
     W, H = problem(run)
     mean = torch.zeros(1, len(H), dtype=torch.float64)
     stats = LayerStats(H[None], H[None], H[None], mean, mean, 60)
-    return W.T.float().contiguous(), stats, GridFitter(MinMax(), GridSpec.level_set(powers(run["kbits"]), "tensor"))
+    return (
+        W.T.float().contiguous(),
+        stats,
+        GridFitter(MinMax(), GridSpec.level_set(powers(run["kbits"]), "tensor")),
+    )
 
 
 @runs
@@ -135,7 +145,10 @@ def test_our_own_mode_is_better_in_most_runs():
     for run in golden("ADMM"):
         weight, stats, fit = layer(run)
         W, H = problem(run)
-        ratios.append(error(Ldnq().round(weight, fit, stats).dequantize().double().T, W, H) / run["final_error"])
+        ratios.append(
+            error(Ldnq().round(weight, fit, stats).dequantize().double().T, W, H)
+            / run["final_error"]
+        )
     assert sum(ratio < 1 for ratio in ratios) >= 19
     assert float(torch.tensor(ratios).log().mean().exp()) < 0.4
 
@@ -147,7 +160,9 @@ def test_our_own_mode_is_better_where_their_scale_does_not_reach(count):
         given = draw(1, 60, 12, 8, seed=seed)
         fit = GridFitter(MinMax(), GridSpec.level_set(powers(count), "tensor"))
         ours, theirs = (
-            given.stats.output_error(given.weight, method.round(given.weight, fit, given.stats).dequantize()).sum()
+            given.stats.output_error(
+                given.weight, method.round(given.weight, fit, given.stats).dequantize()
+            ).sum()
             for method in (Ldnq(), Ldnq(compat=True))
         )
         assert ours < 0.9 * theirs

@@ -26,7 +26,9 @@ def vector(values: list[float]) -> torch.Tensor:
 
 
 def gradients(shapes: list[tuple[int, ...]], steps: int) -> list[list[torch.Tensor | None]]:
-    """The second tensor has none in every third step; the last one's add up to 0 where it has two numbers."""
+    """The second tensor has none in every third step; the last one's add up to 0 where it has two
+    numbers.
+    """
     found = []
     for step in range(steps):
         each: list[torch.Tensor | None] = [
@@ -44,7 +46,10 @@ def compare(optimizer, params, steps, reference) -> None:
         at = optimizer.index  # of the step to come, in 2023
         optimizer.step()
         assert index == (at if isinstance(optimizer, Published2023) else optimizer.index)
-        wanted = [torch.tensor(w, dtype=torch.float64).reshape(p.shape) for w, p in zip(weights, params, strict=True)]
+        wanted = [
+            torch.tensor(w, dtype=torch.float64).reshape(p.shape)
+            for w, p in zip(weights, params, strict=True)
+        ]
         assert apart(params, wanted) < 1e-12
 
 
@@ -78,9 +83,14 @@ def test_2021_is_its_definition(adaptive, weight_decay):
     reference = published_2021(
         [p.detach().reshape(-1).tolist() for p in params],
         [[None if g is None else g.reshape(-1).tolist() for g in step] for step in steps],
-        0.25, 1, adaptive, weight_decay,
-    )  # fmt: skip
-    optimizer = Published2021(params, 0.25, resolution=1, adaptive=adaptive, weight_decay=weight_decay)
+        0.25,
+        1,
+        adaptive,
+        weight_decay,
+    )
+    optimizer = Published2021(
+        params, 0.25, resolution=1, adaptive=adaptive, weight_decay=weight_decay
+    )
     compare(optimizer, params, steps, reference)
     assert optimizer.index > 2
 
@@ -93,9 +103,15 @@ def test_2023_is_its_definition(adaptive):
     reference = published_2023(
         [p.detach().reshape(-1).tolist() for p in params],
         [[None if g is None else g.reshape(-1).tolist() for g in step] for step in steps],
-        0.25, 4, 1.5, adaptive, 0.1,
-    )  # fmt: skip
-    optimizer = Published2023(params, 0.25, steps=4, warm_up=1.5, adaptive=adaptive, weight_decay=0.1)
+        0.25,
+        4,
+        1.5,
+        adaptive,
+        0.1,
+    )
+    optimizer = Published2023(
+        params, 0.25, steps=4, warm_up=1.5, adaptive=adaptive, weight_decay=0.1
+    )
     compare(optimizer, params, steps, reference)
 
 
@@ -106,8 +122,12 @@ def test_2023_with_adam_but_for_the_extra_step():
     reference = published_2023(
         [p.detach().reshape(-1).tolist() for p in params],
         [[None if g is None else g.reshape(-1).tolist() for g in step] for step in steps],
-        0.25, 4, -50.0, True, 0.1,
-    )  # fmt: skip
+        0.25,
+        4,
+        -50.0,
+        True,
+        0.1,
+    )
     optimizer = Published2023(params, 0.25, steps=4, warm_up=-50.0, adaptive=True, weight_decay=0.1)
     compare(optimizer, params, steps, reference)
 
@@ -125,7 +145,8 @@ def test_the_gate_of_2023_with_half_the_slope():
 
 
 @pytest.mark.parametrize(
-    ("epoch", "power"), [(0, 18), (0.71, 18), (0.72, 19), (5.38, 19), (5.40, 20), (52, 20), (53, 21), (199, 21)]
+    ("epoch", "power"),
+    [(0, 18), (0.71, 18), (0.72, 19), (5.38, 19), (5.40, 20), (52, 20), (53, 21), (199, 21)],
 )
 def test_the_resolution_of_2023(epoch, power):
     """O4."""
@@ -144,11 +165,14 @@ def test_2023_rounds_down():
 
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_gradients_that_add_up_to_0_made_the_resolution_run_away(adaptive):
-    """O14: of two numbers a and -a the updates always add up to 0 (B1); all zero does as well (B3)."""
+    """O14: of two numbers a and -a the updates always add up to 0 (B1); all zero does as well
+    (B3).
+    """
     for gradient in ([2.0, -2.0], [0.0, 0.0]):
         p, q = vector([0.0, 0.0]), vector([0.0, 0.0])
         published, ours = Published2021([p], 0.5, resolution=2, adaptive=adaptive), QSGD([q], 0.5)
-        move(published, p, *[gradient] * (20 if adaptive else 2))  # ties, which all go up, stop it for a while
+        # ties, which all go up, stop it for a while
+        move(published, p, *[gradient] * (20 if adaptive else 2))
         move(ours, q, *[gradient] * 100)
         assert published.index == 33
         assert ours.telemetry().index == 2
@@ -164,7 +188,9 @@ def bias_run(optimizer, p, seed: int) -> None:
 
 
 def test_one_softmax_bias_sufficed_to_run_away():
-    """O14: 31 rises at .43 a step take about 40 steps, and the rule that counts stays where it is."""
+    """O14: 31 rises at .43 a step take about 40 steps, and the rule that counts stays where it
+    is.
+    """
     lengths = []
     for seed in range(12):
         p = torch.zeros(10, dtype=torch.float64, requires_grad=True)
@@ -196,19 +222,31 @@ def test_recipes_name_the_published_forms(settings, cls, adaptive):
     params = parameters()
     optimizer = build_method(OPTIMIZERS, settings, "optimizer").build(params, params[:1], 0.1)
     assert type(optimizer) is cls and optimizer._adaptive == adaptive
-    assert optimizer.param_groups[0]["weight_decay"] == (0.01 if adaptive and cls is Published2023 else 0)
+    assert optimizer.param_groups[0]["weight_decay"] == (
+        0.01 if adaptive and cls is Published2023 else 0
+    )
 
 
 @pytest.mark.parametrize("name", ["qsgd", "qtadamw"])
 def test_settings_reach_the_published_forms(name):
     adaptive, params = name == "qtadamw", parameters()
-    method = build_method(OPTIMIZERS, {"name": name, "compat": "2021", "resolution": 7}, "optimizer")
+    method = build_method(
+        OPTIMIZERS, {"name": name, "compat": "2021", "resolution": 7}, "optimizer"
+    )
     assert method.build(params, [], 0.1).index == 7
     settings = {"name": name, "compat": "2023", "epoch_steps": 5, "warm_up": 1.5}
     first, second = parameters(), parameters()
     decay = {"weight_decay": 0.3} if adaptive else {}
-    run(build_method(OPTIMIZERS, settings | decay, "optimizer").build(first, [], 0.1), first, range(12))
-    run(Published2023(second, 0.1, steps=5, warm_up=1.5, adaptive=adaptive, **decay), second, range(12))
+    run(
+        build_method(OPTIMIZERS, settings | decay, "optimizer").build(first, [], 0.1),
+        first,
+        range(12),
+    )
+    run(
+        Published2023(second, 0.1, steps=5, warm_up=1.5, adaptive=adaptive, **decay),
+        second,
+        range(12),
+    )
     assert same(first, second)
 
 

@@ -41,7 +41,9 @@ def test_every_value_goes_to_the_nearest_number_of_its_row():
     rounded = grid().quantize(x)
     for row in range(6):
         nearest = (x[row].double()[:, None] - numbers(row)).abs().min(1).values
-        torch.testing.assert_close((x[row] - rounded[row]).double().abs(), nearest, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            (x[row] - rounded[row]).double().abs(), nearest, rtol=1e-5, atol=1e-6
+        )
         distance = (rounded[row].double()[:, None] - numbers(row)).abs().min(1).values
         assert float(distance.max()) < 1e-6
 
@@ -67,7 +69,9 @@ def test_codes_come_back_from_their_bytes(columns):
     codes = given.encode(values(columns, seed=1))
     packed = pack_grid(codes, given)
     rows = {2: 1, 3: 2, 4: 1, 5: 1, 127: 1}
-    size = sum(packed_bytes(GridSpec.level_set(tuple(range(n))), k * columns) for n, k in rows.items())
+    size = sum(
+        packed_bytes(GridSpec.level_set(tuple(range(n))), k * columns) for n, k in rows.items()
+    )
     assert packed.numel() == size == packed_grid_bytes(given, (6, columns))
     again = unpack_grid(packed, given, (6, columns))
     assert torch.equal(again, codes) and again.dtype == codes.dtype
@@ -75,7 +79,9 @@ def test_codes_come_back_from_their_bytes(columns):
 
 
 def test_the_layout_is_that_of_the_document():
-    """Counts 4, 2, 4: the row of two levels comes first, then both rows of four, each kind from a new byte."""
+    """Counts 4, 2, 4: the row of two levels comes first, then both rows of four, each kind from a
+    new byte.
+    """
     given = Grid.of(GridSpec.counting(), torch.ones(3, 1), counts=torch.tensor([[4], [2], [4]]))
     codes = torch.tensor([[0, 3], [1, 0], [2, 1]], dtype=torch.uint8)
     assert pack_grid(codes, given).tolist() == [0b01, 0b01101100]
@@ -94,16 +100,25 @@ def test_damaged_bytes_are_refused():
 @pytest.mark.parametrize(
     "change",
     [
-        {"granularity": "tensor"}, {"narrow": True}, {"levels": (0.0, 1.0)}, {"bits": 8}, {"mixed": 2.0},
-        {"symmetric": False}, {"codebook": 4}, {"granularity": "group", "group_size": 4}, {"wide": True},
+        {"granularity": "tensor"},
+        {"narrow": True},
+        {"levels": (0.0, 1.0)},
+        {"bits": 8},
+        {"mixed": 2.0},
+        {"symmetric": False},
+        {"codebook": 4},
+        {"granularity": "group", "group_size": 4},
+        {"wide": True},
     ],
-)  # fmt: skip
+)
 def test_contradictions_are_refused(change):
     with pytest.raises(RecipeError):
         replace(GridSpec.counting(), **change)
 
 
-@pytest.mark.parametrize("counts", [COUNTS - 1, COUNTS + 1, COUNTS[:3], None], ids=["few", "many", "shape", "none"])
+@pytest.mark.parametrize(
+    "counts", [COUNTS - 1, COUNTS + 1, COUNTS[:3], None], ids=["few", "many", "shape", "none"]
+)
 def test_counts_must_fit(counts):
     with pytest.raises(RecipeError, match="counts"):
         Grid.of(GridSpec.counting(), SCALE, counts=counts)

@@ -1,4 +1,6 @@
-"""Entropy against closed forms; compressed sizes against streams that are read back by the standard library."""
+"""Entropy against closed forms; compressed sizes against streams that are read back by the standard
+library.
+"""
 
 import lzma
 import math
@@ -14,7 +16,9 @@ from subbyte.errors import FormatError
 
 def drawn(shares: list[float], count: int, low: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.multinomial(torch.tensor(shares), count, replacement=True, generator=generator) + low
+    return (
+        torch.multinomial(torch.tensor(shares), count, replacement=True, generator=generator) + low
+    )
 
 
 def expanded(stream: bytes, low: int, base: int, count: int) -> list[int]:
@@ -22,7 +26,9 @@ def expanded(stream: bytes, low: int, base: int, count: int) -> list[int]:
     settings = {"id": lzma.FILTER_LZMA2, "dict_size": 2**23}  # all that a decoder is told
     data = lzma.decompress(stream, format=lzma.FORMAT_RAW, filters=[settings])
     if base > 256:
-        return [low + first + 256 * second for first, second in zip(data[::2], data[1::2], strict=True)]
+        return [
+            low + first + 256 * second for first, second in zip(data[::2], data[1::2], strict=True)
+        ]
     together = int(math.log(256, base) + 1e-9) if base > 1 else 8
     codes = []
     for byte in data:
@@ -34,7 +40,8 @@ def expanded(stream: bytes, low: int, base: int, count: int) -> list[int]:
 
 
 def test_entropy_is_shannons():
-    assert shannon_entropy(torch.tensor([0, 0, 0, 0, 1, 1, 2, 3])) == 1.75  # as the authors' code gives
+    # as the authors' code gives
+    assert shannon_entropy(torch.tensor([0, 0, 0, 0, 1, 1, 2, 3])) == 1.75
     assert shannon_entropy(torch.arange(-8, 8).reshape(2, 8)) == 4
     one_in_five = shannon_entropy(torch.tensor([-3, 7, -3, -3, -3], dtype=torch.int8))
     assert one_in_five == pytest.approx(-0.2 * math.log2(0.2) - 0.8 * math.log2(0.8))
@@ -62,7 +69,13 @@ def test_few_codes_and_equal_codes_come_back():
 
 @pytest.mark.parametrize(
     "shares",
-    [[0.9, 0.1], [0.15, 0.7, 0.15], [0.1, 0.4, 0.4, 0.1], [1.0, 3, 8, 14, 14, 8, 3, 1], [2.0**-i for i in range(16)]],
+    [
+        [0.9, 0.1],
+        [0.15, 0.7, 0.15],
+        [0.1, 0.4, 0.4, 0.1],
+        [1.0, 3, 8, 14, 14, 8, 3, 1],
+        [2.0**-i for i in range(16)],
+    ],
     ids=lambda shares: f"{len(shares)} codes",
 )
 def test_skewed_codes_take_little_more_than_their_entropy(shares):

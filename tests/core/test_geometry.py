@@ -41,7 +41,9 @@ def test_a_row_is_what_one_output_channel_depends_on(name):
     geometry, shape = GEOMETRIES[name]
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     matrix = geometry.to_matrix(
-        torch.randn(geometry.weight_shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+        torch.randn(
+            geometry.weight_shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype
+        )
     )
     axis = -1 if geometry.kind == "linear" else 1
     whole = operate(x, geometry.to_weight(matrix), geometry)
@@ -57,7 +59,9 @@ def test_a_row_is_what_one_output_channel_depends_on(name):
 def test_sizes_by_hand():
     conv = Geometry("conv", (6, 2, 3, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), groups=3)
     assert (conv.kernel, conv.rows, conv.columns) == ((3, 5), 6, 30)
-    transposed = Geometry("conv_transpose", (6, 2, 3, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), (0, 0), groups=3)
+    transposed = Geometry(
+        "conv_transpose", (6, 2, 3, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), (0, 0), groups=3
+    )
     assert (transposed.kernel, transposed.rows, transposed.columns) == ((3, 5), 6, 30)
     linear = Geometry("linear", (4, 9))
     assert (linear.kernel, linear.rows, linear.columns) == ((), 4, 9)

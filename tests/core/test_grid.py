@@ -41,7 +41,9 @@ def specs(draw: st.DrawFn) -> GridSpec:
 
 @st.composite
 def grids(draw: st.DrawFn) -> tuple[Grid, tuple[int, int], torch.Generator]:
-    """A grid with scales of many sizes, the shape of a matrix that it fits, a source of random numbers."""
+    """A grid with scales of many sizes, the shape of a matrix that it fits, a source of random
+    numbers.
+    """
     spec = draw(specs())
     rows, columns = draw(st.integers(1, 4)), draw(st.integers(1, 13))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
@@ -76,7 +78,9 @@ def test_decode_is_the_formula(drawn):
     grid, shape, generator = drawn
     codes = torch.randint(grid.spec.qmin, grid.spec.qmax + 1, shape, generator=generator)
     codes = codes.to(grid.spec.code_dtype)
-    expected = representable(grid, shape).gather(-1, codes.long()[..., None] - grid.spec.qmin)[..., 0]
+    expected = representable(grid, shape).gather(-1, codes.long()[..., None] - grid.spec.qmin)[
+        ..., 0
+    ]
     torch.testing.assert_close(grid.decode(codes).double(), expected, rtol=1e-6, atol=0)
     assert grid.decode(codes).dtype == torch.float32
     torch.testing.assert_close(
@@ -121,8 +125,14 @@ def test_quantize_is_idempotent_and_changes_no_argument(drawn):
     x = values_around(grid, shape, generator)
     before = [t.clone() for t in (x, grid.scale, grid.zero_point)]
     once = grid.quantize(x)
-    assert all(torch.equal(a, b) for a, b in zip(before, (x, grid.scale, grid.zero_point), strict=True))
-    assert torch.equal(grid.quantize(once), once) and once.shape == x.shape and once.dtype == torch.float32
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, (x, grid.scale, grid.zero_point), strict=True)
+    )
+    assert (
+        torch.equal(grid.quantize(once), once)
+        and once.shape == x.shape
+        and once.dtype == torch.float32
+    )
     assert torch.equal(once, grid.decode(grid.encode(x)))
 
 
@@ -131,8 +141,12 @@ def test_quantize_is_idempotent_and_changes_no_argument(drawn):
 def test_infinities_and_huge_values_saturate(drawn):
     grid, shape, _ = drawn
     for value in (float("inf"), 1e300, 3e38):
-        assert bool((grid.encode(torch.full(shape, value, dtype=torch.float64)) == grid.spec.qmax).all())
-        assert bool((grid.encode(torch.full(shape, -value, dtype=torch.float64)) == grid.spec.qmin).all())
+        assert bool(
+            (grid.encode(torch.full(shape, value, dtype=torch.float64)) == grid.spec.qmax).all()
+        )
+        assert bool(
+            (grid.encode(torch.full(shape, -value, dtype=torch.float64)) == grid.spec.qmin).all()
+        )
 
 
 @pytest.mark.parametrize("zero", [-3, 0, 2])
@@ -140,7 +154,8 @@ def test_infinities_and_huge_values_saturate(drawn):
 def test_ties_go_to_the_even_multiple_of_the_scale(scale, zero):
     grid = Grid.of(GridSpec(bits=4, symmetric=False), torch.tensor(scale), torch.tensor(zero))
     halves = [k + 0.5 for k in range(-14, 14)]
-    expected = [max(-8, min(7, round(half) + zero)) for half in halves]  # Python, too, rounds half to even
+    # Python, too, rounds half to even
+    expected = [max(-8, min(7, round(half) + zero)) for half in halves]
     assert grid.encode(torch.tensor(halves) * scale).tolist() == expected
 
 
@@ -157,14 +172,18 @@ def test_a_ragged_last_group_has_its_own_scale():
     spec = GridSpec(bits=4, granularity="group", group_size=3)
     grid = Grid.of(spec, torch.tensor([[1.0, 10.0], [2.0, 20.0]]))
     assert grid.encode(torch.full((2, 5), 20.0)).tolist() == [[7, 7, 7, 2, 2], [7, 7, 7, 1, 1]]
-    assert grid.decode(torch.ones(2, 5, dtype=torch.int8)).tolist() == [[1, 1, 1, 10, 10], [2, 2, 2, 20, 20]]
+    assert grid.decode(torch.ones(2, 5, dtype=torch.int8)).tolist() == [
+        [1, 1, 1, 10, 10],
+        [2, 2, 2, 20, 20],
+    ]
     assert grid.spread(grid.scale, 5).shape == (2, 5)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3, 4, 5)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    "spec", [GridSpec(bits=4), GridSpec(bits=3, signed=False), GridSpec.level_set((-1, 0, 2), "tensor")]
+    "spec",
+    [GridSpec(bits=4), GridSpec(bits=3, signed=False), GridSpec.level_set((-1, 0, 2), "tensor")],
 )
 def test_one_scale_fits_tensors_of_any_shape_and_type(spec, dtype, shape):
     grid = Grid.of(spec, torch.tensor(0.25))
@@ -184,7 +203,8 @@ def test_nan_is_refused_and_counted(spec):
 
 
 @pytest.mark.parametrize(
-    ("bad", "shown"), [(0.0, "0"), (-1.0, "-1"), (torch.nan, "nan"), (torch.inf, "inf"), (1e-60, "0")]
+    ("bad", "shown"),
+    [(0.0, "0"), (-1.0, "-1"), (torch.nan, "nan"), (torch.inf, "inf"), (1e-60, "0")],
 )
 def test_scales_must_be_positive_and_finite(bad, shown):
     spec = GridSpec(granularity="channel")
@@ -240,7 +260,9 @@ def test_of_converts_and_with_scale_keeps_the_rest():
 
 
 def onnx_codes(x: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and values by ONNX Runtime's QuantizeLinear and DequantizeLinear, one scale a row or in all."""
+    """Codes and values by ONNX Runtime's QuantizeLinear and DequantizeLinear, one scale a row or in
+    all.
+    """
     axis = {"axis": 0} if scale.ndim else {}
     code_type = helper.np_dtype_to_tensor_dtype(zero.dtype)
     graph = helper.make_graph(
@@ -257,7 +279,9 @@ def onnx_codes(x: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> tuple[np.n
         [onnx.numpy_helper.from_array(scale, "scale"), onnx.numpy_helper.from_array(zero, "zero")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     codes, values = session.run(None, {"x": x})
     return codes, values
 
@@ -285,17 +309,27 @@ def test_codes_are_those_of_onnx_runtime(signed, granularity):
     np.testing.assert_array_equal(grid.quantize(x).numpy(), values)
 
 
-@pytest.mark.parametrize("spec", [
-    GridSpec(8), GridSpec(8, False), GridSpec(4, True, False), GridSpec(4, False, False),
-    GridSpec(3, narrow=True), GridSpec.ternary("tensor"), GridSpec(1, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec",
+    [
+        GridSpec(8),
+        GridSpec(8, False),
+        GridSpec(4, True, False),
+        GridSpec(4, False, False),
+        GridSpec(3, narrow=True),
+        GridSpec.ternary("tensor"),
+        GridSpec(1, False),
+    ],
+)
 def test_values_are_those_of_torch_up_to_ties(spec):
     generator = torch.Generator().manual_seed(2)
     zero = torch.tensor(0 if spec.symmetric else spec.qmin + 2)
     grid = Grid.of(spec, torch.tensor(0.0371), zero)
     x = torch.randn(4000, generator=generator) * 0.0371 * spec.count
     away = ((x.double() / 0.0371) % 1 - 0.5).abs() > 1e-3
-    theirs = torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero_point, spec.qmin, spec.qmax)
+    theirs = torch.fake_quantize_per_tensor_affine(
+        x, grid.scale, grid.zero_point, spec.qmin, spec.qmax
+    )
     assert int(away.sum()) > 3900
     torch.testing.assert_close(grid.quantize(x)[away], theirs[away], rtol=1e-6, atol=0)
 
@@ -326,7 +360,9 @@ def test_codebooks_round_to_the_nearest_level_of_their_row(granularity, count):
     chosen = distance.gather(2, codes.long()[..., None])[..., 0]
     assert bool((chosen <= distance.amin(2) + 1e-6 * (1 + x.double().abs())).all())
     assert bool((codes[:, 0] == count - 1).all()) and not codes[:, 1].any()
-    torch.testing.assert_close(grid.decode(codes).double(), levels.gather(1, codes.long()), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        grid.decode(codes).double(), levels.gather(1, codes.long()), rtol=1e-6, atol=0
+    )
     assert torch.equal(grid.quantize(x), grid.units(codes) * grid.scale)
 
 
@@ -346,7 +382,10 @@ def test_ties_in_a_codebook_go_to_the_lower_level(granularity):
     grid = Grid.of(GridSpec.fitted(5, granularity), scale, codebook=codebook)
     middles = torch.tensor([[(a + b) / 2 for a, b in pairwise(levels[0].tolist())]] * 2) / 2
     assert grid.encode(middles).tolist() == [[0, 1, 2, 3]] * 2
-    assert grid.encode(torch.nextafter(middles, torch.tensor(torch.inf))).tolist() == [[1, 2, 3, 4]] * 2
+    assert (
+        grid.encode(torch.nextafter(middles, torch.tensor(torch.inf))).tolist()
+        == [[1, 2, 3, 4]] * 2
+    )
 
 
 def test_a_tensors_codebook_fits_tensors_of_any_shape():
@@ -362,7 +401,9 @@ def test_codebooks_refuse_nan_and_keep_their_levels_on_another_scale(granularity
     with pytest.raises(NumericsError, match="1 of 8"):
         grid.encode(torch.tensor([[0.0, torch.nan], [1, 2], [3, 4], [5, 6]]))
     doubled = grid.with_scale(2 * grid.scale)
-    assert torch.equal(doubled.codebook, grid.codebook) and torch.equal(grid.to("cpu").codebook, grid.codebook)
+    assert torch.equal(doubled.codebook, grid.codebook) and torch.equal(
+        grid.to("cpu").codebook, grid.codebook
+    )
     codes = torch.tensor([[0, 1, 2, 3]] * 4)
     assert torch.equal(doubled.decode(codes), 2 * grid.decode(codes))
 
@@ -391,9 +432,18 @@ def test_codebooks_that_do_not_fit_are_refused(granularity, codebook):
 
 def test_codebooks_are_finite_and_go_with_their_spec():
     with pytest.raises(NumericsError, match="codebook"):
-        Grid.of(GridSpec.fitted(2, "tensor"), torch.tensor(1.0), codebook=torch.tensor([[0.0, torch.inf]]))
+        Grid.of(
+            GridSpec.fitted(2, "tensor"),
+            torch.tensor(1.0),
+            codebook=torch.tensor([[0.0, torch.inf]]),
+        )
     for spec in (GridSpec(bits=2), GridSpec.level_set((0, 1), "tensor")):
         with pytest.raises(RecipeError, match="codebook"):
             Grid.of(spec, torch.tensor(1.0), codebook=torch.tensor([[0.0, 1.0]]))
     with pytest.raises(RecipeError, match=r"0\.\.0"):
-        Grid.of(GridSpec.fitted(2, "tensor"), torch.tensor(1.0), torch.tensor(1), torch.tensor([[0.0, 1.0]]))
+        Grid.of(
+            GridSpec.fitted(2, "tensor"),
+            torch.tensor(1.0),
+            torch.tensor(1),
+            torch.tensor([[0.0, 1.0]]),
+        )

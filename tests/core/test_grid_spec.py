@@ -6,7 +6,15 @@ import torch
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError, SubbyteError
 
-SIGNED = {2: (-2, 1), 3: (-4, 3), 4: (-8, 7), 5: (-16, 15), 6: (-32, 31), 7: (-64, 63), 8: (-128, 127)}
+SIGNED = {
+    2: (-2, 1),
+    3: (-4, 3),
+    4: (-8, 7),
+    5: (-16, 15),
+    6: (-32, 31),
+    7: (-64, 63),
+    8: (-128, 127),
+}
 UNSIGNED = {1: 1, 2: 3, 3: 7, 4: 15, 5: 31, 6: 63, 7: 127, 8: 255}
 
 
@@ -33,13 +41,32 @@ def test_unsigned_codes_count_from_zero(bits, top):
 def test_ternary_is_two_bits_narrow():
     spec = GridSpec.ternary()
     assert spec == GridSpec(bits=2, narrow=True, granularity="channel")
-    assert (spec.qmin, spec.qmax, spec.count, spec.is_ternary, spec.label) == (-1, 1, 3, True, "ternary")
+    assert (spec.qmin, spec.qmax, spec.count, spec.is_ternary, spec.label) == (
+        -1,
+        1,
+        3,
+        True,
+        "ternary",
+    )
     assert GridSpec.ternary("group", 16).group_size == 16
 
 
 @pytest.mark.parametrize(
     ("count", "bits"),
-    [(2, 1), (3, 2), (4, 2), (5, 3), (7, 3), (8, 3), (9, 4), (16, 4), (17, 5), (128, 7), (129, 8), (256, 8)],
+    [
+        (2, 1),
+        (3, 2),
+        (4, 2),
+        (5, 3),
+        (7, 3),
+        (8, 3),
+        (9, 4),
+        (16, 4),
+        (17, 5),
+        (128, 7),
+        (129, 8),
+        (256, 8),
+    ],
 )
 def test_level_sets_take_the_fewest_bits(count, bits):
     spec = GridSpec.level_set(tuple(range(count)))
@@ -53,13 +80,16 @@ def test_levels_become_floats():
     assert levels == (-1.0, 0.0, 2.0) and all(isinstance(level, float) for level in levels)
 
 
-@pytest.mark.parametrize("spec", [
-    *(GridSpec(bits=b, narrow=n) for b in SIGNED for n in (False, True)),
-    *(GridSpec(bits=b, signed=False) for b in UNSIGNED),
-    *(GridSpec(bits=b, wide=True) for b in UNSIGNED),
-    *(GridSpec.fitted(n) for n in (2, 17, 255, 256, 257, 512)),
-    GridSpec.level_set(tuple(range(256))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(GridSpec(bits=b, narrow=n) for b in SIGNED for n in (False, True)),
+        *(GridSpec(bits=b, signed=False) for b in UNSIGNED),
+        *(GridSpec(bits=b, wide=True) for b in UNSIGNED),
+        *(GridSpec.fitted(n) for n in (2, 17, 255, 256, 257, 512)),
+        GridSpec.level_set(tuple(range(256))),
+    ],
+)
 def test_the_code_type_holds_every_code(spec):
     codes = torch.arange(spec.qmin, spec.qmax + 1)
     assert torch.equal(codes.to(spec.code_dtype).long(), codes)
@@ -91,7 +121,10 @@ def test_the_code_type_holds_every_code(spec):
         ({"bits": 9, "codebook": 513}, ["codebook of 513", "9 bits"]),
         ({"bits": 10, "codebook": 513}, ["1 to 9", "got 10"]),
         ({"bits": 2, "codebook": 3, "levels": (0.0, 1.0, 2.0)}, ["codebook", "levels"]),
-        ({"bits": 2, "codebook": 3, "granularity": "group", "group_size": 4}, ["codebook", "channel"]),
+        (
+            {"bits": 2, "codebook": 3, "granularity": "group", "group_size": 4},
+            ["codebook", "channel"],
+        ),
     ],
 )
 def test_contradictions_are_named_with_their_numbers(given, shown):
@@ -102,7 +135,8 @@ def test_contradictions_are_named_with_their_numbers(given, shown):
 
 
 @pytest.mark.parametrize(
-    "levels", [(float("nan"), 1.0), (0.0, 1.0, float("nan")), (0.0, float("inf")), (-float("inf"), 0.0)]
+    "levels",
+    [(float("nan"), 1.0), (0.0, 1.0, float("nan")), (0.0, float("inf")), (-float("inf"), 0.0)],
 )
 def test_levels_must_be_numbers(levels):
     with pytest.raises(RecipeError, match="levels"):
@@ -155,13 +189,28 @@ def test_the_label_is_the_width(spec, label):
 
 @pytest.mark.parametrize(
     ("count", "bits"),
-    [(2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4), (128, 7), (129, 8), (256, 8), (257, 9), (512, 9)],
+    [
+        (2, 1),
+        (3, 2),
+        (4, 2),
+        (5, 3),
+        (8, 3),
+        (9, 4),
+        (128, 7),
+        (129, 8),
+        (256, 8),
+        (257, 9),
+        (512, 9),
+    ],
 )
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_codebooks_take_the_fewest_bits(count, bits, granularity):
     spec = GridSpec.fitted(count, granularity)
     assert (spec.bits, spec.qmin, spec.qmax, spec.count) == (bits, 0, count - 1, count)
-    assert spec.code_dtype == (torch.uint8 if count <= 256 else torch.int16) and spec.granularity == granularity
+    assert (
+        spec.code_dtype == (torch.uint8 if count <= 256 else torch.int16)
+        and spec.granularity == granularity
+    )
     assert spec.reach is None and not spec.uniform and spec.fixed_zero
 
 

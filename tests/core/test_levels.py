@@ -42,7 +42,9 @@ def test_apot_is_its_definition_in_whole_numbers(bits):
     assert ratios == {number / max(wanted) for number in wanted}
 
 
-@pytest.mark.parametrize(("bits", "positive"), [(2, [1]), (3, [1, 2, 4]), (4, [1, 2, 3, 4, 6, 8, 10]), (5, None)])
+@pytest.mark.parametrize(
+    ("bits", "positive"), [(2, [1]), (3, [1, 2, 4]), (4, [1, 2, 3, 4, 6, 8, 10]), (5, None)]
+)
 def test_small_apot_sets_by_hand(bits, positive):
     found = [level for level in apot(bits) if level > 0]
     assert found == positive if positive else len(found) == 15

@@ -44,10 +44,14 @@ def test_every_value_goes_to_the_nearest_number_of_its_row(signed):
 
 def test_rows_of_no_bits_are_one_number_and_take_no_bytes():
     given = grid()
-    assert given.quantize(torch.randn(7, 5))[[0, 5]].tolist() == [[pytest.approx(0.7)] * 5, [-1.5] * 5]
+    assert given.quantize(torch.randn(7, 5))[[0, 5]].tolist() == [
+        [pytest.approx(0.7)] * 5,
+        [-1.5] * 5,
+    ]
     nothing = Grid.of(given.spec, given.scale, given.zero_point.clamp(-1, 1), widths=0 * WIDTHS)
     assert (
-        packed_grid_bytes(nothing, (7, 40)) == 0 and pack_grid(nothing.encode(torch.randn(7, 40)), nothing).numel() == 0
+        packed_grid_bytes(nothing, (7, 40)) == 0
+        and pack_grid(nothing.encode(torch.randn(7, 40)), nothing).numel() == 0
     )
 
 
@@ -65,9 +69,13 @@ def test_codes_come_back_from_their_bytes(signed, columns):
 
 
 def test_the_layout_is_that_of_the_document():
-    """Widths 3, 1, 3: the row of one bit comes first, then both rows of three, each width from a new byte."""
+    """Widths 3, 1, 3: the row of one bit comes first, then both rows of three, each width from a
+    new byte.
+    """
     zero = torch.zeros(3, 1)
-    given = Grid.of(replace(mixed(), mixed=7 / 3), zero + 1, zero, widths=torch.tensor([[3], [1], [3]]))
+    given = Grid.of(
+        replace(mixed(), mixed=7 / 3), zero + 1, zero, widths=torch.tensor([[3], [1], [3]])
+    )
     codes = torch.tensor([[-4, 3], [-1, 0], [1, -3]], dtype=torch.int8)
     digits = [0, 7, 5, 1]  # 000 111 101 001, least significant bit first
     stream = sum(digit << 3 * place for place, digit in enumerate(digits))
@@ -107,4 +115,7 @@ def test_widths_and_zero_points_must_fit(widths, zero_point):
 
 
 def test_labels_tell_the_mean_width():
-    assert (mixed().label, grid().label) == ("2.7 mixed", f"{float(WIDTHS.float().mean()):.2f} mixed")
+    assert (mixed().label, grid().label) == (
+        "2.7 mixed",
+        f"{float(WIDTHS.float().mean()):.2f} mixed",
+    )

@@ -49,11 +49,17 @@ def test_all_lengths_come_back_and_match_the_written_layout(spec):
         assert packed.dtype == torch.uint8 and packed.shape == (packed_bytes(spec, length),)
         assert packed.tolist() == reference_bytes(codes, spec)
         again = unpack(packed, spec, (length,))
-        assert torch.equal(again, codes) and again.dtype == spec.code_dtype and again.shape == codes.shape
+        assert (
+            torch.equal(again, codes)
+            and again.dtype == spec.code_dtype
+            and again.shape == codes.shape
+        )
 
 
 @examples(80)
-@given(st.sampled_from(sorted(SPECS)), st.lists(st.integers(0, 6), max_size=4), st.integers(0, 10**6))
+@given(
+    st.sampled_from(sorted(SPECS)), st.lists(st.integers(0, 6), max_size=4), st.integers(0, 10**6)
+)
 def test_any_shape_comes_back(name, shape, seed):
     spec = SPECS[name]
     codes = random_codes(spec, tuple(shape), seed)
@@ -98,18 +104,44 @@ def test_the_layout_by_hand(spec, codes, packed):
 @pytest.mark.parametrize(
     ("spec", "count", "size"),
     [
-        (SPECS["int4"], 0, 0), (SPECS["int4"], 1, 1), (SPECS["int4"], 2, 1), (SPECS["int4"], 3, 2),
-        (SPECS["int3"], 8, 3), (SPECS["int3"], 9, 4), (SPECS["uint1"], 8, 1), (SPECS["uint1"], 9, 2),
-        (SPECS["int8"], 7, 7), (SPECS["int7"], 8, 7), (SPECS["ternary"], 5, 1), (SPECS["ternary"], 6, 2),
-        (SPECS["ternary"], 1_000_000, 200_000), (SPECS["levels5"], 8, 3), (SPECS["levels5"], 3, 1),
-        (SPECS["levels5"], 24, 7), (SPECS["levels5"], 25, 8), (SPECS["levels5"], 48, 14),
-        (SPECS["levels5"], 24_000_000, 7_000_000), (SPECS["levels6"], 3, 1), (SPECS["levels6"], 4, 2),
-        (SPECS["wide1"], 5, 1), (SPECS["wide2"], 24, 7), (SPECS["wide3"], 5, 2), (SPECS["wide3"], 6, 3),
-        (SPECS["wide4"], 15, 8), (SPECS["wide4"], 14, 8), (SPECS["wide4"], 13, 7), (SPECS["wide4"], 16, 9),
-        (SPECS["wide8"], 8, 9), (SPECS["wide8"], 9, 11), (SPECS["levels4 in 8 bits"], 5, 2),
-        (SPECS["narrow3"], 17, 6), (SPECS["narrow3"], 0, 0), (SPECS["narrow8"], 7, 7), (SPECS["codebook4"], 5, 2),
+        (SPECS["int4"], 0, 0),
+        (SPECS["int4"], 1, 1),
+        (SPECS["int4"], 2, 1),
+        (SPECS["int4"], 3, 2),
+        (SPECS["int3"], 8, 3),
+        (SPECS["int3"], 9, 4),
+        (SPECS["uint1"], 8, 1),
+        (SPECS["uint1"], 9, 2),
+        (SPECS["int8"], 7, 7),
+        (SPECS["int7"], 8, 7),
+        (SPECS["ternary"], 5, 1),
+        (SPECS["ternary"], 6, 2),
+        (SPECS["ternary"], 1_000_000, 200_000),
+        (SPECS["levels5"], 8, 3),
+        (SPECS["levels5"], 3, 1),
+        (SPECS["levels5"], 24, 7),
+        (SPECS["levels5"], 25, 8),
+        (SPECS["levels5"], 48, 14),
+        (SPECS["levels5"], 24_000_000, 7_000_000),
+        (SPECS["levels6"], 3, 1),
+        (SPECS["levels6"], 4, 2),
+        (SPECS["wide1"], 5, 1),
+        (SPECS["wide2"], 24, 7),
+        (SPECS["wide3"], 5, 2),
+        (SPECS["wide3"], 6, 3),
+        (SPECS["wide4"], 15, 8),
+        (SPECS["wide4"], 14, 8),
+        (SPECS["wide4"], 13, 7),
+        (SPECS["wide4"], 16, 9),
+        (SPECS["wide8"], 8, 9),
+        (SPECS["wide8"], 9, 11),
+        (SPECS["levels4 in 8 bits"], 5, 2),
+        (SPECS["narrow3"], 17, 6),
+        (SPECS["narrow3"], 0, 0),
+        (SPECS["narrow8"], 7, 7),
+        (SPECS["codebook4"], 5, 2),
     ],
-)  # fmt: skip
+)
 def test_sizes(spec, count, size):
     assert packed_bytes(spec, count) == size
 
@@ -156,7 +188,9 @@ def test_too_few_and_too_many_bytes_are_refused(spec):
         unpack(packed, spec, (0,))
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float32, torch.bfloat16, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int64, torch.float32, torch.bfloat16, torch.bool]
+)
 def test_only_uint8_is_read(dtype):
     with pytest.raises(FormatError, match="uint8"):
         unpack(torch.zeros(4, dtype=dtype), SPECS["int8"], (4,))
@@ -216,7 +250,12 @@ def test_words_are_the_smallest_there_are(count):
 
 
 def test_words_of_a_few_counts():
-    assert words(3) == (3, 5, 1) and words(5) == (5, 24, 7) and words(6) == (6, 3, 1) and words(17) == (17, 15, 8)
+    assert (
+        words(3) == (3, 5, 1)
+        and words(5) == (5, 24, 7)
+        and words(6) == (6, 3, 1)
+        and words(17) == (17, 15, 8)
+    )
     assert all(words(2**bits) is None for bits in range(1, 9))
     assert words(255) is None
 
@@ -227,7 +266,11 @@ def test_level_sets_of_every_count_come_back(count):
     spec = GridSpec.level_set(tuple(range(count)))
     size = (words(count) or Words(count, 8, 8)).digits
     for length in sorted({1, size - 1, size, size + 1, 2 * size + size // 2} - {0}):
-        for codes in (random_codes(spec, (length,), length), torch.zeros(length), torch.full((length,), count - 1)):
+        for codes in (
+            random_codes(spec, (length,), length),
+            torch.zeros(length),
+            torch.full((length,), count - 1),
+        ):
             codes = codes.to(torch.uint8)
             packed = pack(codes, spec)
             assert packed.numel() == packed_bytes(spec, length)
@@ -236,7 +279,9 @@ def test_level_sets_of_every_count_come_back(count):
 
 @pytest.mark.parametrize("spec", IN_WORDS.values(), ids=IN_WORDS)
 def test_words_beyond_the_last_are_refused(spec):
-    """The number after the largest, and the largest that the bytes hold, as first and as last word."""
+    """The number after the largest, and the largest that the bytes hold, as first and as last
+    word.
+    """
     _, digits, size = words(spec.count)
     largest = spec.count**digits - 1
     good = list(largest.to_bytes(size, "little"))
@@ -257,4 +302,8 @@ def test_a_last_word_has_only_the_bytes_that_its_digits_need(spec):
         beyond = list((spec.count**rest).to_bytes(size + 1, "little")[:last])
         if spec.count**rest < 256**last:
             with pytest.raises(FormatError, match="damaged"):
-                unpack(torch.tensor([0] * 2 * size + beyond, dtype=torch.uint8), spec, (2 * digits + rest,))
+                unpack(
+                    torch.tensor([0] * 2 * size + beyond, dtype=torch.uint8),
+                    spec,
+                    (2 * digits + rest,),
+                )

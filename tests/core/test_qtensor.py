@@ -30,7 +30,9 @@ def grid_for(spec: GridSpec, rows: int, columns: int) -> Grid:
 
 @pytest.mark.parametrize(("spec", "size"), SIZES)
 def test_stored_bytes_and_bits_per_weight(spec, size):
-    q = QTensor.nearest(torch.randn(6, 10, generator=torch.Generator().manual_seed(0)), grid_for(spec, 6, 10))
+    q = QTensor.nearest(
+        torch.randn(6, 10, generator=torch.Generator().manual_seed(0)), grid_for(spec, 6, 10)
+    )
     assert q.nbytes == size
     assert q.bits_per_weight == pytest.approx(8 * size / 60)
 

@@ -30,7 +30,9 @@ def nearest(given: Inputs, spec: str) -> QTensor:
 @cache
 def corrected(method: str, spec: str, case: str) -> tuple[QTensor, torch.Tensor]:
     given = INPUTS[case]
-    return CORRECTIONS[method]().correct(given.weight, bias_of(given), nearest(given, spec), given.stats)
+    return CORRECTIONS[method]().correct(
+        given.weight, bias_of(given), nearest(given, spec), given.stats
+    )
 
 
 def float_outputs(given: Inputs) -> torch.Tensor:
@@ -62,9 +64,18 @@ def test_codes_stay_and_scales_are_positive(method, spec, case):
 @inputs
 def test_the_same_call_gives_the_same_and_changes_no_argument(method, spec, case):
     given = INPUTS[case]
-    weight, bias, rounded, stats = given.weight.clone(), bias_of(given), nearest(given, spec), given.stats
+    weight, bias, rounded, stats = (
+        given.weight.clone(),
+        bias_of(given),
+        nearest(given, spec),
+        given.stats,
+    )
     codes, scale = rounded.codes.clone(), rounded.grid.scale.clone()
-    before = {name: value.clone() for name, value in vars(stats).items() if isinstance(value, torch.Tensor)}
+    before = {
+        name: value.clone()
+        for name, value in vars(stats).items()
+        if isinstance(value, torch.Tensor)
+    }
     q, new = CORRECTIONS[method]().correct(weight, bias, rounded, stats)
     assert torch.equal(q.grid.scale, corrected(method, spec, case)[0].grid.scale)
     assert torch.equal(new, corrected(method, spec, case)[1])
@@ -85,7 +96,9 @@ def test_exact_weights_on_the_same_inputs_need_no_correction(method, spec, case)
 
 
 @methods
-@pytest.mark.parametrize("spec", [name for name, spec in SPECS.items() if spec.granularity != "tensor"])
+@pytest.mark.parametrize(
+    "spec", [name for name, spec in SPECS.items() if spec.granularity != "tensor"]
+)
 @pytest.mark.parametrize("case", ["dense, x_q", "grouped, x_q", "depthwise, x_q"])
 def test_rows_do_not_know_of_one_another(method, spec, case):
     given = INPUTS[case]
@@ -119,7 +132,9 @@ def test_the_means_of_the_outputs_are_the_float_layers(method, spec, case):
 @specs
 @inputs
 def test_bias_alone_leaves_the_scales(spec, case):
-    assert torch.equal(corrected("bias", spec, case)[0].grid.scale, nearest(INPUTS[case], spec).grid.scale)
+    assert torch.equal(
+        corrected("bias", spec, case)[0].grid.scale, nearest(INPUTS[case], spec).grid.scale
+    )
 
 
 @specs
@@ -175,7 +190,9 @@ def collected(x: torch.Tensor, rows: int) -> LayerStats:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("collector", ["float32", "float64"])
 def test_inputs_that_do_not_vary_leave_the_scales(method, spec, seed, collector):
-    """The variance is 0, and what the moments leave of it is rounding: no ground to rescale a channel."""
+    """The variance is 0, and what the moments leave of it is rounding: no ground to rescale a
+    channel.
+    """
     given = draw(1, 1, 10, 6, seed=seed)
     x = (3 + given.x[0]).expand(70, -1)
     stats = collected(x.float(), 6) if collector == "float32" else layer_stats(x[None], x[None])
@@ -189,7 +206,9 @@ def test_a_mean_far_above_the_spread_is_no_obstacle():
     given = draw(1, 4000, 8, 4)
     x = (30 + given.x[0]).float()
     rounded = nearest(given, "int4")
-    q, bias = CORRECTIONS["moments"]().correct(given.weight, torch.zeros(4), rounded, collected(x, 4))
+    q, bias = CORRECTIONS["moments"]().correct(
+        given.weight, torch.zeros(4), rounded, collected(x, 4)
+    )
     wanted, got = outputs(given.weight, x[None]), outputs(q.dequantize(), x[None]) + bias
     torch.testing.assert_close(got.std(0), wanted.std(0), rtol=2e-3, atol=0)
     torch.testing.assert_close(got.mean(0), wanted.mean(0), rtol=1e-5, atol=1e-4)

@@ -1,6 +1,7 @@
 """The paper's correction of weights: golden values of its authors' code, and what it is for.
 
-The golden values lie beside the repository, in ../shared/oracles; without them the first test is skipped.
+The golden values lie beside the repository, in ../shared/oracles; without them the first test is
+skipped.
 """
 
 import json
@@ -27,7 +28,9 @@ def nearest(weight: Tensor, spec: GridSpec) -> QTensor:
 
 
 def ones(columns: int, total: float = 1.0) -> LayerStats:
-    """Inputs that are always the same, and whose sum is `total`: the bias then shows the shift of the mean weight."""
+    """Inputs that are always the same, and whose sum is `total`: the bias then shows the shift of
+    the mean weight.
+    """
     x = torch.full((1, 4, columns), total / columns, dtype=torch.float64)
     return layer_stats(x, x)
 
@@ -40,13 +43,18 @@ def test_weights_and_shift_are_the_authors_weights(method, key):
     rounded = nearest(weight, MIN_MAX_3)
     q, shift = method.correct(weight, zero, rounded, ones(12))
     torch.testing.assert_close(
-        q.dequantize() + shift[:, None], torch.tensor(golden["bias_corr_3b"][key]), rtol=1e-6, atol=1e-6
+        q.dequantize() + shift[:, None],
+        torch.tensor(golden["bias_corr_3b"][key]),
+        rtol=1e-6,
+        atol=1e-6,
     )
     factor = (q.grid.scale / rounded.grid.scale)[:, 0]
     xi = torch.tensor(golden["bias_corr_3b"]["xi"]) if method.norm else torch.ones(3)
     torch.testing.assert_close(factor, xi, rtol=2e-6, atol=0)
     if not method.norm:
-        torch.testing.assert_close(shift, torch.tensor(golden["bias_corr_3b"]["mean_shift"]), rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(
+            shift, torch.tensor(golden["bias_corr_3b"]["mean_shift"]), rtol=1e-5, atol=1e-8
+        )
 
 
 @pytest.mark.parametrize("spec", ["uint3 groups", "int4", "ternary", "levels"])
@@ -73,7 +81,9 @@ def test_the_bias_gets_what_the_shift_of_every_weight_would_add(method):
 
 
 def positive(seed: int) -> Inputs:
-    """Inputs behind a rectifier, all with a like mean: what the shift of a mean weight does most to."""
+    """Inputs behind a rectifier, all with a like mean: what the shift of a mean weight does most
+    to.
+    """
     given = draw(1, 200, 40, 16, seed=seed)
     x = (given.x + 1).relu()
     return Inputs(x, x, given.weight)
@@ -90,7 +100,9 @@ def test_means_of_outputs_come_nearer_to_the_float_layers(seed):
 
     before = miss(rounded, zero)
     for method in (Weights(), Weights(norm=False)):
-        assert miss(*method.correct(given.weight, zero, rounded, given.stats)) < 0.75 * before, method
+        assert miss(*method.correct(given.weight, zero, rounded, given.stats)) < 0.75 * before, (
+            method
+        )
 
 
 def grid(rows: int) -> Grid:
@@ -99,7 +111,9 @@ def grid(rows: int) -> Grid:
 
 def test_rows_without_a_spread_keep_their_scale():
     """Constant rows, rows of 0, one code for all of a row; a row of one weight."""
-    weight = torch.tensor([[0.1] * 9, [0.0] * 9, [0.01, 0.02, 0.03] * 3, [-1.0, 0.5, 1.0] * 3, [-7e-3] * 9])
+    weight = torch.tensor(
+        [[0.1] * 9, [0.0] * 9, [0.01, 0.02, 0.03] * 3, [-1.0, 0.5, 1.0] * 3, [-7e-3] * 9]
+    )
     weight[4, 0] = torch.nextafter(weight[4, 0], torch.tensor(1.0))  # constant but for float32
     rounded = QTensor.nearest(weight, grid(5))
     rounded.codes[[0, 4], 3] += 1  # as rounding does that looks at the inputs
@@ -122,6 +136,8 @@ def test_what_is_switched_off_is_left():
     q, _ = Weights(norm=False).correct(given.weight, bias, rounded, given.stats)
     assert torch.equal(q.grid.scale, rounded.grid.scale)
     shared = nearest(given.weight, SPECS["int4 tensor"])
-    assert torch.equal(Weights().correct(given.weight, bias, shared, given.stats)[0].grid.scale, shared.grid.scale)
+    assert torch.equal(
+        Weights().correct(given.weight, bias, shared, given.stats)[0].grid.scale, shared.grid.scale
+    )
     with pytest.raises(RecipeError, match="neither mean nor norm"):
         CORRECTIONS["weights"](mean=False, norm=False)

@@ -32,7 +32,9 @@ def test_images_and_labels_are_a_test_split(tmp_path):
 
 
 def test_four_arrays_are_two_splits(tmp_path):
-    spec = save(tmp_path, x_train=BYTES[:4], y_train=LABELS[:4], x_test=BYTES[4:], y_test=LABELS[4:, None])
+    spec = save(
+        tmp_path, x_train=BYTES[:4], y_train=LABELS[:4], x_test=BYTES[4:], y_test=LABELS[4:, None]
+    )
     data = load_data(spec)
     assert data.train is not None and len(data.train) == 4
     assert data.train.labels.tolist() == [0, 3, 1, 1] and data.test.labels.tolist() == [2, 0]
@@ -57,7 +59,10 @@ def test_grey_images_may_lack_the_channel_axis(tmp_path):
 
 def test_normalize_resize_and_crop_apply(tmp_path):
     spec = save(tmp_path, images=BYTES, labels=LABELS)
-    plain, normalized = load_data(spec, resize=5, crop=4), load_data(spec, "0.5,0.5,0.5/0.1,0.1,0.1", 5, 4)
+    plain, normalized = (
+        load_data(spec, resize=5, crop=4),
+        load_data(spec, "0.5,0.5,0.5/0.1,0.1,0.1", 5, 4),
+    )
     assert all_images(plain).shape == (6, 3, 4, 4)
     np.testing.assert_allclose(all_images(normalized), (all_images(plain) - 0.5) / 0.1, atol=1e-5)
     with pytest.raises(DataError, match=r"d.npz \(test\), image 2: .* too small for --crop 11"):
@@ -71,13 +76,19 @@ def test_a_normalization_for_other_channels_is_refused_at_once(tmp_path):
 
 WRONG = {
     "no labels": ({"images": BYTES}, "'labels' is missing; it has images"),
-    "three of four": ({"x_train": BYTES, "y_train": LABELS, "x_test": BYTES}, "'y_test' is missing"),
+    "three of four": (
+        {"x_train": BYTES, "y_train": LABELS, "x_test": BYTES},
+        "'y_test' is missing",
+    ),
     "other names": ({"a": BYTES}, "'images' is missing; it has a"),
     "lengths": ({"images": BYTES, "labels": LABELS[:5]}, "6 images but 5 labels"),
     "empty": ({"images": BYTES[:0], "labels": LABELS[:0]}, "no images"),
     "axes": ({"images": BYTES[0, 0], "labels": LABELS}, r"images: shape \[12, 3\]"),
     "ambiguous": ({"images": BYTES[:, :3], "labels": LABELS}, r"shape \[6, 3, 12, 3\]: which axis"),
-    "no channels": ({"images": BYTES[:, :, :, :2], "labels": LABELS}, r"shape \[6, 10, 12, 2\]: which axis"),
+    "no channels": (
+        {"images": BYTES[:, :, :, :2], "labels": LABELS},
+        r"shape \[6, 10, 12, 2\]: which axis",
+    ),
     "image type": ({"images": BYTES.astype(np.int64), "labels": LABELS}, "images: type int64"),
     "label type": ({"images": BYTES, "labels": LABELS * 1.0}, "labels: float64"),
     "label axes": ({"images": BYTES, "labels": np.eye(6, dtype=int)}, r"labels: int64 \[6, 6\]"),

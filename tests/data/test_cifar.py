@@ -13,7 +13,10 @@ from subbyte.errors import DataError
 
 NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 rng = np.random.RandomState(3)
-BATCHES = {n: (rng.randint(0, 256, (4, 3072)).astype(np.uint8), rng.randint(0, 10, 4).tolist()) for n in NAMES}
+BATCHES = {
+    n: (rng.randint(0, 256, (4, 3072)).astype(np.uint8), rng.randint(0, 10, 4).tolist())
+    for n in NAMES
+}
 
 
 def short(text: bytes) -> bytes:
@@ -26,7 +29,13 @@ def number(value: int) -> bytes:
 
 def pickled_array(array: np.ndarray) -> bytes:
     """What Python 2's cPickle, protocol 2, writes for a uint8 matrix."""
-    call = b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + number(0) + b"\x85" + short(b"b")
+    call = (
+        b"cnumpy.core.multiarray\n_reconstruct\n"
+        + b"cnumpy\nndarray\n"
+        + number(0)
+        + b"\x85"
+        + short(b"b")
+    )
     state = b"(" + number(1) + b"".join(map(number, array.shape)) + b"\x86"
     dtype = b"cnumpy\ndtype\n" + short(b"u1") + number(0) + number(1) + b"\x87R"
     dtype += b"(" + number(3) + short(b"|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
@@ -37,7 +46,14 @@ def pickled_array(array: np.ndarray) -> bytes:
 def pickled_batch(data: bytes, labels: list[int]) -> bytes:
     listed = b"](" + b"".join(map(number, labels)) + b"e"
     return (
-        b"\x80\x02}(" + short(b"batch_label") + short(b"b") + short(b"labels") + listed + short(b"data") + data + b"u."
+        b"\x80\x02}("
+        + short(b"batch_label")
+        + short(b"b")
+        + short(b"labels")
+        + listed
+        + short(b"data")
+        + data
+        + b"u."
     )
 
 
@@ -90,7 +106,9 @@ def test_both_versions_have_one_fingerprint(tmp_path):
 
 def test_the_pickle_written_here_is_one_that_pickle_reads():
     array = BATCHES["test_batch"][0]
-    content = pickled_batch(pickled_array(array), [1, 2, 3, 4]).replace(b"numpy.core", b"numpy._core")
+    content = pickled_batch(pickled_array(array), [1, 2, 3, 4]).replace(
+        b"numpy.core", b"numpy._core"
+    )
     batch = pickle.loads(content, encoding="bytes")
     assert np.array_equal(batch[b"data"], array) and batch[b"labels"] == [1, 2, 3, 4]
 
@@ -189,7 +207,9 @@ def test_a_missing_batch_is_named(tmp_path):
     (write_python(tmp_path) / "data_batch_5").unlink()
     with pytest.raises(DataError, match="data_batch_5 is missing"):
         load_data(f"cifar10:{tmp_path}")
-    with pytest.raises(DataError, match=r"no such folder.*data_batch_1 to data_batch_5 and test_batch"):
+    with pytest.raises(
+        DataError, match=r"no such folder.*data_batch_1 to data_batch_5 and test_batch"
+    ):
         load_data(f"cifar10:{tmp_path / 'nowhere'}")
 
 
@@ -200,5 +220,6 @@ def test_the_real_cifar10(real_data):
     assert data.test.labels.bincount().tolist() == [1000] * 10
     assert data.test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
     images = data.train.images(range(0, 50_000, 10))
-    assert images.mean(dim=(0, 2, 3)).abs().max() < 0.02  # the constants are this data set's, in this order
+    # the constants are this data set's, in this order
+    assert images.mean(dim=(0, 2, 3)).abs().max() < 0.02
     assert (images.std(dim=(0, 2, 3)) - 1).abs().max() < 0.02

@@ -15,7 +15,9 @@ SYNSETS = [f"n{10_000_000 + 37 * k}" for k in range(1000)]
 
 
 def paint(path: Path, value: int, size: tuple[int, int] = (8, 8)) -> None:
-    """A picture of one colour: red = value, green = value + 1, blue = value + 2. size is (height, width)."""
+    """A picture of one colour: red = value, green = value + 1, blue = value + 2. size is (height,
+    width).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.broadcast_to(np.array([value, value + 1, value + 2], np.uint8), (*size, 3))
     Image.fromarray(np.ascontiguousarray(pixels)).save(path)
@@ -48,7 +50,14 @@ def load(path: Path, kind: str = "imagefolder", **options: int) -> DataSet:
 def test_train_and_val_with_classes_in_the_order_of_their_names(folder):
     data = load(folder)
     assert data.classes == ("ape", "bee", "cow")
-    assert reds(data) == [100, 101, 110, 111, 120, 121] and reds(data, "train") == [0, 1, 10, 11, 20, 21]
+    assert reds(data) == [100, 101, 110, 111, 120, 121] and reds(data, "train") == [
+        0,
+        1,
+        10,
+        11,
+        20,
+        21,
+    ]
     assert data.train is not None
     assert data.test.labels.tolist() == data.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
@@ -88,7 +97,9 @@ def test_the_default_normalization_is_imagenets(folder):
 def test_grey_palette_and_transparent_pictures_become_rgb(folder):
     for i, mode in enumerate(("L", "P", "RGBA", "CMYK", "1")):
         suffix = "jpg" if mode == "CMYK" else "png"
-        Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode).save(folder / "val" / "cow" / f"x{i}.{suffix}")
+        Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode).save(
+            folder / "val" / "cow" / f"x{i}.{suffix}"
+        )
     images = load(folder).test.images(range(6, 11))
     assert images.shape == (5, 3, 8, 8) and torch.allclose(images, torch.ones(()), atol=0.02)
 
@@ -112,7 +123,9 @@ def test_a_cut_file_is_named(folder):
 def test_the_first_picture_of_another_shape_is_named(folder):
     for name in ("bee/1.png", "cow/0.png"):
         paint(folder / "val" / name, 110, (8, 9))
-    with pytest.raises(DataError, match=r"bee.1.png: the image is 8 x 9 pixels .* 8 x 8; give --resize N --crop N"):
+    with pytest.raises(
+        DataError, match=r"bee.1.png: the image is 8 x 9 pixels .* 8 x 8; give --resize N --crop N"
+    ):
         load(folder).test.images(range(6))
 
 
@@ -250,4 +263,9 @@ def test_real_imagenet_images(real_data):
     images = data.test.images(range(0, 1300, 65))
     assert images.shape == (20, 3, 227, 227)
     assert images.mean().abs() < 0.3 and 0.7 < images.std() < 1.4
-    assert load_data(f"imagenet:{real_data / 'imagenet-val-1300'}", crop=224).test.images([7]).shape[-1] == 224
+    assert (
+        load_data(f"imagenet:{real_data / 'imagenet-val-1300'}", crop=224)
+        .test.images([7])
+        .shape[-1]
+        == 224
+    )

@@ -14,7 +14,8 @@ def test_digits_are_all_of_scikit_learns_split_by_class():
     assert len(data.train) + len(data.test) == 1797
     everything = load_digits()
     shares = data.test.labels.bincount().numpy() / np.bincount(everything.target)
-    assert np.abs(shares - 0.2).max() < 0.5 / 174 + 1e-9  # each class to the nearest image; the smallest has 174
+    # each class to the nearest image; the smallest has 174
+    assert np.abs(shares - 0.2).max() < 0.5 / 174 + 1e-9
     images = [split.images(range(len(split))).numpy() for split in (data.train, data.test)]
     rows = np.concatenate(images).reshape(1797, 64) * 16
     labels = np.concatenate([data.train.labels, data.test.labels])
@@ -49,21 +50,31 @@ def test_digits_take_no_path():
         load_data("digits:somewhere")
 
 
-@pytest.mark.parametrize("spec", ["cifar:x", "cfar10:x", "cifar10", "fashon-mnist:x", "", "x.npz", "quark:x"])
+@pytest.mark.parametrize(
+    "spec", ["cifar:x", "cfar10:x", "cifar10", "fashon-mnist:x", "", "x.npz", "quark:x"]
+)
 def test_unknown_kinds_list_the_valid_ones(spec):
     with pytest.raises(DataError) as caught:
         load_data(spec)
     if spec not in KINDS:
-        assert all(kind in str(caught.value) for kind in KINDS) and ".py:callable" in str(caught.value)
+        assert all(kind in str(caught.value) for kind in KINDS) and ".py:callable" in str(
+            caught.value
+        )
     if "f" in spec:
-        assert ("fashion-mnist" if "fash" in spec else "cifar10") in str(caught.value).partition("Valid")[0]
+        assert ("fashion-mnist" if "fash" in spec else "cifar10") in str(caught.value).partition(
+            "Valid"
+        )[0]
 
 
 def test_kinds_are_registered_under_their_names():
-    assert all(name == kind.name and kind.description.startswith(name) for name, kind in KINDS.items())
+    assert all(
+        name == kind.name and kind.description.startswith(name) for name, kind in KINDS.items()
+    )
 
 
-@pytest.mark.parametrize("options", [{"normalize": "imagnet"}, {"resize": 0}, {"crop": 0}, {"normalize": "imagenet"}])
+@pytest.mark.parametrize(
+    "options", [{"normalize": "imagnet"}, {"resize": 0}, {"crop": 0}, {"normalize": "imagenet"}]
+)
 def test_options_that_do_not_fit_are_refused(options):
     with pytest.raises(DataError):
         load_data("digits", **options)

@@ -27,7 +27,9 @@ def write(folder: Path, zipped: bool = False, infix: str = "-idx") -> Path:
         for what, array in (("images", images), ("labels", labels)):
             name = f"{part}-{what}{infix}{array.ndim}-ubyte"
             content = idx(array)
-            (folder / (name + ".gz" * zipped)).write_bytes(gzip.compress(content) if zipped else content)
+            (folder / (name + ".gz" * zipped)).write_bytes(
+                gzip.compress(content) if zipped else content
+            )
     return folder
 
 
@@ -62,19 +64,28 @@ def test_fashion_mnist_takes_its_own_folder_and_class_names(tmp_path):
     write(tmp_path / "FashionMNIST" / "raw")
     data = load_data(f"fashion-mnist:{tmp_path}", normalize="none")
     check(data)
-    assert data.classes[0] == "T-shirt/top" and data.classes[9] == "Ankle boot" and len(data.classes) == 10
+    assert (
+        data.classes[0] == "T-shirt/top"
+        and data.classes[9] == "Ankle boot"
+        and len(data.classes) == 10
+    )
     with pytest.raises(DataError, match="MNIST/raw"):
         load_data(f"mnist:{tmp_path}")
 
 
 def test_the_fingerprint_depends_on_the_data_alone(tmp_path):
     plain = load_data(f"mnist:{write(tmp_path / 'a')}").fingerprint
-    assert plain == load_data(f"mnist:{write(tmp_path / 'b', zipped=True)}", normalize="none").fingerprint
+    assert (
+        plain
+        == load_data(f"mnist:{write(tmp_path / 'b', zipped=True)}", normalize="none").fingerprint
+    )
     images = TEST[0].copy()
     images[0, 0, 0] ^= 1
     (tmp_path / "a" / "t10k-images-idx3-ubyte").write_bytes(idx(images))
     assert plain != load_data(f"mnist:{tmp_path / 'a'}").fingerprint
-    (tmp_path / "b" / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(TEST[1][::-1].copy())))
+    (tmp_path / "b" / "t10k-labels-idx1-ubyte.gz").write_bytes(
+        gzip.compress(idx(TEST[1][::-1].copy()))
+    )
     assert plain != load_data(f"mnist:{tmp_path / 'b'}").fingerprint
 
 
@@ -98,7 +109,9 @@ def test_damaged_files_are_named(tmp_path, damage):
         load_data(f"mnist:{tmp_path}")
 
 
-@pytest.mark.parametrize("change", [lambda b: b[:-9], lambda b: b[:20] + b"\xff" * 9 + b[29:], lambda b: b"not gzip"])
+@pytest.mark.parametrize(
+    "change", [lambda b: b[:-9], lambda b: b[:20] + b"\xff" * 9 + b[29:], lambda b: b"not gzip"]
+)
 def test_damaged_zipped_files_are_named(tmp_path, change):
     path = write(tmp_path, zipped=True) / (NAME + ".gz")
     path.write_bytes(change(path.read_bytes()))
@@ -138,8 +151,22 @@ def test_the_real_mnist(real_data):
     data = load_data(f"mnist:{real_data}")
     assert data.train is not None and (len(data.train), len(data.test)) == (60_000, 10_000)
     # the histogram of the test labels that the literature gives
-    assert data.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data.test.labels.bincount().tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
     assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
-    images = data.train.images(range(0, 60_000, 7))  # odd: even and odd images were written by others
+    # odd: even and odd images were written by others
+    images = data.train.images(range(0, 60_000, 7))
     assert images.shape == (8572, 1, 28, 28)
-    assert images.mean().item() == pytest.approx(0, abs=0.01) and images.std().item() == pytest.approx(1, abs=0.01)
+    assert images.mean().item() == pytest.approx(
+        0, abs=0.01
+    ) and images.std().item() == pytest.approx(1, abs=0.01)

@@ -37,8 +37,12 @@ def test_none_changes_nothing_whatever_the_channels():
 
 
 def test_numbers_are_read_means_first():
-    assert parse_normalization("0.5,.25,1/2,3,4") == Normalization((0.5, 0.25, 1.0), (2.0, 3.0, 4.0))
-    assert parse_normalization("0/1").apply(torch.ones(1, 2, 2)).tolist() == [[[1.0, 1.0], [1.0, 1.0]]]
+    assert parse_normalization("0.5,.25,1/2,3,4") == Normalization(
+        (0.5, 0.25, 1.0), (2.0, 3.0, 4.0)
+    )
+    assert parse_normalization("0/1").apply(torch.ones(1, 2, 2)).tolist() == [
+        [[1.0, 1.0], [1.0, 1.0]]
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ NONE = Normalization()
 
 def picture(height: int, width: int) -> Image.Image:
     smooth = np.random.RandomState(1).rand(6, 7, 3) * 255
-    return Image.fromarray(smooth.astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
+    return Image.fromarray(smooth.astype(np.uint8)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,8 +35,13 @@ def test_the_shorter_side_is_resized_and_the_aspect_kept(height, width, resize, 
     got = np.asarray(Preprocess(NONE, resize=resize).reshape(image, "x"))
     assert got.shape == (*size, 3)
     pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].double()
-    wanted = F.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(0, 255)[0].permute(1, 2, 0)
-    # Both round to whole pixels on the way, Pillow once per direction: at most one level apart or so.
+    wanted = (
+        F.interpolate(pixels, size=size, mode="bicubic", antialias=True)
+        .clamp(0, 255)[0]
+        .permute(1, 2, 0)
+    )
+    # Both round to whole pixels on the way, Pillow once per direction: at most one level apart or
+    # so.
     assert np.abs(got - wanted.numpy()).max() <= 1.5
 
 
@@ -65,7 +72,9 @@ def test_resize_comes_before_crop():
 
 
 def test_a_crop_larger_than_the_image_is_refused():
-    with pytest.raises(DataError, match=r"cat.png: the image is 10 x 20 pixels .* --crop 16; give --resize 16"):
+    with pytest.raises(
+        DataError, match=r"cat.png: the image is 10 x 20 pixels .* --crop 16; give --resize 16"
+    ):
         Preprocess(NONE, crop=16).reshape(picture(10, 20), "cat.png")
 
 

@@ -48,7 +48,9 @@ def test_batches_cover_all_images_in_order_and_never_read_more_than_one_batch():
     assert read.most == 5
 
 
-@pytest.mark.parametrize("indices", [[4, 0, 4], np.array([4, 0, 4], np.int32), torch.tensor([4, 0, 4])])
+@pytest.mark.parametrize(
+    "indices", [[4, 0, 4], np.array([4, 0, 4], np.int32), torch.tensor([4, 0, 4])]
+)
 def test_images_come_in_the_order_asked(indices):
     assert make(5).images(indices)[:, 1, 2, 3].tolist() == [4, 0, 4]
 
@@ -85,7 +87,11 @@ def test_what_is_not_an_index_is_refused(indices):
 
 
 def test_labels_must_be_int64_vectors():
-    for labels in (torch.zeros(3), torch.zeros(3, dtype=torch.int32), torch.zeros(3, 1, dtype=torch.int64)):
+    for labels in (
+        torch.zeros(3),
+        torch.zeros(3, dtype=torch.int32),
+        torch.zeros(3, 1, dtype=torch.int64),
+    ):
         with pytest.raises(DataError, match="int64"):
             Split("test", labels, Counter())
 
@@ -105,7 +111,10 @@ def test_calibration_is_the_head_of_the_seeded_permutation_of_the_training_split
     data = data_set(40, 10)
     images, rest = draw_calibration(data, 8, seed)
     assert images.shape == (8, 2, 3, 4)
-    assert images[:, 0, 0, 0].int().tolist() == np.random.RandomState(seed).permutation(40)[:8].tolist()
+    assert (
+        images[:, 0, 0, 0].int().tolist()
+        == np.random.RandomState(seed).permutation(40)[:8].tolist()
+    )
     assert rest is data.test
 
 
@@ -144,7 +153,9 @@ def test_a_seed_out_of_range_is_refused(seed):
 
 
 def test_nan_in_a_calibration_image_is_found_and_named():
-    with pytest.raises(DataError, match=r"1 of 40 calibration images hold NaN or Inf.* image 17 of the train"):
+    with pytest.raises(
+        DataError, match=r"1 of 40 calibration images hold NaN or Inf.* image 17 of the train"
+    ):
         draw_calibration(data_set(40, 10, nan_at=17), 40, 0)
 
 

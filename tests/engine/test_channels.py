@@ -1,4 +1,6 @@
-"""Activations with a scale a channel, bits of their own or a range for every batch; weights with bits of their own."""
+"""Activations with a scale a channel, bits of their own or a range for every batch; weights with
+bits of their own.
+"""
 
 import re
 from functools import cache
@@ -16,13 +18,31 @@ from subbyte.recipe import load_recipe
 
 CHANNEL = "activations.granularity=channel"
 SETTINGS = {
-    "scales": [CHANNEL, "activations.symmetric=true", "others.granularity=channel", "input.granularity=channel"],
+    "scales": [
+        CHANNEL,
+        "activations.symmetric=true",
+        "others.granularity=channel",
+        "input.granularity=channel",
+    ],
     "bits": [CHANNEL, "activations.allocate=optimum", "activations.bits=4.5"],
     "batches": ["activations.dynamic=true", "activations.range=minmax"],
-    "batches, scales": [CHANNEL, "activations.dynamic=true", "activations.range={name: aciq, prior: laplace}"],
+    "batches, scales": [
+        CHANNEL,
+        "activations.dynamic=true",
+        "activations.range={name: aciq, prior: laplace}",
+    ],
     "weights": ["weights.allocate=optimum", "weights.bits=2.5"],
-    "levels": ["budget=5bits", "budget_for=channels", "weights.rounding=gptq", "widths=[ternary, 2 odd, 3 wide, 6]"],
-    "weights, asymmetric": ["weights.allocate=aciq", "weights.symmetric=false", "weights.rounding=nearest"],
+    "levels": [
+        "budget=5bits",
+        "budget_for=channels",
+        "weights.rounding=gptq",
+        "widths=[ternary, 2 odd, 3 wide, 6]",
+    ],
+    "weights, asymmetric": [
+        "weights.allocate=aciq",
+        "weights.symmetric=false",
+        "weights.rounding=nearest",
+    ],
 }
 every_setting = pytest.mark.parametrize("name", SETTINGS)
 
@@ -31,9 +51,17 @@ def network() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 8, 3, groups=4, stride=2),
-            nn.Hardswish(), nn.Flatten(1, 2), nn.Linear(4, 6), nn.ReLU(), nn.Flatten(), nn.Linear(192, 5),
-        ).eval()  # fmt: skip
+            nn.Conv2d(3, 12, 3, padding=1),
+            nn.BatchNorm2d(12),
+            nn.ReLU(),
+            nn.Conv2d(12, 8, 3, groups=4, stride=2),
+            nn.Hardswish(),
+            nn.Flatten(1, 2),
+            nn.Linear(4, 6),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(192, 5),
+        ).eval()
 
 
 def images(count: int = 16) -> torch.Tensor:
@@ -64,12 +92,15 @@ def test_the_packed_file_brings_it_back(name, tmp_path):
 def test_onnx_runtime_computes_the_same(name, tmp_path):
     export = subbyte.export_onnx(quantized(name), tmp_path / "net.onnx", images(), min_agreement=90)
     wanted = quantized(name)(images())
-    assert export.parity.mean_abs <= 0.01 * float(wanted.std())  # a code or two that lies on the edge
+    # a code or two that lies on the edge
+    assert export.parity.mean_abs <= 0.01 * float(wanted.std())
     if "bits" in name or "weights" in name:
         assert any("channels of 0 to 8 bits" in note for note in export.notes.values())
     if name == "levels":
         notes = [note for layer, note in export.notes.items() if layer in quantized(name).weights]
-        assert len(notes) == 4 and all(re.fullmatch(r"channels of 2 to \d+ levels in INT8", note) for note in notes)
+        assert len(notes) == 4 and all(
+            re.fullmatch(r"channels of 2 to \d+ levels in INT8", note) for note in notes
+        )
 
 
 @every_setting
@@ -88,7 +119,9 @@ def test_budgets_are_kept_and_told(name):
         assert ("a scale a channel" in rows[tap.name].reason) == (tap.place.axis is not None)
     if name == "weights":
         assert all(
-            row.asked == "2.5 mixed" and row.bits.endswith("mixed") for row in rows.values() if row.kind == "layer"
+            row.asked == "2.5 mixed" and row.bits.endswith("mixed")
+            for row in rows.values()
+            if row.kind == "layer"
         )
 
 
@@ -109,10 +142,16 @@ def test_a_tap_rounds_each_channel_on_its_own_grid(shape, signed):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     spec = GridSpec(bits=8, signed=signed, symmetric=False, granularity="channel", mixed=4.0)
     zero = torch.tensor([[-1], [2], [1]]) if not signed else torch.tensor([[1], [2], [-3]])
-    grid = Grid.of(spec, torch.tensor([[0.3], [0.2], [0.05]]), zero, widths=torch.tensor([[0], [3], [8]]))
+    grid = Grid.of(
+        spec, torch.tensor([[0.3], [0.2], [0.05]]), zero, widths=torch.tensor([[0], [3], [8]])
+    )
     tap = FakeQuantize("tap", 1)
     tap.set_grid(grid)
-    wanted = grid.quantize(x.movedim(1, 0).flatten(1)).reshape(shape[1], shape[0], *shape[2:]).movedim(0, 1)
+    wanted = (
+        grid.quantize(x.movedim(1, 0).flatten(1))
+        .reshape(shape[1], shape[0], *shape[2:])
+        .movedim(0, 1)
+    )
     torch.testing.assert_close(tap(x), wanted)
 
 
@@ -130,7 +169,15 @@ def test_dynamic_ranges_follow_the_batch():
         (["activations.allocate=optimum"], "granularity channel"),
         (["activations.bits=2.5"], "allocate"),
         (["weights.bits=2.5"], "allocate"),
-        ([CHANNEL, "activations.allocate=optimum", "activations.dynamic=true", "activations.range=minmax"], "dynamic"),
+        (
+            [
+                CHANNEL,
+                "activations.allocate=optimum",
+                "activations.dynamic=true",
+                "activations.range=minmax",
+            ],
+            "dynamic",
+        ),
         (["activations.dynamic=true"], "closed form"),
         (["activations.dynamic=true", "activations.range=aciq"], "closed form"),
         (["weights.allocate=optimum", "weights.granularity=tensor"], "granularity channel"),

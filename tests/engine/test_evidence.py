@@ -1,4 +1,6 @@
-"""Evidence for a page: histograms on grids against plain loops, predictions against counting, pictures as they were."""
+"""Evidence for a page: histograms on grids against plain loops, predictions against counting,
+pictures as they were.
+"""
 
 import base64
 import io
@@ -59,7 +61,9 @@ def placed(x: Tensor, grid: Grid) -> list[float]:
         for c in range(x.shape[1]):
             k = 0 if grid.scale.numel() == 1 else r
             column = c // grid.spec.group_size if grid.spec.group_size else 0
-            scale = grid.scale.reshape(max(1, grid.scale.shape[0] if grid.scale.ndim else 1), -1)[k, column]
+            scale = grid.scale.reshape(max(1, grid.scale.shape[0] if grid.scale.ndim else 1), -1)[
+                k, column
+            ]
             zero = grid.zero_point.reshape(scale_rows(grid), -1)[k, column]
             coded = grid.spec.uniform and grid.widths is None
             found.append(float(x[r, c] / scale + (zero if coded else 0)))
@@ -73,7 +77,9 @@ def scale_rows(grid: Grid) -> int:
 def counted(places: list[float], found: Spread) -> tuple[list[int], int, int]:
     counts, below, above = [0] * len(found.counts), 0, 0
     for place in places:
-        k = math.floor(np.float32(np.float32(place - np.float32(found.start)) / np.float32(found.width)))
+        k = math.floor(
+            np.float32(np.float32(place - np.float32(found.start)) / np.float32(found.width))
+        )
         if k < 0:
             below += 1
         elif k > len(counts):
@@ -97,7 +103,11 @@ def test_histograms_are_those_of_a_plain_loop(name, outlier):
     assert len(found.taken) == len(found.levels) == grid.spec.count
     for code, count in zip(range(grid.spec.qmin, grid.spec.qmax + 1), found.taken, strict=True):
         assert count == int((rounded.codes == code).sum())
-    levels = list(range(grid.spec.qmin, grid.spec.qmax + 1)) if grid.spec.uniform else list(grid.spec.levels)
+    levels = (
+        list(range(grid.spec.qmin, grid.spec.qmax + 1))
+        if grid.spec.uniform
+        else list(grid.spec.levels)
+    )
     assert found.levels == pytest.approx(levels, rel=1e-5)
     assert found.unit == ("codes" if grid.spec.uniform else "steps")
     assert found.values == (float(x.min()), float(x.max()))
@@ -109,7 +119,9 @@ def test_histograms_are_those_of_a_plain_loop(name, outlier):
 
 @pytest.mark.parametrize("name", SPECS)
 def test_clipped_values_are_those_that_rounding_moves_by_more_than_half_a_step(name):
-    """Another way to say it: further from what they become than the level next to the end is wide."""
+    """Another way to say it: further from what they become than the level next to the end is
+    wide.
+    """
     x, grid = matrix(1), fit_grid(Mse(), matrix(), SPECS[name])
     found = spread(x, grid)
     low, high = found.levels[0], found.levels[-1]
@@ -117,7 +129,12 @@ def test_clipped_values_are_those_that_rounding_moves_by_more_than_half_a_step(n
     out = [place < low - left or place > high + right for place in placed(x, grid)]
     assert found.clipped_percent == pytest.approx(100 * sum(out) / x.numel(), abs=1e-3)
     assert any(out) and found.taken == []  # nothing was rounded
-    ends = torch.cat([grid.decode(torch.full_like(grid.encode(x), code)) for code in (grid.spec.qmin, grid.spec.qmax)])
+    ends = torch.cat(
+        [
+            grid.decode(torch.full_like(grid.encode(x), code))
+            for code in (grid.spec.qmin, grid.spec.qmax)
+        ]
+    )
     assert found.reach == pytest.approx((float(ends.min()), float(ends.max())), rel=1e-5)
 
 
@@ -135,10 +152,14 @@ def test_rows_of_their_own_levels_have_none_in_common():
     grid = Grid.of(GridSpec.counting(), scale, counts=counts)
     rounded = QTensor.nearest(x, grid)
     found = spread(x, grid, rounded)
-    assert found.unit == "steps" and not found.levels and not found.taken and found.zero_points is None
+    assert (
+        found.unit == "steps" and not found.levels and not found.taken and found.zero_points is None
+    )
     assert found.reach == (-63 * 0.25, 63 * 0.25)
     ends = counts * 0.25 / 2  # half a step beyond the outermost level
-    assert found.clipped_percent == pytest.approx(100 * float((x.abs() > ends).double().mean()), abs=1e-3)
+    assert found.clipped_percent == pytest.approx(
+        100 * float((x.abs() > ends).double().mean()), abs=1e-3
+    )
     assert 0 < found.clipped_percent < 100
     assert found.rounded == counted((rounded.dequantize() / 0.25).reshape(-1).tolist(), found)[0]
 
@@ -147,7 +168,9 @@ def test_rows_of_their_own_widths_have_no_levels_in_common():
     spec = GridSpec(bits=8, symmetric=False, granularity="channel", mixed=3.0)
     widths = torch.tensor([0, 1, 2, 3, 4, 8])[:, None]
     x = matrix()
-    grid = Grid.of(spec, torch.full((ROWS, 1), 0.25), torch.tensor([1, 0, -1, 2, 0, 0])[:, None], widths=widths)
+    grid = Grid.of(
+        spec, torch.full((ROWS, 1), 0.25), torch.tensor([1, 0, -1, 2, 0, 0])[:, None], widths=widths
+    )
     rounded = QTensor.nearest(x, grid)
     found = spread(x, grid, rounded)
     assert found.unit == "steps" and not found.levels and not found.taken
@@ -180,7 +203,10 @@ def test_codebooks_have_their_levels_where_they_are_shared(granularity):
 def test_float_values_are_counted_as_they_are():
     found = spread(matrix(), None)
     assert found.unit == "values" and found.scales is None and found.clipped_percent is None
-    assert found.counts == counted(matrix().reshape(-1).tolist(), found)[0] and sum(found.counts) == ROWS * COLUMNS
+    assert (
+        found.counts == counted(matrix().reshape(-1).tolist(), found)[0]
+        and sum(found.counts) == ROWS * COLUMNS
+    )
     constant = spread(torch.full((2, 3), 7.0), None)
     assert sum(constant.counts) == 6 and constant.counts[0] == 6
     one = spread(torch.zeros(2, 3), Grid.of(GridSpec(bits=2), torch.tensor(1.0)))
@@ -205,27 +231,46 @@ def test_weights_are_those_that_the_walk_saw():
 def test_a_shared_weight_is_looked_at_once():
     network = captured("shared")
     found = weight_spreads(network, quantized("shared", "w4"))
-    assert set(found) == {layer.name for layer in network.layers if layer.shared_with is None} and len(found) == 2
+    assert (
+        set(found) == {layer.name for layer in network.layers if layer.shared_with is None}
+        and len(found) == 2
+    )
 
 
-@pytest.mark.parametrize("settings", [(), ("activations.granularity=channel",), ("activations.dynamic=true",)])
+@pytest.mark.parametrize(
+    "settings", [(), ("activations.granularity=channel",), ("activations.dynamic=true",)]
+)
 def test_activations_are_those_of_the_float_network(settings):
     if settings and "dynamic" in settings[0]:
         settings = (*settings, "activations.range=minmax")
-    network, model, x = captured("residual"), quantized("residual", "w4a4", *settings), images("residual")[:20]
+    network, model, x = (
+        captured("residual"),
+        quantized("residual", "w4a4", *settings),
+        images("residual")[:20],
+    )
     found = tap_spreads(network, model, x)
     assert list(found) == [tap.name for tap in model.plan.taps] and len(found) > 6
-    assert found["input"].values == (float(x.min()), float(x.max())) and sum(found["input"].counts) == x.numel()
+    assert (
+        found["input"].values == (float(x.min()), float(x.max()))
+        and sum(found["input"].counts) == x.numel()
+    )
     with torch.no_grad():
         float_model = build("residual")
         first = torch.relu(float_model.bn(float_model.stem(x)))
         logits = float_model(x)
-    assert found["stem:out"].values == pytest.approx((float(first.min()), float(first.max())), abs=1e-5)
+    assert found["stem:out"].values == pytest.approx(
+        (float(first.min()), float(first.max())), abs=1e-5
+    )
     assert sum(found["stem:out"].counts) + found["stem:out"].above == first.numel()
-    assert found["fc:out"].values == pytest.approx((float(logits.min()), float(logits.max())), abs=1e-4)
+    assert found["fc:out"].values == pytest.approx(
+        (float(logits.min()), float(logits.max())), abs=1e-4
+    )
     for tap in model.plan.taps:
         grid = model.instrumented.tap(tap.name).grid
-        assert found[tap.name].taken == [] and (found[tap.name].scales is None) == (grid is None) == tap.dynamic
+        assert (
+            found[tap.name].taken == []
+            and (found[tap.name].scales is None) == (grid is None) == tap.dynamic
+        )
         if grid is not None:
             assert found[tap.name].scales[2] == pytest.approx(float(grid.scale.median()), rel=0.5)
             assert found[tap.name].levels == list(range(grid.spec.qmin, grid.spec.qmax + 1))
@@ -249,7 +294,9 @@ def test_weights_only_leave_activations_alone(monkeypatch):
 
 @pytest.fixture
 def named():
-    """100 images of 3 classes, of which the quantized network names some otherwise; pictures tell their number."""
+    """100 images of 3 classes, of which the quantized network names some otherwise; pictures tell
+    their number.
+    """
     generator = torch.Generator().manual_seed(3)
     before, labels = torch.randn(100, 3, generator=generator), torch.arange(100) % 3
     after = torch.where(torch.rand(100, 1, generator=generator) < 0.5, before.flip(1), before)
@@ -266,7 +313,11 @@ def test_predictions_are_counted(named):
     cells = {"float": {}, "quantized": {}}
     changed = []
     for k in range(100):
-        label, a, b = int(named.labels[k]), int(named.float[k].argmax()), int(named.quantized[k].argmax())
+        label, a, b = (
+            int(named.labels[k]),
+            int(named.float[k].argmax()),
+            int(named.quantized[k].argmax()),
+        )
         cells["float"][label, a] = cells["float"].get((label, a), 0) + 1
         cells["quantized"][label, b] = cells["quantized"].get((label, b), 0) + 1
         lost += a == label != b
@@ -274,16 +325,22 @@ def test_predictions_are_counted(named):
         moved += a != b and label not in (a, b)
         if a != b:
             changed.append(k)
-    assert (found.lost, found.gained, found.moved) == (lost, gained, moved) and min(lost, gained, moved) > 3
+    assert (found.lost, found.gained, found.moved) == (lost, gained, moved) and min(
+        lost, gained, moved
+    ) > 3
     assert found.float_cells == [(*place, count) for place, count in sorted(cells["float"].items())]
-    assert found.quantized_cells == [(*place, count) for place, count in sorted(cells["quantized"].items())]
+    assert found.quantized_cells == [
+        (*place, count) for place, count in sorted(cells["quantized"].items())
+    ]
     assert found.labels == [34, 33, 33] and found.classes == ["cat", "<b>dog", "cow"]
     assert len(changed) > 24 == len(found.changed)
     shown = [one.index for one in found.changed]
     assert shown == sorted(set(shown)) and set(shown) <= set(changed)
     places = [changed.index(index) for index in shown]
     gaps = [b - a for a, b in pairwise(places)]
-    assert places[0] == 0 and max(gaps) - min(gaps) <= 1 and places[-1] >= len(changed) - max(gaps) - 1
+    assert (
+        places[0] == 0 and max(gaps) - min(gaps) <= 1 and places[-1] >= len(changed) - max(gaps) - 1
+    )
     for one in found.changed:
         k = one.index
         assert one.label == named.labels[k] and one.float_class == named.float[k].argmax()
@@ -302,7 +359,9 @@ def test_pictures_are_the_pixels_before_normalization():
     generator = torch.Generator().manual_seed(0)
     raw = torch.randint(0, 256, (8, 3, 20, 16), generator=generator)
     raw[0, :, 0, 0], raw[1, :, 0, 0] = 0, 255  # both ends are among the calibration images
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     normalized = (raw / 255 - mean) / std
     for picture, image in zip(thumbnails(normalized[4:6], normalized), raw[4:6], strict=True):
         assert np.array_equal(pixels(picture), image.movedim(0, 2).numpy())
@@ -313,7 +372,10 @@ def test_pictures_are_the_pixels_before_normalization():
 def test_large_pictures_shrink_and_what_is_no_picture_has_none():
     large = torch.rand(1, 3, 100, 300)
     assert pixels(thumbnails(large, large)[0]).shape == (21, 64, 3)
-    assert pixels(thumbnails(torch.rand(1, 1, 500, 1), torch.rand(2, 1, 500, 1))[0]).shape == (64, 1)
+    assert pixels(thumbnails(torch.rand(1, 1, 500, 1), torch.rand(2, 1, 500, 1))[0]).shape == (
+        64,
+        1,
+    )
     for other in (torch.rand(2, 8), torch.rand(2, 4, 8, 8), torch.rand(2, 6, 8)):
         assert thumbnails(other, other) == ["", ""]
     flat = torch.full((1, 3, 4, 4), 0.3)
@@ -329,7 +391,9 @@ def test_of_many_cells_the_rarest_mistakes_are_left_out(monkeypatch):
 
 def test_classes_that_only_the_network_knows_get_names(named):
     wider = torch.cat([named.float, named.float.amax(1, keepdim=True) + 1], 1)
-    found = predictions(Named(wider, wider, named.labels, named.classes, named.read), torch.rand(2, 1, 4, 4))
+    found = predictions(
+        Named(wider, wider, named.labels, named.classes, named.read), torch.rand(2, 1, 4, 4)
+    )
     assert found.classes[3:] == ["class 3"] and found.labels[3] == 0 and not found.changed
     assert {cell[1] for cell in found.float_cells} == {3}
 
@@ -340,14 +404,22 @@ def test_all_of_it_comes_back_from_its_file(named):
     assert found.images == 40
     text = found.model_dump_json(exclude_defaults=True)
     assert Evidence.model_validate_json(text) == found and len(text) < 60_000
-    assert text == gather(network, model, images("residual"), named).model_dump_json(exclude_defaults=True)
+    assert text == gather(network, model, images("residual"), named).model_dump_json(
+        exclude_defaults=True
+    )
 
 
-@pytest.mark.parametrize(("shape", "count"), [((3, 32, 32), 85), ((1, 8, 8), 128), ((3, 224, 224), 16)])
+@pytest.mark.parametrize(
+    ("shape", "count"), [((3, 32, 32), 85), ((1, 8, 8), 128), ((3, 224, 224), 16)]
+)
 def test_as_many_images_are_looked_at_as_is_quick(shape, count, named, monkeypatch):
     seen = []
-    monkeypatch.setattr("subbyte.engine.evidence.tap_spreads", lambda network, model, x: seen.append(x.shape) or {})
+    monkeypatch.setattr(
+        "subbyte.engine.evidence.tap_spreads", lambda network, model, x: seen.append(x.shape) or {}
+    )
     monkeypatch.setattr("subbyte.engine.evidence.weight_spreads", lambda network, model: {})
     many = torch.zeros(1).expand(200, *shape)
-    gather(None, None, many, Named(named.float, named.float, named.labels, named.classes, named.read))
+    gather(
+        None, None, many, Named(named.float, named.float, named.labels, named.classes, named.read)
+    )
     assert seen == [(count, *shape)]

@@ -1,4 +1,6 @@
-"""Gradients in the walk: rows of inputs that weigh by them, and ranges that go by the importance of weights."""
+"""Gradients in the walk: rows of inputs that weigh by them, and ranges that go by the importance of
+weights.
+"""
 
 import pytest
 import torch
@@ -18,8 +20,16 @@ from tests.networks import captured, images, walked
 from tests.reference.geometries import GEOMETRIES
 from tests.reference.operations import patch_matrix
 
-KINDS = ["linear-3d", "conv2d-1x1-stride", "conv2d-groups", "conv2d-depthwise", "transposed2d-groups"]
-every_kind = pytest.mark.parametrize(("geometry", "shape"), [GEOMETRIES[kind] for kind in KINDS], ids=KINDS)
+KINDS = [
+    "linear-3d",
+    "conv2d-1x1-stride",
+    "conv2d-groups",
+    "conv2d-depthwise",
+    "transposed2d-groups",
+]
+every_kind = pytest.mark.parametrize(
+    ("geometry", "shape"), [GEOMETRIES[kind] for kind in KINDS], ids=KINDS
+)
 
 
 def inputs(geometry: Geometry, shape: tuple[int, ...], k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,7 +59,9 @@ def reference(geometry: Geometry, x: Tensor, x_q: Tensor, weights: Tensor) -> La
 
 def assert_same(stats: LayerStats, wanted: LayerStats) -> None:
     for name in ("H", "G", "F", "mean", "mean_q"):
-        torch.testing.assert_close(getattr(stats, name), getattr(wanted, name), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            getattr(stats, name), getattr(wanted, name), rtol=1e-4, atol=1e-5
+        )
     assert stats.rows == wanted.rows
 
 
@@ -88,9 +100,12 @@ def test_drawn_rows_keep_their_own_weights():
     geometry = Geometry("conv", (1, 1, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
     x = torch.rand(6, 1, 5, 5) + 1
     collector = MomentCollector(geometry, 3)
-    collector.add(x, x, 1 / x.reshape(6, 1, 25))  # sum of x / x over sum of 1 / x: the harmonic mean of the rows
+    # sum of x / x over sum of 1 / x: the harmonic mean of the rows
+    collector.add(x, x, 1 / x.reshape(6, 1, 25))
     stats = collector.finish()
-    assert float(stats.H[0, 0, 0]) == pytest.approx(float(stats.mean[0, 0] * seen_sum(x, geometry)), rel=1e-5)
+    assert float(stats.H[0, 0, 0]) == pytest.approx(
+        float(stats.mean[0, 0] * seen_sum(x, geometry)), rel=1e-5
+    )
 
 
 def seen_sum(x: Tensor, geometry: Geometry) -> float:
@@ -107,11 +122,17 @@ def planned(name: str, recipe: str, *settings: str) -> Plan:
 def looked(name: str, plan: Plan) -> Guide:
     network = captured(name)
     chunks = list(images(name).split(16))
-    return look_ahead(network, plan, instrument(network, []), chunks, Memory(2**30), "cpu", NO_CACHE)
+    return look_ahead(
+        network, plan, instrument(network, []), chunks, Memory(2**30), "cpu", NO_CACHE
+    )
 
 
 def test_importance_is_that_of_gradient_stats_for_layers_that_want_it():
-    settings = ("weights.range=fisher", "layers.fc.weights.range=gradient", "layers.stem.weights.range=mse")
+    settings = (
+        "weights.range=fisher",
+        "layers.fc.weights.range=gradient",
+        "layers.stem.weights.range=mse",
+    )
     guide = looked("residual", planned("residual", "w4", *settings))
     stats = gradient_stats(captured("residual"), images("residual"), batch=16)
     assert set(guide.importance) == set(stats) - {"stem"}
@@ -123,7 +144,8 @@ def test_importance_is_that_of_gradient_stats_for_layers_that_want_it():
 def test_weights_of_rows_are_mean_squared_gradients_relative_to_their_mean():
     plan = planned("mobile", "w4", "weights.guided=3", "layers.stem*.weights.guided=0")
     guide, network = looked("mobile", plan), captured("mobile")
-    parts = {"depthwise.0": 8, "point.0": 2, "grouped": 12, "fc": 2}  # of 8 groups of 1, 8, 4 groups of 3, 4 channels
+    # of 8 groups of 1, 8, 4 groups of 3, 4 channels
+    parts = {"depthwise.0": 8, "point.0": 2, "grouped": 12, "fc": 2}
     generator = torch.Generator().manual_seed(0)
     squares: dict[str, list[Tensor]] = {name: [] for name in parts}
     for chunk in images("mobile").split(16):
@@ -161,9 +183,14 @@ def test_memory_is_given_back():
 
 
 def test_only_rounding_is_guided():
-    """Nearest does not look at statistics, so range, codes and correction must be those without guidance."""
+    """Nearest does not look at statistics, so range, codes and correction must be those without
+    guidance.
+    """
     settings = ("weights.rounding=nearest", "weights.range=mse")
-    plain, guided = walked("mobile", "w3", *settings), walked("mobile", "w3", *settings, "weights.guided=2")
+    plain, guided = (
+        walked("mobile", "w3", *settings),
+        walked("mobile", "w3", *settings, "weights.guided=2"),
+    )
     for name, rounded in plain.weights.items():
         assert torch.equal(rounded.codes, guided.weights[name].codes)
         assert torch.equal(rounded.grid.scale, guided.weights[name].grid.scale)
@@ -175,18 +202,24 @@ def test_rounding_gets_the_guided_statistics(name):
     settings = ("weights.rounding=gptq", "weights.correction=none", "weights.guided_power=1")
     plan = planned(name, "w2", *settings, "weights.guided=2")
     plain, guided = walked(name, "w2", *settings), walked(name, "w2", *settings, "weights.guided=2")
-    first, chunks = captured(name).layers[0], list(images(name).split(16))  # the same inputs in all networks
+    # the same inputs in all networks
+    first, chunks = captured(name).layers[0], list(images(name).split(16))
     inputs = Pair(chunks, chunks)
     stats = collect(first, inputs, Limits(rows=0), looked(name, plan).take(first.name))
     weight = first.geometry.to_matrix(captured(name).graph_module.state_dict()[first.weight])
     bias = captured(name).graph_module.state_dict()[first.bias]
-    wanted, _ = round_layer(plan.layers[0], weight, bias, collect(first, inputs, Limits(rows=0)), stats)
+    wanted, _ = round_layer(
+        plan.layers[0], weight, bias, collect(first, inputs, Limits(rows=0)), stats
+    )
     assert torch.equal(guided.weights[first.name].codes, wanted.codes)
     assert not torch.equal(plain.weights[first.name].codes, wanted.codes)
 
 
 def test_a_walk_goes_by_the_importance_that_the_range_wants():
-    network, settings = captured("residual"), ("weights.rounding=nearest", "weights.correction=none")
+    network, settings = (
+        captured("residual"),
+        ("weights.rounding=nearest", "weights.correction=none"),
+    )
     stats = gradient_stats(network, images("residual"), batch=64)
     for name, importance in (("fisher", "fisher"), ("gradient", "absolute")):
         found = walked("residual", "w2", *settings, f"weights.range={name}")
@@ -198,10 +231,17 @@ def test_a_walk_goes_by_the_importance_that_the_range_wants():
 
 
 def test_settings_reach_the_plan_and_wrong_ones_are_refused():
-    plan = planned("residual", "w4", "weights.guided=4", "weights.range={name: gradient, power: 1.5}")
+    plan = planned(
+        "residual", "w4", "weights.guided=4", "weights.range={name: gradient, power: 1.5}"
+    )
     assert all(layer.guided == 4 and layer.importance == "gradient" for layer in plan.layers)
     assert Plan.from_dict(plan.to_dict()) == plan
-    for setting in ("weights.guided=-1", "weights.guided=1.5", "activations.range=fisher", "input.range=gradient"):
+    for setting in (
+        "weights.guided=-1",
+        "weights.guided=1.5",
+        "activations.range=fisher",
+        "input.range=gradient",
+    ):
         with pytest.raises(RecipeError, match=setting.split("=")[0]):
             planned("residual", "w4", setting)
     for name in ("fisher", "gradient"):

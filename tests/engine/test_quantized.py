@@ -1,4 +1,6 @@
-"""The quantized network: what it says of itself is what it holds, and quantize takes what users have."""
+"""The quantized network: what it says of itself is what it holds, and quantize takes what users
+have.
+"""
 
 from math import ceil, isfinite
 
@@ -30,18 +32,27 @@ def code_bytes(bits: int | str, count: int) -> int:
     return ceil(count / 5) if bits == "ternary" else ceil(count * int(bits) / 8)
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("residual", "w4a4"), ("shared", "w3"), ("norm first", "ternary")])
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("residual", "w4a4"), ("shared", "w3"), ("norm first", "ternary")]
+)
 def test_the_ledger_has_a_row_for_every_layer_and_tap(name, recipe):
     model = quantized(name, recipe)
-    assert [row.name for row in model.ledger if row.kind == "layer"] == [layer.name for layer in model.plan.layers]
-    assert [row.name for row in model.ledger if row.kind == "tap"] == [tap.name for tap in model.plan.taps]
+    assert [row.name for row in model.ledger if row.kind == "layer"] == [
+        layer.name for layer in model.plan.layers
+    ]
+    assert [row.name for row in model.ledger if row.kind == "tap"] == [
+        tap.name for tap in model.plan.taps
+    ]
     for row in model.ledger:
         assert row.sqnr_db is None or isfinite(row.sqnr_db)
-    assert all(isinstance(entry["bytes"], int) and entry["name"] for entry in ledger_dicts(model.ledger))
+    assert all(
+        isinstance(entry["bytes"], int) and entry["name"] for entry in ledger_dicts(model.ledger)
+    )
 
 
 @pytest.mark.parametrize(
-    ("recipe", "bits"), [("w8a8", "8"), ("w4", "4"), ("w3", "3"), ("w2", "2"), ("ternary", "ternary")]
+    ("recipe", "bits"),
+    [("w8a8", "8"), ("w4", "4"), ("w3", "3"), ("w2", "2"), ("ternary", "ternary")],
 )
 def test_rows_tell_what_was_asked_and_got(recipe, bits):
     for row in rows(quantized("residual", recipe), "layer").values():
@@ -55,7 +66,8 @@ def test_bytes_of_a_row_are_codes_scales_and_zero_points(recipe):
     for name, row in rows(model, "layer").items():
         weight = layer_of(model, name).geometry.weight_shape
         stored = code_bytes(row.bits, torch.Size(weight).numel())
-        per_row = 4 + (1 if recipe in ("w4", "w3", "w2") else 0)  # float32 scale, a zero point where the recipe has one
+        # float32 scale, a zero point where the recipe has one
+        per_row = 4 + (1 if recipe in ("w4", "w3", "w2") else 0)
         assert row.bytes == stored + weight[0] * per_row == model.weights[name].nbytes
 
 
@@ -74,8 +86,12 @@ def test_bits_per_weight_by_hand():
     assert quantized("residual", "w4").bits_per_weight == pytest.approx(8 * four / count)
     two = sum(n // 4 + 5 * outputs[name] for name, n in weights.items())
     assert quantized("residual", "w2").bits_per_weight == pytest.approx(8 * two / count)
-    skipped = quantized("residual", "w4", "layers={fc: {skip: true}, b1.conv1: {weights: {bits: null}}}")
-    mixed = four + sum(4 * weights[n] - weights[n] // 2 - 5 * outputs[n] for n in ("fc", "b1.conv1"))
+    skipped = quantized(
+        "residual", "w4", "layers={fc: {skip: true}, b1.conv1: {weights: {bits: null}}}"
+    )
+    mixed = four + sum(
+        4 * weights[n] - weights[n] // 2 - 5 * outputs[n] for n in ("fc", "b1.conv1")
+    )
     assert skipped.bits_per_weight == pytest.approx(8 * mixed / count)
     grouped = quantized("residual", "w4", "weights.granularity=group", "weights.group_size=10")
     groups = sum(outputs[name] * ceil(n / outputs[name] / 10) for name, n in weights.items())
@@ -89,7 +105,9 @@ def test_a_float_network_takes_32_bits():
     assert model.bits_per_weight == 32
     for row in rows(model, "layer").values():
         assert (row.asked, row.bits) == ("float", "float") and row.reason
-    assert torch.allclose(model(images("residual")), build("residual")(images("residual")), atol=1e-4)
+    assert torch.allclose(
+        model(images("residual")), build("residual")(images("residual")), atol=1e-4
+    )
 
 
 def test_shared_weights_count_once():
@@ -110,7 +128,9 @@ def test_packed_bytes_are_everything_the_network_needs():
 
 
 def test_skipped_layers_say_why():
-    model = quantized("residual", "w4a4", 'layers={"b1.*": {skip: true}, fc: {weights: {bits: null}}}')
+    model = quantized(
+        "residual", "w4a4", 'layers={"b1.*": {skip: true}, fc: {weights: {bits: null}}}'
+    )
     found = rows(model, "layer")
     assert "skipped" in found["b1.conv1"].reason and "skipped" in found["b1.conv2"].reason
     assert found["b1.conv1"].bits == found["fc"].bits == "float" and found["fc"].reason
@@ -118,7 +138,10 @@ def test_skipped_layers_say_why():
 
 
 def test_taps_have_the_bits_of_their_readers():
-    found = {name: (row.asked, row.bits) for name, row in rows(quantized("residual", "w4a4"), "tap").items()}
+    found = {
+        name: (row.asked, row.bits)
+        for name, row in rows(quantized("residual", "w4a4"), "tap").items()
+    }
     assert found["input"] == ("8", "8") and found["fc:out"] == ("8", "8")
     assert found["b1.conv1:out"] == ("4", "4") and found["b1.conv2:out"] == ("8", "8")
     assert found["stem:out"] == ("8", "8") and found["stem:out:feed"] == ("4", "4")
@@ -136,12 +159,21 @@ def test_weights_lie_on_their_grids(name):
             assert torch.equal(QTensor.nearest(matrix, weight.grid).dequantize(), matrix)
             assert torch.equal(weight.dequantize(), matrix)
             assert len(matrix[0].unique()) <= weight.grid.spec.count
-            assert int(weight.codes.min()) >= weight.grid.spec.qmin and int(weight.codes.max()) <= weight.grid.spec.qmax
+            assert (
+                int(weight.codes.min()) >= weight.grid.spec.qmin
+                and int(weight.codes.max()) <= weight.grid.spec.qmax
+            )
 
 
 @pytest.mark.parametrize(
     ("name", "recipe"),
-    [("residual", "w8a8"), ("residual", "w4a4"), ("mobile", "w8a8"), ("decoder", "w8a8"), ("shared", "w8a8")],
+    [
+        ("residual", "w8a8"),
+        ("residual", "w4a4"),
+        ("mobile", "w8a8"),
+        ("decoder", "w8a8"),
+        ("shared", "w8a8"),
+    ],
 )
 def test_biases_lie_on_the_int32_grid_of_input_and_weight(name, recipe):
     model = quantized(name, recipe)
@@ -151,14 +183,19 @@ def test_biases_lie_on_the_int32_grid_of_input_and_weight(name, recipe):
         assert grid is not None
         step = (grid.scale.double() * weight.grid.scale.double()).flatten()
         codes = tensor_at(model.graph_module, layer.bias).double() / step
-        assert float((codes - codes.round()).abs().max()) < 1e-3 + 1e-6 * float(codes.abs().max()), layer_name
+        assert float((codes - codes.round()).abs().max()) < 1e-3 + 1e-6 * float(
+            codes.abs().max()
+        ), layer_name
         assert float(codes.abs().max()) < 2**31
         assert torch.allclose(model.bias_scale(layer).double(), step, rtol=1e-6)
 
 
 def test_biases_are_free_where_the_input_is_float():
     model = quantized("residual", "w4")
-    assert all(model.input_grid(layer) is None and model.bias_scale(layer) is None for layer in model.layers)
+    assert all(
+        model.input_grid(layer) is None and model.bias_scale(layer) is None
+        for layer in model.layers
+    )
 
 
 class Faint(nn.Module):
@@ -201,7 +238,9 @@ def test_the_users_model_is_left_alone(name):
     assert list(after) == list(state) and all(torch.equal(after[key], state[key]) for key in state)
     assert [key for key, _ in model.named_parameters()] == names and model.training
     own = {value.data_ptr() for value in model.state_dict().values() if value.numel()}
-    assert not own & {value.data_ptr() for value in quantized_model.state_dict().values() if value.numel()}
+    assert not own & {
+        value.data_ptr() for value in quantized_model.state_dict().values() if value.numel()
+    }
 
 
 def test_quantized_models_run_like_modules():
@@ -218,7 +257,13 @@ def test_quantize_takes_tensors_loaders_and_batches():
     y = torch.zeros(len(x), dtype=torch.int64)
     expected = subbyte.quantize(model, x, "w4")(x)
     loader = DataLoader(TensorDataset(x, y), batch_size=16)
-    for given in (loader, list(x.split(16)), [(part, None) for part in x.split(16)], iter(x.split(16)), x.double()):
+    for given in (
+        loader,
+        list(x.split(16)),
+        [(part, None) for part in x.split(16)],
+        iter(x.split(16)),
+        x.double(),
+    ):
         assert torch.equal(subbyte.quantize(model, given, "w4")(x), expected)
 
 
@@ -226,11 +271,18 @@ def test_quantize_takes_recipes_of_every_kind(tmp_path):
     model, x = build("functional"), images("functional")
     (tmp_path / "mine.yaml").write_text("weights: {bits: 4, symmetric: false}\n")
     expected = subbyte.quantize(model, x, "w4")(x)
-    for recipe in (tmp_path / "mine.yaml", str(tmp_path / "mine.yaml"), subbyte.load_recipe("w4"), "W4"):
+    for recipe in (
+        tmp_path / "mine.yaml",
+        str(tmp_path / "mine.yaml"),
+        subbyte.load_recipe("w4"),
+        "W4",
+    ):
         assert torch.equal(subbyte.quantize(model, x, recipe)(x), expected)
 
 
-@pytest.mark.parametrize("given", [[], iter([]), (x for x in ()), torch.empty(0, 3, 12, 12), torch.randn(3)])
+@pytest.mark.parametrize(
+    "given", [[], iter([]), (x for x in ()), torch.empty(0, 3, 12, 12), torch.randn(3)]
+)
 def test_no_images_are_an_error(given):
     with pytest.raises(DataError, match="calibration images"):
         subbyte.quantize(build("residual"), given)
@@ -246,7 +298,9 @@ def test_batches_of_different_shapes_are_an_error():
         subbyte.quantize(build("residual"), [torch.randn(4, 3, 12, 12), torch.randn(4, 3, 10, 10)])
 
 
-@pytest.mark.parametrize("given", [["a", "b"], [{"x": 1}], [torch.randint(0, 9, (4, 3, 12, 12)), None]])
+@pytest.mark.parametrize(
+    "given", [["a", "b"], [{"x": 1}], [torch.randint(0, 9, (4, 3, 12, 12)), None]]
+)
 def test_batches_that_are_no_images_are_an_error(given):
     with pytest.raises(DataError):
         subbyte.quantize(build("residual"), given)
@@ -261,7 +315,11 @@ def test_unknown_recipes_and_patterns_are_errors():
     with pytest.raises(RecipeError, match="w5"):
         subbyte.quantize(build("residual"), images("residual"), "w5")
     with pytest.raises(RecipeError, match="nothing"):
-        subbyte.quantize(build("residual"), images("residual"), subbyte.load_recipe("w4", ["layers.nothing.skip=true"]))
+        subbyte.quantize(
+            build("residual"),
+            images("residual"),
+            subbyte.load_recipe("w4", ["layers.nothing.skip=true"]),
+        )
 
 
 def test_nan_weights_are_an_error():
@@ -274,7 +332,9 @@ def test_nan_weights_are_an_error():
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_every_number_of_bits_is_kept(bits):
     model, x = build("functional"), images("functional")
-    result = subbyte.quantize(model, x, subbyte.load_recipe("w4", [f"weights.bits={bits}", "weights.rounding=nearest"]))
+    result = subbyte.quantize(
+        model, x, subbyte.load_recipe("w4", [f"weights.bits={bits}", "weights.rounding=nearest"])
+    )
     assert all(weight.grid.spec.bits == bits for weight in result.weights.values())
     assert signal_to_noise(model(x), result(x)) > 6 * bits - 10
 
@@ -285,16 +345,27 @@ def test_every_number_of_bits_is_kept(bits):
         (["symmetric=false"], GridSpec(bits=3, symmetric=False, granularity="channel")),
         (["narrow=true"], GridSpec(bits=3, narrow=True, granularity="channel")),
         (["granularity=tensor"], GridSpec(bits=3, granularity="tensor")),
-        (["granularity=group", "group_size=4"], GridSpec(bits=3, granularity="group", group_size=4)),
+        (
+            ["granularity=group", "group_size=4"],
+            GridSpec(bits=3, granularity="group", group_size=4),
+        ),
     ],
 )
 def test_grids_are_as_asked(settings, expected):
-    settings = ["weights.bits=3", "weights.symmetric=true", *(f"weights.{setting}" for setting in settings)]
+    settings = [
+        "weights.bits=3",
+        "weights.symmetric=true",
+        *(f"weights.{setting}" for setting in settings),
+    ]
     model = quantized("functional", "w4", *settings)
     for weight in model.weights.values():
         assert weight.grid.spec == expected
         codes = weight.codes
-        assert int(codes.min()) >= expected.qmin and int(codes.max()) <= expected.qmax and len(codes.unique()) > 4
+        assert (
+            int(codes.min()) >= expected.qmin
+            and int(codes.max()) <= expected.qmax
+            and len(codes.unique()) > 4
+        )
 
 
 def test_the_fold_error_is_reported():

@@ -28,7 +28,9 @@ FAST = ("weights.rounding=gptq", "widths=[ternary, 2, 4]")
 
 @cache
 def met(name: str, *settings: str, recipe: str = "w2") -> tuple[Plan, list[Option]]:
-    return meet_budget(captured(name), load_recipe(recipe, [*FAST, *settings]), images(name), limits=EVERY_ROW)
+    return meet_budget(
+        captured(name), load_recipe(recipe, [*FAST, *settings]), images(name), limits=EVERY_ROW
+    )
 
 
 def chosen(options: list[Option]) -> dict[str, Option]:
@@ -45,7 +47,9 @@ def test_divergences_are_those_of_networks_with_one_layer_quantized():
             plan = make_plan(network, load_recipe("w2", [*FAST, *only]))
             alone = assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW))
             error = (alone(x) - expected).double().square().sum() / expected.double().square().sum()
-            found = next(option for option in options if (option.layer, option.width) == (layer, width))
+            found = next(
+                option for option in options if (option.layer, option.width) == (layer, width)
+            )
             assert found.divergence == pytest.approx(float(error), rel=1e-4)
             assert found.bytes == next(row.bytes for row in alone.ledger if row.name == layer)
 
@@ -60,14 +64,19 @@ def test_the_budget_is_met_and_counts_all_that_is_stored(bits):
     for row in (row for row in quantized.ledger if row.kind == "layer"):
         assert (row.bits, row.bytes) == (taken[row.name].width, taken[row.name].bytes)
         assert (row.asked, row.reason) == (f"budget {bits}bits", f"allocated under {bits}bits")
-    in_bytes = meet_budget(network, load_recipe("w2", [*FAST, f"budget={sum(o.bytes for o in taken.values())}B"]), x)
+    in_bytes = meet_budget(
+        network, load_recipe("w2", [*FAST, f"budget={sum(o.bytes for o in taken.values())}B"]), x
+    )
     assert [layer.spec for layer in in_bytes[0].layers] == [layer.spec for layer in plan.layers]
 
 
 def test_no_other_choice_within_the_budget_diverges_less():
     _, options = met("residual", "budget=3bits")
     taken = chosen(options)
-    spent, room = sum(option.bytes for option in taken.values()), 3 * captured_weights("residual") / 8
+    spent, room = (
+        sum(option.bytes for option in taken.values()),
+        3 * captured_weights("residual") / 8,
+    )
     for option in options:
         mine = taken[option.layer]
         if spent - mine.bytes + option.bytes <= room:
@@ -103,12 +112,16 @@ def test_stated_bits_are_kept_whatever_levels_the_others_may_get(stated):
 def test_layers_that_share_a_weight_share_its_width():
     plan, options = met("shared", "budget=4.6bits")
     first, again, head = plan.layers
-    assert first.spec == again.spec is not None and again.reason.startswith(f"shares the weight of {first.name}; alloc")
+    assert first.spec == again.spec is not None and again.reason.startswith(
+        f"shares the weight of {first.name}; alloc"
+    )
     assert {option.layer for option in options} == {first.name, head.name}
 
 
 def test_bit_operations_are_counted_by_hand():
-    """Two calls of 4 x 4 x 3 x 3 kernels on 6 x 6 values, a head of 3 x 4; values of 8 bits (the input) and 4 bits."""
+    """Two calls of 4 x 4 x 3 x 3 kernels on 6 x 6 values, a head of 3 x 4; values of 8 bits (the
+    input) and 4 bits.
+    """
     settings = ("activations.bits=4", "budget=1bops", "widths=[4]")
     bops = 4 * (4 * 4 * 9 * 36 * (8 + 4) + 3 * 4 * 4)  # weights of 4 bits
     with pytest.raises(RecipeError, match=f"at least {bops:,} bops"):
@@ -123,7 +136,9 @@ def test_widths_may_be_level_sets():
 
 
 def test_a_budget_below_the_least_says_the_least():
-    with pytest.raises(RecipeError, match=r"budget 1bits: the layers need at least ([0-9.]+)bits") as caught:
+    with pytest.raises(
+        RecipeError, match=r"budget 1bits: the layers need at least ([0-9.]+)bits"
+    ) as caught:
         met("residual", "budget=1bits")
     least = float(str(caught.value).split("at least ")[1].split("bits")[0])
     _, options = met("residual", f"budget={least + 0.001}bits")
@@ -131,7 +146,9 @@ def test_a_budget_below_the_least_says_the_least():
 
 
 def test_recipes_say_what_is_no_budget():
-    with pytest.raises(RecipeError, match=r"recipe w2: budget: expected a number above 0 and a unit, .*'2\.5'"):
+    with pytest.raises(
+        RecipeError, match=r"recipe w2: budget: expected a number above 0 and a unit, .*'2\.5'"
+    ):
         load_recipe("w2", ["budget='2.5'"])
     with pytest.raises(RecipeError, match="widths"):
         load_recipe("w2", ["widths=[]"])
@@ -153,7 +170,9 @@ def test_recipes_say_what_is_no_budget():
     ],
 )
 def test_a_width_takes_the_place_of_bits_and_levels(recipe, setting):
-    plan, _ = met("residual", "budget=6bits", "widths=[ternary, 2 odd, 3 wide, 6]", setting, recipe=recipe)
+    plan, _ = met(
+        "residual", "budget=6bits", "widths=[ternary, 2 odd, 3 wide, 6]", setting, recipe=recipe
+    )
     assert "6" in {layer.spec.label for layer in plan.layers}
 
 
@@ -175,14 +194,23 @@ def test_channels_get_levels_of_their_own_within_the_budget(name, share, tmp_pat
     uniform = {
         width: assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW)).bits_per_weight
         for width in ("ternary", 4)
-        for plan in [make_plan(network, load_recipe("w2", [*FAST, f"weights.bits={width}", "weights.symmetric=true"]))]
+        for plan in [
+            make_plan(
+                network,
+                load_recipe("w2", [*FAST, f"weights.bits={width}", "weights.symmetric=true"]),
+            )
+        ]
     }
     bits = uniform["ternary"] + share * (uniform[4] - uniform["ternary"]) + 1
     plan, options = met(name, *CHANNELS, f"budget={bits}bits")
     quantized = assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW))
     assert bits - 0.3 < quantized.bits_per_weight <= bits
     for layer in plan.layers:
-        assert layer.counts is not None and set(layer.counts) <= {3, 4, 5, 16, 127} and len(layer.counts) == layer.rows
+        assert (
+            layer.counts is not None
+            and set(layer.counts) <= {3, 4, 5, 16, 127}
+            and len(layer.counts) == layer.rows
+        )
         counts = quantized.weights[layer.name].grid.counts
         assert counts is not None and counts[:, 0].tolist() == list(layer.counts)
         mine = {option.width: option.rows for option in options if option.layer == layer.name}
@@ -191,18 +219,27 @@ def test_channels_get_levels_of_their_own_within_the_budget(name, share, tmp_pat
     assert Plan.from_dict(plan.to_dict()) == plan
     subbyte.save(quantized, tmp_path / "packed.safetensors")
     again = subbyte.load(tmp_path / "packed.safetensors", build(name))
-    assert torch.equal(again(x), quantized(x)) and again.bits_per_weight == quantized.bits_per_weight
+    assert (
+        torch.equal(again(x), quantized(x)) and again.bits_per_weight == quantized.bits_per_weight
+    )
 
 
 def test_shares_of_channels_add_up_and_follow_their_slopes():
-    """Against one channel quantized alone: its error times its squared slope tells what the output loses."""
+    """Against one channel quantized alone: its error times its squared slope tells what the output
+    loses.
+    """
     network, x = captured("residual"), images("residual")
     plans = [make_plan(network, load_recipe("w2", [*FAST, f"weights.bits={b}"])) for b in (4, 8)]
-    candidates = {layer.name: [plan.layers[k] for plan in plans] for k, layer in enumerate(network.layers)}
-    answer = survey(network, plans[0], Question.of(candidates, plans[0], rows=True), x, EVERY_ROW, None)
+    candidates = {
+        layer.name: [plan.layers[k] for plan in plans] for k, layer in enumerate(network.layers)
+    }
+    answer = survey(
+        network, plans[0], Question.of(candidates, plans[0], rows=True), x, EVERY_ROW, None
+    )
     for name, options in answer.options.items():
         torch.testing.assert_close(
-            answer.losses[name].sum(1), torch.tensor([o.divergence for o in options], dtype=torch.float64)
+            answer.losses[name].sum(1),
+            torch.tensor([o.divergence for o in options], dtype=torch.float64),
         )
     layer = next(layer for layer in network.layers if layer.name == "b2.conv2")
     weight = tensor_at(network.graph_module, layer.weight).detach()
@@ -218,7 +255,9 @@ def test_shares_of_channels_add_up_and_follow_their_slopes():
         alone.append(float((z - expected).detach().double().square().sum()))
     slopes = squared_slopes(network, x)["b2.conv2"]
     walk(network, replace_rounding(plans[0], stats), x, limits=EVERY_ROW)
-    errors = stats["b2.conv2"].output_error(layer.geometry.to_matrix(weight), layer.geometry.to_matrix(weight + noise))
+    errors = stats["b2.conv2"].output_error(
+        layer.geometry.to_matrix(weight), layer.geometry.to_matrix(weight + noise)
+    )
     number = [layer.name for layer in network.layers].index("b2.conv2")
     for k, plan in enumerate(plans):
         matrix, bias = layer.geometry.to_matrix(weight), tensor_at(network.graph_module, layer.bias)
@@ -249,7 +288,9 @@ class Noting:
 
 
 def replace_rounding(plan, seen):
-    return replace(plan, layers=tuple(replace(p, rounding=Noting(p.name, seen)) for p in plan.layers))
+    return replace(
+        plan, layers=tuple(replace(p, rounding=Noting(p.name, seen)) for p in plan.layers)
+    )
 
 
 class Sign(nn.Module):
@@ -267,7 +308,9 @@ def test_where_no_gradient_tells_the_error_does():
     expected = model(x).detach()
     lost = {}
     for whose in ("layers", "channels"):
-        recipe = load_recipe("w2", ["budget=7bits", f"budget_for={whose}", "weights.rounding=nearest"])
+        recipe = load_recipe(
+            "w2", ["budget=7bits", f"budget_for={whose}", "weights.rounding=nearest"]
+        )
         quantized = quantize(model, x, recipe)
         lost[whose] = float((quantized(x) - expected).square().mean() / expected.square().mean())
         assert quantized.bits_per_weight <= 7
@@ -294,7 +337,10 @@ def test_the_least_budget_that_channels_need_is_enough():
 def test_layers_with_bits_of_their_own_keep_them_beside_channels():
     plan, options = met("shared", *CHANNELS, "budget=6bits", "layers.head.weights.bits=3")
     found = {layer.name: layer for layer in plan.layers}
-    assert found["head"].spec == GridSpec(bits=3, symmetric=False, granularity="channel") and not found["head"].counts
+    assert (
+        found["head"].spec == GridSpec(bits=3, symmetric=False, granularity="channel")
+        and not found["head"].counts
+    )
     inner = [layer for name, layer in found.items() if name.startswith("inner")]
     assert len(inner) == 2 and inner[0].counts == inner[1].counts is not None
     assert [o.rows for o in options if o.layer == "head"] == [found["head"].rows]

@@ -1,4 +1,6 @@
-"""What walks share through a cache: the same results to the bit, without doing again what depends on no recipe."""
+"""What walks share through a cache: the same results to the bit, without doing again what depends
+on no recipe.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -32,7 +34,9 @@ def limits_of(tmp_path, **changes: object) -> Limits:
 
 
 def walked(recipe: str, limits: Limits, name: str = "residual", *settings: str) -> WalkResult:
-    wanted = [setting for setting in RECIPES[recipe] if "layers.fc" not in setting or name == "residual"]
+    wanted = [
+        setting for setting in RECIPES[recipe] if "layers.fc" not in setting or name == "residual"
+    ]
     plan = make_plan(captured(name), subbyte.load_recipe("w2", [*wanted, *settings]))
     return walk(captured(name), plan, images(name), limits=limits)
 
@@ -49,7 +53,10 @@ def assert_same(one: WalkResult, other: WalkResult) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", ["residual", "mobile", "shared"])
 def test_results_are_the_same_with_and_without(name, recipe, tmp_path):
-    without, first = walked(recipe, Limits(chunk=16, rows=3), name), walked(recipe, limits_of(tmp_path), name)
+    without, first = (
+        walked(recipe, Limits(chunk=16, rows=3), name),
+        walked(recipe, limits_of(tmp_path), name),
+    )
     again = walked(recipe, limits_of(tmp_path), name)
     after_others = walked(recipe, limits_of(tmp_path), name, "weights.bits=4")
     assert_same(first, without)
@@ -77,7 +84,8 @@ def test_moments_of_the_float_network_are_collected_once(tmp_path, monkeypatch):
     first = dict(count)
     walked("corrected", limits_of(tmp_path))
     assert count["F"] == first["F"] and count["mean"] == first["mean"]
-    assert count["H"] - first["H"] == count["G"] - first["G"] == first["G"]  # the first layer's inputs are the same
+    # the first layer's inputs are the same
+    assert count["H"] - first["H"] == count["G"] - first["G"] == first["G"]
 
 
 @pytest.mark.parametrize("change", [{"chunk": 7}, {"rows": 2}])
@@ -94,7 +102,9 @@ def test_other_limits_have_entries_of_their_own(change, tmp_path):
 @pytest.mark.parametrize("recipe", ["fisher", "guided"])
 def test_gradients_are_taken_once(recipe, tmp_path, monkeypatch):
     first = walked(recipe, limits_of(tmp_path))
-    monkeypatch.setattr(subbyte.engine.gradients, "layer_gradients", lambda *_: pytest.fail("they are in the cache"))
+    monkeypatch.setattr(
+        subbyte.engine.gradients, "layer_gradients", lambda *_: pytest.fail("they are in the cache")
+    )
     assert_same(walked(recipe, limits_of(tmp_path)), first)
 
 
@@ -111,22 +121,32 @@ def test_guidance_depends_on_its_settings(changed, tmp_path):
 
 
 def met(limits: Limits, *settings: str):
-    recipe = subbyte.load_recipe("w2", ["weights.rounding=gptq", "widths=[ternary, 2, 4]", *settings])
+    recipe = subbyte.load_recipe(
+        "w2", ["weights.rounding=gptq", "widths=[ternary, 2, 4]", *settings]
+    )
     return meet_budget(captured("shared"), recipe, images("shared"), limits=limits)
 
 
 def test_budgets_share_a_survey(tmp_path, monkeypatch):
     plan, options = met(limits_of(tmp_path), "budget=4bits")
     with monkeypatch.context() as patch:
-        patch.setattr(subbyte.engine.sensitivity, "_Survey", lambda *_: pytest.fail("it is in the cache"))
+        patch.setattr(
+            subbyte.engine.sensitivity, "_Survey", lambda *_: pytest.fail("it is in the cache")
+        )
         assert met(limits_of(tmp_path), "budget=4bits") == (plan, options)
         wider, more = met(limits_of(tmp_path), "budget=5bits")
     assert wider != plan
-    assert [replace(option, chosen=False) for option in more] == [replace(option, chosen=False) for option in options]
+    assert [replace(option, chosen=False) for option in more] == [
+        replace(option, chosen=False) for option in options
+    ]
     assert (wider, more) == met(Limits(chunk=16, rows=3), "budget=5bits")
 
 
-@pytest.mark.parametrize("changed", ["widths=[2, 4]", "weights.rounding=nearest", "activations.bits=4"])
+@pytest.mark.parametrize(
+    "changed", ["widths=[2, 4]", "weights.rounding=nearest", "activations.bits=4"]
+)
 def test_other_options_are_surveyed(changed, tmp_path):
     met(limits_of(tmp_path), "budget=4bits")
-    assert met(limits_of(tmp_path), "budget=4bits", changed) == met(Limits(chunk=16, rows=3), "budget=4bits", changed)
+    assert met(limits_of(tmp_path), "budget=4bits", changed) == met(
+        Limits(chunk=16, rows=3), "budget=4bits", changed
+    )

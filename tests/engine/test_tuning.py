@@ -1,4 +1,6 @@
-"""Tuning along with the walk: what learns, what stays, and that the result is a quantized network like any other."""
+"""Tuning along with the walk: what learns, what stays, and that the result is a quantized network
+like any other.
+"""
 
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,7 +22,8 @@ from tests.networks import build, captured, images, quantized, signal_to_noise, 
 
 torch.set_num_threads(1)
 CASCADE = "tune={name: cascade, epochs: 3, rate: 0.01}"
-PLAIN = ("weights.rounding=nearest", "weights.correction=none")  # nothing that makes up for earlier layers
+# nothing that makes up for earlier layers
+PLAIN = ("weights.rounding=nearest", "weights.correction=none")
 NETWORKS = ["residual", "mobile", "decoder", "shared"]
 
 
@@ -43,14 +46,19 @@ def test_the_cascade_brings_the_logits_nearer_than_rounding_alone(name):
 def test_the_float_network_is_left_alone_and_the_walk_can_be_repeated(name):
     before = {key: value.clone() for key, value in captured(name).graph_module.state_dict().items()}
     first, again = cascade(name), walked.__wrapped__(name, "ternary", *PLAIN, CASCADE)
-    assert all(torch.equal(captured(name).graph_module.state_dict()[key], value) for key, value in before.items())
+    assert all(
+        torch.equal(captured(name).graph_module.state_dict()[key], value)
+        for key, value in before.items()
+    )
     for layer, weight in first.weights.items():
         assert torch.equal(weight.codes, again.weights[layer].codes)
         assert torch.equal(weight.grid.scale, again.weights[layer].grid.scale)
         assert torch.equal(first.biases[layer], again.biases[layer])
 
 
-@pytest.mark.parametrize("settings", [(CASCADE,), ("tune={name: cascade, epochs: 1, retrain: logits}",)])
+@pytest.mark.parametrize(
+    "settings", [(CASCADE,), ("tune={name: cascade, epochs: 1, retrain: logits}",)]
+)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_result_computes_what_the_walk_saw(name, settings):
     result, model = walked(name, "ternary", *settings), quantized(name, "ternary", *settings)
@@ -68,23 +76,35 @@ def test_the_end_brings_the_logits_nearer_still():
     retrained = "tune={name: cascade, epochs: 0, retrain: logits}"
     plain, end = walked("residual", "ternary"), walked("residual", "ternary", retrained)
     assert distance(end) < distance(plain)
-    assert all(torch.equal(plain.weights[name].codes, end.weights[name].codes) for name in plain.weights)
-    assert any(not torch.equal(plain.weights[n].grid.scale, end.weights[n].grid.scale) for n in plain.weights)
+    assert all(
+        torch.equal(plain.weights[name].codes, end.weights[name].codes) for name in plain.weights
+    )
+    assert any(
+        not torch.equal(plain.weights[n].grid.scale, end.weights[n].grid.scale)
+        for n in plain.weights
+    )
 
 
 def test_labels_are_read_only_when_asked_for(tmp_path):
     model, inputs = build("residual"), images("residual")
-    recipe = subbyte.load_recipe("ternary", ["tune={name: cascade, epochs: 1, retrain: labels, retrain_epochs: 3}"])
+    recipe = subbyte.load_recipe(
+        "ternary", ["tune={name: cascade, epochs: 1, retrain: labels, retrain_epochs: 3}"]
+    )
     labels = torch.arange(len(inputs)) % 2
     with pytest.raises(RecipeError, match="labels"):
         subbyte.quantize(model, inputs, recipe)
-    one, other = (subbyte.quantize(model, inputs, recipe, labels=given) for given in (labels, 1 - labels))
+    one, other = (
+        subbyte.quantize(model, inputs, recipe, labels=given) for given in (labels, 1 - labels)
+    )
     assert not torch.equal(one(inputs), other(inputs))
     save(one, tmp_path / "net.safetensors")
-    assert torch.equal(subbyte.load(tmp_path / "net.safetensors", build("residual"))(inputs), one(inputs))
+    assert torch.equal(
+        subbyte.load(tmp_path / "net.safetensors", build("residual"))(inputs), one(inputs)
+    )
     plain = subbyte.load_recipe("ternary")
     assert torch.equal(
-        subbyte.quantize(model, inputs, plain, labels=labels)(inputs), subbyte.quantize(model, inputs, plain)(inputs)
+        subbyte.quantize(model, inputs, plain, labels=labels)(inputs),
+        subbyte.quantize(model, inputs, plain)(inputs),
     )
 
 
@@ -137,7 +157,9 @@ def test_weights_that_have_learned_are_rounded_for_the_inputs_they_learned_on(le
 
 
 class Looking(Travel):
-    """Compares at every layer and tap what lies ahead, as one function, with the network's output."""
+    """Compares at every layer and tap what lies ahead, as one function, with the network's
+    output.
+    """
 
     outputs: list[torch.Tensor]
 
@@ -181,8 +203,12 @@ def test_what_lies_ahead_has_gradients_and_takes_what_it_is_given():
         assert not torch.equal(rest(0, {layer.weight: 0 * weight}), rest(0, {}))
 
     travel = Travel(
-        instrument(network, []), Memory(2**30), "cpu",
-        at_layer=at_layer, at_tap=lambda tap, pair: pair.quantized, after=lambda where, pair: None,
-    )  # fmt: skip
+        instrument(network, []),
+        Memory(2**30),
+        "cpu",
+        at_layer=at_layer,
+        at_tap=lambda tap, pair: pair.quantized,
+        after=lambda where, pair: None,
+    )
     travel.run([inputs])
     assert len(slopes) == len(network.layers) and min(slopes) > 0

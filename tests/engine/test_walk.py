@@ -1,4 +1,6 @@
-"""The walk: statistics of the quantized-so-far network, one pass, bounded memory, the same result however it is run."""
+"""The walk: statistics of the quantized-so-far network, one pass, bounded memory, the same result
+however it is run.
+"""
 
 import tempfile
 import warnings
@@ -66,7 +68,11 @@ class Calls(TorchDispatchMode):
 
 def prepared(name: str, recipe: str, *settings: str) -> tuple[Network, Plan, Tensor]:
     """A network that others use too, a plan, and images of one's own."""
-    return captured(name), make_plan(captured(name), subbyte.load_recipe(recipe, list(settings))), images(name)
+    return (
+        captured(name),
+        make_plan(captured(name), subbyte.load_recipe(recipe, list(settings))),
+        images(name),
+    )
 
 
 def spied(plan: Plan, spy: "Spy") -> Plan:
@@ -79,7 +85,11 @@ def frozen_values(network: Network, result: WalkResult, x: Tensor) -> dict[str, 
     graph_module = copied(result.instrumented.graph_module)
     for layer in network.layers:
         if layer.name in result.weights:
-            set_tensor(graph_module, layer.weight, layer.geometry.to_weight(result.weights[layer.name].dequantize()))
+            set_tensor(
+                graph_module,
+                layer.weight,
+                layer.geometry.to_weight(result.weights[layer.name].dequantize()),
+            )
             set_tensor(graph_module, layer.bias, result.biases[layer.name])
     recorder = Recorder(graph_module)
     recorder.run(x)
@@ -106,7 +116,8 @@ def same_weights(a: WalkResult, b: WalkResult) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe"), [("residual", "w4a4"), ("mobile", "w4a4"), *((name, "w3") for name in NETWORKS)]
+    ("name", "recipe"),
+    [("residual", "w4a4"), ("mobile", "w4a4"), *((name, "w3") for name in NETWORKS)],
 )
 def test_statistics_are_those_of_the_network_quantized_so_far(name, recipe):
     network, plan, x = prepared(name, recipe)
@@ -123,9 +134,12 @@ def test_statistics_are_those_of_the_network_quantized_so_far(name, recipe):
         assert stats.rows == m
         scale = float((rows_q.mT @ rows_q / m).abs().max())
         for got, expected in (
-            (stats.H, rows_q.mT @ rows_q / m), (stats.G, rows_q.mT @ rows / m), (stats.F, rows.mT @ rows / m),
-            (stats.mean, rows.mean(1)), (stats.mean_q, rows_q.mean(1)),
-        ):  # fmt: skip
+            (stats.H, rows_q.mT @ rows_q / m),
+            (stats.G, rows_q.mT @ rows / m),
+            (stats.F, rows.mT @ rows / m),
+            (stats.mean, rows.mean(1)),
+            (stats.mean_q, rows_q.mean(1)),
+        ):
             assert torch.allclose(got, expected, rtol=1e-4, atol=1e-5 * max(1.0, scale)), layer.name
 
 
@@ -147,7 +161,10 @@ def test_tap_ranges_are_those_of_the_quantized_traveller(name):
     frozen = frozen_values(network, result, x)
     for tap in plan.taps[1:]:
         source = result.instrumented.taps[tap.name].args[0]
-        low, high = min(0.0, float(frozen[source.name].min())), max(0.0, float(frozen[source.name].max()))
+        low, high = (
+            min(0.0, float(frozen[source.name].min())),
+            max(0.0, float(frozen[source.name].max())),
+        )
         step = (high - low) / (2**tap.spec.bits - 1)
         assert float(result.grids[tap.name].scale) == pytest.approx(step, rel=1e-4), tap.name
 
@@ -159,9 +176,14 @@ def test_corrected_layers_keep_the_moments_of_the_float_layers(correction):
     result = walk(network, plan, x, limits=EVERY_ROW)
     float_at, frozen_at = float_values(network, x), frozen_values(network, result, x)
     for layer in network.layers:
-        ours, theirs = frozen_at[result.instrumented.layers[layer.name].name], float_at[layer.node.name]
+        ours, theirs = (
+            frozen_at[result.instrumented.layers[layer.name].name],
+            float_at[layer.node.name],
+        )
         ours, theirs = (v.movedim(1, -1).reshape(-1, v.shape[1]).double() for v in (ours, theirs))
-        assert torch.allclose(ours.mean(0), theirs.mean(0), atol=1e-3 * float(theirs.std())), layer.name
+        assert torch.allclose(ours.mean(0), theirs.mean(0), atol=1e-3 * float(theirs.std())), (
+            layer.name
+        )
         if correction == "moments":
             assert torch.allclose(ours.std(0), theirs.std(0), rtol=1e-3), layer.name
 
@@ -169,7 +191,10 @@ def test_corrected_layers_keep_the_moments_of_the_float_layers(correction):
 @pytest.mark.parametrize("recipe", ["w8a8", "w3"])
 @pytest.mark.parametrize("name", ["residual", "mobile"])
 def test_chunks_do_not_matter(name, recipe):
-    one, many = (walked(name, recipe, "weights.rounding=nearest", limits=Limits(chunk=n, rows=0)) for n in (64, 7))
+    one, many = (
+        walked(name, recipe, "weights.rounding=nearest", limits=Limits(chunk=n, rows=0))
+        for n in (64, 7)
+    )
     for layer, weight in one.weights.items():
         other = many.weights[layer]
         assert float((weight.codes == other.codes).double().mean()) > 0.99, layer
@@ -179,7 +204,9 @@ def test_chunks_do_not_matter(name, recipe):
 
 
 def test_chunks_change_no_more_than_ties_when_errors_are_passed_on():
-    """Error correction turns one tie settled otherwise into other codes further on, but not into worse ones."""
+    """Error correction turns one tie settled otherwise into other codes further on, but not into
+    worse ones.
+    """
     x, model = images("residual"), build("residual")
     one, many = (walked("residual", "w3", limits=Limits(chunk=chunk, rows=0)) for chunk in (64, 7))
     assert float((one.weights["stem"].codes == many.weights["stem"].codes).double().mean()) > 0.99
@@ -293,19 +320,27 @@ def test_noise_is_measured_against_the_float_network(name):
     network, plan, x = prepared(name, "w4a8")
     result = walk(network, plan, x, limits=Limits(chunk=7))
     float_at, frozen_at = float_values(network, x), frozen_values(network, result, x)
-    assert set(result.sqnr_db) == {layer.name for layer in plan.layers} | {tap.name for tap in plan.taps}
+    assert set(result.sqnr_db) == {layer.name for layer in plan.layers} | {
+        tap.name for tap in plan.taps
+    }
     for layer in network.layers:
-        expected = signal_to_noise(float_at[layer.node.name], frozen_at[result.instrumented.layers[layer.name].name])
+        expected = signal_to_noise(
+            float_at[layer.node.name], frozen_at[result.instrumented.layers[layer.name].name]
+        )
         assert result.sqnr_db[layer.name] == pytest.approx(expected, abs=0.1), layer.name
     for tap in plan.taps:
-        expected = signal_to_noise(float_at[tap.place.node], frozen_at[result.instrumented.taps[tap.name].name])
+        expected = signal_to_noise(
+            float_at[tap.place.node], frozen_at[result.instrumented.taps[tap.name].name]
+        )
         assert result.sqnr_db[tap.name] == pytest.approx(expected, abs=0.1), tap.name
 
 
 def test_eight_bits_are_close_and_fewer_are_less_so():
     expected = build("residual")(images("residual"))
     for recipes in (("w8a8", "w4a8", "w4a4"), ("w4", "w3", "w2")):
-        noises = [signal_to_noise(expected, walked("residual", recipe).logits[1]) for recipe in recipes]
+        noises = [
+            signal_to_noise(expected, walked("residual", recipe).logits[1]) for recipe in recipes
+        ]
         assert noises[0] > (25 if recipes[0] == "w8a8" else 20)
         assert noises == sorted(noises, reverse=True) and noises[0] > noises[-1] + 6
 
@@ -317,7 +352,9 @@ def test_shared_weights_are_quantized_once():
     assert [layer.name for layer in network.layers] == ["inner", "inner#2", "head"]
     assert list(result.weights) == ["inner", "head"] and len(spy.seen) == 2
     model = assemble(network, plan, result)
-    reads = [node.args[1] for node in model.graph_module.graph.nodes if "conv2d" in str(node.target)]
+    reads = [
+        node.args[1] for node in model.graph_module.graph.nodes if "conv2d" in str(node.target)
+    ]
     assert len(reads) == 2 and reads[0].target == reads[1].target
     assert torch.allclose(model(x), result.logits[1], atol=1e-4)
 
@@ -328,7 +365,9 @@ def test_skipped_layers_stay_float():
     assert set(result.weights) == {"stem", "b2.conv1", "b2.conv2", "fc"}
     model = assemble(network, plan, result)
     for name in ("b1.conv1", "b1.conv2"):
-        expected, got = (g.get_submodule(name).weight for g in (network.graph_module, model.graph_module))
+        expected, got = (
+            g.get_submodule(name).weight for g in (network.graph_module, model.graph_module)
+        )
         assert torch.equal(expected, got)
         assert model.input_grid(next(x for x in model.layers if x.name == name)) is None
 
@@ -386,7 +425,9 @@ def test_progress_counts_every_layer_and_tap():
     calls: list[tuple[int, int, str]] = []
     walk(network, plan, x, progress=lambda *call: calls.append(call))
     total = len(plan.layers) + len(plan.taps)
-    assert [done for done, _, _ in calls] == list(range(1, total + 1)) and {n for _, n, _ in calls} == {total}
+    assert [done for done, _, _ in calls] == list(range(1, total + 1)) and {
+        n for _, n, _ in calls
+    } == {total}
     assert {what for _, _, what in calls} == {p.name for p in (*plan.layers, *plan.taps)}
 
 
@@ -401,7 +442,9 @@ def test_the_network_and_the_images_stay_as_they_are():
 
 @pytest.mark.parametrize("name", ["shuffle", "computed", "split", "clamps", "padded", "views"])
 def test_odd_networks_walk_too(name):
-    """Values that no calibration image touches, channel shuffles, tuples, clamps, pads that are not 0."""
+    """Values that no calibration image touches, channel shuffles, tuples, clamps, pads that are not
+    0.
+    """
     model, x = odd.build(name).eval().requires_grad_(False), odd.images(name, 24)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
@@ -414,7 +457,10 @@ def test_rows_limit_the_statistics_and_hardly_change_the_result(monkeypatch):
     monkeypatch.setattr(walking, "_MIN_ROWS", 1)
     network, plan, x = prepared("residual", "w4")
     spies = Spy(), Spy()
-    results = [walk(network, spied(plan, spy), x, limits=Limits(rows=n)) for spy, n in zip(spies, (0, 10), strict=True)]
+    results = [
+        walk(network, spied(plan, spy), x, limits=Limits(rows=n))
+        for spy, n in zip(spies, (0, 10), strict=True)
+    ]
     for layer, full, part in zip(network.layers, spies[0].seen, spies[1].seen, strict=True):
         wanted = min(full.rows, 10 * layer.geometry.columns)
         assert wanted <= part.rows < wanted + len(x)
@@ -426,5 +472,7 @@ def test_rows_limit_the_statistics_and_hardly_change_the_result(monkeypatch):
 def test_modules_in_training_mode_are_walked_in_evaluation_mode():
     x = images("residual")
     trained, evaluated = build("residual").train(), build("residual")
-    assert torch.equal(subbyte.quantize(trained, x, "w4")(x), subbyte.quantize(evaluated, x, "w4")(x))
+    assert torch.equal(
+        subbyte.quantize(trained, x, "w4")(x), subbyte.quantize(evaluated, x, "w4")(x)
+    )
     assert all(module.training for module in trained.modules()) and isinstance(trained, nn.Module)

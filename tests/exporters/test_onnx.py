@@ -1,4 +1,6 @@
-"""ONNX files: they hold the integers they say, compute what torch computes, and run on integer kernels."""
+"""ONNX files: they hold the integers they say, compute what torch computes, and run on integer
+kernels.
+"""
 
 from collections import Counter
 from functools import cache
@@ -23,7 +25,15 @@ from tests.networks import NAMES, build, images, quantized
 RECIPES = ["w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary"]
 WEIGHT_ONLY = ["w4", "w3", "w2", "ternary"]
 CONTAINERS = ["int8", "compact"]
-TYPES = {"w8a8": "INT8", "w4a8": "INT4", "w4a4": "INT4", "w4": "INT4", "w3": "INT4", "w2": "INT2", "ternary": "INT2"}
+TYPES = {
+    "w8a8": "INT8",
+    "w4a8": "INT4",
+    "w4a4": "INT4",
+    "w4": "INT4",
+    "w3": "INT4",
+    "w2": "INT2",
+    "ternary": "INT2",
+}
 
 every_container = pytest.mark.parametrize("container", CONTAINERS)
 
@@ -41,10 +51,16 @@ def exported(tmp_path_factory):
     """A function that exports a network once: (export, what is in the file)."""
 
     @cache
-    def export(name: str, recipe: str, container: str, *settings: str) -> tuple[OnnxExport, ModelProto]:
+    def export(
+        name: str, recipe: str, container: str, *settings: str
+    ) -> tuple[OnnxExport, ModelProto]:
         path = tmp_path_factory.mktemp("onnx") / "model.onnx"
         result = export_onnx(
-            quantized(name, recipe, *settings), path, images(name), container=container, min_agreement=0
+            quantized(name, recipe, *settings),
+            path,
+            images(name),
+            container=container,
+            min_agreement=0,
         )
         return result, onnx.load(path)
 
@@ -64,10 +80,14 @@ def dequantized(program: ModelProto, layer: Layer) -> np.ndarray:
     found = initializers(program)
     makers = {output: node for node in program.graph.node for output in node.output}
     node = next(n for n in program.graph.node if n.input and n.input[0] == f"{layer.weight}.codes")
-    codes, scale, zero = (numpy_helper.to_array(found[name]).astype(np.float32) for name in node.input)
+    codes, scale, zero = (
+        numpy_helper.to_array(found[name]).astype(np.float32) for name in node.input
+    )
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     if "block_size" in attributes:
-        scale, zero = (p.repeat(attributes["block_size"], axis=1)[:, : codes.shape[1]] for p in (scale, zero))
+        scale, zero = (
+            p.repeat(attributes["block_size"], axis=1)[:, : codes.shape[1]] for p in (scale, zero)
+        )
     elif scale.ndim:
         shape = [1] * codes.ndim
         shape[attributes["axis"]] = -1
@@ -77,7 +97,9 @@ def dequantized(program: ModelProto, layer: Layer) -> np.ndarray:
         user = next(n for n in program.graph.node if name in n.input)
         if user.op_type == "Reshape":
             value = value.reshape(numpy_helper.to_array(found[user.input[1]]))
-        elif user.op_type == "Transpose" and all(i in makers for i in user.input) and value.ndim != 2:
+        elif (
+            user.op_type == "Transpose" and all(i in makers for i in user.input) and value.ndim != 2
+        ):
             value = value.transpose(onnx.helper.get_attribute_value(user.attribute[0]))
         else:
             return value
@@ -134,7 +156,9 @@ def test_files_are_sound_onnx_of_the_opset_they_need(recipe, container, exported
     opset = 25 if container == "compact" and recipe in ("w2", "ternary") else 21
     assert [(entry.domain, entry.version) for entry in program.opset_import] == [("", opset)]
     assert export.opset == opset and export.bytes == export.path.stat().st_size
-    assert all(node.domain in ("", "ai.onnx") for node in program.graph.node) and not program.functions
+    assert (
+        all(node.domain in ("", "ai.onnx") for node in program.graph.node) and not program.functions
+    )
 
 
 @every_container
@@ -143,11 +167,16 @@ def test_files_hold_the_integers_themselves(recipe, container, exported):
     _, program = exported("residual", recipe, container)
     model, found = quantized("residual", recipe), initializers(program)
     for layer in model.layers:
-        assert type_of(found[f"{layer.weight}.codes"]) == ("INT8" if container == "int8" else TYPES[recipe])
+        assert type_of(found[f"{layer.weight}.codes"]) == (
+            "INT8" if container == "int8" else TYPES[recipe]
+        )
         expected = tensor_at(model.graph_module, layer.weight).numpy()
         assert np.array_equal(dequantized(program, layer), expected), layer.name
-    floats = [tensor for tensor in found.values() if type_of(tensor) in ("FLOAT", "DOUBLE", "FLOAT16")]
-    assert max(np.prod(tensor.dims, initial=1) for tensor in floats) <= 16  # scales and biases, a number a channel
+    floats = [
+        tensor for tensor in found.values() if type_of(tensor) in ("FLOAT", "DOUBLE", "FLOAT16")
+    ]
+    # scales and biases, a number a channel
+    assert max(np.prod(tensor.dims, initial=1) for tensor in floats) <= 16
     constants = [node for node in program.graph.node if node.op_type == "Constant"]
     assert sum(len(node.SerializeToString()) for node in constants) < 1000
 
@@ -165,15 +194,34 @@ def test_fewer_bits_make_smaller_files(exported):
 @every_recipe
 def test_files_tell_nothing_of_the_machine(recipe, container, exported):
     data = exported("residual", recipe, container)[0].path.read_bytes()
-    places = [str(Path(subbyte.__file__).parents[i]) for i in range(3)] + [str(Path.cwd()), str(Path.home())]
-    for word in ["site-packages", ".py", "/home", "/usr", "Traceback", "forward", "nn.Module", *places]:
+    places = [str(Path(subbyte.__file__).parents[i]) for i in range(3)] + [
+        str(Path.cwd()),
+        str(Path.home()),
+    ]
+    for word in [
+        "site-packages",
+        ".py",
+        "/home",
+        "/usr",
+        "Traceback",
+        "forward",
+        "nn.Module",
+        *places,
+    ]:
         assert word.encode() not in data, word
 
 
 @pytest.mark.parametrize(("recipe", "container"), [("w4a4", "int8"), ("w2", "compact")])
 def test_the_same_model_gives_the_same_bytes(recipe, container, exported, tmp_path):
-    export_onnx(quantized("residual", recipe), tmp_path / "again.onnx", images("residual"), container=container)
-    assert (tmp_path / "again.onnx").read_bytes() == exported("residual", recipe, container)[0].path.read_bytes()
+    export_onnx(
+        quantized("residual", recipe),
+        tmp_path / "again.onnx",
+        images("residual"),
+        container=container,
+    )
+    assert (tmp_path / "again.onnx").read_bytes() == exported("residual", recipe, container)[
+        0
+    ].path.read_bytes()
 
 
 @every_container
@@ -191,7 +239,9 @@ def test_fewer_bits_run_on_integer_kernels_too(recipe, exported, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "convs", "adds"), [("mobile", 4, 1), ("waves", 2, 0)])
-def test_depthwise_grouped_and_1d_convolutions_run_on_integer_kernels(name, convs, adds, exported, tmp_path):
+def test_depthwise_grouped_and_1d_convolutions_run_on_integer_kernels(
+    name, convs, adds, exported, tmp_path
+):
     found = optimized(exported(name, "w8a8", "int8")[0].path, tmp_path)
     assert (found["QLinearConv"], found["QLinearAdd"]) == (convs, adds)
     assert not {"Conv", "FusedConv"} & set(found)
@@ -204,14 +254,20 @@ def test_four_bit_activations_have_sixteen_levels(container, exported):
     model, x = quantized("residual", "w4a4"), images("residual")
     probe = ModelProto()
     probe.CopyFrom(program)
-    sites = {node.input[1]: node.output[0] for node in probe.graph.node if node.op_type == "DequantizeLinear"}
+    sites = {
+        node.input[1]: node.output[0]
+        for node in probe.graph.node
+        if node.op_type == "DequantizeLinear"
+    }
     four = [tap.name for tap in model.plan.taps if tap.spec.bits == 4]
     assert len(four) == 5
     for name in four:
         probe.graph.output.append(
             onnx.helper.make_tensor_value_info(sites[f"{name}.scale"], onnx.TensorProto.FLOAT, None)
         )
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        probe.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     for name, values in zip(four, session.run(None, {"input": x.numpy()})[1:], strict=True):
         grid = model.instrumented.tap(name).grid
         levels = (np.arange(16) - int(grid.zero_point)) * np.float32(grid.scale)
@@ -220,7 +276,8 @@ def test_four_bit_activations_have_sixteen_levels(container, exported):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "container"), [("w8a8", "int8"), slow("w2", "compact"), slow("w4", "int8"), slow("w4a8", "compact")]
+    ("recipe", "container"),
+    [("w8a8", "int8"), slow("w2", "compact"), slow("w4", "int8"), slow("w4a8", "compact")],
 )
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "residual"])
 def test_every_kind_of_network_agrees(name, recipe, container, exported):
@@ -229,14 +286,17 @@ def test_every_kind_of_network_agrees(name, recipe, container, exported):
     assert export.parity.agreement >= 97.5  # at most one image of 40 on the border of two codes
     expected, got = model(x), run(export.path, x)
     difference = (expected - got).abs().amax(1) / expected.abs().max()
-    # ONNX Runtime multiplies matrices of integers with activations rounded to 8 bits a block (MatMulNBits)
+    # ONNX Runtime multiplies matrices of integers with activations rounded to 8 bits a block
+    # (MatMulNBits)
     blocks = name == "tokens" and (container == "compact" or recipe in WEIGHT_ONLY)
     assert float(difference.max()) < (0.1 if "a" in recipe else 1e-2 if blocks else 1e-4)
     assert blocks or float((difference > 1e-4).double().mean()) < 0.2
     for layer in model.layers:
         if layer.shared_with is None:
             expected_weight = tensor_at(model.graph_module, layer.weight).numpy()
-            assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), layer.name
+            assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), (
+                layer.name
+            )
 
 
 GRIDS = {
@@ -246,7 +306,11 @@ GRIDS = {
     "groups that do not divide": ("weights.granularity=group", "weights.group_size=7"),
     "one zero point": ("weights.symmetric=false", "weights.granularity=tensor"),
     "narrow": ("weights.narrow=true",),
-    "zero points in groups": ("weights.symmetric=false", "weights.granularity=group", "weights.group_size=16"),
+    "zero points in groups": (
+        "weights.symmetric=false",
+        "weights.granularity=group",
+        "weights.group_size=16",
+    ),
 }
 
 
@@ -261,7 +325,9 @@ def test_every_kind_of_grid_agrees(grid, recipe, container, exported):
     assert float((difference > 1e-4).double().mean()) < (0.1 if "a" in recipe else 1e-9)
     for layer in model.layers:
         expected_weight = tensor_at(model.graph_module, layer.weight).numpy()
-        assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), layer.name
+        assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), (
+            layer.name
+        )
 
 
 @pytest.mark.parametrize(
@@ -272,7 +338,10 @@ def test_every_kind_of_grid_agrees(grid, recipe, container, exported):
         ("residual", "w2", "compact", ("first_last=8",)),
         slow("residual", "w4a4", "int8", ("layers={b1.conv1: {skip: true}}",)),
         slow(
-            "residual", "w8a8", "int8", ("activations.symmetric=true", "others.symmetric=true", "input.symmetric=true")
+            "residual",
+            "w8a8",
+            "int8",
+            ("activations.symmetric=true", "others.symmetric=true", "input.symmetric=true"),
         ),
         slow("residual", "w8a8", "int8", ("activations.bits=3", "others.bits=5", "input.bits=7")),
         slow("residual", "w8a8", "int8", ("input.bits=null", "others.bits=null")),
@@ -291,7 +360,10 @@ def test_other_settings_agree(name, recipe, container, settings, exported):
 
 def test_first_and_last_layer_keep_their_own_type(exported):
     found = initializers(exported("residual", "w2", "compact", "first_last=8")[1])
-    types = {name: type_of(found[f"{name}.weight.codes"]) for name in ("stem", "b1.conv1", "b2.conv2", "fc")}
+    types = {
+        name: type_of(found[f"{name}.weight.codes"])
+        for name in ("stem", "b1.conv1", "b2.conv2", "fc")
+    }
     assert types == {"stem": "INT8", "b1.conv1": "INT2", "b2.conv2": "INT2", "fc": "INT8"}
 
 
@@ -302,7 +374,10 @@ def test_skipped_layers_stay_float(exported):
 
 def test_shared_weights_are_stored_once(exported):
     found = initializers(exported("shared", "w4", "int8")[1])
-    assert sorted(name for name in found if name.endswith(".codes")) == ["head.weight.codes", "inner.weight.codes"]
+    assert sorted(name for name in found if name.endswith(".codes")) == [
+        "head.weight.codes",
+        "inner.weight.codes",
+    ]
 
 
 def test_notes_say_how_bits_are_held(exported):
@@ -330,7 +405,9 @@ def test_loaded_models_export_to_the_same_bytes(exported, tmp_path):
     subbyte.save(model, tmp_path / "model.safetensors")
     loaded = subbyte.load(tmp_path / "model.safetensors", build("residual", seed=2))
     export_onnx(loaded, tmp_path / "model.onnx", x)
-    assert (tmp_path / "model.onnx").read_bytes() == exported("residual", "w4a4", "int8")[0].path.read_bytes()
+    assert (tmp_path / "model.onnx").read_bytes() == exported("residual", "w4a4", "int8")[
+        0
+    ].path.read_bytes()
 
 
 def test_exporting_leaves_the_model_alone(exported):
@@ -346,7 +423,9 @@ def test_a_file_without_parity_is_not_kept(existing, tmp_path):
     if existing:
         path.write_bytes(b"earlier")
     with pytest.raises(ParityError, match=r"100\.00 %"):
-        export_onnx(quantized("shared", "w4"), path, images("shared"), min_agreement=100.1, force=True)
+        export_onnx(
+            quantized("shared", "w4"), path, images("shared"), min_agreement=100.1, force=True
+        )
     assert [p.name for p in tmp_path.iterdir()] == (["model.onnx"] if existing else [])
     assert not existing or path.read_bytes() == b"earlier"
 
@@ -392,11 +471,20 @@ def test_parity_is_measured_on_the_images_given(exported):
     """Another model's file does not pass, and the differences are those of the outputs."""
     path = exported("shared", "w4", "int8")[0].path
     model = subbyte.quantize(build("shared"), images("shared"), "w4")
-    set_tensor(model.graph_module, "head.bias", tensor_at(model.graph_module, "head.bias") + torch.tensor([9.0, 0, 0]))
+    set_tensor(
+        model.graph_module,
+        "head.bias",
+        tensor_at(model.graph_module, "head.bias") + torch.tensor([9.0, 0, 0]),
+    )
     with pytest.raises(ParityError):
         check_parity(model, path, images("shared"), 99.5)
     found = check_parity(model, path, images("shared", 130), 0)  # more than a batch
-    assert found.max_abs > 8.5 and found.images == 130 and 2.5 < found.mean_abs < 3.5 and found.agreement < 90
+    assert (
+        found.max_abs > 8.5
+        and found.images == 130
+        and 2.5 < found.mean_abs < 3.5
+        and found.agreement < 90
+    )
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 6, 6), (3, 4, 6, 5), (3, 5, 6, 6)])
@@ -413,18 +501,26 @@ def test_existing_files_are_kept_without_force(tmp_path):
         export_onnx(quantized("shared", "w4"), path, images("shared"))
     assert path.read_bytes() == b"earlier"
     export_onnx(quantized("shared", "w4"), path, images("shared"), force=True)
-    assert torch.allclose(run(path, images("shared")), quantized("shared", "w4")(images("shared")), atol=1e-4)
+    assert torch.allclose(
+        run(path, images("shared")), quantized("shared", "w4")(images("shared")), atol=1e-4
+    )
 
 
 def test_unknown_containers_are_an_error(tmp_path):
     with pytest.raises(FormatError, match="int16"):
-        export_onnx(quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"), container="int16")
+        export_onnx(
+            quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"), container="int16"
+        )
 
 
 def test_onnx_model_runs_a_file_and_refuses_others(exported, tmp_path):
     path, x = exported("shared", "w4", "int8")[0].path, images("shared")
     assert torch.allclose(onnx_model(path)(x), quantized("shared", "w4")(x), atol=1e-4)
-    for name, content in (("cut.onnx", path.read_bytes()[:-200]), ("text.onnx", b"hello"), ("empty.onnx", b"")):
+    for name, content in (
+        ("cut.onnx", path.read_bytes()[:-200]),
+        ("text.onnx", b"hello"),
+        ("empty.onnx", b""),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(FormatError, match=name):
             onnx_model(tmp_path / name)
@@ -450,7 +546,9 @@ LEVELS = {  # ONNX type by container int8, compact; None: float32
 @every_container
 @pytest.mark.parametrize("settings", LEVELS)
 def test_level_sets_are_integers_where_they_are_whole_numbers(settings, container, exported):
-    export, program = exported("functional", "w4", container, "weights.symmetric=true", *settings.split())
+    export, program = exported(
+        "functional", "w4", container, "weights.symmetric=true", *settings.split()
+    )
     model = quantized("functional", "w4", "weights.symmetric=true", *settings.split())
     wanted = LEVELS[settings][CONTAINERS.index(container)]
     held = initializers(program)

@@ -40,7 +40,9 @@ def rewritten(source: Path, target: Path, **changes: object) -> Path:
     return target
 
 
-CASES = [("residual", recipe) for recipe in ("w8a8", "w4a4", "w3", "ternary")] + [(name, "w2") for name in NAMES]
+CASES = [("residual", recipe) for recipe in ("w8a8", "w4a4", "w3", "ternary")] + [
+    (name, "w2") for name in NAMES
+]
 
 
 def slow(*settings):
@@ -52,15 +54,21 @@ def test_what_is_loaded_is_what_was_saved(name, recipe, tmp_path):
     model, x = quantized(name, recipe), images(name, 30, seed=8)
     size = subbyte.save(model, tmp_path / "model.safetensors")
     assert size == (tmp_path / "model.safetensors").stat().st_size
-    loaded = subbyte.load(tmp_path / "model.safetensors", build(name, seed=2))  # other weights, other statistics
+    # other weights, other statistics
+    loaded = subbyte.load(tmp_path / "model.safetensors", build(name, seed=2))
     assert torch.equal(loaded(x), model(x))
     assert loaded.ledger == model.ledger
     assert loaded.plan == model.plan
     assert loaded.findings.agreement == model.findings.agreement
-    assert loaded.bits_per_weight == model.bits_per_weight and loaded.packed_bytes == model.packed_bytes
+    assert (
+        loaded.bits_per_weight == model.bits_per_weight
+        and loaded.packed_bytes == model.packed_bytes
+    )
     for layer, weight in model.weights.items():
         other = loaded.weights[layer]
-        assert torch.equal(weight.codes, other.codes) and torch.equal(weight.grid.scale, other.grid.scale)
+        assert torch.equal(weight.codes, other.codes) and torch.equal(
+            weight.grid.scale, other.grid.scale
+        )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,9 @@ def test_what_it_is_about_is_kept(written):
 
 
 def test_files_are_small():
-    """Codes take the bits they have: the tensors of 2-bit weights are little more than a quarter of 8-bit ones."""
+    """Codes take the bits they have: the tensors of 2-bit weights are little more than a quarter of
+    8-bit ones.
+    """
     sizes = {}
     for recipe in ("w8a8", "w4", "w2", "ternary"):
         tensors = packed._tensors(quantized("residual", recipe))
@@ -118,7 +128,9 @@ def test_it_is_a_plain_safetensors_file_without_the_float_weights(written):
     model = quantized("residual", "w4a4")
     with safe_open(str(written), framework="np") as file:
         names = set(file.keys())
-        floats = [file.get_tensor(name) for name in names if file.get_tensor(name).dtype.kind == "f"]
+        floats = [
+            file.get_tensor(name) for name in names if file.get_tensor(name).dtype.kind == "f"
+        ]
     assert {f"layers/{name}/codes" for name in model.weights} < names
     assert max(value.size for value in floats) <= 16
     assert written.stat().st_size < quantized("residual", "w4a4").float_bytes
@@ -129,7 +141,12 @@ def test_nothing_is_unpickled(written, monkeypatch):
         raise AssertionError("a packed file was unpickled")
 
     model = build("residual")
-    for module, name in ((pickle, "loads"), (pickle, "load"), (pickle, "Unpickler"), (torch, "load")):
+    for module, name in (
+        (pickle, "loads"),
+        (pickle, "load"),
+        (pickle, "Unpickler"),
+        (torch, "load"),
+    ):
         monkeypatch.setattr(module, name, refuse)
     packed.read(written)
     monkeypatch.undo()
@@ -189,10 +206,15 @@ def test_unknown_versions_are_refused(version, written, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"about": {"model": "other"}}, {"input_shape": [3, 10, 10]}, {"findings": {}}, {"sha256": "0" * 64},
-        {"plan": None}, {"plan": []}, {"more": 1},
+        {"about": {"model": "other"}},
+        {"input_shape": [3, 10, 10]},
+        {"findings": {}},
+        {"sha256": "0" * 64},
+        {"plan": None},
+        {"plan": []},
+        {"more": 1},
     ],
-)  # fmt: skip
+)
 def test_altered_metadata_is_refused(changes, written, tmp_path):
     with pytest.raises(FormatError):
         packed.read(rewritten(written, tmp_path / "altered.safetensors", **changes))
@@ -206,12 +228,15 @@ def test_metadata_of_any_other_kind_is_refused(text, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "missing", ["layers/b1.conv1/codes", "layers/fc/scale", "taps/input/zero_point", "float/fc.bias"]
+    "missing",
+    ["layers/b1.conv1/codes", "layers/fc/scale", "taps/input/zero_point", "float/fc.bias"],
 )
 def test_files_without_a_tensor_are_refused(missing, tmp_path, monkeypatch):
     """Even if their checksum is right."""
     whole = packed._tensors
-    monkeypatch.setattr(packed, "_tensors", lambda model: {k: v for k, v in whole(model).items() if k != missing})
+    monkeypatch.setattr(
+        packed, "_tensors", lambda model: {k: v for k, v in whole(model).items() if k != missing}
+    )
     packed.save(quantized("residual", "w4a4"), tmp_path / "part.safetensors")
     monkeypatch.undo()
     with pytest.raises(FormatError):
@@ -237,7 +262,9 @@ def test_files_with_odd_tensors_are_refused(name, change, tmp_path, monkeypatch)
     monkeypatch.setattr(
         packed,
         "_tensors",
-        lambda model: {k: change(v).contiguous() if k == name else v for k, v in whole(model).items()},
+        lambda model: {
+            k: change(v).contiguous() if k == name else v for k, v in whole(model).items()
+        },
     )
     packed.save(quantized("residual", "w4a4"), tmp_path / "odd.safetensors")
     monkeypatch.undo()
@@ -277,10 +304,14 @@ class Straight(Residual):
 @pytest.mark.parametrize(
     ("network", "named"),
     [
-        (lambda: Residual(width=6), "stem"), (lambda: Residual(classes=6), "fc"), (Renamed, "head"),
-        (Longer, "6 layers"), (Straight, "made for"), (lambda: nn.Sequential(nn.Conv2d(3, 4, 3)), "layer"),
+        (lambda: Residual(width=6), "stem"),
+        (lambda: Residual(classes=6), "fc"),
+        (Renamed, "head"),
+        (Longer, "6 layers"),
+        (Straight, "made for"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3)), "layer"),
     ],
-)  # fmt: skip
+)
 def test_files_of_other_networks_are_refused(network, named, written):
     torch.manual_seed(0)
     with pytest.raises(FormatError, match=named):

@@ -9,7 +9,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_collections_in_between() -> Iterator[None]:
-    """torch.export makes many small objects; collections in between would take a third of the time."""
+    """torch.export makes many small objects; collections in between would take a third of the
+    time.
+    """
     gc.collect()
     gc.disable()
     yield

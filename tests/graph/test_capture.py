@@ -48,7 +48,9 @@ def test_the_users_tensors_stay_as_they_are(name, act):
     act(model, images(name))
     after = model.state_dict(keep_vars=True)
     assert list(after) == list(before) and model.training
-    assert all(after[key] is tensors[key] and torch.equal(after[key], before[key]) for key in before)
+    assert all(
+        after[key] is tensors[key] and torch.equal(after[key], before[key]) for key in before
+    )
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
@@ -198,7 +200,13 @@ def test_a_second_input_is_named_and_no_library_line_is_blamed():
 
 @pytest.mark.parametrize(
     "pack",
-    [lambda y: (y, y + 1), lambda y: (y,), lambda y: [y], lambda y: {"out": y}, lambda y: {"a": y, "b": y}],
+    [
+        lambda y: (y, y + 1),
+        lambda y: (y,),
+        lambda y: [y],
+        lambda y: {"out": y},
+        lambda y: {"a": y, "b": y},
+    ],
     ids=["pair", "tuple of one", "list", "dictionary of one", "dictionary"],
 )
 def test_outputs_must_be_one_tensor(pack):
@@ -215,7 +223,9 @@ def test_a_fixed_batch_size_is_refused():
 
 def test_dropout_leaves_no_operation():
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4), nn.Dropout(0.9), nn.ReLU())
-    calls = [n.target for n in capture(model, torch.randn(2, 4)).graph.nodes if n.op == "call_function"]
+    calls = [
+        n.target for n in capture(model, torch.randn(2, 4)).graph.nodes if n.op == "call_function"
+    ]
     assert calls == [torch.ops.aten.linear.default, torch.ops.aten.relu.default]
 
 
@@ -227,9 +237,11 @@ def test_layers_and_pools_stay_one_operation_each():
     calls = [n.target for n in graph_module.graph.nodes]
     aten = torch.ops.aten
     for operation in (
-        aten.conv2d.default, aten.max_pool2d.default,
-        aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default,
-    ):  # fmt: skip
+        aten.conv2d.default,
+        aten.max_pool2d.default,
+        aten.avg_pool2d.default,
+        aten.adaptive_avg_pool2d.default,
+    ):
         assert operation in calls
 
 

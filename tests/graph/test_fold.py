@@ -1,4 +1,6 @@
-"""A layer followed by a batch-norm is one layer; where it can't be, the batch-norm stays and is listed."""
+"""A layer followed by a batch-norm is one layer; where it can't be, the batch-norm stays and is
+listed.
+"""
 
 import pytest
 import torch
@@ -31,7 +33,11 @@ FOLDED = {
 
 
 def norms(graph_module: fx.GraphModule) -> list[fx.Node]:
-    return [n for n in graph_module.graph.nodes if n.op == "call_function" and "batch_norm" in str(n.target)]
+    return [
+        n
+        for n in graph_module.graph.nodes
+        if n.op == "call_function" and "batch_norm" in str(n.target)
+    ]
 
 
 def relative(got: torch.Tensor, expected: torch.Tensor) -> float:
@@ -76,9 +82,12 @@ def test_prepared_networks_compute_the_same_and_say_how_closely(name):
 @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
 def test_grouped_layers_fold_with_and_without_bias(kind, groups):
     model = nn.Sequential(
-        kind(4, 8, 3, 2, 1, groups=groups, bias=True), nn.BatchNorm2d(8, eps=0.3), nn.ReLU(),
-        kind(8, 4, 3, 1, 1, groups=groups, bias=False), nn.BatchNorm2d(4, eps=0.1),
-    )  # fmt: skip
+        kind(4, 8, 3, 2, 1, groups=groups, bias=True),
+        nn.BatchNorm2d(8, eps=0.3),
+        nn.ReLU(),
+        kind(8, 4, 3, 1, 1, groups=groups, bias=False),
+        nn.BatchNorm2d(4, eps=0.1),
+    )
     graph_module, folded, _ = fold(model, torch.randn(3, 4, 5, 6))
     assert folded == ["0", "3"] and norms(graph_module) == []
 
@@ -102,7 +111,10 @@ def test_the_users_weights_are_not_scaled():
 @pytest.mark.parametrize("affine", [True, False])
 def test_a_batch_norm_without_a_layer_before_it_stays(affine):
     model = nn.Sequential(
-        nn.BatchNorm2d(3, affine=affine), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4, affine=affine)
+        nn.BatchNorm2d(3, affine=affine),
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.BatchNorm2d(4, affine=affine),
     )
     graph_module, folded, left = fold(model, torch.randn(3, 3, 6, 6))
     assert folded == [] and len(norms(graph_module)) == 2
@@ -119,14 +131,20 @@ def test_a_batch_norm_whose_layer_has_another_reader_stays():
         Calls(run, conv=nn.Conv2d(3, 3, 1), bn=nn.BatchNorm2d(3)), torch.randn(3, 3, 4, 4)
     )
     assert folded == [] and len(norms(graph_module)) == 1
-    assert [s.name for s in left] == ["bn"] and "conv" in left[0].reason and "elsewhere" in left[0].reason
+    assert (
+        [s.name for s in left] == ["bn"]
+        and "conv" in left[0].reason
+        and "elsewhere" in left[0].reason
+    )
 
 
 def test_batch_norms_of_a_shared_layer_stay():
     model = Calls(
         lambda m, x: m.second(m.conv(F.relu(m.first(m.conv(x))))),
-        conv=nn.Conv2d(3, 3, 1), first=nn.BatchNorm2d(3), second=nn.BatchNorm2d(3),
-    )  # fmt: skip
+        conv=nn.Conv2d(3, 3, 1),
+        first=nn.BatchNorm2d(3),
+        second=nn.BatchNorm2d(3),
+    )
     graph_module, folded, left = fold(model, torch.randn(3, 3, 4, 4))
     assert folded == [] and len(norms(graph_module)) == 2
     assert [s.name for s in left] == ["first", "second"] and all("conv" in s.reason for s in left)
@@ -189,7 +207,9 @@ def test_a_weight_that_something_else_reads_is_not_folded_away():
 def test_batch_norms_of_the_batchs_own_statistics_stay(stats):
     def run(m, x):
         y = m.conv(x)
-        return F.batch_norm(y, None, None, m.bn.weight, m.bn.bias, training=True) if stats else m.bn(y)
+        return (
+            F.batch_norm(y, None, None, m.bn.weight, m.bn.bias, training=True) if stats else m.bn(y)
+        )
 
     model = Calls(run, conv=nn.Conv2d(3, 4, 1), bn=nn.BatchNorm2d(4, track_running_stats=stats))
     graph_module, folded, _ = fold(model, torch.randn(3, 3, 4, 4))

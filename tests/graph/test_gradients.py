@@ -37,7 +37,9 @@ def plain(network: Network) -> Instrumented:
 def test_summed_over_positions_they_are_the_gradients_of_biases(name):
     network, x, labels = captured(name), images(name, 4), torch.tensor([2, 0, 1, 0])
     ((share, calls),) = layer_gradients(plain(network), x, given(labels), owners(network))
-    assert share.tolist() == [1, 1, 1, 1] and list(calls) == list(dict.fromkeys(owners(network).values()))
+    assert share.tolist() == [1, 1, 1, 1] and list(calls) == list(
+        dict.fromkeys(owners(network).values())
+    )
     for layer in network.layers:
         if layer.shared_with is not None:
             continue
@@ -57,7 +59,9 @@ def channels(g: Tensor, kind: str) -> Tensor:
 
 def test_inputs_are_those_of_the_layers():
     network, x = captured("tokens"), images("tokens", 3)
-    ((_, calls),) = layer_gradients(plain(network), x, given(torch.tensor([0, 1, 2])), {"up": "up", "head": "head"})
+    ((_, calls),) = layer_gradients(
+        plain(network), x, given(torch.tensor([0, 1, 2])), {"up": "up", "head": "head"}
+    )
     assert list(calls) == ["up", "head"], "only what was asked for"
     ((seen, _),) = calls["up"]
     norm = network.graph_module.get_submodule("norm")
@@ -69,14 +73,18 @@ def test_the_network_is_left_as_it_is_and_gradients_need_not_be_on():
     network = captured("residual")
     before = {name: value.clone() for name, value in network.graph_module.state_dict().items()}
     with torch.no_grad():
-        found = list(layer_gradients(plain(network), images("residual", 2), expected, owners(network)))
+        found = list(
+            layer_gradients(plain(network), images("residual", 2), expected, owners(network))
+        )
     assert len(found) == 5
     state = network.graph_module.state_dict()
     assert all(torch.equal(state[name], value) for name, value in before.items())
 
 
 def test_classes_are_drawn_as_often_as_the_network_expects_them():
-    p = torch.tensor([[0.0, 1.0, -2.0, 3.0], [50.0, 0.0, 0.0, 0.0], [0.0, -torch.inf, 0.0, -torch.inf]]).softmax(1)
+    p = torch.tensor(
+        [[0.0, 1.0, -2.0, 3.0], [50.0, 0.0, 0.0, 0.0], [0.0, -torch.inf, 0.0, -torch.inf]]
+    ).softmax(1)
     many = p.repeat_interleave(4000, 0)
     drawn = draw_classes(many, torch.Generator().manual_seed(1))
     assert drawn.dtype == torch.int64
@@ -107,7 +115,9 @@ def test_every_class_is_expected_with_its_share():
 
 @pytest.mark.parametrize("targets", [sampled, signs])
 def test_what_is_drawn_has_the_moments_of_the_expectation(targets):
-    ((derivative, share),) = targets(torch.Generator().manual_seed(3))(P.repeat_interleave(20000, 0))
+    ((derivative, share),) = targets(torch.Generator().manual_seed(3))(
+        P.repeat_interleave(20000, 0)
+    )
     assert bool((share == 1).all())
     many = derivative.reshape(3, 20000, 4)
     torch.testing.assert_close(many.mean(1), torch.zeros_like(P), rtol=0, atol=0.015)
@@ -115,7 +125,9 @@ def test_what_is_drawn_has_the_moments_of_the_expectation(targets):
 
 
 def test_mean_squared_gradients_of_outputs_are_those_of_the_logits_up_to_a_shift():
-    """E g g' over the draws is the projection that takes the mean away, whatever the network is sure of."""
+    """E g g' over the draws is the projection that takes the mean away, whatever the network is
+    sure of.
+    """
     p = torch.tensor([[0.98, 0.01, 0.01, 0.0]], dtype=torch.float64).expand(40_000, -1)
     ((g, share),) = outputs(torch.Generator().manual_seed(0))(p)
     torch.testing.assert_close(g.T @ g / len(g), torch.eye(4).double() - 1 / 4, atol=0.02, rtol=0)
@@ -124,11 +136,15 @@ def test_mean_squared_gradients_of_outputs_are_those_of_the_logits_up_to_a_shift
 
 def test_signs_are_less_noisy_for_a_sure_network():
     p = torch.tensor([[0.97, 0.01, 0.01, 0.01]]).double().expand(20000, 4)
-    drawn = {f: next(f(torch.Generator().manual_seed(0))(p))[0].square().sum(1) for f in (sampled, signs)}
+    drawn = {
+        f: next(f(torch.Generator().manual_seed(0))(p))[0].square().sum(1) for f in (sampled, signs)
+    }
     assert float(drawn[signs].std()) < float(drawn[sampled].std()) / 5
 
 
-@pytest.mark.parametrize("labels", [torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0]), torch.zeros(2)])
+@pytest.mark.parametrize(
+    "labels", [torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0]), torch.zeros(2)]
+)
 def test_labels_must_fit(labels):
     with pytest.raises(DataError, match="labels must be"):
         next(given(labels)(torch.zeros(2, 3)))

@@ -19,7 +19,9 @@ from tests.reference.networks import NAMES, Calls, images, prepared
 
 every_network = pytest.mark.parametrize("name", NAMES)
 COARSE = Grid.of(GridSpec(bits=3), torch.tensor(0.5))
-FINE = Grid.of(GridSpec(bits=8, signed=False, symmetric=False), torch.tensor(0.03), torch.tensor(120))
+FINE = Grid.of(
+    GridSpec(bits=8, signed=False, symmetric=False), torch.tensor(0.03), torch.tensor(120)
+)
 
 
 def everywhere(network: Network) -> list[TapPlace]:
@@ -68,7 +70,9 @@ def test_every_reader_of_a_value_reads_its_tap(name):
     assert list(instrumented.taps) == [tap.name for tap in network.taps]
     assert list(instrumented.layers) == [layer.name for layer in network.layers]
     for node in instrumented.taps.values():
-        readers = [user for user in node.args[0].users if user.target is not torch.ops.aten.sym_size.int]
+        readers = [
+            user for user in node.args[0].users if user.target is not torch.ops.aten.sym_size.int
+        ]
         assert readers == [node]
 
 
@@ -93,7 +97,9 @@ def residual() -> Network:
         y = F.relu(m.a(x))
         return m.b(y) + m.c(y) + y
 
-    return prepare(Calls(forward, **{n: nn.Conv2d(3, 3, 1) for n in "abc"}), torch.randn(2, 3, 4, 4))
+    return prepare(
+        Calls(forward, **{n: nn.Conv2d(3, 3, 1) for n in "abc"}), torch.randn(2, 3, 4, 4)
+    )
 
 
 def expected(network: Network, x: torch.Tensor, common, at_b, at_c) -> torch.Tensor:
@@ -117,7 +123,10 @@ def test_values_are_rounded_where_the_tap_is(place):
     places, rounded = {
         "value": ([value], (FINE.quantize, same, same)),
         "edge": ([edge], (same, COARSE.quantize, same)),
-        "both edges": ([TapPlace("edge", node, ("b", "c"))], (same, COARSE.quantize, COARSE.quantize)),
+        "both edges": (
+            [TapPlace("edge", node, ("b", "c"))],
+            (same, COARSE.quantize, COARSE.quantize),
+        ),
         "value and edge": ([value, edge], (FINE.quantize, COARSE.quantize, same)),
     }[place]
     instrumented = instrument(network, places)
@@ -190,7 +199,9 @@ def moved(m, x):
 
 
 def test_the_grid_of_a_layers_input_is_found_behind_moves():
-    model = Calls(moved, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1), c=nn.Linear(4, 2), d=nn.Linear(4, 2))
+    model = Calls(
+        moved, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1), c=nn.Linear(4, 2), d=nn.Linear(4, 2)
+    )
     network = prepare(model, torch.randn(2, 3, 6, 6))
     points = {tap.name: tap.node.name for tap in network.taps}
     pool = next(name for name in points if "avg_pool" in name)

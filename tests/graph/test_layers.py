@@ -46,13 +46,18 @@ def test_names_are_unique_and_tensors_are_where_they_are_said_to_be(name):
     network = prepared(name)
     assert len(set(names(network))) == len(network.layers)
     for layer in network.layers:
-        assert argument(layer.node, 1).target == layer.weight and argument(layer.node, 2).target == layer.bias
+        assert (
+            argument(layer.node, 1).target == layer.weight
+            and argument(layer.node, 2).target == layer.bias
+        )
         assert layer.input is argument(layer.node, 0)
         weight, bias = (
             tensor_at(network.graph_module, layer.weight),
             tensor_at(network.graph_module, layer.bias),
         )
-        assert tuple(weight.shape) == layer.geometry.weight_shape and bias.shape == (layer.geometry.rows,)
+        assert tuple(weight.shape) == layer.geometry.weight_shape and bias.shape == (
+            layer.geometry.rows,
+        )
 
 
 @torch.no_grad()
@@ -82,7 +87,10 @@ def test_geometries_are_those_of_the_modules():
         nn.Conv2d(4, 4, 3): {},
         nn.Conv2d(4, 4, 3, (2, 1)): {"stride": (2, 1)},
         nn.Conv2d(4, 4, 3, padding=(2, 1)): {"padding": ((2, 2), (1, 1))},
-        nn.Conv2d(4, 4, 3, padding=1, dilation=2): {"padding": ((1, 1), (1, 1)), "dilation": (2, 2)},
+        nn.Conv2d(4, 4, 3, padding=1, dilation=2): {
+            "padding": ((1, 1), (1, 1)),
+            "dilation": (2, 2),
+        },
         nn.Conv2d(4, 4, 3, groups=2): {"groups": 2},
         nn.Conv2d(4, 4, (2, 3), padding="same", dilation=(1, 2)): {
             "padding": ((0, 1), (2, 2)),
@@ -91,7 +99,10 @@ def test_geometries_are_those_of_the_modules():
         nn.Conv2d(4, 4, 1, padding="valid"): {},
     }
     plain = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
-    expected = [Geometry("conv", tuple(conv.weight.shape), **{**plain, **own}) for conv, own in convs.items()]
+    expected = [
+        Geometry("conv", tuple(conv.weight.shape), **{**plain, **own})
+        for conv, own in convs.items()
+    ]
     network = prepare(nn.Sequential(*convs), torch.randn(2, 4, 19, 19))
     assert [layer.geometry for layer in network.layers] == expected
 
@@ -99,7 +110,9 @@ def test_geometries_are_those_of_the_modules():
 def test_geometry_of_transposed_and_linear_layers():
     model = nn.Sequential(nn.ConvTranspose1d(4, 6, 3, 3, 1, 2, 2, dilation=2), nn.Linear(17, 3))
     transposed, linear = prepare(model, torch.randn(2, 4, 5)).layers
-    assert transposed.geometry == Geometry("conv_transpose", (4, 3, 3), (3,), ((1, 1),), (2,), (2,), 2)
+    assert transposed.geometry == Geometry(
+        "conv_transpose", (4, 3, 3), (3,), ((1, 1),), (2,), (2,), 2
+    )
     assert linear.geometry == Geometry("linear", (3, 17))
 
 
@@ -119,7 +132,10 @@ def test_three_calls_are_numbered():
 def test_two_modules_with_one_weight_share_it():
     first, second = prepared("tied").layers
     assert first.weight == second.weight and first.bias != second.bias
-    assert second.name == f"{first.name}#2" and (first.shared_with, second.shared_with) == (None, first.name)
+    assert second.name == f"{first.name}#2" and (first.shared_with, second.shared_with) == (
+        None,
+        first.name,
+    )
 
 
 def test_calls_without_bias_get_a_zero_one():
@@ -146,7 +162,9 @@ def test_looking_twice_changes_nothing():
     first, _ = find_layers(graph_module)
     before = list(graph_module.state_dict())
     second, _ = find_layers(graph_module)
-    assert [(a.name, a.weight, a.bias) for a in first] == [(b.name, b.weight, b.bias) for b in second]
+    assert [(a.name, a.weight, a.bias) for a in first] == [
+        (b.name, b.weight, b.bias) for b in second
+    ]
     assert list(graph_module.state_dict()) == before
 
 
@@ -166,23 +184,42 @@ class Recurrent(nn.Module):
 
 
 OTHERS = {
-    "embedding": (Calls(lambda m, x: m.head(m.table(x).mean(1)), table=nn.Embedding(10, 6),
-                        head=nn.Linear(6, 2)),
-                  torch.randint(0, 10, (3, 4)), "table", "embedding"),
-    "layer norm": (nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 2)), torch.randn(3, 6), "0", "layer_norm"),
+    "embedding": (
+        Calls(
+            lambda m, x: m.head(m.table(x).mean(1)), table=nn.Embedding(10, 6), head=nn.Linear(6, 2)
+        ),
+        torch.randint(0, 10, (3, 4)),
+        "table",
+        "embedding",
+    ),
+    "layer norm": (
+        nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 2)),
+        torch.randn(3, 6),
+        "0",
+        "layer_norm",
+    ),
     "prelu": (nn.Sequential(nn.Linear(6, 6), nn.PReLU(6)), torch.randn(3, 6), "1", "prelu"),
-    "product": (Calls(lambda m, x: m.head(x @ m.mix), mix=nn.Parameter(torch.randn(6, 6)),
-                      head=nn.Linear(6, 2)),
-                torch.randn(3, 6), "mix", "matmul"),
+    "product": (
+        Calls(
+            lambda m, x: m.head(x @ m.mix),
+            mix=nn.Parameter(torch.randn(6, 6)),
+            head=nn.Linear(6, 2),
+        ),
+        torch.randn(3, 6),
+        "mix",
+        "matmul",
+    ),
     "recurrent": (Recurrent(), torch.randn(3, 4, 6), "cell", "lstm"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_other_operations_with_weights_are_listed(case):
     model, x, name, operation = OTHERS[case]
     skipped = prepare(model, x).skipped
-    assert skipped and all(s.name.startswith(name) and operation in s.reason for s in skipped), skipped
+    assert skipped and all(s.name.startswith(name) and operation in s.reason for s in skipped), (
+        skipped
+    )
 
 
 def test_plain_networks_skip_nothing():

@@ -18,7 +18,9 @@ from tests.reference.networks import build, images, outputs, prepared
     ],
 )
 def test_a_network_without_layers_is_refused_with_the_reasons(model, shown):
-    with pytest.raises(ModelError, match=f"Sequential holds no convolution or linear.*{shown}") as caught:
+    with pytest.raises(
+        ModelError, match=f"Sequential holds no convolution or linear.*{shown}"
+    ) as caught:
         prepare(model, torch.randn(2, 3, 4, 4))
     assert not isinstance(caught.value, CaptureError)
 

@@ -14,14 +14,29 @@ def values() -> list[torch.Tensor]:
     x = torch.randn(6, 5, generator=generator)
     special = torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0, 1e-45])
     return [
-        x, x.double() / 3, x.half(), x.bfloat16(), (10 * x).to(torch.int8),
-        (x.double() * 2**50).long(), x > 0, special,
-        x.T, x[::2, 1:], x[0, 0], torch.zeros(3, 0), x[None].expand(4, 6, 5), x.to(torch.uint8),
-    ]  # fmt: skip
+        x,
+        x.double() / 3,
+        x.half(),
+        x.bfloat16(),
+        (10 * x).to(torch.int8),
+        (x.double() * 2**50).long(),
+        x > 0,
+        special,
+        x.T,
+        x[::2, 1:],
+        x[0, 0],
+        torch.zeros(3, 0),
+        x[None].expand(4, 6, 5),
+        x.to(torch.uint8),
+    ]
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+    )
 
 
 def size(value: torch.Tensor) -> int:

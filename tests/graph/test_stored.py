@@ -30,9 +30,17 @@ def described(network: Network) -> list[Any]:
         for n in network.graph_module.graph.nodes
         if n.op != "output"
     ]
-    layers = [(layer.name, layer.node.name, layer.geometry, layer.shared_with) for layer in network.layers]
+    layers = [
+        (layer.name, layer.node.name, layer.geometry, layer.shared_with) for layer in network.layers
+    ]
     taps = [(tap.name, tap.node.name, tap.feeds, tap.others, tap.axis) for tap in network.taps]
-    rest = [network.skipped, network.folded, network.fold_error, network.input_shape, network.float_bytes]
+    rest = [
+        network.skipped,
+        network.folded,
+        network.fold_error,
+        network.input_shape,
+        network.float_bytes,
+    ]
     return [*nodes, *layers, *taps, *rest]
 
 
@@ -64,11 +72,14 @@ def test_other_inputs_are_captured_anew(cache):
 def changed(tensors: dict[str, Tensor], before: str, after: str) -> dict[str, Tensor]:
     text = bytes(tensors["graph"].numpy()).decode()
     assert before in text
-    return tensors | {"graph": torch.frombuffer(bytearray(text.replace(before, after), "utf8"), dtype=torch.uint8)}
+    return tensors | {
+        "graph": torch.frombuffer(bytearray(text.replace(before, after), "utf8"), dtype=torch.uint8)
+    }
 
 
 @pytest.mark.parametrize(
-    "function", ["os.system", "prims.conv2d.default", "aten.conv2d", "operator.setitem", "aten.no.default"]
+    "function",
+    ["os.system", "prims.conv2d.default", "aten.conv2d", "operator.setitem", "aten.no.default"],
 )
 def test_only_operations_of_graphs_are_called(function):
     tensors = changed(to_tensors(captured("functional")[1]), "aten.conv2d.default", function)
@@ -82,13 +93,17 @@ def test_what_names_torchs_things_names_types_only():
         from_tensors(changed(tensors, '"float32"', '"compile"'))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[[1, 2]]", json.dumps([["x", "placeholder", "x"]]).encode()])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[[1, 2]]", json.dumps([["x", "placeholder", "x"]]).encode()]
+)
 def test_a_graph_that_cannot_be_read_is_captured_again(content, cache):
     what = "graph for inputs (6,) torch.float32"
     prepare(build("bare"), images("bare"), cache)
     whole = cache.find(what)
     assert whole is not None
-    cache.keep(what, whole | {"graph": torch.frombuffer(bytearray(content or b"\n"), dtype=torch.uint8)})
+    cache.keep(
+        what, whole | {"graph": torch.frombuffer(bytearray(content or b"\n"), dtype=torch.uint8)}
+    )
     assert described(prepare(build("bare"), images("bare"), cache)) == described(prepared("bare"))
     mended = cache.find(what)
     assert mended is not None and torch.equal(mended["graph"], whole["graph"])
@@ -136,7 +151,10 @@ def test_a_graph_that_is_not_the_models_is_captured_again(cache):
 def test_memory_formats_are_not_lost(cache):
     """They decide which kernels run, and so the last bits."""
     torch.manual_seed(0)
-    model, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)), torch.randn(2, 3, 9, 9)
+    model, x = (
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)),
+        torch.randn(2, 3, 9, 9),
+    )
     model = model.to(memory_format=torch.channels_last)
     once, again = prepare(model, x, cache), prepare(model, x, cache)
     assert torch.equal(once.graph_module(x), again.graph_module(x)) and not cache.folder.exists()

@@ -37,7 +37,10 @@ def nodes_and_values(graph_module: fx.GraphModule, x: torch.Tensor) -> dict[fx.N
 
 TAPS = {
     "sequential": [
-        ("input", ("0",), False), ("0:out", ("6",), False), ("6:out", ("8",), False), ("8:out", (), True),
+        ("input", ("0",), False),
+        ("0:out", ("6",), False),
+        ("6:out", ("8",), False),
+        ("8:out", (), True),
     ],
     "residual": [
         ("input", ("stem",), False),
@@ -52,20 +55,34 @@ TAPS = {
         ("fc:out", (), True),
     ],
     "split": [
-        ("input", ("a",), False), ("a:out", ("b", "c"), True), ("b:out", (), True), ("c:out", (), True),
+        ("input", ("a",), False),
+        ("a:out", ("b", "c"), True),
+        ("b:out", (), True),
+        ("c:out", (), True),
         ("cat:out", (), True),
     ],
-    "views": [("input", ("first",), False), ("first:out", ("second",), False), ("second:out", (), True)],
+    "views": [
+        ("input", ("first",), False),
+        ("first:out", ("second",), False),
+        ("second:out", (), True),
+    ],
     "shared": [
-        ("input", ("inner",), False), ("inner:out", ("inner#2",), False), ("inner#2:out", ("head",), False),
+        ("input", ("inner",), False),
+        ("inner:out", ("inner#2",), False),
+        ("inner#2:out", ("head",), False),
         ("head:out", (), True),
     ],
     "clamps": [
-        ("input", ("a",), False), ("a:out", (), True), ("add:out", ("b",), False), ("b:out", (), True),
-        ("avg_pool2d:out", ("c",), False), ("c:out", (), True), ("mul:out", (), True),
+        ("input", ("a",), False),
+        ("a:out", (), True),
+        ("add:out", ("b",), False),
+        ("b:out", (), True),
+        ("avg_pool2d:out", ("c",), False),
+        ("c:out", (), True),
+        ("mul:out", (), True),
     ],
     "shuffle": [("input", ("a",), False), ("a:out", ("b",), False), ("b:out", (), True)],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TAPS)
@@ -162,12 +179,16 @@ def test_moves_hand_the_tap_of_their_input_on(case):
 
 @pytest.mark.parametrize("case", COMPUTES)
 def test_computations_have_a_tap_of_their_own(case):
-    model = Calls(lambda m, x: m.b(COMPUTES[case](m.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 1))
+    model = Calls(
+        lambda m, x: m.b(COMPUTES[case](m.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 1)
+    )
     taps = taps_of(model, 4, 6, 6)
     assert len(taps) == 4 and taps[1] == ("a:out", (), True) and taps[2][1:] == (("b",), False)
 
 
-@pytest.mark.parametrize(("fill", "move"), [((), True), ((0,), True), ((0.0,), True), ((1,), False)])
+@pytest.mark.parametrize(
+    ("fill", "move"), [((), True), ((0,), True), ((0.0,), True), ((1,), False)]
+)
 def test_decomposed_padding_moves_only_with_zeros(fill, move):
     graph = fx.Graph()
     x = graph.placeholder("x")
@@ -186,9 +207,15 @@ CLAMPS = {
 
 @pytest.mark.parametrize("case", CLAMPS)
 def test_clamps_are_fused_into_the_layers_tap(case):
-    model = Calls(lambda m, x: m.b(CLAMPS[case](m.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 1))
+    model = Calls(
+        lambda m, x: m.b(CLAMPS[case](m.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 1)
+    )
     network = prepare(model, torch.randn(2, 4, 3, 3))
-    assert listed(network.taps) == [("input", ("a",), False), ("a:out", ("b",), False), ("b:out", (), True)]
+    assert listed(network.taps) == [
+        ("input", ("a",), False),
+        ("a:out", ("b",), False),
+        ("b:out", (), True),
+    ]
     assert network.taps[1].node is not network.layers[0].node, "the tap must be behind the clamp"
     assert network.taps[1].node.args[0] is network.layers[0].node
 
@@ -198,19 +225,30 @@ def test_a_clamp_is_not_fused_when_others_read_the_layer():
         y = m.a(x)
         return m.b(F.relu(y)) + y
 
-    network = prepare(Calls(run, a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 4, 1)), torch.randn(2, 4, 3, 3))
+    network = prepare(
+        Calls(run, a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 4, 1)), torch.randn(2, 4, 3, 3)
+    )
     first = network.taps[1]
     assert (first.name, first.node, first.others) == ("a:out", network.layers[0].node, True)
-    assert network.taps[2].feeds == ("b",) and network.taps[2].node.target is torch.ops.aten.relu.default
+    assert (
+        network.taps[2].feeds == ("b",)
+        and network.taps[2].node.target is torch.ops.aten.relu.default
+    )
 
 
 def test_an_input_that_layers_and_others_read():
     model = Calls(lambda m, x: m.a(x) + x, a=nn.Conv2d(4, 4, 1))
-    assert taps_of(model, 4, 3, 3) == [("input", ("a",), True), ("a:out", (), True), ("add:out", (), True)]
+    assert taps_of(model, 4, 3, 3) == [
+        ("input", ("a",), True),
+        ("a:out", (), True),
+        ("add:out", (), True),
+    ]
 
 
 def test_integers_have_no_taps():
-    model = Calls(lambda m, x: m.head(m.table(x).mean(1)), table=nn.Embedding(10, 6), head=nn.Linear(6, 2))
+    model = Calls(
+        lambda m, x: m.head(m.table(x).mean(1)), table=nn.Embedding(10, 6), head=nn.Linear(6, 2)
+    )
     taps = prepare(model, torch.randint(0, 10, (3, 4))).taps
     assert listed(taps) == [("mean:out", ("head",), False), ("head:out", (), True)]
 

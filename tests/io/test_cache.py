@@ -1,4 +1,6 @@
-"""What runs share on disk: found again, never stale, bounded, no trouble where it is damaged or the disk is full."""
+"""What runs share on disk: found again, never stale, bounded, no trouble where it is damaged or the
+disk is full.
+"""
 
 import os
 from dataclasses import replace
@@ -47,12 +49,20 @@ def test_it_is_made_once(cache):
         made.append(1)
         return ENTRY
 
-    assert same(cache.fetch("moments", make)) and same(cache.fetch("moments", make)) and len(made) == 1
+    assert (
+        same(cache.fetch("moments", make)) and same(cache.fetch("moments", make)) and len(made) == 1
+    )
 
 
-@pytest.mark.parametrize("parts", [("network 2",), ("x", "y"), ("xy",), ("x y",), ("1 x",), (1, "x"), (1.0,), (1,)])
+@pytest.mark.parametrize(
+    "parts", [("network 2",), ("x", "y"), ("xy",), ("x y",), ("1 x",), (1, "x"), (1.0,), (1,)]
+)
 def test_what_entries_depend_on_tells_them_apart(parts, cache):
-    others = [cache, Cache(cache.folder), *(cache.of(*o) for o in ((), ("xy", ""), ("x", " y"), ("1", "  x")))]
+    others = [
+        cache,
+        Cache(cache.folder),
+        *(cache.of(*o) for o in ((), ("xy", ""), ("x", " y"), ("1", "  x"))),
+    ]
     cache.of(*parts).keep("moments", ENTRY)
     assert same(cache.of(*parts).find("moments")) and cache.of(*parts).find("others") is None
     assert all(other.find("moments") is None for other in others)
@@ -64,7 +74,9 @@ def test_no_cache_keeps_nothing(tmp_path, monkeypatch):
     assert NO_CACHE.find("moments") is None and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:100], lambda b: b[:-30], lambda b: b"hello"])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:100], lambda b: b[:-30], lambda b: b"hello"]
+)
 def test_what_is_damaged_is_made_again(damage, cache):
     cache.keep("moments", ENTRY)
     (path,) = files(cache)

@@ -11,7 +11,9 @@ def test_a_file_appears_when_its_block_ends(tmp_path):
     with written(tmp_path / "folder" / "a.txt") as temporary:
         temporary.write_text("whole")
         assert not (tmp_path / "folder" / "a.txt").exists() and temporary.suffix == ".txt"
-    assert [(p.name, p.read_text()) for p in (tmp_path / "folder").iterdir()] == [("a.txt", "whole")]
+    assert [(p.name, p.read_text()) for p in (tmp_path / "folder").iterdir()] == [
+        ("a.txt", "whole")
+    ]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

@@ -32,15 +32,30 @@ def test_every_network_takes_its_input_and_gives_as_many_logits_as_asked(name, c
 
 def test_the_names():
     assert len(IMAGENET) == 8 and len(MODELS) == 24
-    assert {"cnn", "resnet34", "resnet50-cifar", "vgg13_bn", "vgg16_bn-cifar", "mobilenet_v2-cifar"} <= set(MODELS)
+    assert {
+        "cnn",
+        "resnet34",
+        "resnet50-cifar",
+        "vgg13_bn",
+        "vgg16_bn-cifar",
+        "mobilenet_v2-cifar",
+    } <= set(MODELS)
     assert {f"{name}-cifar" for name in IMAGENET} <= set(MODELS)
 
 
 @pytest.mark.parametrize(
     ("name", "side"),
     [
-        *((f"resnet{depth}{kind}", side) for depth in (18, 34, 50) for kind, side in (("", 7), ("-cifar", 4))),
-        *((f"vgg{depth}_bn{kind}", side) for depth in (11, 13, 16, 19) for kind, side in (("", 14), ("-cifar", 2))),
+        *(
+            (f"resnet{depth}{kind}", side)
+            for depth in (18, 34, 50)
+            for kind, side in (("", 7), ("-cifar", 4))
+        ),
+        *(
+            (f"vgg{depth}_bn{kind}", side)
+            for depth in (11, 13, 16, 19)
+            for kind, side in (("", 14), ("-cifar", 2))
+        ),
         ("mobilenet_v2", 7),
         ("mobilenet_v2-cifar", 4),
     ],
@@ -71,7 +86,9 @@ def test_descriptions_give_the_true_number_of_parameters(name):
     assert round(count / unit, digits) == float(found[1])
 
 
-@pytest.mark.parametrize(("depth", "parameters"), [(8, 75_290), (20, 269_722), (50, 755_802), (110, 1_727_962)])
+@pytest.mark.parametrize(
+    ("depth", "parameters"), [(8, 75_290), (20, 269_722), (50, 755_802), (110, 1_727_962)]
+)
 def test_any_depth_of_the_family(depth, parameters):
     name = f"cifar-resnet{depth}"
     with torch.device("meta"):
@@ -87,7 +104,9 @@ def test_any_depth_of_the_family(depth, parameters):
 @pytest.mark.parametrize("depth", [0, 2, 7, 18, 21, 34, 100])
 @pytest.mark.parametrize("ask", [load_model, input_shape])
 def test_a_depth_that_the_family_lacks(ask, depth):
-    with pytest.raises(ModelError, match=rf"no network 'cifar-resnet{depth}'.*is 6n \+ 2.*: 8, 14, 20, 26"):
+    with pytest.raises(
+        ModelError, match=rf"no network 'cifar-resnet{depth}'.*is 6n \+ 2.*: 8, 14, 20, 26"
+    ):
         ask(f"cifar-resnet{depth}")
 
 
@@ -97,7 +116,8 @@ def test_a_depth_that_the_family_lacks(ask, depth):
 def test_names_near_the_family_lead_to_it(name):
     assert input_shape(name) is None
     with pytest.raises(
-        ModelError, match=r"did you mean .*cifar-resnetN.* Valid names: .*cifar-resnetN with N = 6n \+ 2"
+        ModelError,
+        match=r"did you mean .*cifar-resnetN.* Valid names: .*cifar-resnetN with N = 6n \+ 2",
     ):
         load_model(name)
 
@@ -110,7 +130,9 @@ def test_a_users_file_may_be_called_like_the_family(tmp_path):
 
 
 def captured(name: str) -> None:
-    """The toolkit's graph of a network computes what the network does, and finds all of its layers."""
+    """The toolkit's graph of a network computes what the network does, and finds all of its
+    layers.
+    """
     torch.manual_seed(0)
     entry = MODELS[name]
     model = entry.build().eval()
@@ -137,7 +159,8 @@ def test_networks_can_be_captured(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [n for n in MODELS if n.endswith("-cifar") and n not in ("resnet18-cifar", "vgg11_bn-cifar")]
+    "name",
+    [n for n in MODELS if n.endswith("-cifar") and n not in ("resnet18-cifar", "vgg11_bn-cifar")],
 )
 def test_all_other_networks_for_cifar_can_be_captured(name):
     captured(name)

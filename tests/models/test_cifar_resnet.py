@@ -1,4 +1,6 @@
-"""The CIFAR ResNets: depth and size by the paper, the block by hand, third-party weights on real images."""
+"""The CIFAR ResNets: depth and size by the paper, the block by hand, third-party weights on real
+images.
+"""
 
 from pathlib import Path
 
@@ -36,10 +38,17 @@ def test_names_and_stages():
     model = models.resnet20()
     names = list(model.state_dict())
     assert names[0] == "conv1.weight" and names[-1] == "linear.bias"
-    assert {"bn1.running_mean", "layer1.0.conv1.weight", "layer3.2.bn2.bias", "layer2.0.conv2.weight"} <= set(names)
+    assert {
+        "bn1.running_mean",
+        "layer1.0.conv1.weight",
+        "layer3.2.bn2.bias",
+        "layer2.0.conv2.weight",
+    } <= set(names)
     shapes: dict[str, tuple[int, ...]] = {}
     for name, module in model.named_children():
-        module.register_forward_hook(lambda _m, _i, out, name=name: shapes.update({name: tuple(out.shape)}))
+        module.register_forward_hook(
+            lambda _m, _i, out, name=name: shapes.update({name: tuple(out.shape)})
+        )
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
     assert shapes["layer1"] == (2, 16, 32, 32)
     assert shapes["layer2"] == (2, 32, 16, 16)
@@ -88,7 +97,9 @@ def test_impossible_networks_are_refused(arguments):
         models.CifarResNet(*arguments)
 
 
-@pytest.mark.parametrize(("name", "file"), [("resnet20", "resnet20-12fca82f.th"), ("resnet44", "resnet44-014dd654.th")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("resnet20", "resnet20-12fca82f.th"), ("resnet44", "resnet44-014dd654.th")]
+)
 def test_third_party_weights_classify_real_images(real_data: Path, name: str, file: str):
     model = models.load_model(name, real_data / "weights" / file)
     data = load_data(f"cifar10:{real_data}", normalize="imagenet")

@@ -28,12 +28,17 @@ def test_the_wiring(size):
     x = images
     for conv in convolutions:
         x = F.conv2d(x, conv.weight, conv.bias, padding=conv.padding).clamp(min=0)
-        x = F.unfold(x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2].flatten(0, 1)[:, None], 2, stride=2)
+        x = F.unfold(
+            x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2].flatten(0, 1)[:, None],
+            2,
+            stride=2,
+        )
         side = int(x.shape[-1] ** 0.5)
         x = x.amax(dim=1).view(3, conv.out_channels, side, side)
     x = x.reshape(3, -1)
     for layer in (model.fc1, model.fc2, model.fc3):
-        x = x.clamp(min=0) @ layer.weight.T + layer.bias  # the first clamp does nothing after a pooling
+        # the first clamp does nothing after a pooling
+        x = x.clamp(min=0) @ layer.weight.T + layer.bias
         x = x if layer is model.fc3 else x.clamp(min=0)
     assert torch.allclose(model(images), x, atol=1e-5)
 

@@ -51,7 +51,9 @@ WRAPPINGS = {
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
-@pytest.mark.parametrize("name", ["lenet-digits", "resnet20", "cifar-resnet8", "mobilenet_v2-cifar"])
+@pytest.mark.parametrize(
+    "name", ["lenet-digits", "resnet20", "cifar-resnet8", "mobilenet_v2-cifar"]
+)
 def test_the_weights_say_how_many_classes(tmp_path, name, wrapping):
     entry = find_entry(name)
     assert entry is not None
@@ -60,7 +62,9 @@ def test_the_weights_say_how_many_classes(tmp_path, name, wrapping):
     model = load_model(name, tmp_path / "w.pth")
     assert model(torch.rand(2, *entry.input_shape)).shape == (2, 23)
     assert torch.equal(model.state_dict()[entry.head], source.state_dict()[entry.head])
-    assert load_model(name, tmp_path / "w.pth", 23).state_dict().keys() == source.state_dict().keys()
+    assert (
+        load_model(name, tmp_path / "w.pth", 23).state_dict().keys() == source.state_dict().keys()
+    )
     with pytest.raises(ModelError, match=rf"{entry.head} is \[23, \d+\] there, \[10, \d+\] here"):
         load_model(name, tmp_path / "w.pth", classes=10)
 
@@ -71,19 +75,25 @@ def test_classes_may_be_asked_for_without_weights():
         load_model("lenet-digits", classes=0)
 
 
-@pytest.mark.parametrize("head", [None, torch.ones(()), torch.ones(10), torch.ones(0, 84), torch.ones(10, 84, 1)])
+@pytest.mark.parametrize(
+    "head", [None, torch.ones(()), torch.ones(10), torch.ones(0, 84), torch.ones(10, 84, 1)]
+)
 def test_a_file_without_a_sensible_head_is_refused_as_ever(tmp_path, head):
     state = lenet().state_dict()
     del state["fc3.weight"]
     torch.save(state if head is None else state | {"fc3.weight": head}, tmp_path / "w.pth")
-    with pytest.raises(ModelError, match=r"first: fc3\.weight|fc3\.weight is \[.*\] there, \[10, 84\] here"):
+    with pytest.raises(
+        ModelError, match=r"first: fc3\.weight|fc3\.weight is \[.*\] there, \[10, 84\] here"
+    ):
         load_model("lenet", tmp_path / "w.pth")
 
 
 def test_the_file_is_read_once(tmp_path, monkeypatch):
     torch.save(lenet().state_dict(), tmp_path / "w.pth")
     calls: list[object] = []
-    monkeypatch.setattr(torch, "load", lambda *args, load=torch.load, **kw: calls.append(args) or load(*args, **kw))
+    monkeypatch.setattr(
+        torch, "load", lambda *args, load=torch.load, **kw: calls.append(args) or load(*args, **kw)
+    )
     load_model("lenet", tmp_path / "w.pth")
     assert len(calls) == 1
 
@@ -93,7 +103,9 @@ def test_built_in_weights_have_names(tmp_path, monkeypatch, kind):
     monkeypatch.setattr("subbyte.models.weights.PRETRAINED", tmp_path)
     source = lenet(classes=4)
     safetensors.torch.save_file(source.state_dict(), tmp_path / "lenet-four.safetensors")
-    assert torch.equal(load_model("lenet", kind("builtin:lenet-four")).fc3.weight, source.fc3.weight)
+    assert torch.equal(
+        load_model("lenet", kind("builtin:lenet-four")).fc3.weight, source.fc3.weight
+    )
     with pytest.raises(ModelError, match=r"no built-in weights 'x'; known: lenet-four$"):
         load_model("lenet", kind("builtin:x"))
 
@@ -106,7 +118,11 @@ def test_unknown_names_list_the_valid_ones(spec, near):
     with pytest.raises(ModelError) as caught:
         load_model(spec)
     hint, _, valid = str(caught.value).partition("Valid names:")
-    assert all(name in valid for name in MODELS) and "torchvision:NAME" in valid and ".py:callable" in valid
+    assert (
+        all(name in valid for name in MODELS)
+        and "torchvision:NAME" in valid
+        and ".py:callable" in valid
+    )
     assert ("did you mean" in hint) == (near is not None) and (near or "") in hint
 
 
@@ -163,7 +179,8 @@ def test_given_weights_go_before_the_librarys(library, tmp_path):
 def test_names_that_a_library_lacks_have_near_matches(library):
     name, record = library
     with pytest.raises(
-        ModelError, match=rf"no network '{name}:resnet19', did you mean resnet18.* the 3 that list_models\(\)"
+        ModelError,
+        match=rf"no network '{name}:resnet19', did you mean resnet18.* the 3 that list_models\(\)",
     ):
         load_model(f"{name}:resnet19")
     assert not record.calls
@@ -172,7 +189,9 @@ def test_names_that_a_library_lacks_have_near_matches(library):
 def test_a_failed_download_is_explained(library):
     name, record = library
     record.fails = OSError("no route to host")
-    with pytest.raises(ModelError, match=r"pretrained weights \(OSError: no route to host\).*file \(--weights\)"):
+    with pytest.raises(
+        ModelError, match=r"pretrained weights \(OSError: no route to host\).*file \(--weights\)"
+    ):
         load_model(f"{name}:resnet18")
 
 
@@ -180,7 +199,9 @@ def test_a_failed_download_is_explained(library):
 def test_a_library_that_is_not_there_is_named_with_its_extra(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, f"{name}.models", None)
-    with pytest.raises(ModelError, match=rf"needs {name}, which cannot be imported .*subbyte\[vision\]"):
+    with pytest.raises(
+        ModelError, match=rf"needs {name}, which cannot be imported .*subbyte\[vision\]"
+    ):
         load_model(f"{name}:resnet18")
 
 
@@ -230,7 +251,10 @@ CASES = {
         "import no_such_module_x\n",
         r"line 1: .*ModuleNotFoundError: No module named 'no_such_module_x'",
     ),
-    "exits": ("import sys\nsys.exit(3)\n", r"mine.py, line 2: executing the file raised SystemExit: 3"),
+    "exits": (
+        "import sys\nsys.exit(3)\n",
+        r"mine.py, line 2: executing the file raised SystemExit: 3",
+    ),
     "takes arguments": (
         "def f(a):\n    pass\n",
         r"mine.py: f\(\) raised TypeError: f\(\) missing 1 required",

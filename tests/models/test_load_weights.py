@@ -1,4 +1,6 @@
-"""load_weights: what fits is loaded exactly, anything else is refused and leaves the network as it was."""
+"""load_weights: what fits is loaded exactly, anything else is refused and leaves the network as it
+was.
+"""
 
 import collections
 import pickle
@@ -55,7 +57,9 @@ def test_all_usual_checkpoints_load(tmp_path, wrapping, zipped):
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_safetensors_load(tmp_path, prefix):
-    safetensors.torch.save_file({prefix + k: v for k, v in SOURCE.items()}, tmp_path / "w.safetensors")
+    safetensors.torch.save_file(
+        {prefix + k: v for k, v in SOURCE.items()}, tmp_path / "w.safetensors"
+    )
     model = network()
     load_weights(model, str(tmp_path / "w.safetensors"))
     assert same(model.state_dict(), SOURCE)
@@ -88,7 +92,8 @@ BAD = {
     "missing": (
         lambda sd: {k: v for k, v in sd.items() if not k.startswith("3.")},
         ModelError,
-        r"2 of the network's 9 tensors are missing \(first: 3.weight\); 0 of the file's 7 are unexpected\.",
+        r"2 of the network's 9 tensors are missing \(first: 3.weight\); 0 of the file's 7 are "
+        r"unexpected\.",
     ),
     "unexpected": (
         lambda sd: sd | {"head.w": torch.ones(1), "z": torch.ones(1)},
@@ -120,7 +125,11 @@ BAD = {
         NumericsError,
         r"1.running_var holds 3 NaN or Inf",
     ),
-    "no tensor": (lambda sd: sd | {"epoch": 3}, ModelError, r"entry 'epoch' is a int, not a tensor"),
+    "no tensor": (
+        lambda sd: sd | {"epoch": 3},
+        ModelError,
+        r"entry 'epoch' is a int, not a tensor",
+    ),
     "a list": (lambda sd: list(sd.values()), ModelError, r"holds a list, not a state_dict"),
     "nothing": (lambda sd: {}, ModelError, r"missing \(first: 0.weight\); 0 of the file's"),
 }
@@ -168,7 +177,9 @@ def test_a_pickle_that_would_execute_code_is_refused_unexecuted(tmp_path, how):
 
 def test_a_whole_pickled_network_is_refused_with_its_class(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "w.pth")
-    with pytest.raises(ModelError, match=r"would execute code \(it asks for torch.nn.modules.linear.Linear\)"):
+    with pytest.raises(
+        ModelError, match=r"would execute code \(it asks for torch.nn.modules.linear.Linear\)"
+    ):
         load_weights(network(), tmp_path / "w.pth")
 
 
@@ -190,7 +201,9 @@ def test_random_bytes_are_refused(tmp_path):
     path = tmp_path / "w.bin"
     for seed in range(40):
         generator = torch.Generator().manual_seed(seed)
-        path.write_bytes(torch.randint(0, 256, (200,), generator=generator, dtype=torch.uint8).numpy().tobytes())
+        path.write_bytes(
+            torch.randint(0, 256, (200,), generator=generator, dtype=torch.uint8).numpy().tobytes()
+        )
         with pytest.raises(ModelError, match=r"w.bin"):
             load_weights(network(), path)
 
@@ -215,7 +228,9 @@ def test_weights_files_by_path_and_by_name(tmp_path, monkeypatch):
         (folder / name).touch()
     assert weights_file("builtin:b") == weights_file(Path("builtin:b")) == folder / "b.safetensors"
     for name in ("c", "", "b.safetensors", "notes", "../w", "./b"):
-        with pytest.raises(ModelError, match=re.escape(f"no built-in weights {name!r}; known: a-1, b")):
+        with pytest.raises(
+            ModelError, match=re.escape(f"no built-in weights {name!r}; known: a-1, b")
+        ):
             weights_file(f"builtin:{name}")
 
 

@@ -11,8 +11,10 @@ from subbyte.errors import ModelError
 from subbyte.models import MobileNetV2
 from subbyte.models.mobilenet_v2 import InvertedResidual
 
-WIDTHS = [16, *[24] * 2, *[32] * 3, *[64] * 4, *[96] * 3, *[160] * 3, 320]  # channels out of the 17 blocks, table 2
-HALVING = {2: 112, 4: 56, 7: 28, 14: 14}  # block with stride 2 -> the side that it takes, for images of 224 pixels
+# channels out of the 17 blocks, table 2
+WIDTHS = [16, *[24] * 2, *[32] * 3, *[64] * 4, *[96] * 3, *[160] * 3, 320]
+# block with stride 2 -> the side that it takes, for images of 224 pixels
+HALVING = {2: 112, 4: 56, 7: 28, 14: 14}
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -53,7 +55,9 @@ def torchvision_mobilenet_v2() -> Shapes:
 
 @pytest.mark.parametrize("cifar", [False, True])
 def test_names_and_shapes_are_torchvisions(cifar):
-    shapes = [(name, tuple(tensor.shape)) for name, tensor in on_meta(cifar=cifar).state_dict().items()]
+    shapes = [
+        (name, tuple(tensor.shape)) for name, tensor in on_meta(cifar=cifar).state_dict().items()
+    ]
     assert shapes == list(torchvision_mobilenet_v2())
 
 
@@ -87,7 +91,8 @@ def test_the_maps_of_every_block(cifar):
 
 
 @pytest.mark.parametrize(
-    ("width", "expand", "stride", "residual"), [(4, 6, 1, True), (4, 1, 1, True), (5, 6, 1, False), (4, 6, 2, False)]
+    ("width", "expand", "stride", "residual"),
+    [(4, 6, 1, True), (4, 1, 1, True), (5, 6, 1, False), (4, 6, 2, False)],
 )
 def test_a_block_is_the_papers(width, expand, stride, residual):
     torch.manual_seed(0)
@@ -102,7 +107,9 @@ def test_a_block_is_the_papers(width, expand, stride, residual):
     for number, (conv, bn) in enumerate(zip(convs, norms, strict=True)):
         deep = conv.weight.shape[-1] == 3
         groups = 4 * expand if deep else 1
-        y = torch.conv2d(y, conv.weight, stride=stride if deep else 1, padding=int(deep), groups=groups)
+        y = torch.conv2d(
+            y, conv.weight, stride=stride if deep else 1, padding=int(deep), groups=groups
+        )
         y = (y - bn.running_mean.view(-1, 1, 1)) / torch.sqrt(bn.running_var + 1e-5).view(-1, 1, 1)
         if number < len(convs) - 1:
             assert (y > 6).any()  # so that the clipping is seen
@@ -118,7 +125,9 @@ def test_the_head_averages_and_drops():
     with torch.no_grad():
         logits = model(torch.randn(2, 3, 32, 32))
     linear = model.classifier[1]
-    assert torch.allclose(logits, maps[0].flatten(2).sum(-1) / 16 @ linear.weight.T + linear.bias, atol=1e-5)
+    assert torch.allclose(
+        logits, maps[0].flatten(2).sum(-1) / 16 @ linear.weight.T + linear.bias, atol=1e-5
+    )
     assert model.classifier[0].p == 0.2
 
 

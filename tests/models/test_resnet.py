@@ -1,4 +1,6 @@
-"""ResNets for ImageNet: names, shapes and sizes as torchvision's files have them, the blocks by hand."""
+"""ResNets for ImageNet: names, shapes and sizes as torchvision's files have them, the blocks by
+hand.
+"""
 
 import math
 from collections.abc import Iterator
@@ -36,7 +38,9 @@ def torchvision_resnet(depth: int) -> Shapes:
     channels = 64
     for stage, blocks in enumerate(BLOCKS[depth]):
         width = 64 * 2**stage
-        convs = [(width, 1), (width, 3), (4 * width, 1)] if depth == 50 else [(width, 3), (width, 3)]
+        convs = (
+            [(width, 1), (width, 3), (4 * width, 1)] if depth == 50 else [(width, 3), (width, 3)]
+        )
         for block in range(blocks):
             name = f"layer{stage + 1}.{block}"
             before = channels
@@ -63,7 +67,10 @@ def test_some_names_that_torchvisions_files_hold():
     assert shapes["layer3.5.conv2.weight"] == (256, 256, 3, 3)
     assert shapes["layer4.2.bn3.running_var"] == (2048,) and shapes["fc.weight"] == (1000, 2048)
     names = set(on_meta(18).state_dict())
-    assert "layer2.0.downsample.1.running_mean" in names and "layer1.0.downsample.0.weight" not in names
+    assert (
+        "layer2.0.downsample.1.running_mean" in names
+        and "layer1.0.downsample.0.weight" not in names
+    )
 
 
 @pytest.mark.parametrize("depth", SIZES)
@@ -71,11 +78,17 @@ def test_some_names_that_torchvisions_files_hold():
 def test_sizes(depth, cifar):
     model = on_meta(depth, 10 if cifar else 1000, cifar=cifar)
     assert sum(p.numel() for p in model.parameters()) == SIZES[depth][cifar]
-    layers = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in n]
+    layers = [
+        n
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in n
+    ]
     assert len(layers) == depth
 
 
-@pytest.mark.parametrize(("cifar", "size", "sides"), [(False, 224, (56, 28, 14, 7)), (True, 32, (32, 16, 8, 4))])
+@pytest.mark.parametrize(
+    ("cifar", "size", "sides"), [(False, 224, (56, 28, 14, 7)), (True, 32, (32, 16, 8, 4))]
+)
 @pytest.mark.parametrize("depth", [18, 50])
 def test_the_maps_of_every_stage(depth, cifar, size, sides):
     model = on_meta(depth, cifar=cifar)
@@ -102,9 +115,13 @@ def unsettle(model: nn.Module) -> None:
             nn.init.uniform_(module.bias, -1, 1)
 
 
-def conv_norm(x: torch.Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d, *, stride: int = 1) -> torch.Tensor:
+def conv_norm(
+    x: torch.Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d, *, stride: int = 1
+) -> torch.Tensor:
     y = torch.conv2d(x, conv.weight, stride=stride, padding=conv.weight.shape[-1] // 2)
-    mean, var, gamma, beta = (t.view(-1, 1, 1) for t in (bn.running_mean, bn.running_var, bn.weight, bn.bias))
+    mean, var, gamma, beta = (
+        t.view(-1, 1, 1) for t in (bn.running_mean, bn.running_var, bn.weight, bn.bias)
+    )
     return (y - mean) / torch.sqrt(var + 1e-5) * gamma + beta
 
 
@@ -159,10 +176,16 @@ def test_the_first_weights_are_hes():
         wanted = math.sqrt(2 / (layer.out_channels * layer.kernel_size[0] ** 2))
         assert layer.weight.std().item() == pytest.approx(wanted, rel=0.03)
         assert abs(layer.weight.mean().item()) < 0.03 * wanted
-    assert all((m.weight == 1).all() and (m.bias == 0).all() for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert all(
+        (m.weight == 1).all() and (m.bias == 0).all()
+        for m in model.modules()
+        if isinstance(m, nn.BatchNorm2d)
+    )
 
 
 @pytest.mark.parametrize(("depth", "classes"), [(20, 10), (18, 0)])
 def test_impossible_networks_are_refused(depth, classes):
-    with pytest.raises(ModelError, match=rf"depth={depth}, classes={classes}.*one of 18, 34, 50.*at least 1"):
+    with pytest.raises(
+        ModelError, match=rf"depth={depth}, classes={classes}.*one of 18, 34, 50.*at least 1"
+    ):
         ResNet(depth, classes)

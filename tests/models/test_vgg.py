@@ -1,4 +1,6 @@
-"""VGG with batch-norm: names, shapes and sizes as torchvision's files have them, the wiring by hand."""
+"""VGG with batch-norm: names, shapes and sizes as torchvision's files have them, the wiring by
+hand.
+"""
 
 import math
 from collections.abc import Iterator
@@ -51,18 +53,30 @@ def features(depth: int) -> Iterator[tuple[str, tuple[int, ...]]]:
 @pytest.mark.parametrize("depth", COLUMNS)
 @pytest.mark.parametrize("cifar", [False, True])
 def test_names_and_shapes(depth, cifar):
-    shapes = [(name, tuple(tensor.shape)) for name, tensor in on_meta(depth, cifar=cifar).state_dict().items()]
+    shapes = [
+        (name, tuple(tensor.shape))
+        for name, tensor in on_meta(depth, cifar=cifar).state_dict().items()
+    ]
     if cifar:
         head = [("classifier.weight", (1000, 512)), ("classifier.bias", (1000,))]
     else:
-        wide = {"classifier.0": (4096, 25088), "classifier.3": (4096, 4096), "classifier.6": (1000, 4096)}
-        head = [pair for k, s in wide.items() for pair in ((f"{k}.weight", s), (f"{k}.bias", s[:1]))]
+        wide = {
+            "classifier.0": (4096, 25088),
+            "classifier.3": (4096, 4096),
+            "classifier.6": (1000, 4096),
+        }
+        head = [
+            pair for k, s in wide.items() for pair in ((f"{k}.weight", s), (f"{k}.bias", s[:1]))
+        ]
     assert shapes == [*features(depth), *head]
 
 
 def test_some_names_that_torchvisions_files_hold():
     names = on_meta(16).state_dict()
-    assert names["features.40.weight"].shape == (512, 512, 3, 3) and "features.41.running_mean" in names
+    assert (
+        names["features.40.weight"].shape == (512, 512, 3, 3)
+        and "features.41.running_mean" in names
+    )
     assert "features.49.weight" in on_meta(19).state_dict() and "features.43.weight" not in names
 
 
@@ -114,7 +128,9 @@ def test_the_first_weights():
     model = VGG(11, 10, cifar=True)
     convs = [m for m in model.features if isinstance(m, nn.Conv2d)]
     for conv in convs:
-        assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * conv.out_channels)), rel=0.05)
+        assert conv.weight.std().item() == pytest.approx(
+            math.sqrt(2 / (9 * conv.out_channels)), rel=0.05
+        )
         assert (conv.bias == 0).all()
     assert model.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert (model.classifier.bias == 0).all()
@@ -122,5 +138,7 @@ def test_the_first_weights():
 
 @pytest.mark.parametrize(("depth", "classes"), [(12, 10), (11, 0)])
 def test_impossible_networks_are_refused(depth, classes):
-    with pytest.raises(ModelError, match=rf"depth={depth}, classes={classes}.*one of 11, 13, 16, 19.*at least 1"):
+    with pytest.raises(
+        ModelError, match=rf"depth={depth}, classes={classes}.*one of 11, 13, 16, 19.*at least 1"
+    ):
         VGG(depth, classes)

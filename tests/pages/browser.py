@@ -1,4 +1,6 @@
-"""A headless Chromium that is spoken to over a pipe: pages are opened at any size, looked at and used as people do."""
+"""A headless Chromium that is spoken to over a pipe: pages are opened at any size, looked at and
+used as people do.
+"""
 
 import base64
 import json
@@ -11,13 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 WAIT = 60.0  # seconds, on busy machines
 
 
 class Browser:
-    """One process, one page at a time. problems: what the page wrote to its console as an error, or threw, or asked of
-    the network.
+    """One process, one page at a time. problems: what the page wrote to its console as an error, or
+    threw, or asked of the network.
     """
 
     def __init__(self, read: int, write: int) -> None:
@@ -31,7 +35,9 @@ class Browser:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
 
-    def open(self, page: Path, width: int, height: int, *, dark: bool = False, phone: bool = False) -> None:
+    def open(
+        self, page: Path, width: int, height: int, *, dark: bool = False, phone: bool = False
+    ) -> None:
         """Show a page and wait until all of its figures are drawn."""
         self.problems.clear()
         self._call(
@@ -71,13 +77,17 @@ class Browser:
 
     def screenshot(self, path: Path, *, whole: bool = False) -> Path:
         """What is seen, or the whole page."""
-        found = self._call("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole})
+        found = self._call(
+            "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole}
+        )
         path.write_bytes(base64.b64decode(found["data"]))
         return path
 
     def print(self, path: Path) -> Path:
         """The page as PDF."""
-        found = self._call("Page.printToPDF", {"printBackground": True, "paperWidth": 8.27, "paperHeight": 11.7})
+        found = self._call(
+            "Page.printToPDF", {"printBackground": True, "paperWidth": 8.27, "paperHeight": 11.7}
+        )
         path.write_bytes(base64.b64decode(found["data"]))
         return path
 
@@ -108,13 +118,19 @@ class Browser:
         method, params = event.get("method"), event.get("params", {})
         if method == "Runtime.exceptionThrown":
             self.problems.append(json.dumps(params["exceptionDetails"])[:500])
-        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+        elif method == "Runtime.consoleAPICalled" and params["type"] in (
+            "error",
+            "warning",
+            "assert",
+        ):
             self.problems.append(json.dumps(params["args"])[:500])
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.problems.append(json.dumps(params["entry"])[:500])
         elif method == "Page.javascriptDialogOpening":
             self.problems.append(f"a dialog: {params.get('message')}")
-        elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("file:", "data:")):
+        elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(
+            ("file:", "data:")
+        ):
             self.problems.append(f"asked for {params['request']['url'][:200]}")
 
 
@@ -131,13 +147,24 @@ def browser(profile: Path) -> Iterator[Browser]:
         os.dup2(two, 4)
 
     options = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}",
-        "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run", "--disable-background-networking",
-    ]  # fmt: skip
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--remote-debugging-pipe",
+        f"--user-data-dir={profile}",
+        "--disable-dev-shm-usage",
+        "--hide-scrollbars",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
     process = subprocess.Popen(
-        [CHROMIUM, *options, "about:blank"], close_fds=False, preexec_fn=pipes, pass_fds=(), stderr=subprocess.DEVNULL,
+        [CHROMIUM, *options, "about:blank"],
+        close_fds=False,
+        preexec_fn=pipes,
+        pass_fds=(),
+        stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     os.close(to_child)
     os.close(from_child)
     try:

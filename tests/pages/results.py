@@ -1,4 +1,6 @@
-"""Folders as `subbyte quantize` writes them, made by hand in no time; hardly a number comes twice."""
+"""Folders as `subbyte quantize` writes them, made by hand in no time; hardly a number comes
+twice.
+"""
 
 import copy
 import json
@@ -19,34 +21,96 @@ from subbyte.records.quantized import Evidence
 CLASSES = ("cat", "dog & <i>", "cow")
 LAYERS = ("stem", "block.<b>1</b>", "fc")
 RESULT: dict[str, Any] = {
-    "model": "net", "data": "digits", "recipe": "w4a4", "seed": 3, "calibration": 40, "images": 200,
-    "float": {"top1": 91.73, "top5": 99.5}, "quantized": {"top1": 90.81, "top5": 99.25, "agreement": 95.87},
+    "model": "net",
+    "data": "digits",
+    "recipe": "w4a4",
+    "seed": 3,
+    "calibration": 40,
+    "images": 200,
+    "float": {"top1": 91.73, "top5": 99.5},
+    "quantized": {"top1": 90.81, "top5": 99.25, "agreement": 95.87},
     "onnx": {"top1": 90.79, "agreement": 100.0, "opset": 21, "container": "int8"},
-    "bits_per_weight": 4.104, "zeros_percent": 12.34, "bytes": {"float": 1076136, "packed": 180794, "onnx": 318248},
-    "options": [], "seconds": {"capture": 1.5, "walk": 12.25, "evaluate": 60.0},
-    "parity": {"max_abs": 0.0123, "mean_abs": 0.00045, "agreement": 99.5, "images": 40}, "fold_error": 1e-6,
+    "bits_per_weight": 4.104,
+    "zeros_percent": 12.34,
+    "bytes": {"float": 1076136, "packed": 180794, "onnx": 318248},
+    "options": [],
+    "seconds": {"capture": 1.5, "walk": 12.25, "evaluate": 60.0},
+    "parity": {"max_abs": 0.0123, "mean_abs": 0.00045, "agreement": 99.5, "images": 40},
+    "fold_error": 1e-6,
     "layers": [
-        {"name": LAYERS[0], "asked": "4", "bits": "4", "reason": "", "bytes": 1234, "sqnr_db": 30.5, "zeros": 1.9,
-         "onnx": "4 bits in INT8"},
-        {"name": LAYERS[1], "asked": "4", "bits": "4", "reason": "because <script>", "bytes": 2345, "sqnr_db": 18.25,
-         "zeros": 14.4, "onnx": ""},
-        {"name": LAYERS[2], "asked": "4", "bits": "4", "reason": "", "bytes": 345, "sqnr_db": None, "zeros": 3.3,
-         "onnx": ""},
+        {
+            "name": LAYERS[0],
+            "asked": "4",
+            "bits": "4",
+            "reason": "",
+            "bytes": 1234,
+            "sqnr_db": 30.5,
+            "zeros": 1.9,
+            "onnx": "4 bits in INT8",
+        },
+        {
+            "name": LAYERS[1],
+            "asked": "4",
+            "bits": "4",
+            "reason": "because <script>",
+            "bytes": 2345,
+            "sqnr_db": 18.25,
+            "zeros": 14.4,
+            "onnx": "",
+        },
+        {
+            "name": LAYERS[2],
+            "asked": "4",
+            "bits": "4",
+            "reason": "",
+            "bytes": 345,
+            "sqnr_db": None,
+            "zeros": 3.3,
+            "onnx": "",
+        },
     ],
     "taps": [
-        {"name": "input", "asked": "8", "bits": "8", "reason": "", "bytes": 5, "sqnr_db": 56.5, "zeros": None,
-         "onnx": ""},
-        {"name": "stem:out", "asked": "4", "bits": "4", "reason": "", "bytes": 5, "sqnr_db": 17.75, "zeros": None,
-         "onnx": ""},
+        {
+            "name": "input",
+            "asked": "8",
+            "bits": "8",
+            "reason": "",
+            "bytes": 5,
+            "sqnr_db": 56.5,
+            "zeros": None,
+            "onnx": "",
+        },
+        {
+            "name": "stem:out",
+            "asked": "4",
+            "bits": "4",
+            "reason": "",
+            "bytes": 5,
+            "sqnr_db": 17.75,
+            "zeros": None,
+            "onnx": "",
+        },
     ],
     "skipped": [{"name": "norm", "reason": "layer_norm: it stays float"}],
-    "settings": {"name": "w4a4", "weights": {"bits": 4, "rounding": {"name": "gptq", "damping": 0.02}},
-                 "activations": {"bits": 4}, "budget": None, "layers": {}},
+    "settings": {
+        "name": "w4a4",
+        "weights": {"bits": 4, "rounding": {"name": "gptq", "damping": 0.02}},
+        "activations": {"bits": 4},
+        "budget": None,
+        "layers": {},
+    },
     "about": {"weights": "net.th", "normalize": "", "fingerprint": "ab12cd"},
     "versions": {"subbyte": "0.1.0", "torch": "2.13", "machine": "x86_64"},
-}  # fmt: skip
+}
 OPTIONS = [
-    {"layer": name, "width": width, "bytes": 10 * size, "bops": 1.0, "divergence": cost, "chosen": chosen}
+    {
+        "layer": name,
+        "width": width,
+        "bytes": 10 * size,
+        "bops": 1.0,
+        "divergence": cost,
+        "chosen": chosen,
+    }
     for name, size in zip(LAYERS, (1, 2, 3), strict=True)
     for width, cost, chosen in (("ternary", 0.0123, False), ("4", 0.00045, True), ("8", 0.0, False))
 ]
@@ -64,12 +128,16 @@ def evidence() -> Evidence:
     values = torch.rand(1, 500, generator=generator) ** 3 - 0.2
     taps = {}
     for name, bits in (("input", 8), ("stem:out", 4)):
-        taps[name] = spread(values, fit_grid(Mse(), values, GridSpec(bits=bits, signed=False, symmetric=False)))
+        taps[name] = spread(
+            values, fit_grid(Mse(), values, GridSpec(bits=bits, signed=False, symmetric=False))
+        )
     logits = torch.randn(200, 3, generator=generator)
     other = torch.where(torch.rand(200, 1, generator=generator) < 0.3, logits.flip(1), logits)
     pixels = torch.rand(200, 3, 8, 8, generator=generator)
     named = Named(logits, other, torch.arange(200) % 3, CLASSES, lambda k: pixels[k])
-    return Evidence(version=1, images=40, layers=layers, taps=taps, predictions=predictions(named, pixels))
+    return Evidence(
+        version=1, images=40, layers=layers, taps=taps, predictions=predictions(named, pixels)
+    )
 
 
 EVIDENCE = evidence()
@@ -82,7 +150,9 @@ def make_result(folder: Path, *, figures: bool = True, plan: bool = True, **chan
     if figures:
         (folder / "figures.json").write_text(EVIDENCE.model_dump_json(exclude_defaults=True))
     if plan:
-        (folder / "plan.yaml").write_text("recipe: w4a4\nlayers:\n- name: </pre><script>alert(1)</script>\n")
+        (folder / "plan.yaml").write_text(
+            "recipe: w4a4\nlayers:\n- name: </pre><script>alert(1)</script>\n"
+        )
     return folder
 
 
@@ -90,7 +160,9 @@ def make_scan(folder: Path) -> Path:
     """A clip search of 3 bits with the true loss."""
     folder.mkdir(parents=True)
     rows = [(0.1 * k, (k - 5) ** 2 + 0.5, (k - 6) ** 2, 0.2 * k, 50 + k) for k in range(1, 11)]
-    text = "".join(f"3,{clip:.1f},{proxy},{loss},{kl},{top}\n" for clip, proxy, loss, kl, top in rows)
+    text = "".join(
+        f"3,{clip:.1f},{proxy},{loss},{kl},{top}\n" for clip, proxy, loss, kl, top in rows
+    )
     (folder / "scan.csv").write_text("bits,clip,mse:2,loss,divergence,accuracy\n" + text)
     (folder / "choices.csv").write_text(
         "bits,granularity,metric,lower,upper,loss,divergence,accuracy,test\n"
@@ -101,7 +173,9 @@ def make_scan(folder: Path) -> Path:
 
 
 def swept_top1(rounding: str, bits: float, seed: int) -> float:
-    """Accuracy of a made-up run: bits 3 nearly as good as bits 8, seeds 0.1 apart, rounding 'nearest' far below."""
+    """Accuracy of a made-up run: bits 3 nearly as good as bits 8, seeds 0.1 apart, rounding
+    'nearest' far below.
+    """
     at = {1: 60.0, 2: 85.0, 3: 91.0}.get(int(bits), 91.4)
     return at - (20.0 / bits if rounding == "nearest" else 0.0) + 0.1 * (seed - 1)
 
@@ -122,13 +196,18 @@ def make_sweep(
         weights = run.recipe.weights
         bits = 1.58 if weights.bits == "ternary" else float(weights.bits)  # type: ignore[arg-type]
         return metrics(
-            top1(run) if top1 else swept_top1(str(weights.rounding), bits, run.seed), original_top1_percent=91.5,
-            packed_bytes=round(1000 * bits), images=2000, quantized_sparsity_percent=40 / bits,
-        )  # fmt: skip
+            top1(run) if top1 else swept_top1(str(weights.rounding), bits, run.seed),
+            original_top1_percent=91.5,
+            packed_bytes=round(1000 * bits),
+            images=2000,
+            quantized_sparsity_percent=40 / bits,
+        )
 
     grid = {"weights.rounding": ["gpfq", "nearest"], "weights.bits": [2, 3, 8]}
     inputs = lay_out(_made(folder.with_name(f".{folder.name}-inputs")))
-    space = space_of(inputs, **({"name": folder.name, "grid": grid, "seeds": list(seeds)} | changes))
+    space = space_of(
+        inputs, **({"name": folder.name, "grid": grid, "seeds": list(seeds)} | changes)
+    )
     sweep(space, folder, Fake(outcome))
     return folder
 

@@ -1,4 +1,6 @@
-"""Pages in a real browser: drawn without an error, at any width, light, dark and printed, by mouse and by keyboard."""
+"""Pages in a real browser: drawn without an error, at any width, light, dark and printed, by mouse
+and by keyboard.
+"""
 
 import pytest
 from PIL import Image
@@ -16,7 +18,9 @@ from tests.report.test_training import make_run
 
 from subbyte.pages.write import write_report
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; on Debian: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here; on Debian: apt-get install chromium"
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,8 @@ def wide(chromium: Browser, pages):
 
 DRAWN = """[...document.querySelectorAll('figure.plot')].map((plot) => [
     plot.querySelector('figcaption').textContent,
-    plot.querySelectorAll('.trace path, .trace text, .point path, .hm image, .heatmaplayer image').length,
+    plot.querySelectorAll(
+        '.trace path, .trace text, .point path, .hm image, .heatmaplayer image').length,
     plot.querySelector('.main-svg')?.getBoundingClientRect().width || 0])"""
 
 
@@ -57,17 +62,27 @@ def colours(picture) -> set:
 
 def test_every_plot_is_drawn_on_a_wide_screen(wide, tmp_path):
     drawn = wide.run(DRAWN)
-    assert len(drawn) == 11 and all(marks > 0 and 600 < width < 1000 for _, marks, width in drawn), drawn
+    assert len(drawn) == 11 and all(
+        marks > 0 and 600 < width < 1000 for _, marks, width in drawn
+    ), drawn
     assert wide.run("document.documentElement.scrollWidth") == 1200 and wide.problems == []
     seen = colours(wide.screenshot(tmp_path / "wide.png", whole=True))
     assert {(255, 255, 255), (0, 0x72, 0xB2)} <= seen and len(seen) > 300
-    ticks = wide.run("[...document.querySelectorAll('.ytick text')].map((tick) => tick.textContent)")
+    ticks = wide.run(
+        "[...document.querySelectorAll('.ytick text')].map((tick) => tick.textContent)"
+    )
     assert set(LAYERS) <= set(ticks)  # as they are, markup and all
     assert wide.run("document.querySelectorAll('.modebar-btn').length") > 10
-    assert wide.run('document.querySelectorAll(\'[data-title^="Share"], [data-title*="loud"]\').length') == 0
+    assert (
+        wide.run(
+            'document.querySelectorAll(\'[data-title^="Share"], [data-title*="loud"]\').length'
+        )
+        == 0
+    )
 
 
-COLUMN = """[...document.querySelectorAll('caption')].find((c) => c.textContent == 'All layers').parentElement"""
+COLUMN = """[...document.querySelectorAll('caption')]
+    .find((c) => c.textContent == 'All layers').parentElement"""
 
 
 def column(wide: Browser, number: int) -> list[str]:
@@ -101,7 +116,9 @@ def test_tables_are_filtered(wide):
         assert wide.run(shown) == count, words
 
 
-PLOT = "[...document.querySelectorAll('figure.plot')].find((p) => p.textContent.startsWith('\\n{}'))"
+PLOT = (
+    "[...document.querySelectorAll('figure.plot')].find((p) => p.textContent.startsWith('\\n{}'))"
+)
 
 
 def test_curves_hide_and_come_back(wide):
@@ -110,7 +127,10 @@ def test_curves_hide_and_come_back(wide):
     button = f"{plot}.querySelectorAll('.legend button')[1]"
     assert wide.run(visible) == [True, True] and wide.run(f"{button}.textContent") == "float values"
     wide.run(f"{button}.click()")
-    assert wide.run(visible) == [True, False] and wide.run(f"{button}.getAttribute('aria-pressed')") == "false"
+    assert (
+        wide.run(visible) == [True, False]
+        and wide.run(f"{button}.getAttribute('aria-pressed')") == "false"
+    )
     wide.run(f"{button}.focus()")
     wide.press("Enter", "\r")
     assert wide.run(visible) == [True, True]
@@ -142,12 +162,17 @@ def test_one_of_many_histograms_is_chosen(wide):
     assert wide.run(taken) == pytest.approx(weights, abs=1e-3)
     assert wide.run(f"{plot}.querySelector('select').value") == "2"
     assert wide.run(f"{plot}.querySelector('.note').textContent").startswith("fc: values from")
-    pressed = f"[...{plot}.querySelectorAll('.small button')].map((b) => b.getAttribute('aria-pressed'))"
+    pressed = (
+        f"[...{plot}.querySelectorAll('.small button')].map((b) => b.getAttribute('aria-pressed'))"
+    )
     assert wide.run(pressed) == ["false", "false", "true"]
     wide.run(
-        f"{plot}.querySelector('select').value = '1'; {plot}.querySelector('select').dispatchEvent(new Event('change'))"
+        f"{plot}.querySelector('select').value = '1'; "
+        f"{plot}.querySelector('select').dispatchEvent(new Event('change'))"
     )
-    assert wide.run(f"{plot}.querySelector('.note').textContent").startswith("block.<b>1</b>: values")
+    assert wide.run(f"{plot}.querySelector('.note').textContent").startswith(
+        "block.<b>1</b>: values"
+    )
     axis = f"{plot}.querySelector('.canvas')._fullLayout.yaxis.type"
     assert wide.run(axis) == "linear"
     wide.run(f"{plot}.querySelector('.log').click()")
@@ -155,7 +180,10 @@ def test_one_of_many_histograms_is_chosen(wide):
     numbers = f"{plot}.querySelector('.numbers')"
     wide.run(f"{numbers}.open = true")
     wide.wait(f"{numbers}.querySelectorAll('tr').length > 30")
-    assert wide.run(f"[...{numbers}.querySelectorAll('tr')].at(-1).cells[0].textContent") == "quantized"
+    assert (
+        wide.run(f"[...{numbers}.querySelectorAll('tr')].at(-1).cells[0].textContent")
+        == "quantized"
+    )
     assert wide.problems == []
 
 
@@ -177,12 +205,21 @@ def test_plots_follow_the_theme_and_keep_their_state(wide, tmp_path):
 def test_a_printed_page_is_light_and_narrow(wide, tmp_path):
     wide.theme(True)
     seen = "window.widths = []; addEventListener('beforeprint', () => { window.widths = "
-    seen += "[...document.querySelectorAll('.main-svg')].map((svg) => svg.getBoundingClientRect().width); "
-    seen += "window.inks = [...document.querySelectorAll('.canvas')].map((c) => c._fullLayout?.font.color); })"
+    seen += (
+        "[...document.querySelectorAll('.main-svg')].map((svg) => "
+        "svg.getBoundingClientRect().width); "
+    )
+    seen += (
+        "window.inks = [...document.querySelectorAll('.canvas')].map((c) => "
+        "c._fullLayout?.font.color); })"
+    )
     wide.run(seen)
     wide.print(tmp_path / "page.pdf")
     content = (tmp_path / "page.pdf").read_bytes()
-    assert content.startswith(b"%PDF") and content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") >= 3
+    assert (
+        content.startswith(b"%PDF")
+        and content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") >= 3
+    )
     widths, inks = wide.run("window.widths"), wide.run("window.inks")
     assert len(widths) >= 11 and max(widths) <= 680 and set(inks) == {"#1b1f24"}
     wide.theme(False)
@@ -211,13 +248,20 @@ def test_folded_parts_are_drawn_when_opened(chromium, pages, tmp_path):
     chromium.run("location.hash = '#s-second'")
     chromium.wait(f"{count} > 12")
     assert chromium.run("document.querySelector('#s-second').open") and chromium.run(count) < total
-    assert all(marks > 0 for _, marks, width in chromium.run(DRAWN) if width > 0) and chromium.problems == []
+    assert (
+        all(marks > 0 for _, marks, width in chromium.run(DRAWN) if width > 0)
+        and chromium.problems == []
+    )
 
 
 def test_old_browsers_are_told(chromium, pages, tmp_path):
     page = tmp_path / "old.html"
     text = (pages / "net.html").read_text()
-    page.write_text(text.replace("<script>\n// Draws", "<script>delete window.DecompressionStream;\n// Draws", 1))
+    page.write_text(
+        text.replace(
+            "<script>\n// Draws", "<script>delete window.DecompressionStream;\n// Draws", 1
+        )
+    )
     assert page.read_text() != text
     chromium.open(page, 800, 600)
     notes = chromium.run("[...document.querySelectorAll('.note')].map((note) => note.textContent)")

@@ -1,4 +1,6 @@
-"""Pictures and pages: whole, self-contained, the same for the same input, and they show what they were given."""
+"""Pictures and pages: whole, self-contained, the same for the same input, and they show what they
+were given.
+"""
 
 import json
 import math
@@ -13,14 +15,16 @@ from subbyte.pages import Chart, Line, Table, write_html, write_png
 
 X = (1.0, 2.0, 3.0, 4.0)
 CHART = Chart(
-    "loss <b> $a_1$", "clip", "loss & more",
+    "loss <b> $a_1$",
+    "clip",
+    "loss & more",
     (
         Line("mse", X, (3.0, 1.0, math.nan, 2.0)),
         Line("mse", X, (3.0, 1.1, 1.0, math.inf), dashed=True),
         Line("</script>", X, (0.5, 0.0, -1.0, 0.5)),
         Line("true loss", X, (1.0, 2.0, 1.0, 3.0), dashed=True, strong=True),
     ),
-)  # fmt: skip
+)
 TABLE = Table("accuracy", ("metric", "2 bits"), (("mse & <i>", "91.2"), ("kl", "90.0")))
 
 
@@ -76,7 +80,13 @@ def test_a_page_holds_all_it_needs(page):
 
 
 def test_texts_are_shown_as_they_are(page):
-    for text in (("h1", "A <title>"), ("p", "a & b <c>"), ("h2", "accuracy"), ("th", "2 bits"), ("td", "mse & <i>")):
+    for text in (
+        ("h1", "A <title>"),
+        ("p", "a & b <c>"),
+        ("h2", "accuracy"),
+        ("th", "2 bits"),
+        ("td", "mse & <i>"),
+    ):
         assert text in page.texts
 
 
@@ -103,7 +113,12 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
         write_html("t", [CHART, TABLE], tmp_path / f"{name}.html")
     for suffix in ("png", "html"):
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.png", "b.html", "b.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.html",
+        "a.png",
+        "b.html",
+        "b.png",
+    ]
 
 
 def test_pictures_show_lines_in_their_colours(tmp_path):
@@ -124,7 +139,11 @@ def test_a_line_has_as_many_x_as_y():
 def test_missing_libraries_are_named(library, tmp_path, hide):
     hide(library)
     with pytest.raises(SubbyteError, match=rf"{library}: pip install 'subbyte\[plots\]'"):
-        (write_png(CHART, tmp_path / "a") if library == "matplotlib" else write_html("t", [CHART], tmp_path / "a"))
+        (
+            write_png(CHART, tmp_path / "a")
+            if library == "matplotlib"
+            else write_html("t", [CHART], tmp_path / "a")
+        )
     assert list(Path(tmp_path).iterdir()) == []
 
 

@@ -21,7 +21,10 @@ CHART = Chart(NASTY, NASTY, "y", (Line(NASTY, (1, 2), (3, 4)), Line("b", (1, 2),
 INNER = Section("Inner", (CHART, *ALL.values()))
 STORY = Story(
     ("First " + NASTY, "Second."),
-    (Section(NASTY, (NASTY, TABLE, INNER)), Section("Folded", (Raw(NASTY, NASTY), GALLERY), folded=True)),
+    (
+        Section(NASTY, (NASTY, TABLE, INNER)),
+        Section("Folded", (Raw(NASTY, NASTY), GALLERY), folded=True),
+    ),
 )
 
 
@@ -32,13 +35,21 @@ def text() -> str:
 
 def figures(text: str) -> list[list[dict]]:
     """What page.js is given to draw, figure by figure."""
-    return [json.loads(part)["items"] for part in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+    return [
+        json.loads(part)["items"]
+        for part in re.findall(r'<script type="application/json">(.*?)</script>', text)
+    ]
 
 
 def test_a_page_holds_all_it_needs(text):
-    found = Page(text.replace("<input ", "<meta ").replace("<img ", "<meta "))  # elements without an end
+    # elements without an end
+    found = Page(text.replace("<input ", "<meta ").replace("<img ", "<meta "))
     assert not found.open and len(set(found.ids)) == len(found.ids)
-    inside = [address for address in found.addresses if not address.startswith(("#", "data:image/png;base64,"))]
+    inside = [
+        address
+        for address in found.addresses
+        if not address.startswith(("#", "data:image/png;base64,"))
+    ]
     assert not inside
     anchors = {address[1:] for address in found.addresses if address.startswith("#")}
     assert anchors <= set(found.ids)
@@ -76,7 +87,11 @@ def test_a_page_is_small(text):
 
 def test_tables_say_which_columns_are_numbers(text):
     head = re.search(r"<thead>(.*?)</thead>", text, re.S)
-    assert head and re.findall(r'<th scope="col"( class="number")?>', head[1]) == ["", ' class="number"', ""]
+    assert head and re.findall(r'<th scope="col"( class="number")?>', head[1]) == [
+        "",
+        ' class="number"',
+        "",
+    ]
     assert 'type="search"' not in text  # two rows need no filter
     many = Table("many", ("a", "b"), tuple((str(k), str(k)) for k in range(9)))
     assert page("t", Story((), (Section("s", (many,)),))).count('type="search"') == 1
@@ -98,7 +113,11 @@ def test_small_pictures_are_of_every_histogram(text):
 def test_pictures_say_what_they_show(text):
     assert text.count("<figcaption>") == 2 + 1 + len(ALL)
     for part in re.findall(r'<div class="canvas"[^>]*>', text):
-        assert 'tabindex="0"' in part and 'role="img"' in part and re.search(r'aria-label="[^"]{2,}"', part)
+        assert (
+            'tabindex="0"' in part
+            and 'role="img"' in part
+            and re.search(r'aria-label="[^"]{2,}"', part)
+        )
 
 
 def test_a_page_that_would_be_too_long_loses_its_last_figures(monkeypatch):
@@ -111,7 +130,11 @@ def test_a_page_that_would_be_too_long_loses_its_last_figures(monkeypatch):
     assert fitting(sections, 10**9) == sections
     fitted = fitting(sections, cut + int(2.5 * whole))
     assert fitted[:3] == sections[:3]
-    assert [section.parts[0] for section in fitted[3:]] == ["words of n2", "words of n3", "words of n4"]
+    assert [section.parts[0] for section in fitted[3:]] == [
+        "words of n2",
+        "words of n3",
+        "words of n4",
+    ]
     assert all(len(section.parts) == 2 and "too long" in section.parts[1] for section in fitted[3:])
     nested = fitting([Section("all", tuple(sections))], cut + int(2.5 * whole))
     assert nested[0].parts == tuple(fitted)
@@ -129,8 +152,17 @@ def test_a_missing_plotly_is_named(monkeypatch):
 
 
 def test_names_of_files_are_safe_and_unique():
-    assert slug("Ünder/Name: 100 %") == "nder-name-100" and slug("../..") == "part" and len(slug("a" * 500)) == 80
+    assert (
+        slug("Ünder/Name: 100 %") == "nder-name-100"
+        and slug("../..") == "part"
+        and len(slug("a" * 500)) == 80
+    )
     taken: set[str] = set()
     assert [unique(name, taken) for name in ("a", "a-2", "a", "a")] == ["a", "a-2", "a-3", "a-4"]
-    names = [name for name, _ in within([Section("A b", (TABLE, CHART, TABLE, Section("c", (CHOOSER, CHOOSER))))])]
+    names = [
+        name
+        for name, _ in within(
+            [Section("A b", (TABLE, CHART, TABLE, Section("c", (CHOOSER, CHOOSER))))]
+        )
+    ]
     assert len(set(names)) == len(names) == 5 and names[-2:] == ["a-b-c-t", "a-b-c-t-2"]

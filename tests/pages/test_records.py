@@ -12,7 +12,11 @@ from subbyte.records.quantized import read_evidence, read_plan, read_result
 def test_what_was_written_is_read(tmp_path):
     folder = make_result(tmp_path / "a", unknown_key=1)
     found = read_result(folder)
-    assert found.quantized.top1 == 90.81 and found.bytes.float_ == 1076136 and found.float_.top5 == 99.5
+    assert (
+        found.quantized.top1 == 90.81
+        and found.bytes.float_ == 1076136
+        and found.float_.top5 == 99.5
+    )
     assert [row.sqnr_db for row in found.layers] == [30.5, 18.25, None]
     assert read_evidence(folder) == EVIDENCE and read_plan(folder).startswith("recipe")
 
@@ -21,7 +25,9 @@ def test_what_may_be_missing(tmp_path):
     folder = make_result(tmp_path / "a", figures=False, plan=False)
     assert read_evidence(folder) is None and read_plan(folder) is None
     old = {
-        key: RESULT[key] for key in RESULT if key not in ("options", "zeros_percent", "about", "versions", "seconds")
+        key: RESULT[key]
+        for key in RESULT
+        if key not in ("options", "zeros_percent", "about", "versions", "seconds")
     }
     (folder / "result.json").write_text(json.dumps(old))
     assert read_result(folder).options == []
@@ -43,7 +49,11 @@ def test_damage_is_named(old, new, where, tmp_path):
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(FormatError, match=r"result\.json is damaged") as caught:
         read_result(tmp_path / "a")
-    assert str(path) in str(caught.value) and where in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        str(path) in str(caught.value)
+        and where in str(caught.value)
+        and "\n" not in str(caught.value)
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,9 +69,20 @@ def test_damage_is_named(old, new, where, tmp_path):
         (lambda d: d["layers"]["fc"].update(unit="inches"), "layers.fc.unit"),
         (lambda d: d["predictions"].update(classes=["cat", "dog"]), "class 2 has no name"),
         (lambda d: d["predictions"]["float_cells"].append([0, 7, 1]), "class 7 has no name"),
-        (lambda d: d["predictions"]["changed"][0].update(picture="javascript:alert(1)"), "changed.0.picture"),
-        (lambda d: d["predictions"]["changed"][0].update(picture='data:image/png;base64,AA"onload='), "picture"),
-        (lambda d: d["predictions"]["changed"][0].update(picture="data:image/png;base64,AA==\n"), "picture"),
+        (
+            lambda d: d["predictions"]["changed"][0].update(picture="javascript:alert(1)"),
+            "changed.0.picture",
+        ),
+        (
+            lambda d: d["predictions"]["changed"][0].update(
+                picture='data:image/png;base64,AA"onload='
+            ),
+            "picture",
+        ),
+        (
+            lambda d: d["predictions"]["changed"][0].update(picture="data:image/png;base64,AA==\n"),
+            "picture",
+        ),
     ],
 )
 def test_damaged_figures_are_named(change, where, tmp_path):

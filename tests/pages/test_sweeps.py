@@ -55,9 +55,13 @@ def test_curves_are_means_and_bands_are_intervals_over_seeds(folder):
 
 
 def test_heat_maps_hold_every_pair(folder):
-    heat = found(tell([folder])[1].sections, Heat)["Top-1 accuracy by weights.rounding and weights.bits"]
+    heat = found(tell([folder])[1].sections, Heat)[
+        "Top-1 accuracy by weights.rounding and weights.bits"
+    ]
     assert heat.rows == ("gpfq", "nearest") and heat.columns == ("2", "3", "8")
-    assert heat.values[1][2] == pytest.approx(mean(swept_top1("nearest", 8, seed) for seed in (0, 1, 2)), abs=1e-5)
+    assert heat.values[1][2] == pytest.approx(
+        mean(swept_top1("nearest", 8, seed) for seed in (0, 1, 2)), abs=1e-5
+    )
     assert heat.texts[0][0] == f"{mean(swept_top1('gpfq', 2, seed) for seed in (0, 1, 2)):.2f}"
 
 
@@ -67,21 +71,34 @@ def test_settings_are_listed_best_first_with_what_they_cost(folder):
     assert listed.names[0] == "gpfq, bits 8" and listed.names[-1] == "nearest, bits 2"
     against = found(sections, Points)["Accuracy against size"]
     assert [cloud.name for cloud in against.clouds] == ["gpfq", "nearest"]
-    assert list(against.clouds[0].x) == [2000, 3000, 8000] and against.steps[0] == [2000, 3000, 8000]
+    assert list(against.clouds[0].x) == [2000, 3000, 8000] and against.steps[0] == [
+        2000,
+        3000,
+        8000,
+    ]
     assert "Weights that are 0 against weights.bits" in found(sections, Chart)
 
 
 def test_the_best_the_smallest_and_failures_are_told(tmp_path):
     words = " ".join(tell([make_sweep(tmp_path / "a")])[1].sentences)
-    assert "18 runs, 6 settings with 3 seeds each, of net.py:net on npz, measured on 2,000 validation images" in words
-    assert "The best is gpfq, bits 8: 91.40 ± 0.25 % (0.10 points below float, 91.50 %) top-1, in 8.0 kB" in words
+    assert (
+        "18 runs, 6 settings with 3 seeds each, of net.py:net on npz, measured on 2,000 validation "
+        "images" in words
+    )
+    assert (
+        "The best is gpfq, bits 8: 91.40 ± 0.25 % (0.10 points below float, 91.50 %) top-1, in 8.0 "
+        "kB" in words
+    )
     assert "within 0.5 points of it is gpfq, bits 3: 91.00" in words and "failed" not in words
     _, story = tell([make_sweep(tmp_path / "b", fails=lambda run: run.seed == 1)])
     assert "6 runs failed" in " ".join(story.sentences)
     table = found(story.sections, Table)["Failed runs"]
     assert len(table.rows) == 6 and table.rows[0][-1] == "out of <luck>"
     _, nothing = tell([make_sweep(tmp_path / "c", fails=lambda run: True)])
-    assert not found(nothing.sections, Chart) and len(found(nothing.sections, Table)["Failed runs"].rows) == 18
+    assert (
+        not found(nothing.sections, Chart)
+        and len(found(nothing.sections, Table)["Failed runs"].rows) == 18
+    )
 
 
 def test_a_single_seed_has_no_bands(tmp_path):
@@ -93,16 +110,27 @@ def test_a_single_seed_has_no_bands(tmp_path):
 def test_the_choice_is_told_with_its_test_accuracy(tmp_path):
     folder = make_sweep(tmp_path / "chosen", choose="quantized_top1_percent")
     _, story = tell([folder])
-    assert any("Chosen on validation images: gpfq, bits 8; on the test images" in s for s in story.sentences)
+    assert any(
+        "Chosen on validation images: gpfq, bits 8; on the test images" in s
+        for s in story.sentences
+    )
     assert found(story.sections, Table)["Chosen, on the test images"].rows[0][:2] == ("gpfq", "8")
 
 
 def test_many_settings_are_shown_by_the_best_of_the_rest(tmp_path):
-    grid = {"weights.bits": "2..8", "weights.scalar": "1.0..2.0..0.05", "weights.rounding": ["gpfq", "nearest"]}
+    grid = {
+        "weights.bits": "2..8",
+        "weights.scalar": "1.0..2.0..0.05",
+        "weights.rounding": ["gpfq", "nearest"],
+    }
     sections = tell([make_sweep(tmp_path / "many", grid=grid, seeds=[0])])[1].sections
     charts = found(sections, Chart)
-    by_scalar = charts["Top-1 accuracy against weights.scalar, the most accurate of all other settings"]
-    assert [line.name for line in by_scalar.lines][:2] == ["bits 2", "bits 3"] and len(by_scalar.lines) == 8
+    by_scalar = charts[
+        "Top-1 accuracy against weights.scalar, the most accurate of all other settings"
+    ]
+    assert [line.name for line in by_scalar.lines][:2] == ["bits 2", "bits 3"] and len(
+        by_scalar.lines
+    ) == 8
     assert by_scalar.lines[0].y[0] == pytest.approx(swept_top1("gpfq", 2, 0), abs=1e-5)
     assert not by_scalar.whole_x and len(found(sections, Heat)) == 3
     assert "Settings, best first" not in found(sections, Rows)
@@ -112,7 +140,10 @@ def test_what_was_asked_and_of_what_is_kept(folder):
     sections = tell([folder])[1].sections
     assert "weights.rounding:" in found(sections, Raw)["The space, as it was asked"].text
     about = dict(found(sections, Table)["Environment"].rows)
-    assert "version of torch" in about and len(next(v for k, v in about.items() if k.startswith("fingerprint"))) == 64
+    assert (
+        "version of torch" in about
+        and len(next(v for k, v in about.items() if k.startswith("fingerprint"))) == 64
+    )
 
 
 def test_several_sweeps_are_told_one_after_the_other(tmp_path):
@@ -124,22 +155,41 @@ def test_several_sweeps_are_told_one_after_the_other(tmp_path):
     (chart,) = found(story.sections[:1], Chart).values()
     assert [line.name for line in chart.lines] == ["a", "b"]
     assert chart.lines[1].y == pytest.approx([swept_top1("gpfq", bits, 0) for bits in (2, 3, 8)])
-    (page, *files) = write_report([tmp_path / "a", tmp_path / "b"], tmp_path / "x.html", tables=tmp_path / "csv")
+    (page, *files) = write_report(
+        [tmp_path / "a", tmp_path / "b"], tmp_path / "x.html", tables=tmp_path / "csv"
+    )
     assert page.stat().st_size < 6e6 and len({file.name for file in files}) == len(files)
 
 
 @pytest.mark.parametrize(
     "text, at",
-    [("3", 3), ("0.05", 0.05), ("1e-3", 1e-3), ("ternary", log2(3)), ("2.5bits", 2.5), ("100KB", 1e5), ("2 MB", 2e6),
-     ("", None), ("gpfq", None), ("1.2.3", None), ("[1, 2]", None), ("nan", None)],
-)  # fmt: skip
+    [
+        ("3", 3),
+        ("0.05", 0.05),
+        ("1e-3", 1e-3),
+        ("ternary", log2(3)),
+        ("2.5bits", 2.5),
+        ("100KB", 1e5),
+        ("2 MB", 2e6),
+        ("", None),
+        ("gpfq", None),
+        ("1.2.3", None),
+        ("[1, 2]", None),
+        ("nan", None),
+    ],
+)
 def test_values_have_their_place(text, at):
     assert place(text) == at
 
 
 def test_axes_of_words_and_numbers_in_their_order(tmp_path):
-    sweep = Sweep.read("x", make_sweep(tmp_path / "x", grid={"weights.bits": [8, "ternary", 2], "weights.scalar": 1.0}))
-    assert sweep.values("weights.bits") == ("ternary", "2", "8") and not sweep.numeric("weights.scalar")
+    sweep = Sweep.read(
+        "x",
+        make_sweep(tmp_path / "x", grid={"weights.bits": [8, "ternary", 2], "weights.scalar": 1.0}),
+    )
+    assert sweep.values("weights.bits") == ("ternary", "2", "8") and not sweep.numeric(
+        "weights.scalar"
+    )
 
 
 @pytest.mark.parametrize("file", ["results.csv", "summary.csv", "sweep.json"])
@@ -169,7 +219,9 @@ def test_a_sweep_that_has_not_ended_is_said(folder):
 
 def test_results_of_another_version_are_refused(folder):
     (folder / "sweep.json").write_text('{"version": 2}')
-    with pytest.raises(FormatError, match=r"version 2 of the results; this subbyte reads version 1"):
+    with pytest.raises(
+        FormatError, match=r"version 2 of the results; this subbyte reads version 1"
+    ):
         tell([folder])
 
 
@@ -182,7 +234,9 @@ def test_a_summary_that_was_cut_is_said(folder):
 
 def test_what_is_at_float_or_above_stays_on_the_chart(tmp_path):
     """Its loss is drawn at 0.01 points, as a loss of 0 has no logarithm."""
-    folder = make_sweep(tmp_path / "x", top1=lambda run: {2: 60.0, 3: 91.5, 8: 92.0}[run.recipe.weights.bits])
+    folder = make_sweep(
+        tmp_path / "x", top1=lambda run: {2: 60.0, 3: 91.5, 8: 92.0}[run.recipe.weights.bits]
+    )
     lost = found(tell([folder])[1].sections, Chart)["Accuracy lost against weights.bits"]
     assert [line.y for line in lost.lines] == [[31.5, 0.01, 0.01]] * 2
 
@@ -198,12 +252,20 @@ def test_what_is_best_by_chance_or_by_choice_is_said(tmp_path):
 
 def test_a_label_stands_for_the_settings_that_go_with_it(tmp_path):
     pairs = [
-        {"label": ["naive", "ours"], "weights.rounding": ["nearest", "gpfq"], "weights.range": ["minmax", "mse"]},
+        {
+            "label": ["naive", "ours"],
+            "weights.rounding": ["nearest", "gpfq"],
+            "weights.range": ["minmax", "mse"],
+        },
         {"weights.bits": [2, 3, 8]},
     ]
     folder = make_sweep(tmp_path / "labelled", grid={}, pairs=pairs)
     sweep = Sweep.read("x", folder)
-    assert sweep.axes == ("label", "weights.bits") and len(sweep.settings) == 6 and len(sweep.rows) == 18
+    assert (
+        sweep.axes == ("label", "weights.bits")
+        and len(sweep.settings) == 6
+        and len(sweep.rows) == 18
+    )
     assert "weights.rounding" in sweep.columns
     chart = found(tell([folder])[1].sections, Chart)["Top-1 accuracy against weights.bits"]
     assert [line.name for line in chart.lines] == ["naive", "ours", "float"]
@@ -211,5 +273,8 @@ def test_a_label_stands_for_the_settings_that_go_with_it(tmp_path):
 
 def test_axes_of_one_name_are_told_apart(tmp_path):
     pairs = [{"weights.bits": [2, 3], "activations.bits": [8, 4]}]
-    names = [one.name for one in Sweep.read("x", make_sweep(tmp_path / "x", grid={}, pairs=pairs)).settings]
+    names = [
+        one.name
+        for one in Sweep.read("x", make_sweep(tmp_path / "x", grid={}, pairs=pairs)).settings
+    ]
     assert names == ["bits 2, activations bits 8", "bits 3, activations bits 4"]

@@ -1,4 +1,6 @@
-"""Pictures of training runs show the rows of their logs: smoothed and cut as asked, told apart by name."""
+"""Pictures of training runs show the rows of their logs: smoothed and cut as asked, told apart by
+name.
+"""
 
 import shutil
 from pathlib import Path
@@ -20,19 +22,39 @@ from subbyte.pages.training import (
     unique_names,
 )
 
-PLAIN = {"model": "lenet", "data": "digits", "epochs": 4, "lr": 0.05, "optimizer": {"name": "sgd", "momentum": 0.9}}
+PLAIN = {
+    "model": "lenet",
+    "data": "digits",
+    "epochs": 4,
+    "lr": 0.05,
+    "optimizer": {"name": "sgd", "momentum": 0.9},
+}
 TESTED = {2: (1.5, 61.0), 4: (1.25, 60.5)}  # epoch: loss, top-1 %
 
 
-def make_run(out: Path, *, quantized: bool = False, validation: bool = False, settings: dict | None = None) -> Path:
+def make_run(
+    out: Path, *, quantized: bool = False, validation: bool = False, settings: dict | None = None
+) -> Path:
     """A run of 4 epochs with 3 logged rows each; every second one tested."""
     steps = [
-        {"step": 10 * k, "epoch": (k + 2) // 3, "lr": 0.05, "train_loss": 3 / k + k % 2, "train_top1_percent": 5.0 * k}
+        {
+            "step": 10 * k,
+            "epoch": (k + 2) // 3,
+            "lr": 0.05,
+            "train_loss": 3 / k + k % 2,
+            "train_top1_percent": 5.0 * k,
+        }
         for k in range(1, 13)
     ]
     epochs = []
     for epoch in range(1, 5):
-        row = {"epoch": epoch, "steps": 30 * epoch, "seconds": 0.5, "lr": 0.05, "train_loss": 2 / epoch}
+        row = {
+            "epoch": epoch,
+            "steps": 30 * epoch,
+            "seconds": 0.5,
+            "lr": 0.05,
+            "train_loss": 2 / epoch,
+        }
         row["train_top1_percent"] = 15.0 * epoch
         if epoch in TESTED:
             row["test_loss"], row["test_top1_percent"] = TESTED[epoch]
@@ -41,7 +63,10 @@ def make_run(out: Path, *, quantized: bool = False, validation: bool = False, se
         epochs.append(row)
     if quantized:
         for row in (*steps, *epochs):
-            row["resolution_bits"], row["moved_percent"] = row["epoch"] + 2, 40.0 / row["epoch"] + row["lr"]
+            row["resolution_bits"], row["moved_percent"] = (
+                row["epoch"] + 2,
+                40.0 / row["epoch"] + row["lr"],
+            )
             row["saturated_percent"], row["temperature"] = 0.1, 1e-4
     Record(epochs, steps).write(out, PLAIN if settings is None else settings)
     return out
@@ -82,10 +107,17 @@ def test_one_run_has_a_colour_for_each_kind_of_images(tmp_path):
     train, validation, test = charts["loss"].lines
     assert [line.name for line in charts["loss"].lines] == ["train", "validation", "test"]
     assert points(train) == [(10 * k, 3 / k + k % 2) for k in range(1, 13)]
-    assert points(test) == [(60, 1.5), (120, 1.25)] and points(validation) == [(60, 3.0), (120, 5.0)]
+    assert points(test) == [(60, 1.5), (120, 1.25)] and points(validation) == [
+        (60, 3.0),
+        (120, 5.0),
+    ]
     assert charts["loss"].names == charts["accuracy"].names == ("train", "validation", "test")
     assert charts["loss"].log_y and not charts["accuracy"].log_y
-    assert [(line.dashed, line.dotted) for line in (train, validation, test)] == [(0, 0), (0, 1), (1, 0)]
+    assert [(line.dashed, line.dotted) for line in (train, validation, test)] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+    ]
     train, validation, test = charts["accuracy"].lines
     assert points(train) == [(1, 15.0), (2, 30.0), (3, 45.0), (4, 60.0)]
     assert points(test) == [(2, 61.0), (4, 60.5)] and points(validation) == [(2, 52.0), (4, 54.0)]
@@ -96,7 +128,9 @@ def test_several_runs_have_a_colour_each(both, tmp_path):
     assert list(charts) == ["loss", "accuracy", "resolution", "moved"]
     assert [line.name for line in charts["loss"].lines] == ["sgd"] * 3 + ["qsgd"] * 2
     assert "dashed: test; dotted: validation" in charts["loss"].title
-    assert points(charts["resolution"].lines[0]) == [(10 * k, (k + 2) // 3 + 2) for k in range(1, 13)]
+    assert points(charts["resolution"].lines[0]) == [
+        (10 * k, (k + 2) // 3 + 2) for k in range(1, 13)
+    ]
     assert [line.name for line in charts["moved"].lines] == ["qsgd"]
     write_html("t", [charts["accuracy"], charts["moved"]], tmp_path / "a.html")
     drawn = traces(Page((tmp_path / "a.html").read_text()))
@@ -104,15 +138,32 @@ def test_several_runs_have_a_colour_each(both, tmp_path):
     for line in drawn:
         colours[line["name"]].add(line["line"]["color"])
     assert len(colours["sgd"]) == len(colours["qsgd"]) == 1 and colours["sgd"] != colours["qsgd"]
-    assert [line["line"]["dash"] for line in drawn] == ["solid", "dot", "dash", "solid", "dash", "solid"]
+    assert [line["line"]["dash"] for line in drawn] == [
+        "solid",
+        "dot",
+        "dash",
+        "solid",
+        "dash",
+        "solid",
+    ]
 
 
 def test_loss_and_moved_codes_are_smoothed_and_all_else_is_not(both):
     raw, smooth = charts_of(both), charts_of(both, smooth=4)
     for name, first in (("loss", 0), ("loss", 3), ("moved", 0)):
-        assert smooth[name].lines[first].y == running_mean(raw[name].lines[first].y, 4) != raw[name].lines[first].y
-        assert "running mean over 4 logged rows" in smooth[name].title and "mean" not in raw[name].title
-    assert smooth["loss"].lines[1:3] == raw["loss"].lines[1:3] and smooth["loss"].lines[4] == raw["loss"].lines[4]
+        assert (
+            smooth[name].lines[first].y
+            == running_mean(raw[name].lines[first].y, 4)
+            != raw[name].lines[first].y
+        )
+        assert (
+            "running mean over 4 logged rows" in smooth[name].title
+            and "mean" not in raw[name].title
+        )
+    assert (
+        smooth["loss"].lines[1:3] == raw["loss"].lines[1:3]
+        and smooth["loss"].lines[4] == raw["loss"].lines[4]
+    )
     assert (smooth["accuracy"], smooth["resolution"]) == (raw["accuracy"], raw["resolution"])
 
 
@@ -124,7 +175,9 @@ def test_points_are_the_first_epochs(both):
             assert max(cut.x) == last and points(cut) == points(full)[: len(cut.x)]
     assert len(charts["loss"].lines[0].x) == 6 and charts_of(both, points=9) == charts_of(both)
     one = charts_of(both, points=1)  # before the first test
-    assert [len(line.x) for line in one["loss"].lines] == [3, 3] and "dotted" not in one["loss"].title
+    assert [len(line.x) for line in one["loss"].lines] == [3, 3] and "dotted" not in one[
+        "loss"
+    ].title
 
 
 def test_a_loss_of_0_is_not_drawn_on_a_logarithm(plain):
@@ -154,25 +207,49 @@ def test_names_reach_up_to_the_root():
 
 def test_words_and_table_say_how_it_went(both):
     assert describe(both[0]) == (
-        "sgd: lenet on digits, 4 epochs of sgd (momentum 0.9) from a learning rate of 0.05. Top-1 accuracy on the test "
+        "sgd: lenet on digits, 4 epochs of sgd (momentum 0.9) from a learning rate of 0.05. Top-1 "
+        "accuracy on the test "
         "images: 60.50 % after epoch 4, at best 61.00 % after epoch 2."
     )
     assert describe(both[1]).endswith(" Updates ended at a resolution of 6 bits.")
     table = runs_table(both)
-    assert table.header[-4:] == ("last train loss", "last test top-1 %", "best test top-1 %", "epoch of the best")
-    assert table.rows[0] == ("sgd", "lenet", "sgd (momentum 0.9)", "0.05", "4", "0.5", "60.50", "61.00", "2")
-    assert table.rows[1][:3] == ("qsgd", "lenet", "qsgd") and len(table.rows[1]) == len(table.header) == 9
+    assert table.header[-4:] == (
+        "last train loss",
+        "last test top-1 %",
+        "best test top-1 %",
+        "epoch of the best",
+    )
+    assert table.rows[0] == (
+        "sgd",
+        "lenet",
+        "sgd (momentum 0.9)",
+        "0.05",
+        "4",
+        "0.5",
+        "60.50",
+        "61.00",
+        "2",
+    )
+    assert (
+        table.rows[1][:3] == ("qsgd", "lenet", "qsgd")
+        and len(table.rows[1]) == len(table.header) == 9
+    )
 
 
 def test_runs_that_say_little_are_described_all_the_same(tmp_path):
-    settings = {"epochs": 10, "optimizer": {"name": "sgd", "nesterov": True, "weight_decay": 0.1, "dampening": None}}
+    settings = {
+        "epochs": 10,
+        "optimizer": {"name": "sgd", "nesterov": True, "weight_decay": 0.1, "dampening": None},
+    }
     run = read_run(make_run(tmp_path / "run", settings=settings), "run")
     assert "4 of 10 epochs of sgd (nesterov, weight decay 0.1)" in describe(run)
     for row in run.epochs:
         row["test_top1_percent"] = None
     assert "not measured yet" in describe(run) and runs_table([run]).rows[0][-3:] == ("", "", "")
     bare = read_run(make_run(tmp_path / "bare", settings={}), "bare")
-    assert describe(bare).startswith("bare: a network on data without a name, 4 epochs of an optimizer from")
+    assert describe(bare).startswith(
+        "bare: a network on data without a name, 4 epochs of an optimizer from"
+    )
 
 
 def test_files_are_written_and_the_same_each_time(plain, tmp_path):
@@ -180,8 +257,12 @@ def test_files_are_written_and_the_same_each_time(plain, tmp_path):
     for name in ("a", "b"):
         written = draw(folders, tmp_path / "new" / name, smooth=3)
         assert [path.name for path in written] == [
-            "loss.png", "accuracy.png", "resolution.png", "moved.png", "trends.html",
-        ]  # fmt: skip
+            "loss.png",
+            "accuracy.png",
+            "resolution.png",
+            "moved.png",
+            "trends.html",
+        ]
         assert sorted(written) == sorted((tmp_path / "new" / name).iterdir())
     for path in written:
         assert path.read_bytes() == (tmp_path / "new" / "a" / path.name).read_bytes()
@@ -192,10 +273,17 @@ def test_files_are_written_and_the_same_each_time(plain, tmp_path):
 
 def test_the_page_has_words_table_and_charts(plain, tmp_path):
     quantized = make_run(tmp_path / "q", quantized=True)
-    page = Page(draw([plain, quantized], tmp_path / "o", names=["<b>", "two"], points=3)[-1].read_text())
+    page = Page(
+        draw([plain, quantized], tmp_path / "o", names=["<b>", "two"], points=3)[-1].read_text()
+    )
     texts = [text for _, text in page.texts]
-    assert any(text.startswith("<b>: lenet on digits") for text in texts) and ("td", "<b>") in page.texts
-    assert any("first 3 epochs" in text for text in texts) and any("resolution is the index" in text for text in texts)
+    assert (
+        any(text.startswith("<b>: lenet on digits") for text in texts)
+        and ("td", "<b>") in page.texts
+    )
+    assert any("first 3 epochs" in text for text in texts) and any(
+        "resolution is the index" in text for text in texts
+    )
     assert len(page.ids) == 4 and not page.addresses
     alone = Page(draw([plain], plain)[-1].read_text())
     assert ("h1", "Training run plain") in alone.texts and len(alone.ids) == 2
@@ -224,7 +312,10 @@ def test_wrong_wishes_are_refused(plain, tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_named(plain, tmp_path):
-    with pytest.raises(FormatError, match=r"nowhere is not a training run with a finished epoch: it has no log.json"):
+    with pytest.raises(
+        FormatError,
+        match=r"nowhere is not a training run with a finished epoch: it has no log.json",
+    ):
         draw([plain, tmp_path / "nowhere"], tmp_path / "out")
     for file in (LOG, EPOCHS, STEPS):
         broken = tmp_path / f"without-{file}"
@@ -250,14 +341,19 @@ def test_a_run_without_a_finished_epoch_is_refused(plain):
         (STEPS, "\n20,1,0.05,1.5,", "\n20,1,0.05,x1.5,", "is not the log of a training run .*x1.5"),
         (STEPS, "\n20,1,0.05,1.5,", "\n10,1,0.05,1.5,", "row 2 is damaged: step 10 comes after 10"),
         (STEPS, "train_loss", "loss", "its columns are not step, epoch"),
-        (EPOCHS, "\n2,60,0.5,0.05,1.0,30.0", "\n2,60,0.5,0.05,1.0,30.0,5", "is not the log of a training run"),
+        (
+            EPOCHS,
+            "\n2,60,0.5,0.05,1.0,30.0",
+            "\n2,60,0.5,0.05,1.0,30.0,5",
+            "is not the log of a training run",
+        ),
         (EPOCHS, "1.5,61.0,4", "1.5,61.0,inf", "row 2 is damaged: resolution_bits is inf"),
         (EPOCHS, "1.5,61.0", "1.5,NaN", "row 2 is damaged: test_top1_percent is nan"),
         (EPOCHS, "\n3,90,", "\n1,90,", "row 3 is damaged: epoch 1 comes after 2"),
         (LOG, '"settings"', '"setting"', "log.json is not the log"),
         (LOG, "{", "", "log.json is not the log"),
     ],
-)  # fmt: skip
+)
 def test_damaged_files_are_named(file, old, new, message, tmp_path):
     run = make_run(tmp_path / "run", quantized=True)
     text = (run / file).read_text()
@@ -292,7 +388,8 @@ def test_a_rate_of_0_makes_an_infinite_temperature_and_no_damage(tmp_path):
 
 def test_steps_after_the_last_finished_epoch_are_left_out(plain):
     lines = (plain / EPOCHS).read_text().splitlines(keepends=True)
-    (plain / EPOCHS).write_text("".join(lines[:-1]))  # stopped between writing the one file and the other
+    # stopped between writing the one file and the other
+    (plain / EPOCHS).write_text("".join(lines[:-1]))
     assert [row["step"] for row in read_run(plain, "run").steps] == [10 * k for k in range(1, 10)]
 
 

@@ -44,15 +44,29 @@ def model(tmp_path):
 
 def test_a_network_has_all_its_sections(model):
     assert [section.title for section in sections(model)] == [
-        "Accuracy and size", "Layers", "Activations", "Weights before and after", "Where activations are clipped",
-        "Sensitivity", "Predictions", "Plan and settings", "Environment",
-    ]  # fmt: skip
+        "Accuracy and size",
+        "Layers",
+        "Activations",
+        "Weights before and after",
+        "Where activations are clipped",
+        "Sensitivity",
+        "Predictions",
+        "Plan and settings",
+        "Environment",
+    ]
 
 
 def test_accuracy_and_size_are_those_of_the_result(model):
     section = sections(model)[0]
     table = one(section.parts, Table)
-    assert table.header == ("network", "top-1 %", "top-5 %", "agrees with float %", "bits a weight", "bytes")
+    assert table.header == (
+        "network",
+        "top-1 %",
+        "top-5 %",
+        "agrees with float %",
+        "bits a weight",
+        "bytes",
+    )
     assert table.rows == (
         ("float, torch", "91.73", "99.50", "", "32.00", "1,076,136"),
         ("quantized, torch", "90.81", "99.25", "95.87", "4.10", "180,794"),
@@ -61,7 +75,11 @@ def test_accuracy_and_size_are_those_of_the_result(model):
     assert "12.3 % of the quantized weights are 0" in section.parts[1]
     assert "at most 0.0123, 0.00045 on average" in section.parts[1]
     plot = one(section.parts, Points)
-    assert [(c.x[0], c.y[0]) for c in plot.clouds] == [(1076136, 91.73), (180794, 90.81), (318248, 90.79)]
+    assert [(c.x[0], c.y[0]) for c in plot.clouds] == [
+        (1076136, 91.73),
+        (180794, 90.81),
+        (318248, 90.79),
+    ]
     assert plot.clouds[1].errors[0] == pytest.approx(100 * (0.9081 * 0.0919 / 200) ** 0.5)
 
 
@@ -76,12 +94,30 @@ def test_layers_are_drawn_and_listed(model):
     table = one(parts, Table)
     spread = EVIDENCE.layers["stem"]
     assert table.rows[0] == (
-        "stem", "4", "4", "1,234", "30.5", "1.9", f"{spread.clipped_percent:.3g}", f"{spread.scales[2]:.4g}",
-        f"{spread.scales[0]:.4g}", f"{spread.scales[4]:.4g}", "4 bits in INT8",
-    )  # fmt: skip
+        "stem",
+        "4",
+        "4",
+        "1,234",
+        "30.5",
+        "1.9",
+        f"{spread.clipped_percent:.3g}",
+        f"{spread.scales[2]:.4g}",
+        f"{spread.scales[0]:.4g}",
+        f"{spread.scales[4]:.4g}",
+        "4 bits in INT8",
+    )
     assert table.rows[2][4] == "exact" and table.rows[1][-1] == "because <script>"
     taps = one(sections(model)[2].parts, Table)
-    assert taps.header == ("name", "asked", "bits", "bytes", "SNR dB", "clipped %", "scale", taps.header[-1])
+    assert taps.header == (
+        "name",
+        "asked",
+        "bits",
+        "bytes",
+        "SNR dB",
+        "clipped %",
+        "scale",
+        taps.header[-1],
+    )
     assert taps.rows[1][:5] == ("stem:out", "4", "4", "5", "17.8")
 
 
@@ -89,10 +125,17 @@ def test_weights_stand_on_codes_and_activations_on_values(model):
     weights = one(sections(model)[3].parts, Chooser)
     for name, histogram in zip(LAYERS, weights.figures, strict=True):
         spread = EVIDENCE.layers[name]
-        assert (histogram.name, histogram.start, histogram.width) == (name, spread.start, spread.width)
+        assert (histogram.name, histogram.start, histogram.width) == (
+            name,
+            spread.start,
+            spread.width,
+        )
         assert list(histogram.counts) == spread.counts and list(histogram.taken) == spread.taken
         assert histogram.ends == (-8, 7) and histogram.total == 240
-        assert f"{spread.clipped_percent:.3g} % clipped" in histogram.about and "zero points from" in histogram.about
+        assert (
+            f"{spread.clipped_percent:.3g} % clipped" in histogram.about
+            and "zero points from" in histogram.about
+        )
     activations = one(sections(model)[4].parts, Chooser)
     assert [h.name for h in activations.figures] == ["input", "stem:out"] and activations.logarithm
     for histogram in activations.figures:
@@ -124,16 +167,28 @@ def test_predictions_are_counted_and_shown(model):
     for label in range(3):
         for named in range(3):
             assert matrix.texts[label][named] == str(cells.get((label, named), ""))
-            assert difference.values[label][named] == cells.get((label, named), 0) - before.get((label, named), 0)
+            assert difference.values[label][named] == cells.get((label, named), 0) - before.get(
+                (label, named), 0
+            )
     by_class = one(parts, Table, "By class")
     for label, row in enumerate(by_class.rows):
         total = predictions.labels[label]
-        assert row[:3] == (CLASSES[label], str(total), f"{100 * before.get((label, label), 0) / total:.2f}")
+        assert row[:3] == (
+            CLASSES[label],
+            str(total),
+            f"{100 * before.get((label, label), 0) / total:.2f}",
+        )
     wrong = [int(row[2]) for row in one(parts, Table, "Most frequent mistakes").rows]
-    assert wrong == sorted(wrong, reverse=True) and sum(wrong) == sum(c for (a, b), c in cells.items() if a != b)
+    assert wrong == sorted(wrong, reverse=True) and sum(wrong) == sum(
+        c for (a, b), c in cells.items() if a != b
+    )
     gallery = one(parts, Gallery)
-    assert len(gallery.pictures) == 24 and all(p.source.startswith("data:image/png") for p in gallery.pictures)
-    kinds = [re.search(r"\((became wrong|became right|wrong both)", p.text)[1] for p in gallery.pictures]
+    assert len(gallery.pictures) == 24 and all(
+        p.source.startswith("data:image/png") for p in gallery.pictures
+    )
+    kinds = [
+        re.search(r"\((became wrong|became right|wrong both)", p.text)[1] for p in gallery.pictures
+    ]
     assert kinds == sorted(kinds, key=["became wrong", "became right", "wrong both"].index)
     first = min(o.index for o in predictions.changed if o.float_class == o.label)
     assert f"Image {first}, " in gallery.pictures[0].text
@@ -142,43 +197,72 @@ def test_predictions_are_counted_and_shown(model):
 def test_plan_settings_and_environment_are_whole(model):
     plan, environment = sections(model)[-2:]
     settings = dict(one(plan.parts, Table).rows)
-    assert settings["weights.bits"] == "4" and json.loads(settings["weights.rounding"])["name"] == "gptq"
+    assert (
+        settings["weights.bits"] == "4"
+        and json.loads(settings["weights.rounding"])["name"] == "gptq"
+    )
     assert settings["budget"] == "null" and settings["layers"] == "{}"
     assert one(plan.parts, Raw).text == model.plan
     values = dict(one(environment.parts, Table, "").rows)
-    expected = {"seed": "3", "fingerprint": "ab12cd", "version of torch": "2.13", "seconds, walk": "12.2",
-                "calibration images": "40", "machine": "x86_64", "weights": "net.th"}  # fmt: skip
+    expected = {
+        "seed": "3",
+        "fingerprint": "ab12cd",
+        "version of torch": "2.13",
+        "seconds, walk": "12.2",
+        "calibration images": "40",
+        "machine": "x86_64",
+        "weights": "net.th",
+    }
     assert expected.items() <= values.items() and "normalize" not in values
-    assert one(environment.parts, Table, "Left float").rows == (("norm", "layer_norm: it stays float"),)
+    assert one(environment.parts, Table, "Left float").rows == (
+        ("norm", "layer_norm: it stays float"),
+    )
 
 
 def test_results_of_earlier_versions_say_what_is_missing(tmp_path):
-    folder = make_result(tmp_path / "old", figures=False, plan=False, taps=[], settings={}, about={}, versions={})
+    folder = make_result(
+        tmp_path / "old", figures=False, plan=False, taps=[], settings={}, about={}, versions={}
+    )
     (path,) = write_report([folder])
     text = path.read_text()
-    assert "has no figures.json" in text and "has no plan.yaml" in text and "Predictions" not in text
+    assert (
+        "has no figures.json" in text and "has no plan.yaml" in text and "Predictions" not in text
+    )
     assert "90.81 % top-1" in text
 
 
 def test_several_networks_are_compared(tmp_path):
-    names = {"small": (75000, 89.17), "middle": (91000, 90.44), "worse": (95000, 90.0), "large": (180000, 91.7)}
+    names = {
+        "small": (75000, 89.17),
+        "middle": (91000, 90.44),
+        "worse": (95000, 90.0),
+        "large": (180000, 91.7),
+    }
     for name, (count, top1) in names.items():
         make_result(
-            tmp_path / "all" / name, bytes=RESULT["bytes"] | {"packed": count},
-            quantized=RESULT["quantized"] | {"top1": top1}, figures=name == "small",
-        )  # fmt: skip
+            tmp_path / "all" / name,
+            bytes=RESULT["bytes"] | {"packed": count},
+            quantized=RESULT["quantized"] | {"top1": top1},
+            figures=name == "small",
+        )
     title, story = tell([tmp_path / "all"])
     assert title == "4 quantized networks"
     assert story.sentences[0].startswith(
         "The most accurate is large: 4-bit weights and activations in all layers, 91.70"
     )
-    assert story.sentences[1].startswith("The smallest is small:") and "75 kB instead of 1.1 MB" in story.sentences[1]
+    assert (
+        story.sentences[1].startswith("The smallest is small:")
+        and "75 kB instead of 1.1 MB" in story.sentences[1]
+    )
     comparison = story.sections[0]
     table = one(comparison.parts, Table)
     assert [row[0] for row in table.rows] == ["large", "middle", "small", "worse"]
     assert table.rows[2][5:10] == ("75,000", "318,248", "91.73", "89.17", "-2.56")
     plot = one(comparison.parts, Points)
-    assert (list(plot.steps[0]), list(plot.steps[1])) == ([75000, 91000, 180000], [89.17, 90.44, 91.7])
+    assert (list(plot.steps[0]), list(plot.steps[1])) == (
+        [75000, 91000, 180000],
+        [89.17, 90.44, 91.7],
+    )
     clouds = {cloud.name: cloud for cloud in plot.clouds}
     assert dict(zip(clouds["quantized"].labels, clouds["quantized"].y, strict=True)) == {
         name: top1 for name, (_, top1) in names.items()
@@ -186,7 +270,9 @@ def test_several_networks_are_compared(tmp_path):
     assert (clouds["float"].x, clouds["float"].y) == ([1076136], [91.73])
     signals = one(comparison.parts, Rows)
     assert [marks.name for marks in signals.marks] == ["large", "middle", "small", "worse"]
-    assert [(s.title, s.folded) for s in story.sections[1:]] == [(name, True) for name in sorted(names)]
+    assert [(s.title, s.folded) for s in story.sections[1:]] == [
+        (name, True) for name in sorted(names)
+    ]
     (path,) = write_report([tmp_path / "all"])
     assert path == tmp_path / "all" / PAGE and path.stat().st_size < 6_000_000
 
@@ -219,7 +305,11 @@ def test_training_runs_are_drawn(tmp_path):
     run, other = make_run(tmp_path / "sgd"), make_run(tmp_path / "qsgd", quantized=True)
     title, story = tell([run])
     assert title == "sgd" and story.sentences[0].startswith("sgd: lenet on digits, 4 epochs")
-    assert [part.title for part in story.sections[0].parts] == ["Runs", "sgd: loss", "sgd: accuracy"]
+    assert [part.title for part in story.sections[0].parts] == [
+        "Runs",
+        "sgd: loss",
+        "sgd: accuracy",
+    ]
     assert ("lr", "0.05") in one(story.sections[1].parts, Table).rows
     _, both = tell([run, other])
     parts = both.sections[0].parts
@@ -229,30 +319,48 @@ def test_training_runs_are_drawn(tmp_path):
 
 def test_clip_searches_are_drawn(tmp_path):
     title, story = tell([make_scan(tmp_path / "clips")])
-    assert title == "clips" and "mse:2 at 3 bits, one clip a network, 72.50 % top-1" in story.sentences[0]
+    assert (
+        title == "clips"
+        and "mse:2 at 3 bits, one clip a network, 72.50 % top-1" in story.sentences[0]
+    )
     parts = story.sections[0].parts
-    assert parts[0].title.startswith("3 bits") and [line.name for line in parts[0].lines] == ["mse:2", "true loss"]
+    assert parts[0].title.startswith("3 bits") and [line.name for line in parts[0].lines] == [
+        "mse:2",
+        "true loss",
+    ]
     assert one(parts, Table, "All choices").rows[0][0] == "mse:2"
     assert ("bits", "[3]") in one(parts, Table, "Settings").rows
 
 
 def test_kinds_mix_in_one_page(tmp_path, monkeypatch):
-    folders = [make_scan(tmp_path / "s"), make_result(tmp_path / "x" / "r"), make_run(tmp_path / "t")]
+    folders = [
+        make_scan(tmp_path / "s"),
+        make_result(tmp_path / "x" / "r"),
+        make_run(tmp_path / "t"),
+    ]
     monkeypatch.chdir(tmp_path)
     (path,) = write_report([folders[0], tmp_path / "x", folders[2]])
     assert path.resolve() == tmp_path / PAGE
     title, story = tell([folders[0], tmp_path / "x", folders[2]])
     assert title == "3 results: s, r, t"
-    assert [section.title for section in story.sections] == ["Quantized networks", "Training runs", "Clip searches"]
+    assert [section.title for section in story.sections] == [
+        "Quantized networks",
+        "Training runs",
+        "Clip searches",
+    ]
     assert len(story.sentences) == 5
     assert [kind_of(folder) for folder in folders] == ["clips", "model", "training"]
 
 
 def test_a_new_kind_is_a_line_in_the_dictionary(tmp_path, monkeypatch):
     def story(sources):
-        return Story((f"{len(sources)} songs.",), (Section("Runs", tuple(name for name, _ in sources)),))
+        return Story(
+            (f"{len(sources)} songs.",), (Section("Runs", tuple(name for name, _ in sources)),)
+        )
 
-    kind = Kind("Songs", "songs (songs.json)", lambda folder: (folder / "songs.json").exists(), story)
+    kind = Kind(
+        "Songs", "songs (songs.json)", lambda folder: (folder / "songs.json").exists(), story
+    )
     monkeypatch.setitem(KINDS, "songs", kind)
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "songs.json").write_text("{}")
@@ -277,7 +385,9 @@ def test_the_same_folder_gives_the_same_bytes(tmp_path):
 
 def test_pictures_and_tables_are_files_too(tmp_path):
     folder = make_result(tmp_path / "net", options=OPTIONS)
-    paths = write_report([folder], tmp_path / "a.html", png=tmp_path / "png", tables=tmp_path / "csv")
+    paths = write_report(
+        [folder], tmp_path / "a.html", png=tmp_path / "png", tables=tmp_path / "csv"
+    )
     assert paths[0] == tmp_path / "a.html" and all(path.is_file() for path in paths)
     png, tables = (sorted((tmp_path / kind).iterdir()) for kind in ("png", "csv"))
     assert sorted(paths[1:]) == [*tables, *png] and not (folder / PAGE).exists()
@@ -288,14 +398,19 @@ def test_pictures_and_tables_are_files_too(tmp_path):
     assert len(tables) == len(png) + 9  # as many tables besides
     layers = list(csv.reader(io.StringIO((tmp_path / "csv" / "layers-all-layers.csv").read_text())))
     assert layers[1][:5] == ["stem", "4", "4", "1,234", "30.5"]
-    confusion = (tmp_path / "csv" / "predictions-confusion-of-the-quantized-network.csv").read_text()
+    confusion = (
+        tmp_path / "csv" / "predictions-confusion-of-the-quantized-network.csv"
+    ).read_text()
     cells = list(csv.reader(io.StringIO(confusion)))
     assert sum(int(cell or 0) for row in cells[1:] for cell in row[1:]) == 200
 
 
 def test_wrong_folders_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FormatError, match=r"empty is none of the folders .* \(result.json\), .*epochs.csv.*scan.csv"):
+    with pytest.raises(
+        FormatError,
+        match=r"empty is none of the folders .* \(result.json\), .*epochs.csv.*scan.csv",
+    ):
         write_report([tmp_path / "empty"])
     with pytest.raises(FormatError, match="nowhere is not a folder"):
         write_report([tmp_path / "nowhere"])
@@ -321,9 +436,12 @@ def test_damage_is_named_and_nothing_is_written(tmp_path):
     run = make_run(tmp_path / "run")
     (run / "steps.csv").unlink()
     for folder, name in (
-        (damaged, "net/result.json"), (scan, "scan is damaged"), (bare, "bare/settings.json"),
-        (gone, "gone/choices.csv"), (run, "run is not a training run .* no steps.csv"),
-    ):  # fmt: skip
+        (damaged, "net/result.json"),
+        (scan, "scan is damaged"),
+        (bare, "bare/settings.json"),
+        (gone, "gone/choices.csv"),
+        (run, "run is not a training run .* no steps.csv"),
+    ):
         with pytest.raises(FormatError, match=name):
             write_report([folder])
         assert not (folder / PAGE).exists()
@@ -332,7 +450,9 @@ def test_damage_is_named_and_nothing_is_written(tmp_path):
 def test_only_pages_of_ours_are_replaced(tmp_path):
     folder, mine = make_result(tmp_path / "net"), tmp_path / "mine.html"
     mine.write_text("<html>my own</html>")
-    with pytest.raises(RecipeError, match=r"mine.html exists and `subbyte report` did not write it"):
+    with pytest.raises(
+        RecipeError, match=r"mine.html exists and `subbyte report` did not write it"
+    ):
         write_report([folder], mine)
     with pytest.raises(RecipeError, match="net is a folder; give the name of the page"):
         write_report([folder], folder)

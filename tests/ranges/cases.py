@@ -24,10 +24,14 @@ def values(rows: int = 5, columns: int = 30, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
-PAIRS = [(name, spec) for name in RANGES for spec in SPECS if name != "exact" or SPECS[spec].uniform]
+PAIRS = [
+    (name, spec) for name in RANGES for spec in SPECS if name != "exact" or SPECS[spec].uniform
+]
 """Every range on every grid, but for `exact`, which refuses levels (tests/ranges/test_exact.py)."""
 
 
 def suited(method: str, x: torch.Tensor, spec: GridSpec) -> torch.Tensor:
-    """The values; for `exact`, which refuses weights that lie on no grid, rounded to the grid that covers them."""
+    """The values; for `exact`, which refuses weights that lie on no grid, rounded to the grid that
+    covers them.
+    """
     return fit_grid(MinMax(), x, spec).quantize(x) if method == "exact" else x

@@ -1,4 +1,6 @@
-"""Analytical clipping of values: it finds the priors' optimum, is no worse than the authors', and can be traced."""
+"""Analytical clipping of values: it finds the priors' optimum, is no worse than the authors', and
+can be traced.
+"""
 
 import math
 
@@ -24,7 +26,9 @@ PRIORS = ("laplace", "gauss")
 
 
 def sample(prior: str, mean: float = 0.0, n: int = N) -> Tensor:
-    """A row whose order statistics are the prior's quantiles: without the noise of a draw, but without far tails."""
+    """A row whose order statistics are the prior's quantiles: without the noise of a draw, but
+    without far tails.
+    """
     p = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     if prior == "gauss":
         return (mean + torch.special.ndtri(p)).float()[None]
@@ -55,7 +59,9 @@ def test_signed_windows_lie_about_the_mean(prior):
         spec = GridSpec(bits=bits, symmetric=False)
         for mean in (0.0, 0.4):
             grid = fit_grid(Aciq(prior), sample(prior, mean), spec)
-            assert float(grid.scale) * (2**bits - 1) / 2 == pytest.approx(alpha(prior, 2**bits - 1), rel=2e-3)
+            assert float(grid.scale) * (2**bits - 1) / 2 == pytest.approx(
+                alpha(prior, 2**bits - 1), rel=2e-3
+            )
             middle = float(grid.scale) * (-0.5 - float(grid.zero_point))
             assert middle == pytest.approx(mean, abs=0.51 * float(grid.scale))
 
@@ -92,11 +98,15 @@ def test_grids_without_a_zero_point_have_the_best_scale(prior, spec, mean):
 @pytest.mark.parametrize("spec", [UINT2, UINT4, GridSpec(bits=8, symmetric=False), INT4, LEVELS])
 def test_auto_is_never_worse_than_a_prior_or_minmax_and_near_the_search(name, spec):
     x = {
-        "laplace": sample("laplace"), "gauss": sample("gauss", 0.3), "relu": sample("gauss", 1).relu(),
+        "laplace": sample("laplace"),
+        "gauss": sample("gauss", 0.3),
+        "relu": sample("gauss", 1).relu(),
         "uniform": torch.linspace(0.2, 1, 4001)[None],
         "outlier": torch.cat([sample("gauss"), torch.tensor([[90.0]])], 1),
-    }[name]  # fmt: skip
-    auto, *others = (error(fit_grid(method, x, spec), x) for method in (Aciq(), Aciq("laplace"), Aciq("gauss")))
+    }[name]
+    auto, *others = (
+        error(fit_grid(method, x, spec), x) for method in (Aciq(), Aciq("laplace"), Aciq("gauss"))
+    )
     assert auto <= min(*others, error(fit_grid(MinMax(), x, spec), x)) * (1 + 1e-6)
     if name in ("laplace", "gauss", "relu"):
         assert auto <= 1.06 * error(fit_grid(Mse(), x, spec), x)
@@ -144,7 +154,9 @@ def test_no_range_goes_beyond_the_values(method):
         widest = fit_grid(MinMax(), x, GridSpec(bits=8, symmetric=False))
         assert float(grid.scale) <= float(widest.scale) * (1 + 1e-6)
         assert top(widest) - top(grid) + float(grid.scale) > -1e-3
-        assert float(fit_grid(method, x, INT4).scale) <= float(fit_grid(MinMax(), x, INT4).scale) * (1 + 1e-6)
+        assert float(fit_grid(method, x, INT4).scale) <= float(
+            fit_grid(MinMax(), x, INT4).scale
+        ) * (1 + 1e-6)
 
 
 def test_a_mean_far_from_0_has_a_level():
@@ -152,7 +164,9 @@ def test_a_mean_far_from_0_has_a_level():
     for mean in (9.25, 9.75, 11.75):
         best = exact_alpha("gauss", 3, one_sided=True, mean=mean)
         least = float(level_mse("gauss", best * np.linspace(0, 1, 4), mean, one_sided=True))
-        got = expected("gauss", fit_grid(Aciq("gauss"), sample("gauss", mean), UINT2), mean, one_sided=True)
+        got = expected(
+            "gauss", fit_grid(Aciq("gauss"), sample("gauss", mean), UINT2), mean, one_sided=True
+        )
         assert got <= 1.25 * least
 
 
@@ -165,7 +179,9 @@ def test_compat_has_the_constants_of_the_paper():
         assert float(symmetric.scale) == pytest.approx(float(grid.scale), rel=3e-3)
     relu = fit_grid(Aciq("gauss", compat=True), sample("gauss").relu(), UINT4)
     assert top(relu) == pytest.approx(2.936, rel=3e-3)
-    assert top(fit_grid(Aciq(compat=True), sample("laplace").relu(), UINT4)) == pytest.approx(6.2, rel=3e-3)
+    assert top(fit_grid(Aciq(compat=True), sample("laplace").relu(), UINT4)) == pytest.approx(
+        6.2, rel=3e-3
+    )
 
 
 class Dynamic(nn.Module):
@@ -179,14 +195,18 @@ class Dynamic(nn.Module):
         return self.method.choose(x.reshape(1, -1), None, self.spec)
 
 
-@pytest.mark.parametrize("method", [Aciq("laplace"), Aciq("gauss"), Aciq("laplace", compat=True), Sigma(2)])
+@pytest.mark.parametrize(
+    "method", [Aciq("laplace"), Aciq("gauss"), Aciq("laplace", compat=True), Sigma(2)]
+)
 @pytest.mark.parametrize("spec", [UINT4, INT4])
 def test_a_formula_can_be_traced(method, spec):
     """And the trace goes every way: signed, after a ReLU, all below 0, constant."""
     x = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
     assert method.closed_form and not Aciq().closed_form
     module = Dynamic(method, spec)
-    traced = torch.export.export(module, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch", min=2)}}).module()
+    traced = torch.export.export(
+        module, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch", min=2)}}
+    ).module()
     for value in (x, x.relu(), -x.relu(), torch.full((3, 30), 0.3), torch.zeros(2, 30)):
         for got, wanted in zip(traced(value), module(value), strict=True):
             torch.testing.assert_close(got, wanted)
@@ -195,24 +215,34 @@ def test_a_formula_can_be_traced(method, spec):
 def test_sigma_is_so_many_deviations_from_the_mean():
     x = sample("gauss", 0.5)
     grid = fit_grid(Sigma(2), x, GridSpec(bits=8, symmetric=False))
-    assert (float((grid.spec.qmin - grid.zero_point) * grid.scale), top(grid)) == pytest.approx((-1.5, 2.5), abs=0.02)
+    assert (float((grid.spec.qmin - grid.zero_point) * grid.scale), top(grid)) == pytest.approx(
+        (-1.5, 2.5), abs=0.02
+    )
     assert top(fit_grid(Sigma(9), x, INT4)) <= float(x.abs().max()) * 1.0001
     counts = torch.tensor([[1.0, 2.0, 1.0]])  # mean 1, variance 4.5
-    weighted = fit_grid(Sigma(0.5), torch.tensor([[-2.0, 1.0, 4.0]]), GridSpec(bits=8, symmetric=False), counts)
+    weighted = fit_grid(
+        Sigma(0.5), torch.tensor([[-2.0, 1.0, 4.0]]), GridSpec(bits=8, symmetric=False), counts
+    )
     assert float(weighted.scale) * 255 == pytest.approx(4.5**0.5)
 
 
 def test_their_simulation_has_one_level_too_many():
-    """Which is why it agrees with their formula, though 2^bits levels do not; research/aciq.md, 1.4."""
+    """Which is why it agrees with their formula, though 2^bits levels do not; research/aciq.md,
+    1.4.
+    """
     place = laplace_alpha(4)
     got = simulated_mse("laplace", place, 2, 400_000, seed=0)
-    assert got == pytest.approx(float(level_mse("laplace", place * np.linspace(-1, 1, 5))), rel=0.02)
+    assert got == pytest.approx(
+        float(level_mse("laplace", place * np.linspace(-1, 1, 5))), rel=0.02
+    )
     assert got < 0.7 * float(level_mse("laplace", place * np.linspace(-1, 1, 4)))
     values = draw("laplace", 200_000, torch.Generator().manual_seed(1))
     assert (float(values.mean()), float(values.abs().mean())) == pytest.approx((0, 1), abs=0.01)
 
 
-@pytest.mark.parametrize("method", [lambda: Aciq("cauchy"), lambda: Sigma(0), lambda: Sigma(math.nan)])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "method", [lambda: Aciq("cauchy"), lambda: Sigma(0), lambda: Sigma(math.nan)]
+)  # type: ignore[arg-type]
 def test_settings_out_of_range_are_refused(method):
     with pytest.raises(RecipeError, match=r"aciq: prior must be|sigma: width must be"):
         method()

@@ -1,6 +1,8 @@
-"""What the functions of ACIQ's authors return, run unmodified; and where ours, by exact expected error, is better.
+"""What the functions of ACIQ's authors return, run unmodified; and where ours, by exact expected
+error, is better.
 
-The golden values lie beside the repository, in ../shared/oracles; without them only the last tests run.
+The golden values lie beside the repository, in ../shared/oracles; without them only the last tests
+run.
 """
 
 import json
@@ -66,7 +68,9 @@ def activations(key: str, x: Tensor) -> Tensor:
         return quantize_activations_by_image(x, bits, relu)
     names = {"minmax": "minmax", "laplace": "laplace", "gaus": "gauss", "2std": "sigma"}
     clip = next(name for word, name in names.items() if f"_{word}_" in key)
-    return quantize_activations(x, clip, bits, relu, per_channel="_pc_" in key, allocate="bitalloc" in key)  # type: ignore[arg-type]
+    return quantize_activations(
+        x, clip, bits, relu, per_channel="_pc_" in key, allocate="bitalloc" in key
+    )  # type: ignore[arg-type]
 
 
 def test_activations():
@@ -79,7 +83,13 @@ def test_activations():
 
 def test_statistics_and_bits_of_activations():
     stats = RowStats.of(channel_rows(given()[1]))
-    for name, part in {"std": stats.std, "b": stats.b, "min": stats.low, "max": stats.high, "mean": stats.mean}.items():
+    for name, part in {
+        "std": stats.std,
+        "b": stats.b,
+        "min": stats.low,
+        "max": stats.high,
+        "mean": stats.mean,
+    }.items():
         same(part, "act_stats", name)
     same(allocated_to_goal(stats.std, 4), "act_bits_4b")
     same(bins(stats.std, 16), "omega_t4")
@@ -125,7 +135,9 @@ def test_expected_errors():
 def test_entropies_and_thresholds():
     codes = torch.tensor(golden()["entropy"]["t"])
     assert shannon_entropy(codes) == pytest.approx(golden()["entropy"]["H"], rel=1e-6)
-    assert most_frequent_value_bits(codes) == pytest.approx(golden()["entropy"]["mfv_8_1"], rel=1e-6)
+    assert most_frequent_value_bits(codes) == pytest.approx(
+        golden()["entropy"]["mfv_8_1"], rel=1e-6
+    )
     values = np.random.RandomState(3).laplace(0, 1, 20000)
     assert golden()["kld"]["input"].startswith("np.random.RandomState(3).laplace(0,1,20000)")
     threshold, _ = kl_threshold(values)
@@ -137,5 +149,8 @@ def test_entropies_and_thresholds():
 
 def test_every_entry_is_reproduced():
     """By the tests above; what starts otherwise would be new."""
-    known = r"inputs|weights_|bias_corr_3b|act_|midtread_|omega_t4|alloc_|alpha_mult|mse_laplace|kld|entropy"
+    known = (
+        r"inputs|weights_|bias_corr_3b|act_|midtread_|omega_t4|alloc_|alpha_mult|mse_laplace"
+        r"|kld|entropy"
+    )
     assert all(re.match(known, key) for key in golden())

@@ -1,4 +1,6 @@
-"""The clip search: every metric against slow loops, the grids it tries, ends apart, rows with nothing in them."""
+"""The clip search: every metric against slow loops, the grids it tries, ends apart, rows with
+nothing in them.
+"""
 
 import math
 
@@ -14,7 +16,17 @@ from subbyte.ranges.clips import best, clip_spec, clipped_grid, fractions, part_
 from subbyte.ranges.metrics import METRICS, Evidence, metric_name, parse_metric
 from subbyte.stats import GradientStats
 
-EVERY = ("mse:2", "mse:0.5", "grad:1", "grad:1.5", "grad:1:signed", "fisher", "hessian", "gauss_newton", "kl")
+EVERY = (
+    "mse:2",
+    "mse:0.5",
+    "grad:1",
+    "grad:1.5",
+    "grad:1:signed",
+    "fisher",
+    "hessian",
+    "gauss_newton",
+    "kl",
+)
 CLIPS = fractions(0, 1, 9)
 
 
@@ -28,9 +40,12 @@ def problem(rows: int = 4, columns: int = 12, groups: int = 2) -> tuple[Tensor, 
     x = draw(groups, 40, columns, seed=1)
     blocks = draw(rows, columns, columns, seed=2)
     gradients = GradientStats(
-        draw(rows, columns, seed=3), draw(rows, columns, seed=4).abs(), draw(rows, columns, seed=5) ** 2,
-        torch.arange(1, rows + 1).double(), 40,
-    )  # fmt: skip
+        draw(rows, columns, seed=3),
+        draw(rows, columns, seed=4).abs(),
+        draw(rows, columns, seed=5) ** 2,
+        torch.arange(1, rows + 1).double(),
+        40,
+    )
     return weight, Evidence(gradients, (x.mT @ x / 40).float(), (blocks + blocks.mT).float())
 
 
@@ -44,11 +59,16 @@ def slow_kl(w: np.ndarray, levels: np.ndarray) -> float:
     def shares(below: np.ndarray) -> np.ndarray:
         return (np.diff([0, *below, n]) + 1 / bins) / (n + 1)
 
-    p, q = shares(np.array([(w <= e).sum() for e in edges])), shares(np.interp(edges, knots, heights))
+    p, q = (
+        shares(np.array([(w <= e).sum() for e in edges])),
+        shares(np.interp(edges, knots, heights)),
+    )
     return float(n * (p * np.log(p / q)).sum())
 
 
-def slow(name: str, w: np.ndarray, q: np.ndarray, row: int, evidence: Evidence, levels: np.ndarray) -> float:
+def slow(
+    name: str, w: np.ndarray, q: np.ndarray, row: int, evidence: Evidence, levels: np.ndarray
+) -> float:
     """One row on one grid."""
     e, g = q - w, evidence.gradients
     assert g is not None and evidence.H is not None and evidence.hessian is not None
@@ -69,7 +89,9 @@ def slow(name: str, w: np.ndarray, q: np.ndarray, row: int, evidence: Evidence, 
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
-@pytest.mark.parametrize(("bits", "symmetric"), [(1, True), (1, False), (2, True), (3, False), (5, False)])
+@pytest.mark.parametrize(
+    ("bits", "symmetric"), [(1, True), (1, False), (2, True), (3, False), (5, False)]
+)
 def test_every_metric_says_what_a_slow_loop_says(bits, symmetric, per_channel, monkeypatch):
     monkeypatch.setattr(clips, "_MAX_ELEMENTS", 200)  # several chunks
     weight, evidence = problem()
@@ -82,7 +104,11 @@ def test_every_metric_says_what_a_slow_loop_says(bits, symmetric, per_channel, m
         grid = clipped_grid(weight, spec, lower[:, k], upper[:, k])
         q = grid.quantize(weight).double().numpy()
         scale, zero = grid.scale.expand(len(weight), 1), grid.zero_point.expand(len(weight), 1)
-        codes = torch.tensor(spec.levels) if spec.levels else torch.arange(spec.qmin, spec.qmax + 1) - zero
+        codes = (
+            torch.tensor(spec.levels)
+            if spec.levels
+            else torch.arange(spec.qmin, spec.qmax + 1) - zero
+        )
         levels = (codes * scale).double().numpy()
         for m, name in enumerate(EVERY):
             expected = [
@@ -93,21 +119,43 @@ def test_every_metric_says_what_a_slow_loop_says(bits, symmetric, per_channel, m
 
 
 def test_the_hessian_is_exact_for_quadratic_losses():
-    """L(q) - L(w), signs and the factor 1/2 included; where a layer has no blocks, Gauss-Newton stands in."""
+    """L(q) - L(w), signs and the factor 1/2 included; where a layer has no blocks, Gauss-Newton
+    stands in.
+    """
     weight, evidence = problem(rows=1, groups=1)
-    assert evidence.hessian is not None and evidence.gradients is not None and evidence.H is not None
-    spec, B, lowest = clip_spec(2, symmetric=False, per_channel=True), evidence.hessian[0].double(), draw(12, seed=9)
-    for blocks, curved in ((evidence.hessian, B), (None, evidence.H[0].double() * evidence.gradients.outputs[0])):
+    assert (
+        evidence.hessian is not None and evidence.gradients is not None and evidence.H is not None
+    )
+    spec, B, lowest = (
+        clip_spec(2, symmetric=False, per_channel=True),
+        evidence.hessian[0].double(),
+        draw(12, seed=9),
+    )
+    for blocks, curved in (
+        (evidence.hessian, B),
+        (None, evidence.H[0].double() * evidence.gradients.outputs[0]),
+    ):
 
         def loss(w: Tensor, curved: Tensor = curved) -> Tensor:
             return (w - lowest) @ curved @ (w - lowest) / 2
 
         w = weight[0].double()
-        g = GradientStats((curved @ (w - lowest))[None], w[None], w[None], evidence.gradients.outputs, 1)
-        found = scores(weight, spec, CLIPS[None], CLIPS[None], [METRICS["hessian"]()], Evidence(g, evidence.H, blocks))
+        g = GradientStats(
+            (curved @ (w - lowest))[None], w[None], w[None], evidence.gradients.outputs, 1
+        )
+        found = scores(
+            weight,
+            spec,
+            CLIPS[None],
+            CLIPS[None],
+            [METRICS["hessian"]()],
+            Evidence(g, evidence.H, blocks),
+        )
         for k, clip in enumerate(CLIPS):
             q = clipped_grid(weight, spec, clip[None], clip[None]).quantize(weight)[0].double()
-            assert float(found[0, 0, k]) == pytest.approx(float(loss(q) - loss(w)), rel=1e-4, abs=1e-4)
+            assert float(found[0, 0, k]) == pytest.approx(
+                float(loss(q) - loss(w)), rel=1e-4, abs=1e-4
+            )
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
@@ -120,8 +168,12 @@ def test_grids_grow_to_min_max_and_hold_zero(per_channel):
             assert spec.count == 2**bits
             whole = clipped_grid(weight, spec, torch.ones(units), torch.ones(units))
             expected = fit_grid(MinMax(), weight, spec)
-            assert torch.equal(whole.scale, expected.scale) and torch.equal(whole.zero_point, expected.zero_point)
-            third = clipped_grid(weight, spec, torch.full((units,), 1 / 3), torch.full((units,), 1 / 3))
+            assert torch.equal(whole.scale, expected.scale) and torch.equal(
+                whole.zero_point, expected.zero_point
+            )
+            third = clipped_grid(
+                weight, spec, torch.full((units,), 1 / 3), torch.full((units,), 1 / 3)
+            )
             assert torch.allclose(third.scale, whole.scale / 3)
             if bits > 1 or not symmetric:
                 assert not third.quantize(torch.zeros_like(weight)).any()
@@ -158,12 +210,16 @@ def test_ends_apart_are_never_worse_and_cut_the_tail_only():
         assert bool((score(lower[:, None], fixed[:, None])[:, 0] >= cost).all())
 
 
-@pytest.mark.parametrize("row", [[0.0] * 4, [0.7] * 4, [-0.7] * 4, [-0.3], [1e-30, 0.0], [-5.0, -4.0, -1.0]])
+@pytest.mark.parametrize(
+    "row", [[0.0] * 4, [0.7] * 4, [-0.7] * 4, [-0.3], [1e-30, 0.0], [-5.0, -4.0, -1.0]]
+)
 def test_rows_with_little_in_them(row):
     """No NaN for any metric, and constant rows come out exactly."""
     weight = torch.tensor([row])
     ones = torch.ones(1, len(row)).double()
-    evidence = Evidence(GradientStats(ones, ones, ones, ones[:, 0], 1), torch.eye(len(row))[None], None)
+    evidence = Evidence(
+        GradientStats(ones, ones, ones, ones[:, 0], 1), torch.eye(len(row))[None], None
+    )
     for bits in range(1, 9):
         for symmetric in (True, False):
             spec = clip_spec(bits, symmetric=symmetric, per_channel=True)
@@ -173,15 +229,23 @@ def test_rows_with_little_in_them(row):
                 clip = best(values, CLIPS)
                 q = clipped_grid(weight, spec, clip, clip).quantize(weight)
                 assert bool(torch.isfinite(q).all())
-                # with one sign of gradient the signed Hessian likes smaller weights better than exact ones
+                # with one sign of gradient the signed Hessian likes smaller weights better than
+                # exact ones
                 if len(set(row)) == 1 and name != "hessian":
-                    assert q[0].tolist() == pytest.approx(row, rel=1e-6, abs=1e-30), (name, bits, symmetric)
+                    assert q[0].tolist() == pytest.approx(row, rel=1e-6, abs=1e-30), (
+                        name,
+                        bits,
+                        symmetric,
+                    )
 
 
 def test_metrics_as_text():
     for name in EVERY:
         assert metric_name(parse_metric(name)) == name
-    assert metric_name(parse_metric(" grad ")) == "grad:1" and metric_name(parse_metric("mse:2.0")) == "mse:2"
+    assert (
+        metric_name(parse_metric(" grad ")) == "grad:1"
+        and metric_name(parse_metric("mse:2.0")) == "mse:2"
+    )
     for bad in (
         "",
         "mes",
@@ -202,7 +266,9 @@ def test_bad_input_is_an_error():
     weight, evidence = problem()
     spec, mse = clip_spec(2, symmetric=True, per_channel=False), METRICS["mse"]()
 
-    def run(weight: Tensor = weight, spec: GridSpec = spec, metric=mse, evidence: Evidence = evidence) -> Tensor:
+    def run(
+        weight: Tensor = weight, spec: GridSpec = spec, metric=mse, evidence: Evidence = evidence
+    ) -> Tensor:
         return scores(weight, spec, CLIPS[None], CLIPS[None], [metric], evidence)
 
     with pytest.raises(NumericsError, match="1 weights are NaN or Inf"):
@@ -213,7 +279,11 @@ def test_bad_input_is_an_error():
     for name in ("fisher", "grad", "hessian", "gauss_newton"):
         with pytest.raises(RecipeError, match="was given none"):
             run(metric=METRICS[name](), evidence=Evidence())
-    for wrong in (GridSpec(4, granularity="group", group_size=4), GridSpec.fitted(4), GridSpec.level_set((0, 1, 4))):
+    for wrong in (
+        GridSpec(4, granularity="group", group_size=4),
+        GridSpec.fitted(4),
+        GridSpec.level_set((0, 1, 4)),
+    ):
         with pytest.raises(RecipeError, match="of a tensor or of each channel"):
             run(spec=wrong)
     for start, end, resolution in ((0, 0, 5), (-0.1, 1, 5), (0, 1, 0), (1, 0.5, 3)):

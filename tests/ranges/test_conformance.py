@@ -1,4 +1,6 @@
-"""What `methods.Range` promises, for every method in the registry: a new one is tested by being in it."""
+"""What `methods.Range` promises, for every method in the registry: a new one is tested by being in
+it.
+"""
 
 from dataclasses import replace
 
@@ -11,12 +13,16 @@ from subbyte.ranges import RANGES, MinMax, fit_grid
 from subbyte.stats import histogram
 from tests.ranges.cases import PAIRS, SPECS, suited, values
 
-methods = pytest.mark.parametrize("method", [n for n, c in RANGES.items() if not getattr(c, "weights_only", False)])
+methods = pytest.mark.parametrize(
+    "method", [n for n, c in RANGES.items() if not getattr(c, "weights_only", False)]
+)
 every_pair = pytest.mark.parametrize(("method", "spec"), PAIRS)
 specs = pytest.mark.parametrize("spec", SPECS)
 
 
-def fit(method: str, x: torch.Tensor, spec: GridSpec, importance: torch.Tensor | None = None) -> Grid:
+def fit(
+    method: str, x: torch.Tensor, spec: GridSpec, importance: torch.Tensor | None = None
+) -> Grid:
     return fit_grid(RANGES[method](), x, spec, importance)
 
 
@@ -28,10 +34,13 @@ def error(grid: Grid, x: torch.Tensor) -> torch.Tensor:
 @every_pair
 @pytest.mark.parametrize("granularity", ["tensor", "channel", "group"])
 def test_scales_have_the_shape_of_the_spec(method, spec, granularity):
-    wanted = replace(SPECS[spec], granularity=granularity, group_size=7 if granularity == "group" else None)
+    wanted = replace(
+        SPECS[spec], granularity=granularity, group_size=7 if granularity == "group" else None
+    )
     grid = fit(method, suited(method, values(), wanted), wanted)
     assert grid.spec == wanted
-    shapes = {"tensor": (), "channel": (5, 1), "group": (5, 5)}  # 30 columns are 4 groups of 7, and 2
+    # 30 columns are 4 groups of 7, and 2
+    shapes = {"tensor": (), "channel": (5, 1), "group": (5, 5)}
     assert grid.scale.shape == shapes[granularity]
     assert (grid.scale.dtype, grid.zero_point.dtype) == (torch.float32, torch.int32)
     assert grid.zero_point.shape == grid.scale.shape
@@ -88,7 +97,10 @@ def test_one_sided_blocks_spend_no_codes_on_the_other_side(method, spec, sign):
     grid = fit(method, x, wanted)
     assert bool((error(grid, x) <= x.double().square().mean(1)).all())
     if not wanted.symmetric and wanted.levels is None:
-        low, high = (wanted.qmin - grid.zero_point) * grid.scale, (wanted.qmax - grid.zero_point) * grid.scale
+        low, high = (
+            (wanted.qmin - grid.zero_point) * grid.scale,
+            (wanted.qmax - grid.zero_point) * grid.scale,
+        )
         other, side = (low, high) if sign > 0 else (-high, -low)
         assert bool((other >= 0).all() and (other <= 0).all() and (side > 0).all())
 
@@ -106,11 +118,15 @@ def test_the_unit_of_the_values_does_not_matter(method, spec, exponent):
 @specs
 @pytest.mark.parametrize("magnitude", [1e-45, 1e-38, 1e-30, 1e30, 1e38])
 def test_the_ends_of_float32(method, spec, magnitude):
-    """Squares of such values do not fit float32; the grid must, and be no worse than one that covers them."""
+    """Squares of such values do not fit float32; the grid must, and be no worse than one that
+    covers them.
+    """
     x = values().clamp(-1, 1) * magnitude
     grid, whole = fit(method, x, SPECS[spec]), fit_grid(MinMax(), x, SPECS[spec])
     assert bool(torch.isfinite(grid.scale).all() and (grid.scale > 0).all())
-    got, bound = (((g.quantize(x) - x).double() / magnitude).square().mean(1) for g in (grid, whole))
+    got, bound = (
+        ((g.quantize(x) - x).double() / magnitude).square().mean(1) for g in (grid, whole)
+    )
     assert bool((got <= bound * (1 + 1e-3)).all())
 
 
@@ -171,7 +187,9 @@ def test_values_of_no_importance_do_not_matter(method, spec, outlier):
 @methods
 @specs
 def test_a_block_of_no_importance_at_all_still_fits_its_values(method, spec):
-    """A channel that saw no input: its weights may matter on other images, so they are not thrown away."""
+    """A channel that saw no input: its weights may matter on other images, so they are not thrown
+    away.
+    """
     x = 0.1 * values(4, 40)
     importance = torch.ones_like(x)
     importance[1] = 0

@@ -15,7 +15,11 @@ COUNTS = (3, 4, 2, 9, 4, 127)
 def test_rows_have_the_scale_of_their_level_set(method, weighted, scalar):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 30, generator=generator) ** 3
-    importance = {"no": None, "rows": torch.rand(1, 30, generator=generator) ** 4, "all": torch.rand(6, 30)}[weighted]
+    importance = {
+        "no": None,
+        "rows": torch.rand(1, 30, generator=generator) ** 4,
+        "all": torch.rand(6, 30),
+    }[weighted]
     grid = GridFitter(method, GridSpec.counting(), importance, scalar, counts=COUNTS)(x)
     assert grid.counts is not None and grid.counts[:, 0].tolist() == list(COUNTS)
     for row, count in enumerate(COUNTS):

@@ -1,4 +1,6 @@
-"""The range `exact`: grids are found again, in what batch-norm folding leaves of them, and nothing else is accepted."""
+"""The range `exact`: grids are found again, in what batch-norm folding leaves of them, and nothing
+else is accepted.
+"""
 
 import pytest
 import torch
@@ -11,16 +13,24 @@ from tests.ranges.cases import SPECS, values
 symmetries = pytest.mark.parametrize("symmetric", [True, False])
 
 
-def on_a_grid(bits: int, *, seed: int, lowest: int | None = None, rows: int = 6, columns: int = 40) -> torch.Tensor:
-    """Whole numbers of `bits` bits, the lowest and highest among them, and 1: int64 [rows, columns]."""
+def on_a_grid(
+    bits: int, *, seed: int, lowest: int | None = None, rows: int = 6, columns: int = 40
+) -> torch.Tensor:
+    """Whole numbers of `bits` bits, the lowest and highest among them, and 1: int64 [rows,
+    columns].
+    """
     low, high = -(2 ** (bits - 1)) if lowest is None else lowest, 2 ** (bits - 1) - 1
-    codes = torch.randint(low, high + 1, (rows, columns), generator=torch.Generator().manual_seed(seed))
+    codes = torch.randint(
+        low, high + 1, (rows, columns), generator=torch.Generator().manual_seed(seed)
+    )
     codes[:, :3] = torch.tensor([low, high, 1])
     return codes
 
 
 def folded(codes: torch.Tensor, seed: int, sign: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes times scales times factors, each product in float32; and the scales that this makes, float64 [rows, 1]."""
+    """Codes times scales times factors, each product in float32; and the scales that this makes,
+    float64 [rows, 1].
+    """
     generator = torch.Generator().manual_seed(seed)
     scales, factors = torch.exp(2 * torch.randn(2, len(codes), 1, generator=generator))
     factors = sign * factors
@@ -38,7 +48,9 @@ def codes_of(x: torch.Tensor, spec: GridSpec) -> tuple[torch.Tensor, QTensor]:
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("seed", range(3))
 def test_folded_codes_are_found_again(bits, symmetric, sign, seed):
-    """Negative factors put the lowest code of a symmetric grid where it has none: there it is left out."""
+    """Negative factors put the lowest code of a symmetric grid where it has none: there it is left
+    out.
+    """
     lowest = 1 - 2 ** (bits - 1) if symmetric and sign < 0 else None
     codes = on_a_grid(bits, seed=seed, lowest=lowest)
     x, scales = folded(codes, seed, sign)
@@ -89,7 +101,9 @@ def test_scales_have_the_least_square_error():
     codes = on_a_grid(8, seed=9)
     x, _ = folded(codes, 9, 1)
     wanted = (codes * x.double()).sum(1, keepdim=True) / codes.square().sum(1, keepdim=True)
-    assert torch.equal(fit_grid(Exact(), x, GridSpec(bits=8, granularity="channel")).scale, wanted.float())
+    assert torch.equal(
+        fit_grid(Exact(), x, GridSpec(bits=8, granularity="channel")).scale, wanted.float()
+    )
 
 
 @symmetries
@@ -105,7 +119,9 @@ def test_rows_of_zeros_stay_zeros_among_others(symmetric):
 @symmetries
 @pytest.mark.parametrize("value", [0.7, -0.3, 1e-20, -3e20])
 def test_rows_of_one_element_are_one_step(symmetric, value):
-    found, q = codes_of(torch.tensor([[value]]), GridSpec(bits=3, symmetric=symmetric, granularity="channel"))
+    found, q = codes_of(
+        torch.tensor([[value]]), GridSpec(bits=3, symmetric=symmetric, granularity="channel")
+    )
     assert found.tolist() == [[1 if value > 0 else -1]]
     assert float(q.grid.scale) == pytest.approx(abs(value), rel=1e-6)
 
@@ -114,7 +130,9 @@ def test_rows_of_one_element_are_one_step(symmetric, value):
 def test_weights_that_lie_on_no_grid_are_refused_by_row(spec):
     x = torch.zeros(5, 30)
     x[[1, 3]] = values(2, 30)
-    with pytest.raises(RecipeError, match=r"exact: 2 of 5 rows lie on no grid of .*, the first is row 1; train"):
+    with pytest.raises(
+        RecipeError, match=r"exact: 2 of 5 rows lie on no grid of .*, the first is row 1; train"
+    ):
         fit_grid(Exact(), x, SPECS[spec])
 
 
@@ -141,7 +159,9 @@ def test_a_grid_of_more_codes_than_there_are_is_refused(bits):
 
 
 def test_a_symmetric_grid_has_no_code_for_its_lowest_one_negated():
-    """Folding with a negative factor: asymmetric grids, which `subbyte.learn.training.pack` asks for, have."""
+    """Folding with a negative factor: asymmetric grids, which `subbyte.learn.training.pack` asks
+    for, have.
+    """
     x = -on_a_grid(4, seed=0).float()
     with pytest.raises(RecipeError, match="with 0 in the middle"):
         fit_grid(Exact(), x, GridSpec(bits=4, granularity="channel"))

@@ -16,7 +16,9 @@ from tests.reference.ranges import cost, finest, quantile_ends, representable
 specs = pytest.mark.parametrize("spec", SPECS)
 
 
-def cost_of(grid: Grid, x: torch.Tensor, weights: torch.Tensor, row: int, power: float = 2.0) -> float:
+def cost_of(
+    grid: Grid, x: torch.Tensor, weights: torch.Tensor, row: int, power: float = 2.0
+) -> float:
     choices = representable(grid.spec, float(grid.scale[row, 0]), int(grid.zero_point[row, 0]))
     return cost(x[row].double().numpy(), weights[row].double().numpy(), choices, power)
 
@@ -54,7 +56,9 @@ def test_minmax_loses_nothing(spec):
 
 @specs
 def test_minmax_is_no_wider_than_it_must(spec):
-    """A scale 1 % smaller leaves a value outside, or, with a zero point, the range short of the values'."""
+    """A scale 1 % smaller leaves a value outside, or, with a zero point, the range short of the
+    values'.
+    """
     wanted = SPECS[spec]
     for name, x in shapes(300).items():
         grid = fit_grid(MinMax(), x[None], wanted)
@@ -72,7 +76,9 @@ def test_percentile_100_is_minmax(spec, weighted):
     weights = 0.01 + torch.rand(1, 257, generator=torch.Generator().manual_seed(1))
     for x in shapes(257).values():
         importance = weights if weighted else None
-        grid, wanted = (fit_grid(m, x[None], SPECS[spec], importance) for m in (Percentile(100.0), MinMax()))
+        grid, wanted = (
+            fit_grid(m, x[None], SPECS[spec], importance) for m in (Percentile(100.0), MinMax())
+        )
         assert torch.equal(grid.scale, wanted.scale)
         assert torch.equal(grid.zero_point, wanted.zero_point)
 
@@ -92,7 +98,9 @@ def test_percentile_is_between_quantiles(percent, n, sign):
         tail = (100 - percent) / 200
         between = np.sort(x.numpy())
         assert between.searchsorted(low) == pytest.approx(tail * n, abs=1)
-        assert np.quantile(x.numpy(), 1 - tail, method="inverted_cdf") == pytest.approx(high, abs=0.05)
+        assert np.quantile(x.numpy(), 1 - tail, method="inverted_cdf") == pytest.approx(
+            high, abs=0.05
+        )
 
 
 @pytest.mark.parametrize("percent", [80.0, 95.0, 99.0])
@@ -101,7 +109,9 @@ def test_percentile_counts_every_value_as_often_as_it_came(percent):
     x = generator.normal(size=200).astype(np.float32)
     counts = generator.integers(0, 50, 200)
     spec = GridSpec(bits=8, signed=False, symmetric=False)
-    grid = fit_grid(Percentile(percent), torch.from_numpy(x)[None], spec, torch.from_numpy(counts)[None])
+    grid = fit_grid(
+        Percentile(percent), torch.from_numpy(x)[None], spec, torch.from_numpy(counts)[None]
+    )
     wanted = fit_grid(MinMax(), torch.tensor([quantile_ends(x, counts, percent)]), spec)
     assert float(grid.scale) == float(wanted.scale)
 
@@ -122,7 +132,9 @@ def test_percentile_cuts_an_outlier_and_only_it():
 def test_the_padding_of_ragged_groups_is_no_value(method, levels, weighted):
     """Where zeros would matter: to quantiles, and to levels that have none."""
     x = values(3, 11).abs() + 1
-    importance = 0.1 + torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) if weighted else None
+    importance = (
+        0.1 + torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) if weighted else None
+    )
     spec = GridSpec(bits=4, symmetric=False, granularity="group", group_size=8, levels=levels)
     grid = fit_grid(method, x, spec, importance)
     rest = None if importance is None else importance[:, 8:]
@@ -136,7 +148,9 @@ def test_percentile_refuses(percent):
         Percentile(percent)
 
 
-@pytest.mark.parametrize("settings", [{"steps": 0}, {"power": 0.0}, {"power": -1.0}, {"power": float("nan")}])
+@pytest.mark.parametrize(
+    "settings", [{"steps": 0}, {"power": 0.0}, {"power": -1.0}, {"power": float("nan")}]
+)
 def test_mse_refuses(settings):
     with pytest.raises(RecipeError, match="mse"):
         Mse(**settings)
@@ -147,9 +161,13 @@ def test_mse_refuses(settings):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_mse_is_never_worse_than_minmax(spec, power, weighted):
     for x in (torch.stack(list(shapes(40).values())), values(8, 7)):
-        importance = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) if weighted else None
+        importance = (
+            torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) if weighted else None
+        )
         weights = torch.ones_like(x) if importance is None else importance
-        searched, whole = (fit_grid(m, x, SPECS[spec], importance) for m in (Mse(power=power), MinMax()))
+        searched, whole = (
+            fit_grid(m, x, SPECS[spec], importance) for m in (Mse(power=power), MinMax())
+        )
         for row in range(len(x)):
             bound = cost_of(whole, x, weights, row, power)
             assert cost_of(searched, x, weights, row, power) <= bound * (1 + 1e-5)
@@ -204,14 +222,21 @@ def test_mse_draws_both_ends_of_a_tap_in(name, bits):
     for below in np.linspace(1 / 24, 1, 24) * x.min() if x.min() < 0 else [0.0]:
         for above in np.linspace(1 / 48, 1, 48) * x.max():
             scale = (above - below) / spec.qmax
-            least = min(least, cost(x, counts, representable(spec, scale, int(np.round(-below / scale)))))
-    assert cost(x, counts, representable(spec, float(grid.scale), int(grid.zero_point))) <= 1.05 * least
+            least = min(
+                least, cost(x, counts, representable(spec, scale, int(np.round(-below / scale))))
+            )
+    assert (
+        cost(x, counts, representable(spec, float(grid.scale), int(grid.zero_point)))
+        <= 1.05 * least
+    )
 
 
 def test_power_weighs_large_errors():
     """With a higher power the outlier is clipped less."""
     x = shapes(400)["outlier"][None]
-    scales = [float(fit_grid(Mse(power=p), x, SPECS["int4"]).scale) for p in (0.5, 1.0, 2.0, 4.0, 8.0)]
+    scales = [
+        float(fit_grid(Mse(power=p), x, SPECS["int4"]).scale) for p in (0.5, 1.0, 2.0, 4.0, 8.0)
+    ]
     assert scales == sorted(scales)
     assert scales[-1] > 2 * scales[0]
 

@@ -51,7 +51,9 @@ def test_the_method_is_told_what_each_width_costs(method, symmetric, weighted):
     torch.testing.assert_close(told.spread, (variance / share.sum(1)).sqrt())
     assert told.mean_bits == 2.5 and told.distortion.shape == (6, 9)
     for width in range(2, 9):
-        alone = fit_grid(method, x, GridSpec(bits=width, symmetric=symmetric, granularity="channel"), importance)
+        alone = fit_grid(
+            method, x, GridSpec(bits=width, symmetric=symmetric, granularity="channel"), importance
+        )
         error = (share * (alone.quantize(x) - x).double().square()).sum(1)
         torch.testing.assert_close(told.distortion[:, width], error)
 
@@ -62,12 +64,16 @@ def test_every_row_gets_the_grid_of_its_width(signed):
     grid = fit_grid(Mse(), x, spec(signed=signed), None, Given(widths))
     assert grid.widths is not None and grid.widths[:, 0].tolist() == widths
     q = grid.quantize(x)
-    torch.testing.assert_close(q[:4], x[:4].mean(1, keepdim=True).expand(4, 30))  # rows of no bits are their mean
-    alone = fit_grid(Mse(), x, GridSpec(bits=5, signed=signed, symmetric=False, granularity="channel"))
+    # rows of no bits are their mean
+    torch.testing.assert_close(q[:4], x[:4].mean(1, keepdim=True).expand(4, 30))
+    alone = fit_grid(
+        Mse(), x, GridSpec(bits=5, signed=signed, symmetric=False, granularity="channel")
+    )
     assert torch.equal(q[5], alone.quantize(x)[5])
     assert 0 in q[4] and len(q[4].unique()) == 2
     steps = torch.linspace(-3, 3, 2001)[:, None]
-    best = float(torch.minimum(x[4].square(), (x[4] - steps).square()).sum(1).min())  # 0 or one other number
+    # 0 or one other number
+    best = float(torch.minimum(x[4].square(), (x[4] - steps).square()).sum(1).min())
     assert float((x[4] - q[4]).square().sum()) <= 1.02 * best
 
 

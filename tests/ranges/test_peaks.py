@@ -29,7 +29,9 @@ def test_rowmax_is_the_mean_over_rows_of_a_quantile(percentile):
 
 def test_median_is_that_of_all_weights():
     w = weights()
-    assert float(GridFitter(Median(), WIDE)(w).scale) == pytest.approx(np.median(np.abs(w.numpy())) / 8, rel=1e-6)
+    assert float(GridFitter(Median(), WIDE)(w).scale) == pytest.approx(
+        np.median(np.abs(w.numpy())) / 8, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("method", [RowMax(), RowMax(0.5), Median()])
@@ -37,7 +39,9 @@ def test_columns_without_input_count_like_the_others(method):
     w, importance = weights(), torch.ones(5, 12)
     importance[:, 3:9] = 0
     for spec in (WIDE, CHANNEL):
-        assert torch.equal(GridFitter(method, spec, importance)(w).scale, GridFitter(method, spec)(w).scale)
+        assert torch.equal(
+            GridFitter(method, spec, importance)(w).scale, GridFitter(method, spec)(w).scale
+        )
 
 
 @pytest.mark.parametrize("method", [RowMax(), RowMax(0.5), Median()])
@@ -59,5 +63,7 @@ def test_quantiles_are_those_of_numpy_over_what_counts(share):
     sizes = weights(4, 9).abs()
     counts = torch.rand(4, 9, generator=torch.Generator().manual_seed(1)) > 0.4
     found = quantile(sizes, share, counts.float())
-    wanted = [np.quantile(row[keep].numpy(), share) for row, keep in zip(sizes, counts, strict=True)]
+    wanted = [
+        np.quantile(row[keep].numpy(), share) for row, keep in zip(sizes, counts, strict=True)
+    ]
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6)

@@ -1,4 +1,6 @@
-"""The mathematics of analytical clipping, against published tables, root conditions and brute force."""
+"""The mathematics of analytical clipping, against published tables, root conditions and brute
+force.
+"""
 
 import numpy as np
 import pytest
@@ -21,30 +23,47 @@ from subbyte.ranges.priors import (
 DENSITY = {"laplace": laplace.pdf, "gauss": norm.pdf}
 BITS = (0, 1, 2, 3, 4, 5, 6, 7, 8)
 
-# Coefficients for 2^M cells, M = 0 ... 8, one row a prior: research/aciq.md, 1.3; two decimals there are the authors'.
+# Coefficients for 2^M cells, M = 0 ... 8, one row a prior: research/aciq.md, 1.3; two decimals
+# there are the authors'.
 LAPLACE = (1.049909, 1.862817, 2.830683, 3.897229, 5.028640, 6.204766, 7.413126, 8.645620, 9.896760)
 GAUSS = (0.765775, 1.239905, 1.710635, 2.151593, 2.559136, 2.936201, 3.286914, 3.615114, 3.924036)
 
-# For 2^M levels: optimum, its error, and how much more the paper's rule and that of 2^M - 1 steps lose, in per cent;
-# research/aciq.md, 1.4. Bits 1, 2, 3, 4, 5, 8.
+# For 2^M levels: optimum, its error, and how much more the paper's rule and that of 2^M - 1 steps
+# lose, in per cent; research/aciq.md, 1.4. Bits 1, 2, 3, 4, 5, 8.
 EXACT = {
     ("laplace", False): (
-        (1.0000, 1.0000, 74, 0.25), (2.3067, 3.9261e-1, 9.9, 0.45), (3.6179, 1.4350e-1, 1.8, 0.11),
-        (4.8896, 5.0702e-2, 0.33, 0.02), (6.1374, 1.7426e-2, 0.06, 0), (9.8891, 6.0284e-4, 0, 0),
+        (1.0000, 1.0000, 74, 0.25),
+        (2.3067, 3.9261e-1, 9.9, 0.45),
+        (3.6179, 1.4350e-1, 1.8, 0.11),
+        (4.8896, 5.0702e-2, 0.33, 0.02),
+        (6.1374, 1.7426e-2, 0.06, 0),
+        (9.8891, 6.0284e-4, 0, 0),
     ),
     ("laplace", True): (
-        (2.0000, 2.6424e-1, 18, 0.69), (3.4864, 8.3087e-2, 3.4, 0.04), (4.8199, 2.7395e-2, 0.7, 0),
-        (6.0980, 9.0851e-3, 0.16, 0), (7.3586, 2.9795e-3, 0.04, 0), (11.1555, 9.4033e-5, 0, 0),
+        (2.0000, 2.6424e-1, 18, 0.69),
+        (3.4864, 8.3087e-2, 3.4, 0.04),
+        (4.8199, 2.7395e-2, 0.7, 0),
+        (6.0980, 9.0851e-3, 0.16, 0),
+        (7.3586, 2.9795e-3, 0.04, 0),
+        (11.1555, 9.4033e-5, 0, 0),
     ),
     ("gauss", False): (
-        (0.7979, 3.6338e-1, 54, 0.28), (1.4935, 1.1885e-1, 6.4, 0.09), (2.0511, 3.7440e-2, 1.2, 0.04),
-        (2.5140, 1.1543e-2, 0.23, 0.01), (2.9162, 3.4952e-3, 0.04, 0), (3.9222, 8.7686e-5, 0, 0),
+        (0.7979, 3.6338e-1, 54, 0.28),
+        (1.4935, 1.1885e-1, 6.4, 0.09),
+        (2.0511, 3.7440e-2, 1.2, 0.04),
+        (2.5140, 1.1543e-2, 0.23, 0.01),
+        (2.9162, 3.4952e-3, 0.04, 0),
+        (3.9222, 8.7686e-5, 0, 0),
     ),
     ("gauss", True): (
-        (1.2240, 9.5087e-2, 34, 0.04), (1.9523, 2.3430e-2, 4.4, 0.05), (2.4739, 6.4447e-3, 0.8, 0),
-        (2.8987, 1.8466e-3, 0.15, 0), (3.2701, 5.3465e-4, 0.03, 0), (4.2147, 1.2504e-5, 0, 0),
+        (1.2240, 9.5087e-2, 34, 0.04),
+        (1.9523, 2.3430e-2, 4.4, 0.05),
+        (2.4739, 6.4447e-3, 0.8, 0),
+        (2.8987, 1.8466e-3, 0.15, 0),
+        (3.2701, 5.3465e-4, 0.03, 0),
+        (4.2147, 1.2504e-5, 0, 0),
     ),
-}  # fmt: skip
+}
 kinds = pytest.mark.parametrize(("prior", "one_sided"), EXACT)
 
 
@@ -91,7 +110,9 @@ def test_alpha_is_the_minimum_of_the_formula(prior, one_sided, steps):
 
 @kinds
 def test_exact_optima_and_what_the_rules_lose(prior, one_sided):
-    for bits, (place, error, paper, ours) in zip((1, 2, 3, 4, 5, 8), EXACT[prior, one_sided], strict=True):
+    for bits, (place, error, paper, ours) in zip(
+        (1, 2, 3, 4, 5, 8), EXACT[prior, one_sided], strict=True
+    ):
         steps = 2**bits - 1
         shape = levels(steps, one_sided)
         best = exact_alpha(prior, steps, one_sided)
@@ -99,14 +120,18 @@ def test_exact_optima_and_what_the_rules_lose(prior, one_sided):
         assert best == pytest.approx(place, abs=6e-5)
         assert least == pytest.approx(error, rel=6e-5)
         for rule, lost in ((steps + 1, paper), (steps, ours)):
-            got = float(level_mse(prior, alpha(prior, rule, one_sided) * shape, one_sided=one_sided))
+            got = float(
+                level_mse(prior, alpha(prior, rule, one_sided) * shape, one_sided=one_sided)
+            )
             assert 100 * (got / least - 1) == pytest.approx(
                 lost, abs=0.55 if lost > 10 else 0.055 if lost > 0.5 else 0.0105
             )
 
 
 @pytest.mark.parametrize("prior", DENSITY)
-@pytest.mark.parametrize(("mean", "one_sided"), [(0.0, False), (1.3, False), (0.7, True), (-1.5, True)])
+@pytest.mark.parametrize(
+    ("mean", "one_sided"), [(0.0, False), (1.3, False), (0.7, True), (-1.5, True)]
+)
 def test_the_error_of_levels_is_its_integral(prior, mean, one_sided):
     """Any levels, against quadrature."""
     q = np.array([-1.0, 0.0, 0.4, 1.5, 4.0])
@@ -129,7 +154,9 @@ def test_the_error_of_levels_is_its_integral(prior, mean, one_sided):
     [(4, -2, 6.098), (4, 0, 6.098), (4, 0.5, 6.257), (4, 1, 6.571), (4, 2, 7.336), (2, 1, 3.744)],
 )
 def test_clipping_after_a_relu_follows_the_mean_before_it(bits, mean, place):
-    """Laplace; research/aciq.md, 1.7, where it is found by search. The authors add the mean to alpha instead."""
+    """Laplace; research/aciq.md, 1.7, where it is found by search. The authors add the mean to
+    alpha instead.
+    """
     steps = 2**bits - 1
     best = exact_alpha("laplace", steps, one_sided=True, mean=mean)
     assert best == pytest.approx(place, rel=2e-3)
@@ -147,18 +174,27 @@ def test_values_above_0_tell_the_mean(prior):
     for mean in (-2.9, -0.5, 0.0, 0.7, 2.0, 9.0):
         first, ratio = positive_part(prior, mean)
         moments = [
-            quad(lambda x, p=p, m=mean: x**p * DENSITY[prior](x - m), 0, 40 + mean, points=[max(mean, 0)])[0]
+            quad(
+                lambda x, p=p, m=mean: x**p * DENSITY[prior](x - m),
+                0,
+                40 + mean,
+                points=[max(mean, 0)],
+            )[0]
             for p in (0, 1, 2)
         ]
         assert first == pytest.approx(moments[1] / moments[0], rel=1e-7)
-        assert ratio == pytest.approx(np.sqrt(moments[2] * moments[0] / moments[1] ** 2 - 1), rel=1e-6)
+        assert ratio == pytest.approx(
+            np.sqrt(moments[2] * moments[0] / moments[1] ** 2 - 1), rel=1e-6
+        )
         if prior == "gauss" or mean > 0:
             assert mean_of_ratio(prior, ratio) == pytest.approx(mean, abs=1e-6)
     assert mean_of_ratio("laplace", 1.0) == 0.0 and mean_of_ratio("gauss", 1.0) == -3.0
 
 
 def test_one_level_more_than_symmetric():
-    """What GEMMLOWP makes of a window about 0: codes -8 ... 7, best at 4.960 b (research/aciq.md, 1.4)."""
+    """What GEMMLOWP makes of a window about 0: codes -8 ... 7, best at 4.960 b (research/aciq.md,
+    1.4).
+    """
     assert 7.5 * best_scale("laplace", range(-8, 8)) == pytest.approx(4.960, abs=6e-4)
     assert best_scale("laplace", (-1, 0, 1)) == pytest.approx(2.0, abs=1e-6)
 

@@ -16,7 +16,15 @@ from subbyte.recipe.plan import LayerPlan, Plan, TapPlan, make_plan
 from subbyte.rounding import Gptq, Nearest
 
 torch.set_num_threads(1)
-LAYERS = ["stem", "block1.conv1", "block1.conv2", "block2.conv1", "block2.conv2", "block2.down", "fc"]
+LAYERS = [
+    "stem",
+    "block1.conv1",
+    "block1.conv2",
+    "block2.conv1",
+    "block2.conv2",
+    "block2.down",
+    "fc",
+]
 
 
 class Block(nn.Module):
@@ -81,7 +89,9 @@ def taps_of(plan: Plan) -> dict[str, tuple[str, int]]:
 
 
 def read_bits(network: Network, plan: Plan) -> dict[str, int | None]:
-    """Bits of the value that each layer reads: of the tap before it in the graph with all taps in place."""
+    """Bits of the value that each layer reads: of the tap before it in the graph with all taps in
+    place.
+    """
     instrumented = instrument(network, [tap.place for tap in plan.taps])
     by_name = {tap.name: tap for tap in plan.taps}
     tap_at = {node: by_name[name] for name, node in instrumented.taps.items()}
@@ -108,7 +118,9 @@ def test_all_layers_get_the_stated_bits_first_and_last_included(network, preset)
 def test_gpfq_and_ldnq_have_the_levels_of_their_papers(network):
     gpfq, ldnq = (make_plan(network, load_recipe(name)) for name in ("gpfq", "ldnq"))
     for layer in gpfq.layers:
-        assert layer.spec == GridSpec(bits=4, wide=True, granularity="tensor") and layer.scalar == 1.16
+        assert (
+            layer.spec == GridSpec(bits=4, wide=True, granularity="tensor") and layer.scalar == 1.16
+        )
         assert (layer.asked, layer.spec.label, layer.spec.count) == ("4 wide", "4.09", 17)
     assert all(layer.spec is not None and layer.spec.levels == (-1, 0, 1) for layer in ldnq.layers)
     assert {layer.asked for layer in ldnq.layers} == {"3 levels"}
@@ -135,11 +147,14 @@ def test_bits_take_the_place_of_a_number_of_levels_and_the_other_way_round(netwo
     plan = make_plan(network, load_recipe("ldnq", ["first_last=8", "layers.*conv2.weights.bits=4"]))
     asked = {layer.name: layer.asked for layer in plan.layers}
     assert [asked[name] for name in (LAYERS[0], LAYERS[-1])] == ["8", "8"]
-    assert all(layer.asked == layer.spec.label for layer in plan.layers if layer.asked in ("4", "8"))
+    assert all(
+        layer.asked == layer.spec.label for layer in plan.layers if layer.asked in ("4", "8")
+    )
     assert {asked[name] for name in LAYERS[1:-1]} <= {"3 levels", "4"}
-    assert {layer.asked for layer in make_plan(network, load_recipe("ternary", ["weights.levels=9"])).layers} == {
-        "9 levels"
-    }
+    assert {
+        layer.asked
+        for layer in make_plan(network, load_recipe("ternary", ["weights.levels=9"])).layers
+    } == {"9 levels"}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +163,11 @@ def test_bits_take_the_place_of_a_number_of_levels_and_the_other_way_round(netwo
         ({"bits": 4, "granularity": "tensor", "rounding": "beacon"}, "granularity must be channel"),
         ({"bits": 4, "granularity": "group", "group_size": 2, "rounding": "kmeans"}, "group"),
         (
-            {"bits": 4, "symmetric": False, "rounding": {"name": "gpfq", "regularizer": "L0", "penalty": 0.1}},
+            {
+                "bits": 4,
+                "symmetric": False,
+                "rounding": {"name": "gpfq", "regularizer": "L0", "penalty": 0.1},
+            },
             "symmetric",
         ),
         ({"bits": 4, "rounding": {"name": "ldnq", "compat": True}}, "levels: 3"),
@@ -160,7 +179,10 @@ def test_roundings_that_do_not_work_on_a_grid_say_so_before_any_data(network, se
 
 
 def test_patterns_for_kinds_of_layers(network):
-    layers = {"kind:linear": {"weights": {"scalar": 1.5}}, "kind:conv": {"weights": {"precondition": "magr"}}}
+    layers = {
+        "kind:linear": {"weights": {"scalar": 1.5}},
+        "kind:conv": {"weights": {"precondition": "magr"}},
+    }
     plan = make_plan(network, recipe(layers=layers))
     assert {layer.scalar for layer in plan.layers if layer.kind == "linear"} == {1.5}
     assert {layer.scalar for layer in plan.layers if layer.kind == "conv"} == {1.0}
@@ -178,11 +200,16 @@ def test_layers_are_described(network):
 @pytest.mark.parametrize("preset", ["w4", "w3", "w2", "ternary"])
 def test_weight_only_recipes_have_no_taps(network, preset):
     assert make_plan(network, load_recipe(preset)).taps == ()
-    assert make_plan(network, load_recipe(preset, ["first_last=8", "layers.fc.weights.bits=8"])).taps == ()
+    assert (
+        make_plan(network, load_recipe(preset, ["first_last=8", "layers.fc.weights.bits=8"])).taps
+        == ()
+    )
 
 
 def test_taps_of_w4a4(network):
-    """Input 8 bits, what feeds a layer 4, operands of adds 8, the logits 8; both where both read."""
+    """Input 8 bits, what feeds a layer 4, operands of adds 8, the logits 8; both where both
+    read.
+    """
     plan = make_plan(network, load_recipe("w4a4"))
     assert taps_of(plan) == {
         "input": ("input", 8),
@@ -203,11 +230,16 @@ def test_taps_of_w4a4(network):
     assert feed.place.edges == feed.feeds == ("block1.conv1",)
     assert by_name["block1.add:out"].feeds == ("block2.conv1", "block2.down")
     assert all(tap.place.edges == () for tap in plan.taps if tap.role != "feed")
-    assert all(tap.spec == GridSpec(bits=int(tap.asked), signed=False, symmetric=False) for tap in plan.taps)
+    assert all(
+        tap.spec == GridSpec(bits=int(tap.asked), signed=False, symmetric=False)
+        for tap in plan.taps
+    )
 
 
 @pytest.mark.parametrize(
-    ("preset", "wanted"), [("w4a4", 4), ("w4a8", 8), ("w8a8", 8), ("w4", None)], ids=lambda value: str(value)
+    ("preset", "wanted"),
+    [("w4a4", 4), ("w4a8", 8), ("w8a8", 8), ("w4", None)],
+    ids=lambda value: str(value),
 )
 def test_what_the_layers_read(network, preset, wanted):
     first = None if wanted is None else 8
@@ -242,7 +274,9 @@ def test_w8a8_needs_no_second_tap_anywhere(network):
     ],
 )
 def test_activation_bits_of_single_layers(network, overrides, changed, feeds):
-    """Feed taps stand only in front of layers that read fewer bits than the value's other readers."""
+    """Feed taps stand only in front of layers that read fewer bits than the value's other
+    readers.
+    """
     plan = make_plan(network, load_recipe("w4a8", overrides))
     assert read_bits(network, plan) == dict.fromkeys(LAYERS, 8) | changed
     assert {tap.place.edges for tap in plan.taps if tap.role == "feed"} == feeds
@@ -265,7 +299,9 @@ def test_activation_bits_of_single_layers(network, overrides, changed, feeds):
 def test_no_layer_reads_coarser_values_than_it_asked_for(network, preset, overrides):
     asked = load_recipe(preset, overrides)
     read = read_bits(network, make_plan(network, asked))
-    assert all(tap.asked == str(tap.spec.bits) or tap.reason for tap in make_plan(network, asked).taps)
+    assert all(
+        tap.asked == str(tap.spec.bits) or tap.reason for tap in make_plan(network, asked).taps
+    )
     for name in LAYERS[1:]:
         own = asked.layers[name].activations if name in asked.layers else {}
         assert read[name] == own.get("bits", asked.activations.bits), name
@@ -292,7 +328,10 @@ def test_a_value_read_through_a_move_and_directly_has_a_feed_tap_for_each():
     plan = make_plan(network, load_recipe("w4a4"))
     read = read_bits(network, plan)
     assert read == {"stem": 8, "near": 4, "far": 4, "other": 4}
-    assert {tap.place.edges for tap in plan.taps if tap.role == "feed"} == {("near",), ("far", "other")}
+    assert {tap.place.edges for tap in plan.taps if tap.role == "feed"} == {
+        ("near",),
+        ("far", "other"),
+    }
     overrides = ["layers.far.activations.bits=2", "layers.other.activations.bits=3"]
     mixed = make_plan(network, load_recipe("w4a4", overrides))
     assert read_bits(network, mixed) == {"stem": 8, "near": 4, "far": 2, "other": 3}
@@ -303,7 +342,9 @@ def test_a_value_read_through_a_move_and_directly_has_a_feed_tap_for_each():
 
 def test_methods_of_activations_may_have_settings(network):
     """As a mapping, with a feed tap in the network."""
-    plan = make_plan(network, load_recipe("w4a4", ["activations.range={name: percentile, percent: 99.5}"]))
+    plan = make_plan(
+        network, load_recipe("w4a4", ["activations.range={name: percentile, percent: 99.5}"])
+    )
     ranges = {tap.name: tap.range for tap in plan.taps}
     assert ranges["stem:out:feed"] == ranges["mean:out"] == Percentile(99.5)
     assert ranges["stem:out"] != Percentile(99.5)
@@ -334,7 +375,9 @@ def test_the_plan_can_be_put_into_the_graph(network):
 
 
 def test_one_layer_alone_may_read_rounded_values(network):
-    """In a recipe of weights only; all layers but the first, which reads the input, read float values."""
+    """In a recipe of weights only; all layers but the first, which reads the input, read float
+    values.
+    """
     plan = make_plan(network, load_recipe("w4", ["layers.block2.conv1.activations.bits=4"]))
     read = read_bits(network, plan)
     del read["stem"]
@@ -391,7 +434,9 @@ def test_grids_of_weights_are_the_recipes(network):
 
 
 def test_skipped_layers_stay_float_and_say_why(network):
-    plan = make_plan(network, load_recipe("w4a4", ["layers.fc.skip=true", "layers.block1.conv1.skip=true"]))
+    plan = make_plan(
+        network, load_recipe("w4a4", ["layers.fc.skip=true", "layers.block1.conv1.skip=true"])
+    )
     assert bits_of(plan) == dict.fromkeys(LAYERS, 4) | {"fc": None, "block1.conv1": None}
     assert {layer.name: layer.reason for layer in plan.layers if layer.spec is None} == {
         "fc": "skipped by the recipe",
@@ -434,14 +479,26 @@ def test_a_pattern_that_matches_nothing_lists_the_layers(network):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"weights": {"bit": 4}}, ["layer fc", "weights", "bit:", "levels, allocate, bits, symmetric"]),
+        (
+            {"weights": {"bit": 4}},
+            ["layer fc", "weights", "bit:", "levels, allocate, bits, symmetric"],
+        ),
         ({"weights": {"bits": 9}}, ["layer fc", "weights", "2 to 8", "9"]),
-        ({"weights": {"rounding": {"name": "gptq", "dampin": 1}}}, ["layer fc: weights", "dampin", "order"]),
+        (
+            {"weights": {"rounding": {"name": "gptq", "dampin": 1}}},
+            ["layer fc: weights", "dampin", "order"],
+        ),
         ({"activations": {"bits": 1}}, ["layer fc", "activations", "2 to 8", "1"]),
-        ({"activations": {"rounding": "gptq"}}, ["layer fc: activations", "bits, symmetric, range, granularity"]),
+        (
+            {"activations": {"rounding": "gptq"}},
+            ["layer fc: activations", "bits, symmetric, range, granularity"],
+        ),
         ({"weights": {"granularity": "group"}}, ["layer fc", "weights", "group_size"]),
         ({"weights": {"group_size": 4}}, ["layer fc", "weights", "group_size"]),
-        ({"weights": {"granularity": "group", "group_size": 0}}, ["layer fc", "weights", "group_size"]),
+        (
+            {"weights": {"granularity": "group", "group_size": 0}},
+            ["layer fc", "weights", "group_size"],
+        ),
     ],
 )
 @pytest.mark.parametrize("base", ["w4", "w4a4"])

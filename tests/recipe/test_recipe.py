@@ -12,7 +12,16 @@ from subbyte.rounding import ROUNDINGS
 
 REGISTRIES = {"range": RANGES, "rounding": ROUNDINGS, "correction": CORRECTIONS}
 TOP = ["name", "weights", "activations", "others", "input", "first_last", "layers"]
-WEIGHTS = ["bits", "symmetric", "narrow", "granularity", "group_size", "range", "rounding", "correction"]
+WEIGHTS = [
+    "bits",
+    "symmetric",
+    "narrow",
+    "granularity",
+    "group_size",
+    "range",
+    "rounding",
+    "correction",
+]
 
 
 def parse(tmp_path, text: str, overrides: list[str] | None = None) -> Recipe:
@@ -42,7 +51,12 @@ def message(tmp_path, text: str, overrides: list[str] | None = None) -> str:
 def test_presets_say_what_their_names_say(name, bits, activations):
     recipe = load_recipe(name)
     assert (recipe.name, recipe.weights.bits, recipe.activations.bits) == (name, bits, activations)
-    assert (recipe.others.bits, recipe.input.bits, recipe.first_last, recipe.layers) == (8, 8, None, {})
+    assert (recipe.others.bits, recipe.input.bits, recipe.first_last, recipe.layers) == (
+        8,
+        8,
+        None,
+        {},
+    )
     assert recipe == load_recipe(name.upper())
 
 
@@ -118,17 +132,37 @@ def test_the_settings_of_a_method_reach_it():
         ("activations: {rounding: gptq}", "activations.rounding", ["bits", "symmetric", "range"]),
         ("others: {bitz: 8}", "others.bitz", ["bits", "symmetric", "range"]),
         ("input: {bitz: 8}", "input.bitz", ["bits", "symmetric", "range"]),
-        ("layers: {fc: {weight: {bits: 8}}}", "layers.fc.weight", ["skip", "weights", "activations"]),
-        ('layers: {"layer1.*": {bits: 8}}', "layers.layer1.*.bits", ["skip", "weights", "activations"]),
-        ("weights: {rounding: {name: gptq, dampin: 1}}", "weights.rounding", ["dampin", "damping", "order"]),
+        (
+            "layers: {fc: {weight: {bits: 8}}}",
+            "layers.fc.weight",
+            ["skip", "weights", "activations"],
+        ),
+        (
+            'layers: {"layer1.*": {bits: 8}}',
+            "layers.layer1.*.bits",
+            ["skip", "weights", "activations"],
+        ),
+        (
+            "weights: {rounding: {name: gptq, dampin: 1}}",
+            "weights.rounding",
+            ["dampin", "damping", "order"],
+        ),
         (
             "weights: {rounding: {name: gpfq, damping: 1}}",
             "weights.rounding",
             ["'damping'", "data, order"],
         ),
         ("weights: {range: {name: mse, step: 1}}", "weights.range", ["step", "steps", "power"]),
-        ("others: {range: {name: percentile, percents: 1}}", "others.range", ["percents", "percent"]),
-        ("weights: {correction: {name: bias, by: 1}}", "weights.correction", ["'by'", "known: none"]),
+        (
+            "others: {range: {name: percentile, percents: 1}}",
+            "others.range",
+            ["percents", "percent"],
+        ),
+        (
+            "weights: {correction: {name: bias, by: 1}}",
+            "weights.correction",
+            ["'by'", "known: none"],
+        ),
         ("weights: {rounding: gtpq}", "weights.rounding", ["gtpq", *ROUNDINGS]),
         ("weights: {range: max}", "weights.range", ["max", *RANGES]),
         ("weights: {correction: {strength: 1}}", "weights.correction", list(CORRECTIONS)),
@@ -143,7 +177,10 @@ def test_what_is_unknown_is_named_with_its_path_and_what_is_known(tmp_path, text
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        *((f"weights: {{bits: {bits}}}", "weights.bits") for bits in (1, 0, -4, 9, 16, 4.5, "binary", "[4]")),
+        *(
+            (f"weights: {{bits: {bits}}}", "weights.bits")
+            for bits in (1, 0, -4, 9, 16, 4.5, "binary", "[4]")
+        ),
         *((f"activations: {{bits: {bits}}}", "activations.bits") for bits in (1, 9, "ternary")),
         ("others: {bits: 1}", "others.bits"),
         ("input: {bits: 16}", "input.bits"),
@@ -183,7 +220,10 @@ def test_all_bits_there_are_load(tmp_path, bits):
     recipe = parse(tmp_path, yaml.safe_dump({"weights": {"bits": bits}}))
     assert recipe.weights.bits == bits
     if bits != "ternary":
-        assert parse(tmp_path, yaml.safe_dump({"activations": {"bits": bits}})).activations.bits == bits
+        assert (
+            parse(tmp_path, yaml.safe_dump({"activations": {"bits": bits}})).activations.bits
+            == bits
+        )
 
 
 @pytest.mark.parametrize(
@@ -229,7 +269,11 @@ def test_yaml_runs_no_code(tmp_path):
         ("weights.bits=ternary", lambda r: r.weights.bits, "ternary"),
         ("weights.symmetric=false", lambda r: r.weights.symmetric, False),
         ("weights.rounding=gpfq", lambda r: r.weights.rounding, "gpfq"),
-        ("weights.rounding.sweeps=9", lambda r: r.weights.rounding, {"name": "corrected", "sweeps": 9}),
+        (
+            "weights.rounding.sweeps=9",
+            lambda r: r.weights.rounding,
+            {"name": "corrected", "sweeps": 9},
+        ),
         ("weights.rounding.damping=0.02", lambda r: r.weights.rounding["damping"], 0.02),
         ("activations.range.power=3", lambda r: r.activations.range, {"name": "mse", "power": 3}),
         ("first_last=8", lambda r: r.first_last, 8),
@@ -238,7 +282,11 @@ def test_yaml_runs_no_code(tmp_path):
         ("layers.fc.skip=true", lambda r: r.layers["fc"].skip, True),
         ("layers.fc.weights.bits=8", lambda r: r.layers["fc"].weights, {"bits": 8}),
         ("layers.layer1.*.weights.bits=8", lambda r: r.layers["layer1.*"].weights, {"bits": 8}),
-        ("layers.*.conv[12].activations.bits=4", lambda r: r.layers["*.conv[12]"].activations, {"bits": 4}),
+        (
+            "layers.*.conv[12].activations.bits=4",
+            lambda r: r.layers["*.conv[12]"].activations,
+            {"bits": 4},
+        ),
         ("layers.a.b.c.skip=true", lambda r: r.layers["a.b.c"].skip, True),
         ("layers.a.b.weights={bits: 8}", lambda r: r.layers["a.b"].weights, {"bits": 8}),
         (
@@ -254,18 +302,28 @@ def test_overrides(source, override, read, wanted):
 
 
 def test_overrides_apply_in_order_and_leave_the_rest():
-    steps = ["weights.rounding=gptq", "weights.rounding.damping=0.02", "weights.rounding.order=natural"]
+    steps = [
+        "weights.rounding=gptq",
+        "weights.rounding.damping=0.02",
+        "weights.rounding.order=natural",
+    ]
     recipe = load_recipe("w4a4", steps)
     assert recipe.weights.rounding == {"name": "gptq", "damping": 0.02, "order": "natural"}
     assert (recipe.weights.bits, recipe.activations.bits, recipe.name) == (4, 4, "w4a4")
     assert load_recipe("w4", ["weights.bits=3", "weights.bits=5"]).weights.bits == 5
-    both = load_recipe("w4", ["layers.a.0.weights.bits=8", "layers.a.0.activations.bits=4"]).layers["a.0"]
+    both = load_recipe("w4", ["layers.a.0.weights.bits=8", "layers.a.0.activations.bits=4"]).layers[
+        "a.0"
+    ]
     assert (both.weights, both.activations) == ({"bits": 8}, {"bits": 4})
 
 
 def test_overrides_do_not_change_the_recipe_they_start_from():
-    recipe = load_recipe("w4", ["weights.rounding={name: gptq, damping: 0.5}", "layers.fc.weights.bits=8"])
-    load_recipe(recipe, ["weights.rounding.damping=0.1", "layers.fc.weights.bits=2", "layers.x.skip=true"])
+    recipe = load_recipe(
+        "w4", ["weights.rounding={name: gptq, damping: 0.5}", "layers.fc.weights.bits=8"]
+    )
+    load_recipe(
+        recipe, ["weights.rounding.damping=0.1", "layers.fc.weights.bits=2", "layers.x.skip=true"]
+    )
     assert recipe.weights.rounding == {"name": "gptq", "damping": 0.5}
     assert list(recipe.layers) == ["fc"] and recipe.layers["fc"].weights == {"bits": 8}
 

@@ -1,4 +1,6 @@
-"""Hypothesis settings of all property tests: the same examples every time, and nothing left on disk."""
+"""Hypothesis settings of all property tests: the same examples every time, and nothing left on
+disk.
+"""
 
 from hypothesis import HealthCheck, settings
 

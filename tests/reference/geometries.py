@@ -31,22 +31,37 @@ GEOMETRIES = {
     "conv2d-1x1-stride": (_conv(2, (6, 4, 1, 1), stride=(2, 2)), (3, 4, 5, 6)),
     "conv2d-groups": (_conv(2, (6, 2, 3, 2), stride=(2, 1), groups=3), (2, 6, 7, 5)),
     "conv2d-depthwise": (_conv(2, (8, 1, 3, 3), padding=((1, 1), (1, 1)), groups=4), (2, 4, 5, 5)),
-    "conv2d-asymmetric": (_conv(2, (3, 2, 3, 4), padding=((0, 2), (3, 1)), dilation=(2, 1)), (2, 2, 6, 5)),
+    "conv2d-asymmetric": (
+        _conv(2, (3, 2, 3, 4), padding=((0, 2), (3, 1)), dilation=(2, 1)),
+        (2, 2, 6, 5),
+    ),
     "conv2d-gap": (_conv(2, (3, 2, 2, 2), stride=(4, 3)), (2, 2, 9, 9)),
-    "conv3d": (_conv(3, (4, 2, 2, 3, 2), stride=(1, 2, 1), padding=((1, 0),) * 3, groups=2), (2, 4, 4, 5, 3)),
+    "conv3d": (
+        _conv(3, (4, 2, 2, 3, 2), stride=(1, 2, 1), padding=((1, 0),) * 3, groups=2),
+        (2, 4, 4, 5, 3),
+    ),
     "transposed1d": (
-        _transposed(1, (4, 3, 4), stride=(3,), padding=((1, 1),), output_padding=(2,)), (3, 4, 5)),
+        _transposed(1, (4, 3, 4), stride=(3,), padding=((1, 1),), output_padding=(2,)),
+        (3, 4, 5),
+    ),
     "transposed2d": (
         _transposed(2, (4, 3, 3, 3), stride=(2, 2), padding=((1, 1),) * 2, output_padding=(1, 1)),
-        (2, 4, 4, 3)),
+        (2, 4, 4, 3),
+    ),
     "transposed2d-groups": (
-        _transposed(2, (6, 2, 3, 2), stride=(2, 3), dilation=(2, 1), groups=3), (2, 6, 3, 4)),
+        _transposed(2, (6, 2, 3, 2), stride=(2, 3), dilation=(2, 1), groups=3),
+        (2, 6, 3, 4),
+    ),
     "transposed2d-depthwise": (_transposed(2, (4, 1, 2, 2), stride=(2, 2), groups=4), (2, 4, 3, 3)),
     "transposed2d-cropped": (
-        _transposed(2, (2, 3, 2, 2), stride=(2, 1), padding=((2, 3), (0, 2))), (2, 2, 5, 6)),
+        _transposed(2, (2, 3, 2, 2), stride=(2, 1), padding=((2, 3), (0, 2))),
+        (2, 2, 5, 6),
+    ),
     "transposed3d": (
-        _transposed(3, (4, 1, 2, 3, 2), stride=(2, 1, 2), padding=((0, 1),) * 3, groups=2), (1, 4, 3, 3, 2)),
-}  # fmt: skip
+        _transposed(3, (4, 1, 2, 3, 2), stride=(2, 1, 2), padding=((0, 1),) * 3, groups=2),
+        (1, 4, 3, 3, 2),
+    ),
+}
 
 
 @st.composite
@@ -68,7 +83,9 @@ def geometries(draw: st.DrawFn) -> tuple[Geometry, tuple[int, ...]]:
         reach, pads = dilation[i] * (kernel[i] - 1) + 1, sum(padding[i])
         least = 1 - (reach - pads + extra[i] - 1) // stride[i] if transposed else reach - pads
         spatial.append(draw(st.integers(max(1, least), max(1, least) + 3)))
-    weight = (groups * per_in, per_out, *kernel) if transposed else (groups * per_out, per_in, *kernel)
+    weight = (
+        (groups * per_in, per_out, *kernel) if transposed else (groups * per_out, per_in, *kernel)
+    )
     kind = "conv_transpose" if transposed else "conv"
     shape = (draw(st.integers(1, 3)), groups * per_in, *spatial)
     return Geometry(kind, weight, stride, padding, dilation, extra, groups), shape

@@ -7,7 +7,9 @@ from subbyte.core import Grid
 
 
 def spread(parameter: Tensor, grid: Grid, shape: tuple[int, ...]) -> Tensor:
-    """A scale or zero point for each element of a tensor of this shape, float64, element by element."""
+    """A scale or zero point for each element of a tensor of this shape, float64, element by
+    element.
+    """
     out = torch.empty(shape, dtype=torch.float64)
     if grid.spec.granularity == "tensor":
         return out.fill_(float(parameter))

@@ -1,4 +1,6 @@
-"""Small networks of many habits, everything in them random: name -> (factory, shape of one input)."""
+"""Small networks of many habits, everything in them random: name -> (factory, shape of one
+input).
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +17,9 @@ from subbyte.graph import Network, capture, prepare
 class Calls(nn.Module):
     """Parts by name and a forward written as a function of the module and its input."""
 
-    def __init__(self, run: Callable[["Calls", Tensor], Tensor], **parts: nn.Module | nn.Parameter) -> None:
+    def __init__(
+        self, run: Callable[["Calls", Tensor], Tensor], **parts: nn.Module | nn.Parameter
+    ) -> None:
         super().__init__()
         self._run = [run]
         for name, part in parts.items():
@@ -26,7 +30,9 @@ class Calls(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block with in-place operations; its shortcut slices and pads when the width changes."""
+    """A residual block with in-place operations; its shortcut slices and pads when the width
+    changes.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -41,7 +47,10 @@ class Block(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.extra:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra // 2, self.extra // 2))
+            x = F.pad(
+                x[:, :, :: self.stride, :: self.stride],
+                (0, 0, 0, 0, self.extra // 2, self.extra // 2),
+            )
         y += x
         return self.relu(y)
 
@@ -61,7 +70,9 @@ class Residual(nn.Module):
 
 
 class Mixer(nn.Module):
-    """Linear layers over the last axis and over the one before it, as in a transformer without attention."""
+    """Linear layers over the last axis and over the one before it, as in a transformer without
+    attention.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,61 +135,146 @@ def tied() -> nn.Module:
 
 
 _FACTORIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "sequential": (lambda: nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(),
-        nn.Linear(36, 7), nn.ReLU6(inplace=True), nn.Linear(7, 3)), (1, 8, 8)),
+    "sequential": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(),
+            nn.Linear(36, 7),
+            nn.ReLU6(inplace=True),
+            nn.Linear(7, 3),
+        ),
+        (1, 8, 8),
+    ),
     "residual": (Residual, (3, 12, 12)),
     "mixer": (Mixer, (5, 6)),
     "split": (Split, (4, 5, 5)),
-    "shuffle": (lambda: Calls(
-        lambda m, x: m.b(shuffle(F.relu(m.a(x)))), a=nn.Conv2d(4, 8, 1, groups=2),
-        b=nn.Conv2d(8, 4, 3, groups=4)), (4, 5, 6)),
+    "shuffle": (
+        lambda: Calls(
+            lambda m, x: m.b(shuffle(F.relu(m.a(x)))),
+            a=nn.Conv2d(4, 8, 1, groups=2),
+            b=nn.Conv2d(8, 4, 3, groups=4),
+        ),
+        (4, 5, 6),
+    ),
     "views": (lambda: Calls(views, first=nn.Linear(12, 5), second=nn.Linear(5, 5)), (24,)),
-    "shared": (lambda: Calls(
-        shared, inner=nn.Conv2d(4, 4, 3, padding=1), head=nn.Conv2d(4, 2, 1)), (4, 5, 5)),
+    "shared": (
+        lambda: Calls(shared, inner=nn.Conv2d(4, 4, 3, padding=1), head=nn.Conv2d(4, 2, 1)),
+        (4, 5, 5),
+    ),
     "tied": (tied, (3, 4, 4)),
-    "functional": (lambda: Calls(
-        functional, kernel=nn.Parameter(torch.randn(4, 3, 3, 2)), other=nn.Parameter(torch.randn(4, 4, 3, 3)),
-        shift=nn.Parameter(torch.randn(4)), weight=nn.Parameter(torch.randn(2, 6))), (3, 8, 7)),
-    "clamps": (lambda: Calls(clamps, **{n: nn.Conv2d(4, 4, 3, padding=1) for n in "abc"}), (4, 6, 6)),
-    "conv1d": (lambda: nn.Sequential(
-        nn.Conv1d(4, 6, 3, 2, 1, groups=2), nn.BatchNorm1d(6), nn.ReLU(),
-        nn.Conv1d(6, 6, 3, dilation=2, groups=6), nn.BatchNorm1d(6)), (4, 15)),
-    "conv3d": (lambda: nn.Sequential(
-        nn.Conv3d(2, 4, (2, 3, 3), padding=(0, 1, 1), bias=False), nn.BatchNorm3d(4),
-        nn.ReLU(inplace=True), nn.Conv3d(4, 4, 2, groups=4)), (2, 4, 5, 5)),
-    "transposed1d": (lambda: nn.Sequential(
-        nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, groups=2), nn.BatchNorm1d(6)), (4, 7)),
-    "transposed2d": (lambda: nn.Sequential(
-        nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, groups=2, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
-        nn.ConvTranspose2d(6, 4, (2, 3), (2, 1), dilation=(1, 2)), nn.BatchNorm2d(4)), (4, 4, 5)),
-    "transposed3d": (lambda: nn.Sequential(
-        nn.ConvTranspose3d(4, 4, 2, 2, groups=4), nn.BatchNorm3d(4)), (4, 3, 2, 3)),
-    "linear norm": (lambda: nn.Sequential(
-        nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3, bias=False),
-        nn.BatchNorm1d(3, affine=False)), (6,)),
-    "norms": (lambda: Calls(
-        lambda m, x: m.last(m.c(m.first(x))), first=nn.BatchNorm2d(3, affine=False),
-        c=nn.Conv2d(3, 4, 3), last=nn.BatchNorm2d(4, momentum=None)), (3, 5, 5)),
-    "token norm": (lambda: Calls(
-        lambda m, x: m.head(m.bn(m.inner(x))), inner=nn.Linear(6, 5), bn=nn.BatchNorm1d(5),
-        head=nn.Linear(5, 2)), (5, 6)),
-    "computed": (lambda: Calls(
-        lambda m, x: m.head(F.relu(m.body(x))), body=weight_norm(nn.Conv2d(3, 4, 3)),
-        head=nn.Conv2d(4, 2, 1)), (3, 6, 6)),
-    "padded": (lambda: nn.Sequential(
-        nn.Conv2d(2, 3, (4, 3), padding="same", dilation=(1, 2)), nn.Conv2d(3, 3, 2, padding="valid"),
-        nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), nn.ZeroPad2d((1, 0, 2, 1)),
-        nn.Conv2d(3, 3, 3, padding=(1, 2), padding_mode="circular"), nn.ConstantPad2d(1, 2.0),
-        nn.Conv2d(3, 2, 1)), (2, 6, 7)),
+    "functional": (
+        lambda: Calls(
+            functional,
+            kernel=nn.Parameter(torch.randn(4, 3, 3, 2)),
+            other=nn.Parameter(torch.randn(4, 4, 3, 3)),
+            shift=nn.Parameter(torch.randn(4)),
+            weight=nn.Parameter(torch.randn(2, 6)),
+        ),
+        (3, 8, 7),
+    ),
+    "clamps": (
+        lambda: Calls(clamps, **{n: nn.Conv2d(4, 4, 3, padding=1) for n in "abc"}),
+        (4, 6, 6),
+    ),
+    "conv1d": (
+        lambda: nn.Sequential(
+            nn.Conv1d(4, 6, 3, 2, 1, groups=2),
+            nn.BatchNorm1d(6),
+            nn.ReLU(),
+            nn.Conv1d(6, 6, 3, dilation=2, groups=6),
+            nn.BatchNorm1d(6),
+        ),
+        (4, 15),
+    ),
+    "conv3d": (
+        lambda: nn.Sequential(
+            nn.Conv3d(2, 4, (2, 3, 3), padding=(0, 1, 1), bias=False),
+            nn.BatchNorm3d(4),
+            nn.ReLU(inplace=True),
+            nn.Conv3d(4, 4, 2, groups=4),
+        ),
+        (2, 4, 5, 5),
+    ),
+    "transposed1d": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, groups=2), nn.BatchNorm1d(6)),
+        (4, 7),
+    ),
+    "transposed2d": (
+        lambda: nn.Sequential(
+            nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, groups=2, bias=False),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.ConvTranspose2d(6, 4, (2, 3), (2, 1), dilation=(1, 2)),
+            nn.BatchNorm2d(4),
+        ),
+        (4, 4, 5),
+    ),
+    "transposed3d": (
+        lambda: nn.Sequential(nn.ConvTranspose3d(4, 4, 2, 2, groups=4), nn.BatchNorm3d(4)),
+        (4, 3, 2, 3),
+    ),
+    "linear norm": (
+        lambda: nn.Sequential(
+            nn.Linear(6, 8),
+            nn.BatchNorm1d(8),
+            nn.ReLU(),
+            nn.Linear(8, 3, bias=False),
+            nn.BatchNorm1d(3, affine=False),
+        ),
+        (6,),
+    ),
+    "norms": (
+        lambda: Calls(
+            lambda m, x: m.last(m.c(m.first(x))),
+            first=nn.BatchNorm2d(3, affine=False),
+            c=nn.Conv2d(3, 4, 3),
+            last=nn.BatchNorm2d(4, momentum=None),
+        ),
+        (3, 5, 5),
+    ),
+    "token norm": (
+        lambda: Calls(
+            lambda m, x: m.head(m.bn(m.inner(x))),
+            inner=nn.Linear(6, 5),
+            bn=nn.BatchNorm1d(5),
+            head=nn.Linear(5, 2),
+        ),
+        (5, 6),
+    ),
+    "computed": (
+        lambda: Calls(
+            lambda m, x: m.head(F.relu(m.body(x))),
+            body=weight_norm(nn.Conv2d(3, 4, 3)),
+            head=nn.Conv2d(4, 2, 1),
+        ),
+        (3, 6, 6),
+    ),
+    "padded": (
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 3, (4, 3), padding="same", dilation=(1, 2)),
+            nn.Conv2d(3, 3, 2, padding="valid"),
+            nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
+            nn.ZeroPad2d((1, 0, 2, 1)),
+            nn.Conv2d(3, 3, 3, padding=(1, 2), padding_mode="circular"),
+            nn.ConstantPad2d(1, 2.0),
+            nn.Conv2d(3, 2, 1),
+        ),
+        (2, 6, 7),
+    ),
     "reused bias": (lambda: Calls(reused_bias, full=nn.Linear(6, 6)), (6,)),
     "bare": (lambda: nn.Linear(6, 3, bias=False), (6,)),
-}  # fmt: skip
+}
 NAMES = list(_FACTORIES)
 
 
 def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Random statistics, scales and shifts in every batch-norm; in training mode, as models often come."""
+    """Random statistics, scales and shifts in every batch-norm; in training mode, as models often
+    come.
+    """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, _BatchNorm):

@@ -30,11 +30,14 @@ def operate(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 def rows_of(output: Tensor, geometry: Geometry) -> Tensor:
     """A layer's output as [positions, output channels]."""
-    return (output if geometry.kind == "linear" else output.movedim(1, -1)).reshape(-1, geometry.rows)
+    return (output if geometry.kind == "linear" else output.movedim(1, -1)).reshape(
+        -1, geometry.rows
+    )
 
 
 def patch_matrix(x: Tensor, geometry: Geometry) -> Tensor:
-    """What every output position sees, float64 [groups, positions, columns], by unit weights one by one.
+    """What every output position sees, float64 [groups, positions, columns], by unit weights one by
+    one.
 
     Columns: (channel of the group, kernel position), transposed kernels flipped.
     """
@@ -44,9 +47,14 @@ def patch_matrix(x: Tensor, geometry: Geometry) -> Tensor:
     transposed = g.kind == "conv_transpose"
     channels = x.shape[1] // g.groups
     one = Geometry(
-        g.kind, (x.shape[1], 1, *g.kernel) if transposed else (g.groups, channels, *g.kernel),
-        g.stride, g.padding, g.dilation, g.output_padding, g.groups,
-    )  # fmt: skip
+        g.kind,
+        (x.shape[1], 1, *g.kernel) if transposed else (g.groups, channels, *g.kernel),
+        g.stride,
+        g.padding,
+        g.dilation,
+        g.output_padding,
+        g.groups,
+    )
     columns = []
     for channel, *position in product(range(channels), *map(range, g.kernel)):
         unit = torch.zeros(one.weight_shape, dtype=torch.float64)

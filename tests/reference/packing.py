@@ -10,8 +10,8 @@ def pack_bits(digits: list[int], bits: int) -> bytes:
 
 
 def word_of(base: int) -> tuple[int, int] | None:
-    """(digits, bytes) of the word of 1 to 8 bytes with the fewest bits a digit, the shortest such; None where digits
-    of whole bits are as small.
+    """(digits, bytes) of the word of 1 to 8 bytes with the fewest bits a digit, the shortest such;
+    None where digits of whole bits are as small.
     """
     best = None
     for size in range(1, 9):
@@ -23,7 +23,9 @@ def word_of(base: int) -> tuple[int, int] | None:
 
 
 def pack_words(digits: list[int], base: int) -> bytes:
-    """Each word is one integer, the first digit counting for least; the last has the bytes that its digits need."""
+    """Each word is one integer, the first digit counting for least; the last has the bytes that its
+    digits need.
+    """
     count, size = word_of(base) or (0, 0)
     packed = b""
     for start in range(0, len(digits), count):

@@ -40,7 +40,9 @@ def finest(
 
 
 def quantile_ends(values: np.ndarray, counts: np.ndarray, percent: float) -> tuple[float, float]:
-    """The smallest and largest values left when up to (100 - percent) / 2 % are cut at either end."""
+    """The smallest and largest values left when up to (100 - percent) / 2 % are cut at either
+    end.
+    """
     each = np.sort(np.repeat(values, counts))
     cut = int(np.floor(len(each) * (100 - percent) / 200 + 1e-9))
     return float(each[cut]), float(each[len(each) - 1 - cut])

@@ -1,6 +1,7 @@
-"""Slow float64 references of the rounding methods, straight from their definitions: residuals are vectors,
-least squares are solved as such, columns go one by one. Nothing here uses H, a Cholesky factor or blocks; GPTAQ, which
-is defined by a factor of H, takes it from the inputs themselves.
+"""Slow float64 references of the rounding methods, straight from their definitions: residuals are
+vectors,
+least squares are solved as such, columns go one by one. Nothing here uses H, a Cholesky factor or
+blocks; GPTAQ, which is defined by a factor of H, takes it from the inputs themselves.
 
 x, x_q: float64 [groups, m, columns], the layer's inputs in the float and in the quantized network.
 Rows are output channels, the first rows / groups of them in group 0 and so on.
@@ -31,7 +32,9 @@ def alphabet(grid: Grid, rows: int, columns: int) -> Tensor:
 
     def spread(parameter: Tensor) -> Tensor:
         full = parameter.double().reshape(1, 1) if parameter.ndim == 0 else parameter.double()
-        return full.repeat_interleave(share[0], 0).repeat_interleave(share[1], 1)[:rows, :columns, None]
+        return full.repeat_interleave(share[0], 0).repeat_interleave(share[1], 1)[
+            :rows, :columns, None
+        ]
 
     if grid.codebook is not None:
         return grid.codebook.double()[:, None] * spread(grid.scale)
@@ -46,7 +49,13 @@ def pick(values: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
     return index, choices.gather(1, index[:, None])[:, 0]
 
 
-def gpfq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, price: Callable[[Tensor], Tensor] = torch.zeros_like) -> Tensor:
+def gpfq(
+    w: Tensor,
+    grid: Grid,
+    x: Tensor,
+    x_q: Tensor,
+    price: Callable[[Tensor], Tensor] = torch.zeros_like,
+) -> Tensor:
     """Codes. The residual u [m, rows] is kept; a column without any input is rounded to nearest.
 
     price: what each choice costs, in units of half the square of a weight.
@@ -68,8 +77,10 @@ def gpfq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, price: Callable[[Tensor]
 
 
 def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tensor:
-    """Codes. After each column the remaining ones are solved for anew: least squares of x_q (w - z) = 0 with
-    the rounded columns fixed, and a ridge |w - z|^2."""
+    """Codes. After each column the remaining ones are solved for anew: least squares of x_q (w - z)
+    = 0 with
+    the rounded columns fixed, and a ridge |w - z|^2.
+    """
     codes = torch.empty(w.shape, dtype=torch.int64)
     for rows, group in _groups(w.shape[0], x_q.shape[0]):
         table = alphabet(grid, *w.shape)[rows]
@@ -86,14 +97,18 @@ def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tens
             if rest and live[t]:
                 done = [j for j in visits[: step + 1] if live[j]]
                 missing = a[:, done] @ (original - current)[:, done].T
-                current[:, rest] = original[:, rest] + torch.linalg.lstsq(a[:, rest], missing).solution.T
+                current[:, rest] = (
+                    original[:, rest] + torch.linalg.lstsq(a[:, rest], missing).solution.T
+                )
     return codes
 
 
-def gptaq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, damping: float, strength: float, order: str) -> Tensor:
-    """Codes, for columns that all have input. U, upper with U'U the inverse of the ridged x_q'x_q, is the inverse of
-    the triangular factor of the columns taken from last to first; the pull of a row is strength * (x - x_q)'x_q U'U
-    with the terms left out that earlier columns have had.
+def gptaq(
+    w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, damping: float, strength: float, order: str
+) -> Tensor:
+    """Codes, for columns that all have input. U, upper with U'U the inverse of the ridged x_q'x_q,
+    is the inverse of the triangular factor of the columns taken from last to first; the pull of a
+    row is strength * (x - x_q)'x_q U'U with the terms left out that earlier columns have had.
     """
     codes = torch.empty(w.shape, dtype=torch.int64)
     for rows, group in _groups(w.shape[0], x.shape[0]):
@@ -113,7 +128,9 @@ def gptaq(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, damping: float, strengt
 
 
 def qronos(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, order: str) -> Tensor:
-    """Codes, undamped and for full-rank x_q: the best code while later columns stay, then these are solved for anew."""
+    """Codes, undamped and for full-rank x_q: the best code while later columns stay, then these are
+    solved for anew.
+    """
     codes = torch.empty(w.shape, dtype=torch.int64)
     for rows, group in _groups(w.shape[0], x.shape[0]):
         visits = _visits(x_q[group].double(), order)
@@ -132,18 +149,24 @@ def qronos(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, order: str) -> Tensor:
 
 
 def corrected_target(w: Tensor, x: Tensor, x_q: Tensor, damping: float) -> Tensor:
-    """argmin over z of |x w - x_q z|^2 + ridge |w - z|^2; columns without input keep their weights."""
+    """argmin over z of |x w - x_q z|^2 + ridge |w - z|^2; columns without input keep their
+    weights.
+    """
     target = w.double().clone()
     for rows, group in _groups(w.shape[0], x.shape[0]):
         live = x_q[group].double().square().sum(0) > 0
         a_q = _ridged(x_q[group].double(), damping)[:, live]
         a = torch.cat([x[group].double(), _ridged(x_q[group].double(), damping)[x.shape[1] :]])
-        target[rows[:, None], live.nonzero().T] = torch.linalg.lstsq(a_q, a @ w[rows].double().T).solution.T
+        target[rows[:, None], live.nonzero().T] = torch.linalg.lstsq(
+            a_q, a @ w[rows].double().T
+        ).solution.T
     return target
 
 
 def sweep(target: Tensor, codes: Tensor, grid: Grid, x_q: Tensor) -> Tensor:
-    """Codes after one visit of every column, each set to the choice that is best while all others stand."""
+    """Codes after one visit of every column, each set to the choice that is best while all others
+    stand.
+    """
     codes = codes.clone().long()
     for rows, group in _groups(target.shape[0], x_q.shape[0]):
         table = alphabet(grid, *target.shape)[rows]
@@ -154,7 +177,9 @@ def sweep(target: Tensor, codes: Tensor, grid: Grid, x_q: Tensor) -> Tensor:
                 continue
             residual = inputs @ (target[rows].double() - values).T
             errors = [
-                (residual + torch.outer(inputs[:, t], values[:, t] - table[:, t, k])).square().sum(0)
+                (residual + torch.outer(inputs[:, t], values[:, t] - table[:, t, k]))
+                .square()
+                .sum(0)
                 for k in range(table.shape[2])
             ]
             index = torch.stack(errors).argmin(0)
@@ -182,7 +207,9 @@ def output_error(w: Tensor, q: Tensor, x: Tensor, x_q: Tensor) -> Tensor:
 
 def outputs(w: Tensor, x: Tensor) -> Tensor:
     """x w' of every group: float64 [m, rows]."""
-    return torch.cat([x[g].double() @ w[rows].double().T for rows, g in _groups(w.shape[0], x.shape[0])], 1)
+    return torch.cat(
+        [x[g].double() @ w[rows].double().T for rows, g in _groups(w.shape[0], x.shape[0])], 1
+    )
 
 
 def on_grid(codes: Tensor, grid: Grid) -> Tensor:
@@ -196,7 +223,9 @@ def _groups(rows: int, groups: int) -> list[tuple[Tensor, int]]:
 
 
 def _ridged(x: Tensor, damping: float) -> Tensor:
-    """x with rows below it that add damping * (mean power of the columns with input) to every square."""
+    """x with rows below it that add damping * (mean power of the columns with input) to every
+    square.
+    """
     power = x.square().sum(0)
     ridge = damping * power.sum() / (power > 0).sum()
     return torch.cat([x, ridge.sqrt() * torch.eye(x.shape[1], dtype=torch.float64)])

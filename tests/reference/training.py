@@ -1,5 +1,5 @@
-"""Slow plain references of the training loop: courses from their descriptions, images pixel by pixel, weights number by
-number in Python's floats, SGD without torch's optimizers.
+"""Slow plain references of the training loop: courses from their descriptions, images pixel by
+pixel, weights number by number in Python's floats, SGD without torch's optimizers.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,9 @@ def course(name: str, epoch: float, epochs: float) -> float:
     if name == "step":
         return [1.0, 1.0, 0.1, 0.01, 0.01][floor(4 * share)]
     if name == "quarters":
-        return [1.0, 0.381924, 0.145865941776, 0.05570970394725542, 0.05570970394725542][floor(4 * share)]
+        return [1.0, 0.381924, 0.145865941776, 0.05570970394725542, 0.05570970394725542][
+            floor(4 * share)
+        ]
     if name == "linear":
         return (epochs - epoch) / epochs
     if name == "exp":
@@ -55,14 +57,18 @@ def mirrored(image: Tensor) -> Tensor:
 
 
 def crop_of(draws: list[float]) -> tuple[float, float, float, float]:
-    """Top, left, height, width of the part that 5 uniform numbers choose, in shares of the image's sides."""
+    """Top, left, height, width of the part that 5 uniform numbers choose, in shares of the image's
+    sides.
+    """
     area, shape = 0.08 + 0.92 * draws[3], 0.75 * (16 / 9) ** draws[4]
     wide, high = min(1.0, sqrt(area * shape)), min(1.0, sqrt(area / shape))
     return draws[1] * (1 - high), draws[0] * (1 - wide), high, wide
 
 
 def resized(image: Tensor, draws: list[float]) -> Tensor:
-    """An image [C, H, W] cropped and brought back to its size by two-way linear interpolation; float64."""
+    """An image [C, H, W] cropped and brought back to its size by two-way linear interpolation;
+    float64.
+    """
     channels, high, wide = image.shape
     top, left, tall, broad = crop_of(draws)
     found = torch.zeros(channels, high, wide, dtype=torch.float64)
@@ -76,7 +82,8 @@ def resized(image: Tensor, draws: list[float]) -> Tensor:
 
 def _between(image: Tensor, row: float, column: float) -> Tensor:
     high, wide = image.shape[1:]
-    rows = [min(max(k, 0), high - 1) for k in (floor(row), floor(row) + 1)]  # beyond an edge lies its mirror image
+    # beyond an edge lies its mirror image
+    rows = [min(max(k, 0), high - 1) for k in (floor(row), floor(row) + 1)]
     columns = [min(max(k, 0), wide - 1) for k in (floor(column), floor(column) + 1)]
     y, x = row - floor(row), column - floor(column)
     upper = (1 - x) * image[:, rows[0], columns[0]] + x * image[:, rows[0], columns[1]]
@@ -87,7 +94,8 @@ def _between(image: Tensor, row: float, column: float) -> Tensor:
 def rounded(
     weights: list[float], scale: float, qmin: int, qmax: int, gradients: list[float], share: int
 ) -> tuple[list[float], list[float], float]:
-    """Weights rounded on one scale; the gradients of the weights and, by LSQ's equation 3, of the scale.
+    """Weights rounded on one scale; the gradients of the weights and, by LSQ's equation 3, of the
+    scale.
 
     share: weights that have this scale.
     """
@@ -103,10 +111,18 @@ def rounded(
 
 
 def sgd_run(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], rates: list[float], *, momentum: float = 0.0,
-    nesterov: bool = False, weight_decay: float = 0.0, smoothing: float = 0.0,
-) -> list[tuple[float, float]]:  # fmt: skip
-    """Train a network in place, in its own precision; the loss and the share of right answers of every step."""
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    rates: list[float],
+    *,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    smoothing: float = 0.0,
+) -> list[tuple[float, float]]:
+    """Train a network in place, in its own precision; the loss and the share of right answers of
+    every step.
+    """
     found, speed = [], {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     model.train()
     for (images, labels), rate in zip(batches, rates, strict=True):
@@ -117,7 +133,9 @@ def sgd_run(
             targets[k, label] += 1 - smoothing
         loss = -(targets * torch.log(chances)).sum() / len(labels)
         gradients = torch.autograd.grad(loss, list(model.parameters()))
-        right = sum(int(row.argmax()) == label for row, label in zip(logits, labels.tolist(), strict=True))
+        right = sum(
+            int(row.argmax()) == label for row, label in zip(logits, labels.tolist(), strict=True)
+        )
         found.append((float(loss.detach()), right / len(labels)))
         with torch.no_grad():
             for (name, p), gradient in zip(model.named_parameters(), gradients, strict=True):

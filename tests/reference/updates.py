@@ -1,7 +1,8 @@
-"""Optimizers number by number, straight from their definitions: Python's floats, or fractions, where nothing is lost.
+"""Optimizers number by number, straight from their definitions: Python's floats, or fractions,
+where nothing is lost.
 
-Tensors are lists of numbers, a network is a list of tensors; gradients are [steps][tensors], None where there is none.
-Every function yields what there is after each step.
+Tensors are lists of numbers, a network is a list of tensors; gradients are [steps][tensors], None
+where there is none. Every function yields what there is after each step.
 """
 
 from collections.abc import Iterator
@@ -37,16 +38,29 @@ class Adam:
     def step(self, gradient: Numbers, lr: float, t: int) -> tuple[Numbers, float]:
         """What to move by, and the learning rate with its bias corrected."""
         self.mean = [0.9 * m + 0.1 * g for m, g in zip(self.mean, gradient, strict=True)]
-        self.square = [0.999 * v + 0.001 * g * g for v, g in zip(self.square, gradient, strict=True)]
+        self.square = [
+            0.999 * v + 0.001 * g * g for v, g in zip(self.square, gradient, strict=True)
+        ]
         rate = lr * sqrt(1 - 0.999**t) / (1 - 0.9**t)
-        return [-rate * m / (sqrt(v) + 1e-6) for m, v in zip(self.mean, self.square, strict=True)], rate
+        return [
+            -rate * m / (sqrt(v) + 1e-6) for m, v in zip(self.mean, self.square, strict=True)
+        ], rate
 
 
 def published_2021(
-    network: Network, gradients: Gradients, lr: float, index: int, adaptive: bool, weight_decay: float = 0.0
+    network: Network,
+    gradients: Gradients,
+    lr: float,
+    index: int,
+    adaptive: bool,
+    weight_decay: float = 0.0,
 ) -> Iterator[tuple[Network, int]]:
     """QtSGD and QtAdamW of 2021: weights and index."""
-    network, moments, index = [list(w) for w in network], [Adam(len(w)) for w in network], max(index, 0)
+    network, moments, index = (
+        [list(w) for w in network],
+        [Adam(len(w)) for w in network],
+        max(index, 0),
+    )
     for t, step in enumerate(gradients, 1):
         for k, g in enumerate(step):
             if g is None:
@@ -61,7 +75,13 @@ def published_2021(
 
 
 def published_2023(
-    network: Network, gradients: Gradients, lr: float, steps: int, warm_up: float, adaptive: bool, weight_decay: float
+    network: Network,
+    gradients: Gradients,
+    lr: float,
+    steps: int,
+    warm_up: float,
+    adaptive: bool,
+    weight_decay: float,
 ) -> Iterator[tuple[Network, int]]:
     """QSGD and QtAdamW of 2023: weights and the index of the step."""
     network, moments = [list(w) for w in network], [Adam(len(w)) for w in network]
@@ -107,7 +127,9 @@ class Stall:
 def qsgd(
     network: Network, gradients: Gradients, lr: float, index: int, stall: Stall
 ) -> Iterator[tuple[Network, list[int]]]:
-    """Plain QSGD with ties up and the on-stall rule: weights, and the index of each tensor, exactly."""
+    """Plain QSGD with ties up and the on-stall rule: weights, and the index of each tensor,
+    exactly.
+    """
     exact = [[Fraction(x) for x in w] for w in network]
     indices = [index] * len(network)
     for t, step in enumerate(gradients, 1):
@@ -124,7 +146,9 @@ def qsgd(
 
 @dataclass(frozen=True)
 class OnGrid:
-    """SGD on a grid of `bits`, updates adding up on `extra` more and rounded, ties up, to `index` bits."""
+    """SGD on a grid of `bits`, updates adding up on `extra` more and rounded, ties up, to `index`
+    bits.
+    """
 
     bits: int
     extra: int
@@ -157,8 +181,12 @@ def _ends(grid: OnGrid) -> tuple[int, int]:
     return inside[0], inside[-1]
 
 
-def latent(weights: Numbers, scales: Numbers, gradients: list[Numbers], lr: float, grid: OnGrid) -> Iterator[Numbers]:
-    """Float weights behind rounded ones (straight-through estimator), kept where the grid's fine codes are kept."""
+def latent(
+    weights: Numbers, scales: Numbers, gradients: list[Numbers], lr: float, grid: OnGrid
+) -> Iterator[Numbers]:
+    """Float weights behind rounded ones (straight-through estimator), kept where the grid's fine
+    codes are kept.
+    """
     low, high = ([end * s / 2**grid.extra for s in scales] for end in grid.ends)
     clamped = [min(max(w, a), b) for w, a, b in zip(weights, low, high, strict=True)]
     for g in gradients:

@@ -40,7 +40,9 @@ class Inputs:
         return dead.repeat_interleave(self.weight.shape[0] // dead.shape[0], 0)
 
 
-def draw(groups: int, m: int, columns: int, rows: int, *, mismatch: float = 0.0, seed: int = 0) -> Inputs:
+def draw(
+    groups: int, m: int, columns: int, rows: int, *, mismatch: float = 0.0, seed: int = 0
+) -> Inputs:
     """Correlated inputs with a mean, in float64, and float32 weights of unequal rows."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -50,7 +52,9 @@ def draw(groups: int, m: int, columns: int, rows: int, *, mismatch: float = 0.0,
     mixing = torch.eye(columns) + normal(groups, columns, columns) / columns**0.5
     x = normal(groups, m, columns) @ mixing + 0.3
     x_q = x + mismatch * normal(groups, m, columns) if mismatch else x
-    weight = normal(rows, columns) * (0.05 + torch.rand(rows, 1, generator=generator, dtype=torch.float64))
+    weight = normal(rows, columns) * (
+        0.05 + torch.rand(rows, 1, generator=generator, dtype=torch.float64)
+    )
     return Inputs(x, x_q, weight.float())
 
 
@@ -87,7 +91,9 @@ INPUTS = _inputs()
 
 
 def linear(given: Inputs) -> Tensor:
-    """What coordinate descent pulls towards when the target is the weight: float64 [groups, rows, columns]."""
+    """What coordinate descent pulls towards when the target is the weight: float64 [groups, rows,
+    columns].
+    """
     return given.stats.grouped(given.weight) @ given.stats.H
 
 

@@ -1,4 +1,6 @@
-"""What `methods.Rounding` promises, for every method in the registry: a new one is tested by being in it."""
+"""What `methods.Rounding` promises, for every method in the registry: a new one is tested by being
+in it.
+"""
 
 from dataclasses import replace
 from functools import cache
@@ -13,13 +15,17 @@ from tests.reference.rounding import output_error
 from tests.rounding.cases import INPUTS, SPECS, Fixed, draw, fitter, works_on
 
 methods = pytest.mark.parametrize("method", ROUNDINGS)
-WORKING = [(method, spec) for method in ROUNDINGS for spec in SPECS if works_on(method, SPECS[spec])]
+WORKING = [
+    (method, spec) for method in ROUNDINGS for spec in SPECS if works_on(method, SPECS[spec])
+]
 QUICK = ("int4", "ternary", "uint3 groups")
 """Grids of the quick suite, different in every respect; the others are slow."""
 
 
 def slow_but_for(pairs):
-    return [pair if pair[1] in QUICK else pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs]
+    return [
+        pair if pair[1] in QUICK else pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs
+    ]
 
 
 working = pytest.mark.parametrize(("method", "spec"), slow_but_for(WORKING))
@@ -34,8 +40,8 @@ def rounded(method: str, spec: str, case: str) -> QTensor:
 
 
 def objective(method: str, case: str, q: torch.Tensor) -> torch.Tensor:
-    """What the method minimises, measured on the outputs; GPTQ knows the quantized network's inputs only, k-means only
-    their power (columns without input count as little as the weakest).
+    """What the method minimises, measured on the outputs; GPTQ knows the quantized network's inputs
+    only, k-means only their power (columns without input count as little as the weakest).
     """
     given = INPUTS[case]
     if method == "kmeans":
@@ -46,7 +52,9 @@ def objective(method: str, case: str, q: torch.Tensor) -> torch.Tensor:
     return output_error(given.weight, q, given.x_q if method == "gptq" else given.x, given.x_q)
 
 
-@pytest.mark.parametrize(("method", "spec"), [(m, s) for m in ROUNDINGS for s in SPECS if (m, s) not in WORKING])
+@pytest.mark.parametrize(
+    ("method", "spec"), [(m, s) for m in ROUNDINGS for s in SPECS if (m, s) not in WORKING]
+)
 def test_a_method_says_which_grids_it_does_not_work_on(method, spec):
     given = INPUTS["dense"]
     with pytest.raises(RecipeError, match=rf"{method}.*granularity"):
@@ -58,7 +66,11 @@ def test_a_method_says_which_grids_it_does_not_work_on(method, spec):
 def test_codes_are_a_matrix_on_a_grid_of_the_spec(method, spec, case):
     q, weight, wanted = rounded(method, spec, case), INPUTS[case].weight, SPECS[spec]
     rows, columns = weight.shape
-    shape = {"tensor": (), "channel": (rows, 1), "group": (rows, -(-columns // (wanted.group_size or 1)))}
+    shape = {
+        "tensor": (),
+        "channel": (rows, 1),
+        "group": (rows, -(-columns // (wanted.group_size or 1))),
+    }
     if method == "kmeans":
         wanted = GridSpec.fitted(wanted.count, wanted.granularity)
     assert q.grid.spec == wanted
@@ -74,7 +86,11 @@ def test_codes_are_a_matrix_on_a_grid_of_the_spec(method, spec, case):
 def test_the_same_call_gives_the_same_codes_and_changes_no_argument(method, spec, case):
     given = INPUTS[case]
     weight, stats = given.weight.clone(), given.stats
-    before = {name: value.clone() for name, value in vars(stats).items() if isinstance(value, torch.Tensor)}
+    before = {
+        name: value.clone()
+        for name, value in vars(stats).items()
+        if isinstance(value, torch.Tensor)
+    }
     again = ROUNDINGS[method]().round(weight, fitter(SPECS[spec]), stats)
     assert torch.equal(again.codes, rounded(method, spec, case).codes)
     assert torch.equal(again.grid.scale, rounded(method, spec, case).grid.scale)
@@ -87,7 +103,10 @@ def test_the_same_call_gives_the_same_codes_and_changes_no_argument(method, spec
 def test_never_worse_than_nearest_in_its_own_objective(method, spec, case):
     weight = INPUTS[case].weight
     q, fallback = rounded(method, spec, case), QTensor.nearest(weight, fitter(SPECS[spec])(weight))
-    got, bound = objective(method, case, q.dequantize()), objective(method, case, fallback.dequantize())
+    got, bound = (
+        objective(method, case, q.dequantize()),
+        objective(method, case, fallback.dequantize()),
+    )
     if SPECS[spec].granularity == "tensor":
         got, bound = got.sum(), bound.sum()
     power = objective(method, case, torch.zeros_like(weight))
@@ -102,7 +121,9 @@ def test_weights_on_the_grid_come_back_exactly(method, spec, case):
     given = INPUTS[case]
     grid = fitter(SPECS[spec])(given.weight)
     generator = torch.Generator().manual_seed(1)
-    codes = torch.randint(grid.spec.qmin, grid.spec.qmax + 1, given.weight.shape, generator=generator)
+    codes = torch.randint(
+        grid.spec.qmin, grid.spec.qmax + 1, given.weight.shape, generator=generator
+    )
     codes = codes.to(grid.spec.code_dtype)
     again = ROUNDINGS[method]().round(grid.decode(codes), Fixed(grid), given.stats)
     if method != "kmeans":  # its codes count other levels
@@ -158,7 +179,8 @@ def test_nan_in_the_inputs_is_an_error_unless_they_are_not_read(method, bad):
             rows[0, 3, 2] = float("nan")
     fit = fitter(SPECS["int4"])
     spoilt = replace(given, x=x, x_q=x_q)
-    if method == "nearest" or (method, bad) in (("gptq", "x"), ("kmeans", "x")):  # they do not read these
+    # they do not read these
+    if method == "nearest" or (method, bad) in (("gptq", "x"), ("kmeans", "x")):
         assert torch.equal(
             ROUNDINGS[method]().round(given.weight, fit, spoilt.stats).codes,
             ROUNDINGS[method]().round(given.weight, fit, given.stats).codes,
@@ -192,4 +214,6 @@ def test_fine_grids_lose_next_to_nothing(method, case):
         assert bool((output_error(target, q, given.x_q, given.x_q) < 1e-3 * power).all())
     else:
         limit = output_error(given.weight, given.weight, given.x, given.x_q)
-        assert bool((output_error(given.weight, q, given.x, given.x_q) < limit + 1e-3 * power).all())
+        assert bool(
+            (output_error(given.weight, q, given.x, given.x_q) < limit + 1e-3 * power).all()
+        )

@@ -1,4 +1,6 @@
-"""Every rounding method on grids whose rows have numbers of levels of their own: row by row the level set's result."""
+"""Every rounding method on grids whose rows have numbers of levels of their own: row by row the
+level set's result.
+"""
 
 import pytest
 import torch
@@ -10,7 +12,15 @@ from subbyte.rounding import ROUNDINGS
 from tests.rounding.cases import INPUTS, fitter
 
 REFUSING = ("kmeans", "beacon")
-CASES = ("dense, x_q", "grouped, x_q", "depthwise", "few rows, x_q", "dead", "one weight, x_q", "all dead")
+CASES = (
+    "dense, x_q",
+    "grouped, x_q",
+    "depthwise",
+    "few rows, x_q",
+    "dead",
+    "one weight, x_q",
+    "all dead",
+)
 
 
 def counts_of(rows: int) -> tuple[int, ...]:
@@ -26,7 +36,9 @@ def test_rows_are_those_of_level_sets(method, case):
     q = rounding.round(given.weight, fit, given.stats)
     assert q.grid.spec == GridSpec.counting() and q.grid.counts is not None
     assert q.grid.counts[:, 0].tolist() == list(counts)
-    assert torch.equal(q.grid.encode(q.dequantize()), q.codes) and bool((q.codes < q.grid.counts).all())
+    assert torch.equal(q.grid.encode(q.dequantize()), q.codes) and bool(
+        (q.codes < q.grid.counts).all()
+    )
     for row, count in enumerate(counts):
         levels = GridSpec.level_set(tuple(code - (count - 1) / 2 for code in range(count)))
         alone = rounding.round(given.weight, fitter(levels), given.stats)

@@ -1,6 +1,6 @@
-"""Golden values of the original functions: the StepAlgorithm of GPFQ's authors, SPFQ's and COMQ's quantizers, all run
-unmodified in float64 on inputs given by formulas. Those of GPTQ, nearest, the projection, Qronos and Beacon are from
-other, independent float64 code.
+"""Golden values of the original functions: the StepAlgorithm of GPFQ's authors, SPFQ's and COMQ's
+quantizers, all run unmodified in float64 on inputs given by formulas. Those of GPTQ, nearest, the
+projection, Qronos and Beacon are from other, independent float64 code.
 
 Errors are ||X W' - X_q Q'|| (Frobenius norm, over all rows of the inputs).
 """
@@ -71,16 +71,45 @@ def test_the_inputs_are_the_published_ones():
     ]
     assert torch.linalg.matrix_rank(X1[0]) == 4 and torch.linalg.matrix_rank(XQ1[0]) == 5
     stats, _ = O2
-    assert (stats.H[0].diagonal() * 9).tolist() == [6.2431640625, 6.771484375, 4.763671875, 3.802734375]
+    assert (stats.H[0].diagonal() * 9).tolist() == [
+        6.2431640625,
+        6.771484375,
+        4.763671875,
+        3.802734375,
+    ]
     assert float(stats.G[0, 0, 0] * 9) == 6.2265625
 
 
 GPFQ = {
     "b1": (O1, 2.32 / 3, 1, [[-1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [0, -1, 1, 0, -1]], 1.6081186169),
-    "b2": (O1, 1.16 / 3, 2, [[-2, 0, 1, -1, 0], [-1, 1, -1, 1, 0], [0, -1, 2, 1, -1]], 0.8753514175),
-    "b3": (O1, 0.58 / 3, 4, [[-4, -1, 3, -3, 0], [-2, 2, -1, 3, -1], [0, -2, 3, 1, -2]], 0.4511645810),
-    "b3 median": (O1, 1.45 / 12, 4, [[-4, 0, 4, -2, 1], [-3, 4, -2, 4, -1], [0, -4, 4, 1, -3]], 0.6588211120),
-    "b3 x": (O1_FLOAT, 0.58 / 3, 4, [[-4, -1, 2, -3, 1], [-2, 3, -1, 4, 0], [0, -3, 3, 0, -2]], 0.3944154430),
+    "b2": (
+        O1,
+        1.16 / 3,
+        2,
+        [[-2, 0, 1, -1, 0], [-1, 1, -1, 1, 0], [0, -1, 2, 1, -1]],
+        0.8753514175,
+    ),
+    "b3": (
+        O1,
+        0.58 / 3,
+        4,
+        [[-4, -1, 3, -3, 0], [-2, 2, -1, 3, -1], [0, -2, 3, 1, -2]],
+        0.4511645810,
+    ),
+    "b3 median": (
+        O1,
+        1.45 / 12,
+        4,
+        [[-4, 0, 4, -2, 1], [-3, 4, -2, 4, -1], [0, -4, 4, 1, -3]],
+        0.6588211120,
+    ),
+    "b3 x": (
+        O1_FLOAT,
+        0.58 / 3,
+        4,
+        [[-4, -1, 2, -3, 1], [-2, 3, -1, 4, 0], [0, -3, 3, 0, -2]],
+        0.3944154430,
+    ),
     "O2 b2": (O2, 1.16 / 3, 2, [[-2, 0, 1, -1], [-1, 1, -1, 2], [0, -1, 2, 0]], 0.8726283334),
     "O2 b3": (O2, 0.58 / 3, 4, [[-4, -1, 3, -3], [-2, 2, -1, 3], [0, -2, 3, 1]], 0.4455221850),
     "O2 b4": (O2, 0.375 / 3, 8, [[-6, -1, 4, -4], [-3, 4, -2, 5], [0, -4, 5, 1]], 0.3168399805),
@@ -112,8 +141,20 @@ def test_comq_is_gpfq_on_float_inputs_and_an_asymmetric_grid():
 
 
 GPTQ = {
-    "b2": (O1, 1.16 / 3, 2, [[-2, 0, 1, -1, 0], [-1, 1, -1, 1, 0], [0, -1, 2, 1, -1]], 0.8753514175),
-    "b3": (O1, 0.58 / 3, 4, [[-4, -1, 2, -3, 1], [-2, 3, -1, 4, 0], [0, -3, 3, 0, -2]], 0.6055604254),
+    "b2": (
+        O1,
+        1.16 / 3,
+        2,
+        [[-2, 0, 1, -1, 0], [-1, 1, -1, 1, 0], [0, -1, 2, 1, -1]],
+        0.8753514175,
+    ),
+    "b3": (
+        O1,
+        0.58 / 3,
+        4,
+        [[-4, -1, 2, -3, 1], [-2, 3, -1, 4, 0], [0, -3, 3, 0, -2]],
+        0.6055604254,
+    ),
     "O2 b2": (O2, 1.16 / 3, 2, [[-2, 0, 1, -1], [-1, 1, -1, 2], [0, -1, 2, 0]], 0.8726283334),
     "O2 b3": (O2, 0.58 / 3, 4, [[-4, -1, 3, -3], [-2, 3, -1, 3], [0, -3, 3, 1]], 0.5893312918),
     "O2 b4": (O2, 0.375 / 3, 8, [[-6, -1, 4, -4], [-3, 4, -2, 5], [0, -4, 5, 1]], 0.3168399805),
@@ -140,13 +181,23 @@ def test_nearest_at_3_bits(case, codes, error):
 
 
 def test_projection_undamped():
-    """Where H is well conditioned; where it is not, the target leaves the grid and clipping destroys it."""
+    """Where H is well conditioned; where it is not, the target leaves the grid and clipping
+    destroys it.
+    """
     grid = steps(0.58 / 3, 4)
     target = corrected_target(W2, O2[0], 0.0)
-    check(Diffusion(O2[0], 0.0, "natural").round(target, grid), O2, grid, GPFQ["O2 b3"][3], GPFQ["O2 b3"][4])
+    check(
+        Diffusion(O2[0], 0.0, "natural").round(target, grid),
+        O2,
+        grid,
+        GPFQ["O2 b3"][3],
+        GPFQ["O2 b3"][4],
+    )
     target = corrected_target(W1, O1[0], 0.0)
     q = Diffusion(O1[0], 0.0, "natural").round(target, grid)
-    assert float((O1[0].output_error(W1, q).sum() * 6).sqrt()) == pytest.approx(1.9911727508, rel=1e-5)
+    assert float((O1[0].output_error(W1, q).sum() * 6).sqrt()) == pytest.approx(
+        1.9911727508, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("case", [O1, O2], ids=["O1", "O2"])
@@ -156,10 +207,14 @@ def test_whole_methods_do_no_worse_than_nearest_here(case):
     nearest = Nearest().round(weight, Fixed(grid), stats).dequantize()
     for method in (Gpfq(), Corrected(damping=0.0), Corrected()):
         q = method.round(weight, Fixed(grid), stats).dequantize()
-        assert stats.output_error(weight, q).sum() <= stats.output_error(weight, nearest).sum() * (1 + 1e-9)
+        assert stats.output_error(weight, q).sum() <= stats.output_error(weight, nearest).sum() * (
+            1 + 1e-9
+        )
     matched = LayerStats(stats.H, stats.H, stats.H, stats.mean_q, stats.mean_q, stats.rows)
     q = Gptq(damping=0.0, order="natural").round(weight, Fixed(grid), stats).dequantize()
-    assert matched.output_error(weight, q).sum() <= matched.output_error(weight, nearest).sum() * (1 + 1e-9)
+    assert matched.output_error(weight, q).sum() <= matched.output_error(weight, nearest).sum() * (
+        1 + 1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,10 +234,13 @@ def test_rowmax_and_the_scalar_give_their_steps(bits, scalar, percentile, step):
 
 
 @pytest.mark.parametrize(
-    ("name", "fit"), [("b1", wide(1)), ("b2", wide(2)), ("b3", wide(3)), ("b3 median", wide(3, percentile=0.5))]
+    ("name", "fit"),
+    [("b1", wide(1)), ("b2", wide(2)), ("b3", wide(3)), ("b3 median", wide(3, percentile=0.5))],
 )
 def test_gpfq_as_a_recipe_asks_for_it(name, fit):
-    """With 1 and 2 bits nearest does better here, and the method says so; the path itself is theirs."""
+    """With 1 and 2 bits nearest does better here, and the method says so; the path itself is
+    theirs.
+    """
     case, _, _, codes, error = GPFQ[name]
     check(follow_path(W1, fit(W1), case[0]), case, fit(W1), codes, error)
     q = Gpfq().round(W1, fit, case[0])
@@ -196,10 +254,15 @@ def test_gpfq_with_l0():
     """Levels are sign * (0.05 + k * step), and 0; theirs, by code: 5 is 0, 6 and 4 are +-0.05."""
     q = Gpfq(regularizer="L0", penalty=0.05).round(W1, wide(3), O1[0])
     right = [0.05 + 0.1808333333 * k for k in range(5)]
-    assert q.grid.codebook[0].tolist() == pytest.approx([*(-x for x in reversed(right)), 0, *right], rel=1e-6)
+    assert q.grid.codebook[0].tolist() == pytest.approx(
+        [*(-x for x in reversed(right)), 0, *right], rel=1e-6
+    )
     signs = [[-1, -1, 1, -1, 1], [-1, 1, -1, 1, -1], [0, -1, 1, 1, -1]]
     steps_beyond = [[4, 0, 3, 2, 0], [2, 2, 1, 3, 0], [0, 2, 3, 1, 2]]
-    codes = [[5 + s * (k + 1) for s, k in zip(*both, strict=True)] for both in zip(signs, steps_beyond, strict=True)]
+    codes = [
+        [5 + s * (k + 1) for s, k in zip(*both, strict=True)]
+        for both in zip(signs, steps_beyond, strict=True)
+    ]
     assert q.codes.tolist() == codes
     assert total(q.dequantize(), O1) == pytest.approx(0.4621360220, rel=1e-6)
 
@@ -208,20 +271,33 @@ SCALARS = (-1.3, -0.75, -0.5, -0.25, -0.1, 0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.3)
 TIES = (-0.75, -0.25, 0.25, 0.75)
 THRESHOLDS = {
     "none": (Gpfq(), 0.5, (-1, None, -0.5, None, 0, 0, 0, 0, None, 0.5, None, 1)),
-    "L1": (Gpfq(regularizer="L1", penalty=0.1), 0.5, (-1, -0.5, -0.5, 0, 0, 0, 0, 0, 0, 0.5, 0.5, 1)),
-    "L0": (Gpfq(regularizer="L0", penalty=0.1), 0.55, (-1.1, -0.6, -0.6, -0.1, 0, 0, 0, 0, 0.1, 0.6, 0.6, 1.1)),
+    "L1": (
+        Gpfq(regularizer="L1", penalty=0.1),
+        0.5,
+        (-1, -0.5, -0.5, 0, 0, 0, 0, 0, 0, 0.5, 0.5, 1),
+    ),
+    "L0": (
+        Gpfq(regularizer="L0", penalty=0.1),
+        0.55,
+        (-1.1, -0.6, -0.6, -0.1, 0, 0, 0, 0, 0.1, 0.6, 0.6, 1.1),
+    ),
 }
 
 
 @pytest.mark.parametrize("regularizer", THRESHOLDS)
 def test_scalars_with_a_step_of_one_half(regularizer):
-    """One column: the argument is the weight. Exact ties between levels are left out: theirs go up, ours to the even
-    multiple on uniform grids and to the lower one on codebooks. With L0 their step is reach / K - penalty / K.
+    """One column: the argument is the weight. Exact ties between levels are left out: theirs go up,
+    ours to the even multiple on uniform grids and to the lower one on codebooks. With L0 their step
+    is reach / K - penalty / K.
     """
     method, scale, wanted = THRESHOLDS[regularizer]
     x = torch.ones(1, 1, 1, dtype=torch.float64)
     fit = Fixed(Grid.of(GridSpec(bits=2, wide=True), torch.tensor(scale)))
-    got = method.round(torch.tensor(SCALARS)[:, None], fit, layer_stats(x, x)).dequantize()[:, 0].tolist()
+    got = (
+        method.round(torch.tensor(SCALARS)[:, None], fit, layer_stats(x, x))
+        .dequantize()[:, 0]
+        .tolist()
+    )
     tried = [k for k, value in enumerate(wanted) if value is not None]
     assert {SCALARS[k] for k in range(12) if k not in tried} <= set(TIES)
     assert [got[k] for k in tried] == pytest.approx([wanted[k] for k in tried], rel=1e-6)
@@ -274,7 +350,9 @@ def comq(sweeps: int, order: str, fit) -> QTensor:
     return method.round(W1, fit, O1[0])
 
 
-COMQ_FIT = GridFitter(MinMax(), GridSpec(bits=3, signed=False, symmetric=False, granularity="channel"))
+COMQ_FIT = GridFitter(
+    MinMax(), GridSpec(bits=3, signed=False, symmetric=False, granularity="channel")
+)
 
 
 @pytest.mark.parametrize("sweeps", [1, 2, 3, 5])
@@ -287,7 +365,9 @@ def test_comq_is_descent_from_the_weights(sweeps):
 
 
 def test_comqs_greedy_order():
-    """The second row begins with a tie, 0.5 / (1 / 7) = 3.5, which a hair's smaller scale decides as theirs is."""
+    """The second row begins with a tie, 0.5 / (1 / 7) = 3.5, which a hair's smaller scale decides
+    as theirs is.
+    """
     grid = COMQ_FIT(W1)
     scale = grid.scale.clone()
     scale[1] = 1 / 7 - 1e-8
@@ -297,9 +377,17 @@ def test_comqs_greedy_order():
 
 
 BEACON = {
-    2: ([[-2, 0, 1, -1], [-1, 1, -1, 1], [0, -1, 1, 0]], [0.4158343036, 0.4115302724, 0.5361960859], 0.8799474692),
+    2: (
+        [[-2, 0, 1, -1], [-1, 1, -1, 1], [0, -1, 1, 0]],
+        [0.4158343036, 0.4115302724, 0.5361960859],
+        0.8799474692,
+    ),
     3: (GPFQ["O2 b3"][3], [0.1883006289, 0.2021890932, 0.2055601461], 0.4208680959),
-    4: ([[-8, -1, 5, -5], [-4, 6, -3, 7], [0, -5, 7, 2]], [0.1004571500, 0.0834284462, 0.0873921727], 0.2930769993),
+    4: (
+        [[-8, -1, 5, -5], [-4, 6, -3, 7], [0, -5, 7, 2]],
+        [0.1004571500, 0.0834284462, 0.0873921727],
+        0.2930769993,
+    ),
 }
 
 

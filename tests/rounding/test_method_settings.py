@@ -1,4 +1,6 @@
-"""What settings of single methods do: chance, penalties, codebooks, preconditioning, the size of blocks."""
+"""What settings of single methods do: chance, penalties, codebooks, preconditioning, the size of
+blocks.
+"""
 
 import math
 from dataclasses import replace
@@ -41,17 +43,24 @@ RANDOM = {
 random_methods = pytest.mark.parametrize("method", RANDOM.values(), ids=RANDOM)
 
 
-# ------------------------------------------------------------------------------------------------ chance
+# ------------------------------------------------------------------------------------------------
+# chance
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_random_codes_are_neighbours_and_right_on_average(spec):
-    """400 draws: the mean is within five standard deviations of the weight, where the grid reaches it."""
+    """400 draws: the mean is within five standard deviations of the weight, where the grid reaches
+    it.
+    """
     given, draws = INPUTS["grouped"], 400
     grid = GridFitter(MinMax(), SPECS[spec])(given.weight)
     nearest = grid.encode(given.weight).long()
-    below = torch.where(grid.decode(nearest) <= given.weight, nearest, nearest - 1).clamp(grid.spec.qmin)
-    above = torch.where(grid.decode(below) < given.weight, below + 1, below).clamp(max=grid.spec.qmax)
+    below = torch.where(grid.decode(nearest) <= given.weight, nearest, nearest - 1).clamp(
+        grid.spec.qmin
+    )
+    above = torch.where(grid.decode(below) < given.weight, below + 1, below).clamp(
+        max=grid.spec.qmax
+    )
     low, high = grid.decode(below), grid.decode(above)
     total = torch.zeros_like(given.weight, dtype=torch.float64)
     for seed in range(draws):
@@ -60,7 +69,9 @@ def test_random_codes_are_neighbours_and_right_on_average(spec):
         assert bool(((codes == below) | (codes == above) | (codes == nearest)).all())
         total += q.dequantize()
     inside = (low <= given.weight) & (given.weight <= high)
-    deviation = ((high - given.weight) * (given.weight - low)).clamp_min(0).sqrt() / math.sqrt(draws)
+    deviation = ((high - given.weight) * (given.weight - low)).clamp_min(0).sqrt() / math.sqrt(
+        draws
+    )
     distance = (total / draws - given.weight).abs()
     step = (high - low).clamp_min(1e-9)
     assert inside.float().mean() > 0.8
@@ -85,15 +96,19 @@ def test_more_draws_are_no_worse(fallback):
     assert all(bool((b <= a * (1 + 1e-9)).all()) and b.sum() < a.sum() for a, b in pairwise(errors))
 
 
-# ------------------------------------------------------------------------------------------------ penalties
+# ------------------------------------------------------------------------------------------------
+# penalties
 
 
 @pytest.mark.parametrize(
-    ("regularizer", "penalties"), [("L1", (0.0, 0.04, 0.08, 0.12)), ("L0", (0.005, 0.04, 0.08, 0.12))]
+    ("regularizer", "penalties"),
+    [("L1", (0.0, 0.04, 0.08, 0.12)), ("L0", (0.005, 0.04, 0.08, 0.12))],
 )
 @pytest.mark.parametrize("spec", ["int4", "int4 tensor"])
 def test_a_higher_penalty_gives_more_zeros(regularizer, penalties, spec):
-    """With L0 from the first penalty on: without one its 0 has no neighbour nearer than a step, and draws in more."""
+    """With L0 from the first penalty on: without one its 0 has no neighbour nearer than a step, and
+    draws in more.
+    """
     given = draw(1, 100, 40, 30, mismatch=0.2, seed=21)
     fit = GridFitter(MinMax(), SPECS[spec])
     zeros = [
@@ -107,7 +122,9 @@ def test_a_higher_penalty_gives_more_zeros(regularizer, penalties, spec):
 @pytest.mark.parametrize("penalty", [0.01, 0.05])
 def test_l0s_codes_are_zero_or_beyond_the_penalty(penalty, spec):
     given = LARGE["large"]
-    q = Gpfq(regularizer="L0", penalty=penalty).round(given.weight, GridFitter(MinMax(), SPECS[spec]), given.stats)
+    q = Gpfq(regularizer="L0", penalty=penalty).round(
+        given.weight, GridFitter(MinMax(), SPECS[spec]), given.stats
+    )
     grid = GridFitter(MinMax(), SPECS[spec])(given.weight)
     values = q.dequantize()
     assert bool(((values == 0) | (values.abs() >= penalty * (1 - 1e-6))).all())
@@ -118,7 +135,9 @@ def test_l0s_codes_are_zero_or_beyond_the_penalty(penalty, spec):
     torch.testing.assert_close(q.grid.codebook[:, 0], -below, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize(("bits", "wide", "count"), [(4, False, 18), (4, True, 19), (8, False, 258), (8, True, 259)])
+@pytest.mark.parametrize(
+    ("bits", "wide", "count"), [(4, False, 18), (4, True, 19), (8, False, 258), (8, True, 259)]
+)
 def test_l0_has_two_levels_more_than_the_grid(bits, wide, count):
     """+-penalty; with 8 bits that is more than bytes count."""
     given = LARGE["large"]
@@ -135,7 +154,9 @@ def test_no_penalty_is_the_path_itself(regularizer, spec):
     given = LARGE["large"]
     grid = fitter(SPECS[spec])(given.weight)
     q = Gpfq(regularizer=regularizer).round(given.weight, Fixed(grid), given.stats)
-    torch.testing.assert_close(q.dequantize(), follow_path(given.weight, grid, given.stats), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        q.dequantize(), follow_path(given.weight, grid, given.stats), rtol=1e-6, atol=0
+    )
 
 
 def test_penalties_that_leave_no_room_are_refused():
@@ -175,7 +196,8 @@ def test_settings_out_of_range_are_refused(make):
         make()
 
 
-# ------------------------------------------------------------------------------------------------ k-means
+# ------------------------------------------------------------------------------------------------
+# k-means
 
 
 def importance(given: Inputs) -> Tensor:
@@ -204,7 +226,9 @@ def test_every_used_level_is_the_mean_of_its_weights(granularity, weighted, spec
     for w, share, own, levels in zip(*(x[~kept] for x in (*blocks, q.grid.codebook)), strict=True):
         for code in own.unique():
             mean = (share * w)[own == code].sum() / share[own == code].sum()
-            assert float(mean) == pytest.approx(float(levels[code]), abs=1e-5 * float(w.abs().max()))
+            assert float(mean) == pytest.approx(
+                float(levels[code]), abs=1e-5 * float(w.abs().max())
+            )
 
 
 @pytest.mark.parametrize("spec", ["int4", "ternary", "levels"])
@@ -224,7 +248,8 @@ def test_few_different_weights_are_kept_exactly():
         assert torch.equal(q.dequantize(), weight)
 
 
-# ------------------------------------------------------------------------------------------------ MagR
+# ------------------------------------------------------------------------------------------------
+# MagR
 
 
 @pytest.mark.parametrize("case", ["large", "large, grouped"])
@@ -286,7 +311,8 @@ def test_the_projection_on_the_l1_ball_is_the_nearest_point(radius):
         assert bool((((points - got) * (corner - got)).sum(1) <= 1e-9).all())
 
 
-# ------------------------------------------------------------------------------------------------ blocks
+# ------------------------------------------------------------------------------------------------
+# blocks
 
 WIDE = draw(1, 500, 300, 12, mismatch=0.3, seed=51)
 BLOCKED = {
@@ -309,11 +335,16 @@ def test_blocks_do_not_change_the_codes(name, size, monkeypatch):
     parted = run(method, WIDE, "int4")
     differ = (whole.codes != parted.codes).any(1)
     assert int(differ.sum()) <= 1
-    torch.testing.assert_close(error(WIDE, parted)[differ], error(WIDE, whole)[differ], rtol=0.05, atol=0)
-    torch.testing.assert_close(error(WIDE, parted)[~differ], error(WIDE, whole)[~differ], rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        error(WIDE, parted)[differ], error(WIDE, whole)[differ], rtol=0.05, atol=0
+    )
+    torch.testing.assert_close(
+        error(WIDE, parted)[~differ], error(WIDE, whole)[~differ], rtol=1e-5, atol=0
+    )
 
 
-# ------------------------------------------------------------------------------------------------ ends of float32
+# ------------------------------------------------------------------------------------------------
+# ends of float32
 
 
 @pytest.mark.parametrize("method", ROUNDINGS)

@@ -1,4 +1,6 @@
-"""What single methods say of themselves: which are special cases of which, their definitions, where they end."""
+"""What single methods say of themselves: which are special cases of which, their definitions, where
+they end.
+"""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -50,7 +52,8 @@ def run(method, given: Inputs, spec: str) -> QTensor:
     return method.round(given.weight, fitter(SPECS[spec]), given.stats)
 
 
-# ------------------------------------------------------------------------------------------------ special cases
+# ------------------------------------------------------------------------------------------------
+# special cases
 
 
 @specs
@@ -60,7 +63,9 @@ def test_qronos_is_gptq_where_the_inputs_agree(case, order, spec):
     given = INPUTS[case]
     if case in ("few rows", "duplicate"):  # H is singular: nothing undamped is defined
         return
-    assert torch.equal(run(Qronos(0.0, order), given, spec).codes, run(Gptq(0.0, order), given, spec).codes)
+    assert torch.equal(
+        run(Qronos(0.0, order), given, spec).codes, run(Gptq(0.0, order), given, spec).codes
+    )
 
 
 @specs
@@ -116,10 +121,14 @@ def test_the_diagonal_order_is_the_natural_one_of_permuted_columns(method, spec)
     permuted = Inputs(given.x[:, :, order], given.x_q[:, :, order], given.weight[:, order])
     fit = Fixed(fitter(SPECS[spec])(given.weight))
     by_power = method(order="diagonal").round(given.weight, fit, given.stats).codes
-    assert torch.equal(by_power[:, order], method(order="natural").round(permuted.weight, fit, permuted.stats).codes)
+    assert torch.equal(
+        by_power[:, order],
+        method(order="natural").round(permuted.weight, fit, permuted.stats).codes,
+    )
 
 
-# ------------------------------------------------------------------------------------------------ references
+# ------------------------------------------------------------------------------------------------
+# references
 
 
 @specs
@@ -143,7 +152,13 @@ def test_qronos_is_its_definition(case, order, spec):
     given = LARGE[case]
     grid = fitter(SPECS[spec])(given.weight)
     got = QTensor.nearest(first_exact(given.weight, grid, given.stats, 0.0, order), grid)
-    same_codes(got, reference.qronos(given.weight, grid, given.x, given.x_q, order), grid, given.weight, given)
+    same_codes(
+        got,
+        reference.qronos(given.weight, grid, given.x, given.x_q, order),
+        grid,
+        given.weight,
+        given,
+    )
 
 
 PENALIZED = [spec for spec in SPECS if spec in ("int4", "ternary", "int4 tensor")]
@@ -155,8 +170,12 @@ PENALIZED = [spec for spec in SPECS if spec in ("int4", "ternary", "int4 tensor"
 def test_gpfq_with_l1_pays_for_the_size_of_codes(case, spec, penalty):
     given = LARGE[case]
     grid = fitter(SPECS[spec])(given.weight)
-    codes = reference.gpfq(given.weight, grid, given.x, given.x_q, lambda choices: 2 * penalty * choices.abs())
-    same_codes(run(Gpfq(regularizer="L1", penalty=penalty), given, spec), codes, grid, given.weight, given)
+    codes = reference.gpfq(
+        given.weight, grid, given.x, given.x_q, lambda choices: 2 * penalty * choices.abs()
+    )
+    same_codes(
+        run(Gpfq(regularizer="L1", penalty=penalty), given, spec), codes, grid, given.weight, given
+    )
 
 
 @pytest.mark.parametrize("spec", PENALIZED)
@@ -165,7 +184,9 @@ def test_gpfq_with_l1_pays_for_the_size_of_codes(case, spec, penalty):
 def test_gpfq_with_l0_pays_for_codes_that_are_not_zero(case, spec, penalty):
     given = LARGE[case]
     got = run(Gpfq(regularizer="L0", penalty=penalty), given, spec)
-    codes = reference.gpfq(given.weight, got.grid, given.x, given.x_q, lambda choices: penalty**2 * (choices != 0))
+    codes = reference.gpfq(
+        given.weight, got.grid, given.x, given.x_q, lambda choices: penalty**2 * (choices != 0)
+    )
     same_codes(got, codes, got.grid, given.weight, given)
 
 
@@ -190,12 +211,16 @@ def test_alignment_is_gauss_seidel_along_the_path(case, sweeps):
 def test_alignment_tends_to_least_squares(case):
     given = LARGE[case]
     target = reference.corrected_target(given.weight, given.x, given.x_q, 0.0)
-    distances = [float((align(given.weight, given.stats, n).double() - target).norm()) for n in (1, 10, 100, 3000)]
+    distances = [
+        float((align(given.weight, given.stats, n).double() - target).norm())
+        for n in (1, 10, 100, 3000)
+    ]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 1e-4 * float(target.norm())
 
 
-# ------------------------------------------------------------------------------------------------ sweeps
+# ------------------------------------------------------------------------------------------------
+# sweeps
 
 
 @specs
@@ -203,7 +228,9 @@ def test_alignment_tends_to_least_squares(case):
 def test_sweeps_never_raise_the_error(case, spec):
     given = INPUTS[case]
     grid = fitter(SPECS[spec])(given.weight)
-    steps, pulls = sweeps.unit_diagonal(given.stats.grouped(given.weight) @ given.stats.G.mT, given.stats)
+    steps, pulls = sweeps.unit_diagonal(
+        given.stats.grouped(given.weight) @ given.stats.G.mT, given.stats
+    )
     q = given.stats.grouped(grid.quantize(given.weight)).float()
     columns = Columns(grid, tuple(q.shape), torch.float32)
     noise = 1e-6 * error(given, torch.zeros_like(given.weight))
@@ -223,7 +250,9 @@ def test_sweeps_never_raise_the_error(case, spec):
 def test_more_sweeps_of_descent_are_no_worse(case, spec, start, refit, order):
     given = LARGE[case]
     errors = [
-        error(given, run(Descent(sweeps=n, order=order, refit=refit, start=start), given, spec)).sum()
+        error(
+            given, run(Descent(sweeps=n, order=order, refit=refit, start=start), given, spec)
+        ).sum()
         for n in (1, 2, 4, 8)
     ]
     assert all(b <= a * (1 + 1e-6) for a, b in pairwise(errors))
@@ -232,7 +261,10 @@ def test_more_sweeps_of_descent_are_no_worse(case, spec, start, refit, order):
 
 def cosines(given: Inputs, q: QTensor) -> Tensor:
     """Between X w and X_q times the codes' numbers, of each row."""
-    wanted, got = reference.outputs(given.weight, given.x), reference.outputs(q.grid.units(q.codes), given.x_q)
+    wanted, got = (
+        reference.outputs(given.weight, given.x),
+        reference.outputs(q.grid.units(q.codes), given.x_q),
+    )
     return (wanted * got).sum(0) / (wanted.norm(dim=0) * got.norm(dim=0))
 
 
@@ -262,7 +294,10 @@ def test_beacons_sweeps_never_raise_the_error_of_a_greedy_start(case, spec, firs
 def test_beacon_ends_where_no_other_code_has_a_better_angle(spec, start):
     given = LARGE["large"]
     q = run(Beacon(sweeps=60, start=start), given, spec)
-    own, wanted = cosines(given, q), QTensor.nearest(given.weight, fitter(SPECS[spec])(given.weight))
+    own, wanted = (
+        cosines(given, q),
+        QTensor.nearest(given.weight, fitter(SPECS[spec])(given.weight)),
+    )
     ours = (q.codes != wanted.codes).any(1)  # rows that are not nearest's
     assert int(ours.sum()) > 20
     for t in range(q.codes.shape[1]):
@@ -277,7 +312,10 @@ def test_adaround_is_never_worse_than_corrected():
     better = 0
     for name, given in {**INPUTS, **LARGE}.items():
         for spec in ("ternary", "uint3 groups", "int4 tensor"):
-            start, learned = (error(given, run(method, given, spec)) for method in (Corrected(), Adaround(steps=60)))
+            start, learned = (
+                error(given, run(method, given, spec))
+                for method in (Corrected(), Adaround(steps=60))
+            )
             if spec == "int4 tensor":
                 start, learned = start.sum(), learned.sum()
             assert bool((learned <= start * (1 + 1e-6) + 1e-12).all()), (name, spec)

@@ -1,6 +1,8 @@
-"""The recursions, without the fallback to nearest, against references that follow the definitions in float64.
+"""The recursions, without the fallback to nearest, against references that follow the definitions
+in float64.
 
-Float32 may decide a near-tie otherwise, and later codes of the row with it: such rows are few, and as good.
+Float32 may decide a near-tie otherwise, and later codes of the row with it: such rows are few, and
+as good.
 """
 
 from dataclasses import replace
@@ -35,12 +37,20 @@ WIDE = {  # wider than a block of the library's loops
 LIVE = INPUTS | WIDE
 
 
-def same_codes(got: QTensor, codes: torch.Tensor, grid: Grid, target: torch.Tensor, given: Inputs) -> None:
-    """Equal codes; at most a tenth of the rows (or one) may differ, by at most a tenth of their error."""
+def same_codes(
+    got: QTensor, codes: torch.Tensor, grid: Grid, target: torch.Tensor, given: Inputs
+) -> None:
+    """Equal codes; at most a tenth of the rows (or one) may differ, by at most a tenth of their
+    error.
+    """
     rows = (got.codes.long() != codes).any(1)
     assert int(rows.sum()) <= max(1, rows.numel() // 10)
-    ours = reference.output_error(target, reference.on_grid(got.codes, grid), given.x, given.x_q)[rows]
-    theirs = reference.output_error(target, reference.on_grid(codes, grid), given.x, given.x_q)[rows]
+    ours = reference.output_error(target, reference.on_grid(got.codes, grid), given.x, given.x_q)[
+        rows
+    ]
+    theirs = reference.output_error(target, reference.on_grid(codes, grid), given.x, given.x_q)[
+        rows
+    ]
     torch.testing.assert_close(ours, theirs, rtol=0.1, atol=0)
 
 
@@ -76,7 +86,9 @@ def test_gptq_damps_by_the_share_it_is_told(damping):
     given = draw(2, 60, 12, 40, seed=9)
     grid = grid_of("int4", given.weight)
     codes = reference.gptq(given.weight, grid, given.x_q, damping, "natural")
-    got = QTensor.nearest(Diffusion(given.stats, damping, "natural").round(given.weight, grid), grid)
+    got = QTensor.nearest(
+        Diffusion(given.stats, damping, "natural").round(given.weight, grid), grid
+    )
     same_codes(got, codes, grid, given.weight, given)
 
 
@@ -112,7 +124,9 @@ def test_a_sweep_refits_and_visits_one_column_after_the_other(case, spec):
 @specs
 @pytest.mark.parametrize("case", SMALL)
 def test_refit_scales_are_least_squares(case, spec):
-    """Groups of a row are refitted in turn: after enough rounds that is their joint solution, if positive."""
+    """Groups of a row are refitted in turn: after enough rounds that is their joint solution, if
+    positive.
+    """
     given = LIVE[case]
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
     fitted = start
@@ -124,7 +138,8 @@ def test_refit_scales_are_least_squares(case, spec):
     parts = [torch.zeros_like(units) for _ in range(0, units.shape[1], size)]
     for k, part in enumerate(parts):
         part[:, k * size : (k + 1) * size] = units[:, k * size : (k + 1) * size]
-    columns = torch.stack([reference.outputs(part, given.x_q).T for part in parts], -1)  # [rows, m, parts]
+    # [rows, m, parts]
+    columns = torch.stack([reference.outputs(part, given.x_q).T for part in parts], -1)
     wanted = reference.outputs(given.weight, given.x_q).T[..., None]
     if start.grid.spec.granularity == "tensor":
         columns, wanted = columns.reshape(1, -1, 1), wanted.reshape(1, -1, 1)
@@ -144,7 +159,9 @@ def test_a_scale_that_would_turn_negative_stays():
 
 
 @specs
-@pytest.mark.parametrize("case", ["dense, x_q", "grouped, x_q", "few rows, x_q", "dead, x_q", "duplicate"])
+@pytest.mark.parametrize(
+    "case", ["dense, x_q", "grouped, x_q", "few rows, x_q", "dead, x_q", "duplicate"]
+)
 def test_descent_never_goes_up_and_ends_where_no_single_step_helps(case, spec):
     given = INPUTS[case]
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
@@ -157,7 +174,9 @@ def test_descent_never_goes_up_and_ends_where_no_single_step_helps(case, spec):
         assert bool((after <= before * (1 + 1e-5) + 1e-9).all())
         before = after
     again = reference.sweep(given.weight, q.codes, q.grid, given.x_q)
-    better = reference.output_error(given.weight, reference.on_grid(again, q.grid), given.x_q, given.x_q)
+    better = reference.output_error(
+        given.weight, reference.on_grid(again, q.grid), given.x_q, given.x_q
+    )
     torch.testing.assert_close(better.sum(), after.sum(), rtol=1e-5, atol=1e-9)
 
 
@@ -197,10 +216,14 @@ def test_every_row_keeps_the_best_of_its_starts(case, spec):
 def _refit(target: torch.Tensor, codes: torch.Tensor, grid: Grid, x_q: torch.Tensor) -> Grid:
     """Least squares of each row's one scale."""
     units = reference.outputs(codes.double(), x_q)
-    return grid.with_scale(((units * reference.outputs(target, x_q)).sum(0) / units.square().sum(0))[:, None])
+    return grid.with_scale(
+        ((units * reference.outputs(target, x_q)).sum(0) / units.square().sum(0))[:, None]
+    )
 
 
-@pytest.mark.parametrize("method", [Nearest(), Gptq(), Gptq(0.0), Gpfq(), Corrected(), Corrected(0.0, 50)])
+@pytest.mark.parametrize(
+    "method", [Nearest(), Gptq(), Gptq(0.0), Gpfq(), Corrected(), Corrected(0.0, 50)]
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_no_codes_beat_all_codes(method, seed):
     given = draw(2, 20, 5, 6, mismatch=0.5, seed=seed)
@@ -213,7 +236,9 @@ def test_no_codes_beat_all_codes(method, seed):
 
 
 def test_corrected_comes_close_to_the_best_codes():
-    """Tiny layers: within a tenth of what trying every code on the same grid gives; nearest is far off."""
+    """Tiny layers: within a tenth of what trying every code on the same grid gives; nearest is far
+    off.
+    """
     total = torch.zeros(3, dtype=torch.float64)
     for seed in range(10):
         given = draw(1, 20, 5, 8, mismatch=0.3, seed=seed)
@@ -222,7 +247,9 @@ def test_corrected_comes_close_to_the_best_codes():
         nearest = Nearest().round(given.weight, fit, given.stats)
         total[0] += reference.best_codes(given.weight, q.grid, given.x, given.x_q).sum()
         total[1] += reference.output_error(given.weight, q.dequantize(), given.x, given.x_q).sum()
-        total[2] += reference.output_error(given.weight, nearest.dequantize(), given.x, given.x_q).sum()
+        total[2] += reference.output_error(
+            given.weight, nearest.dequantize(), given.x, given.x_q
+        ).sum()
     assert total[1] < 1.1 * total[0]
     assert total[2] > 1.3 * total[0]
 
@@ -234,9 +261,15 @@ def test_no_damping_and_too_few_rows_still_give_codes(method, m, seed):
     """H is singular then: the factorization has to be helped, not to fail."""
     given = draw(1, m, 10, 4, mismatch=0.2, seed=seed)
     fit = fitter(SPECS["int4"])
-    q, nearest = method.round(given.weight, fit, given.stats), Nearest().round(given.weight, fit, given.stats)
+    q, nearest = (
+        method.round(given.weight, fit, given.stats),
+        Nearest().round(given.weight, fit, given.stats),
+    )
     x = given.x_q if isinstance(method, Gptq) else given.x
-    errors = [reference.output_error(given.weight, each.dequantize(), x, given.x_q) for each in (q, nearest)]
+    errors = [
+        reference.output_error(given.weight, each.dequantize(), x, given.x_q)
+        for each in (q, nearest)
+    ]
     assert bool((errors[0] <= errors[1] * (1 + 1e-9) + 1e-12).all())
 
 
@@ -251,10 +284,14 @@ def test_permuting_the_inputs_permutes_gptqs_codes():
     assert torch.equal(first[:, order], second)
 
 
-@pytest.mark.parametrize("method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(0.01, 0, (1.0,))])
+@pytest.mark.parametrize(
+    "method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(0.01, 0, (1.0,))]
+)
 @specs
 def test_uncorrelated_inputs_leave_nothing_to_gain(method, spec):
-    """x = x_q and H diagonal: nothing can make up for a rounding, so every method rounds to nearest."""
+    """x = x_q and H diagonal: nothing can make up for a rounding, so every method rounds to
+    nearest.
+    """
     powers = torch.tensor([2.0, 0.5, 1.0, 3.0, 0.25, 1.5, 1.0, 4.0])
     x = torch.diag(powers.double().sqrt())[None]
     weight = draw(1, 8, 8, 6, seed=4).weight
@@ -273,7 +310,10 @@ def test_rows_that_nearest_serves_better_are_rounded_to_nearest():
         grid = fit(given.weight)
         path, nearest = follow_path(given.weight, grid, given.stats), grid.quantize(given.weight)
         q = Gpfq().round(given.weight, fit, given.stats).dequantize()
-        errors = [reference.output_error(given.weight, each, given.x, given.x_q) for each in (path, nearest)]
+        errors = [
+            reference.output_error(given.weight, each, given.x, given.x_q)
+            for each in (path, nearest)
+        ]
         better = errors[0] <= errors[1]
         assert torch.equal(q, torch.where(better[:, None], path, nearest))
         changed, kept = changed + int(better.sum()), kept + int((~better).sum())

@@ -1,4 +1,6 @@
-"""Settings that take another way through a method: what every rounding promises holds for them too."""
+"""Settings that take another way through a method: what every rounding promises holds for them
+too.
+"""
 
 from dataclasses import replace
 from functools import cache
@@ -11,7 +13,7 @@ import subbyte
 from subbyte.core import GridSpec, QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import Rounding
-from subbyte.rounding import (  # fmt: skip
+from subbyte.rounding import (
     ROUNDINGS,
     Adaround,
     Beacon,
@@ -115,7 +117,11 @@ def test_every_method_but_two_without_settings_has_a_variant():
 
 def test_regularized_grids_are_symmetric():
     given = INPUTS["dense"]
-    for spec in (SPECS["uint2"], SPECS["levels"], GridSpec(bits=4, granularity="group", group_size=4)):
+    for spec in (
+        SPECS["uint2"],
+        SPECS["levels"],
+        GridSpec(bits=4, granularity="group", group_size=4),
+    ):
         with pytest.raises(RecipeError, match="L0 needs a symmetric uniform grid"):
             VARIANTS["gpfq L0"].round(given.weight, fitter(spec), given.stats)
 

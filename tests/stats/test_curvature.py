@@ -29,7 +29,9 @@ def matrix_of(name: str, layer: str) -> tuple[Tensor, Layer]:
     return found.geometry.to_matrix(network.graph_module.state_dict()[found.weight]), found
 
 
-@pytest.mark.parametrize(("name", "layer"), [("mobile", "grouped"), ("decoder", "up2"), ("tokens", "up")])
+@pytest.mark.parametrize(
+    ("name", "layer"), [("mobile", "grouped"), ("decoder", "up2"), ("tokens", "up")]
+)
 def test_blocks_are_those_of_the_whole_hessian(name, layer, monkeypatch):
     monkeypatch.setattr(curvature, "_AT_ONCE", 7)  # does not divide the number of weights
     weight, found = matrix_of(name, layer)
@@ -51,21 +53,29 @@ def test_a_linear_loss_has_no_curvature_and_large_layers_are_refused(monkeypatch
 
 
 def test_gauss_newton_is_the_hessian_of_the_last_layer_where_outputs_and_inputs_are_independent():
-    """All images alike but for the sign: squared output gradients tell nothing of inputs, and softmax is symmetric."""
+    """All images alike but for the sign: squared output gradients tell nothing of inputs, and
+    softmax is symmetric.
+    """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(500, 6, generator=generator)
     weight, d = torch.zeros(2, 6), torch.randn(2, 6, generator=generator)
-    exact = hessian_blocks(lambda w: F.cross_entropy(x @ w.T, torch.zeros(500, dtype=torch.int64)), weight, "fc")
+    exact = hessian_blocks(
+        lambda w: F.cross_entropy(x @ w.T, torch.zeros(500, dtype=torch.int64)), weight, "fc"
+    )
     moments = MomentCollector(geometry := Geometry("linear", (2, 6)))
     moments.add(x, x)
     outputs = torch.full((2,), 0.25, dtype=torch.float64)  # E (p - y)^2 with p = 1/2
     got = gauss_newton(d, moments.finish(), outputs)
     assert geometry.rows == len(got) and got.dtype == torch.float64
-    torch.testing.assert_close(got, torch.einsum("nc,ncd,nd->n", d, exact, d).double() / 2, rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        got, torch.einsum("nc,ncd,nd->n", d, exact, d).double() / 2, rtol=1e-4, atol=0
+    )
 
 
 def test_gauss_newton_with_weighted_rows_is_the_fisher_form_exactly():
-    """One position an image: sum over images of (g x'd)^2, which the diagonal of the Fisher information is part of."""
+    """One position an image: sum over images of (g x'd)^2, which the diagonal of the Fisher
+    information is part of.
+    """
     network, x = captured("residual"), images("residual", 30)
     stats = gradient_stats(network, x, "sampled", names=["fc"])["fc"]
     fc = network.layers[-1]
@@ -82,7 +92,9 @@ def test_gauss_newton_with_weighted_rows_is_the_fisher_form_exactly():
 
 def spectrum(decay: float, size: int = 100) -> Tensor:
     """A symmetric matrix with eigenvalues j^-decay."""
-    basis = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(0)).double()).Q
+    basis = torch.linalg.qr(
+        torch.randn(size, size, generator=torch.Generator().manual_seed(0)).double()
+    ).Q
     return (basis * torch.arange(1.0, size + 1).double() ** -decay) @ basis.T
 
 
@@ -91,20 +103,26 @@ def spectrum(decay: float, size: int = 100) -> Tensor:
 def test_error_bars_are_honest(estimate, decay):
     matrix = spectrum(decay)
     found = [estimate(matrix.matmul, 100, 45, seed) for seed in range(120)]
-    misses = torch.tensor([abs(t.value - float(matrix.trace())) / max(t.error, 1e-12) for t in found])
+    misses = torch.tensor(
+        [abs(t.value - float(matrix.trace())) / max(t.error, 1e-12) for t in found]
+    )
     if decay == 0 and estimate is hutchinson:  # the identity: signs give its trace exactly
         assert max(abs(t.value - 100) for t in found) < 1e-9
         return
     assert 0.55 < float((misses <= 1).float().mean()) < 0.8
     assert float((misses <= 2.5).float().mean()) > 0.93
     values = torch.tensor([t.value for t in found])
-    assert abs(float(values.mean()) - float(matrix.trace())) < 3.5 * float(values.std()) / 120**0.5, "biased"
+    assert (
+        abs(float(values.mean()) - float(matrix.trace())) < 3.5 * float(values.std()) / 120**0.5
+    ), "biased"
 
 
 def test_hutch_plus_plus_is_better_where_the_spectrum_falls_fast():
     def typical(estimate, decay: float) -> float:
         matrix = spectrum(decay)
-        misses = [estimate(matrix.matmul, 100, 30, s).value - float(matrix.trace()) for s in range(40)]
+        misses = [
+            estimate(matrix.matmul, 100, 30, s).value - float(matrix.trace()) for s in range(40)
+        ]
         return float(torch.tensor(misses).square().mean().sqrt())
 
     assert typical(hutch_plus_plus, 2.0) < typical(hutchinson, 2.0) / 10
@@ -119,7 +137,9 @@ def test_a_low_rank_is_found_exactly_and_products_are_counted():
         return left @ (left.T @ v)
 
     trace = hutch_plus_plus(product, 50, 13)
-    assert trace.value == pytest.approx(float(left.square().sum()), rel=1e-10) and trace.error < 1e-9
+    assert (
+        trace.value == pytest.approx(float(left.square().sum()), rel=1e-10) and trace.error < 1e-9
+    )
     assert sum(used) <= 13
     used.clear()
     hutchinson(product, 50, 13)

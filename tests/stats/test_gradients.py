@@ -1,4 +1,6 @@
-"""Gradients with respect to weights against autograd, one image at a time, for layers of every kind."""
+"""Gradients with respect to weights against autograd, one image at a time, for layers of every
+kind.
+"""
 
 import pytest
 import torch
@@ -26,11 +28,15 @@ def call(geometry: Geometry, shape: tuple[int, ...], seed: int) -> Call:
 def of_image(geometry: Geometry, calls: list[Call], i: int) -> Tensor:
     """One image's gradient by autograd: float64 [rows, columns]."""
     weight = torch.zeros(geometry.weight_shape, dtype=torch.float64, requires_grad=True)
-    loss = sum((operate(x[i : i + 1].double(), weight, geometry) * g[i : i + 1]).sum() for x, g in calls)
+    loss = sum(
+        (operate(x[i : i + 1].double(), weight, geometry) * g[i : i + 1]).sum() for x, g in calls
+    )
     return geometry.to_matrix(torch.autograd.grad(loss, weight)[0])
 
 
-def collected(geometry: Geometry, *batches: list[list[Call]], share: Tensor | None = None) -> GradientStats:
+def collected(
+    geometry: Geometry, *batches: list[list[Call]], share: Tensor | None = None
+) -> GradientStats:
     """Every batch is a list of targets, every target a list of calls."""
     collector = GradientCollector(geometry)
     for targets in batches:
@@ -81,7 +87,10 @@ def test_an_image_may_have_several_entries_in_the_first_axis():
     geometry = Geometry("linear", (5, 7))
     x, g = call(geometry, (IMAGES, 4, 7), 0)
     folded = [(x.reshape(-1, 2, 7), g.reshape(-1, 2, 5))]
-    whole, parts = collected(geometry, [[(x, g)]]), collected(geometry, [folded], share=torch.ones(IMAGES))
+    whole, parts = (
+        collected(geometry, [[(x, g)]]),
+        collected(geometry, [folded], share=torch.ones(IMAGES)),
+    )
     for name in ("gradient", "absolute", "fisher", "outputs"):
         same(getattr(parts, name), getattr(whole, name))
     assert parts.images == IMAGES

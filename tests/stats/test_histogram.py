@@ -11,10 +11,15 @@ def draw(kind: str) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(40, 3, 17, generator=generator)
     return {
-        "normal": x, "positive": x.relu(), "negative": -x.abs() - 2, "tiny": 1e-6 * x, "huge": 1e9 * x,
-        "outlier": torch.cat([x.reshape(-1), torch.tensor([1e4])]), "two values": (x > 0).float(),
+        "normal": x,
+        "positive": x.relu(),
+        "negative": -x.abs() - 2,
+        "tiny": 1e-6 * x,
+        "huge": 1e9 * x,
+        "outlier": torch.cat([x.reshape(-1), torch.tensor([1e4])]),
+        "two values": (x > 0).float(),
         "narrow": 1000 + x.abs().clamp_max(1) * 1e-2,
-    }[kind]  # fmt: skip
+    }[kind]
 
 
 KINDS = ["normal", "positive", "negative", "tiny", "huge", "outlier", "two values", "narrow"]

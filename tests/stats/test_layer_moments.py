@@ -22,7 +22,9 @@ def inputs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return x, x + 0.5 * torch.randn(shape, generator=generator)
 
 
-def collected(geometry: Geometry, *chunks: tuple[Tensor, Tensor], rows: int | None = None) -> LayerStats:
+def collected(
+    geometry: Geometry, *chunks: tuple[Tensor, Tensor], rows: int | None = None
+) -> LayerStats:
     collector = MomentCollector(geometry, rows)
     for x, x_q in chunks:
         collector.add(x, x_q)
@@ -112,7 +114,9 @@ def test_output_error_is_the_one_measured_on_outputs(geometry, shape):
     output = operate(x.double(), weight.double(), geometry)
     output_q = operate(x_q.double(), rounded.double(), geometry)
     measured = rows_of(output - output_q, geometry).square().mean(0)
-    got = collected(geometry, (x, x_q)).output_error(geometry.to_matrix(weight), geometry.to_matrix(rounded))
+    got = collected(geometry, (x, x_q)).output_error(
+        geometry.to_matrix(weight), geometry.to_matrix(rounded)
+    )
     assert got.shape == (geometry.rows,) and got.dtype == torch.float64
     torch.testing.assert_close(got, measured, rtol=1e-4, atol=1e-6)
 
@@ -158,7 +162,8 @@ def test_a_part_of_the_rows_is_the_same_part_in_both_networks(geometry, shape):
     x, _ = inputs((4, *shape[1:]))
     available = patch_matrix(x, geometry).shape[1] // 4
     taken = max(1, available // 2)
-    stats = collected(geometry, (x, 2 * x), rows=taken)  # other rows in one of them would break proportions
+    # other rows in one of them would break proportions
+    stats = collected(geometry, (x, 2 * x), rows=taken)
     assert stats.rows == 4 * taken
     for name, factor in (("H", 4), ("G", 2)):
         torch.testing.assert_close(getattr(stats, name), factor * stats.F, rtol=1e-5, atol=1e-5)

@@ -53,7 +53,9 @@ def test_patches_are_what_unit_weights_see(geometry, shape):
 @every_kind
 def test_the_column_order_is_a_permutation(geometry, shape):
     order = column_order(geometry)
-    assert order.dtype == torch.int64 and order.sort().values.tolist() == list(range(geometry.columns))
+    assert order.dtype == torch.int64 and order.sort().values.tolist() == list(
+        range(geometry.columns)
+    )
 
 
 @every_kind
@@ -72,7 +74,9 @@ def check_count(geometry: Geometry, shape: tuple[int, ...]) -> None:
     assert patches(torch.zeros(shape), geometry).shape[1] == shape[0] * positions
     if geometry.kind != "linear":
         assert positions == count_positions(torch.zeros(shape), geometry)
-    assert output_positions(torch.Size((99, *shape[1:])), geometry) == positions, "the batch must not count"
+    assert output_positions(torch.Size((99, *shape[1:])), geometry) == positions, (
+        "the batch must not count"
+    )
 
 
 @every_kind
@@ -97,7 +101,9 @@ def test_output_positions_by_hand():
 def test_chosen_positions_give_their_rows_image_by_image(geometry, shape):
     x = random(*shape)
     whole = patches(x, geometry).reshape(geometry.groups, shape[0], -1, geometry.columns)
-    order = torch.rand(shape[0], whole.shape[2], generator=torch.Generator().manual_seed(2)).argsort(1)
+    order = torch.rand(
+        shape[0], whole.shape[2], generator=torch.Generator().manual_seed(2)
+    ).argsort(1)
     for taken in (1, whole.shape[2]):
         positions = order[:, :taken]
         expected = torch.stack([whole[:, k, positions[k]] for k in range(shape[0])], 1)
@@ -117,4 +123,6 @@ def test_columns_that_see_only_padding_follow_the_true_stride():
 def test_one_patch_by_hand():
     x = torch.arange(18.0).reshape(1, 2, 3, 3)
     geometry = Geometry("conv", (1, 2, 2, 2), (1, 1), ((0, 0), (0, 0)), (2, 2))
-    assert patches(x, geometry)[:, :, column_order(geometry)].tolist() == [[[0, 2, 6, 8, 9, 11, 15, 17]]]
+    assert patches(x, geometry)[:, :, column_order(geometry)].tolist() == [
+        [[0, 2, 6, 8, 9, 11, 15, 17]]
+    ]

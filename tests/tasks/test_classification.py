@@ -17,7 +17,9 @@ def split_of(images: Tensor, labels: Tensor) -> Split:
 
 
 def case(n: int = 103, classes: int = 10, seed: int = 0) -> tuple[Tensor, Split]:
-    """Logits, and a split whose images are the logits, so that a network that flattens returns them."""
+    """Logits, and a split whose images are the logits, so that a network that flattens returns
+    them.
+    """
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(n, classes, generator=generator)
     labels = torch.randint(0, classes, (n,), generator=generator)
@@ -36,14 +38,20 @@ def test_figures_are_scikit_learns_and_torchmetrics(classes, batch_size):
     result = evaluate(flatten, split, batch_size)
     labels, every = split.labels.numpy(), np.arange(classes)
     probabilities = logits.double().softmax(1).numpy()
-    assert result.accuracy.top1 == pytest.approx(100 * top_k_accuracy_score(labels, logits, k=1, labels=every))
+    assert result.accuracy.top1 == pytest.approx(
+        100 * top_k_accuracy_score(labels, logits, k=1, labels=every)
+    )
     if classes > 5:
-        assert result.accuracy.top5 == pytest.approx(100 * top_k_accuracy_score(labels, logits, k=5, labels=every))
+        assert result.accuracy.top5 == pytest.approx(
+            100 * top_k_accuracy_score(labels, logits, k=5, labels=every)
+        )
         metric = multiclass_accuracy(logits, split.labels, classes, average="micro", top_k=5)
         assert result.accuracy.top5 == pytest.approx(100 * float(metric), rel=1e-6)
     else:
         assert result.accuracy.top5 == 100
-    assert result.accuracy.loss == pytest.approx(log_loss(labels, probabilities, labels=every), rel=1e-6)
+    assert result.accuracy.loss == pytest.approx(
+        log_loss(labels, probabilities, labels=every), rel=1e-6
+    )
     assert result.accuracy.count == 103
     assert torch.equal(result.logits, logits) and result.logits.dtype == torch.float32
 
@@ -103,12 +111,15 @@ def test_no_gradient_is_kept_and_low_precision_becomes_float32():
 def test_nan_logits_are_refused_and_the_image_named(value):
     logits, split = case(30)
     logits[17, 3] = value
-    with pytest.raises(NumericsError, match=r"1 of 10 images are NaN or Inf, the first is image 17 of split 'test'"):
+    with pytest.raises(
+        NumericsError, match=r"1 of 10 images are NaN or Inf, the first is image 17 of split 'test'"
+    ):
         evaluate(flatten, split, 10)
 
 
 @pytest.mark.parametrize(
-    ("shift", "message"), [(1, r"label 10, but the network has 10 logits"), (-10, r"label -10, but")]
+    ("shift", "message"),
+    [(1, r"label 10, but the network has 10 logits"), (-10, r"label -10, but")],
 )
 def test_labels_beyond_the_logits_are_refused_with_both_numbers(shift, message):
     _, split = case(200)
@@ -119,7 +130,9 @@ def test_labels_beyond_the_logits_are_refused_with_both_numbers(shift, message):
 
 def test_images_that_the_network_cannot_take_are_explained():
     _, split = case()
-    with pytest.raises(DataError, match=r"images \[10, 1, 1\] .*split 'test' \(RuntimeError: .*channels"):
+    with pytest.raises(
+        DataError, match=r"images \[10, 1, 1\] .*split 'test' \(RuntimeError: .*channels"
+    ):
         evaluate(nn.Conv2d(3, 3, 1), split)
 
 
@@ -133,7 +146,9 @@ def test_errors_of_subbyte_pass_unchanged():
         evaluate(model, split)
 
 
-@pytest.mark.parametrize("output", [lambda x: x, lambda x: x.flatten(), lambda x: (x,), lambda x: x.flatten(1)[:-1]])
+@pytest.mark.parametrize(
+    "output", [lambda x: x, lambda x: x.flatten(), lambda x: (x,), lambda x: x.flatten(1)[:-1]]
+)
 def test_what_is_no_row_of_logits_per_image_is_refused(output):
     _, split = case()
     with pytest.raises(ModelError, match=r"one row of logits per image"):
@@ -157,7 +172,9 @@ def test_agreement_is_the_share_of_equal_classes():
     assert agreement(a, -a) == 0
 
 
-@pytest.mark.parametrize(("a", "b"), [((3, 4), (3, 5)), ((3, 4), (2, 4)), ((3,), (3,)), ((0, 4), (0, 4))])
+@pytest.mark.parametrize(
+    ("a", "b"), [((3, 4), (3, 5)), ((3, 4), (2, 4)), ((3,), (3,)), ((0, 4), (0, 4))]
+)
 def test_agreement_needs_the_same_images(a, b):
     with pytest.raises(DataError, match=r"must be \[n, classes\]"):
         agreement(torch.zeros(a), torch.zeros(b))

@@ -1,4 +1,6 @@
-"""What `methods.Tune` promises, for every method in the registry, on a small problem with a known answer."""
+"""What `methods.Tune` promises, for every method in the registry, on a small problem with a known
+answer.
+"""
 
 import pytest
 import torch
@@ -37,7 +39,9 @@ def test_later_parameters_come_nearer_to_the_float_logits(method):
     learned = TUNES[method]().after_layer(forward_of(inputs), parameters, logits)
     assert loss(learned, inputs, logits) < loss(parameters, inputs, logits)
     assert learned.keys() == parameters.keys()
-    assert all(learned[n].shape == parameters[n].shape and not learned[n].requires_grad for n in parameters)
+    assert all(
+        learned[n].shape == parameters[n].shape and not learned[n].requires_grad for n in parameters
+    )
 
 
 @methods
@@ -75,12 +79,18 @@ def test_nothing_learns_at_the_end_unless_asked(method):
 def test_the_end_learns_from_logits_or_labels():
     parameters, inputs, logits = problem()
     labels = [part.argmax(1) for part in logits]
-    from_logits = Cascade(rate=0.01, retrain="logits").at_end(forward_of(inputs), parameters, logits, None)
-    from_labels = Cascade(rate=0.01, retrain="labels").at_end(forward_of(inputs), parameters, logits, labels)
+    from_logits = Cascade(rate=0.01, retrain="logits").at_end(
+        forward_of(inputs), parameters, logits, None
+    )
+    from_labels = Cascade(rate=0.01, retrain="labels").at_end(
+        forward_of(inputs), parameters, logits, labels
+    )
     assert loss(from_logits, inputs, logits) < 0.9 * loss(parameters, inputs, logits)
 
     def entropy(given: dict[str, Tensor]) -> float:
-        return sum(float(F.cross_entropy(forward_of(inputs)(k, given), labels[k])) for k in range(BATCHES))
+        return sum(
+            float(F.cross_entropy(forward_of(inputs)(k, given), labels[k])) for k in range(BATCHES)
+        )
 
     assert entropy(from_labels) < entropy(parameters)
     assert not torch.equal(from_labels["bias"], from_logits["bias"])

@@ -31,43 +31,67 @@ errors = Console(stderr=True)
 F = TypeVar("F", bound=Callable[..., Any])
 
 ModelOption = Annotated[
-    str, typer.Option("--model", help="A built-in network, torchvision:NAME, timm:NAME, or file.py:callable.")
+    str,
+    typer.Option(
+        "--model", help="A built-in network, torchvision:NAME, timm:NAME, or file.py:callable."
+    ),
 ]
 WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", help="Float weights: .safetensors, a PyTorch state dict, or builtin:NAME.")
+    Path | None,
+    typer.Option(
+        "--weights", help="Float weights: .safetensors, a PyTorch state dict, or builtin:NAME."
+    ),
 ]
 DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="digits, mnist:PATH, fashion-mnist:PATH, cifar10:PATH, imagenet:PATH, imagefolder:PATH, npz:PATH, "
+        help="digits, mnist:PATH, fashion-mnist:PATH, cifar10:PATH, imagenet:PATH, "
+        "imagefolder:PATH, npz:PATH, "
         "or file.py:callable.",
     ),
 ]
 NormalizeOption = Annotated[
     str | None,
-    typer.Option("--normalize", help="imagenet, cifar10, mnist, none, or M,M,M/S,S,S. Default: the data set's own."),
+    typer.Option(
+        "--normalize",
+        help="imagenet, cifar10, mnist, none, or M,M,M/S,S,S. Default: the data set's own.",
+    ),
 ]
-ResizeOption = Annotated[int | None, typer.Option("--resize", help="Shorter side of folder images, in pixels.")]
-CropOption = Annotated[int | None, typer.Option("--crop", help="Centre crop of folder images, in pixels.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="Where the arithmetic runs: cpu or cuda.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace --out if it holds an earlier result.")]
+ResizeOption = Annotated[
+    int | None, typer.Option("--resize", help="Shorter side of folder images, in pixels.")
+]
+CropOption = Annotated[
+    int | None, typer.Option("--crop", help="Centre crop of folder images, in pixels.")
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Where the arithmetic runs: cpu or cuda.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace --out if it holds an earlier result.")
+]
 
 
 def command(function: F) -> F:
-    """Turn errors the user can mend into one line on stderr and exit code 1; Ctrl-C into exit code 130."""
+    """Turn errors the user can mend into one line on stderr and exit code 1; Ctrl-C into exit code
+    130.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except SubbyteError as error:
-            errors.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True, highlight=False)
+            errors.print(
+                f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True, highlight=False
+            )
             raise typer.Exit(1) from error
         except OSError as error:
             if error.errno is None or error.filename is None:
                 raise
-            errors.print(f"[bold red]error:[/] {_plain(_of_files(error))}", soft_wrap=True, highlight=False)
+            errors.print(
+                f"[bold red]error:[/] {_plain(_of_files(error))}", soft_wrap=True, highlight=False
+            )
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             errors.print("interrupted: nothing was written", highlight=False)
@@ -80,7 +104,10 @@ def _of_files(error: OSError) -> str:
     """A full disk, a folder that can't be written to: what, where, and what to do."""
     assert error.errno is not None
     what = os.strerror(error.errno)
-    return f"{error.filename}: {what}; nothing is left half-written. Make room, or choose another folder"
+    return (
+        f"{error.filename}: {what}; nothing is left half-written. Make room, or choose another "
+        f"folder"
+    )
 
 
 def _plain(text: str) -> str:
@@ -88,16 +115,28 @@ def _plain(text: str) -> str:
 
 
 def read_bits(text: str) -> tuple[int, ...]:
-    """Widths written as 4, 1-8 or 2,3,6-8. Raises RecipeError for anything else, and for widths not from 1 to 8."""
+    """Widths written as 4, 1-8 or 2,3,6-8. Raises RecipeError for anything else, and for widths not
+    from 1 to 8.
+    """
     parts = [re.fullmatch(r"([1-8])(?:-([1-8]))?", part.strip()) for part in text.split(",")]
-    found = [bits for part in parts if part for bits in range(int(part[1]), int(part[2] or part[1]) + 1)]
+    found = [
+        bits for part in parts if part for bits in range(int(part[1]), int(part[2] or part[1]) + 1)
+    ]
     if not found or None in parts:
-        raise RecipeError(f"--bits must be widths from 1 to 8 and ranges of them, such as 1-8 or 2,3,4; got {text!r}")
+        raise RecipeError(
+            f"--bits must be widths from 1 to 8 and ranges of them, such as 1-8 or 2,3,4; got "
+            f"{text!r}"
+        )
     return tuple(dict.fromkeys(found))
 
 
 def load_inputs(
-    model: str, weights: Path | None, data: str, normalize: str | None, resize: int | None, crop: int | None
+    model: str,
+    weights: Path | None,
+    data: str,
+    normalize: str | None,
+    resize: int | None,
+    crop: int | None,
 ) -> tuple[nn.Module, DataSet]:
     """The float network and the data set that the options name."""
     loaded = load_data(data, normalize=normalize, resize=resize, crop=crop)
@@ -108,16 +147,23 @@ def load_inputs(
 def progress() -> Iterator[Callable[[str, int, int, str], None]]:
     """A progress bar a stage, with an estimate of the time left, on stderr."""
     columns = [
-        TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[what]}"),
-    ]  # fmt: skip
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[what]}"),
+    ]
     with Progress(*columns, console=errors, transient=not sys.stderr.isatty()) as bars:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int, what: str) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, what="")
-            bars.update(tasks[stage], completed=done, total=total, what="" if done == total else what)
+            bars.update(
+                tasks[stage], completed=done, total=total, what="" if done == total else what
+            )
 
         yield report
 
@@ -127,6 +173,8 @@ def write_page(out: Path) -> None:
     try:
         (path,) = write_report([out])
     except SubbyteError as error:
-        console.print(f"no report was written: {error}", highlight=False, soft_wrap=True, markup=False)
+        console.print(
+            f"no report was written: {error}", highlight=False, soft_wrap=True, markup=False
+        )
     else:
         console.print(f"to look at: {path}", highlight=False, soft_wrap=True, markup=False)

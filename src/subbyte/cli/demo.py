@@ -1,4 +1,6 @@
-"""subbyte demo: train a small network on scikit-learn's digits, quantize it five ways, and show what each cost."""
+"""subbyte demo: train a small network on scikit-learn's digits, quantize it five ways, and show
+what each cost.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +42,14 @@ def demo(
             job = Job("lenet-digits", "digits", load_recipe(name), calibration=256, seed=seed)
             results.append(run(job, model, data, temporary / name, _prefixed(report, name)))
         write_json(temporary / "results.json", results)
-    title = f"LeNet on the {results[0]['images']} test images of digits, 256 calibration images, seed {seed}"
+    title = (
+        f"LeNet on the {results[0]['images']} test images of digits, 256 calibration images, "
+        f"seed {seed}"
+    )
     console.print(summary_table(results, title))
-    console.print(f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json", highlight=False)
+    console.print(
+        f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json", highlight=False
+    )
     write_page(out)
 
 
@@ -51,7 +58,9 @@ def _prefixed(report: Report, recipe: str) -> Report:
 
 
 def train(data: DataSet, seed: int, done: Callable[[int], None]) -> nn.Module:
-    """LeNet trained on the training split with Adam and a cosine schedule; deterministic for a seed."""
+    """LeNet trained on the training split with Adam and a cosine schedule; deterministic for a
+    seed.
+    """
     assert data.train is not None
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,4 +1,6 @@
-"""subbyte evaluate: accuracy of a float network, a packed file or an ONNX file on a labelled split, by class."""
+"""subbyte evaluate: accuracy of a float network, a packed file or an ONNX file on a labelled split,
+by class.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ from subbyte.cli.common import (
     command,
     console,
     progress,
-)  # fmt: skip
+)
 from subbyte.data import load_data
 from subbyte.errors import ModelError
 from subbyte.exporters.packed import is_packed, load
@@ -31,21 +33,28 @@ from subbyte.tasks import evaluate as measure
 def evaluate(
     data: DataOption,
     weights: Annotated[
-        Path | None, typer.Option(help="Float weights, a packed model.safetensors, or an .onnx file.")
+        Path | None,
+        typer.Option(help="Float weights, a packed model.safetensors, or an .onnx file."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="As for quantize; not needed for ONNX files.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="As for quantize; not needed for ONNX files.")
+    ] = None,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
     device: DeviceOption = "cpu",
-    per_class: Annotated[int, typer.Option(help="Classes to show, those with the lowest accuracy; 0: none.")] = 20,
+    per_class: Annotated[
+        int, typer.Option(help="Classes to show, those with the lowest accuracy; 0: none.")
+    ] = 20,
 ) -> None:
     """Print loss, top-1 and top-5 on the test split, and top-1 by class."""
     images = load_data(data, normalize=normalize, resize=resize, crop=crop)
     split = images.test
     function, what, where = _function(model, weights, device, len(images.classes))
     with progress() as report:
-        found = measure(function, split, device=where, progress=lambda k, n: report("evaluate", k, n, ""))
+        found = measure(
+            function, split, device=where, progress=lambda k, n: report("evaluate", k, n, "")
+        )
     accuracy = found.accuracy
     table = Table(title=f"{what} on {accuracy.count:,} images of {data}", title_justify="left")
     for name in ("top-1 %", "top-5 %", "loss"):
@@ -57,7 +66,9 @@ def evaluate(
 
 
 def _by_class(rows: list[ClassAccuracy], names: tuple[str, ...], most: int) -> Table:
-    """A row a class, in order; where there are more than `most`, the worst of them, the worst first."""
+    """A row a class, in order; where there are more than `most`, the worst of them, the worst
+    first.
+    """
     shown, title = rows, "by class"
     if len(rows) > most:
         shown = sorted(rows, key=lambda row: row.top1)[:most]

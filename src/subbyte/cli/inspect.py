@@ -25,7 +25,10 @@ from subbyte.records.quantized import RESULT
 @command
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="model.safetensors, model.onnx, plan.yaml, result.json, or their folder.")
+        Path,
+        typer.Argument(
+            help="model.safetensors, model.onnx, plan.yaml, result.json, or their folder."
+        ),
     ],
 ) -> None:
     """Show the plan, layers, bits and sizes of any file that subbyte wrote."""
@@ -33,14 +36,20 @@ def inspect(
         known = [file / name for name in (RESULT, PACKED) if (file / name).is_file()]
         if not known:
             raise FormatError(
-                f"{file} holds neither {RESULT} nor {PACKED}; give a file, or see `subbyte report {file}`"
+                f"{file} holds neither {RESULT} nor {PACKED}; give a file, or see `subbyte report "
+                f"{file}`"
             )
         file = known[0]
     if not file.is_file():
         raise FormatError(f"{file}: no such file")
-    shown = {".safetensors": _packed, ".onnx": _onnx, ".yaml": _plan, ".json": _result}.get(file.suffix)
+    shown = {".safetensors": _packed, ".onnx": _onnx, ".yaml": _plan, ".json": _result}.get(
+        file.suffix
+    )
     if shown is None:
-        raise FormatError(f"{file}: subbyte writes .safetensors, .onnx, .yaml and .json files, not {file.suffix!r}")
+        raise FormatError(
+            f"{file}: subbyte writes .safetensors, .onnx, .yaml and .json files, not "
+            f"{file.suffix!r}"
+        )
     shown(file)
 
 
@@ -50,15 +59,28 @@ def _packed(file: Path) -> None:
     table = Table(title=f"{file}: {file.stat().st_size:,} bytes", title_justify="left")
     table.add_column("layer", overflow="fold")
     table.add_column("bits")
-    for name in ("weights", "code\nbytes", "scale\nbytes", "bits/\nweight", "entropy\nbits", "compressed\nbytes"):
+    for name in (
+        "weights",
+        "code\nbytes",
+        "scale\nbytes",
+        "bits/\nweight",
+        "entropy\nbits",
+        "compressed\nbytes",
+    ):
         table.add_column(name, justify="right")
     table.add_column("SNR dB", justify="right")
-    stored = [layer for layer in packed.plan.layers if layer.spec and f"layers/{layer.name}/codes" in packed.tensors]
+    stored = [
+        layer
+        for layer in packed.plan.layers
+        if layer.spec and f"layers/{layer.name}/codes" in packed.tensors
+    ]
     weights = [packed.weight(layer, prod(layer.shape) // layer.rows) for layer in stored]
     sizes = [_Size.of(weight) for weight in weights]
     for layer, weight, size in zip(stored, weights, sizes, strict=True):
         sqnr = packed.header["findings"]["sqnr_db"].get(layer.name)
-        table.add_row(layer.name, weight.grid.label, *size.cells(), "exact" if sqnr is None else f"{sqnr:.1f}")
+        table.add_row(
+            layer.name, weight.grid.label, *size.cells(), "exact" if sqnr is None else f"{sqnr:.1f}"
+        )
     if sizes:
         table.add_section()
         table.add_row("total", "", *_Size(*map(sum, zip(*sizes, strict=True))).cells(), "")
@@ -87,9 +109,13 @@ class _Size(NamedTuple):
         """Bytes, and bits a weight."""
         bits, entropy = 8 * (self.codes + self.scales) / self.weights, self.entropy / self.weights
         return (
-            f"{self.weights:,}", f"{self.codes:,}", f"{self.scales:,}", f"{bits:.2f}", f"{entropy:.2f}",
+            f"{self.weights:,}",
+            f"{self.codes:,}",
+            f"{self.scales:,}",
+            f"{bits:.2f}",
+            f"{entropy:.2f}",
             f"{self.compressed:,}",
-        )  # fmt: skip
+        )
 
 
 def _onnx(file: Path) -> None:
@@ -100,7 +126,8 @@ def _onnx(file: Path) -> None:
     if "subbyte.recipe" not in model.metadata_props:
         raise FormatError(f"{file}: an ONNX file, but subbyte did not write it")
     table = Table(
-        title=f"{file}: {file.stat().st_size:,} bytes, opset {model.opset_imports.get('')}", title_justify="left"
+        title=f"{file}: {file.stat().st_size:,} bytes, opset {model.opset_imports.get('')}",
+        title_justify="left",
     )
     for name in ("tensor", "type", "shape"):
         table.add_column(name, overflow="fold")
@@ -108,10 +135,14 @@ def _onnx(file: Path) -> None:
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is not None and tensor.nbytes >= 64:
-            table.add_row(name, str(tensor.dtype), "x".join(map(str, tensor.shape)), f"{tensor.nbytes:,}")
+            table.add_row(
+                name, str(tensor.dtype), "x".join(map(str, tensor.shape)), f"{tensor.nbytes:,}"
+            )
     console.print(table)
     operations = Counter(node.op_type for node in model.graph)
-    console.print(", ".join(f"{count} {name}" for name, count in operations.most_common()), highlight=False)
+    console.print(
+        ", ".join(f"{count} {name}" for name, count in operations.most_common()), highlight=False
+    )
     for key, text in model.metadata_props.items():
         console.print(f"{key}: {text}", highlight=False)
 
@@ -127,8 +158,16 @@ def _result(file: Path) -> None:
 def _read(file: Path, use: Any) -> Any:
     try:
         return use(file.read_text())
-    except (yaml.YAMLError, json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        yaml.YAMLError,
+        json.JSONDecodeError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise FormatError(
-            f"{file} is not a plan or result that subbyte wrote, or damaged ({' '.join(str(error).split())[:200]}); "
+            f"{file} is not a plan or result that subbyte wrote, or damaged "
+            f"({' '.join(str(error).split())[:200]}); "
             "of other results `subbyte report DIR` makes a page"
         ) from error

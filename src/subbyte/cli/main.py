@@ -20,7 +20,9 @@ from subbyte.cli.sweep import sweep
 from subbyte.cli.train import train
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for function in (demo, quantize, evaluate, inspect, report, aciq, gradquant, train, plot, sweep):
     app.command()(function)
@@ -38,6 +40,8 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Quantize trained PyTorch networks below 8 bits with a few unlabelled images, and prove the result."""
+    """Quantize trained PyTorch networks below 8 bits with a few unlabelled images, and prove the
+    result.
+    """
     handler = RichHandler(console=errors, show_time=False, show_path=False)
     logging.getLogger("subbyte").handlers[:] = [handler]

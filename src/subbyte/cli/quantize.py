@@ -1,4 +1,6 @@
-"""subbyte quantize: a float network and a few images in; packed file, ONNX, plan and figures out."""
+"""subbyte quantize: a float network and a few images in; packed file, ONNX, plan and figures
+out.
+"""
 
 import json
 from pathlib import Path
@@ -21,7 +23,7 @@ from subbyte.cli.common import (
     load_inputs,
     progress,
     write_page,
-)  # fmt: skip
+)
 from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_table
 from subbyte.data import load_data
 from subbyte.engine.walk import Limits
@@ -38,38 +40,57 @@ def quantize(
     model: ModelOption,
     data: DataOption = "",
     weights: WeightsOption = None,
-    recipe: Annotated[str, typer.Option(help=f"A preset ({', '.join(PRESETS)}) or a YAML file.")] = "w8a8",
+    recipe: Annotated[
+        str, typer.Option(help=f"A preset ({', '.join(PRESETS)}) or a YAML file.")
+    ] = "w8a8",
     out: Annotated[Path | None, typer.Option(help="Folder to write; must not exist.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting, such as weights.rounding=gpfq. Repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Change a setting, such as weights.rounding=gpfq. Repeatable."),
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Share widths out to meet it: 2.5bits, 100KB, 1.5Gbops. --set budget_for=layers|channels"),
+        typer.Option(
+            help="Share widths out to meet it: 2.5bits, 100KB, 1.5Gbops. --set "
+            "budget_for=layers|channels"
+        ),
     ] = None,
     scalar: Annotated[
         float | None,
         typer.Option(help="Factor on the weight scales that the range chooses: weights.scalar."),
     ] = None,
-    calibration: Annotated[int, typer.Option(help="Images to calibrate on, drawn from the training split.")] = 500,
+    calibration: Annotated[
+        int, typer.Option(help="Images to calibrate on, drawn from the training split.")
+    ] = 500,
     seed: Annotated[int, typer.Option(help="Of the draw of the calibration images.")] = 0,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
     container: Annotated[
-        str | None, typer.Option(help="ONNX codes: int8 (integer kernels) or compact. Default: by the recipe.")
+        str | None,
+        typer.Option(help="ONNX codes: int8 (integer kernels) or compact. Default: by the recipe."),
     ] = None,
-    memory: Annotated[float, typer.Option(help="GiB of activations kept in memory; the rest is paged to disk.")] = 4.0,
+    memory: Annotated[
+        float, typer.Option(help="GiB of activations kept in memory; the rest is paged to disk.")
+    ] = 4.0,
     chunk: Annotated[int, typer.Option(help="Calibration images per step.")] = 64,
     rows: Annotated[
         int,
-        typer.Option(help="Rows of a layer's input that its statistics take, per weight column; 0: all."),
+        typer.Option(
+            help="Rows of a layer's input that its statistics take, per weight column; 0: all."
+        ),
     ] = 250,
     device: DeviceOption = "cpu",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")] = False,
-    shape: Annotated[str | None, typer.Option("--input-shape", help="C,H,W for --dry-run without data.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")
+    ] = False,
+    shape: Annotated[
+        str | None, typer.Option("--input-shape", help="C,H,W for --dry-run without data.")
+    ] = None,
     force: ForceOption = False,
-    page: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")] = True,
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
+    ] = True,
 ) -> None:
     """Quantize a trained network, export it, and measure what it cost."""
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
@@ -83,10 +104,16 @@ def quantize(
     if container not in (None, "int8", "compact"):
         raise RecipeError(f"--container must be int8 or compact, got {container!r}")
     if calibration < 1 or chunk < 1 or memory < 0 or rows < 0:
-        raise RecipeError("--calibration and --chunk must be at least 1, --memory and --rows at least 0")
+        raise RecipeError(
+            "--calibration and --chunk must be at least 1, --memory and --rows at least 0"
+        )
     limits = Limits(chunk, int(memory * 2**30), rows, _device(device))
     network, images = load_inputs(model, weights, data, normalize, resize, crop)
-    about = {"weights": weights.name if weights else "", "normalize": normalize or "", "data_spec": data.split(":")[0]}
+    about = {
+        "weights": weights.name if weights else "",
+        "normalize": normalize or "",
+        "data_spec": data.split(":")[0],
+    }
     about |= {"resize": str(resize or ""), "crop": str(crop or "")}
     job = Job(model, data, asked, calibration, seed, container, limits, tuple(about.items()))  # type: ignore[arg-type]
     with progress() as report:
@@ -107,10 +134,13 @@ def show(result: dict[str, Any], out: Path) -> None:
         console.print(f"left float: {skipped['name']}: {skipped['reason']}", highlight=False)
     title = f"{result['model']} on {result['images']:,} images of {result['data']}"
     console.print(summary_table([result], title))
-    console.print(f"{result['zeros_percent']:.1f} % of the quantized weights are 0", highlight=False)
+    console.print(
+        f"{result['zeros_percent']:.1f} % of the quantized weights are 0", highlight=False
+    )
     parity = result["parity"]
     console.print(
-        f"parity with ONNX Runtime on {parity['images']} images: outputs differ by at most {parity['max_abs']:.3g}, "
+        f"parity with ONNX Runtime on {parity['images']} images: outputs differ by at most "
+        f"{parity['max_abs']:.3g}, "
         f"{parity['mean_abs']:.3g} on average; top-1 agrees on {parity['agreement']:.2f} %",
         highlight=False,
     )
@@ -119,18 +149,28 @@ def show(result: dict[str, Any], out: Path) -> None:
 
 
 def _dry_run(
-    model: str, weights: Path | None, data: str, shape: str | None, recipe: Recipe, pixels: tuple[Any, Any, Any]
+    model: str,
+    weights: Path | None,
+    data: str,
+    shape: str | None,
+    recipe: Recipe,
+    pixels: tuple[Any, Any, Any],
 ) -> None:
     size = _shape(shape) if shape else input_shape(model)
     if size is None and data:
         split = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2]).test
         size = tuple(split.images([0]).shape[1:])  # type: ignore[assignment]
     if size is None:
-        raise ModelError(f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data")
+        raise ModelError(
+            f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data"
+        )
     network = prepare(load_model(model, weights), torch.zeros(2, *size))
     console.print(plan_table(make_plan(network, recipe)))
     if recipe.budget is not None:
-        console.print(f"these bits change when data are seen, to meet a budget of {recipe.budget}", highlight=False)
+        console.print(
+            f"these bits change when data are seen, to meet a budget of {recipe.budget}",
+            highlight=False,
+        )
     for skipped in network.skipped:
         console.print(f"stays float: {skipped.name}: {skipped.reason}", highlight=False)
 
@@ -146,5 +186,7 @@ def _device(name: str) -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise RecipeError(f"--device {name!r} can't be used: {str(error).splitlines()[0]}") from error
+        raise RecipeError(
+            f"--device {name!r} can't be used: {str(error).splitlines()[0]}"
+        ) from error
     return name

@@ -1,4 +1,6 @@
-"""subbyte sweep: many runs over a space of settings, on several processes or machines; it goes on where it stopped."""
+"""subbyte sweep: many runs over a space of settings, on several processes or machines; it goes on
+where it stopped.
+"""
 
 import time
 from collections import Counter
@@ -23,33 +25,58 @@ from subbyte.pages.sweep_files import MARK
 ASK = 10_000
 """Runs from which on it asks whether so many are meant."""
 _SHOWN, _FAILURES = 40, 3  # rows of a list, errors that are shown
-_WALK = 12.0  # forward passes that a walk takes, about; measured on resnet20 with the default recipe
+# forward passes that a walk takes, about; measured on resnet20 with the default recipe
+_WALK = 12.0
 
 
 @command
 def sweep(
     space: Annotated[str, typer.Argument(help=f"A YAML file, or a preset: {', '.join(SPACES)}.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for results; the same command goes on in it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results; the same command goes on in it.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Float weights, in place of the file's `checkpoint`.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Float weights, in place of the file's `checkpoint`.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
     normalize: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
     calibration: Annotated[int | None, typer.Option(help="In place of the file's.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="In place of the file's, such as 0,1,2.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="In place of the file's, such as 0,1,2.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes on this machine.")] = 1,
-    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster, `auto`, or `local` to start one.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster, `auto`, or `local` to start one.")
+    ] = None,
     gpus: Annotated[float, typer.Option(min=0, help="With --ray: GPUs a run.")] = 0.0,
-    track: Annotated[str | None, typer.Option(help="Record runs besides: mlflow, or mlflow:URI.")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Do runs that failed before again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, estimate the time, and stop.")] = False,
-    page: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")] = True,
-    yes: Annotated[bool, typer.Option("--yes", help=f"Do not ask about {ASK:,} runs or more.")] = False,
+    track: Annotated[
+        str | None, typer.Option(help="Record runs besides: mlflow, or mlflow:URI.")
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Do runs that failed before again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs, estimate the time, and stop.")
+    ] = False,
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
+    ] = True,
+    yes: Annotated[
+        bool, typer.Option("--yes", help=f"Do not ask about {ASK:,} runs or more.")
+    ] = False,
 ) -> None:
-    """Do every run of a space, and write results.csv, summary.csv, what was chosen, and a page to look at."""
+    """Do every run of a space, and write results.csv, summary.csv, what was chosen, and a page to
+    look at.
+    """
     changes = {
-        "model": model, "checkpoint": weights, "data": data, "normalize": normalize, "calibration": calibration,
+        "model": model,
+        "checkpoint": weights,
+        "data": data,
+        "normalize": normalize,
+        "calibration": calibration,
         "seeds": None if seeds is None else _numbers(seeds),
-    }  # fmt: skip
+    }
     asked = load_space(space, {name: value for name, value in changes.items() if value is not None})
     _ask(asked, yes)
     if dry_run:
@@ -67,7 +94,8 @@ def sweep(
             result = run(asked, out, engine, retry=retry, tracker=tracker, report=report)
     except KeyboardInterrupt:
         errors.print(
-            f"interrupted: runs that had ended are kept in {out}, and the same command goes on", highlight=False
+            f"interrupted: runs that had ended are kept in {out}, and the same command goes on",
+            highlight=False,
         )
         raise typer.Exit(130) from None
     _show(result, asked, out)
@@ -81,12 +109,18 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise RecipeError(f"--seeds must be whole numbers by comma, such as 0,1,2; got {text!r}") from None
+        raise RecipeError(
+            f"--seeds must be whole numbers by comma, such as 0,1,2; got {text!r}"
+        ) from None
 
 
 def _ask(space: Space, yes: bool) -> None:
     count = space.count()
-    if count >= ASK and not yes and not typer.confirm(f"{count:,} runs: is that what you want?", err=True):
+    if (
+        count >= ASK
+        and not yes
+        and not typer.confirm(f"{count:,} runs: is that what you want?", err=True)
+    ):
         raise typer.Exit(1)
 
 
@@ -115,10 +149,13 @@ def _dry_run(space: Space, jobs: int, out: Path | None) -> None:
     if out is not None and (out / MARK).exists():
         results = Results(out, space.name)
         runs = [task.run for task in tasks if not results.finished(task)]
-        console.print(f"{len(tasks) - len(runs):,} of them are in {out}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{len(tasks) - len(runs):,} of them are in {out}", highlight=False, soft_wrap=True
+        )
     seconds = sum(_estimate(group) * count for group, count in _groups(runs)) / jobs
     console.print(
-        f"about {_time(seconds)} with {jobs} at a time, by the time of one forward pass; recipes differ",
+        f"about {_time(seconds)} with {jobs} at a time, by the time of one forward pass; recipes "
+        f"differ",
         highlight=False,
     )
 
@@ -138,7 +175,9 @@ def _groups(runs: list[Run]) -> list[tuple[Run, int]]:
 
 
 def _estimate(one: Run) -> float:
-    """Seconds of a run, very roughly: passes over calibration images and over those it is measured on."""
+    """Seconds of a run, very roughly: passes over calibration images and over those it is measured
+    on.
+    """
     inputs = load_inputs(*one.inputs)
     images, test = draw_calibration(inputs.data, min(one.calibration, 64), one.seed)
     with torch.no_grad():
@@ -146,7 +185,9 @@ def _estimate(one: Run) -> float:
         start = time.perf_counter()
         inputs.model(images)
     each = (time.perf_counter() - start) / len(images)
-    return each * (_WALK * one.calibration + (one.validation if one.split == "validation" else len(test)))
+    return each * (
+        _WALK * one.calibration + (one.validation if one.split == "validation" else len(test))
+    )
 
 
 def _show(result: SweepResult, space: Space, out: Path) -> None:
@@ -157,9 +198,19 @@ def _show(result: SweepResult, space: Space, out: Path) -> None:
         console.print(
             f"chosen by {space.choose} on validation images: {setting}; "
             f"test top-1 {row['quantized_top1_percent']:.2f}{spread} % over {row['seeds']} seeds",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            highlight=False,
+            soft_wrap=True,
+        )
     for row in [row for row in result.rows if row["status"] == "failed"][:_FAILURES]:
-        errors.print(f"run {row['run']} failed: {row['error']}", highlight=False, soft_wrap=True, markup=False)
+        errors.print(
+            f"run {row['run']} failed: {row['error']}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
     failed = f", {result.failed} failed (see the column error)" if result.failed else ""
-    console.print(f"{len(result.rows)} runs{failed}: {out}/results.csv, summary.csv", highlight=False, soft_wrap=True)
+    console.print(
+        f"{len(result.rows)} runs{failed}: {out}/results.csv, summary.csv",
+        highlight=False,
+        soft_wrap=True,
+    )

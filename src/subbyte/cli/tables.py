@@ -18,16 +18,32 @@ def summary_table(results: list[dict[str, Any]], title: str) -> Table:
     for number, result in enumerate(results):
         if number == 0:
             table.add_row(
-                "float", "torch", f"{result['float']['top1']:.2f}", "", "32.00", f"{result['bytes']['float']:,}"
+                "float",
+                "torch",
+                f"{result['float']['top1']:.2f}",
+                "",
+                "32.00",
+                f"{result['bytes']['float']:,}",
             )
         table.add_section()
         bits, sizes = f"{result['bits_per_weight']:.2f}", result["bytes"]
         quantized, onnx = result["quantized"], result["onnx"]
         table.add_row(
-            result["recipe"], "torch, packed", f"{quantized['top1']:.2f}", f"{quantized['agreement']:.2f}", bits,
+            result["recipe"],
+            "torch, packed",
+            f"{quantized['top1']:.2f}",
+            f"{quantized['agreement']:.2f}",
+            bits,
             f"{sizes['packed']:,}",
-        )  # fmt: skip
-        table.add_row("", f"ONNX Runtime, {onnx['container']}", f"{onnx['top1']:.2f}", "", "", f"{sizes['onnx']:,}")
+        )
+        table.add_row(
+            "",
+            f"ONNX Runtime, {onnx['container']}",
+            f"{onnx['top1']:.2f}",
+            "",
+            "",
+            f"{sizes['onnx']:,}",
+        )
     return table
 
 
@@ -43,14 +59,17 @@ def ledger_table(rows: list[dict[str, Any]], title: str) -> Table:
         sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}"
         notes = "; ".join(filter(None, (row["reason"], row.get("onnx", ""))))
         zeros = [] if not sparse else ["" if row["zeros"] is None else f"{row['zeros']:.1f}"]
-        table.add_row(row["name"], row["asked"], row["bits"], f"{row['bytes']:,}", sqnr, *zeros, notes)
+        table.add_row(
+            row["name"], row["asked"], row["bits"], f"{row['bytes']:,}", sqnr, *zeros, notes
+        )
     return table
 
 
 def options_table(options: list[dict[str, Any]]) -> Table:
     """Divergence of every width of every layer, in thousandths; * at the width that was chosen."""
     table = Table(
-        title="1000 x relative square error of the output with one layer quantized, * chosen", title_justify="left"
+        title="1000 x relative square error of the output with one layer quantized, * chosen",
+        title_justify="left",
     )
     table.add_column("layer", overflow="fold")
     widths = list(dict.fromkeys(option["width"] for option in options))
@@ -59,7 +78,10 @@ def options_table(options: list[dict[str, Any]]) -> Table:
     for layer in dict.fromkeys(option["layer"] for option in options):
         cells = {option["width"]: option for option in options if option["layer"] == layer}
         shown = [
-            f"{'*' * cell['chosen']}{1000 * cell['divergence']:.3g}" if (cell := cells.get(w)) else "" for w in widths
+            f"{'*' * cell['chosen']}{1000 * cell['divergence']:.3g}"
+            if (cell := cells.get(w))
+            else ""
+            for w in widths
         ]
         table.add_row(layer, *shown)
     return table
@@ -84,18 +106,36 @@ def plan_table(plan: Plan) -> Table:
     for layer in plan.layers:
         bits = layer.spec.label if layer.spec else "float"
         shape = "x".join(map(str, layer.shape))
-        methods = [type(m).__name__.lower() for m in (layer.range, layer.rounding, layer.correction)]
+        methods = [
+            type(m).__name__.lower() for m in (layer.range, layer.rounding, layer.correction)
+        ]
         table.add_row(
-            layer.name, f"{layer.kind} {shape}", bits, *(methods if layer.spec else ["", "", ""]), _notes(layer)
+            layer.name,
+            f"{layer.kind} {shape}",
+            bits,
+            *(methods if layer.spec else ["", "", ""]),
+            _notes(layer),
         )
     table.add_section()
     for tap in plan.taps:
         feeds = f"feeds {', '.join(tap.feeds)}" if tap.feeds else ""
-        table.add_row(tap.name, f"tap ({tap.role})", tap.spec.label, type(tap.range).__name__.lower(), "", "", feeds)
+        table.add_row(
+            tap.name,
+            f"tap ({tap.role})",
+            tap.spec.label,
+            type(tap.range).__name__.lower(),
+            "",
+            "",
+            feeds,
+        )
     return table
 
 
 def _notes(layer: LayerPlan) -> str:
     scaled = f"scales x {layer.scalar:g}" if layer.spec and layer.scalar != 1 else ""
-    prepared = f"precondition: {type(layer.precondition).__name__.lower()}" if layer.spec and layer.precondition else ""
+    prepared = (
+        f"precondition: {type(layer.precondition).__name__.lower()}"
+        if layer.spec and layer.precondition
+        else ""
+    )
     return "; ".join(filter(None, (layer.reason, scaled, prepared)))

@@ -1,16 +1,20 @@
-"""ACIQ as its authors' code computes it (2019), to reproduce their numbers; not for use. `ranges.aciq` is.
+"""ACIQ as its authors' code computes it (2019), to reproduce their numbers; not for use.
+`ranges.aciq` is.
 
 GEMMLOWP's affine quantization of rows, with D_c the width of a row's window and o_c its lower end:
 
-    s_c = max(D_c / (2^M_c - 1), 1e-8)      z_c = round(-o_c / s_c)      q = round(clamp(x / s_c + z_c, 0, 2^M_c - 1))
+    s_c = max(D_c / (2^M_c - 1), 1e-8)      z_c = round(-o_c / s_c)      q = round(clamp(x / s_c +
+                                                                         z_c, 0, 2^M_c - 1))
 
 z_c is not clamped: windows that leave 0 out are met, by codes that no integer type holds. Windows:
 
-    signed      o = max(min, mean - alpha)      D = 2 alpha                       whatever the maximum
-    after ReLU  o = 0                           D = max(mean, 0) + alpha          of x as it was before the ReLU
+    signed      o = max(min, mean - alpha)      D = 2 alpha                       whatever the
+                                                maximum
+    after ReLU  o = 0                           D = max(mean, 0) + alpha          of x as it was
+                                                before the ReLU
 
-with alpha a coefficient of two decimals times b or sigma. All in float32, as there. The variable-length codes of the
-same authors are in `ranges.aciq_coding`.
+with alpha a coefficient of two decimals times b or sigma. All in float32, as there. The
+variable-length codes of the same authors are in `ranges.aciq_coding`.
 """
 
 from dataclasses import dataclass
@@ -54,7 +58,9 @@ def channel_rows(x: Tensor) -> Tensor:
 
 
 def gemmlowp(x: Tensor, offset: Tensor, width: Tensor, bits: Tensor) -> Tensor:
-    """Quantize and dequantize rows [rows, n] with windows and bits [rows]; 0 bits: nearly the constant `offset`."""
+    """Quantize and dequantize rows [rows, n] with windows and bits [rows]; 0 bits: nearly the
+    constant `offset`.
+    """
     top = (2.0**bits)[:, None] - 1
     scale = torch.where(top > 0, width[:, None] / top, 0.0).clamp_min(1e-8)
     zero_point = torch.round(-offset[:, None] / scale)
@@ -63,8 +69,8 @@ def gemmlowp(x: Tensor, offset: Tensor, width: Tensor, bits: Tensor) -> Tensor:
 
 
 def gemmlowp_kernel(x: Tensor, offset: Tensor, width: Tensor, bits: int) -> Tensor:
-    """The CUDA kernel's: one window [] for all, halves rounded away from 0; the zero point is rounded, so that 0 is
-    met, only where 0 lies inside the window. Without a width nothing is done.
+    """The CUDA kernel's: one window [] for all, halves rounded away from 0; the zero point is
+    rounded, so that 0 is met, only where 0 lies inside the window. Without a width nothing is done.
     """
     if float(width) <= 0:
         return x
@@ -84,7 +90,8 @@ def _half_away(x: Tensor) -> Tensor:
 def clip_alpha(stats: RowStats, clip: Clip, bits: Tensor, relu: bool, width: float = 2.0) -> Tensor:
     """Alpha of each row; bits [rows], whole; width: in standard deviations, for clip `sigma`.
 
-    Raises RecipeError for min-max, which has none, and for bits that the authors have no coefficient for.
+    Raises RecipeError for min-max, which has none, and for bits that the authors have no
+    coefficient for.
     """
     if clip == "sigma":
         return width * stats.std
@@ -111,13 +118,15 @@ def window(stats: RowStats, clip: Clip, bits: Tensor, relu: bool) -> tuple[Tenso
 def quantize_activations(
     x: Tensor, clip: Clip, bits: int, relu: bool, per_channel: bool = True, allocate: bool = False
 ) -> Tensor:
-    """Activations [N, C, H, W] quantized and dequantized; relu: the quantizer's window begins at 0, as if ReLU were
-    part of it; allocate: bits by channel with `bits` on average (their `-bap gaus`, rounding).
+    """Activations [N, C, H, W] quantized and dequantized; relu: the quantizer's window begins at 0,
+    as if ReLU were part of it; allocate: bits by channel with `bits` on average (their `-bap gaus`,
+    rounding).
     """
     rows = channel_rows(x) if per_channel else x.reshape(1, -1)
     stats = RowStats.of(rows)
     widths = allocated_to_goal(stats.std, bits) if allocate else torch.full_like(stats.std, bits)
-    coefficients = widths if clip == "laplace" else torch.full_like(widths, bits)  # Gauss's do not follow allocation
+    # Gauss's do not follow allocation
+    coefficients = widths if clip == "laplace" else torch.full_like(widths, bits)
     quantized = gemmlowp(rows, *window(stats, clip, coefficients, relu), widths)
     if not per_channel:
         return quantized.reshape(x.shape)
@@ -125,14 +134,20 @@ def quantize_activations(
 
 
 def quantize_activations_by_image(x: Tensor, bits: int, relu: bool) -> Tensor:
-    """Activations [N, ...] on one min-max window, whose ends are means over the images' ends; by the CUDA kernel."""
+    """Activations [N, ...] on one min-max window, whose ends are means over the images' ends; by
+    the CUDA kernel.
+    """
     ends = RowStats.of(x.reshape(len(x), -1))
     offset = torch.tensor(0.0) if relu else ends.low.mean()
     return gemmlowp_kernel(x, offset, ends.high.mean() - offset, bits)
 
 
-def quantize_weights(w: Tensor, bits: int, per_channel: bool = True, allocate: bool = False) -> Tensor:
-    """Weights [rows, columns] on min-max windows, by channel or, with the CUDA kernel, of the whole tensor."""
+def quantize_weights(
+    w: Tensor, bits: int, per_channel: bool = True, allocate: bool = False
+) -> Tensor:
+    """Weights [rows, columns] on min-max windows, by channel or, with the CUDA kernel, of the whole
+    tensor.
+    """
     if not per_channel:
         return gemmlowp_kernel(w, w.min(), w.max() - w.min(), bits)
     stats = RowStats.of(w)
@@ -151,7 +166,9 @@ def norm_ratio(w: Tensor, quantized: Tensor) -> Tensor:
 
 
 def correct_weights(w: Tensor, quantized: Tensor, mean: bool = True, norm: bool = False) -> Tensor:
-    """Their -bcw (mean) and -vcw (norm): unlike in eq. 13 the norm is corrected around the mean, and first."""
+    """Their -bcw (mean) and -vcw (norm): unlike in eq. 13 the norm is corrected around the mean,
+    and first.
+    """
     if norm:
         centre = quantized.mean(1, keepdim=True)
         quantized = (quantized - centre) * norm_ratio(w, quantized)[:, None] + centre
@@ -171,7 +188,9 @@ def allocated(spread: Tensor, mean_bits: float, ceil: bool = False) -> Tensor:
 
 
 def allocated_to_goal(spread: Tensor, goal: float, ceil: bool = False) -> Tensor:
-    """Eq. 11 with the mean bits put in moved by half of what is lacking, until it is 0.01 or, 10 times, it is not."""
+    """Eq. 11 with the mean bits put in moved by half of what is lacking, until it is 0.01 or, 10
+    times, it is not.
+    """
     target, found = float(goal), spread
     for _ in range(10):
         found = allocated(spread, target, ceil)

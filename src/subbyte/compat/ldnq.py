@@ -1,8 +1,10 @@
-"""What the code of L-DNQ's authors computes, given H and W in one column order: for reproducing its figures.
+"""What the code of L-DNQ's authors computes, given H and W in one column order: for reproducing its
+figures.
 
-One scale a tensor; the scale starts at mean |W| in every projection, rho = H_00, H is undamped, and an iterate counts
-only when it lowers the error tr (G - W)' H (G - W) by more than 1e-3. Exact ties between levels go to 0 for 5, 7 and 9
-levels at every middle but the first. All in float64. Not taken over: their wrong column order of H for kernels above 1.
+One scale a tensor; the scale starts at mean |W| in every projection, rho = H_00, H is undamped, and
+an iterate counts only when it lowers the error tr (G - W)' H (G - W) by more than 1e-3. Exact ties
+between levels go to 0 for 5, 7 and 9 levels at every middle but the first. All in float64. Not
+taken over: their wrong column order of H for kernels above 1.
 """
 
 from math import inf
@@ -30,12 +32,16 @@ def check_original(spec: GridSpec) -> None:
 
 
 def original(weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
-    """`Ldnq(compat=True)`. Raises RecipeError for grids and layers that the authors' code does not know."""
+    """`Ldnq(compat=True)`. Raises RecipeError for grids and layers that the authors' code does not
+    know.
+    """
     check_original(fit.spec)
     if stats.H.shape[0] != 1:
         raise RecipeError("ldnq: compat knows no layers with groups")
     if not bool(torch.isfinite(weight).all() & torch.isfinite(stats.H).all()):
-        raise NumericsError("ldnq: the weights or the second moments of the layer's inputs hold NaN or Inf")
+        raise NumericsError(
+            "ldnq: the weights or the second moments of the layer's inputs hold NaN or Inf"
+        )
     units, scale, _ = alternate(stats.grouped(weight)[0].mT, stats.H[0], fit.spec.count)
     grid = Grid.of(fit.spec, torch.tensor(scale if scale > 0 else 1.0, device=weight.device))
     return QTensor.nearest((units.mT * grid.scale.double()).to(torch.float32), grid)

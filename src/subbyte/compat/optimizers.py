@@ -1,12 +1,13 @@
 """The optimizers as published, to reproduce their traces; use QSGD and QtAdamW for anything else.
 
-2021 (QtSGD, QtAdamW): one index for all tensors; for each tensor in turn the index is raised while the rounded update
-    sums to 0, up to 33, and the new one holds for the tensors that follow:
+2021 (QtSGD, QtAdamW): one index for all tensors; for each tensor in turn the index is raised while
+    the rounded update sums to 0, up to 33, and the new one holds for the tensors that follow:
         u = Q(h; 2^index);  while sum(u) = 0 and index <= 32:  index += 1, u = Q(h; 2^index)
-    SGD ignores momentum and weight decay, and does not raise the index in its first step. AdamW adds eps (1e-6) before
-    the bias correction, and decays weights after the update, in float.
-2023: Qp = 2^(19 + p), p = floor(log2(ln(t / B + 2))), t steps, B steps an epoch; there is no + 1/2 before the floor,
-    and for the first part of the run each tensor gets another step of norm lr along its direction:
+    SGD ignores momentum and weight decay, and does not raise the index in its first step. AdamW
+    adds eps (1e-6) before the bias correction, and decays weights after the update, in float.
+2023: Qp = 2^(19 + p), p = floor(log2(ln(t / B + 2))), t steps, B steps an epoch; there is no + 1/2
+    before the floor, and for the first part of the run each tensor gets another step of norm lr
+    along its direction:
         r = g lr h / |h|,   g = (1 + tanh(-kappa (t / B - tau))) / 2,   u = floor(Qp (h + r)) / Qp
 
 These read sums back from the device for every tensor, as the published code does.
@@ -35,7 +36,10 @@ def _rounded(h: Tensor, index: int) -> Tensor:
 
 def _adam(p: Tensor, state: dict[str, Any], lr: float) -> Tensor:
     """AdamW's direction as published, times -lr."""
-    (b1, b2), mean, square = _BETAS, *(state.setdefault(name, torch.zeros_like(p)) for name in ("mean", "square"))
+    (b1, b2), mean, square = (
+        _BETAS,
+        *(state.setdefault(name, torch.zeros_like(p)) for name in ("mean", "square")),
+    )
     assert p.grad is not None
     mean.mul_(b1).add_(p.grad, alpha=1 - b1)
     square.mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
@@ -91,7 +95,13 @@ class Published2021(_Published):
     """QtSGD and QtAdamW of 2021; resolution: the index at the start, negative counts as 0."""
 
     def __init__(
-        self, params: ParamsT, lr: float, *, resolution: int, adaptive: bool = False, weight_decay: float = 0.0
+        self,
+        params: ParamsT,
+        lr: float,
+        *,
+        resolution: int,
+        adaptive: bool = False,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr, adaptive, weight_decay)
         self.param_groups[0]["index"] = max(resolution, 0)
@@ -104,19 +114,32 @@ class Published2021(_Published):
     def _update(self, h: Tensor, group: dict[str, Any], lr: float) -> Tensor:
         first = self.param_groups[0]
         update = _rounded(h, first["index"])
-        while (self._adaptive or group["steps"]) and float(update.sum()) == 0 and first["index"] <= _LAST:
+        while (
+            (self._adaptive or group["steps"])
+            and float(update.sum()) == 0
+            and first["index"] <= _LAST
+        ):
             first["index"] += 1
             update = _rounded(h, first["index"])
         return update
 
 
 class Published2023(_Published):
-    """QSGD and QtAdamW of 2023; steps: an epoch; warm_up: epochs until the extra step is halved; kappa: how sharply."""
+    """QSGD and QtAdamW of 2023; steps: an epoch; warm_up: epochs until the extra step is halved;
+    kappa: how sharply.
+    """
 
     def __init__(
-        self, params: ParamsT, lr: float, *, steps: int, warm_up: float, kappa: float = 2.0, adaptive: bool = False,
+        self,
+        params: ParamsT,
+        lr: float,
+        *,
+        steps: int,
+        warm_up: float,
+        kappa: float = 2.0,
+        adaptive: bool = False,
         weight_decay: float = 0.01,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(params, lr, adaptive, weight_decay)
         self._steps, self._warm_up, self._kappa = steps, warm_up, kappa
 

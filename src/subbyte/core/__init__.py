@@ -15,7 +15,21 @@ from subbyte.core.qtensor import QTensor
 from subbyte.core.spec import MAX_BITS, MOST_LEVELS, Granularity, GridSpec
 
 __all__ = [
-    "MAX_BITS", "MOST_LEVELS", "Geometry", "Granularity", "Grid", "GridSpec", "QTensor",
-    "compressed_bytes", "nearest_level", "pack", "pack_grid", "packed_bytes", "packed_grid_bytes", "shannon_entropy",
-    "take_levels", "unpack", "unpack_grid",
-]  # fmt: skip
+    "MAX_BITS",
+    "MOST_LEVELS",
+    "Geometry",
+    "Granularity",
+    "Grid",
+    "GridSpec",
+    "QTensor",
+    "compressed_bytes",
+    "nearest_level",
+    "pack",
+    "pack_grid",
+    "packed_bytes",
+    "packed_grid_bytes",
+    "shannon_entropy",
+    "take_levels",
+    "unpack",
+    "unpack_grid",
+]

@@ -1,8 +1,8 @@
 """Every layer is a matrix: the geometry that turns weights into rows and back.
 
-A row holds all weights of one output channel; its columns run over (input channel of the group, kernel position), the
-kernel position fastest. For transposed convolutions the kernel is flipped, so that the layer is an ordinary
-convolution of the zero-stuffed input (see `stats.patches`).
+A row holds all weights of one output channel; its columns run over (input channel of the group,
+kernel position), the kernel position fastest. For transposed convolutions the kernel is flipped, so
+that the layer is an ordinary convolution of the zero-stuffed input (see `stats.patches`).
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,10 @@ Kind = Literal["linear", "conv", "conv_transpose"]
 class Geometry:
     """Shape and arithmetic of a layer.
 
-    weight_shape: as torch has it: [out, in] | [out, in / groups, *kernel] | [in, out / groups, *kernel].
-    padding: (before, after) of each spatial axis; the other tuples have one number an axis. Empty for linear layers.
+    weight_shape: as torch has it: [out, in] | [out, in / groups, *kernel] | [in, out / groups,
+        *kernel].
+    padding: (before, after) of each spatial axis; the other tuples have one number an axis. Empty
+        for linear layers.
     output_padding: transposed convolutions only.
     """
 
@@ -39,7 +41,11 @@ class Geometry:
     @property
     def rows(self) -> int:
         """Output channels."""
-        return self.weight_shape[1] * self.groups if self.kind == "conv_transpose" else self.weight_shape[0]
+        return (
+            self.weight_shape[1] * self.groups
+            if self.kind == "conv_transpose"
+            else self.weight_shape[0]
+        )
 
     @property
     def columns(self) -> int:
@@ -59,5 +65,7 @@ class Geometry:
         if self.kind != "conv_transpose":
             return matrix.reshape(self.weight_shape)
         inputs = self.weight_shape[0] // self.groups
-        grouped = matrix.reshape(self.groups, self.weight_shape[1], inputs, *self.kernel).transpose(1, 2)
+        grouped = matrix.reshape(self.groups, self.weight_shape[1], inputs, *self.kernel).transpose(
+            1, 2
+        )
         return grouped.reshape(self.weight_shape).flip(tuple(range(2, len(self.weight_shape))))

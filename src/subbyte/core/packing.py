@@ -1,14 +1,19 @@
 """Codes in bytes, exact both ways. The layout is specified in docs/format.md.
 
-    2^b codes:   a stream of bits; code i takes bits i*b ... i*b + b - 1, least significant first, in bytes filled from
-                 their least significant bit. The last byte is filled up with 0.
-    c codes:     n digits to a word of k bytes, sum_{i<n} digit_i c^i <= 256^k, least significant byte first; n and k
-                 with the fewest bits a digit, k <= 8. The last word has only the bytes that its digits need.
-                 3 codes (ternary): 5 in 1 byte, 1.6 bits; 5 codes: 24 in 7 bytes, 2.33 bits; 17: 15 in 8, 4.27 bits.
+    2^b codes:   a stream of bits; code i takes bits i*b ... i*b + b - 1, least significant first,
+                 in bytes filled from their least significant bit. The last byte is filled up with
+                 0.
+    c codes:     n digits to a word of k bytes, sum_{i<n} digit_i c^i <= 256^k, least significant
+                 byte first; n and k with the fewest bits a digit, k <= 8. The last word has only
+                 the bytes that its digits need.
+                 3 codes (ternary): 5 in 1 byte, 1.6 bits; 5 codes: 24 in 7 bytes, 2.33 bits; 17: 15
+                 in 8, 4.27 bits.
 
-Whichever is smaller of the second and of whole bits is taken. Codes are counted from 0 here (code - qmin).
-On mixed grids the rows of each width, narrowest first, are packed as codes of that many bits; rows of 0 bits take none.
-On counted grids the rows of each number of levels, fewest first, are packed as that many codes.
+Whichever is smaller of the second and of whole bits is taken. Codes are counted from 0 here (code -
+qmin).
+On mixed grids the rows of each width, narrowest first, are packed as codes of that many bits; rows
+of 0 bits take none. On counted grids the rows of each number of levels, fewest first, are packed as
+that many codes.
 """
 
 from functools import cache
@@ -75,13 +80,16 @@ def pack(codes: Tensor, spec: GridSpec) -> Tensor:
     digits = codes.detach().cpu().to(torch.int64).numpy().reshape(-1) - spec.qmin
     if digits.size and (digits.min() < 0 or digits.max() >= spec.count):
         raise FormatError(
-            f"codes from {digits.min() + spec.qmin} to {digits.max() + spec.qmin} do not fit {spec.qmin}..{spec.qmax}"
+            f"codes from {digits.min() + spec.qmin} to {digits.max() + spec.qmin} do not fit "
+            f"{spec.qmin}..{spec.qmax}"
         )
     layout = words(spec.count)
     if layout is None:
         bits = ((digits[:, None] >> np.arange(_width(spec.count))) & 1).astype(np.uint8)
         return torch.from_numpy(np.packbits(bits.reshape(-1), bitorder="little"))
-    padded = np.pad(digits.astype(np.uint64), (0, -digits.size % layout.digits)).reshape(-1, layout.digits)
+    padded = np.pad(digits.astype(np.uint64), (0, -digits.size % layout.digits)).reshape(
+        -1, layout.digits
+    )
     numbers = (padded * _powers(layout)).sum(1, dtype=np.uint64)
     stored = numbers.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : layout.bytes].reshape(-1)
     return torch.from_numpy(stored[: packed_bytes(spec, digits.size)].copy())
@@ -100,21 +108,31 @@ def unpack(packed: Tensor, spec: GridSpec, shape: tuple[int, ...]) -> Tensor:
         )
     data = packed.cpu().numpy().reshape(-1)
     layout = words(spec.count)
-    digits, valid = _from_bits(data, _width(spec.count), count) if layout is None else _from_words(data, layout)
+    digits, valid = (
+        _from_bits(data, _width(spec.count), count) if layout is None else _from_words(data, layout)
+    )
     codes, padding = digits[:count], digits[count:]
     if not valid or padding.any() or (count and int(codes.max()) >= spec.count):
         raise FormatError(
-            f"the bytes hold no codes of {spec.label} bits in {spec.qmin}..{spec.qmax}: the file is damaged"
+            f"the bytes hold no codes of {spec.label} bits in {spec.qmin}..{spec.qmax}: the file "
+            f"is damaged"
         )
     return torch.from_numpy(codes.astype(np.int16) + spec.qmin).to(spec.code_dtype).reshape(shape)
 
 
 def pack_grid(codes: Tensor, grid: Grid) -> Tensor:
-    """Pack the codes [rows, columns] of a grid into uint8. Raises FormatError when one lies out of range."""
+    """Pack the codes [rows, columns] of a grid into uint8. Raises FormatError when one lies out of
+    range.
+    """
     if grid.widths is None and grid.counts is None:
         return pack(codes, grid.spec)
     digits = codes.to(torch.int32) - grid.ends[0]
-    return torch.cat([torch.empty(0, dtype=torch.uint8), *(pack(digits[rows], spec) for rows, spec in _parts(grid))])
+    return torch.cat(
+        [
+            torch.empty(0, dtype=torch.uint8),
+            *(pack(digits[rows], spec) for rows, spec in _parts(grid)),
+        ]
+    )
 
 
 def packed_grid_bytes(grid: Grid, shape: tuple[int, ...]) -> int:
@@ -130,7 +148,9 @@ def unpack_grid(packed: Tensor, grid: Grid, shape: tuple[int, int]) -> Tensor:
         return unpack(packed, grid.spec, shape)
     if packed.numel() != packed_grid_bytes(grid, shape):
         wanted = packed_grid_bytes(grid, shape)
-        raise FormatError(f"codes {list(shape)} of these widths take {wanted} bytes, got {packed.numel()}")
+        raise FormatError(
+            f"codes {list(shape)} of these widths take {wanted} bytes, got {packed.numel()}"
+        )
     digits = torch.zeros(shape, dtype=torch.int32)
     start = 0
     for rows, spec in _parts(grid):
@@ -142,13 +162,19 @@ def unpack_grid(packed: Tensor, grid: Grid, shape: tuple[int, int]) -> Tensor:
 
 
 def _parts(grid: Grid) -> list[tuple[Tensor, GridSpec]]:
-    """Which rows, bool [rows], have codes of each kind that takes bytes, and what their digits are."""
+    """Which rows, bool [rows], have codes of each kind that takes bytes, and what their digits
+    are.
+    """
     if grid.counts is not None:
         counts = grid.counts[:, 0]
         return [(counts == n, GridSpec.level_set(tuple(range(int(n))))) for n in counts.unique()]
     assert grid.widths is not None
     widths = grid.widths[:, 0]
-    return [(widths == bits, GridSpec(bits=int(bits), signed=False)) for bits in widths.unique() if bits > 0]
+    return [
+        (widths == bits, GridSpec(bits=int(bits), signed=False))
+        for bits in widths.unique()
+        if bits > 0
+    ]
 
 
 def _from_bits(data: np.ndarray, bits: int, count: int) -> tuple[np.ndarray, bool]:

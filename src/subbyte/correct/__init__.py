@@ -5,6 +5,11 @@ from subbyte.correct.moments import Bias, Moments
 from subbyte.correct.weights import Weights
 from subbyte.methods import Correction
 
-CORRECTIONS: dict[str, type[Correction]] = {"none": Keep, "bias": Bias, "moments": Moments, "weights": Weights}
+CORRECTIONS: dict[str, type[Correction]] = {
+    "none": Keep,
+    "bias": Bias,
+    "moments": Moments,
+    "weights": Weights,
+}
 
 __all__ = ["CORRECTIONS", "Bias", "Keep", "Moments", "Weights"]

@@ -12,6 +12,8 @@ from subbyte.stats import LayerStats
 class Keep:
     """Leave codes, scale and bias as they are."""
 
-    def correct(self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats) -> tuple[QTensor, Tensor]:
+    def correct(
+        self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
+    ) -> tuple[QTensor, Tensor]:
         """See `methods.Correction`."""
         return rounded, bias

@@ -1,12 +1,15 @@
-"""Output moments: each channel of the quantized layer gets the float channel's mean, and its variance.
+"""Output moments: each channel of the quantized layer gets the float channel's mean, and its
+variance.
 
-    y = w'x + b in the float network, y_q = q'x_q in the quantized one, means and variances over all rows seen:
+    y = w'x + b in the float network, y_q = q'x_q in the quantized one, means and variances over all
+    rows seen:
     y  <-  a (y_q - E y_q) + E y,      a = sqrt(Var y / Var y_q)      (`bias`: a = 1)
 
-a goes into the channel's scale and the rest into its bias, so inference does not change. The moments follow from the
-second moments of the inputs: E y = w'mean + b, Var y = w'(F - mean mean')w, and likewise with H and mean_q. Batch-norm
-re-estimation does the same for networks whose batch-norms still stand (e.g. Finkelstein et al. 2019 for the means).
-Where rows share one scale only the mean can be matched.
+a goes into the channel's scale and the rest into its bias, so inference does not change. The
+moments follow from the
+second moments of the inputs: E y = w'mean + b, Var y = w'(F - mean mean')w, and likewise with H and
+mean_q. Batch-norm re-estimation does the same for networks whose batch-norms still stand (e.g.
+Finkelstein et al. 2019 for the means). Where rows share one scale only the mean can be matched.
 """
 
 from dataclasses import dataclass
@@ -24,7 +27,9 @@ _NOISE = 1e-6  # relative: products are taken in float32
 class Bias:
     """Match the mean of every output channel."""
 
-    def correct(self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats) -> tuple[QTensor, Tensor]:
+    def correct(
+        self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
+    ) -> tuple[QTensor, Tensor]:
         """See `methods.Correction`."""
         return rounded, _matched_bias(weight, bias, rounded, stats)
 
@@ -33,7 +38,9 @@ class Bias:
 class Moments:
     """Match the mean and the variance of every output channel."""
 
-    def correct(self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats) -> tuple[QTensor, Tensor]:
+    def correct(
+        self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
+    ) -> tuple[QTensor, Tensor]:
         """See `methods.Correction`."""
         if rounded.grid.spec.granularity != "tensor":
             wanted, wanted_is = _variance(stats.grouped(weight), stats.F, stats.mean)
@@ -51,7 +58,8 @@ def _matched_bias(weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerSt
 
 
 def _variance(w: Tensor, second: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Variance of w'x, float64 [rows], and whether it is more than the float32 noise of the moments.
+    """Variance of w'x, float64 [rows], and whether it is more than the float32 noise of the
+    moments.
 
     w: [groups, rows, columns].
     """

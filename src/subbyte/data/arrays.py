@@ -1,4 +1,6 @@
-"""Data sets that are arrays in memory: what mnist, cifar10, digits, npz files and users' functions share."""
+"""Data sets that are arrays in memory: what mnist, cifar10, digits, npz files and users' functions
+share.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -25,7 +27,9 @@ MAX_CLASSES = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class ArrayReader:
-    """Reads images from `stored`: uint8, or float32 from 0 to 1, [n, C, H, W]; `where` is for errors."""
+    """Reads images from `stored`: uint8, or float32 from 0 to 1, [n, C, H, W]; `where` is for
+    errors.
+    """
 
     stored: Tensor
     preprocess: Preprocess
@@ -36,15 +40,19 @@ class ArrayReader:
         images = self.stored[indices]
         if self.preprocess.reshapes and len(images):
             named = zip(images, indices.tolist(), strict=True)
-            images = torch.stack([self.preprocess.reshape_tensor(x, f"{self.where}, image {i}") for x, i in named])
+            images = torch.stack(
+                [self.preprocess.reshape_tensor(x, f"{self.where}, image {i}") for x, i in named]
+            )
         return self.preprocess.finish(images)
 
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """A split before preprocessing. images: uint8, or float32 from 0 to 1, [n, C, H, W]; labels: int64 [n].
+    """A split before preprocessing. images: uint8, or float32 from 0 to 1, [n, C, H, W]; labels:
+    int64 [n].
 
-    where: the file or folder, for errors. Raises DataError when the two do not go together, or are empty.
+    where: the file or folder, for errors. Raises DataError when the two do not go together, or are
+        empty.
     """
 
     images: Tensor
@@ -54,7 +62,8 @@ class Arrays:
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
             raise DataError(
-                f"{self.where}: {len(self.images)} images but {len(self.labels)} labels; a file is cut short"
+                f"{self.where}: {len(self.images)} images but {len(self.labels)} labels; a file is "
+                f"cut short"
             )
         if not self.images.numel():
             raise DataError(f"{self.where}: holds no images (shape {list(self.images.shape)})")
@@ -65,7 +74,8 @@ def array_data(
 ) -> DataSet:
     """Make a data set of arrays.
 
-    Raises DataError when a label is not in 0 ... len(classes) - 1, or the normalization is for other
+    Raises DataError when a label is not in 0 ... len(classes) - 1, or the normalization is for
+    other
     channels.
     """
     parts: list[bytes] = []
@@ -75,14 +85,22 @@ def array_data(
             continue
         check_labels(arrays.labels, len(classes), arrays.where)
         preprocess.normalization.check(arrays.images.shape[1])
-        splits[kind] = Split(kind, arrays.labels, ArrayReader(arrays.images, preprocess, f"{arrays.where} ({kind})"))
-        parts += [kind.encode(), str(list(arrays.images.shape)).encode(), arrays.labels.numpy().tobytes()]
+        splits[kind] = Split(
+            kind, arrays.labels, ArrayReader(arrays.images, preprocess, f"{arrays.where} ({kind})")
+        )
+        parts += [
+            kind.encode(),
+            str(list(arrays.images.shape)).encode(),
+            arrays.labels.numpy().tobytes(),
+        ]
         parts += [arrays.images[spread(len(arrays.images))].numpy().tobytes()]
     return DataSet(name, splits.get("train"), splits["test"], classes, digest(parts))
 
 
 def check_labels(labels: Tensor, classes: int, where: str) -> None:
-    """Raise DataError, naming the first one, when a label of int64 [n] is not in 0 ... classes - 1."""
+    """Raise DataError, naming the first one, when a label of int64 [n] is not in 0 ... classes -
+    1.
+    """
     wrong = ((labels < 0) | (labels >= classes)).nonzero()
     if len(wrong):
         first = int(wrong[0])
@@ -93,15 +111,21 @@ def check_labels(labels: Tensor, classes: int, where: str) -> None:
 
 
 def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
-    """Read an .npz file with x_train, y_train, x_test, y_test, or images, labels: then only a test split.
+    """Read an .npz file with x_train, y_train, x_test, y_test, or images, labels: then only a test
+    split.
 
-    Images are [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1, 3 or 4. uint8 is divided by 255; floating
-    point is taken as it is and should be from 0 to 1. Labels are whole numbers [n] or [n, 1]. Classes are
-    named "0", "1", ... up to the largest label. Raises DataError when the file is not so. No pickled array is
+    Images are [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1, 3 or 4. uint8 is divided by 255;
+    floating
+    point is taken as it is and should be from 0 to 1. Labels are whole numbers [n] or [n, 1].
+    Classes are
+    named "0", "1", ... up to the largest label. Raises DataError when the file is not so. No
+    pickled array is
     read.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; npz:PATH expects an .npz file with {_LAYOUT}")
+        raise DataError(
+            f"{path}: there is no such file; npz:PATH expects an .npz file with {_LAYOUT}"
+        )
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
@@ -112,12 +136,19 @@ def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
     return named_arrays(f"npz:{path.stem}", arrays, str(path), preprocess)
 
 
-def named_arrays(name: str, arrays: Mapping[str, Any], where: str, preprocess: Preprocess) -> DataSet:
-    """Make a data set of arrays or tensors under the names, and of the kinds, that `load_npz` reads."""
+def named_arrays(
+    name: str, arrays: Mapping[str, Any], where: str, preprocess: Preprocess
+) -> DataSet:
+    """Make a data set of arrays or tensors under the names, and of the kinds, that `load_npz`
+    reads.
+    """
     keys = FOUR if any(k in arrays for k in FOUR) else TWO
     missing = [k for k in keys if k not in arrays]
     if missing:
-        raise DataError(f"{where}: {missing[0]!r} is missing; it has {', '.join(arrays) or 'nothing'}, needs {_LAYOUT}")
+        raise DataError(
+            f"{where}: {missing[0]!r} is missing; it has {', '.join(arrays) or 'nothing'}, needs "
+            f"{_LAYOUT}"
+        )
     ignored = [str(k) for k in arrays if k not in keys]
     if ignored:
         log.warning("%s: of its arrays, %s are not used", where, ", ".join(ignored))
@@ -127,10 +158,14 @@ def named_arrays(name: str, arrays: Mapping[str, Any], where: str, preprocess: P
     ]
     count = 1 + max(int(pair.labels.max()) for pair in pairs)
     if count > MAX_CLASSES:
-        raise DataError(f"{where}: label {count - 1} is out of range; labels count the classes from 0")
+        raise DataError(
+            f"{where}: label {count - 1} is out of range; labels count the classes from 0"
+        )
     if len(pairs) == 2 and pairs[0].images.shape[1:] != pairs[1].images.shape[1:]:
         a, b = (list(pair.images.shape[1:]) for pair in pairs)
-        raise DataError(f"{where}: training images are {a} but test images {b}; bring them to one shape")
+        raise DataError(
+            f"{where}: training images are {a} but test images {b}; bring them to one shape"
+        )
     train = pairs[0] if len(pairs) == 2 else None
     return array_data(name, train, pairs[-1], tuple(map(str, range(count))), preprocess)
 
@@ -143,7 +178,10 @@ def _images(value: Any, where: str) -> Tensor:
     if array.ndim == 3:
         array = array[:, None]
     if array.ndim != 4:
-        raise DataError(f"{where}: shape {list(array.shape)}; images are [n, H, W], [n, H, W, C] or [n, C, H, W]")
+        raise DataError(
+            f"{where}: shape {list(array.shape)}; images are [n, H, W], [n, H, W, C] or [n, C, H, "
+            f"W]"
+        )
     first, last = array.shape[1] in CHANNELS, array.shape[3] in CHANNELS
     if first == last:
         raise DataError(
@@ -153,7 +191,9 @@ def _images(value: Any, where: str) -> Tensor:
     if last:
         array = array.transpose(0, 3, 1, 2)
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise DataError(f"{where}: type {array.dtype}; images are uint8, or floating point from 0 to 1")
+        raise DataError(
+            f"{where}: type {array.dtype}; images are uint8, or floating point from 0 to 1"
+        )
     dtype = np.uint8 if array.dtype == np.uint8 else np.float32
     return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
 
@@ -171,5 +211,7 @@ def _plain(value: Any, where: str) -> NDArray[Any]:
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     if not isinstance(value, np.ndarray):
-        raise DataError(f"{where}: is a {type(value).__name__}; give a numpy array or a torch tensor")
+        raise DataError(
+            f"{where}: is a {type(value).__name__}; give a numpy array or a torch tensor"
+        )
     return value

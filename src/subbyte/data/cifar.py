@@ -1,10 +1,12 @@
 """CIFAR-10 in its two official forms (Krizhevsky 2009).
 
-python version   data_batch_1 ... data_batch_5, test_batch: dicts, b"data" uint8 [n, 3072], b"labels" [n]
+python version   data_batch_1 ... data_batch_5, test_batch: dicts, b"data" uint8 [n, 3072],
+                 b"labels" [n]
 binary version   data_batch_1.bin ... test_batch.bin: records of 1 label byte and 3072 pixel bytes
 Either way an image is 1024 red, 1024 green, 1024 blue bytes, row by row.
 
-A pickle can execute code. These are read by an unpickler that knows five names, all that an array needs.
+A pickle can execute code. These are read by an unpickler that knows five names, all that an array
+needs.
 """
 
 import codecs
@@ -30,7 +32,8 @@ FOLDERS = {
     ".bin": "cifar-10-batches-bin",
 }  # suffix of the files -> folder they come in
 
-_reconstruct = np.empty(0).__reduce__()[0]  # numpy's own rebuilding function, whichever module it lives in
+# numpy's own rebuilding function, whichever module it lives in
+_reconstruct = np.empty(0).__reduce__()[0]
 ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
@@ -50,7 +53,10 @@ def load_cifar10(path: Path, preprocess: Preprocess) -> DataSet:
     read = _read_binary if suffix else _read_python
     missing = [n + suffix for n in TRAIN + TEST if not (home / (n + suffix)).is_file()]
     if missing:
-        raise DataError(f"{home}: of the six batches, {', '.join(missing)} is missing; unpack the data set again")
+        raise DataError(
+            f"{home}: of the six batches, {', '.join(missing)} is missing; unpack the data set "
+            f"again"
+        )
     train, test = (_split(home, [n + suffix for n in names], read) for names in (TRAIN, TEST))
     return array_data("cifar10", train, test, CLASSES, preprocess)
 
@@ -62,7 +68,8 @@ def _home(path: Path) -> tuple[Path, str]:
                 return home, suffix
     what = "no such files are there" if path.is_dir() else "there is no such folder"
     raise DataError(
-        f"{path}: {what}; cifar10:PATH expects data_batch_1 to data_batch_5 and test_batch (python version), "
+        f"{path}: {what}; cifar10:PATH expects data_batch_1 to data_batch_5 and test_batch (python "
+        f"version), "
         f"or the same with .bin (binary version), in it or in {' or '.join(FOLDERS.values())} there"
     )
 
@@ -79,7 +86,8 @@ def _read_binary(path: Path) -> tuple[Tensor, Tensor]:
     content = np.fromfile(path, np.uint8)
     if len(content) == 0 or len(content) % (1 + PIXELS):
         raise DataError(
-            f"{path}: {len(content)} bytes are not a whole number of records of {1 + PIXELS}; unpack it again"
+            f"{path}: {len(content)} bytes are not a whole number of records of {1 + PIXELS}; "
+            f"unpack it again"
         )
     records = torch.from_numpy(content).view(-1, 1 + PIXELS)
     return records[:, 1:], records[:, 0].to(torch.int64)
@@ -97,11 +105,24 @@ def _read_python(path: Path) -> tuple[Tensor, Tensor]:
         ) from reason
     data = batch.get(b"data") if isinstance(batch, dict) else None
     labels = batch.get(b"labels") if isinstance(batch, dict) else None
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != PIXELS:
-        what = f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else type(data).__name__
-        raise DataError(f"{path}: its b'data' is {what}, not uint8 [n, {PIXELS}]; this is no CIFAR-10 batch")
+    if (
+        not isinstance(data, np.ndarray)
+        or data.dtype != np.uint8
+        or data.ndim != 2
+        or data.shape[1] != PIXELS
+    ):
+        what = (
+            f"{data.dtype} {list(data.shape)}"
+            if isinstance(data, np.ndarray)
+            else type(data).__name__
+        )
+        raise DataError(
+            f"{path}: its b'data' is {what}, not uint8 [n, {PIXELS}]; this is no CIFAR-10 batch"
+        )
     if not isinstance(labels, list) or not all(isinstance(x, int) for x in labels):
-        raise DataError(f"{path}: its b'labels' is not a list of whole numbers; this is no CIFAR-10 batch")
+        raise DataError(
+            f"{path}: its b'labels' is not a list of whole numbers; this is no CIFAR-10 batch"
+        )
     if len(labels) != len(data):
         raise DataError(f"{path}: {len(data)} images but {len(labels)} labels; unpack it again")
     return torch.from_numpy(data.copy()), torch.tensor(labels, dtype=torch.int64)

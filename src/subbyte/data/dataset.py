@@ -1,6 +1,8 @@
-"""What a data set is to the rest of subbyte: labels that are known, and images that are read when asked for.
+"""What a data set is to the rest of subbyte: labels that are known, and images that are read when
+asked for.
 
-A split reads its images by index, so that a folder of a million JPEG files takes no more memory than one
+A split reads its images by index, so that a folder of a million JPEG files takes no more memory
+than one
 batch. Images are float32 [b, C, H, W], already normalized; labels are int64 [n].
 """
 
@@ -37,26 +39,35 @@ class Split:
     def __post_init__(self) -> None:
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
             raise DataError(
-                f"split {self.name!r}: labels must be int64 [n], got {self.labels.dtype} {list(self.labels.shape)}"
+                f"split {self.name!r}: labels must be int64 [n], got {self.labels.dtype} "
+                f"{list(self.labels.shape)}"
             )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def images(self, indices: Indices) -> Tensor:
-        """Read the images at `indices`: float32 [b, C, H, W]. Raises DataError beyond 0 ... n - 1."""
+        """Read the images at `indices`: float32 [b, C, H, W]. Raises DataError beyond 0 ... n -
+        1.
+        """
         return self.read(self._checked(indices))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images float32 [b, C, H, W], labels int64 [b]) in order, b = `size` but for the last one."""
+        """Yield (images float32 [b, C, H, W], labels int64 [b]) in order, b = `size` but for the
+        last one.
+        """
         if size < 1:
-            raise DataError(f"split {self.name!r}: a batch must hold at least 1 image, got size={size}")
+            raise DataError(
+                f"split {self.name!r}: a batch must hold at least 1 image, got size={size}"
+            )
         for start in range(0, len(self), size):
             indices = torch.arange(start, min(start + size, len(self)))
             yield self.read(indices), self.labels[indices]
 
     def take(self, indices: Indices) -> "Split":
-        """Return a split of the images at `indices`, in that order. Raises DataError as `images` does."""
+        """Return a split of the images at `indices`, in that order. Raises DataError as `images`
+        does.
+        """
         positions = self._checked(indices)
         read = self.read
         part = _Subset(read, positions)
@@ -82,7 +93,8 @@ class Split:
         low, high = int(positions.min()), int(positions.max())
         if low < 0 or high >= len(self):
             raise DataError(
-                f"split {self.name!r}: index {low if low < 0 else high} is beyond its {len(self)} images, "
+                f"split {self.name!r}: index {low if low < 0 else high} is beyond its {len(self)} "
+                f"images, "
                 f"which are numbered 0 to {len(self) - 1}"
             )
         return positions.to(torch.int64)
@@ -102,8 +114,10 @@ class DataSet:
     """A data set.
 
     train: None where there is only one split. classes: the name of class k at k.
-    fingerprint: sha256 in hexadecimal over the labels and samples of the images as stored, so that results
-        can be told apart by their data; it does not depend on where the files lie, nor on normalization,
+    fingerprint: sha256 in hexadecimal over the labels and samples of the images as stored, so that
+        results
+        can be told apart by their data; it does not depend on where the files lie, nor on
+        normalization,
         resizing or cropping.
     """
 
@@ -117,11 +131,14 @@ class DataSet:
 def draw_calibration(data: DataSet, count: int, seed: int) -> tuple[Tensor, Split]:
     """Draw calibration images, and say which images are left to evaluate on.
 
-    The first `count` of numpy.random.RandomState(seed).permutation(n) are drawn from the training split; the
-    test split is then left whole. Without a training split they are drawn from the test split, and its other
+    The first `count` of numpy.random.RandomState(seed).permutation(n) are drawn from the training
+    split; the
+    test split is then left whole. Without a training split they are drawn from the test split, and
+    its other
     images are left. Labels are never returned with the images.
     Returns images float32 [count, C, H, W] and the split to evaluate on.
-    Raises DataError when `count` is below 1 or more than there is (one image must be left), when the seed is
+    Raises DataError when `count` is below 1 or more than there is (one image must be left), when
+    the seed is
     not in 0 ... 2^32 - 1, or an image drawn holds NaN or Inf.
     """
     source = data.train if data.train is not None else data.test
@@ -133,7 +150,10 @@ def draw_calibration(data: DataSet, count: int, seed: int) -> tuple[Tensor, Spli
             f"{source.name} split{left}; ask for 1 to {most}"
         )
     if not 0 <= seed < 2**32:
-        raise DataError(f"{data.name}: the seed of the calibration images must be from 0 to 2^32 - 1, got {seed}")
+        raise DataError(
+            f"{data.name}: the seed of the calibration images must be from 0 to 2^32 - 1, got "
+            f"{seed}"
+        )
     drawn = _drawn(source, count, seed)
     images = source.images(drawn)
     finite = torch.isfinite(images).flatten(1).all(dim=1)
@@ -147,7 +167,9 @@ def draw_calibration(data: DataSet, count: int, seed: int) -> tuple[Tensor, Spli
 
 
 def draw_labels(data: DataSet, count: int, seed: int) -> Tensor:
-    """Labels of the images that `draw_calibration` draws: int64 [count]. For tuning that ends with labels only."""
+    """Labels of the images that `draw_calibration` draws: int64 [count]. For tuning that ends with
+    labels only.
+    """
     source = data.train if data.train is not None else data.test
     return source.labels[torch.from_numpy(_drawn(source, count, seed))]
 

@@ -1,4 +1,6 @@
-"""The handwritten digits that come with scikit-learn: 1,797 images of 8 x 8, and nothing to download."""
+"""The handwritten digits that come with scikit-learn: 1,797 images of 8 x 8, and nothing to
+download.
+"""
 
 import numpy as np
 import torch
@@ -14,7 +16,9 @@ BRIGHTEST = 16.0  # pixels count from 0 to 16
 
 
 def load_digits(preprocess: Preprocess) -> DataSet:
-    """Load the digits: images [1, 8, 8] from 0 to 1; 80 % of every class train, 20 % test, ever the same."""
+    """Load the digits: images [1, 8, 8] from 0 to 1; 80 % of every class train, 20 % test, ever the
+    same.
+    """
     bunch = fetch()
     pixels = torch.from_numpy((bunch.images / BRIGHTEST).astype(np.float32))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
@@ -24,5 +28,8 @@ def load_digits(preprocess: Preprocess) -> DataSet:
         members = draw.permutation(np.flatnonzero(bunch.target == digit))
         tested[members[: round(TEST_SHARE * len(members))]] = True
     where = "scikit-learn's digits"
-    train, test = (Arrays(pixels[mask], labels[mask], where) for mask in (torch.tensor(~tested), torch.tensor(tested)))
+    train, test = (
+        Arrays(pixels[mask], labels[mask], where)
+        for mask in (torch.tensor(~tested), torch.tensor(tested))
+    )
     return array_data("digits", train, test, tuple("0123456789"), preprocess)

@@ -1,7 +1,9 @@
 """Data sets that are folders of image files: ImageNet, and any folder of class folders.
 
-Files are listed at once and decoded when they are read, a batch at a time, so memory does not grow with the
-data set beyond the names of its files. All images of a data set must come to one shape; the first file's is
+Files are listed at once and decoded when they are read, a batch at a time, so memory does not grow
+with the
+data set beyond the names of its files. All images of a data set must come to one shape; the first
+file's is
 taken.
 """
 
@@ -23,7 +25,8 @@ from subbyte.errors import DataError
 log = logging.getLogger("subbyte")
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MAPPINGS = ("synset_words.txt", "LOC_synset_mapping.txt")  # line k: the synset and the name of class k
+# line k: the synset and the name of class k
+MAPPINGS = ("synset_words.txt", "LOC_synset_mapping.txt")
 IMAGENET_CLASSES = 1000
 THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
 HEAD = 1024  # bytes of a file that go into the fingerprint
@@ -39,19 +42,24 @@ class FolderReader:
     shape: tuple[int, int]
 
     def __call__(self, indices: Tensor) -> Tensor:
-        """Read the images at indices int64 [b]: float32 [b, 3, H, W]. Raises DataError naming a file."""
+        """Read the images at indices int64 [b]: float32 [b, 3, H, W]. Raises DataError naming a
+        file.
+        """
         if not len(indices):
             return torch.empty(0, 3, *self.shape)
         with ThreadPoolExecutor(THREADS) as pool:
             images = list(pool.map(self._image, indices.tolist()))
-        return self.preprocess.finish(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous())
+        return self.preprocess.finish(
+            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+        )
 
     def _image(self, index: int) -> np.ndarray:
         path = self.root / self.files[index]
         image = decode(path, self.preprocess)
         if image.shape[:2] != self.shape:
             raise DataError(
-                f"{path}: the image is {image.shape[0]} x {image.shape[1]} pixels (height x width), "
+                f"{path}: the image is {image.shape[0]} x {image.shape[1]} pixels (height x "
+                f"width), "
                 f"the first of the data set {self.shape[0]} x {self.shape[1]}; "
                 "give --resize N --crop N to bring all to N x N"
             )
@@ -66,25 +74,34 @@ class _Listing:
 
 
 def decode(path: Path, preprocess: Preprocess) -> np.ndarray:
-    """Read an image file: uint8 [H, W, 3], resized and cropped. Raises DataError if damaged or too small."""
+    """Read an image file: uint8 [H, W, 3], resized and cropped. Raises DataError if damaged or too
+    small.
+    """
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except Exception as reason:  # Pillow's decoders raise errors of many types
         raise DataError(
-            f"{path}: not a whole image file ({type(reason).__name__}: {reason}); fetch it again or remove it"
+            f"{path}: not a whole image file ({type(reason).__name__}: {reason}); fetch it again "
+            f"or remove it"
         ) from reason
     return np.asarray(preprocess.reshape(image, str(path)))
 
 
 def load_imagefolder(path: Path, preprocess: Preprocess) -> DataSet:
-    """Read train/ and val/ (or test/) of `path`, with a folder per class; or class folders directly in it.
+    """Read train/ and val/ (or test/) of `path`, with a folder per class; or class folders directly
+    in it.
 
-    Classes are numbered in the order of their names: those of train/, where there is one. Class folders
+    Classes are numbered in the order of their names: those of train/, where there is one. Class
+    folders
     directly in `path` make a data set without a training split. Images [3, H, W].
-    Raises DataError when there is no image, a file is none, or a folder of val/ is no class of train/.
+    Raises DataError when there is no image, a file is none, or a folder of val/ is no class of
+    train/.
     """
-    expected = "imagefolder:PATH expects train/ and val/ (or test/) with a folder per class, or class folders"
+    expected = (
+        "imagefolder:PATH expects train/ and val/ (or test/) with a folder per class, or "
+        "class folders"
+    )
     names = _folders(path, expected)
     tested = next((n for n in ("val", "test") if n in names), None)
     if tested is None and "train" in names:
@@ -106,15 +123,23 @@ def load_imagenet(path: Path, preprocess: Preprocess) -> DataSet:
     """Read train/ and val/ of `path`, or one of them, with folders named by synset (n01440764 ...).
 
     Labels are the canonical indices, whichever folders are there: line k of synset_words.txt or
-    LOC_synset_mapping.txt in `path` names class k; without these files there must be exactly 1,000 folders,
-    which are sorted. Where val/ is missing, train/ is the test split, and there is no training split; this is
+    LOC_synset_mapping.txt in `path` names class k; without these files there must be exactly 1,000
+    folders,
+    which are sorted. Where val/ is missing, train/ is the test split, and there is no training
+    split; this is
     logged.
-    Raises DataError when the indices cannot be known, there is no image, a file is none, or a folder is no
+    Raises DataError when the indices cannot be known, there is no image, a file is none, or a
+    folder is no
     class.
     """
-    expected = "imagenet:PATH expects train/ and/or val/ with folders named by synset, such as val/n01440764"
+    expected = (
+        "imagenet:PATH expects train/ and/or val/ with folders named by synset, such as "
+        "val/n01440764"
+    )
     names = _folders(path, expected)
-    roots = {kind: path / name for kind, name in (("train", "train"), ("test", "val")) if name in names}
+    roots = {
+        kind: path / name for kind, name in (("train", "train"), ("test", "val")) if name in names
+    }
     if not roots:
         raise DataError(f"{path}: has neither train/ nor val/; {expected}")
     if "test" not in roots:
@@ -127,7 +152,9 @@ def load_imagenet(path: Path, preprocess: Preprocess) -> DataSet:
     return _data_set("imagenet", splits, titles, preprocess)
 
 
-def _synsets(path: Path, roots: dict[str, Path], expected: str) -> tuple[dict[str, int], tuple[str, ...], str]:
+def _synsets(
+    path: Path, roots: dict[str, Path], expected: str
+) -> tuple[dict[str, int], tuple[str, ...], str]:
     """Read synset -> index, the class names, and where both were found."""
     mapping = next((path / name for name in MAPPINGS if (path / name).is_file()), None)
     if mapping is not None:
@@ -138,7 +165,10 @@ def _synsets(path: Path, roots: dict[str, Path], expected: str) -> tuple[dict[st
         words = [line.strip().partition(" ") for line in lines if line.strip()]
         index = {synset: k for k, (synset, _, _) in enumerate(words)}
         if len(index) != len(words) or not words:
-            raise DataError(f"{mapping}: {len(words)} lines but {len(index)} synsets; line k must name class k, once")
+            raise DataError(
+                f"{mapping}: {len(words)} lines but {len(index)} synsets; line k must name class "
+                f"k, once"
+            )
         return index, tuple(title or synset for synset, _, title in words), str(mapping)
     for root in roots.values():
         folders = _folders(root, expected)
@@ -149,8 +179,10 @@ def _synsets(path: Path, roots: dict[str, Path], expected: str) -> tuple[dict[st
                 f"the {len(folders)} of {root}",
             )
     raise DataError(
-        f"{path}: has no {MAPPINGS[0]}, and not the {IMAGENET_CLASSES} class folders that would do instead, "
-        f"so the numbers of its classes are unknown; put {MAPPINGS[0]} there, lines like 'n01440764 tench' "
+        f"{path}: has no {MAPPINGS[0]}, and not the {IMAGENET_CLASSES} class folders that would do "
+        f"instead, "
+        f"so the numbers of its classes are unknown; put {MAPPINGS[0]} there, lines like "
+        f"'n01440764 tench' "
         "in the order of the classes, or the LOC_synset_mapping.txt of the Kaggle release"
     )
 
@@ -158,7 +190,9 @@ def _synsets(path: Path, roots: dict[str, Path], expected: str) -> tuple[dict[st
 def _folders(path: Path, expected: str) -> list[str]:
     if not path.is_dir():
         raise DataError(f"{path}: there is no such folder; {expected}")
-    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(
+        entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
     if not names:
         raise DataError(f"{path}: has no folders in it; {expected}")
     return names
@@ -167,19 +201,29 @@ def _folders(path: Path, expected: str) -> list[str]:
 def _warn_of_others(path: Path, names: list[str], used: set[str]) -> None:
     others = [name for name in names if name not in used]
     if others:
-        log.warning("%s: its folders %s are not read", path, ", ".join(others[:5]) + (", ..." if others[5:] else ""))
+        log.warning(
+            "%s: its folders %s are not read",
+            path,
+            ", ".join(others[:5]) + (", ..." if others[5:] else ""),
+        )
 
 
 def _list(root: Path, index: dict[str, int], expected: str, advice: str) -> _Listing:
-    """List the images of all class folders of `root`, in the order of the folders' and the files' names."""
+    """List the images of all class folders of `root`, in the order of the folders' and the files'
+    names.
+    """
     files: list[str] = []
     labels: list[int] = []
     for name in _folders(root, expected):
         if name not in index:
-            raise DataError(f"{root / name}: this folder is not one of the {len(index)} classes: {advice}")
+            raise DataError(
+                f"{root / name}: this folder is not one of the {len(index)} classes: {advice}"
+            )
         found = _files(root, name)
         if not found:
-            raise DataError(f"{root / name}: no image in this class folder; put some there or remove it")
+            raise DataError(
+                f"{root / name}: no image in this class folder; put some there or remove it"
+            )
         files += found
         labels += [index[name]] * len(found)
     loose = next((p for p in sorted(root.iterdir()) if p.suffix.lower() in SUFFIXES), None)
@@ -189,7 +233,9 @@ def _list(root: Path, index: dict[str, int], expected: str, advice: str) -> _Lis
 
 
 def _files(root: Path, name: str) -> list[str]:
-    """List the images under the class folder `name`, sorted, relative to `root`; hidden ones do not count."""
+    """List the images under the class folder `name`, sorted, relative to `root`; hidden ones do not
+    count.
+    """
     found: list[str] = []
     for folder, _, files in os.walk(root / name, followlinks=True):
         for file in files:
@@ -197,13 +243,17 @@ def _files(root: Path, name: str) -> list[str]:
             if file.startswith("."):
                 log.warning("%s: a hidden file, not read", path)
             elif path.suffix.lower() not in SUFFIXES:
-                raise DataError(f"{path}: not an image ({', '.join(SUFFIXES)}); remove it from the class folder")
+                raise DataError(
+                    f"{path}: not an image ({', '.join(SUFFIXES)}); remove it from the class folder"
+                )
             else:
                 found.append(str(path.relative_to(root)))
     return sorted(found)
 
 
-def _data_set(name: str, splits: dict[str, _Listing], classes: tuple[str, ...], preprocess: Preprocess) -> DataSet:
+def _data_set(
+    name: str, splits: dict[str, _Listing], classes: tuple[str, ...], preprocess: Preprocess
+) -> DataSet:
     preprocess.normalization.check(3)
     test = splits["test"]
     shape = decode(test.root / test.files[0], preprocess).shape

@@ -19,7 +19,9 @@ from subbyte.models.user_file import call_user_file, split_spec
 
 @dataclass(frozen=True)
 class DataKind:
-    """A kind of data set: its reader, its normalization unless another is asked for, and a line about it."""
+    """A kind of data set: its reader, its normalization unless another is asked for, and a line
+    about it.
+    """
 
     name: str
     load: Callable[[Path, Preprocess], DataSet]
@@ -29,36 +31,55 @@ class DataKind:
 
 def _digits(path: Path, preprocess: Preprocess) -> DataSet:
     if path != Path():
-        raise DataError(f"digits:{path}: the digits come with scikit-learn and have no path; write digits")
+        raise DataError(
+            f"digits:{path}: the digits come with scikit-learn and have no path; write digits"
+        )
     return load_digits(preprocess)
 
 
 KINDS: dict[str, DataKind] = {
-    "digits": DataKind("digits", _digits, "none", "digits: 1,797 images 1x8x8 that come with scikit-learn"),
+    "digits": DataKind(
+        "digits", _digits, "none", "digits: 1,797 images 1x8x8 that come with scikit-learn"
+    ),
     "mnist": DataKind("mnist", load_mnist, "mnist", "mnist:PATH: the four IDX files, 1x28x28"),
     "fashion-mnist": DataKind(
-        "fashion-mnist", load_fashion_mnist, "mnist", "fashion-mnist:PATH: the four IDX files, 1x28x28"
+        "fashion-mnist",
+        load_fashion_mnist,
+        "mnist",
+        "fashion-mnist:PATH: the four IDX files, 1x28x28",
     ),
-    "cifar10": DataKind("cifar10", load_cifar10, "cifar10", "cifar10:PATH: the python or binary version, 3x32x32"),
-    "imagenet": DataKind("imagenet", load_imagenet, "imagenet", "imagenet:PATH: train/ and/or val/ by synset"),
+    "cifar10": DataKind(
+        "cifar10", load_cifar10, "cifar10", "cifar10:PATH: the python or binary version, 3x32x32"
+    ),
+    "imagenet": DataKind(
+        "imagenet", load_imagenet, "imagenet", "imagenet:PATH: train/ and/or val/ by synset"
+    ),
     "imagefolder": DataKind(
         "imagefolder",
         load_imagefolder,
         "imagenet",
         "imagefolder:PATH: train/ and val/ with a folder per class",
     ),
-    "npz": DataKind("npz", load_npz, "none", "npz:FILE: x_train, y_train, x_test, y_test, or images, labels"),
+    "npz": DataKind(
+        "npz", load_npz, "none", "npz:FILE: x_train, y_train, x_test, y_test, or images, labels"
+    ),
 }
 
 
-def load_data(spec: str, normalize: str | None = None, resize: int | None = None, crop: int | None = None) -> DataSet:
+def load_data(
+    spec: str, normalize: str | None = None, resize: int | None = None, crop: int | None = None
+) -> DataSet:
     """Load the data set that `spec` names.
 
-    spec: `digits`, `KIND:PATH` for another key of KINDS, or `path/file.py:callable`, where the callable takes
-        no arguments and returns a DataSet, a pair (images, labels), or a dict of arrays as an npz file holds.
-    normalize: a key of NORMALIZATIONS or 'M,M,M/S,S,S'; None: as KINDS says, and not at all for a user's
+    spec: `digits`, `KIND:PATH` for another key of KINDS, or `path/file.py:callable`, where the
+        callable takes
+        no arguments and returns a DataSet, a pair (images, labels), or a dict of arrays as an npz
+        file holds.
+    normalize: a key of NORMALIZATIONS or 'M,M,M/S,S,S'; None: as KINDS says, and not at all for a
+        user's
         file.
-    resize, crop: pixels of the shorter side, then of the centre square; None: leave the images as they are.
+    resize, crop: pixels of the shorter side, then of the centre square; None: leave the images as
+        they are.
     Raises DataError when there is no such data set, or it is damaged, or an option does not fit it.
     """
     user = split_spec(spec)
@@ -81,7 +102,8 @@ def _from_user(path: Path, name: str, preprocess: Preprocess) -> DataSet:
     if isinstance(result, DataSet):
         if preprocess.reshapes or preprocess.normalization != Normalization():
             raise DataError(
-                f"{where} returned a DataSet, whose images are ready; do without --normalize/--resize/--crop"
+                f"{where} returned a DataSet, whose images are ready; do without "
+                f"--normalize/--resize/--crop"
             )
         return result
     if isinstance(result, tuple) and len(result) == 2:
@@ -90,7 +112,8 @@ def _from_user(path: Path, name: str, preprocess: Preprocess) -> DataSet:
         return named_arrays(name, result, where, preprocess)
     raise DataError(
         f"{where} returned a {type(result).__name__}; it must return a subbyte.data.DataSet, "
-        "a pair (images, labels), or a dict of arrays: x_train, y_train, x_test, y_test, or images, labels"
+        "a pair (images, labels), or a dict of arrays: x_train, y_train, x_test, y_test, or "
+        "images, labels"
     )
 
 

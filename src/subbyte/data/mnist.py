@@ -32,11 +32,15 @@ FASHION = (
     "Bag",
     "Ankle boot",
 )
-FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
+FILES = (
+    "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+    "t10k-labels-idx1-ubyte"
+)
 
 
 def load_mnist(path: Path, preprocess: Preprocess) -> DataSet:
-    """Read MNIST from `path`, or from raw/ or MNIST/raw/ in it: images [1, 28, 28], 60,000 + 10,000.
+    """Read MNIST from `path`, or from raw/ or MNIST/raw/ in it: images [1, 28, 28], 60,000 +
+    10,000.
 
     Raises DataError when one of the four files is missing, damaged, or does not go with the others.
     """
@@ -44,12 +48,16 @@ def load_mnist(path: Path, preprocess: Preprocess) -> DataSet:
 
 
 def load_fashion_mnist(path: Path, preprocess: Preprocess) -> DataSet:
-    """Read Fashion-MNIST from `path`, or from raw/ or FashionMNIST/raw/ in it; otherwise as `load_mnist`."""
+    """Read Fashion-MNIST from `path`, or from raw/ or FashionMNIST/raw/ in it; otherwise as
+    `load_mnist`.
+    """
     return _load("fashion-mnist", path, "FashionMNIST", FASHION, preprocess)
 
 
 def read_idx(path: Path, axes: int) -> Tensor:
-    """Read an IDX file of unsigned bytes with so many axes: uint8. Raises DataError when it is not one."""
+    """Read an IDX file of unsigned bytes with so many axes: uint8. Raises DataError when it is not
+    one.
+    """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as reason:
@@ -73,7 +81,9 @@ def read_idx(path: Path, axes: int) -> Tensor:
     return torch.from_numpy(values.copy())
 
 
-def _load(name: str, path: Path, folder: str, classes: tuple[str, ...], preprocess: Preprocess) -> DataSet:
+def _load(
+    name: str, path: Path, folder: str, classes: tuple[str, ...], preprocess: Preprocess
+) -> DataSet:
     home = _home(name, path, folder)
     train, test = _split(home, "train"), _split(home, "t10k")
     return array_data(name, train, test, classes, preprocess)
@@ -86,7 +96,8 @@ def _home(name: str, path: Path, folder: str) -> Path:
             return home
     what = "no such files are there" if path.is_dir() else "there is no such folder"
     raise DataError(
-        f"{path}: {what}; {name}:PATH expects {FILES} (plain or .gz) in it, in raw/ or in {folder}/raw/ there"
+        f"{path}: {what}; {name}:PATH expects {FILES} (plain or .gz) in it, in raw/ or in "
+        f"{folder}/raw/ there"
     )
 
 
@@ -95,7 +106,10 @@ def _split(home: Path, part: str) -> Arrays:
     for what, axes in (("images", 3), ("labels", 1)):
         path = _find(home, part, what, axes)
         if path is None:
-            raise DataError(f"{home}: {part}-{what}-idx{axes}-ubyte is missing; expected are {FILES}, plain or .gz")
+            raise DataError(
+                f"{home}: {part}-{what}-idx{axes}-ubyte is missing; expected are {FILES}, plain or "
+                f".gz"
+            )
         paths.append(path)
     images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
     return Arrays(images[:, None], labels.to(torch.int64), f"{paths[0]}, {paths[1].name}")

@@ -1,4 +1,6 @@
-"""Normalization of images: (pixel - mean) / std by channel, on pixels from 0 to 1 (bytes divided by 255)."""
+"""Normalization of images: (pixel - mean) / std by channel, on pixels from 0 to 1 (bytes divided by
+255).
+"""
 
 import math
 from dataclasses import dataclass
@@ -11,9 +13,11 @@ from subbyte.errors import DataError
 
 @dataclass(frozen=True)
 class Normalization:
-    """Mean and standard deviation by channel, in units of the pixel range 0 to 1; both empty: change nothing.
+    """Mean and standard deviation by channel, in units of the pixel range 0 to 1; both empty:
+    change nothing.
 
-    Raises DataError when the counts differ, a number is not finite, or a standard deviation is not positive.
+    Raises DataError when the counts differ, a number is not finite, or a standard deviation is not
+    positive.
     """
 
     mean: tuple[float, ...] = ()
@@ -21,7 +25,10 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std):
-            raise DataError(f"normalization: {len(self.mean)} means but {len(self.std)} standard deviations; {HOW}")
+            raise DataError(
+                f"normalization: {len(self.mean)} means but {len(self.std)} standard deviations; "
+                f"{HOW}"
+            )
         if not all(map(math.isfinite, self.mean + self.std)) or any(s <= 0 for s in self.std):
             raise DataError(
                 f"normalization: mean {self.mean}, standard deviation {self.std}: "
@@ -32,11 +39,14 @@ class Normalization:
         """Raise DataError when this is not for images of so many channels."""
         if self.mean and len(self.mean) != channels:
             raise DataError(
-                f"normalization for {len(self.mean)} channels, mean {self.mean}, but the images have {channels}; {HOW}"
+                f"normalization for {len(self.mean)} channels, mean {self.mean}, but the images "
+                f"have {channels}; {HOW}"
             )
 
     def apply(self, images: Tensor) -> Tensor:
-        """Normalize float [..., C, H, W] of pixels from 0 to 1; shape and type stay. Raises as `check`."""
+        """Normalize float [..., C, H, W] of pixels from 0 to 1; shape and type stay. Raises as
+        `check`.
+        """
         if not self.mean:
             return images
         self.check(images.shape[-3])
@@ -45,7 +55,10 @@ class Normalization:
         return (images - mean) / std
 
 
-HOW = "give imagenet, cifar10, mnist, none, or M,M,M/S,S,S: mean and deviation by channel, for pixels 0 to 1"
+HOW = (
+    "give imagenet, cifar10, mnist, none, or M,M,M/S,S,S: mean and deviation by channel, for "
+    "pixels 0 to 1"
+)
 
 NORMALIZATIONS: dict[str, Normalization] = {
     "imagenet": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -63,7 +76,9 @@ def parse_normalization(text: str) -> Normalization:
     try:
         if not slash:
             raise ValueError("no '/' in it")
-        return Normalization(tuple(map(float, means.split(","))), tuple(map(float, stds.split(","))))
+        return Normalization(
+            tuple(map(float, means.split(","))), tuple(map(float, stds.split(",")))
+        )
     except DataError:
         raise
     except ValueError as reason:

@@ -1,6 +1,8 @@
-"""From pixels as stored to what a network is fed: resize the shorter side, crop the centre, normalize.
+"""From pixels as stored to what a network is fed: resize the shorter side, crop the centre,
+normalize.
 
-Sizes are rounded as torchvision rounds them, so that accuracies can be compared with published ones: the
+Sizes are rounded as torchvision rounds them, so that accuracies can be compared with published
+ones: the
 longer side to floor(N * long / short), the corner of the crop to the nearest even of two.
 """
 
@@ -19,7 +21,8 @@ from subbyte.errors import DataError
 class Preprocess:
     """What is done to every image of a data set.
 
-    resize: pixels of the shorter side, aspect kept, bicubic. crop: of the centre square. None: not done.
+    resize: pixels of the shorter side, aspect kept, bicubic. crop: of the centre square. None: not
+        done.
     Raises DataError when either is below 1.
     """
 
@@ -38,7 +41,9 @@ class Preprocess:
         return self.resize is not None or self.crop is not None
 
     def reshape(self, image: Image.Image, where: str) -> Image.Image:
-        """Resize, then crop. Raises DataError, naming the image by `where`, if the crop is larger."""
+        """Resize, then crop. Raises DataError, naming the image by `where`, if the crop is
+        larger.
+        """
         if self.resize is not None:
             short, long = min(image.size), max(image.size)
             to = {short: self.resize, long: self.resize * long // short}
@@ -46,7 +51,8 @@ class Preprocess:
         if self.crop is not None:
             if min(image.size) < self.crop:
                 raise DataError(
-                    f"{where}: the image is {image.height} x {image.width} pixels (height x width), "
+                    f"{where}: the image is {image.height} x {image.width} pixels (height x "
+                    f"width), "
                     f"too small for --crop {self.crop}; give --resize {self.crop} or more"
                 )
             top, left = round((image.height - self.crop) / 2), round((image.width - self.crop) / 2)
@@ -54,11 +60,15 @@ class Preprocess:
         return image
 
     def reshape_tensor(self, image: Tensor, where: str) -> Tensor:
-        """`reshape` of one image uint8 or float32 [C, H, W], channel by channel; floats are not clipped."""
+        """`reshape` of one image uint8 or float32 [C, H, W], channel by channel; floats are not
+        clipped.
+        """
         planes = [self.reshape(Image.fromarray(plane.numpy()), where) for plane in image]
         return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
 
     def finish(self, images: Tensor) -> Tensor:
-        """Reshaped images uint8, or float32 from 0 to 1, [b, C, H, W] -> float32 [b, C, H, W], normalized."""
+        """Reshaped images uint8, or float32 from 0 to 1, [b, C, H, W] -> float32 [b, C, H, W],
+        normalized.
+        """
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         return self.normalization.apply(pixels)

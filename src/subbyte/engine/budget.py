@@ -1,10 +1,13 @@
 """Widths that a budget buys, of layers or of their output channels.
 
-    min  sum_l d_lw(l)          with   sum_l cost_lw(l) <= budget              layers: solved exactly by `choose`
-    min  sum_lc d_lcn(l,c)      with   sum_lc cost_ln(l,c) <= budget           channels: by `choose_by_price`
+    min  sum_l d_lw(l)          with   sum_l cost_lw(l) <= budget              layers: solved
+                                                                               exactly by `choose`
+    min  sum_lc d_lcn(l,c)      with   sum_lc cost_ln(l,c) <= budget           channels: by
+                                                                               `choose_by_price`
 
-Divergences (`survey`) add up as far as the rounding errors of layers are independent. A channel has a number n of
-levels of its own, spaced equally around 0; candidates are the numbers of codes of the recipe's widths.
+Divergences (`survey`) add up as far as the rounding errors of layers are independent. A channel has
+a number n of levels of its own, spaced equally around 0; candidates are the numbers of codes of the
+recipe's widths.
 """
 
 from dataclasses import dataclass, replace
@@ -41,12 +44,16 @@ def meet_budget(
 ) -> tuple[Plan, list[Option]]:
     """The plan whose widths make the most of a recipe's budget, and every option that there was.
 
-    images: of calibration, [n, ...]. Layers whose bits the recipe states by pattern or `first_last`, skips or leaves
-    float keep them and count. Raises RecipeError when the budget is below the least that the widths allow.
+    images: of calibration, [n, ...]. Layers whose bits the recipe states by pattern or
+    `first_last`, skips or leaves float keep them and count. Raises RecipeError when the budget is
+    below the least that the widths allow.
     """
     assert recipe.budget is not None
     budget, by_row = Budget.parse(recipe.budget), recipe.budget_for == "channels"
-    plans, asked = [_plan(network, recipe, width) for width in recipe.widths], make_plan(network, recipe)
+    plans, asked = (
+        [_plan(network, recipe, width) for width in recipe.widths],
+        make_plan(network, recipe),
+    )
     either, other = (_plan(network, recipe, bits).layers for bits in (3, 4))
     candidates = {
         layer.name: _distinct([plan.layers[number] for plan in plans])
@@ -60,7 +67,9 @@ def meet_budget(
     question = Question.of(candidates, plans[0], by_row)
     answer = survey(network, plans[0], question, images, limits or Limits(), progress)
     room = _Room(budget, sum(prod(options[0].shape) for options in candidates.values()))
-    taken = _rows_taken(candidates, answer, room) if by_row else _layers_taken(candidates, answer, room)
+    taken = (
+        _rows_taken(candidates, answer, room) if by_row else _layers_taken(candidates, answer, room)
+    )
     table = [
         replace(option, chosen=number in taken[name], rows=taken[name].count(number))
         for name, options in answer.options.items()
@@ -84,7 +93,9 @@ def _plan(network: Network, recipe: Recipe, width: Bits | str) -> Plan:
     try:
         return make_plan(network, recipe.model_copy(update={"weights": weights}))
     except RecipeError as error:
-        raise RecipeError(f"{error} (width {width} of the candidates under a budget; `widths` lists them)") from error
+        raise RecipeError(
+            f"{error} (width {width} of the candidates under a budget; `widths` lists them)"
+        ) from error
 
 
 def _distinct(plans: list[LayerPlan]) -> list[LayerPlan]:
@@ -96,7 +107,9 @@ def _distinct(plans: list[LayerPlan]) -> list[LayerPlan]:
 
 
 def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
-    """A layer's plans, where there is a choice, with as many levels as their grids have, spaced equally around 0."""
+    """A layer's plans, where there is a choice, with as many levels as their grids have, spaced
+    equally around 0.
+    """
     if len(options) == 1:
         return options
     where = f"recipe {recipe}: layer {options[0].name}: budget_for channels"
@@ -104,22 +117,35 @@ def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
     counts = set()
     for spec in (option.spec for option in options):
         if spec is None or spec.granularity != "channel" or spec.mixed is not None:
-            raise RecipeError(f"{where} needs weights with a scale a channel, and no `allocate` of their own")
+            raise RecipeError(
+                f"{where} needs weights with a scale a channel, and no `allocate` of their own"
+            )
         counts.add(min(spec.count, MOST_LEVELS))
     if len(counts) == 1:
         return options[:1]
-    return [replace(options[0], spec=GridSpec.level_set(centred(count)), allocate=None) for count in sorted(counts)]
+    return [
+        replace(options[0], spec=GridSpec.level_set(centred(count)), allocate=None)
+        for count in sorted(counts)
+    ]
 
 
 def _decided(
-    asked: LayerPlan, same: list[LayerPlan], options: list[LayerPlan], taken: list[int], by_row: bool
+    asked: LayerPlan,
+    same: list[LayerPlan],
+    options: list[LayerPlan],
+    taken: list[int],
+    by_row: bool,
 ) -> LayerPlan:
-    """A layer's plan with the options taken; one without a choice as the recipe asks. same: its plan in each width."""
+    """A layer's plan with the options taken; one without a choice as the recipe asks. same: its
+    plan in each width.
+    """
     spec = options[taken[0]].spec
     if len(options) == 1 and asked.spec == spec:
         return asked
     if by_row and len(options) > 1:
-        counts = tuple(option.spec.count for option in (options[k] for k in taken) if option.spec is not None)
+        counts = tuple(
+            option.spec.count for option in (options[k] for k in taken) if option.spec is not None
+        )
         return replace(asked, spec=GridSpec.counting(), counts=counts, allocate=None)
     return next(plan for plan in same if plan.spec == spec)
 
@@ -134,7 +160,11 @@ class _Room:
     @property
     def amount(self) -> float:
         """Bytes or bit-operations."""
-        return self.budget.amount * self.weights / 8 if self.budget.counts == "bits" else self.budget.amount
+        return (
+            self.budget.amount * self.weights / 8
+            if self.budget.counts == "bits"
+            else self.budget.amount
+        )
 
     def cost(self, option: Option) -> float:
         """Of a layer in a width."""
@@ -148,7 +178,8 @@ class _Room:
         if self.budget.counts == "bits":
             shown = f"{ceil(8000 * least / self.weights) / 1000:g}bits"
         raise RecipeError(
-            f"budget {self.budget.text}: the layers need at least {shown} in the narrowest of their widths"
+            f"budget {self.budget.text}: the layers need at least {shown} in the narrowest of "
+            f"their widths"
         )
 
 
@@ -158,21 +189,28 @@ def _layers_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[s
     room.check(sum(map(min, costs)))
     losses = [[option.divergence for option in options] for options in answer.options.values()]
     taken = choose(costs, losses, room.amount)
-    return {name: [number] * candidates[name][0].rows for name, number in zip(candidates, taken, strict=True)}
+    return {
+        name: [number] * candidates[name][0].rows
+        for name, number in zip(candidates, taken, strict=True)
+    }
 
 
 def _rows_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str, list[int]]:
     """Number of the option taken by each row of a layer.
 
-    Rows of as many levels are packed together, which costs a few bytes more or less than their sum: the choice is made
-    again with as much less room until all is within the budget.
+    Rows of as many levels are packed together, which costs a few bytes more or less than their sum:
+    the choice is made again with as much less room until all is within the budget.
     """
     width = max(map(len, candidates.values()))
     costs, losses = [], []
     for name, plans in candidates.items():
         options, rows = answer.options[name], plans[0].rows
         free = len(plans) > 1
-        each = [_row_cost(plan, option, room) for plan, option in zip(plans, options, strict=True)] if free else []
+        each = (
+            [_row_cost(plan, option, room) for plan, option in zip(plans, options, strict=True)]
+            if free
+            else []
+        )
         shape = (rows if free else 1, width)
         cost, loss = np.full(shape, np.inf), np.zeros(shape)
         cost[:, : len(plans)] = each if free else room.cost(options[0])
@@ -184,19 +222,28 @@ def _rows_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str
     taken = {name: cost.argmin(1).tolist() for name, cost in zip(candidates, costs, strict=True)}
     room.check(least if room.budget.counts == "bops" else _total(candidates, answer, taken))
     for _ in range(_TRIES if limit >= least else 0):
-        parts = np.split(choose_by_price(np.concatenate(costs), np.concatenate(losses), limit), _starts(costs))
+        parts = np.split(
+            choose_by_price(np.concatenate(costs), np.concatenate(losses), limit), _starts(costs)
+        )
         found = {name: part.tolist() for name, part in zip(candidates, parts, strict=True)}
-        over = 0.0 if room.budget.counts == "bops" else _total(candidates, answer, found) - room.amount
+        over = (
+            0.0 if room.budget.counts == "bops" else _total(candidates, answer, found) - room.amount
+        )
         if over <= 0:
             taken = found
             break
         limit = max(least, limit - over)
-    return {name: numbers * (candidates[name][0].rows // len(numbers)) for name, numbers in taken.items()}
+    return {
+        name: numbers * (candidates[name][0].rows // len(numbers))
+        for name, numbers in taken.items()
+    }
 
 
 def _total(candidates: Candidates, answer: Answer, taken: dict[str, list[int]]) -> int:
     """Bytes of all layers."""
-    return sum(_spent(candidates[name], answer.options[name], numbers) for name, numbers in taken.items())
+    return sum(
+        _spent(candidates[name], answer.options[name], numbers) for name, numbers in taken.items()
+    )
 
 
 def _starts(costs: list[NDArray[np.float64]]) -> list[int]:

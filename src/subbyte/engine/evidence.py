@@ -1,9 +1,10 @@
-"""What a page about a quantized network shows and its ledger does not hold: how values lie on their grids, who was
-taken for whom, and the images whose class changed.
+"""What a page about a quantized network shows and its ledger does not hold: how values lie on their
+grids, who was taken for whom, and the images whose class changed.
 
-Weights are looked at on the axis of their codes, x / scale + zero_point, where channels of unlike scales have their
-levels in common. Activations are those of the float network on a few calibration images, seen as they pass, one tap at
-a time. Cost: one pass of the float network over 16 to 128 images, and a few passes over the weights.
+Weights are looked at on the axis of their codes, x / scale + zero_point, where channels of unlike
+scales have their levels in common. Activations are those of the float network on a few calibration
+images, seen as they pass, one tap at a time. Cost: one pass of the float network over 16 to 128
+images, and a few passes over the weights.
 """
 
 import base64
@@ -36,8 +37,8 @@ _CELLS = 2500  # of a confusion matrix
 class Named:
     """What the float and the quantized network named.
 
-    float, quantized: logits [n, classes]; labels: int64 [n]; classes: their names; read: images float32 [b, ...] of a
-    list of indices below n.
+    float, quantized: logits [n, classes]; labels: int64 [n]; classes: their names; read: images
+    float32 [b, ...] of a list of indices below n.
     """
 
     float: Tensor
@@ -47,8 +48,12 @@ class Named:
     read: Callable[[list[int]], Tensor]
 
 
-def gather(network: Network, model: QuantizedModel, images: Tensor, named: Named, device: str = "cpu") -> Evidence:
-    """All of it. images: of calibration, [n, ...]; network: the float one that `model` was made from."""
+def gather(
+    network: Network, model: QuantizedModel, images: Tensor, named: Named, device: str = "cpu"
+) -> Evidence:
+    """All of it. images: of calibration, [n, ...]; network: the float one that `model` was made
+    from.
+    """
     some = images[: min(_MOST, max(_FEWEST, _VALUES // images[0].numel()))]
     return Evidence(
         version=VERSION,
@@ -60,11 +65,18 @@ def gather(network: Network, model: QuantizedModel, images: Tensor, named: Named
 
 
 def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Spread]:
-    """Of every layer that owns its weight, by name; batch-norms are folded into the float weights."""
+    """Of every layer that owns its weight, by name; batch-norms are folded into the float
+    weights.
+    """
     found = {}
     for layer in network.layers:
         if layer.shared_with is None:
-            weight = layer.geometry.to_matrix(tensor_at(network.graph_module, layer.weight)).detach().cpu().float()
+            weight = (
+                layer.geometry.to_matrix(tensor_at(network.graph_module, layer.weight))
+                .detach()
+                .cpu()
+                .float()
+            )
             rounded = model.weights.get(layer.name)
             found[layer.name] = spread(weight, None if rounded is None else rounded.grid, rounded)
     return found
@@ -79,14 +91,18 @@ def tap_spreads(network: Network, model: QuantizedModel, images: Tensor) -> dict
     passing = instrument(network, [tap.place for tap in model.plan.taps])
     passing.graph_module.to(images.device)
 
-    def look(name: str, axis: int | None, grid: Grid | None, module: nn.Module, given: tuple[Any, ...]) -> None:
+    def look(
+        name: str, axis: int | None, grid: Grid | None, module: nn.Module, given: tuple[Any, ...]
+    ) -> None:
         value = given[0].float()
         rows = value.reshape(1, -1) if axis is None else value.movedim(axis, 0).flatten(1)
         found[name] = spread(rows, None if grid is None else grid.to(rows.device))
 
     for tap in model.plan.taps:
         grid = model.instrumented.tap(tap.name).grid
-        passing.tap(tap.name).register_forward_pre_hook(partial(look, tap.name, tap.place.axis, grid))
+        passing.tap(tap.name).register_forward_pre_hook(
+            partial(look, tap.name, tap.place.axis, grid)
+        )
     passing.graph_module(images)
     return {tap.name: found[tap.name] for tap in model.plan.taps}
 
@@ -97,7 +113,15 @@ def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Spre
     if grid is None:
         start, width = values[0], (values[1] - values[0]) / _BINS or 1.0
         counts, below, above = _histogram(x, start, width, _BINS)
-        return Spread(unit="values", start=start, width=width, counts=counts, below=below, above=above, values=values)
+        return Spread(
+            unit="values",
+            start=start,
+            width=width,
+            counts=counts,
+            below=below,
+            above=above,
+            values=values,
+        )
     levels, coded = _common_levels(grid), grid.spec.uniform and grid.widths is None
     t = x / grid.spread(grid.scale, x.shape[-1])
     if coded:
@@ -107,15 +131,29 @@ def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Spre
     taken: list[int] = []
     of_bins: list[int] = []
     if rounded is not None and levels:
-        taken = torch.bincount(rounded.codes.reshape(-1).long() - grid.spec.qmin, minlength=len(levels)).tolist()
+        taken = torch.bincount(
+            rounded.codes.reshape(-1).long() - grid.spec.qmin, minlength=len(levels)
+        ).tolist()
     elif rounded is not None:
         of_bins = _histogram(grid.units(rounded.codes), start, width, bins)[0]
     return Spread(
-        unit="codes" if coded else "steps", start=start, width=width, counts=counts, below=below, above=above,
-        levels=levels, taken=taken, rounded=of_bins, clipped_percent=_short(100 * _clipped(t, grid, coded)),
-        values=values, reach=_reach(grid), scales=_quantiles(grid.scale),
-        zero_points=None if grid.spec.fixed_zero else (int(grid.zero_point.min()), int(grid.zero_point.max())),
-    )  # fmt: skip
+        unit="codes" if coded else "steps",
+        start=start,
+        width=width,
+        counts=counts,
+        below=below,
+        above=above,
+        levels=levels,
+        taken=taken,
+        rounded=of_bins,
+        clipped_percent=_short(100 * _clipped(t, grid, coded)),
+        values=values,
+        reach=_reach(grid),
+        scales=_quantiles(grid.scale),
+        zero_points=None
+        if grid.spec.fixed_zero
+        else (int(grid.zero_point.min()), int(grid.zero_point.max())),
+    )
 
 
 def _common_levels(grid: Grid) -> list[float]:
@@ -129,7 +167,8 @@ def _common_levels(grid: Grid) -> list[float]:
 
 
 def _bins(levels: list[float], ends: tuple[float, float]) -> tuple[float, float, int]:
-    """Start, width and number of bins: a whole number of them to a step, or of steps to one of them.
+    """Start, width and number of bins: a whole number of them to a step, or of steps to one of
+    them.
 
     They reach as far as the values do, but not further beyond a grid than it is long.
     """
@@ -148,7 +187,9 @@ def _bins(levels: list[float], ends: tuple[float, float]) -> tuple[float, float,
 
 
 def _histogram(t: Tensor, start: float, width: float, bins: int) -> tuple[list[int], int, int]:
-    """Counts by bin, and how many lie below and above all of them; the last bin holds its upper end."""
+    """Counts by bin, and how many lie below and above all of them; the last bin holds its upper
+    end.
+    """
     place = ((t.reshape(-1) - start) / width).floor_()
     place[place == bins] = bins - 1
     below, above = int((place < 0).sum()), int((place > bins - 1).sum())
@@ -160,11 +201,15 @@ def _clipped(t: Tensor, grid: Grid, coded: bool) -> float:
     """Share of values more than half a step beyond the outermost level of their row."""
     if grid.spec.uniform:
         low, high = (end if coded else end - grid.zero_point for end in grid.ends)
-        low, high = (grid.spread(end, t.shape[-1]) - sign * 0.5 for end, sign in ((low, 1), (high, -1)))
+        low, high = (
+            grid.spread(end, t.shape[-1]) - sign * 0.5 for end, sign in ((low, 1), (high, -1))
+        )
     else:
         levels = grid.levels(t.device)
         low = levels[:, :1] - (levels[:, 1:2] - levels[:, :1]) / 2
-        high = -low if grid.spec.counted else levels[:, -1:] + (levels[:, -1:] - levels[:, -2:-1]) / 2
+        high = (
+            -low if grid.spec.counted else levels[:, -1:] + (levels[:, -1:] - levels[:, -2:-1]) / 2
+        )
     return float(((t < low) | (t > high)).double().mean())
 
 
@@ -194,13 +239,20 @@ def _short(number: float) -> float:
 
 
 def predictions(named: Named, images: Tensor) -> Predictions:
-    """Who was taken for whom. images: of calibration; their brightest and darkest values say what a pixel is."""
+    """Who was taken for whom. images: of calibration; their brightest and darkest values say what a
+    pixel is.
+    """
     before, after, labels = named.float.argmax(1), named.quantized.argmax(1), named.labels
     right, still = before == labels, after == labels
     changed = (before != after).nonzero().flatten()
     several = len(changed) > _SHOWN
-    shown = changed[(torch.arange(_SHOWN) * len(changed)) // _SHOWN].tolist() if several else changed.tolist()
-    more = range(len(named.classes), named.float.shape[1])  # a network may know classes that the data do not
+    shown = (
+        changed[(torch.arange(_SHOWN) * len(changed)) // _SHOWN].tolist()
+        if several
+        else changed.tolist()
+    )
+    # a network may know classes that the data do not
+    more = range(len(named.classes), named.float.shape[1])
     classes = [*named.classes, *(f"class {k}" for k in more)]
     return Predictions(
         classes=classes,
@@ -215,10 +267,14 @@ def predictions(named: Named, images: Tensor) -> Predictions:
 
 
 def confusion(labels: Tensor, given: Tensor) -> list[Cell]:
-    """Cells that are not 0, by label and class; of too many, those on the diagonal and the most frequent others."""
+    """Cells that are not 0, by label and class; of too many, those on the diagonal and the most
+    frequent others.
+    """
     classes = int(max(labels.max(), given.max())) + 1
     counts = torch.bincount(labels * classes + given)
-    cells = [(k // classes, k % classes, int(counts[k])) for k in counts.nonzero().flatten().tolist()]
+    cells = [
+        (k // classes, k % classes, int(counts[k])) for k in counts.nonzero().flatten().tolist()
+    ]
     kept = sorted(cells, key=lambda cell: (cell[0] != cell[1], -cell[2], cell))[:_CELLS]
     return sorted(kept)
 
@@ -226,22 +282,31 @@ def confusion(labels: Tensor, given: Tensor) -> list[Cell]:
 def _changed(named: Named, shown: list[int], images: Tensor) -> list[Changed]:
     if not shown:
         return []
-    sure = [(100 * logits[shown].double().softmax(1)).amax(1).tolist() for logits in (named.float, named.quantized)]
+    sure = [
+        (100 * logits[shown].double().softmax(1)).amax(1).tolist()
+        for logits in (named.float, named.quantized)
+    ]
     classes = [logits[shown].argmax(1).tolist() for logits in (named.float, named.quantized)]
     pictures = thumbnails(named.read(shown), images)
     return [
         Changed(
-            index=index, label=int(named.labels[index]), float_class=classes[0][k], quantized_class=classes[1][k],
-            float_sure=round(sure[0][k], 2), quantized_sure=round(sure[1][k], 2), picture=pictures[k],
+            index=index,
+            label=int(named.labels[index]),
+            float_class=classes[0][k],
+            quantized_class=classes[1][k],
+            float_sure=round(sure[0][k], 2),
+            quantized_sure=round(sure[1][k], 2),
+            picture=pictures[k],
         )
         for k, index in enumerate(shown)
-    ]  # fmt: skip
+    ]
 
 
 def thumbnails(chosen: Tensor, images: Tensor) -> list[str]:
     """PNG pictures as data URIs; empty ones for what is no image of 1 or 3 channels.
 
-    A channel's smallest value over all `images` is black and its largest is full, which undoes any normalization.
+    A channel's smallest value over all `images` is black and its largest is full, which undoes any
+    normalization.
     """
     if chosen.ndim != 4 or chosen.shape[1] not in (1, 3):
         return [""] * len(chosen)

@@ -1,4 +1,6 @@
-"""Gradients of a network's loss, gathered layer by layer: for clip searches, and for the walk before it sets out."""
+"""Gradients of a network's loss, gathered layer by layer: for clip searches, and for the walk
+before it sets out.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,7 +35,9 @@ from subbyte.stats import GradientCollector, GradientStats, position_weights
 
 _LEAST = 1e-6  # of the mean weight: where nothing depends on a run of channels its rows weigh alike
 Against = Tensor | Literal["signs", "sampled", "outputs", "expected"]
-"""What the loss is measured against: labels, int64 [n], or the network's own output (see `graph.gradients`)."""
+"""What the loss is measured against: labels, int64 [n], or the network's own output (see
+`graph.gradients`).
+"""
 
 
 def gradient_stats(
@@ -46,18 +50,28 @@ def gradient_stats(
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, GradientStats]:
-    """Gradients of the cross-entropy with respect to every weight, by the name of the layer that owns it.
+    """Gradients of the cross-entropy with respect to every weight, by the name of the layer that
+    owns it.
 
-    images: [n, ...], cut into batches of `batch`; names: of the layers wanted, or None for all; seed: of the draw of
-    targets. Raises DataError when labels do not fit, ModelError when the network gives no logits.
+    images: [n, ...], cut into batches of `batch`; names: of the layers wanted, or None for all;
+    seed: of the draw of targets. Raises DataError when labels do not fit, ModelError when the
+        network gives no logits.
     """
     layers = {layer.name: layer for layer in network.layers if layer.shared_with is None}
     wanted = set(layers if names is None else names)
-    owners = {layer.name: owner for layer in network.layers if (owner := layer.shared_with or layer.name) in wanted}
+    owners = {
+        layer.name: owner
+        for layer in network.layers
+        if (owner := layer.shared_with or layer.name) in wanted
+    }
     instrumented = instrument(network, [])
     instrumented.graph_module.to(device)
-    collectors = {name: GradientCollector(layers[name].geometry) for name in layers if name in wanted}
-    for part, targets in zip(images.split(batch), _targets(against, len(images), batch, seed), strict=True):
+    collectors = {
+        name: GradientCollector(layers[name].geometry) for name in layers if name in wanted
+    }
+    for part, targets in zip(
+        images.split(batch), _targets(against, len(images), batch, seed), strict=True
+    ):
         for share, calls in layer_gradients(instrumented, part.to(device), targets, owners):
             for name, collector in collectors.items():
                 collector.add(calls[name], share)
@@ -78,14 +92,19 @@ def _targets(against: Against, images: int, batch: int, seed: int) -> list[Targe
     return [own] * -(-images // batch)
 
 
-def loss_of_weight(network: Network, layer: Layer, images: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """The mean cross-entropy of images [n, ...] as a function of one layer's weights [rows, columns].
+def loss_of_weight(
+    network: Network, layer: Layer, images: Tensor, labels: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """The mean cross-entropy of images [n, ...] as a function of one layer's weights [rows,
+    columns].
 
     For `stats.hessian_blocks`. labels: int64 [n].
     """
 
     def loss(matrix: Tensor) -> Tensor:
-        logits = functional_call(network.graph_module, {layer.weight: layer.geometry.to_weight(matrix)}, (images,))
+        logits = functional_call(
+            network.graph_module, {layer.weight: layer.geometry.to_weight(matrix)}, (images,)
+        )
         return F.cross_entropy(logits, labels)
 
     return loss
@@ -94,8 +113,8 @@ def loss_of_weight(network: Network, layer: Layer, images: Tensor, labels: Tenso
 class Guide:
     """What gradients of the float network say of the layers that ask for it.
 
-    importance: of weights, [rows, columns], by layer, for ranges that do not want that of inputs; weights: of rows, by
-    layer and chunk.
+    importance: of weights, [rows, columns], by layer, for ranges that do not want that of inputs;
+    weights: of rows, by layer and chunk.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -128,17 +147,29 @@ def look_ahead(
 ) -> Guide:
     """Go through the network, still float, for all layers whose plan asks for gradients.
 
-    Those that guide are of the network's output itself (`graph.outputs`), those that weigh the weights are of the loss
-    against it (`graph.signs`): a pass for each that is asked for. Of a weight's calls only the first guides, as moments
-    are of that one. instrumented: of `network`, on `device`; chunks: of images; memory: for what the guide keeps;
+    Those that guide are of the network's output itself (`graph.outputs`), those that weigh the
+    weights are of the loss against it (`graph.signs`): a pass for each that is asked for. Of a
+    weight's calls only the first guides, as moments are of that one. instrumented: of `network`, on
+    `device`; chunks: of images; memory: for what the guide keeps;
     cache: for these images, chunks and device.
     """
     ahead = _Ahead(network, instrumented, chunks, device, cache)
-    guide, owners = Guide(memory), {layer.name for layer in network.layers if layer.shared_with is None}
-    plans = {layer.name: layer for layer in plan.layers if layer.spec is not None and layer.name in owners}
-    guided = {name: (layer.guided, layer.guided_power) for name, layer in plans.items() if layer.guided}
+    guide, owners = (
+        Guide(memory),
+        {layer.name for layer in network.layers if layer.shared_with is None},
+    )
+    plans = {
+        layer.name: layer
+        for layer in plan.layers
+        if layer.spec is not None and layer.name in owners
+    }
+    guided = {
+        name: (layer.guided, layer.guided_power) for name, layer in plans.items() if layer.guided
+    }
     ahead.guidance(guided, guide)
-    weighed = {name: layer.importance for name, layer in plans.items() if layer.importance != "inputs"}
+    weighed = {
+        name: layer.importance for name, layer in plans.items() if layer.importance != "inputs"
+    }
     for name, found in ahead.importance(set(weighed)).items():
         guide.importance[name] = found[weighed[name]].to(device)
     return guide
@@ -155,8 +186,13 @@ class _Ahead:
     cache: Cache
 
     def guidance(self, wanted: dict[str, tuple[int, float]], guide: Guide) -> None:
-        """Give the guide the weights of rows, bfloat16 [batch, parts, positions]; wanted: parts and power by layer."""
-        named = {name: f"guidance of {name}: {parts} parts, power {power}" for name, (parts, power) in wanted.items()}
+        """Give the guide the weights of rows, bfloat16 [batch, parts, positions]; wanted: parts and
+        power by layer.
+        """
+        named = {
+            name: f"guidance of {name}: {parts} parts, power {power}"
+            for name, (parts, power) in wanted.items()
+        }
         missing = {}
         for name, what in named.items():
             kept = self.cache.find(what)
@@ -170,10 +206,15 @@ class _Ahead:
                 weights = position_weights(calls[name][0][1], geometry, _parts(geometry, parts))
                 guide.add(name, (weights**power).to(torch.bfloat16).cpu())
         for name, what in missing.items():  # NumPy has no bfloat16
-            self.cache.keep(what, {str(k): chunk.view(torch.int16) for k, chunk in enumerate(guide.weights[name])})
+            self.cache.keep(
+                what,
+                {str(k): chunk.view(torch.int16) for k, chunk in enumerate(guide.weights[name])},
+            )
 
     def importance(self, wanted: set[str]) -> dict[str, Mapping[str, Tensor]]:
-        """Mean square (`fisher`) and mean absolute (`gradient`) gradients of the weights, by layer."""
+        """Mean square (`fisher`) and mean absolute (`gradient`) gradients of the weights, by
+        layer.
+        """
         kept = {name: self.cache.find(f"gradients of {name}") for name in wanted}
         missing = [name for name, found in kept.items() if found is None]
         collectors = {name: GradientCollector(self._layer(name).geometry) for name in missing}
@@ -191,7 +232,9 @@ class _Ahead:
     def _layer(self, name: str) -> Layer:
         return next(layer for layer in self.network.layers if layer.name == name)
 
-    def _calls(self, wanted: set[str], targets: Targets) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
+    def _calls(
+        self, wanted: set[str], targets: Targets
+    ) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
         owners = {layer.name: layer.shared_with or layer.name for layer in self.network.layers}
         owners = {name: owner for name, owner in owners.items() if owner in wanted}
         for chunk in self.chunks if owners else []:
@@ -199,6 +242,8 @@ class _Ahead:
 
 
 def _parts(geometry: Geometry, wanted: int) -> int:
-    """Runs of channels in all: in each group the largest number up to `wanted` that divides its rows."""
+    """Runs of channels in all: in each group the largest number up to `wanted` that divides its
+    rows.
+    """
     rows = geometry.rows // geometry.groups
     return geometry.groups * next(k for k in range(min(wanted, rows), 0, -1) if rows % k == 0)

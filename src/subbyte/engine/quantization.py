@@ -29,20 +29,29 @@ def quantize(
 ) -> QuantizedModel:
     """Quantize a trained network with a few unlabelled images.
 
-    model: any module that maps one tensor [batch, ...] to one tensor; it is left as it is. images: calibration images
-    [n, ...] as the network takes them, or batches of them (of a batch that is a tuple the first item counts).
-    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, or a Recipe. labels: int64 [n];
-    only a recipe whose tuning ends with them needs any.
+    model: any module that maps one tensor [batch, ...] to one tensor; it is left as it is. images:
+    calibration images [n, ...] as the network takes them, or batches of them (of a batch that is a
+    tuple the first item counts).
+    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, or a Recipe.
+    labels: int64 [n]; only a recipe whose tuning ends with them needs any.
     Raises SubbyteError (see `errors`) when model, images or recipe do not fit.
     """
     calibration = collect(images)
     network = prepare(model, calibration[:2])
     plan, _ = decide(network, load_recipe(recipe), calibration, limits, progress)
-    return assemble(network, plan, walk(network, plan, calibration, labels=labels, limits=limits, progress=progress))
+    return assemble(
+        network,
+        plan,
+        walk(network, plan, calibration, labels=labels, limits=limits, progress=progress),
+    )
 
 
 def decide(
-    network: Network, recipe: Recipe, images: Tensor, limits: Limits | None, progress: Progress | None
+    network: Network,
+    recipe: Recipe,
+    images: Tensor,
+    limits: Limits | None,
+    progress: Progress | None,
 ) -> tuple[Plan, list[Option]]:
     """The plan, and what there was to choose from if widths are shared out under a budget.
 
@@ -57,20 +66,28 @@ def collect(images: Tensor | Iterable[Any]) -> Tensor:
     """Calibration images as one float32 tensor [n, ...]. Raises DataError when there are none."""
     if not isinstance(images, Tensor):
         if not isinstance(images, Iterable):
-            raise DataError(f"calibration images must be a tensor or batches of them, got {type(images).__name__}")
+            raise DataError(
+                f"calibration images must be a tensor or batches of them, got "
+                f"{type(images).__name__}"
+            )
         parts = [batch[0] if isinstance(batch, tuple | list) else batch for batch in images]
         if not parts:
-            raise DataError("no calibration images: the iterable is empty (a generator that was read before?)")
+            raise DataError(
+                "no calibration images: the iterable is empty (a generator that was read before?)"
+            )
         for number, part in enumerate(parts):
             if not isinstance(part, Tensor) or part.shape[1:] != parts[0].shape[1:]:
                 got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
                 raise DataError(
-                    f"calibration batch {number} is {got}; every batch must be a tensor [n, ...] of the same shape, "
+                    f"calibration batch {number} is {got}; every batch must be a tensor [n, ...] "
+                    f"of the same shape, "
                     "or a tuple that begins with one"
                 )
         images = torch.cat(parts)
     if images.ndim < 2 or images.shape[0] < 1:
-        raise DataError(f"calibration images must be [n, ...] with n >= 1, got {tuple(images.shape)}")
+        raise DataError(
+            f"calibration images must be [n, ...] with n >= 1, got {tuple(images.shape)}"
+        )
     return images.detach().to("cpu", torch.float32)
 
 

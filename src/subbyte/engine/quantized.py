@@ -18,10 +18,11 @@ _INT32 = 2**31 - 1
 class LedgerRow:
     """What became of one layer's weight (kind 'layer') or one activation tensor (kind 'tap').
 
-    asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know; bytes: stored bytes of
-    codes, scales and zero points; sqnr_db: of the layer's output or the tap's value against the float network on the
-    calibration images, None where it was not measured or there is no difference; zeros: percent of a layer's weights
-    that are exactly 0; onnx: how the exported file holds it.
+    asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know;
+    bytes: stored bytes of codes, scales and zero points; sqnr_db: of the layer's output or the
+    tap's value against the float network on the calibration images, None where it was not measured
+    or there is no difference; zeros: percent of a layer's weights that are exactly 0; onnx: how the
+    exported file holds it.
     """
 
     name: str
@@ -37,8 +38,8 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the walk measured: sqnr_db by layer and tap name; agreement of float and quantized top-1 on the calibration
-    images, percent; fold_error: see `graph.Network`.
+    """What the walk measured: sqnr_db by layer and tap name; agreement of float and quantized top-1
+    on the calibration images, percent; fold_error: see `graph.Network`.
     """
 
     sqnr_db: dict[str, float] = field(default_factory=dict)
@@ -47,9 +48,11 @@ class Findings:
 
 
 class QuantizedModel(nn.Module):
-    """A network whose weights are codes on grids and whose taps are rounded, as `quantize` and `load` return it.
+    """A network whose weights are codes on grids and whose taps are rounded, as `quantize` and
+    `load` return it.
 
-    Calling it maps [batch, ...] inputs to outputs with the arithmetic of the exported file, in float32.
+    Calling it maps [batch, ...] inputs to outputs with the arithmetic of the exported file, in
+    float32.
     """
 
     def __init__(
@@ -63,10 +66,16 @@ class QuantizedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.plan, self.findings = plan, findings or Findings()
-        self.weights = {name: QTensor(q.codes.cpu(), q.grid.to("cpu")) for name, q in weights.items()}
+        self.weights = {
+            name: QTensor(q.codes.cpu(), q.grid.to("cpu")) for name, q in weights.items()
+        }
         self.layers: tuple[Layer, ...] = network.layers
         self.values = tuple(point.name for point in network.taps)
-        self.skipped, self.input_shape, self.float_bytes = network.skipped, network.input_shape, network.float_bytes
+        self.skipped, self.input_shape, self.float_bytes = (
+            network.skipped,
+            network.input_shape,
+            network.float_bytes,
+        )
         self.instrumented: Instrumented = instrument(network, [tap.place for tap in plan.taps])
         self.graph_module = self.instrumented.graph_module
         self.notes: dict[str, str] = {}
@@ -79,7 +88,11 @@ class QuantizedModel(nn.Module):
             if layer.name in weights:
                 matrix = self.weights[layer.name].dequantize()
                 set_tensor(self.graph_module, layer.weight, layer.geometry.to_weight(matrix))
-                set_tensor(self.graph_module, layer.bias, self._bias(layer, biases[layer.name].detach().cpu()))
+                set_tensor(
+                    self.graph_module,
+                    layer.bias,
+                    self._bias(layer, biases[layer.name].detach().cpu()),
+                )
         self.requires_grad_(False)
         self.eval()
 
@@ -90,19 +103,30 @@ class QuantizedModel(nn.Module):
         return output
 
     def input_grid(self, layer: Layer) -> Grid | None:
-        """The grid of the tensor that a layer reads; None when it is float or every batch has its own."""
+        """The grid of the tensor that a layer reads; None when it is float or every batch has its
+        own.
+        """
         tap = self.instrumented.input_tap(layer.name)
         return None if tap is None else self.instrumented.tap(tap).grid
 
     def bias_scale(self, layer: Layer) -> Tensor | None:
-        """Step of the layer's int32 bias, float32 [rows]: input scale times weight scales; None for a float bias."""
+        """Step of the layer's int32 bias, float32 [rows]: input scale times weight scales; None for
+        a float bias.
+        """
         grid, weight = self.input_grid(layer), self.weights.get(layer.name)
-        if grid is None or weight is None or layer.name in self.notes or grid.spec.granularity != "tensor":
+        if (
+            grid is None
+            or weight is None
+            or layer.name in self.notes
+            or grid.spec.granularity != "tensor"
+        ):
             return None
         spec = weight.grid.spec
         reach = spec.reach
         plain = reach is not None and reach[1] - reach[0] < 256 and spec.granularity != "group"
-        return (grid.scale * weight.grid.step).expand(layer.geometry.rows, 1)[:, 0] if plain else None
+        return (
+            (grid.scale * weight.grid.step).expand(layer.geometry.rows, 1)[:, 0] if plain else None
+        )
 
     def _bias(self, layer: Layer, bias: Tensor) -> Tensor:
         """The bias on the int32 grid that integer kernels add it on."""
@@ -128,7 +152,15 @@ class QuantizedModel(nn.Module):
         how += ["range of every batch"] if grid is None else []
         bits, size = (tap.spec.label, 0) if grid is None else (grid.label, grid.nbytes)
         sqnr = _finite(self.findings.sqnr_db.get(tap.name))
-        return LedgerRow(tap.name, "tap", tap.asked, bits, "; ".join(filter(None, (tap.reason, *how))), size, sqnr)
+        return LedgerRow(
+            tap.name,
+            "tap",
+            tap.asked,
+            bits,
+            "; ".join(filter(None, (tap.reason, *how))),
+            size,
+            sqnr,
+        )
 
     def _layer_row(self, plan: LayerPlan) -> LedgerRow:
         sqnr = _finite(self.findings.sqnr_db.get(plan.name))
@@ -145,11 +177,22 @@ class QuantizedModel(nn.Module):
         spec = weight.grid.spec
         changed = f"{spec.count} levels of its rounding's own" if spec != plan.spec else ""
         reason = "; ".join(filter(None, (plan.reason, changed, note)))
-        return LedgerRow(plan.name, "layer", plan.asked, weight.grid.label, reason, weight.nbytes, sqnr, weight.zeros)
+        return LedgerRow(
+            plan.name,
+            "layer",
+            plan.asked,
+            weight.grid.label,
+            reason,
+            weight.nbytes,
+            sqnr,
+            weight.zeros,
+        )
 
     @property
     def bits_per_weight(self) -> float:
-        """Stored bits per weight over all layers, scales and zero points included; float layers count 32."""
+        """Stored bits per weight over all layers, scales and zero points included; float layers
+        count 32.
+        """
         owners = [layer for layer in self.layers if layer.shared_with is None]
         count = sum(layer.geometry.rows * layer.geometry.columns for layer in owners)
         return 8 * sum(row.bytes for row in self.ledger if row.kind == "layer") / count
@@ -170,7 +213,9 @@ class QuantizedModel(nn.Module):
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of everything the network needs: packed weights, taps' grids and float leftovers."""
+        """Bytes of everything the network needs: packed weights, taps' grids and float
+        leftovers.
+        """
         rest = sum(t.numel() * t.element_size() for t in self.leftovers.values())
         taps = sum(self._tap_row(tap).bytes for tap in self.plan.taps)
         return sum(q.nbytes for q in self.weights.values()) + taps + rest

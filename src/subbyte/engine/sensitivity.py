@@ -1,21 +1,23 @@
 """Surveys: what each width of each layer costs the network's output.
 
-Every layer is quantized alone, as its plan would, in every candidate width, while all others stay float. With z the
-float network's outputs on calibration images and z_lw those with layer l in width w,
+Every layer is quantized alone, as its plan would, in every candidate width, while all others stay
+float. With z the float network's outputs on calibration images and z_lw those with layer l in width
+w,
 
     d_lw = ||z_lw - z||^2 / ||z||^2                              the divergence of a width
     d_lcw = d_lw s_lc e_lcw / sum_c s_lc e_lcw                    the share of output channel c
 
-where e_lcw is the mean square error of the channel's output (`LayerStats.output_error`) and s_lc the mean square
-gradient of the network's output in it, or 1 where that is 0 in all channels.
+where e_lcw is the mean square error of the channel's output (`LayerStats.output_error`) and s_lc
+the mean square gradient of the network's output in it, or 1 where that is 0 in all channels.
 
-The square error of logits rather than their KL, which a network is asked about by images it was trained on: it is sure
-of nearly all of them, so that KL is that of the few others, and noisy; the square error of 64 images already leads to
-the widths that 500 do.
+The square error of logits rather than their KL, which a network is asked about by images it was
+trained on: it is sure of nearly all of them, so that KL is that of the few others, and noisy; the
+square error of 64 images already leads to the widths that 500 do.
 
-One way through the float network: at each layer the widths are rounded while its statistics are at hand, and only what
-lies behind it is run again. Cost: the roundings of one walk for every width, and for every layer and width on average
-half a pass of `_IMAGES` images; for the shares of channels a pass forward and back.
+One way through the float network: at each layer the widths are rounded while its statistics are at
+hand, and only what lies behind it is run again. Cost: the roundings of one walk for every width,
+and for every layer and width on average half a pass of `_IMAGES` images; for the shares of channels
+a pass forward and back.
 """
 
 from collections.abc import Mapping
@@ -53,9 +55,9 @@ _FLOAT_BITS = 32
 class Option:
     """A layer in one width.
 
-    width: as in the ledger; bytes: of its codes, scales and zero points; bops: bit-operations an image, at the bits of
-    its input; divergence: d_lw, 0 for layers without a choice; chosen: whether it was taken, by all or some of its
-    output channels; rows: how many of them.
+    width: as in the ledger; bytes: of its codes, scales and zero points; bops: bit-operations an
+    image, at the bits of its input; divergence: d_lw, 0 for layers without a choice; chosen:
+    whether it was taken, by all or some of its output channels; rows: how many of them.
     """
 
     layer: str
@@ -69,7 +71,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Question:
-    """What is surveyed. candidates: by layer that owns its weight, its plans, one a width; input_bits: by layer;
+    """What is surveyed. candidates: by layer that owns its weight, its plans, one a width;
+    input_bits: by layer;
     rows: whether the losses of single output channels are wanted.
     """
 
@@ -80,15 +83,17 @@ class Question:
     @classmethod
     def of(cls, candidates: dict[str, list[LayerPlan]], plan: Plan, rows: bool) -> "Question":
         """plan: any of the candidates'; it says what feeds the layers."""
-        return cls(candidates, {layer.name: _input_bits(plan, layer.name) for layer in plan.layers}, rows)
+        return cls(
+            candidates, {layer.name: _input_bits(plan, layer.name) for layer in plan.layers}, rows
+        )
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a survey finds; it does not depend on the budget.
 
-    options: of every layer that owns its weight; losses: by layer, where a question asks for rows, float64 [options,
-    rows], the shares of its output channels in the divergence of each option.
+    options: of every layer that owns its weight; losses: by layer, where a question asks for rows,
+    float64 [options, rows], the shares of its output channels in the divergence of each option.
     """
 
     options: dict[str, list[Option]]
@@ -96,7 +101,12 @@ class Answer:
 
 
 def survey(
-    network: Network, plan: Plan, question: Question, images: Tensor, limits: Limits, progress: Progress | None
+    network: Network,
+    plan: Plan,
+    question: Question,
+    images: Tensor,
+    limits: Limits,
+    progress: Progress | None,
 ) -> Answer:
     """Answer a question, or find the answer in the cache. plan: any of the candidates'."""
 
@@ -106,9 +116,17 @@ def survey(
     found = limits.shelf.fetch(f"survey of {question}", ask)
     each = zip(found["bytes"].tolist(), found["divergence"].tolist(), strict=True)
     options = {}
-    for (name, plans), operations in zip(question.candidates.items(), found["operations"].tolist(), strict=True):
+    for (name, plans), operations in zip(
+        question.candidates.items(), found["operations"].tolist(), strict=True
+    ):
         options[name] = [
-            Option(name, "float" if spec is None else spec.label, size, operations * _width(spec), divergence)
+            Option(
+                name,
+                "float" if spec is None else spec.label,
+                size,
+                operations * _width(spec),
+                divergence,
+            )
             for spec, (size, divergence) in zip([plan.spec for plan in plans], each, strict=False)
         ]
     losses = {name: found[f"rows of {name}"] for name in options if f"rows of {name}" in found}
@@ -137,32 +155,49 @@ class _Survey:
         instrumented, memory = instrument(network, []), Memory(limits.memory)
         instrumented.graph_module.to(limits.device)
         self.chunks = list(images.split(limits.chunk))
-        self.guide: Guide = look_ahead(network, plan, instrumented, self.chunks, memory, limits.device, limits.shelf)
-        self.slopes = _squared_slopes(network, instrumented, self.chunks, limits.device) if question.rows else {}
+        self.guide: Guide = look_ahead(
+            network, plan, instrumented, self.chunks, memory, limits.device, limits.shelf
+        )
+        self.slopes = (
+            _squared_slopes(network, instrumented, self.chunks, limits.device)
+            if question.rows
+            else {}
+        )
         sample = self.chunks[: -(-_IMAGES // limits.chunk)]
         self.expected = float_outputs(instrumented.graph_module, sample, limits.device)
         self.travel = Travel(
-            instrumented, memory, limits.device,
-            at_layer=self.at_layer, at_tap=lambda name, pair: pair.float, after=lambda name, pair: None,
-        )  # fmt: skip
+            instrumented,
+            memory,
+            limits.device,
+            at_layer=self.at_layer,
+            at_tap=lambda name, pair: pair.float,
+            after=lambda name, pair: None,
+        )
 
     def run(self) -> dict[str, Tensor]:
-        """By layer that owns its weight: `operations`, of multiplications an image times bits of their input; by layer
+        """By layer that owns its weight: `operations`, of multiplications an image times bits of
+        their input; by layer
         and option: `bytes` and `divergence`; `rows of` a layer: `Answer.losses`.
         """
         self.travel.memory.release(self.travel.run(self.chunks))
-        rows = {f"rows of {name}": torch.stack(losses) for name, losses in self.losses.items() if losses}
+        rows = {
+            f"rows of {name}": torch.stack(losses) for name, losses in self.losses.items() if losses
+        }
         return rows | {
             "operations": torch.tensor(list(self.operations.values()), dtype=torch.float64),
             "bytes": torch.tensor(list(chain(*self.bytes.values()))),
-            "divergence": torch.tensor(list(chain(*self.divergences.values())), dtype=torch.float64),
+            "divergence": torch.tensor(
+                list(chain(*self.divergences.values())), dtype=torch.float64
+            ),
         }
 
     def at_layer(self, name: str, pair: Pair) -> None:
         """Try the options of a layer from the statistics of its input."""
         layer = self.layers[name]
         multiplications = _multiplications(layer, pair.float[0].shape)
-        self.operations[layer.shared_with or name] += multiplications * self.question.input_bits[name]
+        self.operations[layer.shared_with or name] += (
+            multiplications * self.question.input_bits[name]
+        )
         if layer.shared_with is not None:
             return
         plans = self.question.candidates[name]
@@ -170,7 +205,9 @@ class _Survey:
             self._note(name, 4 * layer.geometry.rows * layer.geometry.columns, 0.0, "float")
             return
         stats = collect(layer, pair, self.limits)
-        guided = collect(layer, pair, self.limits, self.guide.take(name)) if plans[0].guided else stats
+        guided = (
+            collect(layer, pair, self.limits, self.guide.take(name)) if plans[0].guided else stats
+        )
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
         bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
         for plan in plans:
@@ -186,7 +223,10 @@ class _Survey:
         self.bytes[name].append(size)
         self.divergences[name].append(divergence)
         if self.progress is not None:
-            done, total = sum(map(len, self.bytes.values())), sum(map(len, self.question.candidates.values()))
+            done, total = (
+                sum(map(len, self.bytes.values())),
+                sum(map(len, self.question.candidates.values())),
+            )
             self.progress(done, total, f"{name} at {label}")
 
     def _divergence(self, layer: Layer, rounded: QTensor, bias: Tensor) -> float:
@@ -197,14 +237,17 @@ class _Survey:
             whole += float(z.double().square().sum())
         found = lost / max(whole, torch.finfo(torch.float64).tiny)
         if not isfinite(found):
-            raise NumericsError(f"the output holds NaN or Inf when layer {layer.name!r} is quantized")
+            raise NumericsError(
+                f"the output holds NaN or Inf when layer {layer.name!r} is quantized"
+            )
         return found
 
 
 def _squared_slopes(
     network: Network, instrumented: Instrumented, chunks: list[Tensor], device: str
 ) -> dict[str, Tensor]:
-    """Mean square gradient of the network's output (`graph.outputs`) in each output channel of a layer: float64 [rows].
+    """Mean square gradient of the network's output (`graph.outputs`) in each output channel of a
+    layer: float64 [rows].
 
     Of a weight's calls the first counts, as moments are of that one.
     """
@@ -215,13 +258,17 @@ def _squared_slopes(
     for chunk in chunks:
         for _, calls in layer_gradients(instrumented, chunk.to(device), drawn, owners):
             for layer in layers:
-                slopes = position_weights(calls[layer.name][0][1], layer.geometry, layer.geometry.rows)
+                slopes = position_weights(
+                    calls[layer.name][0][1], layer.geometry, layer.geometry.rows
+                )
                 found[layer.name] += slopes.double().mean(2).sum(0).cpu()
     return found
 
 
 def _shares(slopes: Tensor, error: Tensor) -> Tensor:
-    """Of rows in what a layer costs: their sum is 1. Where no gradient tells (behind a sign, say) by error alone."""
+    """Of rows in what a layer costs: their sum is 1. Where no gradient tells (behind a sign, say)
+    by error alone.
+    """
     for shares in (slopes * error, error, torch.ones_like(error)):
         total = float(shares.sum())
         if isfinite(total) and total > 0:
@@ -244,6 +291,7 @@ def _width(spec: GridSpec | None) -> float:
 def _multiplications(layer: Layer, shape: torch.Size) -> float:
     """Of one image; shape: of the layer's input."""
     geometry = layer.geometry
-    transposed = geometry.kind == "conv_transpose"  # each input, not each output, meets the whole kernel
+    # each input, not each output, meets the whole kernel
+    transposed = geometry.kind == "conv_transpose"
     positions = prod(shape[2:]) if transposed else output_positions(shape, geometry)
     return float(geometry.rows * geometry.columns * positions)

@@ -1,4 +1,6 @@
-"""How a tuning method learns along with the walk: what it may change, and what becomes of what it learned."""
+"""How a tuning method learns along with the walk: what it may change, and what becomes of what it
+learned.
+"""
 
 import torch
 from torch import Tensor
@@ -15,8 +17,8 @@ _LEAST_FACTOR = 1e-3  # of a scale: it stays positive
 class Tuner:
     """Hands a method what may learn, and takes over what it has learned.
 
-    layers: those that the plan quantizes and that own their weight; weights, biases: of layers already rounded, by
-    name, kept up to date; chunks: calibration images.
+    layers: those that the plan quantizes and that own their weight; weights, biases: of layers
+    already rounded, by name, kept up to date; chunks: calibration images.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class Tuner:
         self._logits = float_outputs(self._graph_module, chunks, device)
 
     def after_layer(self, layer: Layer, travel: Travel) -> None:
-        """Let the weights and biases of layers still to be rounded learn, and the bias of this one."""
+        """Let the weights and biases of layers still to be rounded learn, and the bias of this
+        one.
+        """
         waiting = [later for later in self._layers if later.name not in self._weights]
         names = [layer.bias, *(name for later in waiting for name in (later.weight, later.bias))]
         parameters = {name: travel.tensor(name).float() for name in names}
@@ -47,16 +51,26 @@ class Tuner:
         self._biases[layer.name] = learned[layer.bias]
 
     def finish(self, labels: list[Tensor] | None) -> bool:
-        """Let biases and scales learn once all layers are rounded; returns whether anything changed.
+        """Let biases and scales learn once all layers are rounded; returns whether anything
+        changed.
 
         Raises DataError when a label is beyond the logits.
         """
         classes = self._logits[0].shape[-1]
-        if labels is not None and any(int(part.min()) < 0 or int(part.max()) >= classes for part in labels):
-            raise DataError(f"labels of the calibration images must be from 0 to {classes - 1}, as there are logits")
+        if labels is not None and any(
+            int(part.min()) < 0 or int(part.max()) >= classes for part in labels
+        ):
+            raise DataError(
+                f"labels of the calibration images must be from 0 to {classes - 1}, as there are "
+                f"logits"
+            )
         parameters = {f"{layer.name}/bias": self._biases[layer.name] for layer in self._layers}
         for layer in self._layers:
-            rows = 1 if self._weights[layer.name].grid.spec.granularity == "tensor" else layer.geometry.rows
+            rows = (
+                1
+                if self._weights[layer.name].grid.spec.granularity == "tensor"
+                else layer.geometry.rows
+            )
             parameters[f"{layer.name}/factor"] = torch.ones(rows, 1, device=self._device)
         on_device = None if labels is None else [part.to(self._device) for part in labels]
         learned = self._method.at_end(self._forward, parameters, self._logits, on_device)
@@ -66,14 +80,18 @@ class Tuner:
             self._biases[layer.name] = learned[f"{layer.name}/bias"]
             weight = self._weights[layer.name]
             factor = learned[f"{layer.name}/factor"].clamp_min(_LEAST_FACTOR)
-            self._weights[layer.name] = weight.with_scale(weight.grid.scale * factor.reshape(_shape(weight, factor)))
+            self._weights[layer.name] = weight.with_scale(
+                weight.grid.scale * factor.reshape(_shape(weight, factor))
+            )
         return True
 
     def _forward(self, k: int, given: dict[str, Tensor]) -> Tensor:
         """Output of the whole quantized network for chunk k."""
         tensors = {}
         for layer in self._layers:
-            matrix = self._weights[layer.name].dequantize() * given[f"{layer.name}/factor"].clamp_min(_LEAST_FACTOR)
+            matrix = self._weights[layer.name].dequantize() * given[
+                f"{layer.name}/factor"
+            ].clamp_min(_LEAST_FACTOR)
             tensors[layer.weight] = layer.geometry.to_weight(matrix)
             tensors[layer.bias] = given[f"{layer.name}/bias"]
         output = functional_call(self._graph_module, tensors, (self._chunks[k].to(self._device),))

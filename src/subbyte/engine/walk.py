@@ -1,8 +1,10 @@
-"""The walk: two travellers go through the network side by side, node by node, on the same calibration images.
+"""The walk: two travellers go through the network side by side, node by node, on the same
+calibration images.
 
-x is the value in the float network, x_q the value in the network quantized so far. At a layer both inputs stream into
-its second moments; range, rounding and correction decide from those alone. At a tap the range of x_q is chosen. Then
-both travellers step on. One pass, whatever the depth; values live only as long as somebody will read them.
+x is the value in the float network, x_q the value in the network quantized so far. At a layer both
+inputs stream into its second moments; range, rounding and correction decide from those alone. At a
+tap the range of x_q is chosen. Then both travellers step on. One pass, whatever the depth; values
+live only as long as somebody will read them.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,10 +35,13 @@ Progress = Callable[[int, int, str], None]
 class Limits:
     """What a walk may use.
 
-    chunk: calibration images per step; memory: bytes of activations kept in RAM, the rest is paged to temporary files;
-    rows: of a layer's inputs, per column of its weights, that enter its moments (0: all; at least 32,768 rows a layer);
-    device: where the arithmetic runs, such as cpu or cuda; cache: where what depends on the float network and the
-    images alone is kept for other walks, and found; it says which network and which images they are.
+    chunk: calibration images per step; memory: bytes of activations kept in RAM, the rest is paged
+        to temporary files;
+    rows: of a layer's inputs, per column of its weights, that enter its moments (0: all; at least
+        32,768 rows a layer);
+    device: where the arithmetic runs, such as cpu or cuda; cache: where what depends on the float
+    network and the images alone is kept for other walks, and found; it says which network and which
+    images they are.
     """
 
     chunk: int = 64
@@ -53,9 +58,10 @@ class Limits:
 
 @dataclass
 class WalkResult:
-    """weights, biases: by layer name, for layers that own their weight; grids: by tap name; sqnr_db: by layer and tap
-    name (a layer's output, or a tap's value, against the float network's); logits: float and quantized on the
-    calibration images; spilled_bytes: of activations that went to temporary files.
+    """weights, biases: by layer name, for layers that own their weight; grids: by tap name;
+    sqnr_db: by layer and tap name (a layer's output, or a tap's value, against the float
+    network's); logits: float and quantized on the calibration images; spilled_bytes: of activations
+    that went to temporary files.
     """
 
     instrumented: Instrumented
@@ -78,8 +84,8 @@ def walk(
 ) -> WalkResult:
     """Quantize `network` by `plan` on calibration images [n, ...].
 
-    labels: int64 [n], read only by a plan whose tuning ends with them. Raises NumericsError naming the layer where NaN
-    or Inf turn up.
+    labels: int64 [n], read only by a plan whose tuning ends with them. Raises NumericsError naming
+    the layer where NaN or Inf turn up.
     """
     limits = limits or Limits()
     if plan.tune is not None and plan.tune.needs_labels:
@@ -88,10 +94,14 @@ def walk(
     result.instrumented.graph_module.to(limits.device)
     chunks = list(images.split(limits.chunk))
     walker = _Walker(network, plan, result, limits, progress)
-    walker.guide = look_ahead(network, plan, result.instrumented, chunks, walker.memory, limits.device, limits.shelf)
+    walker.guide = look_ahead(
+        network, plan, result.instrumented, chunks, walker.memory, limits.device, limits.shelf
+    )
     walker.tuner = _tuner(network, plan, result, chunks, limits)
     output = walker.travel.run(chunks)
-    if walker.tuner is not None and walker.tuner.finish(None if labels is None else list(labels.split(limits.chunk))):
+    if walker.tuner is not None and walker.tuner.finish(
+        None if labels is None else list(labels.split(limits.chunk))
+    ):
         walker.travel.memory.release(output)
         output = walker.measure_again().run(chunks)
     result.logits = (torch.cat(output.float).cpu(), torch.cat(output.quantized).cpu())
@@ -100,13 +110,23 @@ def walk(
     return result
 
 
-def _tuner(network: Network, plan: Plan, result: WalkResult, chunks: list[Tensor], limits: Limits) -> Tuner | None:
+def _tuner(
+    network: Network, plan: Plan, result: WalkResult, chunks: list[Tensor], limits: Limits
+) -> Tuner | None:
     if plan.tune is None:
         return None
     rounded = {layer.name for layer in plan.layers if layer.spec is not None}
-    layers = [layer for layer in network.layers if layer.name in rounded and layer.shared_with is None]
+    layers = [
+        layer for layer in network.layers if layer.name in rounded and layer.shared_with is None
+    ]
     return Tuner(
-        plan.tune, layers, result.instrumented, result.weights, result.biases, chunks=chunks, device=limits.device
+        plan.tune,
+        layers,
+        result.instrumented,
+        result.weights,
+        result.biases,
+        chunks=chunks,
+        device=limits.device,
     )
 
 
@@ -114,7 +134,12 @@ class _Walker:
     """Decides at every layer and tap; `graph.Travel` does the travelling."""
 
     def __init__(
-        self, network: Network, plan: Plan, result: WalkResult, limits: Limits, progress: Progress | None
+        self,
+        network: Network,
+        plan: Plan,
+        result: WalkResult,
+        limits: Limits,
+        progress: Progress | None,
     ) -> None:
         self.result, self.limits, self.progress = result, limits, progress
         self.layers = {layer.name: layer for layer in network.layers}
@@ -125,16 +150,26 @@ class _Walker:
         self.memory = Memory(limits.memory)
         self.guide = Guide(self.memory)
         self.travel = Travel(
-            result.instrumented, self.memory, limits.device,
-            at_layer=self.at_layer, at_tap=self.at_tap, after=self.after,
-        )  # fmt: skip
+            result.instrumented,
+            self.memory,
+            limits.device,
+            at_layer=self.at_layer,
+            at_tap=self.at_tap,
+            after=self.after,
+        )
 
     def measure_again(self) -> Travel:
-        """A second way through the network, with what has been decided: for what was learned at its end."""
+        """A second way through the network, with what has been decided: for what was learned at its
+        end.
+        """
         travel = Travel(
-            self.result.instrumented, self.memory, self.limits.device,
-            at_layer=lambda name, pair: None, at_tap=self._round, after=self._measure,
-        )  # fmt: skip
+            self.result.instrumented,
+            self.memory,
+            self.limits.device,
+            at_layer=lambda name, pair: None,
+            at_tap=self._round,
+            after=self._measure,
+        )
         for name, rounded in self.result.weights.items():
             layer = self.layers[name]
             travel.requantize(layer.weight, layer.geometry.to_weight(rounded.dequantize()))
@@ -170,7 +205,9 @@ class _Walker:
         if plan.dynamic:
             tap.set_dynamic(plan.spec, plan.fit)
             return self._round(name, pair)
-        seen = histogram(pair.quantized) if axis is None else channel_histograms(pair.quantized, axis)
+        seen = (
+            histogram(pair.quantized) if axis is None else channel_histograms(pair.quantized, axis)
+        )
         grid = fit_grid(plan.range, seen.values, plan.spec, seen.counts, plan.allocate)
         self.result.grids[name] = grid
         tap.set_grid(grid)
@@ -192,12 +229,18 @@ class _Walker:
             self.progress(self.done, len(self.layers) + len(self.tap_plans), name)
 
 
-def collect(layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | None = None) -> LayerStats:
-    """Second moments of a layer's inputs; weights: of their rows, by chunk (`Guide.take`), the rows drawn are the same.
+def collect(
+    layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | None = None
+) -> LayerStats:
+    """Second moments of a layer's inputs; weights: of their rows, by chunk (`Guide.take`), the rows
+    drawn are the same.
 
     Raises NumericsError where they hold NaN or Inf.
     """
-    what, cache = f"moments of the inputs of {layer.name}", limits.shelf if weights is None else NO_CACHE
+    what, cache = (
+        f"moments of the inputs of {layer.name}",
+        limits.shelf if weights is None else NO_CACHE,
+    )
     kept = cache.find(what)
     known = None if kept is None else (kept["F"].to(limits.device), kept["mean"].to(limits.device))
     if kept is not None and known is not None and pair.same:
@@ -205,7 +248,9 @@ def collect(layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | No
         return LayerStats(F, F, F, mean, mean, int(kept["rows"]))
     images = sum(chunk.shape[0] for chunk in pair.float)
     wanted = max(_MIN_ROWS, limits.rows * layer.geometry.columns)
-    collector = MomentCollector(layer.geometry, ceil(wanted / images) if limits.rows else None, known)
+    collector = MomentCollector(
+        layer.geometry, ceil(wanted / images) if limits.rows else None, known
+    )
     for k, (x, x_q) in enumerate(zip(pair.float, pair.quantized, strict=True)):
         x = x.to(limits.device)
         chosen = None if weights is None else weights[k].to(limits.device)
@@ -231,11 +276,15 @@ def round_layer(
 ) -> tuple[QTensor, Tensor]:
     """Codes of a layer's weight and the corrected bias, as a plan that quantizes it says.
 
-    weight: float32 [rows, columns]; bias: float32 [rows]; guided: statistics for rounding in place of `stats`;
-    importance: of the weights for the choice of the range, [rows, columns], in place of that of their inputs.
+    weight: float32 [rows, columns]; bias: float32 [rows]; guided: statistics for rounding in place
+        of `stats`;
+    importance: of the weights for the choice of the range, [rows, columns], in place of that of
+        their inputs.
     """
     assert plan.spec is not None
-    assert importance is not None or plan.importance == "inputs", "gradients.look_ahead gives the importance"
+    assert importance is not None or plan.importance == "inputs", (
+        "gradients.look_ahead gives the importance"
+    )
     if importance is None:
         diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
         importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
@@ -261,15 +310,19 @@ def naming(layer: str) -> Iterator[None]:
 def _check_labels(labels: Tensor | None, images: int) -> None:
     """Labels that a tuning method will learn from: int64 [images]."""
     if labels is None:
-        raise RecipeError("tune: retrain from labels needs the labels of the calibration images; give labels=")
+        raise RecipeError(
+            "tune: retrain from labels needs the labels of the calibration images; give labels="
+        )
     if labels.dtype != torch.int64 or labels.shape != (images,):
         raise DataError(
-            f"labels must be int64 [{images}], one for each calibration image; got {labels.dtype} {list(labels.shape)}"
+            f"labels must be int64 [{images}], one for each calibration image; got {labels.dtype} "
+            f"{list(labels.shape)}"
         )
 
 
 def _sqnr(pair: Pair, where: str) -> float:
-    """10 log10 of the float value's power over the power of the difference, in dB; inf when there is none.
+    """10 log10 of the float value's power over the power of the difference, in dB; inf when there
+    is none.
 
     Raises NumericsError when either holds NaN or Inf.
     """
@@ -278,5 +331,7 @@ def _sqnr(pair: Pair, where: str) -> float:
         signal += float(x.square().sum(dtype=torch.float64))
         noise += 0.0 if pair.same else float((x - y).square_().sum(dtype=torch.float64))
     if not isfinite(signal + noise):
-        raise NumericsError(f"{where} holds NaN, Inf or numbers too large; check the images and the normalization")
+        raise NumericsError(
+            f"{where} holds NaN, Inf or numbers too large; check the images and the normalization"
+        )
     return inf if noise == 0 else 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)

@@ -1,10 +1,14 @@
-"""ONNX: the float graph by torch.onnx, then integers and quantize/dequantize pairs from the codes and the plan.
+"""ONNX: the float graph by torch.onnx, then integers and quantize/dequantize pairs from the codes
+and the plan.
 
 Containers:
-    int8     codes of any width inside int8: runs as integer kernels (QLinearConv, QLinearAdd, ...) everywhere
-    compact  INT2 for 2 bits and ternary (opset 25), INT4 for 3 and 4 bits (opset 21), int8 above: the small file
+    int8     codes of any width inside int8: runs as integer kernels (QLinearConv, QLinearAdd, ...)
+             everywhere
+    compact  INT2 for 2 bits and ternary (opset 25), INT4 for 3 and 4 bits (opset 21), int8 above:
+             the small file
 
-The file is written under a temporary name, run in ONNX Runtime against the torch model, and only then renamed.
+The file is written under a temporary name, run in ONNX Runtime against the torch model, and only
+then renamed.
 """
 
 from dataclasses import dataclass
@@ -30,7 +34,9 @@ _TORCH_MAX_OPSET = 23
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """path, bytes: of the file; opset: what it needs; parity: its certificate; notes: by layer, how it is held."""
+    """path, bytes: of the file; opset: what it needs; parity: its certificate; notes: by layer, how
+    it is held.
+    """
 
     path: Path
     bytes: int
@@ -50,8 +56,8 @@ def export_onnx(
 ) -> OnnxExport:
     """Write `model` as ONNX and prove that ONNX Runtime computes what the torch model computes.
 
-    images: [n, *input_shape] to compare both on (the calibration images will do); min_agreement: percent of equal
-    top-1 classes below which the export is an error.
+    images: [n, *input_shape] to compare both on (the calibration images will do); min_agreement:
+    percent of equal top-1 classes below which the export is an error.
     Raises ParityError (no file is left), FormatError when `path` exists and `force` is not set.
     """
     path = Path(path)
@@ -76,11 +82,17 @@ def export_onnx(
 
 
 def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:
-    quantized = [layer for layer in model.layers if layer.name in model.weights or layer.shared_with in model.weights]
+    quantized = [
+        layer
+        for layer in model.layers
+        if layer.name in model.weights or layer.shared_with in model.weights
+    ]
     marked = mark_sites(model.instrumented, quantized)
     example = torch.zeros(2, *model.input_shape)
     with silence(), torch.no_grad():
-        exported = torch.export.export(marked, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+        exported = torch.export.export(
+            marked, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+        )
         exported = exported.run_decompositions({})
         program = torch.onnx.export(
             exported,

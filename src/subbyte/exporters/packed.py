@@ -1,7 +1,8 @@
-"""Packed checkpoints: safetensors with codes in bytes and the plan in the metadata. Specified in docs/format.md.
+"""Packed checkpoints: safetensors with codes in bytes and the plan in the metadata. Specified in
+docs/format.md.
 
-The header's metadata has one entry, `subbyte`, a JSON object; its `sha256` covers every tensor and all other metadata,
-so that a damaged or altered file is refused. No pickle, no code.
+The header's metadata has one entry, `subbyte`, a JSON object; its `sha256` covers every tensor and
+all other metadata, so that a damaged or altered file is refused. No pickle, no code.
 """
 
 import hashlib
@@ -43,11 +44,17 @@ class Packed:
     def weight(self, layer: LayerPlan, columns: int) -> QTensor:
         """Codes and grid of a layer. columns: of its matrix."""
         grid = self.grid(f"layers/{layer.name}", self.spec(layer))
-        return QTensor(unpack_grid(self.tensor(f"layers/{layer.name}/codes"), grid, (layer.rows, columns)), grid)
+        return QTensor(
+            unpack_grid(self.tensor(f"layers/{layer.name}/codes"), grid, (layer.rows, columns)),
+            grid,
+        )
 
     def grid(self, prefix: str, spec: GridSpec) -> Grid:
         """The grid stored under a prefix."""
-        own = (self.tensors.get(f"{prefix}/{part}") for part in ("zero_point", "codebook", "widths", "counts"))
+        own = (
+            self.tensors.get(f"{prefix}/{part}")
+            for part in ("zero_point", "codebook", "widths", "counts")
+        )
         try:
             return Grid.of(spec, self.tensor(f"{prefix}/scale"), *own)
         except ValueError as error:
@@ -61,7 +68,8 @@ class Packed:
 
 
 def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None = None) -> int:
-    """Write a quantized model; returns the file's size in bytes. The same model gives the same bytes.
+    """Write a quantized model; returns the file's size in bytes. The same model gives the same
+    bytes.
 
     about: plain values to keep beside it (where it came from), shown by `inspect`.
     """
@@ -74,7 +82,9 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
         "input_shape": list(model.input_shape),
         "values": list(model.values),
         "findings": {
-            "sqnr_db": {k: v if v != float("inf") else None for k, v in model.findings.sqnr_db.items()},
+            "sqnr_db": {
+                k: v if v != float("inf") else None for k, v in model.findings.sqnr_db.items()
+            },
             "agreement": model.findings.agreement,
             "fold_error": model.findings.fold_error,
         },
@@ -98,14 +108,25 @@ def load(path: str | Path, model: nn.Module) -> QuantizedModel:
     used = {str(n.target) for n in network.graph_module.graph.nodes if n.op == "get_attr"}
     for name in [n for n in packed.tensors if n.startswith("float/")]:
         own = name.removeprefix("float/")
-        if own not in used or tensor_at(network.graph_module, own).shape != packed.tensors[name].shape:
-            raise FormatError(f"{path}: tensor {own!r} does not fit the network; it was made for another one")
+        if (
+            own not in used
+            or tensor_at(network.graph_module, own).shape != packed.tensors[name].shape
+        ):
+            raise FormatError(
+                f"{path}: tensor {own!r} does not fit the network; it was made for another one"
+            )
         set_tensor(network.graph_module, own, packed.tensors[name])
     by_name = {layer.name: layer for layer in network.layers}
-    owners = [p for p in packed.plan.layers if p.spec is not None and by_name[p.name].shared_with is None]
+    owners = [
+        p for p in packed.plan.layers if p.spec is not None and by_name[p.name].shared_with is None
+    ]
     weights = {p.name: packed.weight(p, by_name[p.name].geometry.columns) for p in owners}
     biases = {name: tensor_at(network.graph_module, by_name[name].bias) for name in weights}
-    grids = {tap.name: packed.grid(f"taps/{tap.name}", tap.spec) for tap in packed.plan.taps if not tap.dynamic}
+    grids = {
+        tap.name: packed.grid(f"taps/{tap.name}", tap.spec)
+        for tap in packed.plan.taps
+        if not tap.dynamic
+    }
     found = packed.header["findings"]
     sqnr = {k: float("inf") if v is None else v for k, v in found["sqnr_db"].items()}
     findings = Findings(sqnr, found["agreement"], found["fold_error"])
@@ -126,22 +147,31 @@ def read(path: str | Path) -> Packed:
     except FileNotFoundError as error:
         raise FormatError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path}: not a whole safetensors file ({error}); copy or write it again") from error
+        raise FormatError(
+            f"{path}: not a whole safetensors file ({error}); copy or write it again"
+        ) from error
     if "subbyte" not in metadata:
         raise FormatError(
-            f"{path}: a safetensors file, but subbyte did not write it; pass it as float --weights instead"
+            f"{path}: a safetensors file, but subbyte did not write it; pass it as float --weights "
+            f"instead"
         )
     try:
         header = json.loads(metadata["subbyte"])
         version = header["version"]
         if version != VERSION:
-            raise FormatError(f"{path}: format version {version!r}; this subbyte reads version {VERSION}")
+            raise FormatError(
+                f"{path}: format version {version!r}; this subbyte reads version {VERSION}"
+            )
         digest = header.pop("sha256")
         if digest != _digest(tensors, header):
-            raise FormatError(f"{path}: the contents do not match their checksum; the file was damaged or altered")
+            raise FormatError(
+                f"{path}: the contents do not match their checksum; the file was damaged or altered"
+            )
         return Packed(tensors, Plan.from_dict(header["plan"]), header)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecipeError) as error:
-        raise FormatError(f"{path}: its header can't be read ({type(error).__name__}: {error})") from error
+        raise FormatError(
+            f"{path}: its header can't be read ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _tensors(model: QuantizedModel) -> dict[str, Tensor]:
@@ -162,7 +192,8 @@ def _grid_tensors(prefix: str, grid: Grid) -> dict[str, Tensor]:
     if grid.codebook is not None:
         tensors[f"{prefix}/codebook"] = grid.codebook.cpu().contiguous()
     if not grid.spec.fixed_zero:
-        kind = grid.spec.code_dtype if grid.widths is None else torch.int16  # rows of 0 bits have -1, 0 or 1
+        # rows of 0 bits have -1, 0 or 1
+        kind = grid.spec.code_dtype if grid.widths is None else torch.int16
         tensors[f"{prefix}/zero_point"] = grid.zero_point.cpu().to(kind).contiguous()
     if grid.widths is not None:
         tensors[f"{prefix}/widths"] = grid.widths.cpu().to(torch.uint8).contiguous()
@@ -185,7 +216,10 @@ def _require_whole(expected: dict[str, Tensor], found: dict[str, Tensor], path: 
     if missing := sorted(set(expected) - set(found)):
         raise FormatError(f"{path}: tensor {missing[0]!r} is missing; the file is incomplete")
     if unknown := sorted(set(found) - set(expected)):
-        raise FormatError(f"{path}: tensor {unknown[0]!r} has no place in the network; it was made for another one")
+        raise FormatError(
+            f"{path}: tensor {unknown[0]!r} has no place in the network; it was made for another "
+            f"one"
+        )
     for name, tensor in expected.items():
         if (tensor.dtype, tensor.shape) != (found[name].dtype, found[name].shape):
             raise FormatError(
@@ -205,13 +239,19 @@ def _require_same(packed: Packed, network: Network, path: str | Path) -> None:
     for (name, shape), (own, own_shape) in zip(theirs, ours, strict=False):
         if (name, shape) != (own, own_shape):
             raise FormatError(
-                f"{path}: made for a network with layer {name!r} {shape}, this one has {own!r} {own_shape}"
+                f"{path}: made for a network with layer {name!r} {shape}, this one has {own!r} "
+                f"{own_shape}"
             )
     if len(theirs) != len(ours):
-        raise FormatError(f"{path}: made for a network with {len(theirs)} layers, this one has {len(ours)}")
+        raise FormatError(
+            f"{path}: made for a network with {len(theirs)} layers, this one has {len(ours)}"
+        )
     values = packed.header["values"]
     if values != [point.name for point in network.taps]:
-        raise FormatError(f"{path}: made for a network whose layers are joined otherwise (its values are {values})")
+        raise FormatError(
+            f"{path}: made for a network whose layers are joined otherwise (its values are "
+            f"{values})"
+        )
 
 
 def is_packed(path: str | Path) -> bool:

@@ -1,11 +1,14 @@
 """Quantize/dequantize pairs and integer initialisers in place of the marks of `graph.sites`.
 
     tap       x -> QuantizeLinear(uint8) -> [Clip to the codes below 8 bits] -> DequantizeLinear
-    weight    integer initialiser -> DequantizeLinear (-> Reshape / Transpose where scales run across torch's axes)
-    bias      int32 initialiser -> DequantizeLinear at input scale x weight scale, for integer kernels
+    weight    integer initialiser -> DequantizeLinear (-> Reshape / Transpose where scales run
+              across torch's axes)
+    bias      int32 initialiser -> DequantizeLinear at input scale x weight scale, for integer
+              kernels
 
-A tap below 8 bits saturates in uint8 first and is then clipped as an integer, which is exact because both share scale
-and zero point; so the layer before it keeps its integer kernel. Zero points are folded into the codes where the
+A tap below 8 bits saturates in uint8 first and is then clipped as an integer, which is exact
+because both share scale and zero point; so the layer before it keeps its integer kernel. Zero
+points are folded into the codes where the
 container has room: integer convolutions want 0.
 """
 
@@ -28,11 +31,17 @@ _OPSETS = {"int2": 25, "int4": 21, "int8": 21, "uint8": 21}
 
 
 def storage(spec: GridSpec, container: str) -> str | None:
-    """ONNX type that holds a weight's codes, or the whole numbers of its levels; None where there is none."""
+    """ONNX type that holds a weight's codes, or the whole numbers of its levels; None where there
+    is none.
+    """
     if spec.reach is None:
         return None
     low, high = spec.reach
-    fitting = [k for k, (least, most) in _RANGES.items() if least <= low and high <= most and (low < 0 or k == "uint8")]
+    fitting = [
+        k
+        for k, (least, most) in _RANGES.items()
+        if least <= low and high <= most and (low < 0 or k == "uint8")
+    ]
     if not fitting:
         return None
     return fitting[0] if container == "compact" else fitting[-1]
@@ -45,7 +54,9 @@ def needed_opset(model: QuantizedModel, container: str) -> int:
 
 
 def insert_pairs(program: ir.Model, model: QuantizedModel, container: str) -> dict[str, str]:
-    """Replace every mark in the graph, in place. Returns, by layer or tap name, how the file holds it."""
+    """Replace every mark in the graph, in place. Returns, by layer or tap name, how the file holds
+    it.
+    """
     writer = _Writer(program, model, container)
     for node in list(program.graph):
         if node.domain == DOMAIN and node.op_type == "Site":
@@ -62,7 +73,9 @@ def insert_pairs(program: ir.Model, model: QuantizedModel, container: str) -> di
 class _Writer:
     def __init__(self, program: ir.Model, model: QuantizedModel, container: str) -> None:
         self.graph, self.model, self.container = program.graph, model, container
-        self.by_weight = {layer.weight: layer for layer in model.layers if layer.name in model.weights}
+        self.by_weight = {
+            layer.weight: layer for layer in model.layers if layer.name in model.weights
+        }
         self.constants: dict[str, ir.Value] = {}
         self.dequantized: dict[str, ir.Value] = {}
         self.notes: dict[str, str] = {}
@@ -79,7 +92,9 @@ class _Writer:
         output.replace_all_uses_with(value, replace_graph_outputs=True)
         self.graph.remove(node, safe=True)
 
-    def node(self, op: str, inputs: Sequence[ir.Value | None], before: ir.Node, **attributes: int) -> ir.Value:
+    def node(
+        self, op: str, inputs: Sequence[ir.Value | None], before: ir.Node, **attributes: int
+    ) -> ir.Value:
         self.count += 1
         attrs = [ir.AttrInt64(name, value) for name, value in attributes.items()]
         node = ir.Node("", op, inputs, attributes=attrs, name=f"subbyte_{op}_{self.count}")
@@ -91,7 +106,10 @@ class _Writer:
         if name not in self.constants:
             tensor = ir.tensor(make(), name=name)
             value = ir.Value(
-                name=name, shape=ir.Shape(tensor.numpy().shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+                name=name,
+                shape=ir.Shape(tensor.numpy().shape),
+                type=ir.TensorType(tensor.dtype),
+                const_value=tensor,
             )
             self.graph.initializers[name] = value
             self.constants[name] = value
@@ -101,12 +119,14 @@ class _Writer:
         tap = self.model.instrumented.tap(site)
         spec = tap.spec
         assert spec is not None
-        lift = 128 if spec.signed else 0  # stored unsigned: integer kernels are best with uint8 inputs
+        # stored unsigned: integer kernels are best with uint8 inputs
+        lift = 128 if spec.signed else 0
         if tap.grid is None:
             scale, zero = self.chosen(site, lift, before)
         else:
             scale = self.constant(f"{site}.scale", lambda: tap.scale.numpy())
-            stored = tap.zero_point.clamp(spec.qmin, spec.qmax).numpy() + lift  # rows of 0 bits may have -1
+            # rows of 0 bits may have -1
+            stored = tap.zero_point.clamp(spec.qmin, spec.qmax).numpy() + lift
             zero = self.constant(f"{site}.zero_point", lambda: stored.astype(np.uint8))
         if tap.widths is not None:
             source = self.clamped(site, tap, source, before)
@@ -124,11 +144,15 @@ class _Writer:
         scale, zero = before.inputs[1], before.inputs[2]
         assert scale is not None and zero is not None
         if lift:
-            zero = self.node("Add", [zero, self.constant("lift", lambda: np.array(lift, np.int32))], before)
+            zero = self.node(
+                "Add", [zero, self.constant("lift", lambda: np.array(lift, np.int32))], before
+            )
         return scale, self.node("Cast", [zero], before, to=ir.DataType.UINT8.value)
 
     def clamped(self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node) -> ir.Value:
-        """Each channel cut to the numbers that its own width can hold; ONNX has one width a tensor."""
+        """Each channel cut to the numbers that its own width can hold; ONNX has one width a
+        tensor.
+        """
         assert source.shape is not None and tap.axis is not None
         self.notes[site] = "channels of 0 to 8 bits, cut to their ends, in int8 codes"
         shape = (-1, *[1] * (len(source.shape) - 1 - tap.axis))
@@ -158,12 +182,18 @@ class _Writer:
         if spec.mixed is not None:
             self.notes[layer.name] = f"channels of 0 to 8 bits in {kind.upper()}"
         elif weight.grid.counts is not None:
-            self.notes[layer.name] = f"channels of 2 to {int(weight.grid.counts.max())} levels in {kind.upper()}"
+            self.notes[layer.name] = (
+                f"channels of 2 to {int(weight.grid.counts.max())} levels in {kind.upper()}"
+            )
         elif kind != "int8" or spec.bits < 8:
-            self.notes[layer.name] = f"{spec.label} bits in {kind.upper()}" if spec.label != kind[3:] else kind.upper()
+            self.notes[layer.name] = (
+                f"{spec.label} bits in {kind.upper()}" if spec.label != kind[3:] else kind.upper()
+            )
         scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
         shared = None if zero.any() else f"{kind}.zero.{'x'.join(map(str, zero.shape))}"
-        zero_value = self.constant(shared or f"{layer.weight}.zero_point", lambda: zero.astype(_DTYPES[kind]))
+        zero_value = self.constant(
+            shared or f"{layer.weight}.zero_point", lambda: zero.astype(_DTYPES[kind])
+        )
         shape, arranged = _arrange(layer, codes, by_matrix=spec.granularity == "group")
         stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(_DTYPES[kind]))
         attributes = {} if spec.granularity == "tensor" else {"axis": _axis(layer, spec)}
@@ -172,7 +202,9 @@ class _Writer:
         value = self.node("DequantizeLinear", [stored, scale, zero_value], before, **attributes)
         return self.restore(layer, value, shape, before)
 
-    def restore(self, layer: Layer, value: ir.Value, shape: tuple[int, ...], before: ir.Node) -> ir.Value:
+    def restore(
+        self, layer: Layer, value: ir.Value, shape: tuple[int, ...], before: ir.Node
+    ) -> ir.Value:
         """From the arrangement in which scales run along one axis to torch's weight shape."""
         target = layer.geometry.weight_shape
         if shape == target:
@@ -195,10 +227,14 @@ class _Writer:
         axes = np.arange(3, 3 + len(layer.geometry.kernel), dtype=np.int64)
         wanted = {"starts": np.full_like(axes, -1), "ends": np.full_like(axes, -_FAR), "axes": axes}
         wanted["steps"] = np.full_like(axes, -1)
-        inputs = [self.constant(f"{layer.weight}.{name}", array.copy) for name, array in wanted.items()]
+        inputs = [
+            self.constant(f"{layer.weight}.{name}", array.copy) for name, array in wanted.items()
+        ]
         return self.node("Slice", [value, *inputs], before)
 
-    def reshape(self, layer: Layer, value: ir.Value, shape: tuple[int, ...], name: str, before: ir.Node) -> ir.Value:
+    def reshape(
+        self, layer: Layer, value: ir.Value, shape: tuple[int, ...], name: str, before: ir.Node
+    ) -> ir.Value:
         wanted = self.constant(f"{layer.weight}.{name}", lambda: np.array(shape, np.int64))
         return self.node("Reshape", [value, wanted], before)
 
@@ -208,17 +244,24 @@ class _Writer:
             step = self.model.bias_scale(layer)
             if layer.name in self.model.notes:
                 self.float_bias(layer)
-            if step is None or storage(self.model.weights[layer.name].grid.spec, self.container) != "int8":
+            if (
+                step is None
+                or storage(self.model.weights[layer.name].grid.spec, self.container) != "int8"
+            ):
                 continue
             bias = self.graph.initializers.get(layer.bias)
             if bias is None or bias.const_value is None:
                 continue
-            for user in [u for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]:
+            for user in [
+                u for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2
+            ]:
                 value = self.int32_bias(layer, step, bias.const_value.numpy(), user.node)
                 user.node.replace_input_with(2, value)
 
     def float_bias(self, layer: Layer) -> None:
-        """A bias that does not fit int32 is added on its own: runtimes would round it to int32 inside the layer."""
+        """A bias that does not fit int32 is added on its own: runtimes would round it to int32
+        inside the layer.
+        """
         bias = self.graph.initializers[layer.bias]
         for user in [u for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]:
             node, output = user.node, user.node.outputs[0]
@@ -242,11 +285,17 @@ class _Writer:
 def _why_float(spec: GridSpec) -> str:
     if spec.codebook is not None:
         return "ONNX has no codebooks"
-    return "the levels are not whole numbers" if spec.reach is None else "the levels do not fit 8-bit integers"
+    return (
+        "the levels are not whole numbers"
+        if spec.reach is None
+        else "the levels do not fit 8-bit integers"
+    )
 
 
 def _folded(weight: QTensor, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Codes [rows, columns] and zero points; the zero points are subtracted when the container has room."""
+    """Codes [rows, columns] and zero points; the zero points are subtracted when the container has
+    room.
+    """
     low, high = _RANGES[kind]
     zero = weight.grid.zero_point.numpy()
     steps = weight.grid.units(weight.codes) * (2 if weight.grid.spec.counted else 1)
@@ -270,7 +319,9 @@ def _axis(layer: Layer, spec: GridSpec) -> int:
     return 1 if layer.geometry.kind == "conv_transpose" and layer.geometry.groups == 1 else 0
 
 
-def _arrange(layer: Layer, codes: np.ndarray, *, by_matrix: bool) -> tuple[tuple[int, ...], np.ndarray]:
+def _arrange(
+    layer: Layer, codes: np.ndarray, *, by_matrix: bool
+) -> tuple[tuple[int, ...], np.ndarray]:
     """Codes in an arrangement whose scales run along one axis, and its shape."""
     geometry = layer.geometry
     if by_matrix:

@@ -1,7 +1,8 @@
 """From the user's nn.Module to a graph of ATen operations, with dynamic batch size.
 
-`torch.export` does the work; the graph is made functional (no in-place operations) but convolutions, linear layers and
-pools keep their own operations. Parameters stay `get_attr` nodes under the user's names.
+`torch.export` does the work; the graph is made functional (no in-place operations) but
+convolutions, linear layers and pools keep their own operations. Parameters stay `get_attr` nodes
+under the user's names.
 """
 
 import copy
@@ -27,7 +28,8 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """Graph of `model` in evaluation mode; the model itself is left as it is.
 
     example: a batch of one or more inputs [batch, ...]; only its shape and type matter.
-    Raises CaptureError with PyTorch's reason and the line of user code it names; NumericsError on NaN or Inf weights.
+    Raises CaptureError with PyTorch's reason and the line of user code it names; NumericsError on
+    NaN or Inf weights.
     """
     for name, parameter in model.state_dict().items():
         if (
@@ -35,14 +37,20 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
             and parameter.is_floating_point()
             and not bool(torch.isfinite(parameter).all())
         ):
-            raise NumericsError(f"weights: {name!r} {tuple(parameter.shape)} holds NaN or Inf; load a sound checkpoint")
+            raise NumericsError(
+                f"weights: {name!r} {tuple(parameter.shape)} holds NaN or Inf; load a sound "
+                f"checkpoint"
+            )
     model = copy.deepcopy(model).eval()
     batch = example[:1].expand(2, *example.shape[1:])  # a batch of 1 would be taken for a constant
     try:
         with silence(), torch.no_grad():
-            exported = torch.export.export(model, (batch,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+            exported = torch.export.export(
+                model, (batch,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+            )
             graph_module = exported.run_decompositions({}).module(check_guards=False)
-    except Exception as error:  # torch.export raises errors of many kinds; all mean the same to the user
+    # torch.export raises errors of many kinds; all mean the same to the user
+    except Exception as error:
         raise CaptureError(_explain(model, example, error)) from error
     if not isinstance(graph_module, fx.GraphModule):
         raise CaptureError(f"torch.export returned {type(graph_module).__name__}, not a graph")
@@ -53,13 +61,22 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """torch.export and torch.onnx print, log and warn about things that are no concern of the user's."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    """torch.export and torch.onnx print, log and warn about things that are no concern of the
+    user's.
+    """
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -72,7 +89,8 @@ def _check_signature(graph_module: fx.GraphModule, *, single: bool) -> None:
     output = graph_module.graph.output_node().args[0]
     if len(inputs) != 1 or not isinstance(output, tuple | list) or len(output) != 1 or not single:
         raise CaptureError(
-            f"the network must map one tensor to one tensor, it has {len(inputs)} inputs and returns {output}; "
+            f"the network must map one tensor to one tensor, it has {len(inputs)} inputs and "
+            f"returns {output}; "
             "wrap it in a module that does"
         )
 
@@ -81,7 +99,11 @@ def _clean(graph_module: fx.GraphModule) -> None:
     """Drop what does nothing in evaluation: copies left by dropout and slices of everything."""
     aten = torch.ops.aten
     for node in list(graph_module.graph.nodes):
-        whole = node.target is aten.slice.Tensor and node.args[2:4] == (0, 2**63 - 1) and len(node.args) == 4
+        whole = (
+            node.target is aten.slice.Tensor
+            and node.args[2:4] == (0, 2**63 - 1)
+            and len(node.args) == 4
+        )
         if node.target in (aten.view.default, aten._unsafe_view.default):
             node.target = aten.reshape.default  # the copies that made its input contiguous go
         if node.target in (aten.clone.default, aten.alias.default, aten.detach.default) or whole:
@@ -104,7 +126,9 @@ def _explain(model: nn.Module, example: Tensor, error: Exception) -> str:
     frames: list[str] = []
     while chain is not None:
         text = str(chain)
-        frames += [f"{m['file']}:{m['line']}" for m in _USER_FRAME.finditer(text) if _is_users(m["file"])]
+        frames += [
+            f"{m['file']}:{m['line']}" for m in _USER_FRAME.finditer(text) if _is_users(m["file"])
+        ]
         lines = lines or [line.strip() for line in text.splitlines() if line.strip()]
         trace = chain.__traceback__
         while trace is not None:
@@ -116,6 +140,7 @@ def _explain(model: nn.Module, example: Tensor, error: Exception) -> str:
     reason = " ".join(lines[:3]) or type(error).__name__
     where = f" at {frames[-1]}" if frames else ""
     return (
-        f"{type(model).__name__} with input {tuple(example.shape)} can't be captured{where}: {reason[:600]} "
+        f"{type(model).__name__} with input {tuple(example.shape)} can't be captured{where}: "
+        f"{reason[:600]} "
         "(rewrite the part that depends on values, or fix the input shape)"
     )

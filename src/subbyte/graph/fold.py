@@ -1,9 +1,10 @@
 """Batch-norm folding: a layer followed by a batch-norm is a layer.
 
-    y = gamma (W x + b - mean) / sqrt(var + eps) + beta  =  (a W) x + a (b - mean) + beta,   a = gamma / sqrt(var + eps)
+    y = gamma (W x + b - mean) / sqrt(var + eps) + beta  =  (a W) x + a (b - mean) + beta,   a =
+                                                            gamma / sqrt(var + eps)
 
-A batch-norm stays where it is when no layer stands before it, when something else reads the layer's output, or when the
-layer's weight serves several calls. Cost: one product a weight.
+A batch-norm stays where it is when no layer stands before it, when something else reads the layer's
+output, or when the layer's weight serves several calls. Cost: one product a weight.
 """
 
 import operator
@@ -22,7 +23,8 @@ _BATCH_NORMS = {
 def fold_batch_norms(graph_module: fx.GraphModule) -> tuple[list[str], list[Skipped]]:
     """Fold every batch-norm that can be, in place.
 
-    Returns the names of the layers that took one up, and the batch-norms left alone with the reason.
+    Returns the names of the layers that took one up, and the batch-norms left alone with the
+    reason.
     """
     layers, _ = find_layers(graph_module)
     by_node = {layer.node: layer for layer in layers}
@@ -65,7 +67,9 @@ def _fold(graph_module: fx.GraphModule, layer: Layer, norm: fx.Node) -> None:
     def value(index: int, default: float, like: Tensor) -> Tensor:
         node = norm.args[index]
         found = (
-            tensor_at(graph_module, str(node.target)) if isinstance(node, fx.Node) else torch.full_like(like, default)
+            tensor_at(graph_module, str(node.target))
+            if isinstance(node, fx.Node)
+            else torch.full_like(like, default)
         )
         return found.detach().to(torch.float64)
 
@@ -75,10 +79,14 @@ def _fold(graph_module: fx.GraphModule, layer: Layer, norm: fx.Node) -> None:
     factor = value(1, 1.0, mean) / torch.sqrt(variance + float(eps))  # type: ignore[arg-type]
     weight, bias = tensor_at(graph_module, layer.weight), tensor_at(graph_module, layer.bias)
     matrix = layer.geometry.to_matrix(weight.detach().to(torch.float64)) * factor[:, None]
-    shift = factor * (bias.detach().to(torch.float64) - mean.to(torch.float64)) + value(2, 0.0, mean)
+    shift = factor * (bias.detach().to(torch.float64) - mean.to(torch.float64)) + value(
+        2, 0.0, mean
+    )
     set_tensor(graph_module, layer.weight, layer.geometry.to_weight(matrix).to(weight.dtype))
     set_tensor(graph_module, layer.bias, shift.to(weight.dtype))
-    for user in list(norm.users) if norm.target is not torch.ops.aten.batch_norm.default else [norm]:
+    for user in (
+        list(norm.users) if norm.target is not torch.ops.aten.batch_norm.default else [norm]
+    ):
         if user.target is operator.getitem or user is norm:
             user.replace_all_uses_with(layer.node)
             graph_module.graph.erase_node(user)

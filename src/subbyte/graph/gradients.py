@@ -1,15 +1,20 @@
-"""Gradients of the loss with respect to the outputs of layers, image by image, in the float network.
+"""Gradients of the loss with respect to the outputs of layers, image by image, in the float
+network.
 
-The loss of an image is the cross-entropy  -log p_y  with p = softmax(z) of its logits z; `Targets` say which y:
+The loss of an image is the cross-entropy  -log p_y  with p = softmax(z) of its logits z; `Targets`
+                                                     say which y:
 
     given      the labels
-    sampled    y ~ p, drawn once an image: no labels; the mean gradient is 0, mean squared gradients are the diagonal of
-               the Fisher information, to second order the KL divergence from the network's own output
-    signs      the same mean and second moments from less noisy numbers: dL/dz = sqrt(p) s - p (sqrt(p)'s), where all
-               entries of s are 1 or -1 at random (for a sure network y is hardly ever anything but the largest class)
-    outputs    no loss: dL/dz = s less its mean, so that mean squared gradients are those of the square error of the
-               logits, up to a common shift; a network that is asked about images it was trained on is sure of nearly
-               all of them, and the loss then hears of the few others only
+    sampled    y ~ p, drawn once an image: no labels; the mean gradient is 0, mean squared gradients
+               are the diagonal of the Fisher information, to second order the KL divergence from
+               the network's own output
+    signs      the same mean and second moments from less noisy numbers: dL/dz = sqrt(p) s - p
+               (sqrt(p)'s), where all entries of s are 1 or -1 at random (for a sure network y is
+               hardly ever anything but the largest class)
+    outputs    no loss: dL/dz = s less its mean, so that mean squared gradients are those of the
+               square error of the logits, up to a common shift; a network that is asked about
+               images it was trained on is sure of nearly all of them, and the loss then hears of
+               the few others only
     expected   every class y in turn, with its share p_y: the Fisher information without noise
 
 Cost: one pass forward, and one back for every y.
@@ -28,10 +33,13 @@ from subbyte.graph.layers import argument
 
 _MAX_CLASSES = 100  # that `expected` goes back for, one by one
 Calls = list[tuple[Tensor, Tensor]]
-"""Of every call of a layer its input and the gradient with respect to its output, the batch first."""
+"""Of every call of a layer its input and the gradient with respect to its output, the batch
+first.
+"""
 Targets = Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
-"""From p, float64 [n, classes], to the derivative of the loss by the logits, the same shape, and the share [n] of this
-derivative in the expectation; an image's shares add up to 1."""
+"""From p, float64 [n, classes], to the derivative of the loss by the logits, the same shape, and
+the share [n] of this derivative in the expectation; an image's shares add up to 1.
+"""
 
 
 def given(labels: Tensor) -> Targets:
@@ -40,7 +48,9 @@ def given(labels: Tensor) -> Targets:
     def targets(p: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         n, classes = p.shape
         if labels.dtype != torch.int64 or labels.shape != (n,):
-            raise DataError(f"labels must be int64 [{n}], one an image; got {labels.dtype} {list(labels.shape)}")
+            raise DataError(
+                f"labels must be int64 [{n}], one an image; got {labels.dtype} {list(labels.shape)}"
+            )
         if int(labels.min()) < 0 or int(labels.max()) >= classes:
             raise DataError(f"labels must be from 0 to {classes - 1}, as there are logits")
         yield p - F.one_hot(labels.to(p.device), classes), p.new_ones(n)
@@ -49,7 +59,9 @@ def given(labels: Tensor) -> Targets:
 
 
 def draw_classes(p: Tensor, generator: torch.Generator) -> Tensor:
-    """One class an image with the probabilities p, [n, classes]: int64 [n]. Chunks make no difference to the draw."""
+    """One class an image with the probabilities p, [n, classes]: int64 [n]. Chunks make no
+    difference to the draw.
+    """
     reached = p.double().cumsum(1).cpu()
     drawn = torch.rand(len(p), 1, generator=generator, dtype=torch.float64) * reached[:, -1:]
     return (reached <= drawn).sum(1).to(p.device)
@@ -85,13 +97,18 @@ def outputs(generator: torch.Generator) -> Targets:
 
 
 def expected(p: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every class, as often as the network itself expects it. Raises ModelError above 100 classes."""
+    """Every class, as often as the network itself expects it. Raises ModelError above 100
+    classes.
+    """
     classes = p.shape[1]
     if classes > _MAX_CLASSES:
         raise ModelError(
-            f"the expectation over classes goes back once for each of {classes}, {_MAX_CLASSES} at most; sample them"
+            f"the expectation over classes goes back once for each of {classes}, {_MAX_CLASSES} at "
+            f"most; sample them"
         )
-    for share, one in zip(p.unbind(1), torch.eye(classes, dtype=p.dtype, device=p.device), strict=True):
+    for share, one in zip(
+        p.unbind(1), torch.eye(classes, dtype=p.dtype, device=p.device), strict=True
+    ):
         yield p - one, share
 
 
@@ -100,22 +117,25 @@ def layer_gradients(
 ) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
     """Go through the network once and back once for every target of these images [n, ...].
 
-    owners: names of the calls of layers wanted, with the name under which each is returned: its own, or that of the
-    layer whose weight it shares. Yields shares [n] of the targets and, by name, the calls; gradients are those of each
-    image's own loss, not weighted by the share.
-    Raises ModelError when the output is no logits or a layer's first axis is not the batch; NumericsError on NaN.
+    owners: names of the calls of layers wanted, with the name under which each is returned: its
+    own, or that of the layer whose weight it shares. Yields shares [n] of the targets and, by name,
+    the calls; gradients are those of each image's own loss, not weighted by the share.
+    Raises ModelError when the output is no logits or a layer's first axis is not the batch;
+    NumericsError on NaN.
     """
     for name in owners:
         if not isinstance(instrumented.layers[name].meta["val"].shape[0], torch.SymInt):
             raise ModelError(
-                f"layer {name!r}: the first axis of its output is not the batch, so that gradients of images mix"
+                f"layer {name!r}: the first axis of its output is not the batch, so that gradients "
+                f"of images mix"
             )
     recorder = _Recorder(instrumented, owners)
     with torch.enable_grad():
         logits = recorder.run(images)
     if logits.ndim != 2 or not logits.requires_grad:
         raise ModelError(
-            f"gradients need a network that gives logits [images, classes]; this one gives {list(logits.shape)}"
+            f"gradients need a network that gives logits [images, classes]; this one gives "
+            f"{list(logits.shape)}"
         )
     if not bool(torch.isfinite(logits).all()):
         raise NumericsError("the logits hold NaN or Inf; check the images and the normalization")
@@ -131,7 +151,9 @@ def layer_gradients(
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the graph and keeps, of the layers wanted, input and output; parameters are constants."""
+    """Runs the graph and keeps, of the layers wanted, input and output; parameters are
+    constants.
+    """
 
     def __init__(self, instrumented: Instrumented, wanted: dict[str, str]) -> None:
         super().__init__(instrumented.graph_module)

@@ -19,10 +19,13 @@ Fit = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class FakeQuantize(nn.Module):
-    """Round a tensor to its grid and stay real: the torch twin of QuantizeLinear and DequantizeLinear.
+    """Round a tensor to its grid and stay real: the torch twin of QuantizeLinear and
+    DequantizeLinear.
 
-    The grid is fixed by `set_grid`, or made anew for every batch after `set_dynamic`; before, inputs are passed on.
-    axis: where the channels are that have scales of their own; None: one scale for the whole tensor.
+    The grid is fixed by `set_grid`, or made anew for every batch after `set_dynamic`; before,
+    inputs are passed on.
+    axis: where the channels are that have scales of their own; None: one scale for the whole
+        tensor.
     """
 
     scale: Tensor
@@ -64,7 +67,9 @@ class FakeQuantize(nn.Module):
     def real_ends(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest number of each channel of a fixed grid: float32 [channels]."""
         assert self.grid is not None
-        low, high = (((end - self.grid.zero_point) * self.grid.scale)[:, 0] for end in self.grid.ends)
+        low, high = (
+            ((end - self.grid.zero_point) * self.grid.scale)[:, 0] for end in self.grid.ends
+        )
         return low, high
 
     def chosen(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +107,9 @@ class FakeQuantize(nn.Module):
         return low, high
 
     def _fused(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """One pass, with gradients, that multiplies by 1 / scale; on the CPU 3 to 10 times slower than the others."""
+        """One pass, with gradients, that multiplies by 1 / scale; on the CPU 3 to 10 times slower
+        than the others.
+        """
         assert self.spec is not None
         ends = self.spec.qmin, self.spec.qmax
         if self.axis is None:
@@ -120,7 +127,8 @@ class FakeQuantize(nn.Module):
 
 @dataclass(frozen=True)
 class TapPlace:
-    """Where a tap goes: behind the value `node`; for all its readers, or for the layers `edges` only.
+    """Where a tap goes: behind the value `node`; for all its readers, or for the layers `edges`
+    only.
 
     axis: of the channels that have scales of their own; None: one scale for the whole tensor.
     """
@@ -162,7 +170,9 @@ def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
         target = f"{_FOLDER}.t{number}"
         graph_module.add_submodule(target, FakeQuantize(place.name, place.axis))
         if place.edges:
-            taps[place.name] = _tap_edges(graph_module, target, [layers[name] for name in place.edges])
+            taps[place.name] = _tap_edges(
+                graph_module, target, [layers[name] for name in place.edges]
+            )
         else:
             taps[place.name] = _tap_value(graph_module, target, nodes[place.node])
     graph_module.graph.lint()
@@ -198,7 +208,9 @@ def _tap_edges(graph_module: fx.GraphModule, target: str, layers: list[fx.Node])
 
 
 def grid_source(node: object) -> fx.Node | None:
-    """The tap whose grid the value of `node` lies on: the node itself, or what it moves; None when it is float."""
+    """The tap whose grid the value of `node` lies on: the node itself, or what it moves; None when
+    it is float.
+    """
     while isinstance(node, fx.Node):
         if node.op == "call_module" and str(node.target).startswith(_FOLDER):
             return node

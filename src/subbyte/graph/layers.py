@@ -1,4 +1,6 @@
-"""Layers of a captured graph: convolutions, transposed convolutions and linear ones, in execution order."""
+"""Layers of a captured graph: convolutions, transposed convolutions and linear ones, in execution
+order.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +12,18 @@ from subbyte.core import Geometry
 
 aten = torch.ops.aten
 _CONVS = {
-    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-    aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
-}  # fmt: skip
-_TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}
+    aten.conv1d.default,
+    aten.conv2d.default,
+    aten.conv3d.default,
+    aten.conv1d.padding,
+    aten.conv2d.padding,
+    aten.conv3d.padding,
+}
+_TRANSPOSED = {
+    aten.conv_transpose1d.default,
+    aten.conv_transpose2d.input,
+    aten.conv_transpose3d.input,
+}
 _OPERATIONS = _CONVS | _TRANSPOSED | {aten.linear.default}
 
 
@@ -96,7 +106,9 @@ def _layer(graph_module: fx.GraphModule, node: fx.Node, earlier: list[str]) -> L
         bias = _add_bias(graph_module, node, weight_name)
     name = weight_name.removesuffix(".weight") + (f"#{len(earlier) + 1}" if earlier else "")
     geometry = _geometry(node, tensor_at(graph_module, weight_name))
-    return Layer(name, node, weight_name, str(bias.target), geometry, earlier[0] if earlier else None)
+    return Layer(
+        name, node, weight_name, str(bias.target), geometry, earlier[0] if earlier else None
+    )
 
 
 def _add_bias(graph_module: fx.GraphModule, node: fx.Node, weight_name: str) -> fx.Node:
@@ -104,7 +116,8 @@ def _add_bias(graph_module: fx.GraphModule, node: fx.Node, weight_name: str) -> 
     prefix, _, leaf = weight_name.rpartition(".")
     bias_leaf = "bias" if leaf == "weight" else f"{leaf}_bias"
     owner = graph_module.get_submodule(prefix)
-    while getattr(owner, bias_leaf, None) is not None:  # the module has a bias that this call does not add
+    # the module has a bias that this call does not add
+    while getattr(owner, bias_leaf, None) is not None:
         bias_leaf += "_"
     owner._parameters.pop(bias_leaf, None)
     owner.register_buffer(bias_leaf, weight.new_zeros(_geometry(node, weight).rows))
@@ -121,7 +134,9 @@ def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
     if node.target is aten.linear.default:
         return Geometry("linear", shape)
     axes = len(shape) - 2
-    given: dict[str, Any] = dict(zip(_argument_names(node), node.args, strict=False)) | dict(node.kwargs)
+    given: dict[str, Any] = dict(zip(_argument_names(node), node.args, strict=False)) | dict(
+        node.kwargs
+    )
 
     def numbers(name: str, default: int) -> tuple[int, ...]:
         value = given.get(name, [default])
@@ -131,13 +146,18 @@ def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
     dilation, groups = numbers("dilation", 1), int(given.get("groups", 1))
     padding = given.get("padding", [0])
     if isinstance(padding, str):
-        total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, shape[2:], strict=True)]
+        total = [
+            d * (k - 1) if padding == "same" else 0
+            for d, k in zip(dilation, shape[2:], strict=True)
+        ]
         pairs = tuple((t // 2, t - t // 2) for t in total)
     else:
         pairs = tuple((p, p) for p in numbers("padding", 0))
     if node.target in _TRANSPOSED:
         extra = numbers("output_padding", 0)
-        return Geometry("conv_transpose", shape, numbers("stride", 1), pairs, dilation, extra, groups)
+        return Geometry(
+            "conv_transpose", shape, numbers("stride", 1), pairs, dilation, extra, groups
+        )
     return Geometry("conv", shape, numbers("stride", 1), pairs, dilation, (), groups)
 
 
@@ -150,7 +170,12 @@ def _skipped(node: fx.Node, graph_module: fx.GraphModule) -> list[Skipped]:
     if node.target in _OPERATIONS:
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         module = stack[-1][0] if stack and isinstance(stack[-1], tuple) else ""
-        return [Skipped(module or node.name, f"{operation}: its weight is computed, not a parameter; it stays float")]
+        return [
+            Skipped(
+                module or node.name,
+                f"{operation}: its weight is computed, not a parameter; it stays float",
+            )
+        ]
     names = [str(a.target) for a in node.all_input_nodes if a.op == "get_attr"]
     return [
         Skipped(name, f"{operation}: no convolution or linear layer; it stays float")

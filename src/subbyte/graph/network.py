@@ -19,8 +19,9 @@ _MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """graph_module: the float network, batch-norms folded; fold_error: largest difference of an output from the
-    original's, relative to the largest output; folded: layers that took up a batch-norm; skipped: what stays float.
+    """graph_module: the float network, batch-norms folded; fold_error: largest difference of an
+    output from the original's, relative to the largest output; folded: layers that took up a
+    batch-norm; skipped: what stays float.
     """
 
     graph_module: fx.GraphModule
@@ -34,21 +35,27 @@ class Network:
     @property
     def float_bytes(self) -> int:
         """Bytes of all floating-point tensors of the folded network, in float32."""
-        return sum(4 * t.numel() for t in self.graph_module.state_dict().values() if t.is_floating_point())
+        return sum(
+            4 * t.numel() for t in self.graph_module.state_dict().values() if t.is_floating_point()
+        )
 
 
 def prepare(model: nn.Module, example: Tensor, cache: Cache = NO_CACHE) -> Network:
-    """Capture `model` for inputs like `example` [batch, ...], fold its batch-norms, find layers and taps.
+    """Capture `model` for inputs like `example` [batch, ...], fold its batch-norms, find layers and
+    taps.
 
     cache: of this model with these weights; the captured graph is kept there.
-    Raises CaptureError when the network can't be captured, ModelError when it holds no layer at all.
+    Raises CaptureError when the network can't be captured, ModelError when it holds no layer at
+    all.
     """
     graph_module = _captured(model, example, cache)
     folded, left = fold_batch_norms(graph_module)
     layers, skipped = find_layers(graph_module)
     if not layers:
         reasons = "; ".join(f"{s.name}: {s.reason}" for s in skipped[:5]) or "it has no weights"
-        raise ModelError(f"{type(model).__name__} holds no convolution or linear layer to quantize ({reasons})")
+        raise ModelError(
+            f"{type(model).__name__} holds no convolution or linear layer to quantize ({reasons})"
+        )
     graph_module.recompile()
     taps = find_taps(graph_module, layers)
     norms = {s.name for s in left}
@@ -56,16 +63,25 @@ def prepare(model: nn.Module, example: Tensor, cache: Cache = NO_CACHE) -> Netwo
     error = _difference(model, graph_module, example[:8])
     if error > _MAX_FOLD_ERROR:  # NaN goes on: the walk names the layer it comes from
         raise ModelError(
-            f"the captured network differs from {type(model).__name__} by {error:.2g} of the largest output; "
+            f"the captured network differs from {type(model).__name__} by {error:.2g} of the "
+            f"largest output; "
             "it may depend on random numbers or on values that change between calls"
         )
     return Network(
-        graph_module, tuple(layers), tuple(taps), (*left, *rest), tuple(folded), error, tuple(example.shape[1:])
+        graph_module,
+        tuple(layers),
+        tuple(taps),
+        (*left, *rest),
+        tuple(folded),
+        error,
+        tuple(example.shape[1:]),
     )
 
 
 def _captured(model: nn.Module, example: Tensor, cache: Cache) -> fx.GraphModule:
-    """The graph, from the cache where it has it; one that can't be read or is not this model's is captured."""
+    """The graph, from the cache where it has it; one that can't be read or is not this model's is
+    captured.
+    """
     what = f"graph for inputs {tuple(example.shape[1:])} {example.dtype}"
     with suppress(KeyError, ValueError, TypeError, AttributeError, RuntimeError):
         if (kept := cache.find(what)) is not None:

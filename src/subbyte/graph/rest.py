@@ -1,4 +1,6 @@
-"""The part of the graph that the quantized traveller has yet to go through, as a function with gradients."""
+"""The part of the graph that the quantized traveller has yet to go through, as a function with
+gradients.
+"""
 
 from typing import Any
 
@@ -12,8 +14,8 @@ from subbyte.graph.store import Pair
 class Rest:
     """From the values where the quantized traveller stands to the network's output.
 
-    Tensors of the network are looked up by their dotted names: first in what a call is given, then among the values
-    that `Travel.requantize` set, then in the float network.
+    Tensors of the network are looked up by their dotted names: first in what a call is given, then
+    among the values that `Travel.requantize` set, then in the float network.
     """
 
     def __init__(
@@ -32,7 +34,9 @@ class Rest:
         return self._requantized.get(name, tensor_at(self._graph_module, name))
 
     def __call__(self, k: int, given: dict[str, Tensor]) -> Tensor:
-        """The network's output for chunk k. given: tensors to use instead of the network's, by name."""
+        """The network's output for chunk k. given: tensors to use instead of the network's, by
+        name.
+        """
         done: dict[fx.Node, Any] = {}
 
         def argument(node: fx.Node) -> Any:

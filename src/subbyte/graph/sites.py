@@ -1,9 +1,11 @@
-"""A quantized graph whose weights and taps are marked, for exporters: each mark becomes a node `subbyte::Site`.
+"""A quantized graph whose weights and taps are marked, for exporters: each mark becomes a node
+`subbyte::Site`.
 
-The mark computes nothing; `torch.onnx` writes it as a node of its own, with the site's name, and leaves it alone. The
-exporter then puts quantize/dequantize pairs in its place, knowing codes and grids from the model. Behind operations
-that only move values the mark of their input's tap is repeated, so that runtimes can move integers. The mark of a tap
-whose range is chosen for every batch takes the scale and zero point as inputs, and what computes them is exported too.
+The mark computes nothing; `torch.onnx` writes it as a node of its own, with the site's name, and
+leaves it alone. The exporter then puts quantize/dequantize pairs in its place, knowing codes and
+grids from the model. Behind operations that only move values the mark of their input's tap is
+repeated, so that runtimes can move integers. The mark of a tap whose range is chosen for every
+batch takes the scale and zero point as inputs, and what computes them is exported too.
 """
 
 import copy
@@ -26,13 +28,17 @@ class _Site(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inputs = (x,) if self.dynamic is None else (x, *self.dynamic.chosen(x))
-        marked = torch.onnx.ops.symbolic(f"{DOMAIN}::Site", inputs, {"site": self.name}, dtype=x.dtype, shape=x.shape)
+        marked = torch.onnx.ops.symbolic(
+            f"{DOMAIN}::Site", inputs, {"site": self.name}, dtype=x.dtype, shape=x.shape
+        )
         assert isinstance(marked, Tensor)
         return marked
 
 
 def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModule:
-    """A copy of the graph with a mark on every tap (by its name) and on every given layer's weight (by its name)."""
+    """A copy of the graph with a mark on every tap (by its name) and on every given layer's weight
+    (by its name).
+    """
     graph_module = copied(instrumented.graph_module)
     nodes = {node.name: node for node in graph_module.graph.nodes}
     graph_module.add_submodule(_FOLDER, nn.Module())
@@ -49,7 +55,11 @@ def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModul
     for node in list(graph_module.graph.nodes):
         source = grid_source(node) if node not in names else None
         value = node.meta.get("val")
-        if source in plain and isinstance(value, torch.Tensor) and any(not moves(user) for user in node.users):
+        if (
+            source in plain
+            and isinstance(value, torch.Tensor)
+            and any(not moves(user) for user in node.users)
+        ):
             _insert(graph_module, node, mark(names[source]), list(node.users))
     for layer in layers:
         node = nodes[instrumented.layers[layer.name].name]
@@ -67,7 +77,9 @@ def _one_scale(tap: FakeQuantize) -> bool:
     return tap.grid is not None and tap.axis is None
 
 
-def _insert(graph_module: fx.GraphModule, node: fx.Node, target: str, readers: list[fx.Node]) -> None:
+def _insert(
+    graph_module: fx.GraphModule, node: fx.Node, target: str, readers: list[fx.Node]
+) -> None:
     with graph_module.graph.inserting_after(node):
         marked = graph_module.graph.call_module(target, (node,))
     marked.meta = copy.copy(node.meta)

@@ -1,7 +1,7 @@
 """Values of the two travellers, in chunks, in bounded memory.
 
-A value is one tensor (or number, or tuple) a chunk of images. Chunks beyond the budget live in memory-mapped temporary
-files, which the system pages in and out and which vanish with the tensor.
+A value is one tensor (or number, or tuple) a chunk of images. Chunks beyond the budget live in
+memory-mapped temporary files, which the system pages in and out and which vanish with the tensor.
 """
 
 import tempfile
@@ -17,7 +17,9 @@ Chunks = list[Any]
 
 @dataclass
 class Pair:
-    """A value in the float network and in the quantized one; the same object until quantization parts them."""
+    """A value in the float network and in the quantized one; the same object until quantization
+    parts them.
+    """
 
     float: Chunks
     quantized: Chunks
@@ -30,7 +32,9 @@ class Pair:
 
 @dataclass
 class Memory:
-    """Budget for chunks kept in RAM, in bytes; what exceeds it goes to files in `folder` (the system's default)."""
+    """Budget for chunks kept in RAM, in bytes; what exceeds it goes to files in `folder` (the
+    system's default).
+    """
 
     limit: int
     folder: Path | None = None
@@ -61,7 +65,8 @@ class Memory:
     def _to_file(self, value: Tensor) -> Tensor:
         with tempfile.NamedTemporaryFile(dir=self.folder, prefix="subbyte-") as file:
             file.truncate(value.numel() * value.element_size())
-            mapped = torch.from_file(file.name, shared=True, size=value.numel(), dtype=value.dtype)  # outlives the name
+            # outlives the name
+            mapped = torch.from_file(file.name, shared=True, size=value.numel(), dtype=value.dtype)
         mapped = mapped.reshape(value.shape).copy_(value)
         mapped._subbyte_file = True  # type: ignore[attr-defined]
         return mapped

@@ -1,9 +1,10 @@
-"""A captured graph as plain arrays, and back: what `torch.export` takes seconds for is done once for all processes.
+"""A captured graph as plain arrays, and back: what `torch.export` takes seconds for is done once
+for all processes.
 
-The nodes are JSON: operations by name, arguments as numbers, text, lists and names of nodes; tensors stand beside them.
-torch's own files of graphs hold pickles and expressions that are evaluated; here a reader can call nothing but ATen
-operations and those few of Python's on numbers that graphs hold. Of sizes that follow the batch it is only kept that
-they do.
+The nodes are JSON: operations by name, arguments as numbers, text, lists and names of nodes;
+tensors stand beside them. torch's own files of graphs hold pickles and expressions that are
+evaluated; here a reader can call nothing but ATen operations and those few of Python's on numbers
+that graphs hold. Of sizes that follow the batch it is only kept that they do.
 """
 
 import json
@@ -18,12 +19,22 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 
 from subbyte.graph.layers import tensor_at
 
-_FUNCTIONS = {f"operator.{f.__name__}": f for f in (operator.getitem, operator.add, operator.mul, operator.floordiv)}
+_FUNCTIONS = {
+    f"operator.{f.__name__}": f
+    for f in (operator.getitem, operator.add, operator.mul, operator.floordiv)
+}
 _NAMED = (torch.dtype, torch.memory_format, torch.layout)
 _DTYPES = {
-    torch.float16, torch.float32, torch.float64, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
     torch.int64,
-}  # fmt: skip
+}
 _GRAPH = "graph"
 
 
@@ -35,15 +46,25 @@ def to_tensors(graph_module: fx.GraphModule) -> dict[str, Tensor]:
     """A graph whose nodes read, compute and return tensors. Raises UnstorableError for others."""
     nodes = [_node(node) for node in graph_module.graph.nodes]
     named = {
-        f"parameter {name}": value.detach() for name, value in graph_module.named_parameters(remove_duplicate=False)
+        f"parameter {name}": value.detach()
+        for name, value in graph_module.named_parameters(remove_duplicate=False)
     }
-    named |= {f"buffer {name}": value for name, value in graph_module.named_buffers(remove_duplicate=False)}
+    named |= {
+        f"buffer {name}": value
+        for name, value in graph_module.named_buffers(remove_duplicate=False)
+    }
     known = {label.partition(" ")[2] for label in named}
     read = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
     named |= {f"constant {name}": tensor_at(graph_module, name) for name in sorted(read - known)}
     for name, value in named.items():
-        if value.dtype not in _DTYPES or value.layout is not torch.strided or not value.is_contiguous():
-            raise UnstorableError(f"{name} is {value.dtype}, {value.layout}, strides {value.stride()}")
+        if (
+            value.dtype not in _DTYPES
+            or value.layout is not torch.strided
+            or not value.is_contiguous()
+        ):
+            raise UnstorableError(
+                f"{name} is {value.dtype}, {value.layout}, strides {value.stride()}"
+            )
     text = json.dumps(nodes).encode()
     return {_GRAPH: torch.frombuffer(bytearray(text), dtype=torch.uint8), **named}
 
@@ -60,7 +81,10 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> fx.GraphModule:
     mode = FakeTensorMode(shape_env=ShapeEnv())
     batch = _batch_size(mode)
     for name, op, target, args, kwargs, stack, shape in json.loads(bytes(tensors[_GRAPH].numpy())):
-        function, values = _function(target) if op == "call_function" else target, _decode(args, made)
+        function, values = (
+            _function(target) if op == "call_function" else target,
+            _decode(args, made),
+        )
         if op == "output":
             (values,) = values  # captured graphs return a tuple of one and unpack it later
         node = graph.create_node(op, function, tuple(values), _decode(kwargs, made), name)
@@ -79,7 +103,15 @@ def _node(node: fx.Node) -> list[Any]:
     entries = (node.meta.get("nn_module_stack") or {}).items()
     stack = [(key, entry[0]) for key, entry in entries if isinstance(entry, tuple)]
     shape = _shape(node.meta.get("val"))
-    return [node.name, node.op, target, _encode(tuple(node.args)), _encode(dict(node.kwargs)), stack, shape]
+    return [
+        node.name,
+        node.op,
+        target,
+        _encode(tuple(node.args)),
+        _encode(dict(node.kwargs)),
+        stack,
+        shape,
+    ]
 
 
 def _name(function: Any) -> str:
@@ -101,7 +133,9 @@ def _function(name: str) -> Any:
 
 
 def _encode(value: Any) -> Any:
-    """JSON of an argument: plain values as they are, others as a list that begins with their kind."""
+    """JSON of an argument: plain values as they are, others as a list that begins with their
+    kind.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, fx.Node):
@@ -150,7 +184,9 @@ def _register(module: nn.Module, kind: str, name: str, value: Tensor) -> None:
 
 
 def _shape(value: Any) -> Any:
-    """What is known of a node's value: type and sizes, None for those that follow the batch; None for no tensor."""
+    """What is known of a node's value: type and sizes, None for those that follow the batch; None
+    for no tensor.
+    """
     if isinstance(value, tuple | list):
         return ["tuple", *map(_shape, value)]
     if not isinstance(value, Tensor):
@@ -171,5 +207,7 @@ def _without_values(shape: Any, batch: torch.SymInt) -> Any:
 
 def _batch_size(mode: FakeTensorMode) -> torch.SymInt:
     """A size that stands for any."""
-    context: StatelessSymbolicContext[Any, Any] = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
+    context: StatelessSymbolicContext[Any, Any] = StatelessSymbolicContext(
+        dynamic_sizes=[DimDynamic.DYNAMIC]
+    )
     return mode.from_tensor(torch.zeros(2), symbolic_context=context).shape[0]  # type: ignore[return-value]

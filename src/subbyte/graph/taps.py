@@ -1,9 +1,10 @@
 """Taps: the activation tensors that a runtime can quantize.
 
-A tap sits on the network's input, on the output of a layer (behind a clamp-like activation, which runtimes fuse), of an
-add, a multiplication, a pool or a concatenation, and on whatever else feeds a layer. Operations that only move values
-(reshape, slice, zero padding, max pool) hand the tap of their input on. A value may feed layers and other operations
-alike; who reads it decides its bits, in the plan.
+A tap sits on the network's input, on the output of a layer (behind a clamp-like activation, which
+runtimes fuse), of an add, a multiplication, a pool or a concatenation, and on whatever else feeds a
+layer. Operations that only move values (reshape, slice, zero padding, max pool) hand the tap of
+their input on. A value may feed layers and other operations alike; who reads it decides its bits,
+in the plan.
 """
 
 import operator
@@ -15,29 +16,63 @@ from torch import fx
 from subbyte.graph.layers import Layer
 
 aten = torch.ops.aten
-_CLAMPS = {aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default}
+_CLAMPS = {
+    aten.relu.default,
+    aten.relu6.default,
+    aten.hardtanh.default,
+    aten.clamp.default,
+    aten.clamp_min.default,
+}
 _ARITHMETIC = {
-    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.cat.default, aten.mean.dim,
-    aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default,
-    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default,
-}  # fmt: skip
+    aten.add.Tensor,
+    aten.sub.Tensor,
+    aten.mul.Tensor,
+    aten.cat.default,
+    aten.mean.dim,
+    aten.avg_pool1d.default,
+    aten.avg_pool2d.default,
+    aten.avg_pool3d.default,
+    aten.adaptive_avg_pool1d.default,
+    aten.adaptive_avg_pool2d.default,
+    aten.adaptive_avg_pool3d.default,
+}
 MOVES = {
-    aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints,
-    aten.permute.default, aten.transpose.int, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,
-    aten.slice.Tensor, aten.select.int, aten.expand.default, aten.pad.default, aten.constant_pad_nd.default,
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default, aten.t.default,
-    aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, operator.getitem,
-    aten.channel_shuffle.default, aten.pixel_shuffle.default, aten.upsample_nearest2d.vec,
-}  # fmt: skip
+    aten.view.default,
+    aten.reshape.default,
+    aten._unsafe_view.default,
+    aten.flatten.using_ints,
+    aten.permute.default,
+    aten.transpose.int,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
+    aten.slice.Tensor,
+    aten.select.int,
+    aten.expand.default,
+    aten.pad.default,
+    aten.constant_pad_nd.default,
+    aten.max_pool1d.default,
+    aten.max_pool2d.default,
+    aten.max_pool3d.default,
+    aten.t.default,
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.chunk.default,
+    operator.getitem,
+    aten.channel_shuffle.default,
+    aten.pixel_shuffle.default,
+    aten.upsample_nearest2d.vec,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class TapPoint:
     """A value that may be quantized.
 
-    name: `<module>:out`, or `input`; node: the value; feeds: names of the layers that read it (through moves);
-    others: whether anything but layers reads it; is_input: whether it is the network's input; axis: of its channels,
-    None where a channel has one value only.
+    name: `<module>:out`, or `input`; node: the value; feeds: names of the layers that read it
+        (through moves);
+    others: whether anything but layers reads it; is_input: whether it is the network's input; axis:
+    of its channels, None where a channel has one value only.
     """
 
     name: str
@@ -58,17 +93,25 @@ def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoin
         if not _is_float(node) or node.op not in ("placeholder", "call_function") or moves(node):
             continue
         feeds, others = _readers(node, layer_inputs)
-        if not (feeds or node.op == "placeholder" or _computes(node, layer_at)) or _fused_later(node):
+        if not (feeds or node.op == "placeholder" or _computes(node, layer_at)) or _fused_later(
+            node
+        ):
             continue
         name = _unique(_name(node, layer_at), names)
         maker = layer_at.get(_before_clamps(node, layer_at))
         axis = channel_axis(node, None if maker is None else maker.geometry.kind)
-        points.append(TapPoint(name, node, tuple(dict.fromkeys(feeds)), others, node.op == "placeholder", axis))
+        points.append(
+            TapPoint(
+                name, node, tuple(dict.fromkeys(feeds)), others, node.op == "placeholder", axis
+            )
+        )
     return points
 
 
 def channel_axis(node: fx.Node, kind: str | None) -> int | None:
-    """Axis of a value's channels; None where each has one number an image. kind: of a layer that makes or reads it."""
+    """Axis of a value's channels; None where each has one number an image. kind: of a layer that
+    makes or reads it.
+    """
     axes = node.meta["val"].ndim
     if axes < 3:
         return None
@@ -82,7 +125,9 @@ def _is_float(node: fx.Node) -> bool:
 
 
 def moves(node: fx.Node) -> bool:
-    """Whether the operation only moves values about, so that its output lies on its input's grid."""
+    """Whether the operation only moves values about, so that its output lies on its input's
+    grid.
+    """
     if node.target is operator.getitem:
         return isinstance(node.args[0], fx.Node) and moves(node.args[0])
     return node.op == "call_function" and node.target in MOVES and _pads_with_zero(node)
@@ -109,10 +154,17 @@ def _computes(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> bool:
 def _fused_later(node: fx.Node) -> bool:
     """Whether the only reader is an activation that takes the tap over."""
     users = list(node.users)
-    return node.op == "call_function" and len(users) == 1 and users[0].target in _CLAMPS and node.target not in _CLAMPS
+    return (
+        node.op == "call_function"
+        and len(users) == 1
+        and users[0].target in _CLAMPS
+        and node.target not in _CLAMPS
+    )
 
 
-def _readers(node: fx.Node, layer_inputs: dict[tuple[fx.Node, fx.Node], str]) -> tuple[list[str], bool]:
+def _readers(
+    node: fx.Node, layer_inputs: dict[tuple[fx.Node, fx.Node], str]
+) -> tuple[list[str], bool]:
     feeds: list[str] = []
     others = False
     for user in node.users:
@@ -138,7 +190,11 @@ def _name(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> str:
         return f"{layer_at[source].name}:out"
     if source.target is operator.getitem:
         source = source.all_input_nodes[0]
-    stack = [entry[0] for entry in (source.meta.get("nn_module_stack") or {}).values() if isinstance(entry, tuple)]
+    stack = [
+        entry[0]
+        for entry in (source.meta.get("nn_module_stack") or {}).values()
+        if isinstance(entry, tuple)
+    ]
     operation = str(source.target).removeprefix("aten.").split(".")[0]
     return ".".join(filter(None, [stack[-1] if stack else "", operation])) + ":out"
 

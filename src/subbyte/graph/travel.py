@@ -1,7 +1,8 @@
 """Two travellers through a graph, node by node: the mechanics of the walk.
 
-Values are kept in chunks for as long as a later node reads them. A node whose inputs are the same for both travellers
-is computed once. Weights replaced by `requantize` hold for the quantized traveller only.
+Values are kept in chunks for as long as a later node reads them. A node whose inputs are the same
+for both travellers is computed once. Weights replaced by `requantize` hold for the quantized
+traveller only.
 """
 
 import operator
@@ -21,8 +22,8 @@ from subbyte.graph.store import Chunks, Memory, Pair
 class Travel:
     """Runs an instrumented graph on chunks of images.
 
-    at_layer(name, input): before a layer is computed; at_tap(name, value): returns the quantized traveller's value;
-    after(name, value): when a layer or tap is done.
+    at_layer(name, input): before a layer is computed; at_tap(name, value): returns the quantized
+    traveller's value; after(name, value): when a layer or tap is done.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Travel:
         return name in self._requantized
 
     def requantize(self, name: str, value: Tensor) -> None:
-        """Replace a weight or bias, by its dotted name, for the quantized traveller from here on."""
+        """Replace a weight or bias, by its dotted name, for the quantized traveller from here
+        on.
+        """
         self._requantized[name] = value
 
     @torch.no_grad()
@@ -70,8 +73,11 @@ class Travel:
             self._ahead = nodes[position:]
             if node.op == "get_attr":
                 self._constants[node] = tensor_at(self._graph_module, str(node.target))
-            elif node.op == "call_function" and all(a in self._constants for a in node.all_input_nodes):
-                self._constants[node] = self._execute(node, self._constants.__getitem__)  # from weights alone
+            elif node.op == "call_function" and all(
+                a in self._constants for a in node.all_input_nodes
+            ):
+                # from weights alone
+                self._constants[node] = self._execute(node, self._constants.__getitem__)
             elif node.op == "placeholder":
                 stored = [self.memory.admit(chunk) for chunk in chunks]
                 self._values[node] = Pair(stored, stored)
@@ -90,13 +96,18 @@ class Travel:
     def _visit(self, node: fx.Node) -> None:
         if node in self._taps:
             source = self._values[node.all_input_nodes[0]]
-            quantized = [self.memory.admit(value) for value in self._at_tap(self._taps[node], source)]
+            quantized = [
+                self.memory.admit(value) for value in self._at_tap(self._taps[node], source)
+            ]
             pair = Pair([self.memory.admit(value) for value in source.float], quantized)
         else:
             if node in self._layers:
                 self._at_layer(self._layers[node], self._values[node.all_input_nodes[0]])
             float_chunks = self._step(node, quantized=False)
-            pair = Pair(float_chunks, float_chunks if self._agree(node) else self._step(node, quantized=True))
+            pair = Pair(
+                float_chunks,
+                float_chunks if self._agree(node) else self._step(node, quantized=True),
+            )
         self._values[node] = pair
         name = self._layers.get(node) or self._taps.get(node)
         if name is not None:
@@ -125,6 +136,12 @@ class Travel:
         return value.to(self.device) if isinstance(value, Tensor) else value
 
     def _execute(self, node: fx.Node, argument: Callable[[fx.Node], Any]) -> Any:
-        assert node.op == "call_function" and callable(node.target), f"unexpected {node.op} in a captured graph"
+        assert node.op == "call_function" and callable(node.target), (
+            f"unexpected {node.op} in a captured graph"
+        )
         value = node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
-        return value.cpu() if isinstance(value, Tensor) and node.target is not operator.getitem else value
+        return (
+            value.cpu()
+            if isinstance(value, Tensor) and node.target is not operator.getitem
+            else value
+        )

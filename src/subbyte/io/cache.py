@@ -1,8 +1,9 @@
-"""What many runs need, computed once: arrays on disk, in files whose names are the hash of all that determines them.
+"""What many runs need, computed once: arrays on disk, in files whose names are the hash of all that
+determines them.
 
-What changes has another name, as far as those who name it know what it depends on. The folder stays below a limit,
-those files going first that were not read for longest. What is missing or damaged is computed again, and what can't be
-written is no reason to fail.
+What changes has another name, as far as those who name it know what it depends on. The folder stays
+below a limit, those files going first that were not read for longest. What is missing or damaged is
+computed again, and what can't be written is no reason to fail.
 """
 
 import os
@@ -28,14 +29,18 @@ _ABANDONED = 3600.0  # seconds that nobody takes to write a file
 
 @dataclass(frozen=True)
 class Cache:
-    """folder: None for a cache that keeps nothing; about: what its entries depend on; limit: bytes in the folder."""
+    """folder: None for a cache that keeps nothing; about: what its entries depend on; limit: bytes
+    in the folder.
+    """
 
     folder: Path | None = None
     about: str = ""
     limit: int = CACHE_BYTES
 
     def of(self, *parts: object) -> "Cache":
-        """The same folder, for entries that depend on these things, too, as `str` tells them apart."""
+        """The same folder, for entries that depend on these things, too, as `str` tells them
+        apart.
+        """
         return Cache(self.folder, _digest(self.about, *parts), self.limit)
 
     def fetch(self, what: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -52,7 +57,11 @@ class Cache:
         if self.folder is None:
             return None
         path = self._path(what)
-        with suppress(*_DAMAGE), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with (
+            suppress(*_DAMAGE),
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
             found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
             os.utime(path)
             return found
@@ -77,7 +86,9 @@ class Cache:
         return self.folder / f"{_digest(self.about, what)}.npz"
 
     def _trim(self, coming: int) -> None:
-        """Delete what was not read for longest, so that `coming` bytes more are within the limit."""
+        """Delete what was not read for longest, so that `coming` bytes more are within the
+        limit.
+        """
         assert self.folder is not None
         for path in self.folder.glob(".*.partial.npz"):  # of processes that were killed
             with suppress(FileNotFoundError):

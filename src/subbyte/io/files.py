@@ -10,7 +10,8 @@ from typing import Any
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; renamed to it when the block ends well, deleted when it does not.
+    """A temporary name beside `path`; renamed to it when the block ends well, deleted when it does
+    not.
 
     An OSError, such as that of a full disk, says which file it is about.
     """

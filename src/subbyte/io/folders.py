@@ -10,17 +10,23 @@ from subbyte.errors import SubbyteError
 
 @contextmanager
 def folder(out: Path, *, force: bool) -> Any:
-    """A temporary folder beside `out` that takes its place when the block ends well, and vanishes when it does not.
+    """A temporary folder beside `out` that takes its place when the block ends well, and vanishes
+    when it does not.
 
-    Raises SubbyteError when `out` exists without `force`, or holds anything but a result of subbyte's.
+    Raises SubbyteError when `out` exists without `force`, or holds anything but a result of
+    subbyte's.
     """
     if out.exists():
         if not force:
-            raise SubbyteError(f"--out {out} exists; choose another folder, or --force to replace it")
+            raise SubbyteError(
+                f"--out {out} exists; choose another folder, or --force to replace it"
+            )
         foreign = [path for path in out.rglob("*") if path.is_file() and path.name not in OUTPUTS]
         if not out.is_dir() or foreign:
             what = f"holds {foreign[0].name}" if foreign else "is a file"
-            raise SubbyteError(f"--out {out} {what}, not written by subbyte; it is not replaced, even with --force")
+            raise SubbyteError(
+                f"--out {out} {what}, not written by subbyte; it is not replaced, even with --force"
+            )
     fresh, previous = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.previous")
     shutil.rmtree(fresh, ignore_errors=True)  # leftovers of a killed run
     if out.exists():
@@ -49,8 +55,20 @@ def folder(out: Path, *, force: bool) -> Any:
 
 
 OUTPUTS = (
-    "model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json", "sensitivity.csv", "report.html",
+    "model.safetensors",
+    "model.onnx",
+    "plan.yaml",
+    "result.json",
+    "figures.json",
+    "sensitivity.csv",
+    "report.html",
     "results.json",
-    "lenet-digits.safetensors", "alphas.csv", "mse.csv", "aciq.html",
-    "laplace-signed.png", "laplace-relu.png", "gauss-signed.png", "gauss-relu.png",
-)  # fmt: skip
+    "lenet-digits.safetensors",
+    "alphas.csv",
+    "mse.csv",
+    "aciq.html",
+    "laplace-signed.png",
+    "laplace-relu.png",
+    "gauss-signed.png",
+    "gauss-relu.png",
+)

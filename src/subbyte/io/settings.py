@@ -22,10 +22,11 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def same_settings(out: Path, settings: Mapping[str, object], what: str) -> None:
-    """Keep the settings beside the results in `out`, or see that they are the same; what: `out` is to hold.
+    """Keep the settings beside the results in `out`, or see that they are the same; what: `out` is
+    to hold.
 
-    settings: in the order in which they are looked at; hashes come last, as what a user changed changes them, too.
-    Raises RecipeError for the first that is not the same.
+    settings: in the order in which they are looked at; hashes come last, as what a user changed
+    changes them, too. Raises RecipeError for the first that is not the same.
     """
     settings, path = json.loads(json.dumps(settings)), out / "settings.json"
     if not path.exists():
@@ -40,6 +41,7 @@ def same_settings(out: Path, settings: Mapping[str, object], what: str) -> None:
     for name in [*settings, *(name for name in before if name not in settings)]:
         if settings.get(name) != before.get(name):
             raise RecipeError(
-                f"--out {out} was made with {name} = {before.get(name)}, now it is {settings.get(name)}; "
+                f"--out {out} was made with {name} = {before.get(name)}, now it is "
+                f"{settings.get(name)}; "
                 "choose another folder, or the settings in its settings.json"
             )

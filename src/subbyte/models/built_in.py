@@ -1,4 +1,6 @@
-"""The built-in networks by name: what builds them, what they take, how many classes they tell apart by default."""
+"""The built-in networks by name: what builds them, what they take, how many classes they tell apart
+by default.
+"""
 
 import re
 from collections.abc import Callable
@@ -27,8 +29,9 @@ from subbyte.models.vgg import VGG
 class ModelEntry:
     """A built-in network: how it is called, built and fed, and a line about it.
 
-    network: from the number of classes to the network with random weights. input_shape: C, H, W. head: name of the
-    weight of its last layer, a matrix [classes, features]. classes: where nobody says how many.
+    network: from the number of classes to the network with random weights. input_shape: C, H, W.
+    head: name of the weight of its last layer, a matrix [classes, features]. classes: where nobody
+        says how many.
     """
 
     name: str
@@ -39,7 +42,9 @@ class ModelEntry:
     classes: int = 10
 
     def build(self, classes: int | None = None) -> nn.Module:
-        """The network with random weights, in training mode. Raises ModelError when `classes` is below 1."""
+        """The network with random weights, in training mode. Raises ModelError when `classes` is
+        below 1.
+        """
         return self.network(self.classes if classes is None else classes)
 
 
@@ -54,27 +59,51 @@ def _resnet(depth: int, millions: str) -> ModelEntry:
 
 def _resnet_cifar(depth: int, millions: str) -> ModelEntry:
     text = f"ResNet-{depth} with a small stem for CIFAR, {millions} million parameters"
-    return ModelEntry(f"resnet{depth}-cifar", partial(ResNet, depth, cifar=True), CIFAR, text, "fc.weight")
+    return ModelEntry(
+        f"resnet{depth}-cifar", partial(ResNet, depth, cifar=True), CIFAR, text, "fc.weight"
+    )
 
 
 def _vgg(depth: int, millions: str) -> ModelEntry:
     text = f"VGG-{depth} with batch-norm for ImageNet, {millions} million parameters"
-    return ModelEntry(f"vgg{depth}_bn", partial(VGG, depth), IMAGENET, text, "classifier.6.weight", 1000)
+    return ModelEntry(
+        f"vgg{depth}_bn", partial(VGG, depth), IMAGENET, text, "classifier.6.weight", 1000
+    )
 
 
 def _vgg_cifar(depth: int, millions: str) -> ModelEntry:
-    text = f"VGG-{depth} with batch-norm and one linear layer for CIFAR, {millions} million parameters"
-    return ModelEntry(f"vgg{depth}_bn-cifar", partial(VGG, depth, cifar=True), CIFAR, text, "classifier.weight")
+    text = (
+        f"VGG-{depth} with batch-norm and one linear layer for CIFAR, {millions} million parameters"
+    )
+    return ModelEntry(
+        f"vgg{depth}_bn-cifar", partial(VGG, depth, cifar=True), CIFAR, text, "classifier.weight"
+    )
 
 
 def _cifar_resnet(name: str, network: Callable[[int], nn.Module], millions: str) -> ModelEntry:
-    return ModelEntry(name, network, CIFAR, f"ResNet for CIFAR-10, {millions} million parameters", "linear.weight")
+    return ModelEntry(
+        name, network, CIFAR, f"ResNet for CIFAR-10, {millions} million parameters", "linear.weight"
+    )
 
 
 _ENTRIES = (
-    ModelEntry("lenet", partial(lenet, 1, 28), MNIST, "LeNet-5 for MNIST, 62 thousand parameters", "fc3.weight"),
-    ModelEntry("lenet-digits", partial(lenet, 1, 8), DIGITS, "LeNet for scikit-learn's digits", "fc3.weight"),
-    ModelEntry("cnn", CNN, MNIST, "Two convolutions for MNIST, 50 thousand parameters", "fc.weight"),
+    ModelEntry(
+        "lenet",
+        partial(lenet, 1, 28),
+        MNIST,
+        "LeNet-5 for MNIST, 62 thousand parameters",
+        "fc3.weight",
+    ),
+    ModelEntry(
+        "lenet-digits",
+        partial(lenet, 1, 8),
+        DIGITS,
+        "LeNet for scikit-learn's digits",
+        "fc3.weight",
+    ),
+    ModelEntry(
+        "cnn", CNN, MNIST, "Two convolutions for MNIST, 50 thousand parameters", "fc.weight"
+    ),
     _cifar_resnet("resnet20", resnet20, "0.27"),
     _cifar_resnet("resnet32", resnet32, "0.46"),
     _cifar_resnet("resnet44", resnet44, "0.66"),
@@ -115,7 +144,8 @@ MODELS: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
 def find_entry(spec: str) -> ModelEntry | None:
-    """The built-in network that `spec` names, a key of MODELS or cifar-resnetN; None when it names none.
+    """The built-in network that `spec` names, a key of MODELS or cifar-resnetN; None when it names
+    none.
 
     N is the number of layers, 6n + 2. Raises ModelError when it is another number.
     """
@@ -125,7 +155,8 @@ def find_entry(spec: str) -> ModelEntry | None:
     depth = int(match[1])
     if depth < 8 or depth % 6 != 2:
         raise ModelError(
-            f"there is no network {spec!r}: the N of {FAMILY} is 6n + 2 with n from 1 on: 8, 14, 20, 26 and so on"
+            f"there is no network {spec!r}: the N of {FAMILY} is 6n + 2 with n from 1 on: 8, 14, "
+            f"20, 26 and so on"
         )
     text = f"ResNet of {depth} layers for CIFAR-10"
     return ModelEntry(spec, partial(CifarResNet, depth // 6), CIFAR, text, "linear.weight")

@@ -1,12 +1,17 @@
-"""The ResNets for CIFAR-10 of He, Zhang, Ren, Sun 2016 ("Deep residual learning", section 4.2), depth 6n + 2.
+"""The ResNets for CIFAR-10 of He, Zhang, Ren, Sun 2016 ("Deep residual learning", section 4.2),
+depth 6n + 2.
 
-    conv 3x3 (16) - n blocks of 16 maps 32x32 - n blocks of 32 maps 16x16 - n blocks of 64 maps 8x8 - mean -
+    conv 3x3 (16) - n blocks of 16 maps 32x32 - n blocks of 32 maps 16x16 - n blocks of 64 maps 8x8
+    - mean -
     linear
     block:  relu( bn(conv( relu(bn(conv(x))) )) + shortcut(x) )
 
-Shortcuts have no parameters (the paper's option A): where a block halves the maps and doubles the channels,
-the shortcut takes every second pixel and pads the channels with zeros, half of them before and half after.
-The paper does not say on which side the zeros go; this is where the weights published for these networks
+Shortcuts have no parameters (the paper's option A): where a block halves the maps and doubles the
+channels,
+the shortcut takes every second pixel and pads the channels with zeros, half of them before and half
+after.
+The paper does not say on which side the zeros go; this is where the weights published for these
+networks
 expect them. Parameters are named conv1, bn1, layer1.0.conv1, layer1.0.bn1, ..., linear.
 """
 
@@ -34,7 +39,9 @@ class BasicBlock(nn.Module):
         """[b, channels_in, h, w] -> [b, channels_out, h/stride, w/stride]."""
         if self.stride == 1:
             return x
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
+        return F.pad(
+            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, channels_in, h, w] -> [b, channels_out, h/stride, w/stride]."""
@@ -46,13 +53,16 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """A network of 6 * blocks + 2 layers for images [3, 32, 32].
 
-    blocks: per stage, the n of 6n + 2. classes: number of logits. Raises ModelError when either is below 1.
+    blocks: per stage, the n of 6n + 2. classes: number of logits. Raises ModelError when either is
+        below 1.
     """
 
     def __init__(self, blocks: int, classes: int = 10) -> None:
         super().__init__()
         if blocks < 1 or classes < 1:
-            raise ModelError(f"CifarResNet(blocks={blocks}, classes={classes}): both must be at least 1")
+            raise ModelError(
+                f"CifarResNet(blocks={blocks}, classes={classes}): both must be at least 1"
+            )
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.layer1 = _stage(WIDTHS[0], WIDTHS[0], blocks, stride=1)
@@ -73,7 +83,9 @@ class CifarResNet(nn.Module):
 
 def _stage(channels_in: int, channels_out: int, blocks: int, *, stride: int) -> nn.Sequential:
     first = BasicBlock(channels_in, channels_out, stride)
-    return nn.Sequential(first, *(BasicBlock(channels_out, channels_out, 1) for _ in range(blocks - 1)))
+    return nn.Sequential(
+        first, *(BasicBlock(channels_out, channels_out, 1) for _ in range(blocks - 1))
+    )
 
 
 def resnet20(classes: int = 10) -> CifarResNet:

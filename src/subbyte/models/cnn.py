@@ -2,8 +2,9 @@
 
     conv 3x3 (32) - relu - max pool 2 - conv 3x3 (64) - relu - max pool 2 - fc(classes)
 
-Convolutions pad by 1, so that 28 x 28 pixels become 14 x 14 and then 7 x 7: 50,186 parameters with 10 classes. The
-linear layer starts from the uniform distribution of Glorot and Bengio 2010 ("Understanding the difficulty of
+Convolutions pad by 1, so that 28 x 28 pixels become 14 x 14 and then 7 x 7: 50,186 parameters with
+10 classes. The linear layer starts from the uniform distribution of Glorot and Bengio 2010
+("Understanding the difficulty of
 training deep feedforward neural networks", equation 16), also called Xavier.
 """
 
@@ -15,7 +16,9 @@ from subbyte.errors import ModelError
 
 
 class CNN(nn.Module):
-    """The network for grey images [1, 28, 28]. classes: number of logits. Raises ModelError when it is below 1."""
+    """The network for grey images [1, 28, 28]. classes: number of logits. Raises ModelError when it
+    is below 1.
+    """
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()

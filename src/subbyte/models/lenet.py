@@ -1,10 +1,14 @@
 """LeNet for small grey images (after LeCun, Bottou, Bengio, Haffner 1998, figure 2).
 
-    conv(6) - relu - max pool 2 - conv(16) - relu - max pool 2 - fc(120) - relu - fc(84) - relu - fc(classes)
+    conv(6) - relu - max pool 2 - conv(16) - relu - max pool 2 - fc(120) - relu - fc(84) - relu -
+    fc(classes)
 
-As is usual today, and other than in 1998: ReLU for tanh, max pooling for trainable averaging, a plain linear
-output. With 28 x 28 images the first convolution pads by 2, which is the paper's 32 x 32 input: 61,706
-parameters. Images below 16 x 16 get 3 x 3 convolutions that keep the size, so that the maps do not vanish.
+As is usual today, and other than in 1998: ReLU for tanh, max pooling for trainable averaging, a
+plain linear
+output. With 28 x 28 images the first convolution pads by 2, which is the paper's 32 x 32 input:
+61,706
+parameters. Images below 16 x 16 get 3 x 3 convolutions that keep the size, so that the maps do not
+vanish.
 """
 
 import torch
@@ -20,7 +24,8 @@ SMALLEST = 4  # pixels; two poolings by 2 leave one
 class LeNet(nn.Module):
     """LeNet-5 in its present-day form.
 
-    channels: of the images. size: their height and width in pixels, at least 4. classes: number of logits.
+    channels: of the images. size: their height and width in pixels, at least 4. classes: number of
+        logits.
     Raises ModelError when `size` is below 4 or a count below 1.
     """
 

@@ -17,17 +17,20 @@ from subbyte.models.weights import load_weights, read_weights, rows, set_weights
 log = logging.getLogger("subbyte")
 
 
-def load_model(spec: str, weights: str | Path | None = None, classes: int | None = None) -> nn.Module:
+def load_model(
+    spec: str, weights: str | Path | None = None, classes: int | None = None
+) -> nn.Module:
     """Build the network that `spec` names, with its weights, in eval mode on the CPU.
 
     spec: a key of MODELS, `cifar-resnetN` with N = 6n + 2, `torchvision:NAME`, `timm:NAME`, or
-        `path/file.py:callable`, where the callable takes no arguments and returns an nn.Module. torchvision and timm
-        fetch pretrained weights when `weights` is None.
-    weights: a file for `load_weights`, or `builtin:NAME`. Without it a built-in network has random weights, which is
-        logged.
-    classes: number of logits of a built-in network; ignored for any other. None: as many as the weights are for, or
-        the network's own number without weights.
-    Raises ModelError when there is no such network, or it or its weights cannot be had; NumericsError as
+        `path/file.py:callable`, where the callable takes no arguments and returns an nn.Module.
+        torchvision and timm fetch pretrained weights when `weights` is None.
+    weights: a file for `load_weights`, or `builtin:NAME`. Without it a built-in network has random
+        weights, which is logged.
+    classes: number of logits of a built-in network; ignored for any other. None: as many as the
+        weights are for, or the network's own number without weights.
+    Raises ModelError when there is no such network, or it or its weights cannot be had;
+    NumericsError as
     load_weights.
     """
     user = split_spec(spec)
@@ -46,7 +49,9 @@ def load_model(spec: str, weights: str | Path | None = None, classes: int | None
 
 
 def new_model(spec: str, classes: int | None = None) -> nn.Module:
-    """Build a network to train from nothing: as `load_model` without weights, and without a word about it."""
+    """Build a network to train from nothing: as `load_model` without weights, and without a word
+    about it.
+    """
     entry = find_entry(spec)
     return load_model(spec) if entry is None else entry.build(classes).eval()
 
@@ -66,7 +71,9 @@ def _built_in(entry: ModelEntry, weights: str | Path | None, classes: int | None
 def _from_user(path: Path, name: str) -> nn.Module:
     model = call_user_file(path, name, ModelError)
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{path}: {name}() returned a {type(model).__name__}; it must return a torch.nn.Module")
+        raise ModelError(
+            f"{path}: {name}() returned a {type(model).__name__}; it must return a torch.nn.Module"
+        )
     return model
 
 
@@ -102,9 +109,11 @@ LIBRARIES: dict[str, Callable[[str, str, bool], nn.Module]] = {
 def _import(module: str, spec: str) -> Any:
     try:
         return importlib.import_module(module)
-    except (ImportError, RuntimeError) as reason:  # RuntimeError: torchvision built for another torch
+    # RuntimeError: torchvision built for another torch
+    except (ImportError, RuntimeError) as reason:
         raise ModelError(
-            f"network {spec!r} needs {module.partition('.')[0]}, which cannot be imported ({reason}); "
+            f"network {spec!r} needs {module.partition('.')[0]}, which cannot be imported "
+            f"({reason}); "
             "install it with: pip install 'subbyte[vision]'"
         ) from reason
 
@@ -120,7 +129,10 @@ def _unknown(spec: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f", did you mean {' or '.join(near)}?" if near else "."
     if spec == name:
-        valid = f"{', '.join(known)} with N = 6n + 2, torchvision:NAME, timm:NAME, path/file.py:callable"
+        valid = (
+            f"{', '.join(known)} with N = 6n + 2, torchvision:NAME, timm:NAME, "
+            f"path/file.py:callable"
+        )
     else:
         valid = f"the {len(known)} that list_models() of {spec.partition(':')[0]} lists"
     return f"there is no network {spec!r}{hint} Valid names: {valid}"

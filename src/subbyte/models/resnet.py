@@ -1,14 +1,18 @@
-"""The ResNets for ImageNet of He, Zhang, Ren, Sun 2016 ("Deep residual learning", section 4.1, table 1).
+"""The ResNets for ImageNet of He, Zhang, Ren, Sun 2016 ("Deep residual learning", section 4.1,
+table 1).
 
-    conv 7x7 / 2 (64) - max pool 3x3 / 2 - stages of 64, 128, 256, 512 maps, the last three halve them - mean - fc
+    conv 7x7 / 2 (64) - max pool 3x3 / 2 - stages of 64, 128, 256, 512 maps, the last three halve
+    them - mean - fc
     basic block (18, 34):  relu( bn(conv3x3( relu(bn(conv3x3(x))) )) + shortcut(x) )
-    bottleneck (50):       relu( bn(conv1x1( relu(bn(conv3x3( relu(bn(conv1x1(x))) ))) )) + shortcut(x) ), 4 x as wide
+    bottleneck (50):       relu( bn(conv1x1( relu(bn(conv3x3( relu(bn(conv1x1(x))) ))) )) +
+                           shortcut(x) ), 4 x as wide
 
-Where the shape changes the shortcut is a 1x1 convolution with batch-norm (the paper's option B), else the identity.
-Other than in the paper, a bottleneck that halves the maps does so in its 3x3 convolution and not in the first 1x1,
-as is usual today ("v1.5"). With the stem for CIFAR the first convolution is 3x3 with stride 1 and there is no max
-pool, so that 32 x 32 pixels reach the last stage as 4 x 4. Parameters have the names of torchvision's files: conv1,
-bn1, layer1.0.conv1, ..., layer2.0.downsample.0, ..., fc.
+Where the shape changes the shortcut is a 1x1 convolution with batch-norm (the paper's option B),
+else the identity. Other than in the paper, a bottleneck that halves the maps does so in its 3x3
+convolution and not in the first 1x1,
+as is usual today ("v1.5"). With the stem for CIFAR the first convolution is 3x3 with stride 1 and
+there is no max pool, so that 32 x 32 pixels reach the last stage as 4 x 4. Parameters have the
+names of torchvision's files: conv1, bn1, layer1.0.conv1, ..., layer2.0.downsample.0, ..., fc.
 """
 
 import torch.nn.functional as F
@@ -75,7 +79,8 @@ DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
 class ResNet(nn.Module):
     """A network of `depth` layers for images [3, 224, 224], or [3, 32, 32] with the stem for CIFAR.
 
-    depth: 18, 34 or 50. classes: number of logits. Raises ModelError for another depth and when classes is below 1.
+    depth: 18, 34 or 50. classes: number of logits. Raises ModelError for another depth and when
+        classes is below 1.
     """
 
     def __init__(self, depth: int, classes: int, *, cifar: bool = False) -> None:
@@ -83,7 +88,8 @@ class ResNet(nn.Module):
         if depth not in DEPTHS or classes < 1:
             known = ", ".join(map(str, DEPTHS))
             raise ModelError(
-                f"ResNet(depth={depth}, classes={classes}): depth must be one of {known}, classes at least 1"
+                f"ResNet(depth={depth}, classes={classes}): depth must be one of {known}, classes "
+                f"at least 1"
             )
         block, counts = DEPTHS[depth]
         if cifar:
@@ -111,10 +117,15 @@ def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     if stride == 1 and channels_in == channels_out:
         return nn.Identity()
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False), nn.BatchNorm2d(channels_out)
+        nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False),
+        nn.BatchNorm2d(channels_out),
     )
 
 
-def _stage(block: Block, channels_in: int, width: int, blocks: int, *, stride: int) -> nn.Sequential:
+def _stage(
+    block: Block, channels_in: int, width: int, blocks: int, *, stride: int
+) -> nn.Sequential:
     first = block(channels_in, width, stride)
-    return nn.Sequential(first, *(block(width * block.expansion, width, 1) for _ in range(blocks - 1)))
+    return nn.Sequential(
+        first, *(block(width * block.expansion, width, 1) for _ in range(blocks - 1))
+    )

@@ -26,9 +26,12 @@ def split_spec(spec: str) -> tuple[Path, str] | None:
 def call_user_file(path: Path, name: str, error: type[SubbyteError]) -> object:
     """Execute the file `path`, call its `name` without arguments and return the result.
 
-    The file's folder is on sys.path while this runs, so that it can import its neighbours. Its module is kept
-    in sys.modules under a private name, because torch.export and dataclasses look a class's module up there.
-    Raises `error` when the file or the callable is missing, or either raises: with the line and the reason.
+    The file's folder is on sys.path while this runs, so that it can import its neighbours. Its
+    module is kept
+    in sys.modules under a private name, because torch.export and dataclasses look a class's module
+    up there.
+    Raises `error` when the file or the callable is missing, or either raises: with the line and the
+    reason.
     """
     if not path.is_file():
         raise error(f"{path}: there is no such file; give it as path/file.py:callable")
@@ -39,7 +42,9 @@ def call_user_file(path: Path, name: str, error: type[SubbyteError]) -> object:
         module = _execute(path, error)
         function = getattr(module, name, None)
         if not callable(function):
-            names = sorted(k for k, v in vars(module).items() if callable(v) and not k.startswith("_"))
+            names = sorted(
+                k for k, v in vars(module).items() if callable(v) and not k.startswith("_")
+            )
             what = "is not callable" if hasattr(module, name) else "is not in it"
             raise error(f"{path}: {name!r} {what}; its callables are: {', '.join(names) or 'none'}")
         try:
@@ -73,10 +78,14 @@ def _folder_on_path(folder: Path) -> Iterator[None]:
 
 
 def _where(path: Path, reason: BaseException) -> str:
-    """'path, line n': the innermost line of the user's file, or of the file with the syntax error."""
+    """'path, line n': the innermost line of the user's file, or of the file with the syntax
+    error.
+    """
     if isinstance(reason, SyntaxError) and reason.filename is not None:
         return f"{reason.filename}, line {reason.lineno}"
-    lines = [f.lineno for f in traceback.extract_tb(reason.__traceback__) if f.filename == str(path)]
+    lines = [
+        f.lineno for f in traceback.extract_tb(reason.__traceback__) if f.filename == str(path)
+    ]
     return f"{path}, line {lines[-1]}" if lines else str(path)
 
 

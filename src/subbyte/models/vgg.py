@@ -1,13 +1,13 @@
-"""The VGG networks of Simonyan and Zisserman 2015 ("Very deep convolutional networks", section 2, table 1) with
-batch-norm, columns A, B, D and E.
+"""The VGG networks of Simonyan and Zisserman 2015 ("Very deep convolutional networks", section 2,
+table 1) with batch-norm, columns A, B, D and E.
 
     five times: some of [conv 3x3 - bn - relu], max pool 2        64, 128, 256, 512, 512 channels
     ImageNet:   mean to 7 x 7 - fc(4096) - relu - dropout - fc(4096) - relu - dropout - fc(classes)
     CIFAR:      32 x 32 pixels have become one: fc(classes)
 
-Batch-norm came after the paper and is what these networks are trained with today. Parameters have the names of
-torchvision's files: features.0, features.1, features.3 or 4, ..., classifier.0, classifier.3, classifier.6; for CIFAR
-the one linear layer is `classifier`.
+Batch-norm came after the paper and is what these networks are trained with today. Parameters have
+the names of torchvision's files: features.0, features.1, features.3 or 4, ..., classifier.0,
+classifier.3, classifier.6; for CIFAR the one linear layer is `classifier`.
 """
 
 import torch
@@ -29,9 +29,11 @@ HIDDEN = 4096
 
 
 class VGG(nn.Module):
-    """A network of `depth` layers for images [3, 224, 224], or [3, 32, 32] with the classifier for CIFAR.
+    """A network of `depth` layers for images [3, 224, 224], or [3, 32, 32] with the classifier for
+    CIFAR.
 
-    depth: 11, 13, 16 or 19; for CIFAR the name stays although two layers are gone. classes: number of logits.
+    depth: 11, 13, 16 or 19; for CIFAR the name stays although two layers are gone. classes: number
+        of logits.
     Raises ModelError for another depth and when classes is below 1.
     """
 
@@ -39,7 +41,10 @@ class VGG(nn.Module):
         super().__init__()
         if depth not in DEPTHS or classes < 1:
             known = ", ".join(map(str, DEPTHS))
-            raise ModelError(f"VGG(depth={depth}, classes={classes}): depth must be one of {known}, classes at least 1")
+            raise ModelError(
+                f"VGG(depth={depth}, classes={classes}): depth must be one of {known}, classes at "
+                f"least 1"
+            )
         self.features = _features(DEPTHS[depth])
         self.avgpool = nn.Identity() if cifar else nn.AdaptiveAvgPool2d(GRID)
         self.classifier: nn.Module
@@ -47,10 +52,14 @@ class VGG(nn.Module):
             self.classifier = nn.Linear(WIDTHS[-1], classes)
         else:
             self.classifier = nn.Sequential(
-                nn.Linear(WIDTHS[-1] * GRID * GRID, HIDDEN), nn.ReLU(), nn.Dropout(),
-                nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Dropout(),
+                nn.Linear(WIDTHS[-1] * GRID * GRID, HIDDEN),
+                nn.ReLU(),
+                nn.Dropout(),
+                nn.Linear(HIDDEN, HIDDEN),
+                nn.ReLU(),
+                nn.Dropout(),
                 nn.Linear(HIDDEN, classes),
-            )  # fmt: skip
+            )
         he_normal(self)
         small_normal(self)
 

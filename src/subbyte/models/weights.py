@@ -1,4 +1,6 @@
-"""Weights from files into networks: all of them or none, and never by executing what is in the file."""
+"""Weights from files into networks: all of them or none, and never by executing what is in the
+file.
+"""
 
 import pickle
 import re
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 
 from subbyte.errors import ModelError, NumericsError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts put weights in a checkpoint
+# where training scripts put weights in a checkpoint
+WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIX = "module."  # put before every name by torch's DataParallel
 COUNTER = "num_batches_tracked"
 SHOWN = 3  # mismatching shapes in a message
@@ -27,27 +30,34 @@ def pretrained() -> dict[str, Path]:
 
 
 def weights_file(weights: str | Path) -> Path:
-    """The file that `weights` names: a path, ~ expanded, or `builtin:NAME` for weights that come with subbyte.
+    """The file that `weights` names: a path, ~ expanded, or `builtin:NAME` for weights that come
+    with subbyte.
 
-    Raises ModelError when there are no built-in weights NAME. Whether a path leads to a file is not looked at.
+    Raises ModelError when there are no built-in weights NAME. Whether a path leads to a file is not
+    looked at.
     """
     text = str(weights)  # pathlib leaves builtin:NAME as it is
     if not text.startswith(BUILT_IN):
         return Path(weights).expanduser()
     known, name = pretrained(), text.removeprefix(BUILT_IN)
     if name not in known:
-        raise ModelError(f"there are no built-in weights {name!r}; known: {', '.join(known) or 'none'}")
+        raise ModelError(
+            f"there are no built-in weights {name!r}; known: {', '.join(known) or 'none'}"
+        )
     return known[name]
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load the weights in a file into `model`, in place; `model` is not touched when this raises.
 
-    path: a .safetensors file; a checkpoint of torch.save, read with weights_only=True; or `builtin:NAME`. A state
-    dict under 'state_dict', 'model_state_dict' or 'model' is unwrapped; 'module.' before all names is taken away.
-    Batch-norm's num_batches_tracked may be missing, as in files from before torch 0.4.1: inference does not
+    path: a .safetensors file; a checkpoint of torch.save, read with weights_only=True; or
+        `builtin:NAME`. A state
+    dict under 'state_dict', 'model_state_dict' or 'model' is unwrapped; 'module.' before all names
+    is taken away. Batch-norm's num_batches_tracked may be missing, as in files from before torch
+    0.4.1: inference does not
     use it.
-    Raises ModelError when the file is missing, damaged, would execute code, or does not fit the network;
+    Raises ModelError when the file is missing, damaged, would execute code, or does not fit the
+    network;
     NumericsError when a weight is NaN or Inf.
     """
     file = weights_file(path)
@@ -55,15 +65,21 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, unwrapped as load_weights says. Raises ModelError when it cannot be read."""
+    """The state dict in a file, unwrapped as load_weights says. Raises ModelError when it cannot be
+    read.
+    """
     if not path.is_file():
         what = "this is a folder" if path.is_dir() else "there is no such file"
-        raise ModelError(f"weights {path}: {what}; give a .safetensors file or a checkpoint of torch.save")
+        raise ModelError(
+            f"weights {path}: {what}; give a .safetensors file or a checkpoint of torch.save"
+        )
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def rows(state: Mapping[str, Tensor], name: str) -> int | None:
-    """Rows of the matrix `name` of a state dict, with or without 'module.' before it; None when there is none."""
+    """Rows of the matrix `name` of a state dict, with or without 'module.' before it; None when
+    there is none.
+    """
     matrix = state.get(name, state.get(PREFIX + name))
     return len(matrix) if matrix is not None and matrix.ndim == 2 and len(matrix) > 0 else None
 
@@ -71,7 +87,11 @@ def rows(state: Mapping[str, Tensor], name: str) -> int | None:
 def set_weights(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Put what read_weights found in the file `path` into `model`. Raises as load_weights."""
     expected: dict[str, Tensor] = model.state_dict()
-    if state and all(k.startswith(PREFIX) for k in state) and not all(k.startswith(PREFIX) for k in expected):
+    if (
+        state
+        and all(k.startswith(PREFIX) for k in state)
+        and not all(k.startswith(PREFIX) for k in expected)
+    ):
         state = {k.removeprefix(PREFIX): v for k, v in state.items()}
     _check_names(path, expected, state)
     state = {k: state.get(k, v) for k, v in expected.items()}  # only batch counters may be missing
@@ -84,12 +104,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path, device="cpu")
     except (safetensors.SafetensorError, OSError) as reason:
-        raise ModelError(f"weights {path}: not a whole safetensors file ({reason}); save or fetch it again") from reason
+        raise ModelError(
+            f"weights {path}: not a whole safetensors file ({reason}); save or fetch it again"
+        ) from reason
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        with warnings.catch_warnings():  # torch's remarks on odd pickles; the outcome is judged below
+        # torch's remarks on odd pickles; the outcome is judged below
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as reason:
@@ -97,7 +120,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except Exception as reason:  # a damaged pickle raises KeyError, EOFError, RuntimeError ...
         first = str(reason).split(". ", 1)[0]
         raise ModelError(
-            f"weights {path}: not a whole checkpoint of torch.save ({type(reason).__name__}: {first}); "
+            f"weights {path}: not a whole checkpoint of torch.save ({type(reason).__name__}: "
+            f"{first}); "
             "save the network's state_dict() or fetch the file again"
         ) from reason
     while isinstance(content, Mapping):
@@ -106,7 +130,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             break
         content = inner
     if not isinstance(content, Mapping):
-        raise ModelError(f"weights {path}: holds a {type(content).__name__}, not a state_dict; save model.state_dict()")
+        raise ModelError(
+            f"weights {path}: holds a {type(content).__name__}, not a state_dict; save "
+            f"model.state_dict()"
+        )
     for key, value in content.items():
         if not isinstance(value, Tensor):
             raise ModelError(
@@ -119,10 +146,19 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 def _refusal(path: Path, reason: str) -> str:
     found = re.search(r"GLOBAL ([\w.]+)", reason)
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    why = f"it asks for {found[1]}" if found else next((x for x in lines if x.startswith("Unsupp")), lines[0])
-    what = "reading it would execute code" if found else "it is damaged, or reading it would execute code"
+    why = (
+        f"it asks for {found[1]}"
+        if found
+        else next((x for x in lines if x.startswith("Unsupp")), lines[0])
+    )
+    what = (
+        "reading it would execute code"
+        if found
+        else "it is damaged, or reading it would execute code"
+    )
     return (
-        f"weights {path}: {what} ({why}), so it is not read. Where you trust the file, convert it once: "
+        f"weights {path}: {what} ({why}), so it is not read. Where you trust the file, convert it "
+        f"once: "
         "sd = torch.load(path, weights_only=False); take the state_dict out of it; "
         "safetensors.torch.save_file(state_dict, 'weights.safetensors'); then give that file"
     )
@@ -133,9 +169,15 @@ def _check_names(path: Path, expected: Mapping[str, Tensor], state: Mapping[str,
     unexpected = [k for k in state if k not in expected]
     if not missing and not unexpected:
         return
-    parts = [f"{len(missing)} of the network's {len(expected)} tensors are missing" + _first(missing)]
-    parts.append(f"{len(unexpected)} of the file's {len(state)} are unexpected" + _first(unexpected))
-    raise ModelError(f"weights {path}: {'; '.join(parts)}. Give the network that these weights were trained for")
+    parts = [
+        f"{len(missing)} of the network's {len(expected)} tensors are missing" + _first(missing)
+    ]
+    parts.append(
+        f"{len(unexpected)} of the file's {len(state)} are unexpected" + _first(unexpected)
+    )
+    raise ModelError(
+        f"weights {path}: {'; '.join(parts)}. Give the network that these weights were trained for"
+    )
 
 
 def _first(names: list[str]) -> str:
@@ -146,12 +188,14 @@ def _check_shapes(path: Path, expected: Mapping[str, Tensor], state: Mapping[str
     wrong = [k for k, v in expected.items() if v.shape != state[k].shape]
     if wrong:
         listed = "; ".join(
-            f"{k} is {list(state[k].shape)} there, {list(expected[k].shape)} here" for k in wrong[:SHOWN]
+            f"{k} is {list(state[k].shape)} there, {list(expected[k].shape)} here"
+            for k in wrong[:SHOWN]
         )
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise ModelError(
             f"weights {path}: shapes differ from the network's: {listed}{more}. "
-            "Give the network that these weights were trained for (its width, classes and input size)"
+            "Give the network that these weights were trained for (its width, classes and input "
+            "size)"
         )
 
 
@@ -160,6 +204,7 @@ def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
         if not torch.isfinite(value).all():
             count = int((~torch.isfinite(value)).sum())
             raise NumericsError(
-                f"weights {path}: {key} holds {count} NaN or Inf among its {value.numel()} numbers; "
+                f"weights {path}: {key} holds {count} NaN or Inf among its {value.numel()} "
+                f"numbers; "
                 "take a checkpoint from before the training diverged"
             )

@@ -1,7 +1,8 @@
 """Line charts as PNG pictures, and as HTML pages that hold all they need and work offline.
 
-Matplotlib draws the pictures, plotly.js the pages: the optional extra `plots`. The same input gives the same bytes.
-Colours are told apart with every kind of colour vision (Okabe and Ito; Tol); after eight of them lines get markers.
+Matplotlib draws the pictures, plotly.js the pages: the optional extra `plots`. The same input gives
+the same bytes. Colours are told apart with every kind of colour vision (Okabe and Ito; Tol); after
+eight of them lines get markers.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,14 @@ from subbyte.io.files import write_text, written
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
 BAND = 0.2  # opacity of a band
-_CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}  # no button sends anything away
+# no button sends anything away
+_CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
 _FEW = 12  # points that are worth a marker each
 _MANY = 100  # points that would make a blot of a broad line
 _STYLES = {"solid": "-", "dash": "--", "dot": ":"}  # plotly's names, matplotlib's signs
 _STYLE = """
-body { font-family: sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222; line-height: 1.45 }
+body { font-family: sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222;
+  line-height: 1.45 }
 h1 { font-size: 1.5em } h2 { font-size: 1.1em; margin-top: 2em }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: 0.25em 0.8em; text-align: right; border-bottom: 1px solid #ddd }
@@ -33,8 +36,9 @@ th { border-bottom: 2px solid #888 } th:first-child, td:first-child { text-align
 class Line:
     """One line of a chart. Points that are not finite are gaps.
 
-    Lines of one name share a colour and a legend entry, such as a curve and its dashed simulation; the solid one is
-    pale then, and broad unless it has many points, so that the dashed one is seen where it lies on it.
+    Lines of one name share a colour and a legend entry, such as a curve and its dashed simulation;
+    the solid one is pale then, and broad unless it has many points, so that the dashed one is seen
+    where it lies on it.
     dotted: as dashed, for a third curve of the name. strong: black and thick, whatever its name.
     low, high: ends of a band around it, such as a confidence interval; both or neither.
     Raises SubbyteError when x and y, or they and a band, differ in length.
@@ -51,10 +55,13 @@ class Line:
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
-            raise SubbyteError(f"line {self.name!r} of a chart has {len(self.x)} x and {len(self.y)} y")
+            raise SubbyteError(
+                f"line {self.name!r} of a chart has {len(self.x)} x and {len(self.y)} y"
+            )
         if len(self.low) != len(self.high) or len(self.low) not in (0, len(self.x)):
             raise SubbyteError(
-                f"line {self.name!r} of a chart has {len(self.x)} x and a band of {len(self.low)} and {len(self.high)}"
+                f"line {self.name!r} of a chart has {len(self.x)} x and a band of {len(self.low)} "
+                f"and {len(self.high)}"
             )
 
 
@@ -62,9 +69,9 @@ class Line:
 class Chart:
     """Lines over one pair of axes.
 
-    log_y: y on a logarithmic scale, where points of 0 and below are gaps. whole_x: x is a count, and its axis has whole
-    numbers only. names: in the order of their colours, so that a name has one colour in several charts; without, lines
-    have colours in their own order.
+    log_y: y on a logarithmic scale, where points of 0 and below are gaps. whole_x: x is a count,
+    and its axis has whole numbers only. names: in the order of their colours, so that a name has
+    one colour in several charts; without, lines have colours in their own order.
     """
 
     title: str
@@ -89,7 +96,8 @@ class Table:
 class Drawn:
     """A line as it is drawn: its points with gaps as NaN, and its looks.
 
-    place: of its colour among `COLOURS`; None: black. band: x, low and high of its points that are whole.
+    place: of its colour among `COLOURS`; None: black. band: x, low and high of its points that are
+        whole.
     """
 
     name: str
@@ -111,7 +119,9 @@ class Drawn:
 
 def drawn(chart: Chart) -> list[Drawn]:
     """The lines of a chart, with their looks."""
-    names = list(dict.fromkeys([*chart.names, *(line.name for line in chart.lines if not line.strong)]))
+    names = list(
+        dict.fromkeys([*chart.names, *(line.name for line in chart.lines if not line.strong)])
+    )
     twins = {line.name for line in chart.lines if line.dashed or line.dotted}
     shown: set[str] = set()
     found = []
@@ -153,7 +163,9 @@ def _band(line: Line, lowest: float) -> tuple[list[float], list[float], list[flo
 
 
 def write_png(chart: Chart, path: Path) -> None:
-    """Draw a chart, 1200 x 750 pixels or wider for its legend. Raises SubbyteError when matplotlib is missing."""
+    """Draw a chart, 1200 x 750 pixels or wider for its legend. Raises SubbyteError when matplotlib
+    is missing.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -167,11 +179,17 @@ def write_png(chart: Chart, path: Path) -> None:
         if line.band[0]:
             axes.fill_between(*line.band, color=line.colour, alpha=BAND, linewidth=0)
         axes.plot(
-            line.x, line.y, color=line.colour, linewidth=line.width, linestyle=_STYLES[line.style],
+            line.x,
+            line.y,
+            color=line.colour,
+            linewidth=line.width,
+            linestyle=_STYLES[line.style],
             alpha=line.opacity,
-            marker="o" if line.marked else None, markersize=4, markevery=max(1, len(line.x) // _FEW),
+            marker="o" if line.marked else None,
+            markersize=4,
+            markevery=max(1, len(line.x) // _FEW),
             label=literal(line.name) if line.in_legend else None,
-        )  # fmt: skip
+        )
     axes.set_title(literal(chart.title), loc="left", fontsize=11, wrap=True)
     axes.set_xlabel(literal(chart.x_label))
     axes.set_ylabel(literal(chart.y_label))
@@ -180,7 +198,9 @@ def write_png(chart: Chart, path: Path) -> None:
         low, high = axes.get_ylim()
         if high < 1000 * low:  # powers of ten alone would be too few
             axes.yaxis.set_major_locator(
-                LogLocator(subs=(1, 2, 5)) if high > 20 * low else MaxNLocator("auto", steps=[1, 2, 5, 10])
+                LogLocator(subs=(1, 2, 5))
+                if high > 20 * low
+                else MaxNLocator("auto", steps=[1, 2, 5, 10])
             )
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
@@ -205,11 +225,18 @@ def write_html(title: str, parts: Sequence[Chart | Table | str], path: Path) -> 
             body.append(_table(part))
         else:
             body.append(f"<p>{escape(part)}</p>")
-    script = f"<script>{_plotly().offline.get_plotlyjs()}</script>" if any(isinstance(p, Chart) for p in parts) else ""
+    script = (
+        f"<script>{_plotly().offline.get_plotlyjs()}</script>"
+        if any(isinstance(p, Chart) for p in parts)
+        else ""
+    )
     write_text(
         path,
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n{script}\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n",
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta '
+        f'charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n{script}\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n",
     )
 
 
@@ -221,28 +248,43 @@ def _plot(chart: Chart, name: str) -> str:
             x, low, high = line.band
             figure.add_trace(
                 graph.Scatter(
-                    x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=line.colour,
-                    opacity=BAND, mode="none", legendgroup=line.name, showlegend=False, hoverinfo="skip",
+                    x=[*x, *reversed(x)],
+                    y=[*high, *reversed(low)],
+                    fill="toself",
+                    fillcolor=line.colour,
+                    opacity=BAND,
+                    mode="none",
+                    legendgroup=line.name,
+                    showlegend=False,
+                    hoverinfo="skip",
                 )
-            )  # fmt: skip
+            )
         figure.add_trace(
             graph.Scatter(
-                x=line.x, y=line.y, name=escape(line.name), legendgroup=line.name, showlegend=line.in_legend,
-                mode="lines+markers" if line.marked else "lines", marker={"size": 6, "maxdisplayed": _FEW},
+                x=line.x,
+                y=line.y,
+                name=escape(line.name),
+                legendgroup=line.name,
+                showlegend=line.in_legend,
+                mode="lines+markers" if line.marked else "lines",
+                marker={"size": 6, "maxdisplayed": _FEW},
                 opacity=line.opacity,
                 line={"color": line.colour, "width": line.width, "dash": line.style},
             )
-        )  # fmt: skip
+        )
     axis = {"gridcolor": "#dddddd", "linecolor": "#444444", "ticks": "outside", "zeroline": False}
     log = {"type": "log", "exponentformat": "power"} if chart.log_y else {}
     places = [x for line in chart.lines for x in line.x if isfinite(x)]
     short = chart.whole_x and max(places, default=0) - min(places, default=0) <= _FEW
     figure.update_layout(
-        template="none", height=520, hovermode="closest", margin={"t": 60, "r": 20},
+        template="none",
+        height=520,
+        hovermode="closest",
+        margin={"t": 60, "r": 20},
         title={"text": escape(chart.title), "x": 0.02, "font": {"size": 16}},
         xaxis=axis | ({"dtick": 1} if short else {}) | {"title": {"text": escape(chart.x_label)}},
         yaxis=axis | log | {"title": {"text": escape(chart.y_label)}, "automargin": True},
-    )  # fmt: skip
+    )
     # a page of its own draws nothing from the network: plotly.js is inlined once by the caller
     return str(figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=_CONFIG))
 
@@ -264,5 +306,7 @@ def _table(table: Table) -> str:
 
 
 def literal(text: str) -> str:
-    """Text for matplotlib, which reads $...$ as mathematics, and leaves names that start with _ out of legends."""
+    """Text for matplotlib, which reads $...$ as mathematics, and leaves names that start with _ out
+    of legends.
+    """
     return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")

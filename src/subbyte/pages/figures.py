@@ -1,6 +1,8 @@
-"""What a page can draw besides lines (`charts.Chart`): points, rows of marks, heat maps, histograms on grids.
+"""What a page can draw besides lines (`charts.Chart`): points, rows of marks, heat maps, histograms
+on grids.
 
-A figure says what is to be seen; `plotted` makes it interactive, `pictures` a PNG, `numbers` a table of what it shows.
+A figure says what is to be seen; `plotted` makes it interactive, `pictures` a PNG, `numbers` a
+table of what it shows.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,8 @@ MANY_LEVELS = 32  # beyond which levels are no longer drawn one by one
 class Cloud:
     """Points of one colour and sign.
 
-    labels: shown beside them; notes: shown when one is pointed at; errors: half the height of their error bars.
+    labels: shown beside them; notes: shown when one is pointed at; errors: half the height of their
+        error bars.
     """
 
     name: str
@@ -32,7 +35,9 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Points:
-    """Clouds over one pair of axes. steps: corners of a line drawn as stairs, such as a Pareto front's."""
+    """Clouds over one pair of axes. steps: corners of a line drawn as stairs, such as a Pareto
+    front's.
+    """
 
     title: str
     about: str
@@ -74,7 +79,8 @@ class Rows:
 class Heat:
     """A matrix in colours, the first row on top. values: say the colour; texts: stand in the cells.
 
-    diverging: around 0, in two colours; otherwise in one, which is palest at `palest`, by default the smallest value.
+    diverging: around 0, in two colours; otherwise in one, which is palest at `palest`, by default
+        the smallest value.
     """
 
     title: str
@@ -91,10 +97,11 @@ class Heat:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How values lie: counts by bin from `start` on, each `width` wide, out of `total` values, some beyond all bins.
+    """How values lie: counts by bin from `start` on, each `width` wide, out of `total` values, some
+    beyond all bins.
 
-    levels: of the grid; taken: rounded values on each, out of their sum; rounded: of each bin, where levels are not
-    common or too many. ends: of the grid, beyond which values are clipped.
+    levels: of the grid; taken: rounded values on each, out of their sum; rounded: of each bin,
+    where levels are not common or too many. ends: of the grid, beyond which values are clipped.
     """
 
     name: str
@@ -121,7 +128,9 @@ class Histogram:
 
     @property
     def step(self) -> float:
-        """What a percentage is counted for: the mean distance of two levels where there are stems, or a bin."""
+        """What a percentage is counted for: the mean distance of two levels where there are stems,
+        or a bin.
+        """
         if not self.stems:
             return self.width
         return (self.levels[-1] - self.levels[0]) / (len(self.levels) - 1)
@@ -133,7 +142,9 @@ class Histogram:
 
     @property
     def after(self) -> list[float]:
-        """Percent of the rounded values: on each level with stems, else in each bin; [] where there are none."""
+        """Percent of the rounded values: on each level with stems, else in each bin; [] where there
+        are none.
+        """
         counts = list(self.taken) if self.stems else self._by_bin()
         return [100 * count / max(1, sum(counts)) for count in counts]
 
@@ -148,9 +159,11 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Chooser:
-    """Histograms of which one is shown large, and all of them small. what: they are of, such as 'layer'.
+    """Histograms of which one is shown large, and all of them small. what: they are of, such as
+    'layer'.
 
-    before, after: what their bars and stems are called. logarithm: the share is on a logarithmic scale at first.
+    before, after: what their bars and stems are called. logarithm: the share is on a logarithmic
+        scale at first.
     """
 
     title: str
@@ -175,7 +188,9 @@ def numbers(figure: Figure) -> Table:
         return _of_rows(figure)
     if isinstance(figure, Heat):
         shown = [(name, *texts) for name, texts in zip(figure.rows, figure.texts, strict=True)]
-        return Table(figure.title, (f"{figure.y_label} / {figure.x_label}", *figure.columns), tuple(shown))
+        return Table(
+            figure.title, (f"{figure.y_label} / {figure.x_label}", *figure.columns), tuple(shown)
+        )
     return _of_histograms(figure)
 
 
@@ -184,7 +199,9 @@ def _of_lines(figure: Chart) -> Table:
     cells = []
     for line in figure.lines:
         name, gaps = line.name + _kind(line.dashed, line.dotted), [None] * len(line.x)
-        for x, y, low, high in zip(line.x, line.y, line.low or gaps, line.high or gaps, strict=True):
+        for x, y, low, high in zip(
+            line.x, line.y, line.low or gaps, line.high or gaps, strict=True
+        ):
             cells.append((name, _n(x), _n(y), *((_n(low), _n(high)) if banded else ())))
     header = ("line", figure.x_label, figure.y_label, *(("from", "to") if banded else ()))
     return Table(figure.title, header, tuple(cells))
@@ -201,7 +218,11 @@ def _of_points(figure: Points) -> Table:
         errors: Grains = cloud.errors or [None] * len(cloud.x)
         for label, x, y, error in zip(labels, cloud.x, cloud.y, errors, strict=True):
             cells.append((cloud.name, label, _n(x), _n(y), _n(error)))
-    return Table(figure.title, ("group", "point", figure.x_label, figure.y_label, "plus or minus"), tuple(cells))
+    return Table(
+        figure.title,
+        ("group", "point", figure.x_label, figure.y_label, "plus or minus"),
+        tuple(cells),
+    )
 
 
 def _of_rows(figure: Rows) -> Table:
@@ -210,7 +231,9 @@ def _of_rows(figure: Rows) -> Table:
         spans = bool(marks.to)
         header += [f"{marks.name}, from", f"{marks.name}, to"] if spans else [marks.name]
         columns += [marks.values, marks.to] if spans else [marks.values]
-    cells = tuple((name, *(_n(column[k]) for column in columns)) for k, name in enumerate(figure.names))
+    cells = tuple(
+        (name, *(_n(column[k]) for column in columns)) for k, name in enumerate(figure.names)
+    )
     return Table(f"{figure.title} ({figure.x_label})", tuple(header), cells)
 
 
@@ -224,7 +247,14 @@ def _of_histograms(figure: Chooser) -> Table:
         if one.stems:
             for level, count, share in zip(one.levels, one.taken, one.after, strict=True):
                 cells.append((one.name, "level", _n(level), _n(level), str(count), _n(share)))
-    header = (figure.what, "kind", "from", "to", "values", f"{figure.after} %" if figure.after else "percent")
+    header = (
+        figure.what,
+        "kind",
+        "from",
+        "to",
+        "values",
+        f"{figure.after} %" if figure.after else "percent",
+    )
     return Table(figure.title, header, tuple(cells))
 
 

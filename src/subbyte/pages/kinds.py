@@ -24,9 +24,9 @@ _WINDOW = 0.15  # of clips, to either side of the best
 
 @dataclass(frozen=True)
 class Kind:
-    """title: of its part in a page of several kinds; holds: what such a folder holds, for errors; owns: whether a
-    folder is one, by the names of its files; tell: what there is to say of one or several, raises FormatError where
-    one is damaged.
+    """title: of its part in a page of several kinds; holds: what such a folder holds, for errors;
+    owns: whether a folder is one, by the names of its files; tell: what there is to say of one or
+    several, raises FormatError where one is damaged.
     """
 
     title: str
@@ -49,8 +49,14 @@ def _runs(sources: Sequence[Source]) -> Story:
     parts: list[Part] = [training.runs_table(runs), *charts.values()]
     if len(charts) > 2:
         parts.insert(0, training.ABOUT_RESOLUTION)
-    settings = [Section(f"Settings of {run.name}", (_settings(run.settings),), folded=len(runs) > 1) for run in runs]
-    return Story(tuple(map(training.describe, runs)), (Section("Course of training", tuple(parts)), *settings))
+    settings = [
+        Section(f"Settings of {run.name}", (_settings(run.settings),), folded=len(runs) > 1)
+        for run in runs
+    ]
+    return Story(
+        tuple(map(training.describe, runs)),
+        (Section("Course of training", tuple(parts)), *settings),
+    )
 
 
 def _scans(sources: Sequence[Source]) -> Story:
@@ -74,14 +80,18 @@ def _of_scan(name: str, folder: Path, widths: int) -> str:
     choices = clips.read_rows(folder / "choices.csv")
     best = max(choices, key=lambda row: float(row["test"]))
     return (
-        f"{name}: a search of where to clip weights, over {widths} bit width{'s' * (widths > 1)}. Best on the "
+        f"{name}: a search of where to clip weights, over {widths} bit width{'s' * (widths > 1)}. "
+        f"Best on the "
         f"test images: {best['metric']} at {best['bits']} bits, one clip a {best['granularity']}, "
         f"{float(best['test']):.2f} % top-1."
     )
 
 
 def _settings(settings: dict[str, Any]) -> Table:
-    rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in settings.items()]
+    rows = [
+        (name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in settings.items()
+    ]
     return Table("Settings", ("setting", "value"), tuple(rows))
 
 
@@ -97,15 +107,25 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 KINDS: dict[str, Kind] = {
     "model": Kind(
-        "Quantized networks", f"a quantized network ({RESULT})", lambda folder: (folder / RESULT).is_file(), _models
+        "Quantized networks",
+        f"a quantized network ({RESULT})",
+        lambda folder: (folder / RESULT).is_file(),
+        _models,
     ),
     "sweep": Kind("Sweeps", f"a sweep ({MARK})", lambda folder: (folder / MARK).is_file(), _sweeps),
     "training": Kind(
-        "Training runs", f"a training run ({EPOCHS})",
-        lambda folder: (folder / EPOCHS).is_file() or (folder / LOG).is_file(), _runs,
+        "Training runs",
+        f"a training run ({EPOCHS})",
+        lambda folder: (folder / EPOCHS).is_file() or (folder / LOG).is_file(),
+        _runs,
     ),
-    "clips": Kind("Clip searches", "a clip search (scan.csv)", lambda folder: (folder / "scan.csv").is_file(), _scans),
-}  # fmt: skip
+    "clips": Kind(
+        "Clip searches",
+        "a clip search (scan.csv)",
+        lambda folder: (folder / "scan.csv").is_file(),
+        _scans,
+    ),
+}
 
 
 def kind_of(folder: Path) -> str | None:

@@ -1,4 +1,6 @@
-"""What there is to say of one quantized network: the sections of a folder that `subbyte quantize` wrote."""
+"""What there is to say of one quantized network: the sections of a folder that `subbyte quantize`
+wrote.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -62,7 +64,11 @@ def sections(model: Model) -> list[Section]:
     else:
         found.append(Section("Weights before and after", (_weights(layers),)))
         if taps:
-            found.append(Section("Where activations are clipped", (_activations(taps, model.evidence.images),)))
+            found.append(
+                Section(
+                    "Where activations are clipped", (_activations(taps, model.evidence.images),)
+                )
+            )
     if result.options:
         found.append(Section("Sensitivity", tuple(_sensitivity(result))))
     if model.evidence is not None:
@@ -74,8 +80,10 @@ def sections(model: Model) -> list[Section]:
 
 def _without() -> str:
     return (
-        f"The folder has no {FIGURES}: it was written by an earlier version of subbyte. Histograms of weights and "
-        "activations, the confusion matrix and the images whose prediction changed are missing; quantize again to "
+        f"The folder has no {FIGURES}: it was written by an earlier version of subbyte. Histograms "
+        f"of weights and "
+        "activations, the confusion matrix and the images whose prediction changed are missing; "
+        "quantize again to "
         "have them."
     )
 
@@ -85,20 +93,48 @@ def _accuracy(model: Model) -> list[Part]:
     top5 = result.float_.top5 is not None
     rows = [
         ("float, torch", result.float_, None, 32.0, result.bytes.float_),
-        ("quantized, torch", result.quantized, result.quantized.agreement, result.bits_per_weight, result.bytes.packed),
+        (
+            "quantized, torch",
+            result.quantized,
+            result.quantized.agreement,
+            result.bits_per_weight,
+            result.bytes.packed,
+        ),
     ]
     cells = [
-        (name, f"{one.top1:.2f}", *([_two(one.top5)] if top5 else []), _two(agreement), f"{bits:.2f}", f"{count:,}")
+        (
+            name,
+            f"{one.top1:.2f}",
+            *([_two(one.top5)] if top5 else []),
+            _two(agreement),
+            f"{bits:.2f}",
+            f"{count:,}",
+        )
         for name, one, agreement, bits, count in rows
     ]
     onnx = f"quantized, ONNX Runtime ({result.onnx.container})"
-    cells.append((onnx, f"{result.onnx.top1:.2f}", *([""] if top5 else []), "", "", f"{result.bytes.onnx:,}"))
-    header = ("network", TOP1, *(["top-5 %"] if top5 else []), "agrees with float %", "bits a weight", "bytes")
-    sparse = "" if result.zeros_percent is None else f"{result.zeros_percent:.1f} % of the quantized weights are 0. "
+    cells.append(
+        (onnx, f"{result.onnx.top1:.2f}", *([""] if top5 else []), "", "", f"{result.bytes.onnx:,}")
+    )
+    header = (
+        "network",
+        TOP1,
+        *(["top-5 %"] if top5 else []),
+        "agrees with float %",
+        "bits a weight",
+        "bytes",
+    )
+    sparse = (
+        ""
+        if result.zeros_percent is None
+        else f"{result.zeros_percent:.1f} % of the quantized weights are 0. "
+    )
     return [
         Table("", header, tuple(cells)),
-        f"{sparse}On the {result.parity.images:,} calibration images, outputs of ONNX Runtime differ from those of the "
-        f"torch model by at most {result.parity.max_abs:.3g}, {result.parity.mean_abs:.3g} on average.",
+        f"{sparse}On the {result.parity.images:,} calibration images, outputs of ONNX Runtime "
+        f"differ from those of the "
+        f"torch model by at most {result.parity.max_abs:.3g}, {result.parity.mean_abs:.3g} on "
+        f"average.",
         _size_plot(result),
     ]
 
@@ -110,11 +146,20 @@ def _size_plot(result: Result) -> Points:
         ("ONNX", result.bytes.onnx, result.onnx.top1),
     )
     clouds = tuple(
-        Cloud(name, (count,), (top1,), (), (f"{name}: {top1:.2f} %, {count:,} bytes",),
-              (standard_error(top1, result.images),))
+        Cloud(
+            name,
+            (count,),
+            (top1,),
+            (),
+            (f"{name}: {top1:.2f} %, {count:,} bytes",),
+            (standard_error(top1, result.images),),
+        )
         for name, count, top1 in shown
-    )  # fmt: skip
-    about = "Bars reach one standard error up and down. The ONNX file holds the graph as well as the weights."
+    )
+    about = (
+        "Bars reach one standard error up and down. The ONNX file holds the graph as well as "
+        "the weights."
+    )
     return Points("Accuracy against size", about, "bytes of the file", TOP1, clouds, log_x=True)
 
 
@@ -139,14 +184,20 @@ def _ledger(rows: Sequence[Row], spreads: Mapping[str, Spread], what: str) -> li
 def signal(rows: Sequence[Row], what: str) -> Rows:
     """Signal-to-noise ratios in the order of the network."""
     notes = [
-        f"{row.name}: " + ("exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB, {_bits(row)}") for row in rows
+        f"{row.name}: "
+        + ("exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB, {_bits(row)}")
+        for row in rows
     ]
     about = (
-        f"Of {'each output of a layer' if what == 'layers' else 'each activation tensor'}, against the float network, "
-        "on the calibration images. 6 dB more are one bit more. No dot: no difference, or not measured."
+        f"Of {'each output of a layer' if what == 'layers' else 'each activation tensor'}, against "
+        f"the float network, "
+        "on the calibration images. 6 dB more are one bit more. No dot: no difference, or not "
+        "measured."
     )
     dots = Marks("signal-to-noise ratio", [row.sqnr_db for row in rows], "dot", notes=notes)
-    return Rows(f"Signal-to-noise ratio of {what}", about, "dB", tuple(row.name for row in rows), (dots,))
+    return Rows(
+        f"Signal-to-noise ratio of {what}", about, "dB", tuple(row.name for row in rows), (dots,)
+    )
 
 
 def _bits(row: Row) -> str:
@@ -155,7 +206,10 @@ def _bits(row: Row) -> str:
 
 def _ranges(rows: Sequence[Row], spreads: Mapping[str, Spread], layers: bool) -> Rows:
     shown = [(row.name, spreads[row.name]) for row in rows if row.name in spreads]
-    values, reach = [one.values for _, one in shown], [one.reach or (None, None) for _, one in shown]
+    values, reach = (
+        [one.values for _, one in shown],
+        [one.reach or (None, None) for _, one in shown],
+    )
     notes = [
         f"{name}: values {one.values[0]:.4g} to {one.values[1]:.4g}"
         + ("" if one.reach is None else f", grid {one.reach[0]:.4g} to {one.reach[1]:.4g}")
@@ -163,12 +217,23 @@ def _ranges(rows: Sequence[Row], spreads: Mapping[str, Spread], layers: bool) ->
         for name, one in shown
     ]
     marks = (
-        Marks("reach of the grid", [low for low, _ in reach], "broad", [high for _, high in reach], notes),
-        Marks("float values", [low for low, _ in values], "thin", [high for _, high in values], notes),
+        Marks(
+            "reach of the grid",
+            [low for low, _ in reach],
+            "broad",
+            [high for _, high in reach],
+            notes,
+        ),
+        Marks(
+            "float values", [low for low, _ in values], "thin", [high for _, high in values], notes
+        ),
     )
     about = "Of the float network. A thin line that sticks out of its broad one is clipped."
     if layers:
-        about = "Of all channels together; with a scale of its own, one of them may be clipped more than is seen here."
+        about = (
+            "Of all channels together; with a scale of its own, one of them may be clipped "
+            "more than is seen here."
+        )
     title = "Ranges of weights" if layers else "Ranges of activations"
     return Rows(title, about, "value", tuple(name for name, _ in shown), marks)
 
@@ -176,18 +241,32 @@ def _ranges(rows: Sequence[Row], spreads: Mapping[str, Spread], layers: bool) ->
 def _table(rows: Sequence[Row], spreads: Mapping[str, Spread], what: str) -> Table:
     sparse = any(row.zeros is not None for row in rows)
     header = ["name", "asked", "bits", "bytes", "SNR dB", *(["zeros %"] if sparse else [])]
-    several = any(one.scales is not None and one.scales[0] < one.scales[4] for one in spreads.values())
+    several = any(
+        one.scales is not None and one.scales[0] < one.scales[4] for one in spreads.values()
+    )
     if spreads:
-        header += ["clipped %", *(["scale (median)", "scales from", "to"] if several else ["scale"])]
+        header += [
+            "clipped %",
+            *(["scale (median)", "scales from", "to"] if several else ["scale"]),
+        ]
     cells = []
     for row in rows:
         sqnr = "exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
-        line = [row.name, row.asked, row.bits, f"{row.bytes:,}", sqnr, *([_one(row.zeros)] if sparse else [])]
+        line = [
+            row.name,
+            row.asked,
+            row.bits,
+            f"{row.bytes:,}",
+            sqnr,
+            *([_one(row.zeros)] if sparse else []),
+        ]
         if spreads:
             one = spreads.get(row.name)
             clipped = None if one is None else one.clipped_percent
             places = (2, 0, 4) if several else (2,)
-            scales = ["" if one is None or one.scales is None else f"{one.scales[k]:.4g}" for k in places]
+            scales = [
+                "" if one is None or one.scales is None else f"{one.scales[k]:.4g}" for k in places
+            ]
             line += ["" if clipped is None else f"{clipped:.3g}", *scales]
         cells.append((*line, "; ".join(filter(None, (row.reason, row.onnx)))))
     return Table(f"All {what}", (*header, "reason, and how ONNX holds it"), tuple(cells))
@@ -196,10 +275,14 @@ def _table(rows: Sequence[Row], spreads: Mapping[str, Spread], what: str) -> Tab
 def _weights(spreads: Mapping[str, Spread]) -> Chooser:
     figures = tuple(_of_layer(name, one) for name, one in spreads.items())
     about = (
-        "Float weights with batch-norms folded in, each divided by the scale of its channel or group, so that all "
-        "channels share the levels of the grid; quantized weights stand on those levels. A filled bar as wide as a "
-        "step would be as high as the share of weights in it. Rounding corrects errors, so a weight need not go to "
-        "the nearest level. Dashed: the ends of the grid; clipped is what lies more than half a step beyond them."
+        "Float weights with batch-norms folded in, each divided by the scale of its channel or "
+        "group, so that all "
+        "channels share the levels of the grid; quantized weights stand on those levels. A filled "
+        "bar as wide as a "
+        "step would be as high as the share of weights in it. Rounding corrects errors, so a "
+        "weight need not go to "
+        "the nearest level. Dashed: the ends of the grid; clipped is what lies more than half a "
+        "step beyond them."
     )
     return Chooser("Weights on their grids", about, "layer", "float", "quantized", figures)
 
@@ -224,7 +307,8 @@ def _spread_words(one: Spread) -> str:
         told.append(f"one scale, {one.scales[0]:.4g}")
     else:
         told.append(
-            f"scales from {one.scales[0]:.4g} to {one.scales[4]:.4g}, half of them below {one.scales[2]:.4g}, the "
+            f"scales from {one.scales[0]:.4g} to {one.scales[4]:.4g}, half of them below "
+            f"{one.scales[2]:.4g}, the "
             f"middle 80 % from {one.scales[1]:.4g} to {one.scales[3]:.4g}"
         )
     if one.zero_points is not None:
@@ -240,26 +324,39 @@ def _spread_words(one: Spread) -> str:
 def _activations(spreads: Mapping[str, Spread], images: int) -> Chooser:
     figures = tuple(_of_tap(name, one) for name, one in spreads.items())
     about = (
-        f"What the float network computes on {images} calibration images. Dashed: the ends of the grid, beyond which "
+        f"What the float network computes on {images} calibration images. Dashed: the ends of the "
+        f"grid, beyond which "
         "values are clipped; ticks at the bottom: its levels, where they are few."
     )
-    return Chooser("Activations and their grids", about, "tensor", "float", "", figures, logarithm=True)
+    return Chooser(
+        "Activations and their grids", about, "tensor", "float", "", figures, logarithm=True
+    )
 
 
 def _of_tap(name: str, one: Spread) -> Histogram:
     """In real values where there is one scale, else on the axis of codes."""
-    if one.unit != "codes" or one.scales is None or one.scales[0] != one.scales[4] or one.zero_points is None:
-        label = {"codes": "code: value / scale + zero point", "steps": "value / scale", "values": "value"}[one.unit]
+    if (
+        one.unit != "codes"
+        or one.scales is None
+        or one.scales[0] != one.scales[4]
+        or one.zero_points is None
+    ):
+        label = {
+            "codes": "code: value / scale + zero point",
+            "steps": "value / scale",
+            "values": "value",
+        }[one.unit]
         return _histogram(name, one, label, _spread_words(one))
     if one.zero_points[0] != one.zero_points[1]:
         return _histogram(name, one, "code: value / scale + zero point", _spread_words(one))
     scale, zero = one.scales[0], one.zero_points[0]
     moved = one.model_copy(
         update={
-            "start": (one.start - zero) * scale, "width": one.width * scale,
+            "start": (one.start - zero) * scale,
+            "width": one.width * scale,
             "levels": [(level - zero) * scale for level in one.levels],
         }
-    )  # fmt: skip
+    )
     return _histogram(name, moved, "value", _spread_words(one))
 
 
@@ -267,35 +364,61 @@ def _histogram(name: str, one: Spread, label: str, about: str) -> Histogram:
     total = sum(one.counts) + one.below + one.above
     ends = (one.levels[0], one.levels[-1]) if one.levels else None
     return Histogram(
-        name, about, label, one.start, one.width, tuple(one.counts), total, tuple(one.levels), tuple(one.taken),
-        tuple(one.rounded), ends,
-    )  # fmt: skip
+        name,
+        about,
+        label,
+        one.start,
+        one.width,
+        tuple(one.counts),
+        total,
+        tuple(one.levels),
+        tuple(one.taken),
+        tuple(one.rounded),
+        ends,
+    )
 
 
 def _sensitivity(result: Result) -> list[Part]:
     options, by_channel = result.options, result.settings.get("budget_for") == "channels"
-    layers, choices = (tuple(dict.fromkeys(getattr(o, key) for o in options)) for key in ("layer", "width"))
+    layers, choices = (
+        tuple(dict.fromkeys(getattr(o, key) for o in options)) for key in ("layer", "width")
+    )
     cells = {(option.layer, option.width): option for option in options}
     values, texts = [], []
     for layer in layers:
         found = [cells.get((layer, name)) for name in choices]
-        values.append([None if o is None or o.divergence <= 0 else log10(o.divergence) for o in found])
-        texts.append(["" if o is None else f"{'*' if o.chosen else ''}{1000 * o.divergence:.2g}" for o in found])
+        values.append(
+            [None if o is None or o.divergence <= 0 else log10(o.divergence) for o in found]
+        )
+        texts.append(
+            [
+                "" if o is None else f"{'*' if o.chosen else ''}{1000 * o.divergence:.2g}"
+                for o in found
+            ]
+        )
     heat = Heat(
-        "What each width of each layer costs", "In each cell 1000 x the relative square error of the network's output "
+        "What each width of each layer costs",
+        "In each cell 1000 x the relative square error of the network's output "
         "with that one layer quantized; colours by its logarithm, * chosen.",
-        "width", "layer", choices, layers, tuple(values), tuple(texts),
-    )  # fmt: skip
+        "width",
+        "layer",
+        choices,
+        layers,
+        tuple(values),
+        tuple(texts),
+    )
     rows = tuple(
-        (o.layer, o.width, f"{o.bytes:,}", f"{1000 * o.divergence:.4g}", _choice(o, by_channel)) for o in options
+        (o.layer, o.width, f"{o.bytes:,}", f"{1000 * o.divergence:.4g}", _choice(o, by_channel))
+        for o in options
     )
     budget = result.settings.get("budget")
     whose = "channels" if by_channel else "layers"
     told = f"Widths were shared out among {whose} by what each costs the network's output, under "
     return [
-        f"{told}{f'a budget of {budget}' if budget else 'a budget'}.", heat,
+        f"{told}{f'a budget of {budget}' if budget else 'a budget'}.",
+        heat,
         Table("All widths", ("layer", "width", "bytes", "1000 x divergence", "choice"), rows),
-    ]  # fmt: skip
+    ]
 
 
 def _choice(option: Choice, by_channel: bool) -> str:
@@ -329,14 +452,22 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]
 
 def _environment(result: Result) -> list[Part]:
     about = {
-        "model": result.model, "data": result.data, "recipe": result.recipe,
-        "calibration images": f"{result.calibration:,}", "seed": f"{result.seed}",
-        "test images": f"{result.images:,}", **{name: text for name, text in result.about.items() if text},
+        "model": result.model,
+        "data": result.data,
+        "recipe": result.recipe,
+        "calibration images": f"{result.calibration:,}",
+        "seed": f"{result.seed}",
+        "test images": f"{result.images:,}",
+        **{name: text for name, text in result.about.items() if text},
         "ONNX": f"opset {result.onnx.opset}, container {result.onnx.container}",
-    }  # fmt: skip
+    }
     if result.fold_error is not None:
-        about["difference after folding batch-norms"] = f"{result.fold_error:.2g} of the largest output"
-    about |= {f"version of {name}": text for name, text in result.versions.items() if name != "machine"}
+        about["difference after folding batch-norms"] = (
+            f"{result.fold_error:.2g} of the largest output"
+        )
+    about |= {
+        f"version of {name}": text for name, text in result.versions.items() if name != "machine"
+    }
     about |= {"machine": result.versions["machine"]} if "machine" in result.versions else {}
     about |= {f"seconds, {name}": f"{value:.1f}" for name, value in result.seconds.items()}
     parts: list[Part] = [Table("", ("what", "value"), tuple(about.items()))]

@@ -1,6 +1,8 @@
-"""A page that holds all it needs: sections as HTML, figures as JSON for page.js, plotly.js once, compressed.
+"""A page that holds all it needs: sections as HTML, figures as JSON for page.js, plotly.js once,
+compressed.
 
-Nothing is fetched, no clock is read: the same parts give the same bytes. Every text is escaped where it enters.
+Nothing is fetched, no clock is read: the same parts give the same bytes. Every text is escaped
+    where it enters.
 """
 
 import base64
@@ -23,17 +25,22 @@ GENERATOR = '<meta name="generator" content="subbyte report">'
 """By which pages that may be replaced are known."""
 LIMIT = 6_000_000  # bytes of a page
 _MARGIN = 100_000  # for all but sections and plotly.js
-_LEFT_OUT = "Its figures are left out, as the page would be too long; make a report of its folder alone to see them."
+_LEFT_OUT = (
+    "Its figures are left out, as the page would be too long; make a report of its folder "
+    "alone to see them."
+)
 MISSING = "pages with plots need plotly: pip install 'subbyte[plots]'"
 _FOOT = (
-    "<footer>Keys: Tab goes from plot to plot and through tables; in a plot + and - zoom, arrows move, 0 shows all; "
+    "<footer>Keys: Tab goes from plot to plot and through tables; in a plot + and - zoom, arrows "
+    "move, 0 shows all; "
     "Enter on a column's name sorts. Names above a plot hide and show its curves.</footer>"
 )
 _FILTERED = 8  # rows from which a table can be filtered
 
 
 def page(title: str, story: Story) -> str:
-    """The page as text; where it would be too long, its last folded sections are cut to their words.
+    """The page as text; where it would be too long, its last folded sections are cut to their
+    words.
 
     Raises SubbyteError when plotly is missing.
     """
@@ -45,17 +52,23 @@ def page(title: str, story: Story) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="color-scheme" content="light dark">\n{GENERATOR}\n<title>{escape(title)}</title>\n'
+        f'<meta name="color-scheme" content="light '
+        f'dark">\n{GENERATOR}\n<title>{escape(title)}</title>\n'
         f"<style>\n{_file('page.css')}</style>\n</head>\n<body>\n"
-        f'<a class="skip" href="#main">Skip to the text</a>\n<header><h1>{escape(title)}</h1>\n</header>\n'
-        f'<div class="frame">\n{_contents(writer.contents)}\n<main id="main">\n<section class="lead">\n{lead}\n'
-        "</section>\n<noscript><p>Plots are drawn by JavaScript, which is off; the tables hold their main figures."
+        f'<a class="skip" href="#main">Skip to the '
+        f"text</a>\n<header><h1>{escape(title)}</h1>\n</header>\n"
+        f'<div class="frame">\n{_contents(writer.contents)}\n<main id="main">\n<section '
+        f'class="lead">\n{lead}\n'
+        "</section>\n<noscript><p>Plots are drawn by JavaScript, which is off; the tables hold "
+        "their main figures."
         f"</p></noscript>\n{body}\n</main>\n</div>\n{_FOOT}\n{script}<script>\n{_file('page.js')}</script>\n</body>\n</html>\n"
     )
 
 
 def fitting(sections: Sequence[Section], room: int) -> list[Section]:
-    """The sections, as many of their folded ones whole as there is room for, in bytes, and the words of the others."""
+    """The sections, as many of their folded ones whole as there is room for, in bytes, and the
+    words of the others.
+    """
     taken = sum(_bytes(_cut(section, _no)) for section in sections)
 
     def whole(section: Section) -> bool:
@@ -70,7 +83,9 @@ def _cut(section: Section, whole: Callable[[Section], bool]) -> Section:
     if section.folded and not whole(section):
         words = tuple(part for part in section.parts if isinstance(part, str))
         return replace(section, parts=(*words, _LEFT_OUT))
-    parts = tuple(_cut(part, whole) if isinstance(part, Section) else part for part in section.parts)
+    parts = tuple(
+        _cut(part, whole) if isinstance(part, Section) else part for part in section.parts
+    )
     return replace(section, parts=parts)
 
 
@@ -99,7 +114,10 @@ def _plotly() -> str:
 
 def _contents(entries: Sequence[tuple[int, str, str]]) -> str:
     """The table of contents, two levels deep."""
-    rows = [f'<li class="level{level}"><a href="#{name}">{escape(title)}</a></li>' for level, name, title in entries]
+    rows = [
+        f'<li class="level{level}"><a href="#{name}">{escape(title)}</a></li>'
+        for level, name, title in entries
+    ]
     return (
         '<nav aria-label="Contents"><details open><summary>Contents</summary>\n<ul>\n'
         + "\n".join(rows)
@@ -125,7 +143,10 @@ class _Writer:
         self._folded -= section.folded
         heading = f"<h{min(level, 6)}>{escape(section.title)}</h{min(level, 6)}>"
         if section.folded:
-            return f'<details class="section" id="{name}"><summary>{heading}</summary>\n{body}\n</details>'
+            return (
+                f'<details class="section" '
+                f'id="{name}"><summary>{heading}</summary>\n{body}\n</details>'
+            )
         return f'<section id="{name}">{heading}\n{body}\n</section>'
 
     def part(self, part: Part, level: int) -> str:
@@ -136,11 +157,14 @@ class _Writer:
         if isinstance(part, Table):
             return table(part)
         if isinstance(part, Raw):
-            return f"<details><summary>{escape(part.title)}</summary>\n<pre>{escape(part.text)}</pre></details>"
+            summary = f"<summary>{escape(part.title)}</summary>"
+            return f"<details>{summary}\n<pre>{escape(part.text)}</pre></details>"
         if isinstance(part, Gallery):
             return gallery(part)
         self.figures += 1
-        return chooser(part, self.figures) if isinstance(part, Chooser) else figure(part, self.figures)
+        return (
+            chooser(part, self.figures) if isinstance(part, Chooser) else figure(part, self.figures)
+        )
 
 
 def table(part: Table) -> str:
@@ -154,17 +178,22 @@ def table(part: Table) -> str:
         for k, name in enumerate(part.header)
     )
     rows = "\n".join(
-        "<tr>" + "".join(f"<td{_right(numeric[k])}>{escape(cell)}</td>" for k, cell in enumerate(row)) + "</tr>"
+        "<tr>"
+        + "".join(f"<td{_right(numeric[k])}>{escape(cell)}</td>" for k, cell in enumerate(row))
+        + "</tr>"
         for row in part.rows
     )
     box = ""
     if len(part.rows) >= _FILTERED:
         label = escape(f"Filter rows of {part.title}" if part.title else "Filter rows")
-        box = f'<input type="search" class="filter" placeholder="Filter rows" aria-label="{label}">\n'
+        box = (
+            f'<input type="search" class="filter" placeholder="Filter rows" aria-label="{label}">\n'
+        )
     caption = f"<caption>{escape(part.title)}</caption>" if part.title else ""
     label = escape(part.title or "Table")
     return (
-        f'<div class="table">{box}<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
+        f'<div class="table">{box}<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{label}">'
         f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div></div>"
     )
 
@@ -191,7 +220,11 @@ def gallery(part: Gallery) -> str:
         text = escape(picture.text)
         image = f'<img src="{escape(picture.source)}" alt="">' if picture.source else ""
         items.append(f"<li><figure>{image}<figcaption>{text}</figcaption></figure></li>")
-    return f'<p class="title">{escape(part.title)}</p>\n<ul class="gallery">\n' + "\n".join(items) + "\n</ul>"
+    return (
+        f'<p class="title">{escape(part.title)}</p>\n<ul class="gallery">\n'
+        + "\n".join(items)
+        + "\n</ul>"
+    )
 
 
 def figure(part: Figure, number: int) -> str:
@@ -199,15 +232,24 @@ def figure(part: Figure, number: int) -> str:
     assert not isinstance(part, Chooser)
     about = "" if isinstance(part, Chart) else part.about
     spec = plot(part)
-    return _frame(number, part.title, about, "", "", _json({"items": [spec]}), spec["layout"]["height"])
+    return _frame(
+        number, part.title, about, "", "", _json({"items": [spec]}), spec["layout"]["height"]
+    )
 
 
 def chooser(part: Chooser, number: int) -> str:
     """One histogram large, all of them small; choosing by a list, or by pressing a small one."""
-    specs = [histogram(one, part.before, part.after) | {"note": one.about, "name": one.name} for one in part.figures]
-    options = "".join(f'<option value="{k}">{escape(one.name)}</option>' for k, one in enumerate(part.figures))
+    specs = [
+        histogram(one, part.before, part.after) | {"note": one.about, "name": one.name}
+        for one in part.figures
+    ]
+    options = "".join(
+        f'<option value="{k}">{escape(one.name)}</option>' for k, one in enumerate(part.figures)
+    )
     scale = (
-        '<label><input type="checkbox" class="log"' + (" checked" if part.logarithm else "") + "> logarithmic</label>"
+        '<label><input type="checkbox" class="log"'
+        + (" checked" if part.logarithm else "")
+        + "> logarithmic</label>"
     )
     what = escape(part.what.capitalize())
     above = f'<div class="controls"><label>{what} <select>{options}</select></label> {scale}</div>'
@@ -220,14 +262,18 @@ def chooser(part: Chooser, number: int) -> str:
     return _frame(number, part.title, part.about, above, below, _json({"items": specs}), 340)
 
 
-def _frame(number: int, title: str, about: str, above: str, below: str, data: str, height: int) -> str:
+def _frame(
+    number: int, title: str, about: str, above: str, below: str, data: str, height: int
+) -> str:
     alt = escape(f"{title}. {about}".strip())
     text = f"<p>{escape(about)}</p>" if about else ""
     return (
         f'<figure class="plot" id="figure-{number}">\n<figcaption>{escape(title)}</figcaption>\n'
         f'{text}{above}<div class="legend" role="group" aria-label="Curves"></div>\n'
-        f'<div class="canvas" tabindex="0" role="img" aria-label="{alt}" style="min-height:{height}px"></div>\n'
-        f'<p class="note"></p>{below}<details class="numbers"><summary>Numbers</summary></details>\n'
+        f'<div class="canvas" tabindex="0" role="img" aria-label="{alt}" '
+        f'style="min-height:{height}px"></div>\n'
+        f'<p class="note"></p>{below}<details '
+        f'class="numbers"><summary>Numbers</summary></details>\n'
         f'<script type="application/json">{data}</script>\n</figure>'
     )
 
@@ -256,11 +302,17 @@ def small_picture(one: Histogram, logarithm: bool) -> str:
     def x(place: float) -> str:
         return f"{_WIDE * (place - edges[0]) / wide:.1f}".removesuffix(".0")
 
-    path = f"M0 {_HIGH}" + "".join(f"V{y(height)}H{x(edge)}" for height, edge in zip(heights, edges[1:], strict=True))
+    path = f"M0 {_HIGH}" + "".join(
+        f"V{y(height)}H{x(edge)}" for height, edge in zip(heights, edges[1:], strict=True)
+    )
     marks = [f'<path class="before" d="{path}V{_HIGH}z"/>']
     if one.stems:
-        stems = "".join(f"M{x(p)} {_HIGH}V{y(v)}" for p, v in zip(one.levels, one.after, strict=True) if v > 0)
+        stems = "".join(
+            f"M{x(p)} {_HIGH}V{y(v)}" for p, v in zip(one.levels, one.after, strict=True) if v > 0
+        )
         marks.append(f'<path class="after" d="{stems}"/>')
     if one.ends is not None:
-        marks.append(f'<path class="ends" d="{"".join(f"M{x(end)} 0V{_HIGH}" for end in one.ends)}"/>')
+        marks.append(
+            f'<path class="ends" d="{"".join(f"M{x(end)} 0V{_HIGH}" for end in one.ends)}"/>'
+        )
     return f'<svg viewBox="0 0 {_WIDE} {_HIGH}" aria-hidden="true">{"".join(marks)}</svg>'

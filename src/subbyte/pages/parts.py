@@ -18,7 +18,9 @@ class Raw:
 
 @dataclass(frozen=True)
 class Picture:
-    """source: a data URI, or '' for none; text: below it, and what it shows for those who do not see it."""
+    """source: a data URI, or '' for none; text: below it, and what it shows for those who do not
+    see it.
+    """
 
     source: str
     text: str
@@ -34,7 +36,9 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page with a heading, in which there may be further ones. folded: closed until it is opened."""
+    """A part of a page with a heading, in which there may be further ones. folded: closed until it
+    is opened.
+    """
 
     title: str
     parts: tuple["Part", ...]
@@ -46,7 +50,8 @@ Part = str | Table | Figure | Raw | Gallery | Section
 
 @dataclass(frozen=True)
 class Story:
-    """What is to say of some folders: sentences in plain words for the top of the page, and sections.
+    """What is to say of some folders: sentences in plain words for the top of the page, and
+    sections.
 
     title: of a page about them alone; '': their names.
     """
@@ -57,7 +62,9 @@ class Story:
 
 
 def within(sections: Sequence[Section], above: str = "") -> Iterator[tuple[str, Table | Figure]]:
-    """Every table and figure in order, with a name for its file: of its sections and its own title, none twice."""
+    """Every table and figure in order, with a name for its file: of its sections and its own title,
+    none twice.
+    """
     taken: set[str] = set()
     for path, part in _walk(sections, above):
         yield unique(slug(f"{path} {part.title}"), taken), part

@@ -1,4 +1,6 @@
-"""Figures as PNG pictures, drawn by matplotlib: the optional extra `plots`. The same figure gives the same bytes."""
+"""Figures as PNG pictures, drawn by matplotlib: the optional extra `plots`. The same figure gives
+the same bytes.
+"""
 
 from math import ceil
 from pathlib import Path
@@ -21,7 +23,13 @@ def write_picture(figure: Figure, path: Path) -> None:
     elif isinstance(figure, Chooser):
         _small_ones(figure, path)
     else:
-        rows = len(figure.names if isinstance(figure, Rows) else figure.rows if isinstance(figure, Heat) else ())
+        rows = len(
+            figure.names
+            if isinstance(figure, Rows)
+            else figure.rows
+            if isinstance(figure, Heat)
+            else ()
+        )
         canvas, axes = _canvas(8, max(5.0, 1.2 + 0.24 * rows))
         if isinstance(figure, Points):
             _points(axes, figure)
@@ -74,16 +82,33 @@ def _log_x(axes: Any, values: Grains) -> None:
 
 def _points(axes: Any, figure: Points) -> None:
     if figure.steps[0]:
-        axes.step(*figure.steps, where="post", color="#000000", linewidth=1, linestyle="--", label=figure.steps_name)
+        axes.step(
+            *figure.steps,
+            where="post",
+            color="#000000",
+            linewidth=1,
+            linestyle="--",
+            label=figure.steps_name,
+        )
     labelled = sum(len(cloud.x) for cloud in figure.clouds) <= _LABELLED
     for place, cloud in enumerate(figure.clouds):
         axes.errorbar(
-            cloud.x, cloud.y, yerr=cloud.errors or None, color=COLOURS[place % 8], marker=_MARKERS[place % 8],
-            markersize=7, linestyle="none", linewidth=1, capsize=3, label=literal(cloud.name),
-        )  # fmt: skip
+            cloud.x,
+            cloud.y,
+            yerr=cloud.errors or None,
+            color=COLOURS[place % 8],
+            marker=_MARKERS[place % 8],
+            markersize=7,
+            linestyle="none",
+            linewidth=1,
+            capsize=3,
+            label=literal(cloud.name),
+        )
         for x, y, label in zip(cloud.x, cloud.y, cloud.labels, strict=False):
             if labelled:
-                axes.annotate(literal(label), (x, y), (5, -9), textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    literal(label), (x, y), (5, -9), textcoords="offset points", fontsize=8
+                )
     _plain(axes, figure.x_label, figure.y_label)
     if figure.log_x:
         _log_x(axes, [x for cloud in figure.clouds for x in cloud.x])
@@ -113,14 +138,25 @@ def _marks(axes: Any, figure: Rows, marks: Marks, place: int) -> None:
         several = len([other for other in figure.marks if other.style == "dot"])
         shift = 0.0 if several == 1 else 0.5 * (place / (several - 1) - 0.5)
         axes.plot(
-            values, [k + shift for k in there], color=colour, marker=_MARKERS[place % 8], linestyle="none",
-            markersize=5, label=label,
-        )  # fmt: skip
+            values,
+            [k + shift for k in there],
+            color=colour,
+            marker=_MARKERS[place % 8],
+            linestyle="none",
+            markersize=5,
+            label=label,
+        )
     else:
         thin = marks.style == "thin"
         ends = [marks.to[k] for k in there]
         axes.hlines(
-            there, values, ends, colors=colour, linewidth=1.6 if thin else 6, alpha=1 if thin else 0.5, label=label
+            there,
+            values,
+            ends,
+            colors=colour,
+            linewidth=1.6 if thin else 6,
+            alpha=1 if thin else 0.5,
+            label=label,
         )
 
 
@@ -128,7 +164,9 @@ def _heat(axes: Any, figure: Heat) -> None:
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
-    matrix = np.array([[np.nan if v is None else v for v in row] for row in figure.values], dtype=float)
+    matrix = np.array(
+        [[np.nan if v is None else v for v in row] for row in figure.values], dtype=float
+    )
     colours = [COLOURS[0], "#ffffff", COLOURS[1]] if figure.diverging else ["#ffffff", COLOURS[0]]
     ends: dict[str, float] = {}
     if figure.diverging:
@@ -136,13 +174,23 @@ def _heat(axes: Any, figure: Heat) -> None:
         ends = {"vmin": -most, "vmax": most}
     elif figure.palest is not None:
         ends = {"vmin": figure.palest}
-    axes.imshow(matrix, cmap=LinearSegmentedColormap.from_list("subbyte", colours), aspect="auto", **ends)
-    axes.set_xticks(range(len(figure.columns)), [literal(name) for name in figure.columns], rotation=45, ha="right")
+    axes.imshow(
+        matrix, cmap=LinearSegmentedColormap.from_list("subbyte", colours), aspect="auto", **ends
+    )
+    axes.set_xticks(
+        range(len(figure.columns)),
+        [literal(name) for name in figure.columns],
+        rotation=45,
+        ha="right",
+    )
     axes.set_yticks(range(len(figure.rows)), [literal(name) for name in figure.rows])
     axes.set_xlabel(literal(figure.x_label))
     axes.set_ylabel(literal(figure.y_label))
     if len(figure.columns) <= 16:
-        low, high = float(np.nanmin(matrix, initial=np.inf)), float(np.nanmax(matrix, initial=-np.inf))
+        low, high = (
+            float(np.nanmin(matrix, initial=np.inf)),
+            float(np.nanmax(matrix, initial=-np.inf)),
+        )
         for y, row in enumerate(figure.texts):
             for x, text in enumerate(row):
                 dark = not figure.diverging and matrix[y, x] > low + 0.6 * (high - low)

@@ -1,7 +1,8 @@
 """Optimal clipping of Laplace's and Gauss's distribution, as tables, curves and a page.
 
-Errors are in units of b^2 or sigma^2. `expected` integrates the squared error of the very levels; the paper's formula
-approximates it with 2^bits cells; simulated values are drawn, and quantized with `core.Grid`.
+Errors are in units of b^2 or sigma^2. `expected` integrates the squared error of the very levels;
+the paper's formula approximates it with 2^bits cells; simulated values are drawn, and quantized
+with `core.Grid`.
 """
 
 import csv
@@ -20,7 +21,12 @@ from subbyte.pages.charts import Chart, Line, Table, write_html, write_png
 from subbyte.ranges.aciq_coding import draw
 from subbyte.ranges.priors import Prior, alpha, exact_alpha, formula_mse, level_mse
 
-KINDS: tuple[tuple[Prior, bool], ...] = (("laplace", False), ("laplace", True), ("gauss", False), ("gauss", True))
+KINDS: tuple[tuple[Prior, bool], ...] = (
+    ("laplace", False),
+    ("laplace", True),
+    ("gauss", False),
+    ("gauss", True),
+)
 """Priors, and whether after a ReLU."""
 _POINTS = 60  # closer together near 0, where few bits have their optimum
 _FURTHEST = {"laplace": 14.0, "gauss": 6.0}
@@ -29,8 +35,9 @@ _UNITS = {"laplace": "b", "gauss": "sigma"}
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where to clip for one width: by W(3 n^2) and its like with the number of steps n, with the paper's 2^bits, and
-    truly best; the expected error of each; and the error that the paper's formula promises.
+    """Where to clip for one width: by W(3 n^2) and its like with the number of steps n, with the
+    paper's 2^bits, and truly best; the expected error of each; and the error that the paper's
+    formula promises.
     """
 
     prior: str
@@ -68,8 +75,15 @@ def optima(prior: Prior, one_sided: bool, widths: Iterable[int]) -> list[Optimum
     rows = []
     for bits in widths:
         steps = 2**bits - 1
-        places = alpha(prior, steps, one_sided), alpha(prior, 2**bits, one_sided), exact_alpha(prior, steps, one_sided)
-        ours, paper, best = (float(level_mse(prior, a * _shape(bits, one_sided), one_sided=one_sided)) for a in places)
+        places = (
+            alpha(prior, steps, one_sided),
+            alpha(prior, 2**bits, one_sided),
+            exact_alpha(prior, steps, one_sided),
+        )
+        ours, paper, best = (
+            float(level_mse(prior, a * _shape(bits, one_sided), one_sided=one_sided))
+            for a in places
+        )
         promised = float(formula_mse(prior, np.asarray(places[1]), 2**bits, one_sided))
         rows.append(Optimum(prior, one_sided, bits, *places, ours, paper, best, promised))
     return rows
@@ -100,11 +114,16 @@ def table(rows: list[Optimum], prior: Prior, one_sided: bool) -> Table:
     unit = _UNITS[prior]
     cells = [
         (
-            f"{row.bits}", f"{row.alpha:.4f}", f"{row.mse:.4e}", f"{row.alpha_paper:.4f}", f"{row.mse_paper:.4e}",
-            f"{row.alpha_best:.4f}", f"{row.mse_best:.4e}",
+            f"{row.bits}",
+            f"{row.alpha:.4f}",
+            f"{row.mse:.4e}",
+            f"{row.alpha_paper:.4f}",
+            f"{row.mse_paper:.4e}",
+            f"{row.alpha_best:.4f}",
+            f"{row.mse_best:.4e}",
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     title = f"{title_of(prior, one_sided)}: alpha / {unit} and expected error / {unit}²"
     return Table(title, ("bits", "alpha", "MSE", "paper's", "MSE", "best", "MSE"), tuple(cells))
 
@@ -119,20 +138,31 @@ def chart(points: list[Point], prior: Prior, one_sided: bool) -> Chart:
         lines.append(Line(name, places, [point.simulated for point in mine], dashed=True))
     unit = _UNITS[prior]
     return Chart(
-        f"{title_of(prior, one_sided)}: error against clipping point (dashed: simulated)", f"alpha / {unit}",
-        f"mean square error / {unit}²", tuple(lines), log_y=True,
-    )  # fmt: skip
+        f"{title_of(prior, one_sided)}: error against clipping point (dashed: simulated)",
+        f"alpha / {unit}",
+        f"mean square error / {unit}²",
+        tuple(lines),
+        log_y=True,
+    )
 
 
 def write_priors(
-    folder: Path, widths: tuple[int, ...], samples: int, seed: int, done: Callable[[int, int, str], None]
+    folder: Path,
+    widths: tuple[int, ...],
+    samples: int,
+    seed: int,
+    done: Callable[[int, int, str], None],
 ) -> None:
-    """Write alphas.csv, mse.csv, a picture of each kind and aciq.html. done: called with (k, of n, what) on the way."""
+    """Write alphas.csv, mse.csv, a picture of each kind and aciq.html. done: called with (k, of n,
+    what) on the way.
+    """
     rows: list[Optimum] = []
     points: list[Point] = []
     parts: list[Chart | Table | str] = [
-        "Where to clip before quantizing, and what it costs: with 2^bits - 1 steps between the outermost levels, with "
-        "the paper's 2^bits, and at the true optimum. Lines are exact expectations; dashed lines are measured on "
+        "Where to clip before quantizing, and what it costs: with 2^bits - 1 steps between the "
+        "outermost levels, with "
+        "the paper's 2^bits, and at the true optimum. Lines are exact expectations; dashed lines "
+        "are measured on "
         f"{samples:,} values drawn with seed {seed}."
     ]
     for number, (prior, one_sided) in enumerate(KINDS):
@@ -152,5 +182,7 @@ def _csv(rows: list[Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(field.name for field in fields(rows[0]))
-    writer.writerows([f"{v:.8g}" if isinstance(v, float) else v for v in astuple(row)] for row in rows)
+    writer.writerows(
+        [f"{v:.8g}" if isinstance(v, float) else v for v in astuple(row)] for row in rows
+    )
     return text.getvalue()

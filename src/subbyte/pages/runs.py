@@ -1,6 +1,8 @@
-"""The files that a training run leaves behind, and how they are read: a row an epoch, a row every few steps, settings.
+"""The files that a training run leaves behind, and how they are read: a row an epoch, a row every
+few steps, settings.
 
-The contract between those who write them (`training.record`) and those who draw them (`report.training`).
+The contract between those who write them (`training.record`) and those who draw them
+(`report.training`).
 """
 
 import csv
@@ -14,22 +16,44 @@ from subbyte.errors import FormatError
 
 EPOCHS, STEPS, LOG = "epochs.csv", "steps.csv", "log.json"
 STEP_COLUMNS = (
-    "step", "epoch", "lr", "train_loss", "train_top1_percent",
-    "resolution_bits", "moved_percent", "saturated_percent", "temperature",
-)  # fmt: skip
-"""moved: share of the update's codes that are not 0; saturated: share of codes on a grid at one of its ends;
-temperature: 1 / (24 lr Qp^2); the last four are empty where the optimizer does not quantize."""
+    "step",
+    "epoch",
+    "lr",
+    "train_loss",
+    "train_top1_percent",
+    "resolution_bits",
+    "moved_percent",
+    "saturated_percent",
+    "temperature",
+)
+"""moved: share of the update's codes that are not 0; saturated: share of codes on a grid at one of
+its ends;
+temperature: 1 / (24 lr Qp^2); the last four are empty where the optimizer does not quantize.
+"""
 EPOCH_COLUMNS = (
-    "epoch", "steps", "seconds", "lr", "train_loss", "train_top1_percent", "validation_loss",
-    "validation_top1_percent", "test_loss", "test_top1_percent",
-    "resolution_bits", "moved_percent", "saturated_percent", "temperature",
-)  # fmt: skip
+    "epoch",
+    "steps",
+    "seconds",
+    "lr",
+    "train_loss",
+    "train_top1_percent",
+    "validation_loss",
+    "validation_top1_percent",
+    "test_loss",
+    "test_top1_percent",
+    "resolution_bits",
+    "moved_percent",
+    "saturated_percent",
+    "temperature",
+)
 
 Row = dict[str, Any]
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Rows of numbers, None where a cell is empty. Raises FormatError when the file is missing or damaged."""
+    """Rows of numbers, None where a cell is empty. Raises FormatError when the file is missing or
+    damaged.
+    """
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text())))
         if any(tuple(row) != tuple(columns) for row in rows):

@@ -1,4 +1,6 @@
-"""The tables that a sweep leaves behind, and how they are read to be drawn: a row a run, a row a setting."""
+"""The tables that a sweep leaves behind, and how they are read to be drawn: a row a run, a row a
+setting.
+"""
 
 import csv
 import io
@@ -13,12 +15,24 @@ from typing import Any
 
 from subbyte.errors import FormatError
 
-MARK, RESULTS, SUMMARY, CHOSEN, SPACE = "sweep.json", "results.csv", "summary.csv", "chosen.csv", "space.yaml"
+MARK, RESULTS, SUMMARY, CHOSEN, SPACE = (
+    "sweep.json",
+    "results.csv",
+    "summary.csv",
+    "chosen.csv",
+    "space.yaml",
+)
 VERSION = 1
 """Of the layout of these files."""
 TOP1 = "quantized_top1_percent"
-_NEEDED = ("original_top1_percent", TOP1, "agreement_percent", "quantized_sparsity_percent", "bits_per_weight",
-           "packed_bytes")  # fmt: skip
+_NEEDED = (
+    "original_top1_percent",
+    TOP1,
+    "agreement_percent",
+    "quantized_sparsity_percent",
+    "bits_per_weight",
+    "packed_bytes",
+)
 _OF_RUNS = ("run", "status", "model", "data", "seed", "split", "images", "error")
 _NUMBER = re.compile(r"([-+]?[\d.]+(?:e[-+]?\d+)?)\s*(bits|bytes|KB|kB|MB|bops|)")
 LABEL = "label"
@@ -44,7 +58,8 @@ def place(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Setting:
-    """A row of summary.csv. cells: the setting, by axis; metrics: means over `seeds` with _sd and _ci95.
+    """A row of summary.csv. cells: the setting, by axis; metrics: means over `seeds` with _sd and
+    _ci95.
 
     What a label stands for is not among the axes.
     """
@@ -97,8 +112,8 @@ class Setting:
 class Sweep:
     """A folder of `subbyte sweep`.
 
-    name: tells the folder from others; title: the space's name; rows: of results.csv, those that failed too; runs: how
-    many there are to be; space: as YAML; about: versions and inputs.
+    name: tells the folder from others; title: the space's name; rows: of results.csv, those that
+    failed too; runs: how many there are to be; space: as YAML; about: versions and inputs.
     """
 
     name: str
@@ -113,23 +128,39 @@ class Sweep:
 
     @classmethod
     def read(cls, name: str, folder: Path) -> "Sweep":
-        """Raises FormatError when a file is missing, damaged or of another version, or no run has ended."""
+        """Raises FormatError when a file is missing, damaged or of another version, or no run has
+        ended.
+        """
         mark = read_mark(folder / MARK)
         if mark["version"] != VERSION:
             raise FormatError(
-                f"{folder / MARK} says version {mark['version']} of the results; this subbyte reads version {VERSION}"
+                f"{folder / MARK} says version {mark['version']} of the results; this subbyte "
+                f"reads version {VERSION}"
             )
         rows = read_cells(folder / RESULTS, _OF_RUNS)
         if not rows:
             raise FormatError(f"{folder / RESULTS} has no rows: no run has ended yet")
         settings, axes = _settings(folder / SUMMARY)
         if not settings and any(row["status"] == "done" for row in rows):
-            raise FormatError(f"{folder / SUMMARY} is damaged (it has no rows); start the sweep again, and it goes on")
+            raise FormatError(
+                f"{folder / SUMMARY} is damaged (it has no rows); start the sweep again, and it "
+                f"goes on"
+            )
         chosen = _settings(folder / CHOSEN)[0] if (folder / CHOSEN).exists() else ()
         space = (folder / SPACE).read_text() if (folder / SPACE).exists() else ""
         title = rows[0].get("name") or name
         runs = max(len(rows), int(mark.get("runs", 0)))
-        return cls(name, title, axes, tuple(rows), runs, settings, chosen, space, _about(mark, folder / MARK))
+        return cls(
+            name,
+            title,
+            axes,
+            tuple(rows),
+            runs,
+            settings,
+            chosen,
+            space,
+            _about(mark, folder / MARK),
+        )
 
     @property
     def best(self) -> Setting:
@@ -138,9 +169,13 @@ class Sweep:
 
     @cached_property
     def float_top1(self) -> float | None:
-        """Percent, where it is one for all settings, but for the validation images that differ by what calibrates."""
+        """Percent, where it is one for all settings, but for the validation images that differ by
+        what calibrates.
+        """
         found = [one.float_top1 for one in self.settings]
-        return round(sum(found) / len(found), 4) if found and max(found) - min(found) < _ONE else None
+        return (
+            round(sum(found) / len(found), 4) if found and max(found) - min(found) < _ONE else None
+        )
 
     @property
     def failed(self) -> list[Cells]:
@@ -159,7 +194,12 @@ class Sweep:
             texts = list(dict.fromkeys(one.cells[axis] for one in self.settings))
             places = [place(text) for text in texts]
             if all(one is not None for one in places):
-                texts = [text for _, text in sorted(zip(places, texts, strict=True), key=lambda pair: pair[0] or 0.0)]
+                texts = [
+                    text
+                    for _, text in sorted(
+                        zip(places, texts, strict=True), key=lambda pair: pair[0] or 0.0
+                    )
+                ]
             found[axis] = tuple(texts)
         return found
 
@@ -169,10 +209,14 @@ class Sweep:
 
     def numeric(self, axis: str) -> bool:
         """Whether an axis has at least two values, all of them numbers."""
-        return len(self.values(axis)) > 1 and all(place(text) is not None for text in self.values(axis))
+        return len(self.values(axis)) > 1 and all(
+            place(text) is not None for text in self.values(axis)
+        )
 
     def grouped(self, axes: Sequence[str]) -> dict[tuple[str, ...], list[Setting]]:
-        """Settings by their values of some axes, which are said with the axis's name where they are numbers."""
+        """Settings by their values of some axes, which are said with the axis's name where they are
+        numbers.
+        """
         found: dict[tuple[str, ...], list[Setting]] = {}
         for one in self.settings:
             key = tuple(_said(axis, one.cells[axis]) for axis in axes)
@@ -181,7 +225,9 @@ class Sweep:
 
 
 def _said(axis: str, text: str) -> str:
-    """A value with its axis, such as 'bits 3'; words speak for themselves. Axes of one last part are told apart."""
+    """A value with its axis, such as 'bits 3'; words speak for themselves. Axes of one last part
+    are told apart.
+    """
     part, _, last = axis.rpartition(".")
     whole = f"{part} {last}" if part not in ("", "weights") else last
     return f"{whole} {text or 'none'}" if not text or place(text) is not None else text
@@ -193,7 +239,11 @@ def _settings(path: Path) -> tuple[tuple[Setting, ...], tuple[str, ...]]:
     header = list(rows[0]) if rows else ["seeds"]
     axes = _free([name for name in header[: header.index("seeds")] if name != "chosen_by"], rows)
     found = [
-        Setting({axis: row[axis] for axis in axes}, row["seeds"], {k: v for k, v in row.items() if k not in axes})
+        Setting(
+            {axis: row[axis] for axis in axes},
+            row["seeds"],
+            {k: v for k, v in row.items() if k not in axes},
+        )
         for row in rows
     ]
     return tuple(found), axes
@@ -204,23 +254,33 @@ def _free(axes: Sequence[str], rows: Sequence[Cells]) -> tuple[str, ...]:
     if LABEL not in axes:
         return tuple(axes)
     labels = len({row[LABEL] for row in rows})
-    return tuple(axis for axis in axes if axis == LABEL or len({(row[LABEL], row[axis]) for row in rows}) > labels)
+    return tuple(
+        axis
+        for axis in axes
+        if axis == LABEL or len({(row[LABEL], row[axis]) for row in rows}) > labels
+    )
 
 
 def read_cells(path: Path, needed: Sequence[str], numbers: Sequence[str] = ()) -> list[Cells]:
-    """Rows of a CSV file. Raises FormatError when it is missing, damaged, lacks a column, or a number is none."""
+    """Rows of a CSV file. Raises FormatError when it is missing, damaged, lacks a column, or a
+    number is none.
+    """
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text())))
         for number, row in enumerate(rows, 1):
             missing = [name for name in needed if name not in row]
             if missing or None in row or None in row.values():
-                raise ValueError(f"row {number} has no {missing[0]}" if missing else f"row {number} is cut short")
+                raise ValueError(
+                    f"row {number} has no {missing[0]}" if missing else f"row {number} is cut short"
+                )
             for name in numbers:
                 if not isfinite(float(row[name])):
                     raise ValueError(f"row {number}: {name} is {row[name]}")
         return rows
     except (OSError, ValueError, csv.Error) as reason:
-        raise FormatError(f"{path} is damaged ({reason}); the same `subbyte sweep` command writes it anew") from reason
+        raise FormatError(
+            f"{path} is damaged ({reason}); the same `subbyte sweep` command writes it anew"
+        ) from reason
 
 
 def read_mark(path: Path) -> dict[str, Any]:
@@ -235,7 +295,13 @@ def read_mark(path: Path) -> dict[str, Any]:
 
 def _about(found: dict[str, Any], path: Path) -> tuple[tuple[str, str], ...]:
     try:
-        inputs = [(f"fingerprint of {one['model']}, {one['data']}", one["identity"]) for one in found.get("inputs", [])]
-        return (*((f"version of {name}", text) for name, text in found.get("versions", {}).items()), *inputs)
+        inputs = [
+            (f"fingerprint of {one['model']}, {one['data']}", one["identity"])
+            for one in found.get("inputs", [])
+        ]
+        return (
+            *((f"version of {name}", text) for name, text in found.get("versions", {}).items()),
+            *inputs,
+        )
     except (KeyError, TypeError, AttributeError) as reason:
         raise FormatError(f"{path} is damaged ({reason})") from reason

@@ -1,7 +1,8 @@
-"""What a sweep says: accuracy against every setting with error bands, heat maps of two of them, size, what was chosen.
+"""What a sweep says: accuracy against every setting with error bands, heat maps of two of them,
+size, what was chosen.
 
-Means are over seeds, bands and bars are 95 % confidence intervals of them: of chance in calibration and rounding, not
-of the choice of test images.
+Means are over seeds, bands and bars are 95 % confidence intervals of them: of chance in calibration
+and rounding, not of the choice of test images.
 """
 
 from collections.abc import Sequence
@@ -29,8 +30,12 @@ def tell(sweeps: Sequence[Sweep]) -> Story:
     if len(sweeps) == 1:
         return Story(tuple(sentences), tuple(_sections(sweeps[0])), f"Sweep {sweeps[0].title}")
     if len({_measured_on(sweep) for sweep in sweeps}) > 1:
-        sentences.append("They are not all measured on the same images, so accuracies compare only within each.")
-    sections = [Section(f"Sweep {sweep.name}", tuple(_sections(sweep)), folded=True) for sweep in sweeps]
+        sentences.append(
+            "They are not all measured on the same images, so accuracies compare only within each."
+        )
+    sections = [
+        Section(f"Sweep {sweep.name}", tuple(_sections(sweep)), folded=True) for sweep in sweeps
+    ]
     done = [sweep for sweep in sweeps if sweep.settings]
     if len(done) > 1:
         sections.insert(0, Section("Comparison", tuple(_comparison(done))))
@@ -38,19 +43,28 @@ def tell(sweeps: Sequence[Sweep]) -> Story:
 
 
 def _words(sweep: Sweep) -> list[str]:
-    """What was done, the best setting, the smallest that is nearly as good, what was chosen, what failed."""
+    """What was done, the best setting, the smallest that is nearly as good, what was chosen, what
+    failed.
+    """
     seeds = len({row["seed"] for row in sweep.rows})
     told = [
         f"{sweep.title}: {len(sweep.rows)} runs, {len(sweep.settings)} settings"
-        f"{f' with {seeds} seeds each' if seeds > 1 else ''}, of {_all(sweep, 'model')} on {_all(sweep, 'data')}, "
+        f"{f' with {seeds} seeds each' if seeds > 1 else ''}, of {_all(sweep, 'model')} on "
+        f"{_all(sweep, 'data')}, "
         f"measured on {_measured_on(sweep)}."
     ]
     if len(sweep.rows) < sweep.runs:
-        told.append(f"It has not ended: {len(sweep.rows)} of {sweep.runs} runs are there; the same command goes on.")
+        told.append(
+            f"It has not ended: {len(sweep.rows)} of {sweep.runs} runs are there; the same command "
+            f"goes on."
+        )
     if sweep.settings:
         told += _best(sweep)
     for one in sweep.chosen:
-        told.append(f"Chosen on validation images: {one.name}; on the test images it reaches {_with(one)} top-1.")
+        told.append(
+            f"Chosen on validation images: {one.name}; on the test images it reaches {_with(one)} "
+            f"top-1."
+        )
     if sweep.failed:
         told.append(f"{len(sweep.failed)} runs failed; the table Failed runs says why.")
     return told
@@ -62,10 +76,17 @@ def _best(sweep: Sweep) -> list[str]:
     error = standard_error(best.top1, int(float(sweep.rows[0]["images"] or 0)))
     equals = sum(one.top1 >= best.top1 - error for one in sweep.settings) - 1
     if equals:
-        told.append(f"{equals} more lie within one standard error of the images ({error:.2f} points) of it.")
+        told.append(
+            f"{equals} more lie within one standard error of the images ({error:.2f} points) of it."
+        )
     if len(sweep.settings) > 1 and not sweep.chosen and "test" in _all(sweep, "split"):
-        told.append("It is best on the very images it is measured on, which flatters it; `choose` avoids that.")
-    near = min((one for one in sweep.settings if one.top1 >= best.top1 - _NEAR), key=lambda one: one.bytes)
+        told.append(
+            "It is best on the very images it is measured on, which flatters it; `choose` avoids "
+            "that."
+        )
+    near = min(
+        (one for one in sweep.settings if one.top1 >= best.top1 - _NEAR), key=lambda one: one.bytes
+    )
     if near.bytes < best.bytes:
         told.append(
             f"The smallest that comes within {_NEAR} points of it is {near.name}: {_with(near)} in "
@@ -81,7 +102,10 @@ def _measured_on(sweep: Sweep) -> str:
 def _all(sweep: Sweep, column: str) -> str:
     """Every value of a column; of a path its last part, of a number its thousands apart."""
     texts = [row[column].rpartition("/")[2] for row in sweep.rows if row[column]]
-    return ", ".join(f"{int(text):,}" if text.isdigit() else text for text in dict.fromkeys(texts)) or "no"
+    return (
+        ", ".join(f"{int(text):,}" if text.isdigit() else text for text in dict.fromkeys(texts))
+        or "no"
+    )
 
 
 def _with(one: Setting) -> str:
@@ -98,18 +122,24 @@ def _sections(sweep: Sweep) -> list[Section]:
         if size_ := _against_size(sweep):
             found.append(Section("Accuracy and size", (size_,)))
         zeros = [one.zeros for one in sweep.settings]
-        if max(zeros) - min(zeros) > 1 and (curves := _curves(sweep, "quantized_sparsity_percent", _SPARSITY)):
+        if max(zeros) - min(zeros) > 1 and (
+            curves := _curves(sweep, "quantized_sparsity_percent", _SPARSITY)
+        ):
             found.append(Section("Sparsity", tuple(curves)))
     found.append(Section("Settings and runs", tuple(_tables(sweep))))
     return found
 
 
 def _curves(sweep: Sweep, column: str, label: str) -> list[Part]:
-    """A chart for each axis of numbers; all settings one below the other where there are not too many."""
+    """A chart for each axis of numbers; all settings one below the other where there are not too
+    many.
+    """
     axes = [axis for axis in sweep.axes if sweep.numeric(axis)]
     long = [axis for axis in axes if len(sweep.values(axis)) > 2]
     curves = [_curve(sweep, axis, column, label) for axis in long or axes]
-    figures: list[Part] = [figure for curve in curves for figure in (curve, _lost(curve)) if figure is not None]
+    figures: list[Part] = [
+        figure for curve in curves for figure in (curve, _lost(curve)) if figure is not None
+    ]
     words = any(not sweep.numeric(axis) for axis in sweep.axes) or not figures
     if column == TOP1 and words and len(sweep.settings) <= _LISTED:
         figures.append(_listed(sweep))
@@ -125,12 +155,20 @@ def _curve(sweep: Sweep, axis: str, column: str, label: str) -> Chart:
         others = [max(fitting, key=lambda name: len(sweep.values(name)))] if fitting else []
         groups = sweep.grouped(others)
         about = f", {'' if column == TOP1 else 'of '}the most accurate of all other settings"
-    lines = [_line(axis, column, ", ".join(key) or "quantized", mine) for key, mine in groups.items()]
+    lines = [
+        _line(axis, column, ", ".join(key) or "quantized", mine) for key, mine in groups.items()
+    ]
     if column == TOP1 and (line := _float_line(sweep, axis)):
         lines.append(line)
     places = [place(value) for value in sweep.values(axis)]
     whole = all(one is not None and one == int(one) for one in places)
-    return Chart(f"{label.split(',')[0].capitalize()} against {axis}{about}", axis, label, tuple(lines), whole_x=whole)
+    return Chart(
+        f"{label.split(',')[0].capitalize()} against {axis}{about}",
+        axis,
+        label,
+        tuple(lines),
+        whole_x=whole,
+    )
 
 
 def _line(axis: str, column: str, name: str, settings: Sequence[Setting]) -> Line:
@@ -158,21 +196,29 @@ def _ends(means: Sequence[float], halves: Sequence[float]) -> tuple[list[float],
 
 
 def _lost(curve: Chart) -> Chart | None:
-    """The same as points below float on a logarithmic scale, where what is far does not hide what is near."""
+    """The same as points below float on a logarithmic scale, where what is far does not hide what
+    is near.
+    """
     reference = next((line.y[0] for line in curve.lines if line.strong), None)
     lines = [line for line in curve.lines if not line.strong]
     if reference is None or min(y for line in lines for y in line.y) > reference - _FAR:
         return None
     turned = [
         replace(
-            line, y=[max(_LEAST, reference - y) for y in line.y], low=[max(_LEAST, reference - y) for y in line.high],
+            line,
+            y=[max(_LEAST, reference - y) for y in line.y],
+            low=[max(_LEAST, reference - y) for y in line.high],
             high=[reference - y for y in line.low],
         )
         for line in lines
-    ]  # fmt: skip
+    ]
     title = curve.title.replace("Top-1 accuracy", "Accuracy lost")
     return replace(
-        curve, title=title, y_label=f"points below float, {_LEAST} at least", lines=tuple(turned), log_y=True
+        curve,
+        title=title,
+        y_label=f"points below float, {_LEAST} at least",
+        lines=tuple(turned),
+        log_y=True,
     )
 
 
@@ -181,13 +227,20 @@ def _float_line(sweep: Sweep, axis: str) -> Line | None:
     if sweep.float_top1 is None:
         return None
     places = [x for value in sweep.values(axis) if (x := place(value)) is not None]
-    return Line("float", [min(places), max(places)], [sweep.float_top1] * 2, dashed=True, strong=True)
+    return Line(
+        "float", [min(places), max(places)], [sweep.float_top1] * 2, dashed=True, strong=True
+    )
 
 
 def _listed(sweep: Sweep) -> Rows:
     best_first = sorted(sweep.settings, key=lambda one: -one.top1)
     marks = [
-        Marks("mean", [one.top1 for one in best_first], "dot", notes=[f"{s.name}: {_with(s)}" for s in best_first])
+        Marks(
+            "mean",
+            [one.top1 for one in best_first],
+            "dot",
+            notes=[f"{s.name}: {_with(s)}" for s in best_first],
+        )
     ]
     low, high = _ends([one.top1 for one in best_first], _halves(best_first, TOP1))
     if low:
@@ -212,17 +265,28 @@ def _heat(sweep: Sweep, down: str, along: str) -> Heat:
         best[cell] = max(one.top1, best.get(cell, one.top1))
     values = tuple([best.get((row, column)) for column in columns] for row in rows)
     few = len(columns) <= 12
-    texts = tuple(["" if v is None else f"{v:.2f}" if few else f"{v:.1f}" for v in line] for line in values)
+    texts = tuple(
+        ["" if v is None else f"{v:.2f}" if few else f"{v:.1f}" for v in line] for line in values
+    )
     more = len(sweep.axes) > 2
     about = "Mean over seeds, in percent" + ("; the best of all other settings." if more else ".")
-    return Heat(f"Top-1 accuracy by {down} and {along}", about, along, down, columns, rows, values, texts)
+    return Heat(
+        f"Top-1 accuracy by {down} and {along}", about, along, down, columns, rows, values, texts
+    )
 
 
 def _against_size(sweep: Sweep) -> Points | None:
     """A colour for each value of the first axis of words."""
     if len({one.bytes for one in sweep.settings}) < 2:
         return None
-    words = next((axis for axis in sweep.axes if not sweep.numeric(axis) and 1 < len(sweep.values(axis)) <= _LINES), "")
+    words = next(
+        (
+            axis
+            for axis in sweep.axes
+            if not sweep.numeric(axis) and 1 < len(sweep.values(axis)) <= _LINES
+        ),
+        "",
+    )
     groups = sweep.grouped([words] if words else [])
     return _sized({key[0] if key else "quantized": mine for key, mine in groups.items()})
 
@@ -236,23 +300,44 @@ def _sized(groups: dict[str, list[Setting]]) -> Points:
         clouds.append(Cloud(name, *places, (), notes, _halves(mine, TOP1)))
     steps = front([(one.bytes, one.top1) for mine in groups.values() for one in mine])
     about = (
-        "Bytes of all tensors, without the file's header. Bars are 95 % confidence intervals. Dashed: the best "
+        "Bytes of all tensors, without the file's header. Bars are 95 % confidence intervals. "
+        "Dashed: the best "
         "accuracy that so many bytes buy."
     )
     return Points(
-        "Accuracy against size", about, "bytes, packed", _ACCURACY, tuple(clouds), True, steps, "Pareto front"
-    )  # fmt: skip
+        "Accuracy against size",
+        about,
+        "bytes, packed",
+        _ACCURACY,
+        tuple(clouds),
+        True,
+        steps,
+        "Pareto front",
+    )
 
 
 def _comparison(sweeps: Sequence[Sweep]) -> list[Part]:
-    """The best of each, accuracy against size, and a line a sweep over every axis of numbers that all have."""
+    """The best of each, accuracy against size, and a line a sweep over every axis of numbers that
+    all have.
+    """
     rows = tuple(
-        (sweep.name, _all(sweep, "model"), _all(sweep, "data"), _measured_on(sweep), f"{len(sweep.rows)}",
-         sweep.best.name, *_numbers(sweep.best))
+        (
+            sweep.name,
+            _all(sweep, "model"),
+            _all(sweep, "data"),
+            _measured_on(sweep),
+            f"{len(sweep.rows)}",
+            sweep.best.name,
+            *_numbers(sweep.best),
+        )
         for sweep in sweeps
-    )  # fmt: skip
+    )
     parts: list[Part] = [
-        Table("Best of each", ("sweep", "network", "data", "measured on", "runs", "setting", *_NUMBERS), rows),
+        Table(
+            "Best of each",
+            ("sweep", "network", "data", "measured on", "runs", "setting", *_NUMBERS),
+            rows,
+        ),
         _sized({sweep.name: list(sweep.settings) for sweep in sweeps}),
     ]
     for axis in sweeps[0].axes:
@@ -283,18 +368,29 @@ def _settings_table(title: str, settings: Sequence[Setting]) -> Table:
 
 
 _NUMBERS = (
-    "top-1 %", "± 95 %", "float top-1 %", "difference", "agrees with float %", "zeros %", "bits a weight",
+    "top-1 %",
+    "± 95 %",
+    "float top-1 %",
+    "difference",
+    "agrees with float %",
+    "zeros %",
+    "bits a weight",
     "packed bytes",
-)  # fmt: skip
+)
 
 
 def _numbers(one: Setting) -> tuple[str, ...]:
     """Cells of _NUMBERS."""
     return (
-        f"{one.top1:.2f}", "" if one.half is None else f"{one.half:.2f}", f"{one.float_top1:.2f}",
-        signed(one.top1 - one.float_top1), f"{one.number('agreement_percent'):.2f}", f"{one.zeros:.2f}",
-        f"{one.number('bits_per_weight'):.2f}", f"{round(one.bytes):,}",
-    )  # fmt: skip
+        f"{one.top1:.2f}",
+        "" if one.half is None else f"{one.half:.2f}",
+        f"{one.float_top1:.2f}",
+        signed(one.top1 - one.float_top1),
+        f"{one.number('agreement_percent'):.2f}",
+        f"{one.zeros:.2f}",
+        f"{one.number('bits_per_weight'):.2f}",
+        f"{round(one.bytes):,}",
+    )
 
 
 def _cells(title: str, rows: Sequence[Cells], columns: Sequence[str]) -> Table:

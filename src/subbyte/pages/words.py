@@ -10,7 +10,11 @@ def size(count: int) -> str:
     """Such as 512 bytes, 9.5 kB, 181 kB or 1.1 MB; kB are thousands."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if count >= unit * 0.9995:
-            return f"{count / unit:.1f} {name}" if count < 9.95 * unit else f"{count / unit:.0f} {name}"
+            return (
+                f"{count / unit:.1f} {name}"
+                if count < 9.95 * unit
+                else f"{count / unit:.0f} {name}"
+            )
     return f"{count} bytes"
 
 
@@ -59,13 +63,19 @@ def _order(bits: str) -> float:
 
 
 def bits_of(result: Result) -> str:
-    """Such as '4-bit weights and activations in all layers', '2-bit weights in 18 of 20 layers, float activations'."""
+    """Such as '4-bit weights and activations in all layers', '2-bit weights in 18 of 20 layers,
+    float activations'.
+    """
     rounded = [row for row in result.layers if row.bits != "float"]
     if not rounded:
         return "float weights"
     weights, one = widths(rounded), len({row.bits for row in rounded}) == 1
     stored = "" if one else f" ({result.bits_per_weight:.2f} bits each)"
-    where = "all layers" if len(rounded) == len(result.layers) else f"{len(rounded)} of {len(result.layers)} layers"
+    where = (
+        "all layers"
+        if len(rounded) == len(result.layers)
+        else f"{len(rounded)} of {len(result.layers)} layers"
+    )
     if not result.taps:
         return f"{weights} weights{stored} in {where}, float activations"
     chosen = result.settings.get("activations") or {}
@@ -79,9 +89,12 @@ def bits_of(result: Result) -> str:
 def summary(result: Result) -> str:
     """A quantized network in a sentence or two."""
     return (
-        f"{result.model}, {bits_of(result)}: {result.quantized.top1:.2f} % top-1 on {result.images:,} test images of "
-        f"{result.data}, {points(result.quantized.top1 - result.float_.top1)}; {size(result.bytes.packed)} instead of "
-        f"{size(result.bytes.float_)}; ONNX Runtime agrees with the torch model on {percent(result.onnx.agreement)} of "
+        f"{result.model}, {bits_of(result)}: {result.quantized.top1:.2f} % top-1 on "
+        f"{result.images:,} test images of "
+        f"{result.data}, {points(result.quantized.top1 - result.float_.top1)}; "
+        f"{size(result.bytes.packed)} instead of "
+        f"{size(result.bytes.float_)}; ONNX Runtime agrees with the torch model on "
+        f"{percent(result.onnx.agreement)} of "
         "images."
     )
 
@@ -98,8 +111,10 @@ def chance(result: Result, evidence: Evidence | None) -> str:
         return f"{text} No prediction changed."
     paired = 100 * sqrt(found.lost + found.gained) / result.images
     return (
-        f"{text} Quantization changed the predicted class of {changed:,} images: {found.lost:,} became wrong, "
-        f"{found.gained:,} became right, {found.moved:,} stayed wrong; so the difference itself has a standard error "
+        f"{text} Quantization changed the predicted class of {changed:,} images: {found.lost:,} "
+        f"became wrong, "
+        f"{found.gained:,} became right, {found.moved:,} stayed wrong; so the difference itself "
+        f"has a standard error "
         f"of {paired:.2f} points."
     )
 
@@ -110,4 +125,7 @@ def weakest(rows: Sequence[Row], what: str) -> str:
     if not measured:
         return ""
     worst = min(measured, key=lambda row: row.sqnr_db or 0.0)
-    return f"The lowest signal-to-noise ratio of {what} is that of {worst.name}, {worst.sqnr_db:.1f} dB."
+    return (
+        f"The lowest signal-to-noise ratio of {what} is that of {worst.name}, "
+        f"{worst.sqnr_db:.1f} dB."
+    )

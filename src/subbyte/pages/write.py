@@ -1,4 +1,6 @@
-"""`subbyte report`: folders in, one page out, and its figures and tables as files for whoever asks."""
+"""`subbyte report`: folders in, one page out, and its figures and tables as files for whoever
+asks.
+"""
 
 import csv
 import io
@@ -19,14 +21,20 @@ PAGE = "report.html"
 
 
 def write_report(
-    folders: Sequence[Path], out: Path | None = None, *, png: Path | None = None, tables: Path | None = None
+    folders: Sequence[Path],
+    out: Path | None = None,
+    *,
+    png: Path | None = None,
+    tables: Path | None = None,
 ) -> list[Path]:
     """Write one page about all the folders; returns the paths of what was written, the page first.
 
-    folders: of any kind in KINDS, or folders of such folders. out: the page; None: report.html in the folder if one is
-    given, else here. png, tables: folders for every figure as PNG, and every table and figure as CSV.
-    Raises FormatError when a folder is of no kind or a file in it damaged, RecipeError when one is given twice or `out`
-    is in the way, SubbyteError when plotly or, for `png`, matplotlib is missing.
+    folders: of any kind in KINDS, or folders of such folders. out: the page; None: report.html in
+    the folder if one is given, else here. png, tables: folders for every figure as PNG, and every
+    table and figure as CSV.
+    Raises FormatError when a folder is of no kind or a file in it damaged, RecipeError when one is
+    given twice or `out` is in the way, SubbyteError when plotly or, for `png`, matplotlib is
+    missing.
     """
     if not folders:
         raise RecipeError("no folder was given to report on")
@@ -70,23 +78,33 @@ def _expanded(folder: Path) -> list[Path]:
         raise FormatError(f"{folder} is not a folder; give one that subbyte wrote")
     if kind_of(folder) is not None:
         return [folder]
-    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "." and kind_of(path)]
+    inner = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and path.name[0] != "." and kind_of(path)
+    ]
     if not inner:
         known = ", ".join(kind.holds for kind in KINDS.values())
-        raise FormatError(f"{folder} is none of the folders that a report can be made of, nor holds one: {known}")
+        raise FormatError(
+            f"{folder} is none of the folders that a report can be made of, nor holds one: {known}"
+        )
     return inner
 
 
 def _check(out: Path) -> None:
     """Only a page of ours is replaced."""
     if out.is_dir():
-        raise RecipeError(f"--out {out} is a folder; give the name of the page, such as {out / PAGE}")
+        raise RecipeError(
+            f"--out {out} is a folder; give the name of the page, such as {out / PAGE}"
+        )
     if not out.exists():
         return
     with out.open("rb") as file:
         ours = GENERATOR.encode() in file.read(1000)
     if not ours:
-        raise RecipeError(f"--out {out} exists and `subbyte report` did not write it; choose another name")
+        raise RecipeError(
+            f"--out {out} exists and `subbyte report` did not write it; choose another name"
+        )
 
 
 def _draw(story: Story, folder: Path) -> list[Path]:

@@ -1,11 +1,13 @@
 """MagR: smaller peaks, the same outputs (Zhang, Wang, Deng, Yin, Wang 2024).
 
-    min_z  1/2 (z - w)' H (z - w) / ||H|| + a ||z||_inf,   a = strength * root mean square of w,   for every row
+    min_z  1/2 (z - w)' H (z - w) / ||H|| + a ||z||_inf,   a = strength * root mean square of w,
+                                                           for every row
 
 by proximal gradient steps of length 1:  v = z - (z - w) H / ||H||,   z <- v - a Proj_1(v / a),
-Proj_1 the projection on the L1 ball of radius 1. What the layer's inputs hardly see is used to pull in the largest
-weights, so that the grid may be finer. ||H||: largest eigenvalue. Difference from the authors: there a is 1e-3 for
-every row, whatever the size of its weights. Cost: 2 rows d^2 a step.
+Proj_1 the projection on the L1 ball of radius 1. What the layer's inputs hardly see is used to pull
+in the largest weights, so that the grid may be finer. ||H||: largest eigenvalue. Difference from
+the authors: there a is 1e-3 for every row, whatever the size of its weights. Cost: 2 rows d^2 a
+    step.
 """
 
 from dataclasses import dataclass
@@ -22,14 +24,19 @@ _ROOM = 1.02  # power iteration comes to the largest eigenvalue from below
 
 @dataclass(frozen=True)
 class Magr:
-    """strength: of the penalty, relative to a row's root mean square; steps: of the proximal gradient."""
+    """strength: of the penalty, relative to a row's root mean square; steps: of the proximal
+    gradient.
+    """
 
     strength: float = 0.001
     steps: int = 200
 
     def __post_init__(self) -> None:
         if self.strength <= 0 or self.steps < 1:
-            raise RecipeError(f"magr: strength must be above 0 and steps at least 1, got {self.strength}, {self.steps}")
+            raise RecipeError(
+                f"magr: strength must be above 0 and steps at least 1, got {self.strength}, "
+                f"{self.steps}"
+            )
 
     def prepare(self, weight: Tensor, stats: LayerStats) -> Tensor:
         """See `methods.Precondition`."""
@@ -46,7 +53,9 @@ class Magr:
 
 
 def project_l1(values: Tensor, radius: float) -> Tensor:
-    """The nearest point with sum |x| <= radius, along the last axis (Duchi et al. 2008, figure 1)."""
+    """The nearest point with sum |x| <= radius, along the last axis (Duchi et al. 2008, figure
+    1).
+    """
     sizes = values.abs()
     falling = sizes.sort(dim=-1, descending=True).values
     excess = falling.cumsum(-1) - radius

@@ -1,16 +1,22 @@
-"""Analytical clipping: the range with the least expected squared error if values were Laplace's or Gauss's (ACIQ).
+"""Analytical clipping: the range with the least expected squared error if values were Laplace's or
+Gauss's (ACIQ).
 
-    asymmetric, both signs     [mean - alpha, mean + alpha],  alpha = W(3 n^2) b  or  gauss_alpha(n) sigma
-    symmetric, level sets      the scale with the least expected error of their own levels at this mean
-    one sign, after a ReLU     [0, alpha(mean)]: the least expected error given that values below 0 became 0
+    asymmetric, both signs     [mean - alpha, mean + alpha],  alpha = W(3 n^2) b  or  gauss_alpha(n)
+                                                              sigma
+    symmetric, level sets      the scale with the least expected error of their own levels at this
+                               mean
+    one sign, after a ReLU     [0, alpha(mean)]: the least expected error given that values below 0
+                               became 0
 
-b = E|x - mean|, n the number of steps: see `ranges.priors`. The range always holds 0 and never goes beyond the values.
-After a ReLU neither mean nor spread can be seen; both follow from the mean and the standard deviation of the values
-that are not 0. (The share of zeros tells the mean as well, but misleads by far where zeros have other causes, such as
-dead channels; on 50,000 draws of the prior both are within 2 % of the least error.)
+b = E|x - mean|, n the number of steps: see `ranges.priors`. The range always holds 0 and never goes
+beyond the values. After a ReLU neither mean nor spread can be seen; both follow from the mean and
+the standard deviation of the values that are not 0. (The share of zeros tells the mean as well, but
+misleads by far where zeros have other causes, such as dead channels; on 50,000 draws of the prior
+both are within 2 % of the least error.)
 
-Differs from the authors' code: the number of steps, the ReLU's mean, no range beyond the values, the prior chosen by
-the error on the values. `compat` has the paper's constants (n = 2^M; the mean before a ReLU taken as 0).
+Differs from the authors' code: the number of steps, the ReLU's mean, no range beyond the values,
+the prior chosen by the error on the values. `compat` has the paper's constants (n = 2^M; the mean
+before a ReLU taken as 0).
 Cost: a few passes over the values; with `auto` three quantizations more.
 """
 
@@ -35,7 +41,9 @@ _FURTHEST = 8.0  # mean of values of both signs in units of their spread; in pro
 
 @dataclass(frozen=True)
 class Aciq:
-    """Clip where the prior says: laplace or gauss; auto: per block the better of them, or min-max, on the values."""
+    """Clip where the prior says: laplace or gauss; auto: per block the better of them, or min-max,
+    on the values.
+    """
 
     prior: Literal["auto", "laplace", "gauss"] = "auto"
     compat: bool = False
@@ -49,7 +57,9 @@ class Aciq:
         """See `methods.Range`: nothing is searched for with a given prior."""
         return self.compat or self.prior != "auto"
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
         if self.prior != "auto":
             return _clip(values, importance, spec, self.prior, self.compat)
@@ -73,7 +83,9 @@ def _clip(
     mean, spread = _moments(x, weight, prior)
     first, ratio = _seen(x.abs(), weight)
     one_sided, below = (low >= 0) | (high <= 0), high <= 0
-    signed, above, mirrored = (_table(kind, prior, spec, compat) for kind in ("signed", "above", "below"))
+    signed, above, mirrored = (
+        _table(kind, prior, spec, compat) for kind in ("signed", "above", "below")
+    )
     place = ratio.clamp(0, 1) * (_NODES - 1)
     side = first * torch.where(below, _look_up(mirrored, place), _look_up(above, place))
     if spec.fixed_zero:
@@ -87,7 +99,9 @@ def _clip(
     reach = spread * alpha(prior, spec.count if compat else spec.count - 1)
     bottom = torch.where(one_sided, torch.where(below, -top, 0.0), mean - reach)
     top = torch.where(one_sided, torch.where(below, 0.0, top), mean + reach)
-    return grid_of_range(torch.maximum(bottom * peak, low.double()), torch.minimum(top * peak, high.double()), spec)
+    return grid_of_range(
+        torch.maximum(bottom * peak, low.double()), torch.minimum(top * peak, high.double()), spec
+    )
 
 
 def _moments(x: Tensor, weight: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
@@ -112,8 +126,9 @@ def _seen(size: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def _look_up(table: tuple[float, ...], place: Tensor) -> Tensor:
     """Linear interpolation in a table at places from 0 to its length - 1.
 
-    With few levels and a mean far from 0 the best scale puts a level at the mean, and jumps to put the next one there:
-    where neighbours are far apart the nearer one is taken, as what lies between is worse than both.
+    With few levels and a mean far from 0 the best scale puts a level at the mean, and jumps to put
+    the next one there: where neighbours are far apart the nearer one is taken, as what lies between
+        is worse than both.
     """
     numbers = torch.tensor(table, dtype=place.dtype, device=place.device)
     below = place.floor().clamp(0, len(table) - 2).long()
@@ -124,15 +139,18 @@ def _look_up(table: tuple[float, ...], place: Tensor) -> Tensor:
 
 
 def _table(kind: str, prior: Prior, spec: GridSpec, compat: bool) -> tuple[float, ...]:
-    """Scales over the mean of values of both signs in units of their spread (kind signed), from -8 to 8; or, in units
-    of the mean of the values that are not 0, over their ratio from 0 to 1 (kind above; below for values under 0).
+    """Scales over the mean of values of both signs in units of their spread (kind signed), from -8
+    to 8; or, in units of the mean of the values that are not 0, over their ratio from 0 to 1 (kind
+    above; below for values under 0).
     """
     if not spec.fixed_zero:
         return () if kind == "signed" else _one_sided(prior, tuple(range(spec.count)), compat)
     levels = spec.levels or tuple(range(spec.qmin, spec.qmax + 1))
     if kind == "signed":
         return _both_signs(prior, levels, compat)
-    return _one_sided(prior, levels if kind == "above" else tuple(-level for level in reversed(levels)), compat)
+    return _one_sided(
+        prior, levels if kind == "above" else tuple(-level for level in reversed(levels)), compat
+    )
 
 
 @lru_cache(maxsize=128)
@@ -148,7 +166,13 @@ def _both_signs(prior: Prior, levels: tuple[float, ...], compat: bool) -> tuple[
 def _one_sided(prior: Prior, levels: tuple[float, ...], compat: bool) -> tuple[float, ...]:
     ratios = [k / (_NODES - 1) for k in range(_NODES)]
     if compat:
-        reach = alpha(prior, sum(level >= 0 for level in levels) or 1, one_sided=True) / max(levels[-1], 1)
-        return tuple(reach * (1 if prior == "laplace" else sqrt(1 + ratio * ratio)) for ratio in ratios)
+        reach = alpha(prior, sum(level >= 0 for level in levels) or 1, one_sided=True) / max(
+            levels[-1], 1
+        )
+        return tuple(
+            reach * (1 if prior == "laplace" else sqrt(1 + ratio * ratio)) for ratio in ratios
+        )
     means = [mean_of_ratio(prior, max(ratio, ratios[1] / 4)) for ratio in ratios]
-    return tuple(best_scale(prior, levels, m, one_sided=True) / positive_part(prior, m)[0] for m in means)
+    return tuple(
+        best_scale(prior, levels, m, one_sided=True) / positive_part(prior, m)[0] for m in means
+    )

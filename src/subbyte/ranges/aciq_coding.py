@@ -1,13 +1,15 @@
-"""The rest of ACIQ's authors' code (2019), to reproduce their numbers: mid-tread quantization for codes of variable
-length, what such codes cost, their simulation of the error, and the KL threshold they took from MXNet.
+"""The rest of ACIQ's authors' code (2019), to reproduce their numbers: mid-tread quantization for
+codes of variable length, what such codes cost, their simulation of the error, and the KL threshold
+they took from MXNet.
 
 Mid-tread, for rows c with w_c bins, real numbers that eq. 10 gives, rounded:
 
     s_c = D_c / w_c      q = clamp(round(x / s_c), m_c - w_c / 2, m_c + w_c / 2),  m_c = mean / s_c
                          after a ReLU: clamp(round(x / s_c), 0, max(m_c, 0) + w_c)
 
-D = 2 k(w) b, after a ReLU max(mean, 0) + k(2 w) b, and for weights max - min without the clamp. The ends of the clamp
-are no whole numbers, so the clipped values are levels besides. k(w) interpolates W(3 w^2) linearly between nodes.
+D = 2 k(w) b, after a ReLU max(mean, 0) + k(2 w) b, and for weights max - min without the clamp. The
+ends of the clamp are no whole numbers, so the clipped values are levels besides. k(w) interpolates
+W(3 w^2) linearly between nodes.
 """
 
 from functools import lru_cache
@@ -27,29 +29,38 @@ _NEVER = float(np.finfo(np.float32).max)
 
 @lru_cache
 def _nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bins and alpha / b: 0 and 20 evenly spaced numbers of bins in each decade from 0.01 to 1000, its end left out."""
-    decades = [np.linspace(start, 10 * start, 20, endpoint=False) for start in (0.01, 0.1, 1, 10, 100)]
+    """Bins and alpha / b: 0 and 20 evenly spaced numbers of bins in each decade from 0.01 to 1000,
+    its end left out.
+    """
+    decades = [
+        np.linspace(start, 10 * start, 20, endpoint=False) for start in (0.01, 0.1, 1, 10, 100)
+    ]
     number = np.concatenate([[0.0], *decades])
     return number, np.array([laplace_alpha(n) if n else 0.0 for n in number])
 
 
 def alpha_mult(omega: Tensor, relu: bool = False) -> Tensor:
-    """Clipping in units of b for real numbers of bins, from 0 to 955 (after a ReLU to 477): float64 [rows].
+    """Clipping in units of b for real numbers of bins, from 0 to 955 (after a ReLU to 477): float64
+    [rows].
 
     Raises RecipeError beyond, where the original has an index error.
     """
     number, alpha = _nodes()
     wanted = omega.double().numpy() * (2 if relu else 1)
     if wanted.max() > number[-1]:
-        raise RecipeError(f"the authors' table ends at {number[-1]:g} bins, asked for {wanted.max():g}")
+        raise RecipeError(
+            f"the authors' table ends at {number[-1]:g} bins, asked for {wanted.max():g}"
+        )
     return torch.from_numpy(np.interp(wanted, number, alpha))
 
 
-def mid_tread_activations(rows: Tensor, mean_bits: float, relu: bool, doubled: bool = True) -> Tensor:
+def mid_tread_activations(
+    rows: Tensor, mean_bits: float, relu: bool, doubled: bool = True
+) -> Tensor:
     """Rows [rows, n] of activations, `aciq_compat.channel_rows`, with 2^mean_bits bins on average.
 
-    doubled: on a CPU their look-up after a ReLU doubles the numbers of bins in place, so that they are 2 w from there
-    on; on a GPU it does not.
+    doubled: on a CPU their look-up after a ReLU doubles the numbers of bins in place, so that they
+    are 2 w from there on; on a GPU it does not.
     """
     stats = RowStats.of(rows)
     omega = bins(stats.std, 2.0**mean_bits).round()
@@ -60,7 +71,11 @@ def mid_tread_activations(rows: Tensor, mean_bits: float, relu: bool, doubled: b
     width = mean + alpha if relu else 2 * alpha
     step = torch.where(omega > 0, width / omega, _NEVER)
     middle = mean / step
-    lowest, highest = (torch.zeros_like(middle), middle + omega) if relu else (middle - omega / 2, middle + omega / 2)
+    lowest, highest = (
+        (torch.zeros_like(middle), middle + omega)
+        if relu
+        else (middle - omega / 2, middle + omega / 2)
+    )
     codes = torch.round(rows / step[:, None])
     return torch.maximum(torch.minimum(codes, highest[:, None]), lowest[:, None]) * step[:, None]
 
@@ -80,7 +95,8 @@ def most_frequent_value_bits(codes: Tensor, others: float = 8, frequent: float =
 
 
 def simulated_mse(prior: Prior, alpha: float, bits: int, samples: int, seed: int) -> float:
-    """Their simulation of the expected error: values clipped to [-alpha, alpha], then rounded to multiples of
+    """Their simulation of the expected error: values clipped to [-alpha, alpha], then rounded to
+    multiples of
     2 alpha / 2^bits. These are 2^bits + 1 levels, one more than the bits hold.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -97,11 +113,15 @@ def draw(prior: Prior, samples: int, generator: torch.Generator) -> Tensor:
     return -torch.sign(uniform) * torch.log1p(-uniform.abs())
 
 
-def kl_threshold(values: NDArray[np.float64], bins: int = 2001, levels: int = 15) -> tuple[float, float]:
-    """Threshold and divergence of entropy calibration: MXNet's, with the defaults of 4 bits; 8001 and 255 for 8.
+def kl_threshold(
+    values: NDArray[np.float64], bins: int = 2001, levels: int = 15
+) -> tuple[float, float]:
+    """Threshold and divergence of entropy calibration: MXNet's, with the defaults of 4 bits; 8001
+    and 255 for 8.
 
-    bins: odd, over [-max |x|, max |x|]; all thresholds that leave `levels` bins or more are tried. As there, the last
-    of the bins kept is left out of the quantized distribution, and 1e-4 of a count fills the empty ones.
+    bins: odd, over [-max |x|, max |x|]; all thresholds that leave `levels` bins or more are tried.
+    As there, the last of the bins kept is left out of the quantized distribution, and 1e-4 of a
+    count fills the empty ones.
     """
     reach = float(np.abs(values).max())
     counts, edges = np.histogram(values, bins=bins, range=(-reach, reach))
@@ -113,7 +133,9 @@ def kl_threshold(values: NDArray[np.float64], bins: int = 2001, levels: int = 15
         reference[0] += counts[: middle - half].sum()
         reference[-1] += counts[middle + half + 1 :].sum()
         p, q = _smooth(reference), _smooth(_on_levels(kept, levels))
-        divergence = np.inf if q is None or p is None else float(rel_entr(p / p.sum(), q / q.sum()).sum())
+        divergence = (
+            np.inf if q is None or p is None else float(rel_entr(p / p.sum(), q / q.sum()).sum())
+        )
         if divergence < best[1]:
             best = float(edges[middle + half + 1]), divergence
     return best
@@ -126,15 +148,21 @@ def _on_levels(kept: NDArray[np.int64], levels: int) -> NDArray[np.float32]:
     covered = filled.copy()
     covered[-1] = False
     total, shares = np.bincount(level, kept, levels), np.bincount(level, covered, levels)
-    spread: NDArray[np.float32] = np.where(covered, total[level] / np.maximum(shares[level], 1), 0).astype(np.float32)
+    spread: NDArray[np.float32] = np.where(
+        covered, total[level] / np.maximum(shares[level], 1), 0
+    ).astype(np.float32)
     return spread
 
 
 def _smooth(counts: NDArray[np.generic]) -> NDArray[np.float32] | None:
-    """Empty bins get 1e-4, taken from the filled ones in equal parts; None where there are too few of these."""
+    """Empty bins get 1e-4, taken from the filled ones in equal parts; None where there are too few
+    of these.
+    """
     empty = counts == 0
     each = 1e-4 * empty.sum() / max((~empty).sum(), 1)
     if each >= 1 or empty.all():
         return None
-    smooth: NDArray[np.float32] = (counts.astype(np.float32) + np.where(empty, 1e-4, -each)).astype(np.float32)
+    smooth: NDArray[np.float32] = (counts.astype(np.float32) + np.where(empty, 1e-4, -each)).astype(
+        np.float32
+    )
     return smooth

@@ -1,7 +1,9 @@
-"""Cutting a tensor into the blocks that share a scale, and putting their scales together into a grid.
+"""Cutting a tensor into the blocks that share a scale, and putting their scales together into a
+grid.
 
-On mixed grids the range of every row is chosen for each width from 1 to 8 bits; the squared errors that remain decide
-how the bits are shared out. A row of 0 bits is its mean. On counted grids the numbers of levels are given.
+On mixed grids the range of every row is chosen for each width from 1 to 8 bits; the squared errors
+that remain decide how the bits are shared out. A row of 0 bits is its mean. On counted grids the
+numbers of levels are given.
 """
 
 from dataclasses import dataclass
@@ -20,8 +22,10 @@ from subbyte.methods import Allocate, Range
 class GridFitter:
     """A range method at work on one layer: the `methods.FitGrid` that rounding methods get.
 
-    importance: of each weight, [rows, columns], or None; scalar: factor on every scale that the method chooses;
-    allocate: shares bits out to the rows of a mixed grid; counts: levels of each row of a counted grid.
+    importance: of each weight, [rows, columns], or None; scalar: factor on every scale that the
+        method chooses;
+    allocate: shares bits out to the rows of a mixed grid; counts: levels of each row of a counted
+        grid.
     """
 
     method: Range
@@ -34,7 +38,9 @@ class GridFitter:
     def __call__(self, weight: Tensor) -> Grid:
         """The grid for a matrix [rows, columns]."""
         if self.counts is not None:
-            grid = _fit_counted(self.method, weight, self.spec, self.importance, torch.tensor(self.counts))
+            grid = _fit_counted(
+                self.method, weight, self.spec, self.importance, torch.tensor(self.counts)
+            )
         else:
             grid = fit_grid(self.method, weight, self.spec, self.importance, self.allocate)
         return grid if self.scalar == 1 else grid.with_scale(grid.scale * self.scalar)
@@ -49,14 +55,19 @@ def fit_grid(
 ) -> Grid:
     """The grid that a range method chooses for a matrix.
 
-    values: [rows, columns]; importance: of each value, same shape, or None; values of importance 0 do not count;
+    values: [rows, columns]; importance: of each value, same shape, or None; values of importance 0
+        do not count;
     allocate: for mixed grids.
     Raises NumericsError when a value is NaN or Inf, or when there is none.
     """
     if values.numel() == 0:
-        raise NumericsError(f"no range can be chosen: there are no values, the tensor is {list(values.shape)}")
+        raise NumericsError(
+            f"no range can be chosen: there are no values, the tensor is {list(values.shape)}"
+        )
     if not bool(torch.isfinite(values).all()):
-        raise NumericsError(f"no range can be chosen: {int((~torch.isfinite(values)).sum())} values are NaN or Inf")
+        raise NumericsError(
+            f"no range can be chosen: {int((~torch.isfinite(values)).sum())} values are NaN or Inf"
+        )
     values = values.to(torch.float32)
     if spec.mixed is not None:
         assert allocate is not None, "a mixed grid needs a method that allocates bits"
@@ -65,7 +76,8 @@ def fit_grid(
         importance = None
     blocks, weights = _blocks(values, spec), _importance(values, importance, spec)
     if weights is not None:
-        weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)  # if none counts, all do
+        # if none counts, all do
+        weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)
         blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
     for_rows = getattr(method, "choose_for_rows", None)
     if for_rows is not None and spec.granularity == "tensor":
@@ -76,31 +88,45 @@ def fit_grid(
     return Grid.of(spec, scale.reshape(shape), zero_point.reshape(shape))
 
 
-def _fit_mixed(method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None, allocate: Allocate) -> Grid:
-    share = torch.ones_like(values) if importance is None else importance.to(torch.float32).expand_as(values)
-    share = torch.where((share > 0).any(1, keepdim=True), share, 1.0).double()  # if none counts, all do
+def _fit_mixed(
+    method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None, allocate: Allocate
+) -> Grid:
+    share = (
+        torch.ones_like(values)
+        if importance is None
+        else importance.to(torch.float32).expand_as(values)
+    )
+    # if none counts, all do
+    share = torch.where((share > 0).any(1, keepdim=True), share, 1.0).double()
     mean, variance, grids = *_mean_and_variance(values, share), []
     distortion = [variance * share.sum(1)]
     for width in range(1, spec.bits + 1):
         grids.append(fit_grid(method, values, spec.of_width(width), importance))
         distortion.append((share * (grids[-1].quantize(values) - values).double().square()).sum(1))
-    widths = allocate.bits(torch.stack(distortion, 1), variance.sqrt(), spec.mixed or 0.0)[:, None].int()
+    widths = allocate.bits(torch.stack(distortion, 1), variance.sqrt(), spec.mixed or 0.0)[
+        :, None
+    ].int()
     scale = torch.where(mean == 0, 1.0, mean.abs()).float()[:, None]
     zero_point = -mean.sign().int()[:, None]
     for width, grid in enumerate(grids, 1):
-        lowest = grid.spec.qmin - (-(2 ** (width - 1)) if spec.signed else 0)  # codes of 1 bit are counted from 0
+        # codes of 1 bit are counted from 0
+        lowest = grid.spec.qmin - (-(2 ** (width - 1)) if spec.signed else 0)
         scale = torch.where(widths == width, grid.scale, scale)
         zero_point = torch.where(widths == width, grid.zero_point - lowest, zero_point)
     return Grid.of(spec, scale, zero_point, widths=widths)
 
 
-def _fit_counted(method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None, counts: Tensor) -> Grid:
+def _fit_counted(
+    method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None, counts: Tensor
+) -> Grid:
     scale = torch.ones(len(counts), 1, device=values.device)
     counts = counts.to(values.device)
     for count in counts.unique().tolist():
         rows = counts == count
         share = None if importance is None else importance.expand_as(values)[rows]
-        scale[rows] = fit_grid(method, values[rows], GridSpec.level_set(centred(count)), share).scale
+        scale[rows] = fit_grid(
+            method, values[rows], GridSpec.level_set(centred(count)), share
+        ).scale
     return Grid.of(spec, scale, counts=counts[:, None])
 
 

@@ -1,12 +1,14 @@
 """Clip search: which part of a range to keep, by any of `metrics.METRICS` (GradQuant, Choi 2022).
 
     c_k = start + (end - start) k / R,  k = 1 ... R
-    grid(c) covers [lower * min(w, 0), upper * max(w, 0)],  lower = upper = c unless the ends are searched apart
+    grid(c) covers [lower * min(w, 0), upper * max(w, 0)],  lower = upper = c unless the ends are
+                                                            searched apart
 
-The range is that of a row or of the whole matrix, as the spec's granularity says; 0 lies on every grid of more than one
-bit, which those of the original do not grant. One bit is {-s, s} where the spec is symmetric, else {0, s} or {-s, 0}.
-At c = 1 the grid is min-max's. Searched is exhaustively; ties go to the widest clip. All rows and clips are done at
-once; cost: R numel a metric, R numel columns for those with a matrix in them.
+The range is that of a row or of the whole matrix, as the spec's granularity says; 0 lies on every
+grid of more than one bit, which those of the original do not grant. One bit is {-s, s} where the
+spec is symmetric, else {0, s} or {-s, 0}. At c = 1 the grid is min-max's. Searched is exhaustively;
+ties go to the widest clip. All rows and clips are done at once; cost: R numel a metric, R numel
+columns for those with a matrix in them.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,16 +32,21 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 
 def fractions(start: float, end: float, resolution: int) -> Tensor:
-    """The clips to try: float64 [resolution], rising, `start` left out. Raises RecipeError when they aren't above 0."""
+    """The clips to try: float64 [resolution], rising, `start` left out. Raises RecipeError when
+    they aren't above 0.
+    """
     if not 0 <= start < end or resolution < 1:
         raise RecipeError(
-            f"clips must go up from 0 or more in 1 step or more, got {start:g} to {end:g} in {resolution} steps"
+            f"clips must go up from 0 or more in 1 step or more, got {start:g} to {end:g} in "
+            f"{resolution} steps"
         )
     return start + (end - start) * torch.arange(1, resolution + 1, dtype=torch.float64) / resolution
 
 
 def clip_spec(bits: int, *, symmetric: bool, per_channel: bool) -> GridSpec:
-    """The grids that are searched: uniform, whole zero points where they are not symmetric; 1 bit: see above."""
+    """The grids that are searched: uniform, whole zero points where they are not symmetric; 1 bit:
+    see above.
+    """
     granularity: Granularity = "channel" if per_channel else "tensor"
     if bits == 1 and symmetric:
         return GridSpec.level_set(odd(1), granularity=granularity)
@@ -47,22 +54,31 @@ def clip_spec(bits: int, *, symmetric: bool, per_channel: bool) -> GridSpec:
 
 
 def clipped_grid(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -> Grid:
-    """The grid of a matrix [rows, columns] at lower and upper fractions [units]: one, or one a row."""
+    """The grid of a matrix [rows, columns] at lower and upper fractions [units]: one, or one a
+    row.
+    """
     scale, zero_point = _grids(weight, spec, lower[:, None], upper[:, None])
     shape = () if spec.granularity == "tensor" else (-1, 1)
     return Grid.of(spec, scale.reshape(shape), zero_point.reshape(shape))
 
 
 def scores(
-    weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor, metrics: Sequence[Metric], evidence: Evidence
+    weight: Tensor,
+    spec: GridSpec,
+    lower: Tensor,
+    upper: Tensor,
+    metrics: Sequence[Metric],
+    evidence: Evidence,
 ) -> Tensor:
     """What every metric says of every clip: float64 [metrics, rows, k].
 
-    weight: [rows, columns]; lower, upper: fractions, float64 [units, k], units being 1 or the rows as the spec's
-    granularity says. Raises NumericsError when a weight or a metric is NaN or Inf.
+    weight: [rows, columns]; lower, upper: fractions, float64 [units, k], units being 1 or the rows
+    as the spec's granularity says. Raises NumericsError when a weight or a metric is NaN or Inf.
     """
     if not bool(torch.isfinite(weight).all()):
-        raise NumericsError(f"no clip can be chosen: {int((~torch.isfinite(weight)).sum())} weights are NaN or Inf")
+        raise NumericsError(
+            f"no clip can be chosen: {int((~torch.isfinite(weight)).sum())} weights are NaN or Inf"
+        )
     weight = weight.float()
     rising = weight.sort(1).values
     step = max(1, _MAX_ELEMENTS // weight.numel())
@@ -73,19 +89,24 @@ def scores(
     result = torch.cat(parts, -1)
     for metric, values in zip(metrics, result, strict=True):
         if not bool(torch.isfinite(values).all()):
-            raise NumericsError(f"{metric} is NaN or Inf: the gradients or inputs that it reads must be finite")
+            raise NumericsError(
+                f"{metric} is NaN or Inf: the gradients or inputs that it reads must be finite"
+            )
     return result
 
 
 def best(values: Tensor, clips: Tensor) -> Tensor:
-    """The clip with the least cost, the widest of equals: [units] of costs [units, k] and rising clips [k]."""
+    """The clip with the least cost, the widest of equals: [units] of costs [units, k] and rising
+    clips [k].
+    """
     least = values == values.amin(1, keepdim=True)
     return clips[torch.where(least, torch.arange(len(clips), device=values.device), -1).amax(1)]
 
 
 def part_ends(score: Score, clips: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower and upper fractions [units], searched apart from a common one: one end at a time, the other fixed, in turn
-    until neither improves. Never worse than the start; not always the best of all pairs.
+    """Lower and upper fractions [units], searched apart from a common one: one end at a time, the
+    other fixed, in turn until neither improves. Never worse than the start; not always the best of
+    all pairs.
     """
     ends = [start, start]
     cost = score(start[:, None], start[:, None])[:, 0]
@@ -109,20 +130,29 @@ def _grids(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -> tupl
     steps = {b - a for a, b in pairwise(spec.levels or ())}
     if spec.granularity == "group" or spec.codebook is not None or len(steps) > 1:
         raise RecipeError(
-            "clips are searched for grids of a tensor or of each channel whose levels are equally far apart"
+            "clips are searched for grids of a tensor or of each channel whose levels are equally "
+            "far apart"
         )
     blocks = weight.reshape(1, -1) if spec.granularity == "tensor" else weight
-    low, high = blocks.amin(1, keepdim=True).double() * lower, blocks.amax(1, keepdim=True).double() * upper
+    low, high = (
+        blocks.amin(1, keepdim=True).double() * lower,
+        blocks.amax(1, keepdim=True).double() * upper,
+    )
     scale, zero_point = grid_of_range(low.reshape(-1), high.reshape(-1), spec)
-    if spec.levels is not None and 0 not in spec.levels:  # zeros are as good as exact on the finest of grids
-        scale = torch.where(((low == 0) & (high == 0)).reshape(-1), torch.finfo(torch.float32).tiny, scale)
+    # zeros are as good as exact on the finest of grids
+    if spec.levels is not None and 0 not in spec.levels:
+        scale = torch.where(
+            ((low == 0) & (high == 0)).reshape(-1), torch.finfo(torch.float32).tiny, scale
+        )
     return scale.reshape(low.shape), zero_point.reshape(low.shape)
 
 
 def _round(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Errors [rows, k, columns] and levels [rows, k, count]."""
     shape = (len(weight), lower.shape[1], 1)
-    scale, zero_point = (part[..., None].expand(shape) for part in _grids(weight, spec, lower, upper))
+    scale, zero_point = (
+        part[..., None].expand(shape) for part in _grids(weight, spec, lower, upper)
+    )
     error = quantized(weight[:, None], spec, scale, zero_point).sub_(weight[:, None])
     codes = spec.levels or range(spec.qmin, spec.qmax + 1)
     return error, (torch.tensor(codes, device=weight.device) - zero_point) * scale

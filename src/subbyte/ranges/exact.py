@@ -2,9 +2,10 @@
 
     the largest scale s with  x_i / s  whole numbers that span at most qmax - qmin codes, for all i
 
-A row of values with k steps between its ends has s = (max - min) / k, so every k is tried: cost qmax - qmin passes.
-Folding a batch-norm into a layer multiplies rows by factors that may be negative, and rounds to float32: whole numbers
-are taken to be so within 1e-4, and s has the least square error then. Zero points go where 0 is.
+A row of values with k steps between its ends has s = (max - min) / k, so every k is tried: cost
+qmax - qmin passes. Folding a batch-norm into a layer multiplies rows by factors that may be
+negative, and rounds to float32: whole numbers are taken to be so within 1e-4, and s has the least
+    square error then. Zero points go where 0 is.
 """
 
 from dataclasses import dataclass
@@ -25,10 +26,16 @@ class Exact:
 
     weights_only = True
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
-        """See `methods.Range`; the importance is not read. Raises RecipeError where a block lies on no such grid."""
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
+        """See `methods.Range`; the importance is not read. Raises RecipeError where a block lies on
+        no such grid.
+        """
         if not spec.uniform:
-            raise RecipeError("exact: looks for evenly spaced values; it can't work with levels or a codebook")
+            raise RecipeError(
+                "exact: looks for evenly spaced values; it can't work with levels or a codebook"
+            )
         values = values.double()
         low, high = values.amin(1).clamp_max(0), values.amax(1).clamp_min(0)
         scale, found = positive(high - low), high == low
@@ -40,8 +47,10 @@ class Exact:
             first = int((~found).nonzero()[0])
             block = {"tensor": "tensor", "channel": "row", "group": "group"}[spec.granularity]
             raise RecipeError(
-                f"exact: {int((~found).sum())} of {len(found)} {block}s lie on no grid of {spec.label} bits"
-                f"{' with 0 in the middle' if spec.symmetric else ''}, the first is {block} {first}; "
+                f"exact: {int((~found).sum())} of {len(found)} {block}s lie on no grid of "
+                f"{spec.label} bits"
+                f"{' with 0 in the middle' if spec.symmetric else ''}, the first is {block} "
+                f"{first}; "
                 "train them on one, or choose another range"
             )
         codes = torch.round(values / scale[:, None])
@@ -58,4 +67,6 @@ class Exact:
         fits = (scaled - codes).abs().amax(1) < _WHOLE
         if spec.symmetric:
             fits &= (codes.amin(1) >= spec.qmin) & (codes.amax(1) <= spec.qmax)
-        return fits & (codes.amax(1).clamp_min(0) - codes.amin(1).clamp_max(0) <= spec.qmax - spec.qmin)
+        return fits & (
+            codes.amax(1).clamp_min(0) - codes.amin(1).clamp_max(0) <= spec.qmax - spec.qmin
+        )

@@ -1,13 +1,15 @@
 """The search of `mse` with what gradients of the loss say of each weight as its importance.
 
     fisher      argmin sum_i F_i (w_i - Q(w_i))^2             F_i = mean over images of g_i^2
-    gradient    argmin sum_i |g_i| |w_i - Q(w_i)|^power       |g_i| = mean over batches of the mean gradient's size
+    gradient    argmin sum_i |g_i| |w_i - Q(w_i)|^power       |g_i| = mean over batches of the mean
+                                                              gradient's size
 
-Half the first sum is the rise of the expected loss to second order, products of two weights' errors left out. The
-second is GradQuant's gradP (there from one batch of 64 labelled, augmented images and batch statistics): an upper bound
-of the first-order change for power 1, a rule of thumb for others. Gradients are those of the float network's
-cross-entropy with labels drawn from its own output, on the calibration images (see `gradients.look_ahead`). Cost: one
-pass forward and back for all layers; else as `mse`.
+Half the first sum is the rise of the expected loss to second order, products of two weights' errors
+left out. The second is GradQuant's gradP (there from one batch of 64 labelled, augmented images and
+batch statistics): an upper bound of the first-order change for power 1, a rule of thumb for others.
+Gradients are those of the float network's cross-entropy with labels drawn from its own output, on
+the calibration images (see `gradients.look_ahead`). Cost: one pass forward and back for all layers;
+else as `mse`.
 """
 
 from dataclasses import dataclass
@@ -22,7 +24,9 @@ from subbyte.ranges.mse import Mse
 
 @dataclass(frozen=True)
 class Fisher:
-    """Search `steps` scales for the least squared error weighted by the diagonal of the Fisher information."""
+    """Search `steps` scales for the least squared error weighted by the diagonal of the Fisher
+    information.
+    """
 
     steps: int = 85
     importance = "fisher"
@@ -31,7 +35,9 @@ class Fisher:
         if self.steps < 1:
             raise RecipeError(f"fisher: steps must be at least 1, got {self.steps}")
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
         return Mse(self.steps).choose(values, importance, spec)
 
@@ -47,9 +53,12 @@ class Gradient:
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.power < inf:
             raise RecipeError(
-                f"gradient: steps must be at least 1 and power above 0, got {self.steps} and {self.power}"
+                f"gradient: steps must be at least 1 and power above 0, got {self.steps} and "
+                f"{self.power}"
             )
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
         return Mse(self.steps, self.power).choose(values, importance, spec)

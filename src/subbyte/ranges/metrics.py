@@ -1,17 +1,23 @@
-"""Proxies of the loss that rounding costs: what a clip search minimises (GradQuant, Choi 2022, put right).
+"""Proxies of the loss that rounding costs: what a clip search minimises (GradQuant, Choi 2022, put
+right).
 
-With e = Q(w) - w for one output channel n, g the gradient of the loss, H the second moments of the layer's inputs:
+With e = Q(w) - w for one output channel n, g the gradient of the loss, H the second moments of the
+layer's inputs:
 
     mse           sum_i |e_i|^p
     grad          sum_i E|g_i| |e_i|^p  over batches, or, signed, |sum_i g_i e_i|
-    fisher        1/2 sum_i E[g_i^2] e_i^2                  over images: the diagonal of the Fisher information
-    hessian       g'e + 1/2 e' H_n e                        exact block H_n of the filter; Gauss-Newton's where none is
-    gauss_newton  1/2 y_n e' H e                            y_n: squared gradient of the loss by the channel's output
-    kl            n KL(P || Q)                              histogram of the n weights, and of their cells on the grid
+    fisher        1/2 sum_i E[g_i^2] e_i^2                  over images: the diagonal of the Fisher
+                                                            information
+    hessian       g'e + 1/2 e' H_n e                        exact block H_n of the filter;
+                                                            Gauss-Newton's where none is
+    gauss_newton  1/2 y_n e' H e                            y_n: squared gradient of the loss by the
+                                                            channel's output
+    kl            n KL(P || Q)                              histogram of the n weights, and of their
+                                                            cells on the grid
 
-All are sums, so that those of channels add up to a layer's and those of layers to the network's; the original adds up
-means, in which a stem of 1,728 weights counts like a layer of two million. The original's own are in
-`gradquant_compat`.
+All are sums, so that those of channels add up to a layer's and those of layers to the network's;
+the original adds up means, in which a stem of 1,728 weights counts like a layer of two million. The
+original's own are in `gradquant_compat`.
 """
 
 from collections.abc import Mapping
@@ -34,8 +40,8 @@ _BINS = 128
 class Evidence:
     """What is known of a layer besides its weights; None for what nobody asked for.
 
-    H: second moments of the inputs, float32 [groups, columns, columns]; hessian: the exact block of each filter,
-    float32 [rows, columns, columns], also None where the layer is too large for it.
+    H: second moments of the inputs, float32 [groups, columns, columns]; hessian: the exact block of
+    each filter, float32 [rows, columns, columns], also None where the layer is too large for it.
     """
 
     gradients: GradientStats | None = None
@@ -47,7 +53,8 @@ class Evidence:
 class Trial:
     """A layer on many grids at once. What several metrics read is computed once.
 
-    rising: the weights, each row sorted, float32 [rows, columns]; error: Q(w) - w, float32 [rows, clips, columns];
+    rising: the weights, each row sorted, float32 [rows, columns]; error: Q(w) - w, float32 [rows,
+        clips, columns];
     levels: what the codes stand for, rising in equal steps, float32 [rows, clips, count].
     """
 
@@ -65,7 +72,9 @@ class Trial:
         return self.evidence.gradients
 
     def power(self, power: float) -> Tensor:
-        """|e|^power: float32 [rows, clips, columns]; multiples of 1/2 are products, at a fraction of the cost."""
+        """|e|^power: float32 [rows, clips, columns]; multiples of 1/2 are products, at a fraction
+        of the cost.
+        """
         if power not in self._powers:
             if power in (0.5, 1.0):
                 self._powers[power] = self.error.abs() if power == 1 else self.power(1.0).sqrt()
@@ -77,10 +86,14 @@ class Trial:
 
     @cached_property
     def form(self) -> Tensor:
-        """Of every error e' H e: float64 [rows, clips]. Raises RecipeError when nobody collected H."""
+        """Of every error e' H e: float64 [rows, clips]. Raises RecipeError when nobody collected
+        H.
+        """
         H = self.evidence.H
         if H is None:
-            raise RecipeError("a metric that reads the second moments of the layer's inputs was given none")
+            raise RecipeError(
+                "a metric that reads the second moments of the layer's inputs was given none"
+            )
         grouped = self.error.reshape(len(H), -1, H.shape[-1])
         return _total((grouped @ H).reshape(self.error.shape).mul_(self.error))
 
@@ -112,7 +125,9 @@ class Mse:
 
 @dataclass(frozen=True)
 class Grad:
-    """sum E|g| |e|^power, the gradients' sizes being a mean over batches; signed: |sum g e|, power 1 only."""
+    """sum E|g| |e|^power, the gradients' sizes being a mean over batches; signed: |sum g e|, power
+    1 only.
+    """
 
     power: float = 1.0
     signed: bool = False
@@ -159,7 +174,9 @@ class Hessian:
 
 @dataclass(frozen=True)
 class GaussNewton:
-    """1/2 y_n e' H e: the squared error of the channel's output, weighted by what the output matters."""
+    """1/2 y_n e' H e: the squared error of the channel's output, weighted by what the output
+    matters.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "H"})
 
@@ -172,9 +189,10 @@ class GaussNewton:
 class Kl:
     """n KL(P || Q) per row of n weights.
 
-    P: histogram of the weights over their range, of 128 bins or as many as there are weights if fewer; Q: the weights
-    of each code spread evenly over the code's cell, what falls outside counted in the outermost bins. To every
-    histogram one weight is added in all, so that no bin is empty.
+    P: histogram of the weights over their range, of 128 bins or as many as there are weights if
+    fewer; Q: the weights of each code spread evenly over the code's cell, what falls outside
+    counted in the outermost bins. To every histogram one weight is added in all, so that no bin is
+    empty.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -185,12 +203,16 @@ class Kl:
         rows, n = rising.shape
         bins = min(_BINS, n)
         low, high = rising[:, :1].clamp_max(0), rising[:, -1:].clamp_min(0)
-        edges = torch.lerp(low, high, torch.arange(1, bins, device=low.device) / bins)  # [rows, bins - 1]
+        # [rows, bins - 1]
+        edges = torch.lerp(low, high, torch.arange(1, bins, device=low.device) / bins)
 
         first, step = levels[..., :1], levels[..., 1:2] - levels[..., :1]
         middles = ((levels[..., 1:] + levels[..., :-1]) / 2).reshape(rows, -1)
-        counts = torch.searchsorted(rising, middles, right=True).reshape(*levels.shape[:2], -1).float()
-        below = torch.cat([torch.zeros_like(first), counts, torch.full_like(first, n)], -1)  # each cell, and all
+        counts = (
+            torch.searchsorted(rising, middles, right=True).reshape(*levels.shape[:2], -1).float()
+        )
+        # each cell, and all
+        below = torch.cat([torch.zeros_like(first), counts, torch.full_like(first, n)], -1)
         place = (edges[:, None] - first) / step + 0.5
         cell = place.floor().clamp_(0, levels.shape[-1] - 1)
         k, share = cell.long(), place.sub_(cell).clamp_(0, 1)
@@ -228,7 +250,8 @@ def parse_metric(text: str) -> Metric:
             given[numbers.pop(0)] = _number(text, setting)
         else:
             raise RecipeError(
-                f"metric {text!r}: {setting!r} is no setting of {name}; it has {', '.join(kinds) or 'none'}"
+                f"metric {text!r}: {setting!r} is no setting of {name}; it has "
+                f"{', '.join(kinds) or 'none'}"
             )
     return METRICS[name](**given)
 
@@ -237,7 +260,11 @@ def metric_name(metric: Metric) -> str:
     """The text that `parse_metric` reads, settings in full: `mse:2`."""
     name = next(name for name, kind in METRICS.items() if kind is type(metric))
     values = {f.name: getattr(metric, f.name) for f in fields(metric)}  # type: ignore[arg-type]
-    words = [key if value is True else f"{value:g}" for key, value in values.items() if value is not False]
+    words = [
+        key if value is True else f"{value:g}"
+        for key, value in values.items()
+        if value is not False
+    ]
     return ":".join([name, *words])
 
 
@@ -245,7 +272,9 @@ def _number(text: str, setting: str) -> float:
     try:
         return float(setting)
     except ValueError:
-        raise RecipeError(f"metric {text!r}: {setting!r} is neither a number nor a switch") from None
+        raise RecipeError(
+            f"metric {text!r}: {setting!r} is neither a number nor a switch"
+        ) from None
 
 
 def _check_power(name: str, power: float) -> None:
@@ -264,7 +293,9 @@ def _weighed(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def _shares(below: Tensor, n: int) -> Tensor:
-    """Shares of the bins, smoothed, of the numbers of weights below the edges between them: [..., bins]."""
+    """Shares of the bins, smoothed, of the numbers of weights below the edges between them: [...,
+    bins].
+    """
     ends = below.new_zeros((*below.shape[:-1], 1))
     counts = torch.cat([ends, below, ends + n], -1).diff(dim=-1)
     return (counts + 1 / counts.shape[-1]) / (n + 1)

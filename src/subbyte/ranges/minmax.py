@@ -1,7 +1,8 @@
 """The range that loses no value to clipping.
 
 symmetric:   scale = max(min(x, 0) / qmin, max(x, 0) / qmax)
-asymmetric:  scale = (max(x, 0) - min(x, 0)) / (qmax - qmin),   zero_point = round(qmin - min(x, 0) / scale)
+asymmetric:  scale = (max(x, 0) - min(x, 0)) / (qmax - qmin),   zero_point = round(qmin - min(x, 0)
+                                                                / scale)
 level set:   the smallest scale whose outermost levels cover every value
 """
 
@@ -19,7 +20,9 @@ class MinMax:
 
     closed_form = True
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`; the importance is not read."""
         return grid_of_range(values.amin(1), values.amax(1), spec)
 

@@ -2,10 +2,12 @@
 
     argmin over (scale, zero_point) of  sum_i importance_i |x_i - Q(x_i)|^power
 
-Symmetric grids and level sets: `steps` scales up to the one that covers everything. Asymmetric grids with few codes
-(8 or less): every zero point with `steps` scales. Wider ones: both ends are drawn in independently, on a coarse grid of
-positions (9 `steps` in all) that is refined around the best. With power 2 and the diagonal of H as importance this is
-the output error to first order (as in OBQ, GPTQ). Cost: candidates x numel.
+Symmetric grids and level sets: `steps` scales up to the one that covers everything. Asymmetric
+    grids with few codes
+(8 or less): every zero point with `steps` scales. Wider ones: both ends are drawn in independently,
+on a coarse grid of positions (9 `steps` in all) that is refined around the best. With power 2 and
+the diagonal of H as importance this is the output error to first order (as in OBQ, GPTQ). Cost:
+candidates x numel.
 """
 
 from dataclasses import dataclass
@@ -33,9 +35,14 @@ class Mse:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.power < inf:
-            raise RecipeError(f"mse: steps must be at least 1 and power above 0, got {self.steps} and {self.power}")
+            raise RecipeError(
+                f"mse: steps must be at least 1 and power above 0, got {self.steps} and "
+                f"{self.power}"
+            )
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
         best = Best(values, importance, spec, self.power)
         if spec.symmetric or spec.levels is not None or spec.count <= _FEW_CODES:
@@ -57,13 +64,17 @@ class Mse:
         if not fixed:
             reach = (spec.qmax - spec.qmin) / 2
         largest = positive(span / reach)
-        ratios = torch.tensor([(k + 1) / self.steps for k in range(self.steps)], dtype=span.dtype, device=span.device)
+        ratios = torch.tensor(
+            [(k + 1) / self.steps for k in range(self.steps)], dtype=span.dtype, device=span.device
+        )
         zeros = torch.tensor(list(zero_points), dtype=torch.int32, device=span.device)
         scale = (largest * ratios[:, None]).repeat(len(zeros), 1)
         return scale, zeros.repeat_interleave(self.steps)[:, None].expand_as(scale)
 
     def _two_ended(self, values: Tensor, spec: GridSpec, best: "Best") -> None:
-        """Both ends drawn in independently: a coarse grid of positions, then finer ones around the best."""
+        """Both ends drawn in independently: a coarse grid of positions, then finer ones around the
+        best.
+        """
         low, high = values.amin(1).clamp_max(0), values.amax(1).clamp_min(0)
         ends = max(2, round(self.steps**0.5 * 3))
         step = 1 / ends
@@ -74,7 +85,8 @@ class Mse:
             for b in (positions if bool((high > 0).any()) else [1.0])
         ]
         around = [(i, j) for i in _AROUND for j in _AROUND if i or j]
-        place = torch.ones(2, 1, len(low), dtype=low.dtype, device=low.device)  # of the lower and the upper end
+        # of the lower and the upper end
+        place = torch.ones(2, 1, len(low), dtype=low.dtype, device=low.device)
         tried = low.new_tensor(first).T[:, :, None].expand(2, -1, len(low))
         for _ in range(_REFINEMENTS + 1):
             winner = best.try_grids(*grid_of_range(low * tried[0], high * tried[1], spec))
@@ -87,42 +99,64 @@ class Mse:
 class Best:
     """The best grid so far of every block."""
 
-    def __init__(self, values: Tensor, importance: Tensor | None, spec: GridSpec, power: float) -> None:
+    def __init__(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec, power: float
+    ) -> None:
         self._values, self._importance, self._spec, self._power = values, importance, spec, power
         self._error = torch.full(values.shape[:1], inf, device=values.device)
-        self.scale, self.zero_point = grid_of_range(values.amin(1), values.amax(1), spec)  # stays if all overflow
+        # stays if all overflow
+        self.scale, self.zero_point = grid_of_range(values.amin(1), values.amax(1), spec)
         self.try_grids(self.scale[None], self.zero_point[None])
 
     def try_grids(self, scale: Tensor, zero_point: Tensor) -> Tensor:
         """Keep those of [candidates, blocks] that are better, the first of equals.
 
-        Returns the number of each block's best candidate, -1 where none was better: int64 [blocks]. Small tensors are
-        tried on many candidates at once, for the time goes into starting operations there.
+        Returns the number of each block's best candidate, -1 where none was better: int64 [blocks].
+        Small tensors are tried on many candidates at once, for the time goes into starting
+        operations there.
         """
         winner = torch.full_like(self._error, -1, dtype=torch.int64)
         together = max(1, _TOGETHER // self._values.numel())
         for start in range(0, len(scale), together):
-            scales, zero_points = scale[start : start + together], zero_point[start : start + together]
+            scales, zero_points = (
+                scale[start : start + together],
+                zero_point[start : start + together],
+            )
             errors = self._errors(scales, zero_points)
             least = errors.amin(0)
             numbers = torch.arange(len(errors), device=errors.device)[:, None]
-            first = torch.where(errors == least, numbers, len(errors)).amin(0).clamp_max(len(errors) - 1)
+            first = (
+                torch.where(errors == least, numbers, len(errors))
+                .amin(0)
+                .clamp_max(len(errors) - 1)
+            )
             better = least < self._error
             self._error = torch.where(better, least, self._error)
             self.scale = torch.where(better, scales.gather(0, first[None])[0], self.scale)
-            self.zero_point = torch.where(better, zero_points.gather(0, first[None])[0], self.zero_point)
+            self.zero_point = torch.where(
+                better, zero_points.gather(0, first[None])[0], self.zero_point
+            )
             winner = torch.where(better, first + start, winner)
         return winner
 
     def _errors(self, scale: Tensor, zero_point: Tensor) -> Tensor:
         """Of each candidate in each block; infinite where it is not a number."""
-        error = (self._values - quantized(self._values, self._spec, scale[:, :, None], zero_point[:, :, None])).abs_()
+        error = (
+            self._values
+            - quantized(self._values, self._spec, scale[:, :, None], zero_point[:, :, None])
+        ).abs_()
         error = error.square_() if self._power == 2 else error.pow_(self._power)
-        return (error if self._importance is None else error.mul_(self._importance)).sum(2).nan_to_num_(inf)
+        return (
+            (error if self._importance is None else error.mul_(self._importance))
+            .sum(2)
+            .nan_to_num_(inf)
+        )
 
 
 def quantized(values: Tensor, spec: GridSpec, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """`Grid.quantize` for candidates: scales and zero points that broadcast to the values, no checks."""
+    """`Grid.quantize` for candidates: scales and zero points that broadcast to the values, no
+    checks.
+    """
     scaled = values / scale
     if spec.levels is not None:
         levels = torch.tensor(spec.levels, dtype=values.dtype, device=values.device)

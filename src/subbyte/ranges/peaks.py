@@ -1,11 +1,13 @@
 """The steps of GPFQ's two alphabets, without any search.
 
-    rowmax   R = mean over rows of quantile_p |w|        Zhang, Zhou, Saab 2023, eq. 32 with p = 1; their --percentile
+    rowmax   R = mean over rows of quantile_p |w|        Zhang, Zhou, Saab 2023, eq. 32 with p = 1;
+                                                         their --percentile
     median   R = median |w|                              Lybrand, Saab 2021
 
-and the grid's outermost level stands for R. The factor C of both papers is `weights.scalar`. With one scale a tensor
-`rowmax` takes the mean over the rows of the matrix; with a scale a channel or group each has its own R. Only the sizes
-of the weights enter, not what they multiply: these are no ranges for activations.
+and the grid's outermost level stands for R. The factor C of both papers is `weights.scalar`. With
+one scale a tensor `rowmax` takes the mean over the rows of the matrix; with a scale a channel or
+group each has its own R. Only the sizes of the weights enter, not what they multiply: these are no
+ranges for activations.
 """
 
 from dataclasses import dataclass
@@ -20,16 +22,22 @@ from subbyte.ranges.minmax import grid_of_range
 
 @dataclass(frozen=True)
 class RowMax:
-    """Reach the mean over rows of each row's largest weight, or of a quantile (percentile, 0 to 1) of their sizes."""
+    """Reach the mean over rows of each row's largest weight, or of a quantile (percentile, 0 to 1)
+    of their sizes.
+    """
 
     percentile: float = 1.0
     weights_only = True
 
     def __post_init__(self) -> None:
         if not 0 < self.percentile <= 1:
-            raise RecipeError(f"rowmax: percentile must be above 0 and at most 1, got {self.percentile}")
+            raise RecipeError(
+                f"rowmax: percentile must be above 0 and at most 1, got {self.percentile}"
+            )
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`; of the importance only counts whether it is 0."""
         return _reaching(quantile(values.abs(), self.percentile, importance), values, spec)
 
@@ -45,7 +53,9 @@ class Median:
 
     weights_only = True
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`; of the importance only counts whether it is 0."""
         return _reaching(quantile(values.abs(), 0.5, importance), values, spec)
 
@@ -58,7 +68,10 @@ def quantile(sizes: Tensor, share: float, importance: Tensor | None = None) -> T
     count = torch.full((len(sizes), 1), sizes.shape[1], device=sizes.device)
     if importance is not None:
         counts = (importance > 0).expand_as(sizes)
-        sizes, count = torch.where(counts, sizes, torch.inf), counts.sum(1, keepdim=True).clamp_min(1)
+        sizes, count = (
+            torch.where(counts, sizes, torch.inf),
+            counts.sum(1, keepdim=True).clamp_min(1),
+        )
     rising = sizes.sort(1).values
     place = share * (count - 1).double()
     below = place.floor().long()

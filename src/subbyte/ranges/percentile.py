@@ -1,6 +1,7 @@
 """Clip the tails: the range between two quantiles of the values, weighted by their importance.
 
-With `percent` = 99.9 half of the 0.1 % is cut at either end; on the side of 0 nothing is cut when no value lies beyond.
+With `percent` = 99.9 half of the 0.1 % is cut at either end; on the side of 0 nothing is cut when
+no value lies beyond.
 """
 
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ class Percentile:
 
     def __post_init__(self) -> None:
         if not 50 < self.percent <= 100:
-            raise RecipeError(f"percentile: percent must be above 50 and at most 100, got {self.percent}")
+            raise RecipeError(
+                f"percentile: percent must be above 50 and at most 100, got {self.percent}"
+            )
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
         weight = torch.ones_like(values) if importance is None else importance.expand_as(values)
         order = values.argsort(1)

@@ -1,15 +1,21 @@
 """Where to clip values of a known distribution: the mathematics of ACIQ.
 
-Banner, Nahshan, Soudry, "Post training 4-bit quantization of convolutional networks for rapid-deployment", 2019.
-With Laplace's b or Gauss's sigma as the unit, values clipped to [-a, a] and n steps between the ends,
+Banner, Nahshan, Soudry, "Post training 4-bit quantization of convolutional networks for
+rapid-deployment", 2019.
+With Laplace's b or Gauss's sigma as the unit, values clipped to [-a, a] and n steps between the
+ends,
 
-    MSE(a) = 2 T(a) + a^2 / (3 n^2)       T(a) = int_a^inf (x - a)^2 f(x) dx                          (their eq. 5)
+    MSE(a) = 2 T(a) + a^2 / (3 n^2)       T(a) = int_a^inf (x - a)^2 f(x) dx
+                                          (their eq. 5)
     Laplace: T = exp(-a)                  Gauss: T = (1 + a^2) (1 - Phi(a)) - a phi(a)
-    minimum, Laplace:  a e^a = 3 n^2,  so  a = W(3 n^2)  with Lambert's W          Gauss: root of the derivative
+    minimum, Laplace:  a e^a = 3 n^2,  so  a = W(3 n^2)  with Lambert's W          Gauss: root of
+                                                         the derivative
 
-and clipped to [0, a], the values below 0 being 0 (after a ReLU), all the same with 2n in the place of n, and half the
-error. The paper has n = 2^M for M bits, cells with their middles as levels; a grid has its ends as levels and
-n = 2^M - 1 steps. `level_mse` is no approximation: it integrates the squared error over the cells of any levels.
+and clipped to [0, a], the values below 0 being 0 (after a ReLU), all the same with 2n in the place
+of n, and half the error. The paper has n = 2^M for M bits, cells with their middles as levels; a
+grid has its ends as levels and
+n = 2^M - 1 steps. `level_mse` is no approximation: it integrates the squared error over the cells
+of any levels.
 """
 
 from collections.abc import Sequence
@@ -29,7 +35,8 @@ _FAR = 1e4  # of the mean, in units of spread: no mass beyond
 
 
 def laplace_alpha(steps: float, one_sided: bool = False) -> float:
-    """Optimal clipping in units of b for `steps` steps, any positive number: W(3 n^2), one-sided W(12 n^2).
+    """Optimal clipping in units of b for `steps` steps, any positive number: W(3 n^2), one-sided
+    W(12 n^2).
 
     Raises RecipeError for no steps.
     """
@@ -37,7 +44,8 @@ def laplace_alpha(steps: float, one_sided: bool = False) -> float:
 
 
 def gauss_alpha(steps: float, one_sided: bool = False) -> float:
-    """Optimal clipping in units of sigma: a (1 - erf(a / sqrt 2)) - sqrt(2 / pi) exp(-a^2 / 2) + a / (3 n^2) = 0.
+    """Optimal clipping in units of sigma: a (1 - erf(a / sqrt 2)) - sqrt(2 / pi) exp(-a^2 / 2) + a
+    / (3 n^2) = 0.
 
     Raises RecipeError for no steps.
     """
@@ -72,8 +80,8 @@ def formula_mse(prior: Prior, a: Array, steps: float, one_sided: bool = False) -
 def level_mse(prior: Prior, levels: Array, mean: float = 0.0, one_sided: bool = False) -> Array:
     """Expected squared error, exactly, when values go to the nearest of the levels.
 
-    levels: rising, [..., n], in units of b or sigma; mean: of the values, in the same units; one_sided: values below 0
-    are 0 and cost nothing. Returns [...].
+    levels: rising, [..., n], in units of b or sigma; mean: of the values, in the same units;
+    one_sided: values below 0 are 0 and cost nothing. Returns [...].
     """
     q = levels - mean
     middles = (q[..., 1:] + q[..., :-1]) / 2
@@ -92,7 +100,9 @@ def _moment(prior: Prior, x: Array, q: Array) -> Array:
     return np.where(x > 0, 2 + q * q - density * (d * d + 2 * d + 2), density * (d * d - 2 * d + 2))
 
 
-def best_scale(prior: Prior, levels: Sequence[float], mean: float = 0.0, one_sided: bool = False) -> float:
+def best_scale(
+    prior: Prior, levels: Sequence[float], mean: float = 0.0, one_sided: bool = False
+) -> float:
     """The factor on rising levels that makes `level_mse` least, in units of b or sigma."""
     shape = np.asarray(levels, dtype=np.float64)
     reach = np.abs(shape).max()
@@ -103,21 +113,27 @@ def best_scale(prior: Prior, levels: Sequence[float], mean: float = 0.0, one_sid
     def error(scale: float) -> float:
         return float(level_mse(prior, scale * shape, mean, one_sided))
 
-    found: Any = minimize_scalar(error, bounds=bounds, method="bounded", options={"xatol": 1e-9 * tried[best]})
+    found: Any = minimize_scalar(
+        error, bounds=bounds, method="bounded", options={"xatol": 1e-9 * tried[best]}
+    )
     return float(found.x)
 
 
 def exact_alpha(prior: Prior, steps: int, one_sided: bool = False, mean: float = 0.0) -> float:
-    """The true optimum for `steps` + 1 levels with both ends as levels; signed windows lie about the mean."""
+    """The true optimum for `steps` + 1 levels with both ends as levels; signed windows lie about
+    the mean.
+    """
     levels = np.arange(steps + 1) if one_sided else np.arange(steps + 1) - steps / 2
     reach = float(levels[-1])
     return reach * best_scale(prior, tuple(levels), mean if one_sided else 0.0, one_sided)
 
 
 def positive_part(prior: Prior, mean: float) -> tuple[float, float]:
-    """Mean of the values above 0, in units of b or sigma, and their standard deviation over that mean.
+    """Mean of the values above 0, in units of b or sigma, and their standard deviation over that
+    mean.
 
-    mean: of all values. The ratio falls from 1 (Laplace: at any mean up to 0) towards 0 as the mean rises.
+    mean: of all values. The ratio falls from 1 (Laplace: at any mean up to 0) towards 0 as the mean
+        rises.
     """
     if prior == "gauss":
         hazard = exp(-mean * mean / 2 - float(log_ndtr(mean))) / sqrt(2 * pi)
@@ -134,7 +150,8 @@ def positive_part(prior: Prior, mean: float) -> tuple[float, float]:
 def mean_of_ratio(prior: Prior, ratio: float) -> float:
     """The mean, in units of b or sigma, whose `positive_part` has this ratio, above 0: the inverse.
 
-    The least mean looked at is 0 for Laplace (all below look the same) and -3 for Gauss (almost nothing is left).
+    The least mean looked at is 0 for Laplace (all below look the same) and -3 for Gauss (almost
+    nothing is left).
     """
     least = 0.0 if prior == "laplace" else -3.0
     if ratio >= positive_part(prior, least)[1]:

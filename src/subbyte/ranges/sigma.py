@@ -1,6 +1,7 @@
 """Clip at a number of standard deviations from the mean:  [mean - width sigma, mean + width sigma].
 
-Never beyond the values, and 0 always belongs to the range. Symmetric grids reach the further of the two ends.
+Never beyond the values, and 0 always belongs to the range. Symmetric grids reach the further of the
+two ends.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ class Sigma:
         if not 0 < self.width < inf:
             raise RecipeError(f"sigma: width must be above 0, got {self.width}")
 
-    def choose(self, values: Tensor, importance: Tensor | None, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
         low, high = values.amin(1), values.amax(1)
         peak = positive(torch.maximum(low.abs(), high.abs()))
@@ -35,4 +38,6 @@ class Sigma:
         mean = (x * weight).sum(1) / total
         deviation = (((x - mean[:, None]).square() * weight).sum(1) / total).sqrt()
         bottom, top = (mean - self.width * deviation) * peak, (mean + self.width * deviation) * peak
-        return grid_of_range(torch.maximum(bottom, low.double()), torch.minimum(top, high.double()), spec)
+        return grid_of_range(
+            torch.maximum(bottom, low.double()), torch.minimum(top, high.double()), spec
+        )

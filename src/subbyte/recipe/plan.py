@@ -1,8 +1,11 @@
-"""Plans: the recipe resolved for one network, layer by layer and tap by tap. Making one needs no data.
+"""Plans: the recipe resolved for one network, layer by layer and tap by tap. Making one needs no
+data.
 
-Which tensors get which bits: every layer's weights those of the recipe, first and last included; a value that feeds a
-layer the activation bits; the network's input and all other taps theirs. A value that is read by layers and by other
-operations at different bits has two taps: one behind the value for everybody, and one in front of the layers.
+Which tensors get which bits: every layer's weights those of the recipe, first and last included; a
+value that feeds a layer the activation bits; the network's input and all other taps theirs. A value
+that is read by layers and by other
+operations at different bits has two taps: one behind the value for everybody, and one in front of
+the layers.
 """
 
 import fnmatch
@@ -37,10 +40,11 @@ _KIND = "kind:"  # a pattern for layers of a kind
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """asked: bits as the recipe states them ('float', 'ternary', '4', '4 wide'); spec: None when the layer stays float,
-    for the `reason` given; shape: of the weight, as torch has it; rows: output channels; scalar: factor on the scales
-    that the range chooses; guided: runs of output channels whose inputs are weighted by squared gradients to the power
-    guided_power, 0 for none; counts: levels of each row, on counted grids.
+    """asked: bits as the recipe states them ('float', 'ternary', '4', '4 wide'); spec: None when
+    the layer stays float, for the `reason` given; shape: of the weight, as torch has it; rows:
+    output channels; scalar: factor on the scales that the range chooses; guided: runs of output
+    channels whose inputs are weighted by squared gradients to the power guided_power, 0 for none;
+    counts: levels of each row, on counted grids.
     """
 
     name: str
@@ -68,7 +72,8 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class TapPlan:
-    """place: where in the graph; role: input, feed (in front of layers only) or value; feeds: layers that read it;
+    """place: where in the graph; role: input, feed (in front of layers only) or value; feeds:
+    layers that read it;
     dynamic: the range is chosen for every batch.
     """
 
@@ -88,7 +93,9 @@ class TapPlan:
         return self.place.name
 
     def fit(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale [rows] and zero point [rows] of a batch's values [rows, n], for taps that are dynamic."""
+        """Scale [rows] and zero point [rows] of a batch's values [rows, n], for taps that are
+        dynamic.
+        """
         return self.range.choose(values, None, self.spec)
 
 
@@ -134,7 +141,10 @@ def make_plan(network: Network, recipe: Recipe) -> Plan:
     for pattern in recipe.layers:
         if not any(_matches(layer, pattern) for layer in network.layers):
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-            raise RecipeError(f"recipe {recipe.name}: layers: pattern {pattern!r} matches no layer; layers are {shown}")
+            raise RecipeError(
+                f"recipe {recipe.name}: layers: pattern {pattern!r} matches no layer; layers are "
+                f"{shown}"
+            )
     weights = {layer.name: _weights(recipe, network, layer) for layer in network.layers}
     layers = tuple(_plan_layer(recipe, layer, weights) for layer in network.layers)
     taps = tuple(tap for point in network.taps for tap in _plan_taps(recipe, network, point))
@@ -172,7 +182,8 @@ def _weights(recipe: Recipe, network: Network, layer: Layer) -> WeightSettings |
         changes.insert(0, {"bits": recipe.first_last})
     for change in changes:
         if "bits" in change and isinstance(settings["levels"], int | list):
-            settings["levels"] = None  # a number of levels takes the place of bits, and bits that of levels
+            # a number of levels takes the place of bits, and bits that of levels
+            settings["levels"] = None
         settings |= change
     where = f"recipe {recipe.name}: layer {layer.name}: weights"
     return None if _skipped(recipe, layer) else parse_settings(WeightSettings, settings, where)
@@ -190,7 +201,9 @@ def _activations(recipe: Recipe, network: Network, name: str) -> TapSettings:
     return parse_settings(TapSettings, settings, f"recipe {recipe.name}: layer {name}: activations")
 
 
-def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings | None]) -> LayerPlan:
+def _plan_layer(
+    recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings | None]
+) -> LayerPlan:
     settings = weights[layer.shared_with or layer.name]
     spec, reason = None, ""
     if settings is None:
@@ -206,11 +219,22 @@ def _plan_layer(recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings 
     if spec is not None:
         check_rounding(rounding, spec, f"recipe {recipe.name}: layer {layer.name}")
     return LayerPlan(
-        layer.name, layer.geometry.kind, layer.geometry.weight_shape, layer.geometry.rows, _asked_weight(shown), spec,
-        build_method(RANGES, shown.range, "range"), rounding,
-        build_method(CORRECTIONS, shown.correction, "correction"), reason, shown.scalar,
-        _precondition(shown.precondition), _allocate(shown.allocate), shown.guided, shown.guided_power,
-    )  # fmt: skip
+        layer.name,
+        layer.geometry.kind,
+        layer.geometry.weight_shape,
+        layer.geometry.rows,
+        _asked_weight(shown),
+        spec,
+        build_method(RANGES, shown.range, "range"),
+        rounding,
+        build_method(CORRECTIONS, shown.correction, "correction"),
+        reason,
+        shown.scalar,
+        _precondition(shown.precondition),
+        _allocate(shown.allocate),
+        shown.guided,
+        shown.guided_power,
+    )
 
 
 def check_rounding(rounding: Rounding, spec: GridSpec, where: str) -> None:
@@ -254,10 +278,14 @@ def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> Grid
             return GridSpec.ternary(settings.granularity, settings.group_size)
         wide, mixed = settings.levels == "wide", settings.allocate is not None
         return GridSpec(
-            bits=MAX_BITS if mixed else int(settings.bits or 0), mixed=float(settings.bits or 0) if mixed else None,
-            symmetric=settings.symmetric or wide, narrow=settings.narrow, wide=wide,
-            granularity=settings.granularity, group_size=settings.group_size,
-        )  # fmt: skip
+            bits=MAX_BITS if mixed else int(settings.bits or 0),
+            mixed=float(settings.bits or 0) if mixed else None,
+            symmetric=settings.symmetric or wide,
+            narrow=settings.narrow,
+            wide=wide,
+            granularity=settings.granularity,
+            group_size=settings.group_size,
+        )
     except RecipeError as error:
         raise RecipeError(f"recipe {recipe.name}: layer {layer.name}: weights: {error}") from error
 
@@ -278,17 +306,33 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
     common = recipe.input if point.is_input else _common(recipe, point, list(wanted.values()))
     taps = []
     if common.bits is not None:
-        role, asked = ("input", common) if point.is_input else ("value", recipe.others if point.others else common)
-        taps.append(_tap(TapPlace(point.name, point.node.name, (), point.axis), role, common, asked, point.feeds))
+        role, asked = (
+            ("input", common)
+            if point.is_input
+            else ("value", recipe.others if point.others else common)
+        )
+        taps.append(
+            _tap(
+                TapPlace(point.name, point.node.name, (), point.axis),
+                role,
+                common,
+                asked,
+                point.feeds,
+            )
+        )
     if point.is_input:
         return taps
     layers = {layer.name: layer for layer in network.layers}
-    groups: list[tuple[TapSettings, Layer, list[str]]] = []  # settings, first of the layers that read a value, layers
+    # settings, first of the layers that read a value, layers
+    groups: list[tuple[TapSettings, Layer, list[str]]] = []
     for name, settings in wanted.items():
         if settings.bits is None or (common.bits is not None and settings.bits >= common.bits):
             continue
         layer = layers[name]
-        group = next((names for s, first, names in groups if s == settings and first.input is layer.input), None)
+        group = next(
+            (names for s, first, names in groups if s == settings and first.input is layer.input),
+            None,
+        )
         if group is None:
             groups.append((settings, layer, [name]))
         else:
@@ -302,7 +346,9 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
 
 
 def _common(recipe: Recipe, point: TapPoint, feeds: list[TapSettings]) -> TapSettings:
-    """What a value is rounded to for all its readers: the widest that one of them asks for; float if one needs that."""
+    """What a value is rounded to for all its readers: the widest that one of them asks for; float
+    if one needs that.
+    """
     readers = feeds + ([recipe.others] if point.others or not feeds else [])
     if any(settings.bits is None for settings in readers):
         return TapSettings(bits=None)
@@ -310,7 +356,9 @@ def _common(recipe: Recipe, point: TapPoint, feeds: list[TapSettings]) -> TapSet
     return next(settings for settings in reversed(readers) if settings.bits == widest)
 
 
-def _tap(place: TapPlace, role: str, settings: TapSettings, asked: TapSettings, feeds: tuple[str, ...]) -> TapPlan:
+def _tap(
+    place: TapPlace, role: str, settings: TapSettings, asked: TapSettings, feeds: tuple[str, ...]
+) -> TapPlan:
     assert settings.bits is not None
     reasons = ["a layer reads the same value at more bits"] if asked.bits != settings.bits else []
     by_channel = settings.granularity == "channel" and place.axis is not None
@@ -318,46 +366,84 @@ def _tap(place: TapPlace, role: str, settings: TapSettings, asked: TapSettings, 
         reasons.append("one value a channel: the tensor has one scale")
     mixed = float(settings.bits) if settings.allocate is not None and by_channel else None
     spec = GridSpec(
-        bits=int(settings.bits) if mixed is None else MAX_BITS, signed=settings.symmetric, symmetric=settings.symmetric,
-        granularity="channel" if by_channel else "tensor", mixed=mixed,
-    )  # fmt: skip
+        bits=int(settings.bits) if mixed is None else MAX_BITS,
+        signed=settings.symmetric,
+        symmetric=settings.symmetric,
+        granularity="channel" if by_channel else "tensor",
+        mixed=mixed,
+    )
     place = place if by_channel else replace(place, axis=None)
     method, allocate = build_method(RANGES, settings.range, "range"), _allocate(settings.allocate)
     return TapPlan(
-        place, role, _asked(asked), spec, method, feeds, "; ".join(reasons), allocate if by_channel else None,
+        place,
+        role,
+        _asked(asked),
+        spec,
+        method,
+        feeds,
+        "; ".join(reasons),
+        allocate if by_channel else None,
         settings.dynamic,
-    )  # fmt: skip
+    )
 
 
 def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
     return {
-        "name": layer.name, "kind": layer.kind, "shape": list(layer.shape), "rows": layer.rows, "asked": layer.asked,
-        "grid": spec_dict(layer.spec), "range": method_settings(RANGES, layer.range),
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": list(layer.shape),
+        "rows": layer.rows,
+        "asked": layer.asked,
+        "grid": spec_dict(layer.spec),
+        "range": method_settings(RANGES, layer.range),
         "rounding": method_settings(ROUNDINGS, layer.rounding),
-        "correction": method_settings(CORRECTIONS, layer.correction), "reason": layer.reason, "scalar": layer.scalar,
+        "correction": method_settings(CORRECTIONS, layer.correction),
+        "reason": layer.reason,
+        "scalar": layer.scalar,
         "precondition": layer.precondition and method_settings(PRECONDITIONS, layer.precondition),
-        "allocate": layer.allocate and method_settings(ALLOCATIONS, layer.allocate), "guided": layer.guided,
-        "guided_power": layer.guided_power, "counts": layer.counts and list(layer.counts),
-    }  # fmt: skip
+        "allocate": layer.allocate and method_settings(ALLOCATIONS, layer.allocate),
+        "guided": layer.guided,
+        "guided_power": layer.guided_power,
+        "counts": layer.counts and list(layer.counts),
+    }
 
 
 def _layer_from(entry: dict[str, Any]) -> LayerPlan:
     return LayerPlan(
-        entry["name"], entry["kind"], tuple(entry["shape"]), entry["rows"], entry["asked"], spec_from(entry["grid"]),
-        build_method(RANGES, entry["range"], "range"), build_method(ROUNDINGS, entry["rounding"], "rounding"),
-        build_method(CORRECTIONS, entry["correction"], "correction"), entry["reason"], entry["scalar"],
-        _precondition(entry["precondition"]), _allocate(entry.get("allocate")), entry.get("guided", 0),
-        entry.get("guided_power", 1.0), None if (counts := entry.get("counts")) is None else tuple(counts),
-    )  # fmt: skip
+        entry["name"],
+        entry["kind"],
+        tuple(entry["shape"]),
+        entry["rows"],
+        entry["asked"],
+        spec_from(entry["grid"]),
+        build_method(RANGES, entry["range"], "range"),
+        build_method(ROUNDINGS, entry["rounding"], "rounding"),
+        build_method(CORRECTIONS, entry["correction"], "correction"),
+        entry["reason"],
+        entry["scalar"],
+        _precondition(entry["precondition"]),
+        _allocate(entry.get("allocate")),
+        entry.get("guided", 0),
+        entry.get("guided_power", 1.0),
+        None if (counts := entry.get("counts")) is None else tuple(counts),
+    )
 
 
 def _tap_dict(tap: TapPlan) -> dict[str, Any]:
     return {
-        "name": tap.name, "node": tap.place.node, "edges": list(tap.place.edges), "role": tap.role, "asked": tap.asked,
-        "grid": spec_dict(tap.spec), "range": method_settings(RANGES, tap.range), "feeds": list(tap.feeds),
-        "reason": tap.reason, "axis": tap.place.axis, "dynamic": tap.dynamic,
+        "name": tap.name,
+        "node": tap.place.node,
+        "edges": list(tap.place.edges),
+        "role": tap.role,
+        "asked": tap.asked,
+        "grid": spec_dict(tap.spec),
+        "range": method_settings(RANGES, tap.range),
+        "feeds": list(tap.feeds),
+        "reason": tap.reason,
+        "axis": tap.place.axis,
+        "dynamic": tap.dynamic,
         "allocate": tap.allocate and method_settings(ALLOCATIONS, tap.allocate),
-    }  # fmt: skip
+    }
 
 
 def _tap_from(entry: dict[str, Any]) -> TapPlan:
@@ -365,14 +451,25 @@ def _tap_from(entry: dict[str, Any]) -> TapPlan:
     assert spec is not None
     place = TapPlace(entry["name"], entry["node"], tuple(entry["edges"]), entry.get("axis"))
     return TapPlan(
-        place, entry["role"], entry["asked"], spec, build_method(RANGES, entry["range"], "range"),
-        tuple(entry["feeds"]), entry["reason"], _allocate(entry.get("allocate")), entry.get("dynamic", False),
-    )  # fmt: skip
+        place,
+        entry["role"],
+        entry["asked"],
+        spec,
+        build_method(RANGES, entry["range"], "range"),
+        tuple(entry["feeds"]),
+        entry["reason"],
+        _allocate(entry.get("allocate")),
+        entry.get("dynamic", False),
+    )
 
 
 def spec_dict(spec: GridSpec | None) -> dict[str, Any] | None:
     """Plain values of a spec; `spec_from` reads them."""
-    return None if spec is None else {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(spec).items()}
+    return (
+        None
+        if spec is None
+        else {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(spec).items()}
+    )
 
 
 def spec_from(entry: dict[str, Any] | None) -> GridSpec | None:

@@ -1,15 +1,20 @@
 """Recipes: what the user asks for. YAML in, validated settings out; unknown keys are errors.
 
-    weights:      {bits: 4, rounding: corrected, range: mse, correction: moments, scalar: 1.0, precondition: null}
+    weights:      {bits: 4, rounding: corrected, range: mse, correction: moments, scalar: 1.0,
+                  precondition: null}
     activations:  {bits: 4, range: mse, granularity: tensor, allocate: null, dynamic: false}
                                    # tensors that feed a layer; bits null: float
     others:       {bits: 8}        # all other taps: operands of adds, pools, logits
     input:        {bits: 8}        # the network's input
     tune:         null             # or cascade: later layers learn to make up for each rounded one
-    budget:       null             # or 2.5bits, 100KB, 1.5Gbops: widths are shared out among layers to meet it
-    budget_for:   layers           # or channels: each with as many levels of its own, as many as one of the widths has
-    widths:       [ternary, 2 odd, 2 wide, 3, 3 wide, 4, 6, 8]  # that a layer may get then, unless a pattern says
-    first_last:   8                # bits of the first and last layer (weights, and activations if quantized)
+    budget:       null             # or 2.5bits, 100KB, 1.5Gbops: widths are shared out among layers
+                                   to meet it
+    budget_for:   layers           # or channels: each with as many levels of its own, as many as
+                                   one of the widths has
+    widths:       [ternary, 2 odd, 2 wide, 3, 3 wide, 4, 6, 8]  # that a layer may get then, unless
+                                                                a pattern says
+    first_last:   8                # bits of the first and last layer (weights, and activations if
+                                   quantized)
     layers:                        # by name pattern, last match wins
       "layer1.*": {weights: {bits: 8}}
       "fc":       {skip: true}
@@ -23,14 +28,17 @@ Weights take `levels` in place of 2^bits equal steps:
     apot      sums of powers of two, 2^bits - 1 or fewer (APoT)
     3 ... 11  as many powers of two with 0 (L-DNQ: 3, 5, 7, 9 or 11), in place of any number of bits
     [...]     any rising list of 2 to 256 numbers, in steps of the scale; likewise
-and `scalar`, a factor on every scale that the range chooses; methods that refit scales only start from it. Level sets
+and `scalar`, a factor on every scale that the range chooses; methods that refit scales only start
+from it. Level sets
 other than lists are symmetric: `symmetric` and `narrow` do not apply to them.
 
-`guided: 4` weighs what each of 4 runs of a layer's output channels sees by the gradients of the network's output there
-(0: off): their squares to the power `guided_power`, from 0 to 1 (1 is GuidedQuant's, there with the loss's gradients).
+`guided: 4` weighs what each of 4 runs of a layer's output channels sees by the gradients of the
+network's output there (0: off): their squares to the power `guided_power`, from 0 to 1 (1 is
+GuidedQuant's, there with the loss's gradients).
 
-With `allocate: optimum` and `granularity: channel`, `bits` is a mean, such as 4 or 2.5, and every channel gets from 0
-to 8. Activations may have `dynamic: true`: a range for every batch, by a formula (minmax, sigma, or aciq with a prior).
+With `allocate: optimum` and `granularity: channel`, `bits` is a mean, such as 4 or 2.5, and every
+channel gets from 0 to 8. Activations may have `dynamic: true`: a range for every batch, by a
+formula (minmax, sigma, or aciq with a prior).
 """
 
 import re
@@ -87,7 +95,8 @@ def _whole_or_allocated(bits: Bits | None, info: ValidationInfo) -> None:
 def _by_channel(settings: "TapSettings | WeightSettings") -> None:
     if settings.allocate is not None and settings.granularity != "channel":
         raise RecipeError(
-            f"allocate gives each channel bits of its own; it needs granularity channel, not {settings.granularity}"
+            f"allocate gives each channel bits of its own; it needs granularity channel, not "
+            f"{settings.granularity}"
         )
 
 
@@ -107,10 +116,13 @@ class TapSettings(_Settings):
         if not self.dynamic:
             return self
         if self.allocate is not None:
-            raise RecipeError("dynamic ranges are chosen batch by batch; bits can't be allocated to channels then")
+            raise RecipeError(
+                "dynamic ranges are chosen batch by batch; bits can't be allocated to channels then"
+            )
         if not getattr(build_method(RANGES, self.range, "range"), "closed_form", False):
             raise RecipeError(
-                f"dynamic needs a range in closed form: minmax, sigma, or aciq with a prior; not {self.range!r}"
+                f"dynamic needs a range in closed form: minmax, sigma, or aciq with a prior; not "
+                f"{self.range!r}"
             )
         return self
 
@@ -137,7 +149,9 @@ class TapSettings(_Settings):
 
 
 class WeightSettings(_Settings):
-    """How weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for levels `wide` and `odd`)."""
+    """How weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for levels `wide`
+    and `odd`).
+    """
 
     levels: Levels | None = None
     allocate: Method | None = None
@@ -157,8 +171,12 @@ class WeightSettings(_Settings):
     @model_validator(mode="after")
     def _together(self) -> "WeightSettings":
         _by_channel(self)
-        if self.allocate is not None and (self.levels is not None or self.narrow or self.bits == "ternary"):
-            raise RecipeError("allocate needs 2^bits equal steps: no levels, ternary or narrow grids")
+        if self.allocate is not None and (
+            self.levels is not None or self.narrow or self.bits == "ternary"
+        ):
+            raise RecipeError(
+                "allocate needs 2^bits equal steps: no levels, ternary or narrow grids"
+            )
         return self
 
     @field_validator("allocate")
@@ -174,18 +192,25 @@ class WeightSettings(_Settings):
         least = 1 if levels in ("wide", "odd") else 2
         if isinstance(bits, int | float) and not least <= bits <= 8:
             raise ValueError(
-                f"weight bits must be ternary or from 2 to 8 (1 to 8 with levels: wide or odd), or null for float; "
+                f"weight bits must be ternary or from 2 to 8 (1 to 8 with levels: wide or odd), or "
+                f"null for float; "
                 f"got {bits}"
             )
         if bits == "ternary" and isinstance(levels, str):
-            raise ValueError(f"ternary has its own three levels; give a number of bits with levels: {levels}")
+            raise ValueError(
+                f"ternary has its own three levels; give a number of bits with levels: {levels}"
+            )
         return bits
 
     @field_validator("levels", mode="before")
     @classmethod
     def _levels(cls, levels: Any) -> Levels | None:
         numbers = isinstance(levels, list) and all(type(level) in (int, float) for level in levels)
-        if levels is None or numbers or (type(levels) is not bool and levels in (*FAMILIES, *POWER_COUNTS)):
+        if (
+            levels is None
+            or numbers
+            or (type(levels) is not bool and levels in (*FAMILIES, *POWER_COUNTS))
+        ):
             return levels  # type: ignore[no-any-return]
         raise ValueError(
             f"levels must be {', '.join(FAMILIES)}, a number of powers of two "
@@ -221,7 +246,9 @@ class WeightSettings(_Settings):
 
 
 class LayerSettings(_Settings):
-    """What differs for the layers of a pattern: any settings of their weights and input activations."""
+    """What differs for the layers of a pattern: any settings of their weights and input
+    activations.
+    """
 
     skip: bool | None = None
     weights: dict[str, Any] = {}
@@ -240,7 +267,9 @@ class Recipe(_Settings):
     tune: Method | None = None
     budget: str | None = None
     budget_for: Literal["layers", "channels"] = "layers"
-    widths: list[Bits | str] = Field(default=["ternary", "2 odd", "2 wide", 3, "3 wide", 4, 6, 8], min_length=1)
+    widths: list[Bits | str] = Field(
+        default=["ternary", "2 odd", "2 wide", 3, "3 wide", 4, 6, 8], min_length=1
+    )
     layers: dict[str, LayerSettings] = {}
 
     @field_validator("budget", mode="before")
@@ -269,10 +298,11 @@ class Recipe(_Settings):
 
 
 def width_settings(width: Bits | str) -> dict[str, Any]:
-    """Settings of weights that an entry of `widths` stands for: 2, ternary, or text such as 2 wide: bits and `levels`.
+    """Settings of weights that an entry of `widths` stands for: 2, ternary, or text such as 2 wide:
+    bits and `levels`.
 
-    They take the place of bits and levels, and grids that can't be narrow or allocated are not. Raises ValueError for
-    other text.
+    They take the place of bits and levels, and grids that can't be narrow or allocated are not.
+    Raises ValueError for other text.
     """
     if not isinstance(width, str):
         return {"bits": width, "levels": None}
@@ -281,18 +311,22 @@ def width_settings(width: Bits | str) -> dict[str, Any]:
         return {"bits": width, "levels": None} | plain
     match = re.fullmatch(r"([1-8]) (wide|odd)", width)
     if match is None:
-        raise ValueError(f"expected a number of bits, ternary, or text such as 2 wide and 2 odd; got {width!r}")
+        raise ValueError(
+            f"expected a number of bits, ternary, or text such as 2 wide and 2 odd; got {width!r}"
+        )
     return {"bits": int(match[1]), "levels": match[2]} | plain
 
 
 def load_recipe(source: str | Path | Recipe, overrides: list[str] | None = None) -> Recipe:
-    """A preset's name, a YAML file or a Recipe, with overrides like `weights.rounding=gpfq` applied in order.
+    """A preset's name, a YAML file or a Recipe, with overrides like `weights.rounding=gpfq` applied
+    in order.
 
     Raises RecipeError with the path of the setting that is unknown or out of range.
     """
     if not isinstance(source, str | Path | Recipe):
         raise RecipeError(
-            f"a recipe is a preset, a file or a Recipe, got {type(source).__name__}; try Recipe(**mapping)"
+            f"a recipe is a preset, a file or a Recipe, got {type(source).__name__}; try "
+            f"Recipe(**mapping)"
         )
     recipe = source if isinstance(source, Recipe) else _read(str(source))
     if not overrides:
@@ -314,7 +348,9 @@ def parse_settings(model: type[T], settings: dict[str, Any], where: str) -> T:
         path = ".".join(str(part) for part in first["loc"] if part not in ("int", "str")) or "(top)"
         message = str(first["msg"]).removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = f"unknown setting; known here: {', '.join(_keys_at(model, first['loc'][:-1]))}"
+            message = (
+                f"unknown setting; known here: {', '.join(_keys_at(model, first['loc'][:-1]))}"
+            )
         raise RecipeError(f"{where}: {path}: {message}") from error
 
 
@@ -328,17 +364,23 @@ def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
 
 def _read(source: str) -> Recipe:
     if source.lower() in PRESETS:
-        text = resources.files("subbyte.recipe").joinpath(f"presets/{source.lower()}.yaml").read_text()
+        text = (
+            resources.files("subbyte.recipe").joinpath(f"presets/{source.lower()}.yaml").read_text()
+        )
     elif Path(source).is_file():
         text = _text(Path(source))
     else:
-        raise RecipeError(f"recipe {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file")
+        raise RecipeError(
+            f"recipe {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file"
+        )
     try:
         settings = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"recipe {source}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
-        raise RecipeError(f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}")
+        raise RecipeError(
+            f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}"
+        )
     settings.setdefault("name", Path(source).stem.lower())
     return parse_settings(Recipe, settings, f"recipe {source}")
 
@@ -363,7 +405,8 @@ def _override(settings: dict[str, Any], override: str) -> None:
     for part in parents:
         below = here.setdefault(part, {})
         if isinstance(below, str):
-            below = here[part] = {"name": below}  # `rounding: gptq` takes settings as {name: gptq, ...}
+            # `rounding: gptq` takes settings as {name: gptq, ...}
+            below = here[part] = {"name": below}
         if not isinstance(below, dict):
             raise RecipeError(f"--set {override!r}: {part!r} is a value, not a group of settings")
         here = below
@@ -371,6 +414,8 @@ def _override(settings: dict[str, Any], override: str) -> None:
 
 
 def _split(path: str) -> list[str]:
-    """Parts of a setting's path; a layer's pattern may hold dots itself: `layers.layer1.*.weights.bits`."""
+    """Parts of a setting's path; a layer's pattern may hold dots itself:
+    `layers.layer1.*.weights.bits`.
+    """
     pattern = re.fullmatch(r"layers\.(.+?)\.(skip|(?:weights|activations)(?:\..+)?)", path)
     return ["layers", pattern[1], *pattern[2].split(".")] if pattern else path.split(".")

@@ -25,9 +25,13 @@ def build_method(registry: dict[str, type[T]], method: Method, kind: str) -> T:
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise RecipeError(f"{kind} {name}: unknown setting {unknown[0]!r}; known: {', '.join(known) or 'none'}")
+        raise RecipeError(
+            f"{kind} {name}: unknown setting {unknown[0]!r}; known: {', '.join(known) or 'none'}"
+        )
     if bad := [key for key, value in settings.items() if not _finite(value)]:
-        raise RecipeError(f"{kind} {name}: {bad[0]}: must be a finite number, got {settings[bad[0]]}")
+        raise RecipeError(
+            f"{kind} {name}: {bad[0]}: must be a finite number, got {settings[bad[0]]}"
+        )
     try:
         return TypeAdapter(cls).validate_python(settings)
     except ValidationError as error:
@@ -50,4 +54,7 @@ def method_settings(registry: dict[str, type[T]], method: T) -> dict[str, Any]:
     """Inverse of `build_method`: the name and every setting."""
     name = next(name for name, cls in registry.items() if type(method) is cls)
     settings = asdict(method)  # type: ignore[call-overload]
-    return {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}}
+    return {
+        "name": name,
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()},
+    }

@@ -1,6 +1,8 @@
-"""What `subbyte quantize` leaves behind to be looked at: result.json, and figures.json with what a page draws.
+"""What `subbyte quantize` leaves behind to be looked at: result.json, and figures.json with what a
+page draws.
 
-The contract between those who write them (`jobs`, `engine.evidence`) and those who draw them (`pages.model`).
+The contract between those who write them (`jobs`, `engine.evidence`) and those who draw them
+(`pages.model`).
 """
 
 from itertools import pairwise
@@ -22,7 +24,9 @@ Picture = Annotated[str, Field(pattern=r"^(data:image/png;base64,[A-Za-z0-9+/]+=
 class Record(BaseModel):
     """Unknown keys are left for later versions; NaN and Inf are damage."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, allow_inf_nan=False, populate_by_name=True
+    )
 
 
 class Measured(Record):
@@ -120,13 +124,15 @@ class Result(Record):
 class Spread(Record):
     """How the values of a tensor lie on its grid.
 
-    unit: of all positions: 'codes' (x / scale + zero_point, each value with the scale of its channel or group), 'steps'
-    (x / scale), or 'values' (x itself: there is no grid). start, width: of the bins; counts: float values in each;
-    below, above: float values beyond the bins. levels: what codes stand for; none where channels differ in them.
+    unit: of all positions: 'codes' (x / scale + zero_point, each value with the scale of its
+    channel or group), 'steps' (x / scale), or 'values' (x itself: there is no grid). start, width:
+    of the bins; counts: float values in each;
+    below, above: float values beyond the bins. levels: what codes stand for; none where channels
+        differ in them.
     taken: weights on each level; rounded: weights in each bin, where there are no common levels.
     clipped_percent: of the float values, those more than half a step beyond the outermost level.
-    values: smallest and largest float value; reach: smallest and largest number on the grid. scales: smallest, 10 %,
-    50 %, 90 % quantile and largest; zero_points: smallest and largest.
+    values: smallest and largest float value; reach: smallest and largest number on the grid.
+    scales: smallest, 10 %, 50 %, 90 % quantile and largest; zero_points: smallest and largest.
     """
 
     unit: str = Field(pattern="^(codes|steps|values)$")
@@ -156,7 +162,9 @@ class Spread(Record):
 
 
 class Changed(Record):
-    """An image that the quantized network puts into another class; sure: softmax of the class named, percent."""
+    """An image that the quantized network puts into another class; sure: softmax of the class
+    named, percent.
+    """
 
     index: Count
     label: Count
@@ -170,9 +178,10 @@ class Changed(Record):
 class Predictions(Record):
     """Classes named, side by side.
 
-    labels: images of each class; float_cells, quantized_cells: confusion, the rarest mistakes left out where there are
-    too many cells. lost: images named right by the float network only; gained: by the quantized one only; moved: wrong
-    by both, in two ways. changed: some of them, spread evenly.
+    labels: images of each class; float_cells, quantized_cells: confusion, the rarest mistakes left
+    out where there are too many cells. lost: images named right by the float network only; gained:
+    by the quantized one only; moved: wrong by both, in two ways. changed: some of them, spread
+    evenly.
     """
 
     classes: list[str]
@@ -188,7 +197,11 @@ class Predictions(Record):
     def _known(self) -> "Predictions":
         """Every class has a name."""
         cells = [place for cell in (*self.float_cells, *self.quantized_cells) for place in cell[:2]]
-        named = [place for one in self.changed for place in (one.label, one.float_class, one.quantized_class)]
+        named = [
+            place
+            for one in self.changed
+            for place in (one.label, one.float_class, one.quantized_class)
+        ]
         most, count = max([*cells, *named, len(self.labels) - 1], default=0), len(self.classes)
         if most >= count:
             raise ValueError(f"class {most} has no name: there are {count}")
@@ -196,7 +209,9 @@ class Predictions(Record):
 
 
 class Evidence(Record):
-    """Contents of figures.json. images: of calibration, whose activations were looked at; layers, taps: by name."""
+    """Contents of figures.json. images: of calibration, whose activations were looked at; layers,
+    taps: by name.
+    """
 
     version: int
     images: Count
@@ -209,7 +224,9 @@ R = TypeVar("R", bound=Record)
 
 
 def read_result(folder: Path) -> Result:
-    """The result in a folder. Raises FormatError, naming the file, when it is missing or damaged."""
+    """The result in a folder. Raises FormatError, naming the file, when it is missing or
+    damaged.
+    """
     return _read(folder / RESULT, Result)
 
 
@@ -223,7 +240,9 @@ def read_evidence(folder: Path) -> Evidence | None:
         return None
     found = _read(path, Evidence)
     if found.version != VERSION:
-        raise FormatError(f"{path} is of version {found.version}; this subbyte reads version {VERSION}")
+        raise FormatError(
+            f"{path} is of version {found.version}; this subbyte reads version {VERSION}"
+        )
     return found
 
 
@@ -247,5 +266,6 @@ def _read(path: Path, kind: type[R]) -> R:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise FormatError(
-            f"{path} is damaged, or `subbyte quantize` did not write it: {where + ': ' if where else ''}{first['msg']}"
+            f"{path} is damaged, or `subbyte quantize` did not write it: "
+            f"{where + ': ' if where else ''}{first['msg']}"
         ) from error

@@ -1,13 +1,16 @@
 """AdaRound from second moments: learn which of two codes each weight takes (Nagel et al. 2020).
 
-    h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1),   q = s (lower + h(V))                                     eq. 21-23
-    min_V  (q - w*)' H (q - w*) / E + balance mean(1 - |2 h(V) - 1|^beta),   beta from 20 to 2          eq. 21, 24
+    h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1),   q = s (lower + h(V))
+                                               eq. 21-23
+    min_V  (q - w*)' H (q - w*) / E + balance mean(1 - |2 h(V) - 1|^beta),   beta from 20 to 2
+                                                                             eq. 21, 24
 
-The loss is the layer's output error, which H and w* (see `solve.corrected_target`) give without any image; E is the
-start's. It starts from the codes and scales of `corrected`, the best closed form here: `lower` and the code above it
-hold the starting code and its neighbour on the side of w*. Coordinate descent ends it; rows that end worse than they
-started keep the start. Differences from the paper: the start (there: nearest); Adam's steps cost rows d^2 instead of a
-forward pass, so a few hundred are enough; gradients are written out. Cost: 2 rows d^2 a step.
+The loss is the layer's output error, which H and w* (see `solve.corrected_target`) give without any
+image; E is the start's. It starts from the codes and scales of `corrected`, the best closed form
+here: `lower` and the code above it hold the starting code and its neighbour on the side of w*.
+Coordinate descent ends it; rows that end worse than they started keep the start. Differences from
+the paper: the start (there: nearest); Adam's steps cost rows d^2 instead of a forward pass, so a
+    few hundred are enough; gradients are written out. Cost: 2 rows d^2 a step.
 """
 
 from dataclasses import dataclass
@@ -32,7 +35,9 @@ _SWEEPS = 12
 
 @dataclass(frozen=True)
 class Adaround:
-    """steps: of Adam; rate: its learning rate; balance: weight of the regularizer; damping: see `corrected`."""
+    """steps: of Adam; rate: its learning rate; balance: weight of the regularizer; damping: see
+    `corrected`.
+    """
 
     steps: int = 400
     rate: float = 0.03
@@ -41,7 +46,10 @@ class Adaround:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rate <= 0 or self.balance < 0 or self.damping < 0:
-            raise RecipeError(f"adaround: steps >= 1, rate > 0, balance >= 0 and damping >= 0 are needed, got {self}")
+            raise RecipeError(
+                f"adaround: steps >= 1, rate > 0, balance >= 0 and damping >= 0 are needed, got "
+                f"{self}"
+            )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
@@ -52,7 +60,10 @@ class Adaround:
         return best_of(weight, [start, polished], stats)
 
     def _learn(self, target: Tensor, start: QTensor, stats: LayerStats) -> QTensor:
-        grid, (least, most) = start.grid, (start.grid.spread(end, target.shape[1]) for end in start.grid.ends)
+        grid, (least, most) = (
+            start.grid,
+            (start.grid.spread(end, target.shape[1]) for end in start.grid.ends),
+        )
         own = start.codes.to(torch.int32)
         above = (start.dequantize() < target).to(torch.int32)
         lower = torch.where(above > 0, own, own - 1).clamp(least, torch.maximum(least, most - 1))
@@ -63,14 +74,17 @@ class Adaround:
         adam = torch.optim.Adam([V], self.rate)
         unit = mean_ridge(stats, 1.0).max().clamp_min(torch.finfo(torch.float64).tiny)
         error = (matched_error(target, start.dequantize(), stats) / unit).to(torch.float32)[:, None]
-        weightings = 1 / torch.where(error > 0, error, torch.inf)  # rows without error have nothing to learn
+        # rows without error have nothing to learn
+        weightings = 1 / torch.where(error > 0, error, torch.inf)
         H = (stats.H / unit).to(torch.float32)
         for step in range(self.steps):
             soft = torch.sigmoid(V)
             h = (_STRETCH * soft - _SHIFT).clamp(0, 1)
             difference = low + h * (high - low) - target
             grouped = difference.reshape(H.shape[0], -1, H.shape[-1])
-            slope = 2 * (grouped @ H).reshape(V.shape) * (high - low) * weightings + self._pull(h, step)
+            slope = 2 * (grouped @ H).reshape(V.shape) * (high - low) * weightings + self._pull(
+                h, step
+            )
             V.grad.copy_(slope * _STRETCH * soft * (1 - soft))
             adam.step()
         up = torch.sigmoid(V) > 0.5

@@ -8,13 +8,15 @@ The scale drops out of the cosine. In Gram terms, for column t and S = sum_{j !=
     score(p) = (a + b p) / sqrt(e + 2 f p + g p^2)
     best at one of the neighbours of p* = (b e - a f) / (a g - b f), or at an end of A
 
-1  start: codes of the recipe's grid (`nearest`), or a greedy path of the same score on partial sums (`greedy`)
+1  start: codes of the recipe's grid (`nearest`), or a greedy path of the same score on partial sums
+   (`greedy`)
 2  `sweeps` cyclic visits of every column
 
-The greedy path's first column decides the resolution of the whole row, and every code of the right sign scores alike:
-here the one in proportion to the weight is taken; `first: smallest` takes the first of the best in rising order, as
-the authors' code does. Objective: ||X w - s X_q q||^2; needs a scale a channel. A row that nearest would serve better
-is rounded to nearest. Cost: 2 rows d^2 a sweep; the greedy start rows d^3.
+The greedy path's first column decides the resolution of the whole row, and every code of the right
+sign scores alike: here the one in proportion to the weight is taken; `first: smallest` takes the
+first of the best in rising order, as the authors' code does. Objective: ||X w - s X_q q||^2; needs
+a scale a channel. A row that nearest would serve better is rounded to nearest. Cost: 2 rows d^2 a
+sweep; the greedy start rows d^3.
 """
 
 from dataclasses import dataclass
@@ -37,8 +39,8 @@ _TIE = 1e-12  # relative
 class Beacon:
     """Choose codes by the angle between outputs.
 
-    sweeps: visits of every column; start: nearest or greedy; first: of a greedy start's first column, in proportion to
-    the weight or the smallest of the best codes.
+    sweeps: visits of every column; start: nearest or greedy; first: of a greedy start's first
+    column, in proportion to the weight or the smallest of the best codes.
     """
 
     sweeps: int = 5
@@ -52,9 +54,13 @@ class Beacon:
     def check(self, spec: GridSpec) -> None:
         """See `methods.Rounding`."""
         if spec.granularity != "channel":
-            raise RecipeError(f"beacon finds one scale a row: granularity must be channel, got {spec.granularity}")
+            raise RecipeError(
+                f"beacon finds one scale a row: granularity must be channel, got {spec.granularity}"
+            )
         if spec.mixed is not None or spec.counted:
-            raise RecipeError("beacon needs the same levels for every row; it can't allocate bits to channels")
+            raise RecipeError(
+                "beacon needs the same levels for every row; it can't allocate bits to channels"
+            )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
@@ -90,12 +96,16 @@ class _Units:
         """Both neighbours of p and both ends, in rising order: [groups, rows, 4]."""
         above = torch.searchsorted(self.table, p[..., None].contiguous())
         last = self.table.shape[-1] - 1
-        index = torch.cat([0 * above, (above - 1).clamp(0, last), above.clamp(0, last), 0 * above + last], -1)
+        index = torch.cat(
+            [0 * above, (above - 1).clamp(0, last), above.clamp(0, last), 0 * above + last], -1
+        )
         return self.table.gather(2, index)
 
 
 def _visit(q: Tensor, linear: Tensor, units: _Units, H: Tensor) -> Tensor:
-    """One visit of every column; float64 [groups, rows, columns]. A code changes only for a better score."""
+    """One visit of every column; float64 [groups, rows, columns]. A code changes only for a better
+    score.
+    """
     q, Hq = q.clone(), q @ H
     total, energy = (q * linear).sum(-1), (q * Hq).sum(-1)  # <X w, X_q q> and ||X_q q||^2
     for t in range(q.shape[-1]):
@@ -147,7 +157,9 @@ def _best(choices: Tensor, a: Tensor, b: Tensor, e: Tensor, f: Tensor, g: Tensor
     """The choice with the highest score, the first of equals: choices [groups, rows, n]."""
     a, b, e, f, g = (x[..., None] for x in (a, b, e, f, g))
     norm = e + 2 * f * choices + g * choices * choices
-    score = torch.where(norm > 0, (a + b * choices) / norm.clamp_min(torch.finfo(norm.dtype).tiny).sqrt(), 0.0)
+    score = torch.where(
+        norm > 0, (a + b * choices) / norm.clamp_min(torch.finfo(norm.dtype).tiny).sqrt(), 0.0
+    )
     top = score.amax(-1, keepdim=True)
     first = (score >= top - _TIE * top.abs()).to(torch.uint8).argmax(-1, keepdim=True)
     return choices.gather(2, first)[..., 0]

@@ -1,4 +1,6 @@
-"""Rounding one column at a time, for all rows and groups at once: what every greedy method does in its inner loop."""
+"""Rounding one column at a time, for all rows and groups at once: what every greedy method does in
+its inner loop.
+"""
 
 from typing import Literal
 
@@ -26,14 +28,20 @@ class ColumnOrder:
 
     def values(self, values: Tensor) -> Tensor:
         """Values in the order of visits."""
-        return values if self.index is None else values.gather(2, self.index[:, None, :].expand_as(values))
+        return (
+            values
+            if self.index is None
+            else values.gather(2, self.index[:, None, :].expand_as(values))
+        )
 
     def matrix(self, matrix: Tensor) -> Tensor:
         """A matrix with rows and columns in the order of visits."""
         if self.index is None:
             return matrix
         index = self.index
-        return matrix.gather(1, index[:, :, None].expand_as(matrix)).gather(2, index[:, None, :].expand_as(matrix))
+        return matrix.gather(1, index[:, :, None].expand_as(matrix)).gather(
+            2, index[:, None, :].expand_as(matrix)
+        )
 
     def back(self, values: Tensor) -> Tensor:
         """Inverse of `values`."""
@@ -45,9 +53,10 @@ class ColumnOrder:
 class Columns:
     """A grid cut into columns.
 
-    Values are [groups, rows, columns] here, real and unscaled; order: column j means the j-th visited.
-    noise: numbers in [0, 1), the shape of the values, for stochastic rounding: up with the probability that the
-    expected value is the value itself; None rounds to nearest.
+    Values are [groups, rows, columns] here, real and unscaled; order: column j means the j-th
+    visited.
+    noise: numbers in [0, 1), the shape of the values, for stochastic rounding: up with the
+    probability that the expected value is the value itself; None rounds to nearest.
     """
 
     def __init__(
@@ -89,18 +98,24 @@ class Columns:
             steps = torch.round(steps)
         else:
             whole = torch.round(steps)
-            steps = torch.where((steps - whole).abs() < _ON_GRID, whole, torch.floor(steps + self._noise[..., j]))
+            steps = torch.where(
+                (steps - whole).abs() < _ON_GRID, whole, torch.floor(steps + self._noise[..., j])
+            )
         return steps.clamp_(self._low[..., k], self._high[..., k]).mul_(scale)
 
     def round_each(self, values: Tensor, j: Tensor) -> Tensor:
-        """Nearest representable values where every row has a column of its own: j, values [groups, rows]."""
+        """Nearest representable values where every row has a column of its own: j, values [groups,
+        rows].
+        """
         own = self._scale if self._scale.shape[-1] == 1 else self._scale.gather(2, j[..., None])
         scale = own[..., 0]
         steps = values / scale
         if not self._spec.uniform:
             nearest = nearest_level(steps.reshape(-1, 1), self._levels)
             return take_levels(nearest, self._levels).reshape(steps.shape) * scale
-        low, high = (b if b.shape[-1] == 1 else b.gather(2, j[..., None]) for b in (self._low, self._high))
+        low, high = (
+            b if b.shape[-1] == 1 else b.gather(2, j[..., None]) for b in (self._low, self._high)
+        )
         return torch.round(steps).clamp_(low[..., 0], high[..., 0]).mul_(scale)
 
     def _to_levels(self, steps: Tensor, j: int) -> Tensor:

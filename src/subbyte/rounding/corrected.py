@@ -1,15 +1,18 @@
 """Corrected: the default. Least-squares target, GPTQ order, coordinate descent, scale refits.
 
-    1  W* = W (G + dI)' (H + dI)^-1         make up for the errors of earlier layers (as in Qronos, Zhang et al. 2026)
+    1  W* = W (G + dI)' (H + dI)^-1         make up for the errors of earlier layers (as in Qronos,
+                                            Zhang et al. 2026)
     2  grid = fit(W*)                        the recipe's range, on the weights that will be rounded
     3  GPTQ on (W*, H), columns by decreasing diagonal of H
     4  `sweeps` times: refit the scales by least squares, visit every column
     5  3 and 4 from the grid's scales times each of `starts`; every row keeps its best
 
-Steps 3 and 4 end in a local minimum that depends on the scale they start from, the more so the fewer the levels.
+Steps 3 and 4 end in a local minimum that depends on the scale they start from, the more so the
+fewer the levels.
 
-Because ||X w - X_q q||^2 = ||X_q (w* - q)||^2 + const, the mismatched problem is a matched one with target W*.
-Objective: ||X w - X_q q||^2; a row that nearest would serve better is rounded to nearest. Cost, per
+Because ||X w - X_q q||^2 = ||X_q (w* - q)||^2 + const, the mismatched problem is a matched one with
+target W*. Objective: ||X w - X_q q||^2; a row that nearest would serve better is rounded to
+nearest. Cost, per
 start: GPTQ's plus 2 rows d^2 a sweep.
 """
 
@@ -30,8 +33,8 @@ from subbyte.stats import LayerStats
 class Corrected:
     """Error-corrected rounding.
 
-    damping: ridge as a share of H's mean diagonal; sweeps: visits of every column by coordinate descent; starts:
-    factors on the grid's scales to begin with.
+    damping: ridge as a share of H's mean diagonal; sweeps: visits of every column by coordinate
+    descent; starts: factors on the grid's scales to begin with.
     """
 
     damping: float = 0.01
@@ -40,9 +43,13 @@ class Corrected:
 
     def __post_init__(self) -> None:
         if self.damping < 0 or self.sweeps < 0:
-            raise RecipeError(f"corrected: damping and sweeps must be >= 0, got {self.damping} and {self.sweeps}")
+            raise RecipeError(
+                f"corrected: damping and sweeps must be >= 0, got {self.damping} and {self.sweeps}"
+            )
         if not self.starts or min(self.starts) <= 0:
-            raise RecipeError(f"corrected: starts must be one or more positive factors, got {self.starts}")
+            raise RecipeError(
+                f"corrected: starts must be one or more positive factors, got {self.starts}"
+            )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

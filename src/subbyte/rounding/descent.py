@@ -1,15 +1,17 @@
 """Descent: coordinate descent on the output error, with refits of the scales.
 
-    q_j <- Q( q_j + ((G w)_j - (H q)_j) / H_jj )       every column in turn: the best value while all others stand
+    q_j <- Q( q_j + ((G w)_j - (H q)_j) / H_jj )       every column in turn: the best value while
+                                                       all others stand
     s   <- u' G w / u' H u                             the best scale for the codes' units u
 
 QuantEase (Behdin et al. 2023) and COMQ (Zhang et al. 2025). COMQ's released rule is
-`{data: float, start: weights, refit: false, sweeps: 1, order: greedy}` on weights with `symmetric: false,
-range: minmax`: it starts from the real weights, and visits each row's columns by decreasing ||X_j|| |w_j|; in natural
-order its first sweep is GPFQ on float inputs.
+`{data: float, start: weights, refit: false, sweeps: 1, order: greedy}` on weights with `symmetric:
+false,
+range: minmax`: it starts from the real weights, and visits each row's columns by decreasing ||X_j||
+|w_j|; in natural order its first sweep is GPFQ on float inputs.
 
-Objective: ||X w - X_q q||^2 (`data: float`: with X in place of X_q); a row that nearest would serve better is rounded
-to nearest. Cost: 2 rows d^2 a sweep.
+Objective: ||X w - X_q q||^2 (`data: float`: with X in place of X_q); a row that nearest would serve
+better is rounded to nearest. Cost: 2 rows d^2 a sweep.
 """
 
 from dataclasses import dataclass
@@ -31,9 +33,9 @@ from subbyte.stats import LayerStats
 class Descent:
     """Coordinate descent.
 
-    sweeps: visits of every column; order: natural, or greedy (each row by its own decreasing ||X_j|| |w_j|); refit:
-    the scales before every sweep; start: nearest codes, or the real weights; data: inputs of the quantized network, or
-    of the float one.
+    sweeps: visits of every column; order: natural, or greedy (each row by its own decreasing
+    ||X_j|| |w_j|); refit: the scales before every sweep; start: nearest codes, or the real weights;
+    data: inputs of the quantized network, or of the float one.
     """
 
     sweeps: int = 4
@@ -58,12 +60,17 @@ class Descent:
         order = self._order(weight, stats)
         result = nearest
         for number in range(self.sweeps):
-            if self.refit and (number or self.start == "nearest"):  # real weights have no codes to refit
+            # real weights have no codes to refit
+            if self.refit and (number or self.start == "nearest"):
                 result = refit_scales(linear, result, stats)
                 values = result.dequantize()
             q = stats.grouped(values).to(torch.float32)
             columns = Columns(result.grid, tuple(q.shape), torch.float32)
-            swept = sweep(pulls, q, steps, columns) if order is None else sweep_by_row(pulls, q, steps, columns, order)
+            swept = (
+                sweep(pulls, q, steps, columns)
+                if order is None
+                else sweep_by_row(pulls, q, steps, columns, order)
+            )
             result = QTensor.nearest(swept.reshape(weight.shape), result.grid)
             values = result.dequantize()
         if self.refit:

@@ -1,8 +1,11 @@
-"""GPTQ's recursion: round a column, let the columns not yet rounded absorb its error; the kernel of the GPTQ family.
+"""GPTQ's recursion: round a column, let the columns not yet rounded absorb its error; the kernel of
+the GPTQ family.
 
-    H^-1 = U'U (upper Cholesky);   for t = 1..d:   q_t = Q(w_t);   w_{t:} -= (w_t - q_t) / U_tt * U_{t,t:}
+    H^-1 = U'U (upper Cholesky);   for t = 1..d:   q_t = Q(w_t);   w_{t:} -= (w_t - q_t) / U_tt *
+                                                                   U_{t,t:}
 
-Cost: d^3 for the factor, rows d^2 a rounding; blocks of 128 columns, so that most of it is matrix products.
+Cost: d^3 for the factor, rows d^2 a rounding; blocks of 128 columns, so that most of it is matrix
+    products.
 """
 
 import torch
@@ -33,7 +36,9 @@ class Diffusion:
         w = self._stats.grouped(target).to(torch.float32)
         columns = Columns(grid, tuple(w.shape), torch.float32, self.order)
         factor = self.U.to(torch.float32)
-        rounded = diffuse(self.order.values(w), factor, columns, None if pull is None else pull.to(torch.float32))
+        rounded = diffuse(
+            self.order.values(w), factor, columns, None if pull is None else pull.to(torch.float32)
+        )
         return self.order.back(rounded).reshape(target.shape)
 
 
@@ -42,11 +47,14 @@ def inverse_factor(factor: Tensor) -> Tensor:
     return cholesky(torch.cholesky_inverse(factor)).mT
 
 
-def diffuse(w: Tensor, U: Tensor, columns: Columns, pull: Tensor | None = None, first: int = 0) -> Tensor:
+def diffuse(
+    w: Tensor, U: Tensor, columns: Columns, pull: Tensor | None = None, first: int = 0
+) -> Tensor:
     """Rounded columns in the order given.
 
-    w: [groups, rows, columns]; U: [groups, columns, columns]; pull: strictly upper P, for w_{t:} += w_t P_{t,t:} after
-    each column (GPTAQ); first: number of columns of the grid that come before w's.
+    w: [groups, rows, columns]; U: [groups, columns, columns]; pull: strictly upper P, for w_{t:} +=
+    w_t P_{t,t:} after each column (GPTAQ); first: number of columns of the grid that come before
+    w's.
     """
     w, rounded = w.clone(), torch.empty_like(w)
     size = w.shape[-1]

@@ -1,20 +1,23 @@
 """GPFQ: greedy path following (Zhang, Zhou, Saab 2023, eq. 7-10; Lybrand, Saab 2021).
 
-Column after column the code is chosen whose output follows the float network's best, given the codes before it; the
-recursion is in `path`. Objective: ||X w - X_q q||^2 (`data: float`: with X in place of X_q).
+Column after column the code is chosen whose output follows the float network's best, given the
+codes before it; the recursion is in `path`. Objective: ||X w - X_q q||^2 (`data: float`: with X in
+place of X_q).
 
 Sparse GPFQ (ibid., section 4) adds a penalty on q, with a_t the argument of the recursion:
 
     L1   q_t = Q( sign(a_t) max(|a_t| - penalty, 0) )
-    L0   q_t = 0 if |a_t| <= penalty, else the nearest of +-(penalty + k step), k = 0..K, step = (K scale - penalty) / K
+    L0   q_t = 0 if |a_t| <= penalty, else the nearest of +-(penalty + k step), k = 0..K, step = (K
+         scale - penalty) / K
 
-The penalty is in units of the weights, the same for all layers. With L0 the levels of a scale are a codebook of two
-more than the recipe's: 2^b + 3 on a wide grid, as in the authors' code.
+The penalty is in units of the weights, the same for all layers. With L0 the levels of a scale are a
+codebook of two more than the recipe's: 2^b + 3 on a wide grid, as in the authors' code.
 
-The papers' alphabets are settings of the recipe: `levels: wide, range: rowmax` (2023) and `levels: odd, range: median`
-(2020), their C is `scalar`. Differences from the authors' code: patches at the layer's true stride, columns without
-input keep their nearest rounding (there: 0), ties go to even. A row that nearest would serve better is rounded to
-nearest, unless a regularizer is at work or `fallback` is false (as the authors have it).
+The papers' alphabets are settings of the recipe: `levels: wide, range: rowmax` (2023) and `levels:
+odd, range: median` (2020), their C is `scalar`. Differences from the authors' code: patches at the
+layer's true stride, columns without input keep their nearest rounding (there: 0), ties go to even.
+A row that nearest would serve better is rounded to nearest, unless a regularizer is at work or
+`fallback` is false (as the authors have it).
 """
 
 from dataclasses import dataclass
@@ -40,9 +43,10 @@ _NARROWEST = 1e-3  # of a penalized grid's step, against the grid it is made fro
 class Gpfq:
     """Follow the float network's path, column by column.
 
-    data: inputs of the quantized network (X_q) or of the float one; order: natural, or diagonal (decreasing H_tt);
-    regularizer: none, L1 or L0, with its penalty; stochastic: round up or down at random, by the seed; fallback: to
-    nearest where that is better.
+    data: inputs of the quantized network (X_q) or of the float one; order: natural, or diagonal
+        (decreasing H_tt);
+    regularizer: none, L1 or L0, with its penalty; stochastic: round up or down at random, by the
+    seed; fallback: to nearest where that is better.
     """
 
     data: Literal["quantized", "float"] = "quantized"
@@ -55,15 +59,22 @@ class Gpfq:
 
     def __post_init__(self) -> None:
         if self.regularizer == "none" and self.penalty:
-            raise RecipeError(f"gpfq: penalty {self.penalty:g} has no effect without regularizer L1 or L0")
+            raise RecipeError(
+                f"gpfq: penalty {self.penalty:g} has no effect without regularizer L1 or L0"
+            )
         if self.penalty and self.penalty < _LEAST_PENALTY:
-            raise RecipeError(f"gpfq: penalty must be 0 or at least {_LEAST_PENALTY:g}, got {self.penalty:g}")
+            raise RecipeError(
+                f"gpfq: penalty must be 0 or at least {_LEAST_PENALTY:g}, got {self.penalty:g}"
+            )
 
     def check(self, spec: GridSpec) -> None:
         """See `methods.Rounding`."""
         plain = spec.uniform and spec.fixed_zero and spec.signed and spec.granularity != "group"
         if self.regularizer == "L0" and not plain:
-            raise RecipeError("gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or channel")
+            raise RecipeError(
+                "gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or "
+                "channel"
+            )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`; with a regularizer the objective is the penalized one."""
@@ -71,7 +82,11 @@ class Gpfq:
         if self.data == "float":
             stats = stats.of_float()
         grid = fit(weight)
-        penalized = penalized_grid(grid, self.penalty) if self.regularizer == "L0" and self.penalty else grid
+        penalized = (
+            penalized_grid(grid, self.penalty)
+            if self.regularizer == "L0" and self.penalty
+            else grid
+        )
         noise = row_noise(weight, self.seed) if self.stochastic else None
         shrink = {"none": None, "L1": self._soft, "L0": self._hard}[self.regularizer]
         values = follow_path(weight, penalized, stats, order=self.order, noise=noise, shrink=shrink)
@@ -99,7 +114,8 @@ def penalized_grid(grid: Grid, penalty: float) -> Grid:
     if bool((step < _NARROWEST * scale).any()):
         reach = float(above * scale.min())
         raise RecipeError(
-            f"gpfq: penalty {penalty:g} is not below the largest weight that the grid holds ({reach:g}); lower it"
+            f"gpfq: penalty {penalty:g} is not below the largest weight that the grid holds "
+            f"({reach:g}); lower it"
         )
 
     def side(count: int) -> Tensor:

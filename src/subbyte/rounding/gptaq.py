@@ -3,8 +3,9 @@
     U as in GPTQ;   D = (X - X_q)' X_q = G' - H;   P = strength * triu(D U', 1) U
     for t = 1..d:   q_t = Q(w_t);   w_{t:} -= (w_t - q_t) / U_tt * U_{t,t:} - w_t P_{t,t:}
 
-Objective: ||X w - X_q q||^2; a row that nearest would serve better is rounded to nearest. `strength` 0.25 is the
-authors' choice, found by trial; 1 would be the full correction of the terms that GPTQ's order leaves over.
+Objective: ||X w - X_q q||^2; a row that nearest would serve better is rounded to nearest.
+`strength` 0.25 is the authors' choice, found by trial; 1 would be the full correction of the terms
+that GPTQ's order leaves over.
 Cost: GPTQ's and 2 d^3.
 """
 
@@ -23,7 +24,9 @@ from subbyte.stats import LayerStats
 
 @dataclass(frozen=True)
 class Gptaq:
-    """damping: ridge as a share of H's mean diagonal; strength: of the pull; order: 'diagonal' or 'natural'."""
+    """damping: ridge as a share of H's mean diagonal; strength: of the pull; order: 'diagonal' or
+    'natural'.
+    """
 
     damping: float = 0.01
     strength: float = 0.25
@@ -31,7 +34,9 @@ class Gptaq:
 
     def __post_init__(self) -> None:
         if self.damping < 0 or self.strength < 0:
-            raise RecipeError(f"gptaq: damping and strength must be >= 0, got {self.damping} and {self.strength}")
+            raise RecipeError(
+                f"gptaq: damping and strength must be >= 0, got {self.damping} and {self.strength}"
+            )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

@@ -1,12 +1,14 @@
-"""K-means: the levels themselves are fitted to the weights, one codebook a tensor or a channel, as granularity says.
+"""K-means: the levels themselves are fitted to the weights, one codebook a tensor or a channel, as
+granularity says.
 
     min over levels c and codes k of  sum_j H_jj (w_j - c_{k_j})^2
 
-by Lloyd's algorithm from the levels of the recipe's grid (scikit-learn), so never worse than nearest in that objective;
-`weighted: false` leaves out H_jj, as Banner et al. (2019) do. As many levels as the recipe's grid has codes; the grid
-only starts the search, and is kept where it is better. Mean correction (ibid., section 4): each channel's levels are
-moved so that its mean weight stays, which needs a codebook a channel. Weights without input count as little as the
-least important of the others. Cost: rows * d * levels an iteration.
+by Lloyd's algorithm from the levels of the recipe's grid (scikit-learn), so never worse than
+nearest in that objective; `weighted: false` leaves out H_jj, as Banner et al. (2019) do. As many
+levels as the recipe's grid has codes; the grid only starts the search, and is kept where it is
+better. Mean correction (ibid., section 4): each channel's levels are moved so that its mean weight
+stays, which needs a codebook a channel. Weights without input count as little as the least
+important of the others. Cost: rows * d * levels an iteration.
 """
 
 import warnings
@@ -29,8 +31,8 @@ _ITERATIONS = 300
 
 @dataclass(frozen=True)
 class Kmeans:
-    """Fit a codebook. weighted: by the diagonal of H; keep_mean: move each channel's levels so that the mean of its
-    weights stays.
+    """Fit a codebook. weighted: by the diagonal of H; keep_mean: move each channel's levels so that
+    the mean of its weights stays.
     """
 
     weighted: bool = True
@@ -39,11 +41,17 @@ class Kmeans:
     def check(self, spec: GridSpec) -> None:
         """See `methods.Rounding`."""
         if spec.granularity == "group":
-            raise RecipeError("kmeans: codebooks belong to a tensor or a channel; granularity can't be group")
+            raise RecipeError(
+                "kmeans: codebooks belong to a tensor or a channel; granularity can't be group"
+            )
         if self.keep_mean and spec.granularity == "tensor":
-            raise RecipeError("kmeans: keep_mean moves each channel's levels; it needs granularity channel")
+            raise RecipeError(
+                "kmeans: keep_mean moves each channel's levels; it needs granularity channel"
+            )
         if spec.mixed is not None or spec.counted:
-            raise RecipeError("kmeans gives every channel as many levels; it can't allocate bits to channels")
+            raise RecipeError(
+                "kmeans gives every channel as many levels; it can't allocate bits to channels"
+            )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
@@ -71,7 +79,11 @@ class Kmeans:
             return torch.ones_like(weight)
         diagonal = stats.H.diagonal(dim1=-2, dim2=-1)
         least = diagonal[~stats.dead].min()
-        spread = diagonal.clamp_min(least)[:, None, :].expand_as(stats.grouped(weight)).reshape(weight.shape)
+        spread = (
+            diagonal.clamp_min(least)[:, None, :]
+            .expand_as(stats.grouped(weight))
+            .reshape(weight.shape)
+        )
         if not bool(torch.isfinite(spread).all()):
             raise NumericsError("kmeans: the second moments of the layer's inputs hold NaN or Inf")
         return spread / spread.mean()
@@ -90,7 +102,8 @@ def _fit(values: np.ndarray, importance: np.ndarray, levels: np.ndarray) -> np.n
     if distinct.size <= levels.size:
         return _fill(distinct, levels.size)
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct levels than asked: they are filled up
+        # fewer distinct levels than asked: they are filled up
+        warnings.simplefilter("ignore", ConvergenceWarning)
         lloyd = Lloyd(levels.size, init=levels[:, None], n_init=1, max_iter=_ITERATIONS, tol=0.0)
         lloyd.fit(values[:, None], sample_weight=importance)
     centres = _fill(np.unique(lloyd.cluster_centers_[:, 0].astype(np.float32)), levels.size)

@@ -1,18 +1,22 @@
-"""L-DNQ: alternating directions between real weights and a set of levels (Chen, Wang, Pan, AAAI 2019, section 3).
+"""L-DNQ: alternating directions between real weights and a set of levels (Chen, Wang, Pan, AAAI
+2019, section 3).
 
     min over Q of levels and scales a of  tr (aQ - W*)' H (aQ - W*)
-    T = (H + rho I)^-1 (H W* + rho (G - U))        proximal step                                          eq. 11
-    G = Proj(T + U):  Q nearest to V / a,  a <- <V, Q> / <Q, Q>,  in turn                                 eq. 13-14
+    T = (H + rho I)^-1 (H W* + rho (G - U))        proximal step
+                                                   eq. 11
+    G = Proj(T + U):  Q nearest to V / a,  a <- <V, Q> / <Q, Q>,  in turn
+                                                                  eq. 13-14
     U <- U + T - G
 
-Each row keeps the best G, with the scale that is best under H. Meant for few levels, such as `levels: 3` to `11`
-(0, +-1, +-2, ... +-2^k), and works on every grid. The authors' weights update between layers is `tune: cascade`; with
-it, or to follow the paper, set `corrected: false` (W* = W).
-Differences from their code, which `compat: true` brings back (see `ldnq_compat`): W* makes up for the errors of earlier
-layers; the scale starts from the recipe's range (there: mean |W| for any set); rho is a share of H's mean diagonal
-(there: H_00); there is no tolerance; a is refitted under H; coordinate descent ends it; H has the weights' column
-order. Objective: ||X w - X_q q||^2, with `corrected: false` ||X_q (w - q)||^2; a row that nearest would serve better is
-rounded to nearest.
+Each row keeps the best G, with the scale that is best under H. Meant for few levels, such as
+`levels: 3` to `11`
+(0, +-1, +-2, ... +-2^k), and works on every grid. The authors' weights update between layers is
+`tune: cascade`; with it, or to follow the paper, set `corrected: false` (W* = W).
+Differences from their code, which `compat: true` brings back (see `ldnq_compat`): W* makes up for
+the errors of earlier layers; the scale starts from the recipe's range (there: mean |W| for any
+set); rho is a share of H's mean diagonal (there: H_00); there is no tolerance; a is refitted under
+H; coordinate descent ends it; H has the weights' column order. Objective: ||X w - X_q q||^2, with
+`corrected: false` ||X_q (w - q)||^2; a row that nearest would serve better is rounded to nearest.
 Cost: for each penalty d^3, for each of them and each start 2 rows d^2 an iteration.
 """
 
@@ -42,10 +46,10 @@ _INNER = 10
 
 @dataclass(frozen=True)
 class Ldnq:
-    """penalties: rho as shares of H's mean diagonal; starts: factors on the recipe's scales; each pair is tried for so
-    many iterations, the best goes through so many sweeps of coordinate descent. corrected: make up for earlier layers'
-    errors; damping: ridge of that as a share of H's mean diagonal; compat: as the authors' code does, which reads no
-    other setting.
+    """penalties: rho as shares of H's mean diagonal; starts: factors on the recipe's scales; each
+    pair is tried for so many iterations, the best goes through so many sweeps of coordinate
+    descent. corrected: make up for earlier layers' errors; damping: ridge of that as a share of H's
+    mean diagonal; compat: as the authors' code does, which reads no other setting.
     """
 
     penalties: tuple[float, ...] = (0.3, 1.0)
@@ -57,8 +61,15 @@ class Ldnq:
     compat: bool = False
 
     def __post_init__(self) -> None:
-        if not self.penalties or not self.starts or min(*self.penalties, *self.starts) <= 0 or self.iterations < 1:
-            raise RecipeError(f"ldnq: penalties > 0, starts > 0 and iterations >= 1 are needed, got {self}")
+        if (
+            not self.penalties
+            or not self.starts
+            or min(*self.penalties, *self.starts) <= 0
+            or self.iterations < 1
+        ):
+            raise RecipeError(
+                f"ldnq: penalties > 0, starts > 0 and iterations >= 1 are needed, got {self}"
+            )
         if self.sweeps < 0 or self.damping < 0:
             raise RecipeError(f"ldnq: sweeps >= 0 and damping >= 0 are needed, got {self}")
 
@@ -68,13 +79,17 @@ class Ldnq:
             check_original(spec)
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
-        """See `methods.Rounding`; with `compat` nearest is a candidate at the authors' scale only."""
+        """See `methods.Rounding`; with `compat` nearest is a candidate at the authors' scale
+        only.
+        """
         if self.compat:
             return original(weight, fit, stats)
         target = corrected_target(weight, stats, self.damping) if self.corrected else weight
         seen = stats if self.corrected else stats.of_quantized()
         grid = fit(target)
-        starts = [QTensor.nearest(target, grid.with_scale(grid.scale * factor)) for factor in self.starts]
+        starts = [
+            QTensor.nearest(target, grid.with_scale(grid.scale * factor)) for factor in self.starts
+        ]
         candidates = [QTensor.nearest(weight, fit(weight)), QTensor.nearest(target, grid)]
         for share in self.penalties:
             candidates += self._alternate(target, starts, seen, share)
@@ -82,7 +97,9 @@ class Ldnq:
         polished = descend(linear, best_of(weight, candidates, seen), seen, self.sweeps)
         return best_of(weight, [*candidates, polished], seen)
 
-    def _alternate(self, target: Tensor, starts: list[QTensor], stats: LayerStats, rho: float) -> list[QTensor]:
+    def _alternate(
+        self, target: Tensor, starts: list[QTensor], stats: LayerStats, rho: float
+    ) -> list[QTensor]:
         """The best of each start, in units of H's mean diagonal."""
         if bool(stats.dead.all()):
             return starts
@@ -94,7 +111,13 @@ class Ldnq:
         return [self._from(start, target, stats, inverse, pull, rho) for start in starts]
 
     def _from(
-        self, start: QTensor, target: Tensor, stats: LayerStats, inverse: Tensor, pull: Tensor, rho: float
+        self,
+        start: QTensor,
+        target: Tensor,
+        stats: LayerStats,
+        inverse: Tensor,
+        pull: Tensor,
+        rho: float,
     ) -> QTensor:
         linear = stats.grouped(target) @ stats.H
         best, error = start, matched_error(target, start.dequantize(), stats)
@@ -136,6 +159,8 @@ def _euclidean_scale(V: Tensor, rounded: QTensor) -> Grid:
     else:
         size = spec.group_size or 1
         pad = (0, -V.shape[1] % size)
-        top, bottom = (F.pad(x, pad).reshape(V.shape[0], -1, size).sum(2) for x in (products, squares))
+        top, bottom = (
+            F.pad(x, pad).reshape(V.shape[0], -1, size).sum(2) for x in (products, squares)
+        )
     sound = (bottom > 0) & (top > 0)
     return grid.with_scale(torch.where(sound, top / torch.where(sound, bottom, 1.0), grid.scale))

@@ -1,7 +1,7 @@
 """Seeded noise for stochastic rounding.
 
-The noise of a row depends on the seed and on the row's own weights, not on the rows beside it: the same layer gets the
-same codes whatever the order of its channels, and on every device.
+The noise of a row depends on the seed and on the row's own weights, not on the rows beside it: the
+same layer gets the same codes whatever the order of its channels, and on every device.
 """
 
 import hashlib
@@ -11,7 +11,9 @@ from torch import Tensor
 
 
 def row_noise(weight: Tensor, seed: int, draw: int = 0) -> Tensor:
-    """Numbers in [0, 1): float32, the shape of weight [rows, columns]. draw: the how-manieth noise of this seed."""
+    """Numbers in [0, 1): float32, the shape of weight [rows, columns]. draw: the how-manieth noise
+    of this seed.
+    """
     rows = weight.detach().to("cpu", torch.float32).contiguous()
     noise = torch.empty_like(rows)
     for row, out in zip(rows, noise, strict=True):

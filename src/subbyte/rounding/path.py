@@ -6,8 +6,9 @@ Only inner products enter, so with H = X_q'X_q and G = X_q'X the argument is
 
     arg_t = ( sum_{j<=t} G_tj w_j  -  sum_{j<t} H_tj q_j ) / H_tt
 
-which needs no stored activations, no inverse and no damping, and is exact for rank-deficient H. Blocked: A = W tril(G)'
-is one product; inside a block columns are corrected one by one, behind it A[:, e:] -= Q_block H[block, e:].
+which needs no stored activations, no inverse and no damping, and is exact for rank-deficient H.
+Blocked: A = W tril(G)' is one product; inside a block columns are corrected one by one, behind it
+    A[:, e:] -= Q_block H[block, e:].
 Cost: 3 rows d^2.
 """
 
@@ -36,8 +37,8 @@ def follow_path(
 ) -> Tensor:
     """Representable values, float32 [rows, columns], for a weight of that shape.
 
-    noise: numbers in [0, 1), the weight's shape, for stochastic rounding. Columns without input are rounded by
-    themselves.
+    noise: numbers in [0, 1), the weight's shape, for stochastic rounding. Columns without input are
+    rounded by themselves.
     """
     visits = ColumnOrder(stats, order)
     w = visits.values(stats.grouped(weight))
@@ -70,7 +71,8 @@ def _follow(arguments: Tensor, steps: Tensor, columns: Columns, shrink: Shrink |
 def align(weight: Tensor, stats: LayerStats, sweeps: int) -> Tensor:
     """Real weights a with X_q a near X w: float32 [rows, columns].
 
-    The first sweep follows the path without rounding, the others are Gauss-Seidel on min_a ||X w - X_q a||^2:
+    The first sweep follows the path without rounding, the others are Gauss-Seidel on min_a ||X w -
+    X_q a||^2:
     tril(H) a <- G w - triu(H, 1) a. Columns without input keep their weights.
     """
     live = ~stats.dead
@@ -80,7 +82,9 @@ def align(weight: Tensor, stats: LayerStats, sweeps: int) -> Tensor:
     w = stats.grouped(weight).mT  # [groups, columns, rows]
 
     def solve(right: Tensor) -> Tensor:
-        solution: Tensor = torch.linalg.solve_triangular(lower, torch.where(live[:, :, None], right, w), upper=False)
+        solution: Tensor = torch.linalg.solve_triangular(
+            lower, torch.where(live[:, :, None], right, w), upper=False
+        )
         return solution
 
     a = solve(stats.G.tril() @ w)

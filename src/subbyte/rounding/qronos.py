@@ -1,13 +1,15 @@
-"""Qronos: the first column makes up for what earlier layers did, diffusion does the rest (Zhang et al. 2025).
+"""Qronos: the first column makes up for what earlier layers did, diffusion does the rest (Zhang et
+al. 2025).
 
-    min_q ||X w - X_q q||^2 column by column: q_t is the best code while later columns stay, then those solve for the
-    rest. Theorem 3.1 and lemma 3.2 make that
+    min_q ||X w - X_q q||^2 column by column: q_t is the best code while later columns stay, then
+    those solve for the rest. Theorem 3.1 and lemma 3.2 make that
         q_1    = Q( (G_1: w - H_1,2: w_2:) / H_11 )
         w_2:  <- (H + dI)_2:,2:^-1 ( (G + dI)_2: w - H_2:,1 q_1 )
         q_2:   = GPTQ on w_2: and (H + dI)_2:,2:
 
-d: damping times the largest eigenvalue of H, added to G too, so that the ridge pulls to the weights. Where the two
-networks' inputs agree this is GPTQ. A row that nearest would serve better is rounded to nearest.
+d: damping times the largest eigenvalue of H, added to G too, so that the ridge pulls to the
+weights. Where the two networks' inputs agree this is GPTQ. A row that nearest would serve better is
+rounded to nearest.
 Cost: 2 d^3 and GPTQ's.
 """
 
@@ -27,7 +29,9 @@ from subbyte.stats import LayerStats
 
 @dataclass(frozen=True)
 class Qronos:
-    """damping: ridge as a share of H's largest eigenvalue (1e-6 for weights only, 1e-3 with 4-bit activations)."""
+    """damping: ridge as a share of H's largest eigenvalue (1e-6 for weights only, 1e-3 with 4-bit
+    activations).
+    """
 
     damping: float = 1e-6
     order: Order = "diagonal"
@@ -43,7 +47,9 @@ class Qronos:
         return best_of(weight, [result, QTensor.nearest(weight, grid)], stats)
 
 
-def first_exact(weight: Tensor, grid: Grid, stats: LayerStats, damping: float, order: Order) -> Tensor:
+def first_exact(
+    weight: Tensor, grid: Grid, stats: LayerStats, damping: float, order: Order
+) -> Tensor:
     """The recursion: representable values, float32 [rows, columns]."""
     visits = ColumnOrder(stats, order)
     w = visits.values(stats.grouped(weight))  # [groups, rows, columns]
@@ -52,12 +58,16 @@ def first_exact(weight: Tensor, grid: Grid, stats: LayerStats, damping: float, o
     columns = Columns(grid, tuple(w.shape), torch.float32, visits)
     live = H[:, 0, 0, None] > 0
     argument = w @ G[:, 0, :, None] - w[..., 1:] @ H[:, 0, 1:, None]
-    argument = torch.where(live, argument[..., 0] / torch.where(live, H[:, 0, 0, None], 1.0), w[..., 0])
+    argument = torch.where(
+        live, argument[..., 0] / torch.where(live, H[:, 0, 0, None], 1.0), w[..., 0]
+    )
     first = columns.round(argument.to(torch.float32), 0)
     if w.shape[-1] == 1:
         return visits.back(first[..., None]).reshape(weight.shape)
     factor = cholesky(Hd[:, 1:, 1:])
     target = w @ Gd[:, 1:].mT - first[..., None].double() * Hd[:, None, 0, 1:]
     w = torch.cholesky_solve(target.mT, factor).mT
-    rounded = diffuse(w.to(torch.float32), inverse_factor(factor).to(torch.float32), columns, first=1)
+    rounded = diffuse(
+        w.to(torch.float32), inverse_factor(factor).to(torch.float32), columns, first=1
+    )
     return visits.back(torch.cat([first[..., None], rounded], -1)).reshape(weight.shape)

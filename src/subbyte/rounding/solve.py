@@ -1,4 +1,6 @@
-"""Linear algebra shared by rounding methods: dead columns, damping, triangular factors, choosing the better row."""
+"""Linear algebra shared by rounding methods: dead columns, damping, triangular factors, choosing
+the better row.
+"""
 
 from dataclasses import replace
 
@@ -26,7 +28,9 @@ def norm_ridge(stats: LayerStats, share: float) -> Tensor:
 
 
 def largest_eigenvalue(H: Tensor) -> Tensor:
-    """Of symmetric non-negative matrices, from below, by power iteration from their diagonals: float64 [groups]."""
+    """Of symmetric non-negative matrices, from below, by power iteration from their diagonals:
+    float64 [groups].
+    """
     vector = H.diagonal(dim1=-2, dim2=-1)[..., None] + torch.finfo(H.dtype).tiny
     for _ in range(_POWER_STEPS):
         vector = vector / vector.norm(dim=-2, keepdim=True)
@@ -38,17 +42,20 @@ def largest_eigenvalue(H: Tensor) -> Tensor:
 def damped(stats: LayerStats, ridge: Tensor) -> tuple[Tensor, Tensor]:
     """(H + d I, G + d I) in float64 for ridges d [groups]: [groups, columns, columns].
 
-    Adding d to both pulls the least-squares target to the weights themselves, not to 0. A dead column gets diagonal 1
-    and nothing else, so that solves leave its weights alone.
+    Adding d to both pulls the least-squares target to the weights themselves, not to 0. A dead
+    column gets diagonal 1 and nothing else, so that solves leave its weights alone.
     """
     live = ~stats.dead
     both = live[:, :, None] & live[:, None, :]
     extra = torch.diag_embed(torch.where(live, ridge[:, None], 1.0))
-    return torch.where(both, stats.H, 0.0) + extra, torch.where(live[:, :, None], stats.G, 0.0) + extra
+    return torch.where(both, stats.H, 0.0) + extra, torch.where(
+        live[:, :, None], stats.G, 0.0
+    ) + extra
 
 
 def cholesky(matrix: Tensor) -> Tensor:
-    """Lower factor of symmetric positive matrices; the diagonal grows tenfold from 1e-10 of its mean until it exists.
+    """Lower factor of symmetric positive matrices; the diagonal grows tenfold from 1e-10 of its
+    mean until it exists.
 
     Raises NumericsError when even the diagonal's own size does not help (NaN, Inf).
     """
@@ -66,8 +73,8 @@ def cholesky(matrix: Tensor) -> Tensor:
 def corrected_target(weight: Tensor, stats: LayerStats, damping: float) -> Tensor:
     """Weights that make up for the errors of earlier layers: float32 [rows, columns].
 
-    W* = W (G + dI)' (H + dI)^-1, the least-squares solution of X_q W*' = X W'. weight: [rows, columns]; damping: the
-    ridge d as a share of H's mean diagonal.
+    W* = W (G + dI)' (H + dI)^-1, the least-squares solution of X_q W*' = X W'. weight: [rows,
+    columns]; damping: the ridge d as a share of H's mean diagonal.
     """
     H, G = damped(stats, mean_ridge(stats, damping))
     target = torch.cholesky_solve(G @ stats.grouped(weight).mT, cholesky(H)).mT
@@ -80,11 +87,13 @@ def matched_error(target: Tensor, rounded: Tensor, stats: LayerStats) -> Tensor:
     return ((difference @ stats.H) * difference).sum(-1).reshape(-1)
 
 
-def better_of(first: QTensor, second: QTensor, first_error: Tensor, second_error: Tensor) -> QTensor:
+def better_of(
+    first: QTensor, second: QTensor, first_error: Tensor, second_error: Tensor
+) -> QTensor:
     """Row by row, the candidate with the lower error; ties go to the first.
 
-    Where rows share one scale or a budget of bits, or the specs differ, the whole matrix is chosen by the sum of the
-    errors. Grids are no codebooks.
+    Where rows share one scale or a budget of bits, or the specs differ, the whole matrix is chosen
+    by the sum of the errors. Grids are no codebooks.
     """
     alike = first.grid.spec == second.grid.spec and _same_widths(first.grid, second.grid)
     if first.grid.spec.granularity == "tensor" or not alike:
@@ -106,15 +115,17 @@ def _same_widths(first: Grid, second: Grid) -> bool:
 def best_of(weight: Tensor, candidates: list[QTensor], stats: LayerStats) -> QTensor:
     """Row by row, the candidate with the least output error; the first of equals.
 
-    A later candidate must gain more than float64 noise. Columns without input keep their nearest codes. Raises
-    NumericsError where the statistics hold NaN or Inf.
+    A later candidate must gain more than float64 noise. Columns without input keep their nearest
+    codes. Raises NumericsError where the statistics hold NaN or Inf.
     """
     margin = _NOISE * stats.output_error(weight, 0 * weight)
     if not bool(torch.isfinite(margin).all()):
         raise NumericsError(_SPOILT)
     best, error = candidates[0], stats.output_error(weight, candidates[0].dequantize())
     for candidate in candidates[1:]:
-        best = better_of(best, candidate, error - margin, stats.output_error(weight, candidate.dequantize()))
+        best = better_of(
+            best, candidate, error - margin, stats.output_error(weight, candidate.dequantize())
+        )
         error = stats.output_error(weight, best.dequantize())
     return _dead_nearest(best, weight, stats)
 

@@ -1,10 +1,12 @@
-"""Stochastic: up or down at random, so that the expected value is the weight itself (Gupta et al. 2015).
+"""Stochastic: up or down at random, so that the expected value is the weight itself (Gupta et al.
+2015).
 
     q = floor(w / scale + u),   u uniform in [0, 1)
 
-Keeps each row's best of `draws` roundings by output error; nearest is one of the candidates unless `fallback` is false
-(with one draw and no fallback the codes are unbiased). Among a hundred random roundings of a layer about half beat
-nearest (Nagel et al. 2020, section 3). Objective: ||X w - X_q q||^2. Cost: rows d^2 a draw.
+Keeps each row's best of `draws` roundings by output error; nearest is one of the candidates unless
+`fallback` is false (with one draw and no fallback the codes are unbiased). Among a hundred random
+roundings of a layer about half beat nearest (Nagel et al. 2020, section 3). Objective: ||X w - X_q
+q||^2. Cost: rows d^2 a draw.
 """
 
 from dataclasses import dataclass

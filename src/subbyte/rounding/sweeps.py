@@ -1,12 +1,13 @@
-"""Coordinate descent on the output error, with least-squares refits of the scales: a kernel of several methods.
+"""Coordinate descent on the output error, with least-squares refits of the scales: a kernel of
+several methods.
 
 For the objective q'Hq - 2 l'q, where l = G w, or H w* for a target w*:
 
     q_j <- Q( q_j + (l - H q)_j / H_jj )         one column after the other, all rows at once
     s   <- u'l / u'Hu,   q = s u                 the best scale for the codes' units u
 
-(QuantEase, Behdin et al. 2023; COMQ, Zhang et al. 2025). Neither step can raise it. Unlike GPTQ's recursion a sweep
-sees clipping and revisits earlier choices. Cost: 2 rows d^2 a sweep.
+(QuantEase, Behdin et al. 2023; COMQ, Zhang et al. 2025). Neither step can raise it. Unlike GPTQ's
+recursion a sweep sees clipping and revisits earlier choices. Cost: 2 rows d^2 a sweep.
 """
 
 import torch
@@ -40,8 +41,8 @@ def descend(linear: Tensor, start: QTensor, stats: LayerStats, sweeps: int) -> Q
 def refit_scales(linear: Tensor, rounded: QTensor, stats: LayerStats) -> QTensor:
     """Least-squares scales for fixed codes; a scale that would not be positive stays.
 
-    linear: l, float64 [groups, rows, columns]. With several groups in a row their scales are refitted one after the
-    other.
+    linear: l, float64 [groups, rows, columns]. With several groups in a row their scales are
+    refitted one after the other.
     """
     units = rounded.grid.units(rounded.codes)
     scale = rounded.grid.scale
@@ -80,7 +81,8 @@ def unit_diagonal(linear: Tensor, stats: LayerStats) -> tuple[Tensor, Tensor]:
 
 
 def sweep(pulls: Tensor, q: Tensor, steps: Tensor, columns: Columns) -> Tensor:
-    """One visit of every column in natural order; float32 [groups, rows, columns]. Dead columns keep their value.
+    """One visit of every column in natural order; float32 [groups, rows, columns]. Dead columns
+    keep their value.
 
     steps, pulls: see `unit_diagonal`.
     """
@@ -97,7 +99,9 @@ def sweep(pulls: Tensor, q: Tensor, steps: Tensor, columns: Columns) -> Tensor:
     return q
 
 
-def sweep_by_row(pulls: Tensor, q: Tensor, steps: Tensor, columns: Columns, order: Tensor) -> Tensor:
+def sweep_by_row(
+    pulls: Tensor, q: Tensor, steps: Tensor, columns: Columns, order: Tensor
+) -> Tensor:
     """`sweep` with an order of columns for each row, int64 [groups, rows, columns]."""
     q = q.clone()
     slope = pulls - q @ steps

@@ -3,11 +3,13 @@
     Hessian block of row n       H_n = d^2 L / dw_n dw_n'
     Gauss-Newton                 H_n = outputs_n H        outputs: `GradientStats`, H: `LayerStats`
     Hutchinson                   tr A = E z'Az,  z of independent signs
-    Hutch++                      tr A = tr Q'AQ + E z'(I - QQ')A(I - QQ')z,  Q an orthonormal basis of A S, S of signs
+    Hutch++                      tr A = tr Q'AQ + E z'(I - QQ')A(I - QQ')z,  Q an orthonormal basis
+                                                                             of A S, S of signs
 
-Gauss-Newton in this form takes squared output gradients for independent of inputs and of those at other positions;
-`LayerStats` with weighted rows does without the first. Hutch++ (Meyer, Musco, Musco, Woodruff 2021, algorithm 1) spends
-a third of its products on each of S, Q and z; its error falls as 1/products (Hutchinson: 1/sqrt(products)).
+Gauss-Newton in this form takes squared output gradients for independent of inputs and of those at
+other positions; `LayerStats` with weighted rows does without the first. Hutch++ (Meyer, Musco,
+Musco, Woodruff 2021, algorithm 1) spends a third of its products on each of S, Q and z; its error
+falls as 1/products (Hutchinson: 1/sqrt(products)).
 """
 
 from collections.abc import Callable
@@ -29,14 +31,16 @@ MatMul = Callable[[Tensor], Tensor]
 def hessian_blocks(loss: Callable[[Tensor], Tensor], weight: Tensor, name: str) -> Tensor:
     """The exact Hessian of each output channel: weight's dtype, [rows, columns, columns].
 
-    loss: a number as a function of the weights [rows, columns], such as `gradients.loss_of_weight`; name: of the layer,
-    for messages. Cost: `rows x columns` products with the Hessian, each about two passes forward and back.
+    loss: a number as a function of the weights [rows, columns], such as `gradients.loss_of_weight`;
+    name: of the layer, for messages. Cost: `rows x columns` products with the Hessian, each about
+        two passes forward and back.
     Raises ModelError when the layer is too large, NumericsError when the result holds NaN or Inf.
     """
     rows, columns = weight.shape
     if rows * columns > _MAX_WEIGHTS or rows * columns**2 > _MAX_ENTRIES:
         raise ModelError(
-            f"layer {name!r}: exact Hessian blocks of {rows} x {columns} weights are too much (at most "
+            f"layer {name!r}: exact Hessian blocks of {rows} x {columns} weights are too much (at "
+            f"most "
             f"{_MAX_WEIGHTS:,} weights and {_MAX_ENTRIES:,} second derivatives); use Gauss-Newton"
         )
     weight = weight.detach().requires_grad_()
@@ -46,8 +50,14 @@ def hessian_blocks(loss: Callable[[Tensor], Tensor], weight: Tensor, name: str) 
         return weight.new_zeros(rows, columns, columns)
     blocks = []
     for some in torch.arange(rows * columns, device=weight.device).split(_AT_ONCE):
-        units = torch.nn.functional.one_hot(some, rows * columns).to(weight.dtype).reshape(-1, rows, columns)
-        (products,) = torch.autograd.grad(gradient, weight, units, retain_graph=True, is_grads_batched=True)
+        units = (
+            torch.nn.functional.one_hot(some, rows * columns)
+            .to(weight.dtype)
+            .reshape(-1, rows, columns)
+        )
+        (products,) = torch.autograd.grad(
+            gradient, weight, units, retain_graph=True, is_grads_batched=True
+        )
         blocks.append(products[torch.arange(len(some), device=weight.device), some // columns])
     result = torch.cat(blocks).reshape(rows, columns, columns)
     if not bool(torch.isfinite(result).all()):
@@ -56,9 +66,11 @@ def hessian_blocks(loss: Callable[[Tensor], Tensor], weight: Tensor, name: str) 
 
 
 def gauss_newton(difference: Tensor, stats: LayerStats, outputs: Tensor) -> Tensor:
-    """By how much the loss of an image rises, to second order: 1/2 outputs_n d_n' H d_n, float64 [rows].
+    """By how much the loss of an image rises, to second order: 1/2 outputs_n d_n' H d_n, float64
+    [rows].
 
-    difference: d, of the weights, [rows, columns]; stats: of the float network's inputs, with weighted rows or without;
+    difference: d, of the weights, [rows, columns]; stats: of the float network's inputs, with
+        weighted rows or without;
     outputs: [rows].
     """
     d = stats.grouped(difference)
@@ -79,7 +91,9 @@ def hutchinson(matrix: MatMul, size: int, probes: int, seed: int = 0) -> Trace:
     Raises RecipeError for fewer than 2 probes, NumericsError on NaN or Inf.
     """
     if size < 1 or probes < 2:
-        raise RecipeError(f"a trace needs a matrix and at least 2 probes, got size {size} and {probes} probes")
+        raise RecipeError(
+            f"a trace needs a matrix and at least 2 probes, got size {size} and {probes} probes"
+        )
     z = _signs(size, probes, torch.Generator().manual_seed(seed))
     return _estimate(0.0, (z * matrix(z)).sum(0))
 
@@ -87,11 +101,14 @@ def hutchinson(matrix: MatMul, size: int, probes: int, seed: int = 0) -> Trace:
 def hutch_plus_plus(matrix: MatMul, size: int, probes: int, seed: int = 0) -> Trace:
     """The trace of a symmetric [size, size] matrix from at most `probes` products; unbiased.
 
-    The error is that of the part outside Q's span; it is 0 when the matrix has rank `probes` / 3 or less.
+    The error is that of the part outside Q's span; it is 0 when the matrix has rank `probes` / 3 or
+    less.
     Raises RecipeError for fewer than 6 probes, NumericsError on NaN or Inf.
     """
     if size < 1 or probes < 6:
-        raise RecipeError(f"Hutch++ needs a matrix and at least 6 probes, got size {size} and {probes} probes")
+        raise RecipeError(
+            f"Hutch++ needs a matrix and at least 6 probes, got size {size} and {probes} probes"
+        )
     third, generator = probes // 3, torch.Generator().manual_seed(seed)
     image = matrix(_signs(size, min(third, size), generator))
     if not bool(torch.isfinite(image).all()):

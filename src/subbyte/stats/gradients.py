@@ -1,13 +1,14 @@
 """What the gradients of the loss say of a layer's weights and outputs.
 
-With g_i,p the gradient of image i's loss with respect to the layer's output at position p and x_i,p the row that it
+With g_i,p the gradient of image i's loss with respect to the layer's output at position p and x_i,p
+the row that it
 sees there, image i's gradient with respect to the weights is  g_i = sum_p g_i,p x_i,p'  and
 
     gradient = mean_i g_i      absolute = mean_batches |mean_i g_i|      fisher = mean_i g_i^2
     outputs  = mean_i sum_p g_i,p^2
 
-element by element. Where an image has several targets each counts by its share. Cost: 2 d operations for each output
-and target, plus `rows x columns` an image.
+element by element. Where an image has several targets each counts by its share. Cost: 2 d
+operations for each output and target, plus `rows x columns` an image.
 """
 
 from collections.abc import Sequence
@@ -27,9 +28,12 @@ _MAX_ELEMENTS = 2**24  # of patches and gradients at a time: 64 MiB in float32
 class GradientStats:
     """Means over images; float64, columns in the order of `Geometry.to_matrix`.
 
-    gradient: of the loss; absolute: the mean over batches (by their sizes) of the size of a batch's mean gradient;
-    fisher: the squared gradient of one image, the diagonal of the Fisher information when targets are the network's
-    own: all [rows, columns]. outputs: the squared gradient with respect to an output, summed over positions: [rows].
+    gradient: of the loss; absolute: the mean over batches (by their sizes) of the size of a batch's
+        mean gradient;
+    fisher: the squared gradient of one image, the diagonal of the Fisher information when targets
+        are the network's
+    own: all [rows, columns]. outputs: the squared gradient with respect to an output, summed over
+        positions: [rows].
     images: how many.
     """
 
@@ -52,22 +56,28 @@ class GradientCollector:
     def add(self, calls: Sequence[tuple[Tensor, Tensor]], share: Tensor | None = None) -> None:
         """Take in one target of the open batch.
 
-        calls: for each use of the weight the input and the gradient of each image's loss with respect to the output,
-        both in torch's shape, an image's entries together along the first axis; share: of the target, [images], or
-        None for a batch whose images have one target each.
+        calls: for each use of the weight the input and the gradient of each image's loss with
+        respect to the output, both in torch's shape, an image's entries together along the first
+        axis; share: of the target, [images], or None for a batch whose images have one target each.
         """
         images = calls[0][0].shape[0] if share is None else len(share)
         share = calls[0][0].new_ones(images) if share is None else share
         geometry, self._in_batch = self._geometry, images
         rows = sum(x.shape[0] // images * output_positions(x.shape, geometry) for x, _ in calls)
-        step = max(1, _MAX_ELEMENTS // (rows * geometry.columns * geometry.groups + geometry.rows * geometry.columns))
+        step = max(
+            1,
+            _MAX_ELEMENTS
+            // (rows * geometry.columns * geometry.groups + geometry.rows * geometry.columns),
+        )
         for start in range(0, images, step):
             part, gradients, squares = share[start : start + step], [], []
             for x, g in calls:
                 each = x.shape[0] // images
                 inner = slice(start * each, (start + len(part)) * each)
                 outputs = self._outputs(g[inner], len(part))
-                seen = patches(x[inner], geometry).reshape(geometry.groups, len(part), -1, geometry.columns)
+                seen = patches(x[inner], geometry).reshape(
+                    geometry.groups, len(part), -1, geometry.columns
+                )
                 gradients.append(outputs.mT @ seen)  # [groups, images, rows / groups, columns]
                 squares.append(outputs.square().sum(2))
             self._accumulate(sum(gradients[1:], gradients[0]), sum(squares[1:], squares[0]), part)
@@ -77,7 +87,9 @@ class GradientCollector:
         geometry = self._geometry
         if geometry.kind == "linear":
             return g.reshape(1, images, -1, geometry.rows)
-        grouped = g.reshape(images, -1, geometry.groups, geometry.rows // geometry.groups, g[0, 0].numel())
+        grouped = g.reshape(
+            images, -1, geometry.groups, geometry.rows // geometry.groups, g[0, 0].numel()
+        )
         return grouped.permute(2, 0, 1, 4, 3).flatten(2, 3)
 
     def _accumulate(self, gradient: Tensor, squares: Tensor, share: Tensor) -> None:
@@ -100,19 +112,25 @@ class GradientCollector:
         self._batch = None
 
     def finish(self) -> GradientStats:
-        """The means over all closed batches. Raises NumericsError when a gradient was NaN or Inf."""
+        """The means over all closed batches. Raises NumericsError when a gradient was NaN or
+        Inf.
+        """
         order = column_order(self._geometry).to(self._sums["fisher"].device)
         means = {name: value / self._images for name, value in self._sums.items()}
         if not all(bool(torch.isfinite(value).all()) for value in means.values()):
             raise NumericsError("gradients hold NaN, Inf or numbers too large to square")
-        gradient, absolute, fisher = (means[name][:, order] for name in ("gradient", "absolute", "fisher"))
+        gradient, absolute, fisher = (
+            means[name][:, order] for name in ("gradient", "absolute", "fisher")
+        )
         return GradientStats(gradient, absolute, fisher, means["outputs"], self._images)
 
 
 def position_weights(g: Tensor, geometry: Geometry, parts: int) -> Tensor:
-    """Squared gradients with respect to a layer's output, mean over each run of channels: [batch, parts, positions].
+    """Squared gradients with respect to a layer's output, mean over each run of channels: [batch,
+    parts, positions].
 
-    g: in torch's shape; parts: how many runs of equal length, in order. What GuidedQuant weighs rows by.
+    g: in torch's shape; parts: how many runs of equal length, in order. What GuidedQuant weighs
+        rows by.
     """
     if geometry.kind == "linear":
         g = g.reshape(g.shape[0], -1, geometry.rows).transpose(1, 2)

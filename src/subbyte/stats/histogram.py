@@ -1,4 +1,5 @@
-"""The distribution of a tap's values: exact ends and a histogram between them, in two passes over the chunks.
+"""The distribution of a tap's values: exact ends and a histogram between them, in two passes over
+the chunks.
 
 Of the whole tensor, or of each channel on its own.
 """
@@ -15,7 +16,8 @@ _CHANNEL_BINS = 1024
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """values: bin centres, float32 [1 or channels, bins], the outermost being the exact minimum and maximum;
+    """values: bin centres, float32 [1 or channels, bins], the outermost being the exact minimum and
+    maximum;
     counts: how many fell into each, float32 of the same shape.
     """
 
@@ -29,7 +31,9 @@ def histogram(chunks: Iterable[Tensor]) -> Histogram:
     low = min(float(e.min) for e in ends)
     high = max(float(e.max) for e in ends)
     if low == high:
-        return Histogram(torch.tensor([[low]]), torch.tensor([[float(sum(c.numel() for c in chunks))]]))
+        return Histogram(
+            torch.tensor([[low]]), torch.tensor([[float(sum(c.numel() for c in chunks))]])
+        )
     counts = torch.zeros(_BINS, dtype=torch.float64)
     for chunk in chunks:
         counts += torch.histc(chunk.float(), bins=_BINS, min=low, max=high).cpu()
@@ -40,7 +44,9 @@ def histogram(chunks: Iterable[Tensor]) -> Histogram:
 
 
 def channel_histograms(chunks: Iterable[Tensor], axis: int) -> Histogram:
-    """Histogram of every channel, a row each (the chunks are read twice). axis: where the channels are."""
+    """Histogram of every channel, a row each (the chunks are read twice). axis: where the channels
+    are.
+    """
     ends = [torch.aminmax(_rows(chunk, axis), dim=1) for chunk in chunks]
     low = torch.stack([e.min for e in ends]).amin(0)[:, None].double()
     high = torch.stack([e.max for e in ends]).amax(0)[:, None].double()

@@ -2,12 +2,15 @@
 
 With X the patches in the float network and X_q those in the network quantized so far (m rows each),
 
-    H = X_q' X_q / m      G = X_q' X / m      F = X' X / m      mean = 1'X / m      mean_q = 1'X_q / m
+    H = X_q' X_q / m      G = X_q' X / m      F = X' X / m      mean = 1'X / m      mean_q = 1'X_q /
+                                                                m
 
-and for a row w of the layer and its rounding q the mean square output error is  w'Fw - 2 q'Gw + q'Hq.
-Rows may have weights, other ones for each of k runs of output channels:  H_k = sum_p a_k,p x_p x_p' / sum_p a_k,p  and
-so on. With the squared output gradients as weights this is GuidedQuant's Hessian (Kim et al. 2025, section 3.2).
-Products are taken in float32, a chunk at a time, and added up in float64. Cost: 2 m d^2 operations a matrix, k times.
+and for a row w of the layer and its rounding q the mean square output error is  w'Fw - 2 q'Gw +
+                                                                                 q'Hq.
+Rows may have weights, other ones for each of k runs of output channels:  H_k = sum_p a_k,p x_p x_p'
+/ sum_p a_k,p  and so on. With the squared output gradients as weights this is GuidedQuant's Hessian
+(Kim et al. 2025, section 3.2). Products are taken in float32, a chunk at a time, and added up in
+float64. Cost: 2 m d^2 operations a matrix, k times.
 """
 
 from dataclasses import dataclass
@@ -25,7 +28,8 @@ _MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
 class LayerStats:
     """Means over all rows that a layer saw; float64, columns in the order of `Geometry.to_matrix`.
 
-    Groups are those of the layer or, with weighted rows, parts of them; each has as many output channels, in order.
+    Groups are those of the layer or, with weighted rows, parts of them; each has as many output
+    channels, in order.
     H, G, F: [groups, columns, columns]; mean, mean_q: [groups, columns]; rows: number of rows m.
     """
 
@@ -66,13 +70,18 @@ class LayerStats:
 class MomentCollector:
     """Adds up the moments of one layer, chunk by chunk.
 
-    rows_per_image: output positions to take of each image, drawn without replacement, the same in both networks;
-    None for all. Neighbouring positions tell nearly the same, so a few hundred rows a column say as much as all.
+    rows_per_image: output positions to take of each image, drawn without replacement, the same in
+        both networks;
+    None for all. Neighbouring positions tell nearly the same, so a few hundred rows a column say as
+    much as all.
     known: F and mean of the same rows, where they were found before: they are not added up again.
     """
 
     def __init__(
-        self, geometry: Geometry, rows_per_image: int | None = None, known: tuple[Tensor, Tensor] | None = None
+        self,
+        geometry: Geometry,
+        rows_per_image: int | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self._geometry, self._take, self._known = geometry, rows_per_image, known
         self._generator = torch.Generator().manual_seed(0)
@@ -80,18 +89,26 @@ class MomentCollector:
         self._rows = 0
 
     def add(self, x: Tensor, x_q: Tensor, weights: Tensor | None = None) -> None:
-        """Take in a chunk: the layer's input in the float and in the quantized network (may be the same object).
+        """Take in a chunk: the layer's input in the float and in the quantized network (may be the
+        same object).
 
-        weights: of the rows, positive, [batch, groups * k, output positions]; in every chunk or in none.
+        weights: of the rows, positive, [batch, groups * k, output positions]; in every chunk or in
+            none.
         """
         available = output_positions(x.shape, self._geometry)
         taken = available if self._take is None else min(self._take, available)
-        images = max(1, _MAX_ELEMENTS // max(1, taken * self._geometry.columns * self._geometry.groups))
+        images = max(
+            1, _MAX_ELEMENTS // max(1, taken * self._geometry.columns * self._geometry.groups)
+        )
         for start in range(0, x.shape[0], images):
             part = x[start : start + images]
             positions = self._draw(part.shape[0], available, taken, x.device)
             part_q = part if x is x_q else x_q[start : start + images]
-            chosen = None if weights is None else self._choose(weights[start : start + images], positions)
+            chosen = (
+                None
+                if weights is None
+                else self._choose(weights[start : start + images], positions)
+            )
             self._add_rows(part, part_q, positions, chosen)
 
     def _draw(self, images: int, available: int, taken: int, device: torch.device) -> Tensor | None:
@@ -107,7 +124,9 @@ class MomentCollector:
         rows = weights.float().transpose(0, 1).flatten(1)
         return rows.reshape(self._geometry.groups, -1, rows.shape[1])
 
-    def _add_rows(self, x: Tensor, x_q: Tensor, positions: Tensor | None, weights: Tensor | None) -> None:
+    def _add_rows(
+        self, x: Tensor, x_q: Tensor, positions: Tensor | None, weights: Tensor | None
+    ) -> None:
         rows = patches(x, self._geometry, positions)
         rows_q = rows if x is x_q else patches(x_q, self._geometry, positions)
         self._rows += rows.shape[1]
@@ -134,7 +153,9 @@ class MomentCollector:
         """The moments of all chunks so far."""
         order = column_order(self._geometry).to(self._sums["H"].device)
 
-        weight = self._sums.get("weight", torch.full((1,), float(self._rows), dtype=torch.float64, device=order.device))
+        weight = self._sums.get(
+            "weight", torch.full((1,), float(self._rows), dtype=torch.float64, device=order.device)
+        )
 
         def matrix(name: str) -> Tensor:
             return self._sums[name][:, order][:, :, order] / weight[:, None, None]
@@ -150,7 +171,9 @@ class MomentCollector:
 
 
 def _products(left: Tensor, right: Tensor, weights: Tensor | None) -> Tensor:
-    """Products of [groups, rows, columns]: [groups, columns, columns], or [groups * k, ...] with weighted rows."""
+    """Products of [groups, rows, columns]: [groups, columns, columns], or [groups * k, ...] with
+    weighted rows.
+    """
     if weights is None:
         return left.mT @ right
     each = [(left * weight[..., None]).mT @ right for weight in weights.unbind(1)]
@@ -158,7 +181,9 @@ def _products(left: Tensor, right: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _sums(rows: Tensor, weights: Tensor | None) -> Tensor:
-    """Sums of [groups, rows, columns]: float64 [groups, columns], or [groups * k, columns] with weighted rows."""
+    """Sums of [groups, rows, columns]: float64 [groups, columns], or [groups * k, columns] with
+    weighted rows.
+    """
     if weights is None:
         return rows.sum(1, dtype=torch.float64)
     return (weights.double() @ rows.double()).flatten(0, 1)

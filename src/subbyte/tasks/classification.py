@@ -1,7 +1,9 @@
 """Accuracy of a network on a split of a data set.
 
-The place of the true class is counted, not sorted for: an image is right in the top k when fewer than k
-classes have a larger logit, or an equal one and a lower index. So ties are settled alike on every device.
+The place of the true class is counted, not sorted for: an image is right in the top k when fewer
+than k
+classes have a larger logit, or an equal one and a lower index. So ties are settled alike on every
+device.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +35,9 @@ class Accuracy:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """accuracy: of all images. logits: float32 [n, classes] on the CPU, in the order of the split."""
+    """accuracy: of all images. logits: float32 [n, classes] on the CPU, in the order of the
+    split.
+    """
 
     accuracy: Accuracy
     logits: Tensor
@@ -58,11 +62,14 @@ def evaluate(
 ) -> Evaluation:
     """Run `model` on all images of `split` and compare with the labels.
 
-    model: images float32 [b, C, H, W] on `device` -> logits [b, classes]; an nn.Module is in eval mode
+    model: images float32 [b, C, H, W] on `device` -> logits [b, classes]; an nn.Module is in eval
+        mode
         meanwhile.
     progress: called with the numbers of images done and in all, after every batch.
-    Raises DataError when the split is empty, the model cannot take its images, or a label is beyond the
-    logits; ModelError when the model does not return [b, classes]; NumericsError when a logit is NaN or Inf.
+    Raises DataError when the split is empty, the model cannot take its images, or a label is beyond
+    the
+    logits; ModelError when the model does not return [b, classes]; NumericsError when a logit is
+    NaN or Inf.
     """
     total = len(split)
     if total == 0:
@@ -83,15 +90,18 @@ def evaluate(
             done += len(labels)
             if progress is not None:
                 progress(done, total)
-    return Evaluation(Accuracy(100 * right / total, 100 * right5 / total, loss / total, total), logits)
+    return Evaluation(
+        Accuracy(100 * right / total, 100 * right5 / total, loss / total, total), logits
+    )
 
 
 @dataclass(frozen=True)
 class ClassAccuracy:
     """How the images of one class fared.
 
-    label: the class. count: its images. top1: percent that were named right. mistaken_for: the class that the others
-    were most often named, the first of several; mistakes: how often; 0 when there were none.
+    label: the class. count: its images. top1: percent that were named right. mistaken_for: the
+    class that the others were most often named, the first of several; mistakes: how often; 0 when
+    there were none.
     """
 
     label: int
@@ -102,9 +112,13 @@ class ClassAccuracy:
 
 
 def class_accuracy(evaluation: Evaluation, split: Split) -> list[ClassAccuracy]:
-    """Accuracy by class, of the classes that have images in `split`, in order; `evaluation` is of the same split."""
+    """Accuracy by class, of the classes that have images in `split`, in order; `evaluation` is of
+    the same split.
+    """
     named, classes = evaluation.logits.argmax(dim=1), evaluation.logits.shape[1]
-    confusion = torch.bincount(split.labels * classes + named, minlength=classes**2).view(classes, classes)
+    confusion = torch.bincount(split.labels * classes + named, minlength=classes**2).view(
+        classes, classes
+    )
     rows = []
     for label, counts in enumerate(confusion):
         count, right = int(counts.sum()), int(counts[label])
@@ -117,7 +131,9 @@ def class_accuracy(evaluation: Evaluation, split: Split) -> list[ClassAccuracy]:
 
 
 def agreement(logits_a: Tensor, logits_b: Tensor) -> float:
-    """Percent of images that both logits [n, classes] put in one class. Raises DataError on other shapes."""
+    """Percent of images that both logits [n, classes] put in one class. Raises DataError on other
+    shapes.
+    """
     if logits_a.shape != logits_b.shape or logits_a.ndim != 2 or not logits_a.numel():
         raise DataError(
             f"agreement of logits {list(logits_a.shape)} and {list(logits_b.shape)}: "
@@ -134,8 +150,10 @@ def _run(model: Callable[[Tensor], Tensor], images: Tensor, split: Split, done: 
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as reason:
         raise DataError(
-            f"the network cannot take images {list(images.shape[1:])} (channels, height, width) of split "
-            f"{split.name!r} ({type(reason).__name__}: {reason}). Choose other data, or fit these with "
+            f"the network cannot take images {list(images.shape[1:])} (channels, height, width) of "
+            f"split "
+            f"{split.name!r} ({type(reason).__name__}: {reason}). Choose other data, or fit these "
+            f"with "
             "--resize and --crop"
         ) from reason
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):

@@ -1,16 +1,17 @@
-"""Cascade: after each layer is rounded, what is not yet rounded learns to make up for it (L-DNQ, algorithm 1).
+"""Cascade: after each layer is rounded, what is not yet rounded learns to make up for it (L-DNQ,
+algorithm 1).
 
     min over later weights and biases, and this layer's bias, of  mean ||z_q - z||^2
 
-z, z_q: logits of the float and of the partly quantized network on the calibration images; labels are not used. The
-part of the network before the layer is frozen, so its values are computed once. After the last layer `retrain` lets
-biases and scales learn for some epochs, as the algorithm's last line: from the float logits, or from labels if the
-caller has them (cross-entropy).
+z, z_q: logits of the float and of the partly quantized network on the calibration images; labels
+are not used. The part of the network before the layer is frozen, so its values are computed once.
+After the last layer `retrain` lets biases and scales learn for some epochs, as the algorithm's last
+line: from the float logits, or from labels if the caller has them (cross-entropy).
 
-Differences from Chen, Wang, Pan (2019) and their code: Adam with a cosine schedule and a fixed number of epochs (there:
-SGD until a running mean stalls); batch-norms are folded (there: trained with batch statistics); where the loss did not
-fall everything stays as it was; layers that the recipe leaves float do not learn. Cost: `epochs` passes forward and
-back through the rest, a layer.
+Differences from Chen, Wang, Pan (2019) and their code: Adam with a cosine schedule and a fixed
+number of epochs (there: SGD until a running mean stalls); batch-norms are folded (there: trained
+with batch statistics); where the loss did not fall everything stays as it was; layers that the
+recipe leaves float do not learn. Cost: `epochs` passes forward and back through the rest, a layer.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,9 @@ from subbyte.methods import Forward
 
 @dataclass(frozen=True)
 class Cascade:
-    """epochs: after each layer; rate: Adam's first step, relative to the root mean square of each tensor; retrain: what
-    biases and scales learn from at the end, for `retrain_epochs`; seed: of the order of the batches.
+    """epochs: after each layer; rate: Adam's first step, relative to the root mean square of each
+    tensor; retrain: what biases and scales learn from at the end, for `retrain_epochs`; seed: of
+    the order of the batches.
     """
 
     epochs: int = 5
@@ -40,19 +42,27 @@ class Cascade:
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.retrain_epochs < 1 or self.rate <= 0:
-            raise RecipeError(f"cascade: epochs >= 0, retrain_epochs >= 1 and rate > 0 are needed, got {self}")
+            raise RecipeError(
+                f"cascade: epochs >= 0, retrain_epochs >= 1 and rate > 0 are needed, got {self}"
+            )
 
     @property
     def needs_labels(self) -> bool:
         """See `methods.Tune`."""
         return self.retrain == "labels"
 
-    def after_layer(self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]) -> dict[str, Tensor]:
+    def after_layer(
+        self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]
+    ) -> dict[str, Tensor]:
         """See `methods.Tune`."""
         return self._learn(forward, parameters, logits, F.mse_loss, self.epochs)
 
     def at_end(
-        self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor], labels: list[Tensor] | None
+        self,
+        forward: Forward,
+        parameters: dict[str, Tensor],
+        logits: list[Tensor],
+        labels: list[Tensor] | None,
     ) -> dict[str, Tensor]:
         """See `methods.Tune`."""
         if self.retrain == "none":
@@ -73,7 +83,9 @@ class Cascade:
         if not parameters or not epochs:
             return parameters
         generator = torch.Generator().manual_seed(self.seed)
-        learned = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
+        learned = {
+            name: value.detach().clone().requires_grad_() for name, value in parameters.items()
+        }
         groups = [{"params": [p], "lr": self.rate * _size(p)} for p in learned.values()]
         adam = torch.optim.Adam(groups)
         rates = [group["lr"] for group in adam.param_groups]
@@ -93,7 +105,8 @@ class Cascade:
         found = _loss(forward, learned, targets, loss_of)
         if not isfinite(found):
             raise NumericsError(
-                f"cascade: the loss became {found}; lower its rate ({self.rate:g}), or check the logits"
+                f"cascade: the loss became {found}; lower its rate ({self.rate:g}), or check the "
+                f"logits"
             )
         return {name: value.detach() for name, value in learned.items()} if found < least else best
 
@@ -106,8 +119,14 @@ def _size(parameter: Tensor) -> float:
 
 @torch.no_grad()
 def _loss(
-    forward: Forward, parameters: dict[str, Tensor], targets: list[Tensor], loss_of: Callable[[Tensor, Tensor], Tensor]
+    forward: Forward,
+    parameters: dict[str, Tensor],
+    targets: list[Tensor],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
 ) -> float:
     """Mean over all batches, by their sizes."""
-    total = sum(float(loss_of(forward(k, parameters), target)) * len(target) for k, target in enumerate(targets))
+    total = sum(
+        float(loss_of(forward(k, parameters), target)) * len(target)
+        for k, target in enumerate(targets)
+    )
     return total / sum(map(len, targets))

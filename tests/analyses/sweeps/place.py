@@ -1,4 +1,6 @@
-"""A tiny network and its images, spaces over them, engines that only pretend, and tables as they are compared."""
+"""A tiny network and its images, spaces over them, engines that only pretend, and tables as they
+are compared.
+"""
 
 import csv
 import os
@@ -27,7 +29,8 @@ from torch import nn
 def net(channels=4, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Conv2d(1, channels, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36 * channels, 6))
+        convolution, head = nn.Conv2d(1, channels, 3), nn.Linear(36 * channels, 6)
+        return nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), head)
 
 
 def other():
@@ -71,10 +74,15 @@ def lay_out(folder: Path) -> Path:
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     """A space of 6 runs as its file holds it, with changes."""
     content = {
-        "recipe": "w4", "model": f"{folder}/net.py:net", "data": f"npz:{folder}/data.npz", "calibration": 16,
-        "validation": 30, "set": {"weights.correction": "none", "weights.rounding": "nearest"},
-        "grid": {"weights.bits": [2, 3, 4]}, "seeds": [0, 1],
-    } | changes  # fmt: skip
+        "recipe": "w4",
+        "model": f"{folder}/net.py:net",
+        "data": f"npz:{folder}/data.npz",
+        "calibration": 16,
+        "validation": 30,
+        "set": {"weights.correction": "none", "weights.rounding": "nearest"},
+        "grid": {"weights.bits": [2, 3, 4]},
+        "seeds": [0, 1],
+    } | changes
     return {name: value for name, value in content.items() if value is not ...}
 
 
@@ -101,7 +109,9 @@ def tasks_of(space: Space) -> list[Task]:
 
 def metrics(top1: float = 50.0, **changes: float) -> dict[str, Any]:
     """What a run measures."""
-    return dict.fromkeys(METRICS, 1.0) | {"status": "done", "quantized_top1_percent": top1} | changes
+    return (
+        dict.fromkeys(METRICS, 1.0) | {"status": "done", "quantized_top1_percent": top1} | changes
+    )
 
 
 class Fake:
@@ -129,7 +139,9 @@ def without_seconds(path: Path) -> str:
     """A table byte for byte, but for the columns that differ by machine."""
     rows = table(path)
     kept = [name for name in rows[0] if not name.endswith("_seconds")]
-    return "\n".join(",".join(row[name] for name in kept) for row in [dict(zip(kept, kept, strict=True)), *rows])
+    return "\n".join(
+        ",".join(row[name] for name in kept) for row in [dict(zip(kept, kept, strict=True)), *rows]
+    )
 
 
 def command(*arguments: object) -> "subprocess.Popen[str]":
@@ -137,5 +149,9 @@ def command(*arguments: object) -> "subprocess.Popen[str]":
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     return subprocess.Popen(
         [sys.executable, "-m", "subbyte", *map(str, arguments)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )

@@ -24,7 +24,11 @@ def rows(*values, column="quantized_top1_percent"):
 @pytest.mark.parametrize("values", [[1.0, 2.0], [3.5, 3.7, 3.1], [5.0, 5.0, 5.0], list(range(20))])
 def test_interval_is_that_of_scipy(values):
     error = stats.sem(values)
-    low, high = (5.0, 5.0) if error == 0 else stats.t.interval(0.95, len(values) - 1, np.mean(values), error)
+    low, high = (
+        (5.0, 5.0)
+        if error == 0
+        else stats.t.interval(0.95, len(values) - 1, np.mean(values), error)
+    )
     assert interval(values) == pytest.approx((high - low) / 2, abs=1e-12)
 
 
@@ -35,12 +39,26 @@ def test_interval_in_closed_form():
 
 def test_summaries():
     found = summaries(
-        [*rows(("x", 1.0), ("y", 10.0), ("x", 2.0), ("x", 6.0)), {"a": "y", "status": "failed", "error": "why"}], ("a",)
+        [
+            *rows(("x", 1.0), ("y", 10.0), ("x", 2.0), ("x", 6.0)),
+            {"a": "y", "status": "failed", "error": "why"},
+        ],
+        ("a",),
     )
-    assert [(row["a"], row["seeds"], row["quantized_top1_percent"]) for row in found] == [("x", 3, 3.0), ("y", 1, 10.0)]
-    assert found[0]["quantized_top1_percent_sd"] == pytest.approx(np.std([1, 2, 6], ddof=1), abs=1e-6)
-    assert found[0]["quantized_top1_percent_ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * 7**0.5 / 3**0.5, abs=1e-6)
-    assert found[1]["quantized_top1_percent_sd"] is None and found[1]["quantized_top1_percent_ci95"] is None
+    assert [(row["a"], row["seeds"], row["quantized_top1_percent"]) for row in found] == [
+        ("x", 3, 3.0),
+        ("y", 1, 10.0),
+    ]
+    assert found[0]["quantized_top1_percent_sd"] == pytest.approx(
+        np.std([1, 2, 6], ddof=1), abs=1e-6
+    )
+    assert found[0]["quantized_top1_percent_ci95"] == pytest.approx(
+        stats.t.ppf(0.975, 2) * 7**0.5 / 3**0.5, abs=1e-6
+    )
+    assert (
+        found[1]["quantized_top1_percent_sd"] is None
+        and found[1]["quantized_top1_percent_ci95"] is None
+    )
     assert set(found[0]) == set(summary_columns(("a",)))
 
 
@@ -50,19 +68,25 @@ def test_settings_may_be_lists_and_mappings():
 
 
 def test_best_is_by_the_mean():
-    assert best_setting(rows(("x", 0.0), ("y", 5.0), ("x", 9.0), ("y", 5.0)), ("a",), "quantized_top1_percent") == {
-        "a": "y"
-    }
+    assert best_setting(
+        rows(("x", 0.0), ("y", 5.0), ("x", 9.0), ("y", 5.0)), ("a",), "quantized_top1_percent"
+    ) == {"a": "y"}
 
 
 def test_the_first_of_equals():
-    assert best_setting(rows(("x", 1.0), ("y", 5.0), ("z", 5.0)), ("a",), "agreement_percent") == {"a": "x"}
-    assert best_setting(rows(("x", 1.0), ("y", 5.0), ("z", 5.0)), ("a",), "quantized_top1_percent") == {"a": "y"}
+    assert best_setting(rows(("x", 1.0), ("y", 5.0), ("z", 5.0)), ("a",), "agreement_percent") == {
+        "a": "x"
+    }
+    assert best_setting(
+        rows(("x", 1.0), ("y", 5.0), ("z", 5.0)), ("a",), "quantized_top1_percent"
+    ) == {"a": "y"}
 
 
 @pytest.mark.parametrize("column", ["bits_per_weight", "packed_bytes"])
 def test_smaller_is_better(column):
-    assert best_setting(rows(("x", 3.0), ("y", 2.0), ("z", 4.0), column=column), ("a",), column) == {"a": "y"}
+    assert best_setting(
+        rows(("x", 3.0), ("y", 2.0), ("z", 4.0), column=column), ("a",), column
+    ) == {"a": "y"}
 
 
 def test_nothing_to_choose():
@@ -72,18 +96,27 @@ def test_nothing_to_choose():
 
 
 def by_bits(run):
-    """Best at 3 bits on validation images, at 4 bits on test images; 2 bits fail with the second seed."""
+    """Best at 3 bits on validation images, at 4 bits on test images; 2 bits fail with the second
+    seed.
+    """
     bits = run.recipe.weights.bits
     if bits == 2 and run.seed == 1:
         return {"status": "failed", "error": "why"}
-    return metrics({"validation": {2: 1.0, 3: 70.0, 4: 60.0}, "test": {3: 65.0, 4: 90.0}}[run.split][bits] + run.seed)
+    return metrics(
+        {"validation": {2: 1.0, 3: 70.0, 4: 60.0}, "test": {3: 65.0, 4: 90.0}}[run.split][bits]
+        + run.seed
+    )
 
 
 def test_only_the_chosen_setting_is_tested(folder, tmp_path):
     engine = Fake(by_bits)
     result = sweep(space_of(folder, choose="quantized_top1_percent"), tmp_path / "out", engine)
     assert result.failed == 1
-    tested = [(task.run.recipe.weights.bits, task.run.seed) for task in engine.asked if task.run.split == "test"]
+    tested = [
+        (task.run.recipe.weights.bits, task.run.seed)
+        for task in engine.asked
+        if task.run.split == "test"
+    ]
     assert tested == [(3, 0), (3, 1)] and len(engine.asked) == 8
     (row,) = table(tmp_path / "out/chosen.csv")
     expected = {
@@ -93,7 +126,9 @@ def test_only_the_chosen_setting_is_tested(folder, tmp_path):
         "quantized_top1_percent": "65.5",
     }
     assert row.items() >= expected.items()
-    assert float(row["quantized_top1_percent_ci95"]) == pytest.approx(interval([65.0, 66.0]), abs=1e-6)
+    assert float(row["quantized_top1_percent_ci95"]) == pytest.approx(
+        interval([65.0, 66.0]), abs=1e-6
+    )
     assert {row["split"] for row in table(tmp_path / "out/results.csv")} == {"validation"}
     again = Fake(by_bits)
     sweep(space_of(folder, choose="quantized_top1_percent"), tmp_path / "out", again)
@@ -118,7 +153,9 @@ def yaml_value(text):
 
 def test_null_can_be_chosen(folder, tmp_path):
     engine = Fake(lambda run: metrics(60.0 if run.setting["weights.allocate"] is None else 50.0))
-    space = space_of(folder, grid={"weights.allocate": ["optimum", None]}, choose="quantized_top1_percent")
+    space = space_of(
+        folder, grid={"weights.allocate": ["optimum", None]}, choose="quantized_top1_percent"
+    )
     (row,) = sweep(space, tmp_path / "out", engine).chosen
     assert row["weights.allocate"] is None and row["seeds"] == 2
 

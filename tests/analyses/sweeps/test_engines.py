@@ -31,12 +31,17 @@ def nets(folder, *names):
 def test_workers_give_the_same_rows_and_a_run_that_fails_is_alone(folder, tmp_path):
     axes = {"model": nets(folder, "broken", "net"), "weights.bits": [2, 3]}
     space = space_of(folder, grid=axes, seeds=[0], choose="quantized_top1_percent")
-    results = [sweep(space, tmp_path / str(jobs), lambda cache, jobs=jobs: Local(jobs, cache)) for jobs in (1, 2)]
+    results = [
+        sweep(space, tmp_path / str(jobs), lambda cache, jobs=jobs: Local(jobs, cache))
+        for jobs in (1, 2)
+    ]
     assert [result.failed for result in results] == [2, 2]
     for name in ("results.csv", "summary.csv", "chosen.csv"):
         assert without_seconds(tmp_path / "1" / name) == without_seconds(tmp_path / "2" / name)
     rows = table(tmp_path / "2/results.csv")
-    assert [(row["status"], bool(row["error"])) for row in rows] == [("failed", True)] * 2 + [("done", False)] * 2
+    assert [(row["status"], bool(row["error"])) for row in rows] == [("failed", True)] * 2 + [
+        ("done", False)
+    ] * 2
     assert not multiprocessing.active_children()
 
 
@@ -64,10 +69,19 @@ def test_jobs(tmp_path):
 def test_a_worker_that_dies_costs_its_run_alone(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("SWEEP_PARENT", str(os.getpid()))
     axes = {"model": nets(folder, "net", "deadly", "other"), "weights.bits": [2, 3]}
-    space = space_of(folder, grid=axes, seeds=[0], **{"except": [{"model": nets(folder, "deadly"), "weights.bits": 3}]})
+    space = space_of(
+        folder,
+        grid=axes,
+        seeds=[0],
+        **{"except": [{"model": nets(folder, "deadly"), "weights.bits": 3}]},
+    )
     tasks = make_tasks(space)
     found = outcomes(2, space, tmp_path)
-    alone = outcomes(1, space_of(folder, grid=axes | {"model": nets(folder, "net", "other")}, seeds=[0]), tmp_path)
+    alone = outcomes(
+        1,
+        space_of(folder, grid=axes | {"model": nets(folder, "net", "other")}, seeds=[0]),
+        tmp_path,
+    )
     (dead,) = [task.key for task in tasks if task.run.model.endswith("deadly")]
     assert len(found) == len(tasks) == 5
     assert found == alone | {dead: {"status": "failed", "error": DIED}}
@@ -87,7 +101,11 @@ if __name__ == "__main__":
     path.write_text(code)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     return subprocess.Popen(
-        [sys.executable, path], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, path],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -100,8 +118,14 @@ def wait_for(condition, seconds=120.0):
 
 def group(pid):
     """Living processes of a group; zombies are none."""
-    listed = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if line.split()[0] == str(pid) and not line.split()[1].startswith("Z")]
+    listed = subprocess.run(
+        ["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    return [
+        line
+        for line in listed.splitlines()
+        if line.split()[0] == str(pid) and not line.split()[1].startswith("Z")
+    ]
 
 
 @pytest.mark.slow
@@ -113,5 +137,9 @@ def test_workers_do_not_outlive_the_sweep(how, folder, tmp_path):
     _, text = process.communicate(timeout=60)
     wait_for(lambda: not group(process.pid), 30)
     if how == signal.SIGINT:
-        assert len(table(tmp_path / "out/results.csv")) == len(list(tmp_path.glob("out/runs/*.json"))) >= 2
+        assert (
+            len(table(tmp_path / "out/results.csv"))
+            == len(list(tmp_path.glob("out/runs/*.json")))
+            >= 2
+        )
         assert "SpawnProcess" not in text and text.count("Traceback") == 1

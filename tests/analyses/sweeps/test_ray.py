@@ -9,7 +9,8 @@ from tests.sweep.place import command, space_of, table, write_space
 from subbyte.analyses.sweeps import Local, Ray, make_tasks
 from subbyte.analyses.sweeps.ray_engine import SETTINGS
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray warns of much that is not ours
+# Ray warns of much that is not ours
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def up(start):

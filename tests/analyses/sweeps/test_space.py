@@ -39,10 +39,14 @@ def test_axes(values, expected):
 
 def test_steps_are_exact():
     found = axis_values("a", "1.0..2.0..0.05")
-    assert len(found) == 21 and list(map(repr, found)) == [repr(round(1 + k / 20, 2)) for k in range(21)]
+    assert len(found) == 21 and list(map(repr, found)) == [
+        repr(round(1 + k / 20, 2)) for k in range(21)
+    ]
 
 
-@pytest.mark.parametrize("values", [[], "8..1", "1..b", "..", "1..2..0", "1..2..-1", "1..inf", "1..2..3..4", "nan..2"])
+@pytest.mark.parametrize(
+    "values", [[], "8..1", "1..b", "..", "1..2..0", "1..2..-1", "1..inf", "1..2..3..4", "nan..2"]
+)
 def test_odd_axes(values):
     with pytest.raises(RecipeError, match=r"axis weights\.bits"):
         axis_values("weights.bits", values)
@@ -67,10 +71,22 @@ seeds: [5, 3]
     assert space.axes == ("weights.bits", "weights.scalar", "activations.bits", "input.bits")
     assert space.count() == len(runs) == 18
     shown = [
-        (run.setting["weights.bits"], run.setting.get("weights.scalar"), run.setting.get("input.bits"), run.seed)
+        (
+            run.setting["weights.bits"],
+            run.setting.get("weights.scalar"),
+            run.setting.get("input.bits"),
+            run.seed,
+        )
         for run in runs
     ]
-    assert shown[:6] == [(2, 1.0, 6, 5), (2, 1.0, 6, 3), (2, 1.0, 7, 5), (2, 1.0, 7, 3), (2, 1.5, 6, 5), (2, 1.5, 6, 3)]
+    assert shown[:6] == [
+        (2, 1.0, 6, 5),
+        (2, 1.0, 6, 3),
+        (2, 1.0, 7, 5),
+        (2, 1.0, 7, 3),
+        (2, 1.5, 6, 5),
+        (2, 1.5, 6, 3),
+    ]
     assert shown[-2:] == [("ternary", None, None, 5), ("ternary", None, None, 3)]
     assert runs[2].recipe.weights.bits == 2 and runs[2].recipe.activations.bits == 8
 
@@ -91,19 +107,31 @@ def test_single_runs(tmp_path):
     ]
     assert made("", tmp_path) == [{}]
     assert (
-        len(made("list: [{weights.bits: 3}]\nexcept: [{weights.bits: 4}]\ngrid: {weights.bits: [3, 4]}", tmp_path)) == 2
+        len(
+            made(
+                "list: [{weights.bits: 3}]\nexcept: [{weights.bits: 4}]\ngrid: {weights.bits: [3, "
+                "4]}",
+                tmp_path,
+            )
+        )
+        == 2
     )
 
 
 def test_null_is_a_value(tmp_path):
-    runs = make_runs(read_space(PLACE + "recipe: w4a4\ngrid: {weights.allocate: [null, optimum]}", tmp_path))
+    runs = make_runs(
+        read_space(PLACE + "recipe: w4a4\ngrid: {weights.allocate: [null, optimum]}", tmp_path)
+    )
     assert [run.recipe.weights.allocate is None for run in runs] == [True, False]
     dropped = "grid: {weights.allocate: [null, optimum]}\nexcept: [{weights.allocate: null}]"
     assert made(dropped, tmp_path) == [{"weights.allocate": "optimum"}]
 
 
 def test_what_all_runs_set_and_what_replaces_it(tmp_path):
-    text = "recipe: w4\nset: {weights.bits: 5, calibration: 30}\ngrid: {weights.scalar: [1.5], calibration: [10, 20]}"
+    text = (
+        "recipe: w4\nset: {weights.bits: 5, calibration: 30}\ngrid: {weights.scalar: [1.5], "
+        "calibration: [10, 20]}"
+    )
     runs = make_runs(read_space(PLACE + text, tmp_path, model="mine", seeds=[3]))
     assert [(run.calibration, run.recipe.weights.bits, run.model, run.seed) for run in runs] == [
         (10, 5, "mine", 3),
@@ -121,7 +149,9 @@ def test_places_are_axes(tmp_path):
 
 
 def test_counting_expands_nothing(tmp_path):
-    space = read_space(PLACE + "grid: {weights.bits: 1..100000000000, weights.scalar: 0..1..0.1}", tmp_path)
+    space = read_space(
+        PLACE + "grid: {weights.bits: 1..100000000000, weights.scalar: 0..1..0.1}", tmp_path
+    )
     assert space.count() == 11 * 10**11
 
 
@@ -141,7 +171,10 @@ def test_counting_expands_nothing(tmp_path):
         ("pairs: [{weights.bits: [4, 3], weights.scalar: [1]}]", "equal length"),
         ("pairs: [{}]", "equal length"),
         ("pairs: [{weights.bits: []}]", "no run"),
-        ("grid: {weights.bits: [3]}\nonly: [{weights.bits: 4}]", r"only: weights.bits is never 4 .* one of \[3\]"),
+        (
+            "grid: {weights.bits: [3]}\nonly: [{weights.bits: 4}]",
+            r"only: weights.bits is never 4 .* one of \[3\]",
+        ),
         ("grid: {weights.bits: [3, 4]}\nonly: [{weights.bits: '3'}]", "is never '3'"),
         ("gird: {weights.bits: [3]}", "known here: .*set, grid, pairs, list, only, except"),
         ("fixed: {weights.bits: 3}", "unknown setting"),
@@ -203,7 +236,9 @@ def test_hashes_change_with_what_matters(changes, tmp_path):
 def test_hashes_do_not_change_with_what_does_not(tmp_path):
     axes = {"weights.bits": [2, 3], "weights.scalar": [1.0, 1.5]}
     first = space_of(tmp_path, grid=axes)
-    turned = space_of(tmp_path, grid=dict(reversed(axes.items())), name="other", choose="packed_bytes")
+    turned = space_of(
+        tmp_path, grid=dict(reversed(axes.items())), name="other", choose="packed_bytes"
+    )
     (tmp_path / "same.yaml").write_text("name: same\n" + "\n".join(_preset("w4").splitlines()[1:]))
     renamed = space_of(tmp_path, grid=axes, recipe=str(tmp_path / "same.yaml"))
     keys = [{task.key for task in tasks_of(space)} for space in (first, turned, renamed)]
@@ -216,7 +251,11 @@ def _preset(name):
     from subbyte.recipe import load_recipe
 
     return "name: x\n" + yaml.safe_dump(
-        {key: value for key, value in load_recipe(name).model_dump(mode="json").items() if key != "name"}
+        {
+            key: value
+            for key, value in load_recipe(name).model_dump(mode="json").items()
+            if key != "name"
+        }
     )
 
 
@@ -232,14 +271,21 @@ def test_validation_size_does_not_matter_to_tests(tmp_path):
 
 def test_a_label_is_no_setting(tmp_path):
     space = read_space(
-        "model: resnet20\ndata: digits\npairs: [{label: [a, b], weights.bits: [3, 4]}]\nset: {label: c}", tmp_path
+        "model: resnet20\ndata: digits\npairs: [{label: [a, b], weights.bits: [3, 4]}]\nset: "
+        "{label: c}",
+        tmp_path,
     )
     runs = make_runs(space)
-    assert [run.setting["label"] for run in runs] == ["a", "b"] and [run.recipe.weights.bits for run in runs] == [3, 4]
+    assert [run.setting["label"] for run in runs] == ["a", "b"] and [
+        run.recipe.weights.bits for run in runs
+    ] == [3, 4]
 
 
 def test_ranges_are_read_everywhere(tmp_path):
-    text = "model: resnet20\ndata: digits\nseeds: 0..2\npairs: [{weights.bits: 2..3, activations.bits: [8, 4]}]"
+    text = (
+        "model: resnet20\ndata: digits\nseeds: 0..2\npairs: [{weights.bits: 2..3, "
+        "activations.bits: [8, 4]}]"
+    )
     space = read_space(text, tmp_path)
     assert space.seeds == [0, 1, 2] and space.count() == 6
     assert [run.recipe.weights.bits for run in make_runs(space)] == [2, 2, 2, 3, 3, 3]

@@ -11,7 +11,9 @@ from subbyte.errors import FormatError, SubbyteError
 
 @pytest.fixture
 def tasks(tmp_path):
-    return tasks_of(space_of(tmp_path, grid={"weights.bits": [2, 3], "weights.allocate": [None, "optimum"]}))
+    return tasks_of(
+        space_of(tmp_path, grid={"weights.bits": [2, 3], "weights.allocate": [None, "optimum"]})
+    )
 
 
 @pytest.fixture
@@ -27,7 +29,9 @@ def test_what_was_added_is_read(tasks, results, tmp_path):
         assert again.read(tasks[0]) == metrics(12.5)
         assert again.finished(tasks[0], retry=True)
         assert again.finished(tasks[1]) and not again.finished(tasks[1], retry=True)
-    assert {path.name for path in (tmp_path / "out/runs").iterdir()} == {f"{task.key}.json" for task in tasks[:2]}
+    assert {path.name for path in (tmp_path / "out/runs").iterdir()} == {
+        f"{task.key}.json" for task in tasks[:2]
+    }
 
 
 def test_run_files_are_there_whole_or_not_at_all(tasks, results, monkeypatch):
@@ -87,15 +91,38 @@ def test_foreign_folders(tmp_path):
     for name in ("file", "full"):
         with pytest.raises(SubbyteError, match="holds no sweep"):
             Results(tmp_path / name, "name")
-    assert (tmp_path / "file").read_text() == "mine" and len(list((tmp_path / "full").iterdir())) == 1
+    assert (tmp_path / "file").read_text() == "mine" and len(
+        list((tmp_path / "full").iterdir())
+    ) == 1
 
 
 COLUMNS = [
-    "run", "status", "name", "model", "data", "recipe", "calibration", "seed", "split", "weights.bits",
-    "weights.allocate", "images", "original_top1_percent", "quantized_top1_percent", "original_top5_percent",
-    "quantized_top5_percent", "agreement_percent", "original_sparsity_percent", "quantized_sparsity_percent",
-    "bits_per_weight", "packed_bytes", "capture_seconds", "walk_seconds", "evaluate_seconds", "error",
-]  # fmt: skip
+    "run",
+    "status",
+    "name",
+    "model",
+    "data",
+    "recipe",
+    "calibration",
+    "seed",
+    "split",
+    "weights.bits",
+    "weights.allocate",
+    "images",
+    "original_top1_percent",
+    "quantized_top1_percent",
+    "original_top5_percent",
+    "quantized_top5_percent",
+    "agreement_percent",
+    "original_sparsity_percent",
+    "quantized_sparsity_percent",
+    "bits_per_weight",
+    "packed_bytes",
+    "capture_seconds",
+    "walk_seconds",
+    "evaluate_seconds",
+    "error",
+]
 
 
 def test_table(tasks, results, tmp_path):
@@ -106,39 +133,62 @@ def test_table(tasks, results, tmp_path):
     rows = table(results.out / "results.csv")
     assert list(rows[0]) == COLUMNS and len(rows) == len(returned) == 6
     assert [row["run"] for row in rows] == [task.key for task in tasks[:6]]
-    first = {"status": "done", "name": "name", "data": "npz", "seed": "0", "split": "validation", "weights.bits": "2"}
-    assert rows[0].items() >= (first | {"weights.allocate": "", "quantized_top1_percent": "0.5", "error": ""}).items()
+    first = {
+        "status": "done",
+        "name": "name",
+        "data": "npz",
+        "seed": "0",
+        "split": "validation",
+        "weights.bits": "2",
+    }
+    assert (
+        rows[0].items()
+        >= (first | {"weights.allocate": "", "quantized_top1_percent": "0.5", "error": ""}).items()
+    )
     assert rows[5]["error"] == 'odd, "quoted"\nline' and rows[5]["quantized_top1_percent"] == ""
 
 
 def test_axes_that_are_columns_anyway(tmp_path):
-    tasks = tasks_of(space_of(tmp_path, grid={"data": ["npz:a", "npz:b"], "calibration": [5, 6]}, seeds=[0]))
+    tasks = tasks_of(
+        space_of(tmp_path, grid={"data": ["npz:a", "npz:b"], "calibration": [5, 6]}, seeds=[0])
+    )
     results = Results(tmp_path / "out", "name")
     for task in tasks:
         results.add(task, metrics())
     results.write_tables(tasks, ("data", "calibration"))
     rows = table(tmp_path / "out/results.csv")
     assert [(row["data"], row["calibration"]) for row in rows] == [
-        ("npz:a", "5"), ("npz:a", "6"), ("npz:b", "5"), ("npz:b", "6"),
-    ]  # fmt: skip
+        ("npz:a", "5"),
+        ("npz:a", "6"),
+        ("npz:b", "5"),
+        ("npz:b", "6"),
+    ]
     assert list(rows[0]) == [name for name in COLUMNS if not name.startswith("weights.")]
 
 
 def test_parquet_is_the_csv(results, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    tasks = tasks_of(space_of(tmp_path, grid={"weights.bits": [3, "ternary"], "weights.scalar": [1.5]}))
+    tasks = tasks_of(
+        space_of(tmp_path, grid={"weights.bits": [3, "ternary"], "weights.scalar": [1.5]})
+    )
     for task in tasks[:-1]:
         results.add(task, metrics(100 / 3))
     results.add(tasks[-1], {"status": "failed", "error": "why"})
     results.write_tables(tasks, ("weights.bits", "weights.scalar"))
     found = parquet.read_table(results.out / "results.parquet").to_pylist()
-    as_text = [{name: "" if value is None else str(value) for name, value in row.items()} for row in found]
+    as_text = [
+        {name: "" if value is None else str(value) for name, value in row.items()} for row in found
+    ]
     assert as_text == table(results.out / "results.csv")
     assert found[0]["quantized_top1_percent"] == 100 / 3 and found[0]["weights.scalar"] == 1.5
 
 
 def test_lists_are_json_in_tables(results, tmp_path):
-    tasks = tasks_of(space_of(tmp_path, grid={"weights.rounding": [{"name": "corrected", "sweeps": 2}]}, seeds=[0]))
+    tasks = tasks_of(
+        space_of(
+            tmp_path, grid={"weights.rounding": [{"name": "corrected", "sweeps": 2}]}, seeds=[0]
+        )
+    )
     results.add(tasks[0], metrics())
     results.write_tables(tasks, ("weights.rounding",))
     row = table(results.out / "results.csv")[0]

@@ -28,31 +28,47 @@ class Log:
 def test_tables_trackers_and_reports(folder, tmp_path):
     tracker, reports = Log(), []
     result = sweep(
-        space_of(folder), tmp_path / "out", Fake(), tracker=tracker, report=lambda *what: reports.append(what)
+        space_of(folder),
+        tmp_path / "out",
+        Fake(),
+        tracker=tracker,
+        report=lambda *what: reports.append(what),
     )
     assert result.failed == 0 and result.chosen == [] and len(result.rows) == 6
     assert [row["run"] for row in result.rows] == [key for key, _ in tracker.logged]
     assert tracker.finished == [tmp_path / "out"]
-    assert [(stage, done, total) for stage, done, total, _ in reports] == [("sweep", n, 6) for n in range(1, 7)]
+    assert [(stage, done, total) for stage, done, total, _ in reports] == [
+        ("sweep", n, 6) for n in range(1, 7)
+    ]
     summary = table(tmp_path / "out/summary.csv")
-    assert [(row["weights.bits"], row["seeds"]) for row in summary] == [("2", "2"), ("3", "2"), ("4", "2")]
+    assert [(row["weights.bits"], row["seeds"]) for row in summary] == [
+        ("2", "2"),
+        ("3", "2"),
+        ("4", "2"),
+    ]
 
 
 def test_runs_of_equal_inputs_come_together_and_rows_in_the_order_of_the_space(folder, tmp_path):
     engine = Fake()
     models = [f"{folder}/net.py:{name}" for name in ("net", "other")]
-    result = sweep(space_of(folder, grid={"weights.bits": [2, 3], "model": models}), tmp_path / "out", engine)
+    result = sweep(
+        space_of(folder, grid={"weights.bits": [2, 3], "model": models}), tmp_path / "out", engine
+    )
     asked = [task.run.model for task in engine.asked]
     assert asked == [models[0]] * 4 + [models[1]] * 4
-    assert [row["model"] for row in result.rows] == [models[0]] * 2 + [models[1]] * 2 + [models[0]] * 2 + [
-        models[1]
-    ] * 2
+    assert [row["model"] for row in result.rows] == [models[0]] * 2 + [models[1]] * 2 + [
+        models[0]
+    ] * 2 + [models[1]] * 2
 
 
 def test_equal_runs_are_done_once(folder, tmp_path):
     engine = Fake()
     twice = [{"weights.bits": 3}, {}]  # the recipe's bits are 3
-    result = sweep(space_of(folder, recipe="w3", grid={"weights.bits": [3, 3]}, list=twice), tmp_path / "out", engine)
+    result = sweep(
+        space_of(folder, recipe="w3", grid={"weights.bits": [3, 3]}, list=twice),
+        tmp_path / "out",
+        engine,
+    )
     assert len(engine.asked) == len(result.rows) == 2
     assert [row["seeds"] for row in table(tmp_path / "out/summary.csv")] == ["2"]
 
@@ -60,7 +76,9 @@ def test_equal_runs_are_done_once(folder, tmp_path):
 def test_a_setting_left_open_is_as_the_recipe_has_it(folder, tmp_path):
     """And not what `null` says, which is float."""
     engine = Fake(lambda run: metrics(90.0 if run.recipe.weights.bits is None else 50.0))
-    space = space_of(folder, recipe="ternary", grid={}, list=[{"weights.bits": None}, {}, {"weights.bits": 8}])
+    space = space_of(
+        folder, recipe="ternary", grid={}, list=[{"weights.bits": None}, {}, {"weights.bits": 8}]
+    )
     sweep(space, tmp_path / "out", engine)
     summary = [
         (row["weights.bits"], row["quantized_top1_percent"], row["seeds"])
@@ -91,7 +109,11 @@ def test_tables_agree_when_a_sweep_is_stopped(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"validation": 79}, "79"), ({"calibration": 81}, "81"), ({"choose": "top1"}, "no column 'top1'")],
+    [
+        ({"validation": 79}, "79"),
+        ({"calibration": 81}, "81"),
+        ({"choose": "top1"}, "no column 'top1'"),
+    ],
 )
 def test_what_can_not_be_measured_is_said_before_anything_is_done(folder, tmp_path, changes, why):
     engine = Fake()
@@ -118,7 +140,9 @@ def test_a_changed_setting_does_again_what_it_touches(folder, tmp_path):
     assert count(space_of(folder), out) == []
     assert count(space_of(folder, grid={"weights.bits": [2, 3, 4, 5]}), out) == [(5, 0), (5, 1)]
     assert count(space_of(folder, seeds=[1, 2]), out) == [(2, 2), (3, 2), (4, 2)]
-    assert count(space_of(folder, **{"list": [{"weights.bits": 3, "weights.scalar": 1.5}]}), out) == [(3, 0), (3, 1)]
+    assert count(
+        space_of(folder, **{"list": [{"weights.bits": 3, "weights.scalar": 1.5}]}), out
+    ) == [(3, 0), (3, 1)]
     assert len(count(space_of(folder, calibration=17), out)) == 6
     assert count(space_of(folder, name="other", choose=None), out) == []
     assert len(table(out / "results.csv")) == 6
@@ -132,7 +156,9 @@ def test_a_changed_network_or_data_file_does_all_again(folder, tmp_path):
     assert count(space_of(folder), out) == []  # the same content elsewhere
     from subbyte.analyses.sweeps.work import load_inputs
 
-    (here / "net.py").write_text((here / "net.py").read_text().replace("nn.ReLU()", "nn.Hardtanh()"))
+    (here / "net.py").write_text(
+        (here / "net.py").read_text().replace("nn.ReLU()", "nn.Hardtanh()")
+    )
     load_inputs.cache_clear()
     assert len(count(space_of(here), out)) == 6
     shutil.copy(folder / "other.npz", here / "data.npz")
@@ -152,7 +178,9 @@ def test_retry(folder, tmp_path):
     assert count(space_of(folder), out, retry=True) == []
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "full"), SubbyteError("why")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, OSError(errno.ENOSPC, "full"), SubbyteError("why")]
+)
 def test_what_had_ended_is_kept(error, folder, tmp_path):
     def stops(run):
         if (run.recipe.weights.bits, run.seed) == (4, 0):
@@ -161,7 +189,12 @@ def test_what_had_ended_is_kept(error, folder, tmp_path):
 
     with pytest.raises(type(error) if isinstance(error, Exception) else error):
         count(space_of(folder), tmp_path / "out", outcome=stops)
-    assert [row["weights.bits"] for row in table(tmp_path / "out/results.csv")] == ["2", "2", "3", "3"]
+    assert [row["weights.bits"] for row in table(tmp_path / "out/results.csv")] == [
+        "2",
+        "2",
+        "3",
+        "3",
+    ]
     assert count(space_of(folder), tmp_path / "out") == [(4, 0), (4, 1)]
 
 
@@ -169,7 +202,11 @@ def test_tables_cost_little_however_many_runs(folder, tmp_path, monkeypatch):
     from subbyte.analyses.sweeps.store import Results
 
     written, write = [], Results.write_tables
-    monkeypatch.setattr(Results, "write_tables", lambda *what: (time.sleep(0.05), written.append(1), write(*what))[2])
+    monkeypatch.setattr(
+        Results,
+        "write_tables",
+        lambda *what: (time.sleep(0.05), written.append(1), write(*what))[2],
+    )
     sweep(space_of(folder, seeds=list(range(20))), tmp_path / "out", Fake())
     assert len(written) < 10 and len(table(tmp_path / "out/results.csv")) == 60
 
@@ -188,7 +225,9 @@ def test_damaged_and_foreign_folders(folder, tmp_path):
 
 
 def killed_and_gone_on(space, out, kills, runs, chance):
-    """Start a sweep, kill it after a number of runs and some part of the next; in the end let it finish."""
+    """Start a sweep, kill it after a number of runs and some part of the next; in the end let it
+    finish.
+    """
     for kill in range(kills):
         process = command("sweep", space, "--out", out)
         wanted = 1 + runs * (kill + 1) // (kills + 2)
@@ -210,14 +249,20 @@ def killed_and_gone_on(space, out, kills, runs, chance):
 def test_killed_three_times_and_gone_on(seeds, folder, tmp_path):
     runs = 3 * seeds
     path = write_space(
-        folder, tmp_path / "space.yaml", name="killed", seeds=list(range(seeds)), choose="agreement_percent"
+        folder,
+        tmp_path / "space.yaml",
+        name="killed",
+        seeds=list(range(seeds)),
+        choose="agreement_percent",
     )
     left = killed_and_gone_on(path, tmp_path / "killed", 3, runs, random.Random(seeds))
     assert left < runs
     space = space_of(folder, name="killed", seeds=list(range(seeds)), choose="agreement_percent")
     sweep(space, tmp_path / "whole", lambda cache: Local(1, cache))
     for name in ("results.csv", "summary.csv", "chosen.csv"):
-        assert without_seconds(tmp_path / "killed" / name) == without_seconds(tmp_path / "whole" / name)
+        assert without_seconds(tmp_path / "killed" / name) == without_seconds(
+            tmp_path / "whole" / name
+        )
     assert len(table(tmp_path / "killed/results.csv")) == runs
 
 
@@ -225,8 +270,13 @@ def test_the_chosen_setting_is_tested_and_tracked_besides(folder, tmp_path):
     tracker, reports = Log(), []
     engine = Fake(lambda run: metrics(10.0 * run.recipe.weights.bits))
     space = space_of(folder, choose="quantized_top1_percent")
-    result = sweep(space, tmp_path / "out", engine, tracker=tracker, report=lambda *what: reports.append(what))
+    result = sweep(
+        space, tmp_path / "out", engine, tracker=tracker, report=lambda *what: reports.append(what)
+    )
     assert [row["weights.bits"] for row in result.chosen] == [4]
     tests = [task.key for task in engine.asked if task.run.split == "test"]
     assert len(tests) == 2 and [key for key, _ in tracker.logged][-2:] == tests
-    assert [what[:3] for what in reports[-2:]] == [("test the choice", 1, 2), ("test the choice", 2, 2)]
+    assert [what[:3] for what in reports[-2:]] == [
+        ("test the choice", 1, 2),
+        ("test the choice", 2, 2),
+    ]

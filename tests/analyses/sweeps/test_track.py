@@ -13,7 +13,8 @@ from tests.sweep.place import Fake, command, metrics, space_of, table, write_spa
 from subbyte.analyses.sweeps import sweep
 from subbyte.errors import SubbyteError
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow warns of much that is not ours
+# MLflow warns of much that is not ours
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def free_port():
@@ -33,14 +34,22 @@ def healthy(uri):
 def server(tmp_path_factory):
     pytest.importorskip("mlflow")
     folder, uri = tmp_path_factory.mktemp("mlflow"), f"http://127.0.0.1:{(port := free_port())}"
-    arguments = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/files"]
+    arguments = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        f"{folder}/files",
+    ]
     arguments += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *arguments],
-            cwd=folder, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            cwd=folder,
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     end = time.monotonic() + 240
     while not healthy(uri):
         if process.poll() is not None or time.monotonic() > end:
@@ -78,18 +87,29 @@ def test_what_a_server_holds(server, folder, tmp_path):
         client.download_artifacts(tables.info.run_id, name, str(tmp_path / "down"))
         assert (tmp_path / "down" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     assert set(found) == {path.stem for path in (tmp_path / "out/runs").iterdir()}
-    assert sorted(run.data.params["split"] for run in found.values()) == ["test"] * 2 + ["validation"] * 6
+    assert (
+        sorted(run.data.params["split"] for run in found.values())
+        == ["test"] * 2 + ["validation"] * 6
+    )
     for run in found.values():
         bits, seed = run.data.params["weights.bits"], run.data.params["seed"]
-        assert run.data.params.items() >= {"calibration": "16", "recipe": "w4", "model": f"{folder}/net.py:net"}.items()
+        assert (
+            run.data.params.items()
+            >= {"calibration": "16", "recipe": "w4", "model": f"{folder}/net.py:net"}.items()
+        )
         if bits == "3":
-            assert run.info.status == "FAILED" and run.data.tags["error"] == "why" and not run.data.metrics
+            assert (
+                run.info.status == "FAILED"
+                and run.data.tags["error"] == "why"
+                and not run.data.metrics
+            )
         else:
             assert run.info.status == "FINISHED"
             assert run.data.metrics["quantized_top1_percent"] == 10 * int(bits) + int(seed)
     sweep(space, tmp_path / "out", Fake(outcome), tracker=MlflowTracker(server, "mine"))
     names = [run.info.run_name for run in client.search_runs([experiment])]
-    assert len(names) == 10 and names.count("mine: tables") == 2  # what was there is not recorded again
+    # what was there is not recorded again
+    assert len(names) == 10 and names.count("mine: tables") == 2
 
 
 def test_the_command(server, folder, tmp_path):
@@ -124,6 +144,8 @@ def test_a_server_that_goes_away_does_not_stop_the_sweep(folder, tmp_path, monke
         raise ConnectionError("gone")
 
     monkeypatch.setattr(tracker._client, "create_run", gone)
-    with pytest.raises(SubbyteError, match=r"6 runs and the tables were not recorded \(gone\); all of it is in"):
+    with pytest.raises(
+        SubbyteError, match=r"6 runs and the tables were not recorded \(gone\); all of it is in"
+    ):
         sweep(space_of(folder), tmp_path / "out", Fake(), tracker=tracker)
     assert len(table(tmp_path / "out/results.csv")) == 6

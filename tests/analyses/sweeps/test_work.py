@@ -50,7 +50,11 @@ def test_validation_images_are_others_than_calibration_images(seed, run, inputs)
 
 def test_validation_images_are_nearly_the_same_whatever_calibrates(run, inputs):
     drawn = [
-        pixels(measured_split(inputs.data, replace(run, seed=seed, calibration=count)).images(range(30)))
+        pixels(
+            measured_split(inputs.data, replace(run, seed=seed, calibration=count)).images(
+                range(30)
+            )
+        )
         for seed, count in ((0, 4), (1, 4), (0, 8))
     ]
     assert len(drawn[0] & drawn[1]) >= 22 and len(drawn[0] & drawn[2]) >= 22
@@ -74,7 +78,9 @@ def test_a_run_measures_what_quantize_gives(run, inputs):
     run = replace(run, split="test")
     found = execute(run, inputs, None)
     assert tuple(found) == METRICS
-    quantized = quantize(inputs.model, draw_calibration(inputs.data, run.calibration, run.seed)[0], run.recipe)
+    quantized = quantize(
+        inputs.model, draw_calibration(inputs.data, run.calibration, run.seed)[0], run.recipe
+    )
     test = inputs.data.test
     before, after = evaluate(inputs.model, test), evaluate(quantized, test)
     assert found["original_top1_percent"] == round(before.top1, 4)
@@ -87,12 +93,16 @@ def test_a_run_measures_what_quantize_gives(run, inputs):
 def test_the_cache_holds_the_float_network(run, inputs, tmp_path, monkeypatch):
     split = measured_split(inputs.data, run)
     first = float_evaluation(inputs, split, Cache(tmp_path))
-    monkeypatch.setattr("subbyte.analyses.sweeps.work.evaluate", lambda *_: pytest.fail("it is in the cache"))
+    monkeypatch.setattr(
+        "subbyte.analyses.sweeps.work.evaluate", lambda *_: pytest.fail("it is in the cache")
+    )
     again = float_evaluation(inputs, split, Cache(tmp_path))
     assert again.accuracy == first.accuracy and torch.equal(again.logits, first.logits)
 
 
-@pytest.mark.parametrize("change", [{"seed": 0}, {"calibration": 17}, {"split": "test"}, {"validation": 29}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 0}, {"calibration": 17}, {"split": "test"}, {"validation": 29}]
+)
 def test_the_cache_tells_images_apart(change, run, inputs, tmp_path):
     other = replace(run, **change)
     for one in (run, other):
@@ -127,7 +137,9 @@ def measured(found):
 def test_runs_share_what_depends_on_no_recipe(folder, tmp_path, monkeypatch):
     """Whatever comes first; without a cache; in a process that has captured nothing yet."""
     recipes = [{}, {"weights.rounding": "corrected"}, {"budget": "3bits"}, {"budget": "4bits"}]
-    runs = [make_runs(space_of(folder, set=settings, seeds=[0], grid={}))[0] for settings in recipes]
+    runs = [
+        make_runs(space_of(folder, set=settings, seeds=[0], grid={}))[0] for settings in recipes
+    ]
     inputs = load_inputs(*runs[0].inputs)
     once = [measured(execute(run, inputs, None)) for run in runs]
     for number, order in enumerate(([0, 1, 2, 3], [3, 2, 1, 0])):
@@ -135,7 +147,9 @@ def test_runs_share_what_depends_on_no_recipe(folder, tmp_path, monkeypatch):
         for k in order:
             captured.cache_clear()
             assert measured(execute(runs[k], inputs, cache)) == once[k]
-    monkeypatch.setattr("subbyte.graph.network.capture", lambda *_: pytest.fail("it is in the cache"))
+    monkeypatch.setattr(
+        "subbyte.graph.network.capture", lambda *_: pytest.fail("it is in the cache")
+    )
     captured.cache_clear()
     assert measured(execute(runs[3], inputs, tmp_path / "0")) == once[3]
 
@@ -162,7 +176,9 @@ def test_a_damaged_cache_is_made_anew(folder, tmp_path):
 
 
 def test_what_seeds_share(folder, tmp_path):
-    """The graph and the float logits are those of all seeds; moments of two layers are of one seed and size."""
+    """The graph and the float logits are those of all seeds; moments of two layers are of one seed
+    and size.
+    """
     space = space_of(folder, measure="test", seeds=[0, 1, 2], grid={"calibration": [8, 16]})
     for run in make_runs(space):
         captured.cache_clear()

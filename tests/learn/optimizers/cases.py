@@ -1,4 +1,6 @@
-"""Networks without layers: tensors of several shapes, and gradients that depend on weights, step and tensor alone."""
+"""Networks without layers: tensors of several shapes, and gradients that depend on weights, step
+and tensor alone.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +19,9 @@ ON_STALL = {"name": "on-stall", "share": 0.9, "window": 4}
 
 
 def normal(shape: Iterable[int], seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        tuple(shape), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def parameters(
@@ -39,7 +43,9 @@ def set_gradients(params: list[Tensor], step: int, without: Iterable[int] = ()) 
         p.grad = None if k in without else 0.5 * (p.detach() - target) + 0.3 * noise
 
 
-def run(optimizer: Optimizer, params: list[Tensor], steps: Iterable[int], without: Any = None) -> None:
+def run(
+    optimizer: Optimizer, params: list[Tensor], steps: Iterable[int], without: Any = None
+) -> None:
     """Steps of these numbers; without: number of a step -> tensors that have no gradient in it."""
     for step in steps:
         set_gradients(params, step, without(step) if without else ())
@@ -55,7 +61,9 @@ def move(optimizer: Optimizer, p: Tensor, *gradients: Tensor | list[float]) -> N
 
 def apart(first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
     """The largest difference between the weights of two networks."""
-    return max(float((a.detach() - b.detach()).abs().max()) for a, b in zip(first, second, strict=True))
+    return max(
+        float((a.detach() - b.detach()).abs().max()) for a, b in zip(first, second, strict=True)
+    )
 
 
 def same(first: Iterable[Tensor], second: Iterable[Tensor]) -> bool:
@@ -64,9 +72,19 @@ def same(first: Iterable[Tensor], second: Iterable[Tensor]) -> bool:
 
 
 class _NoReading(TorchDispatchMode):
-    """Refuses what would have a GPU waited for: numbers read from a tensor, results whose shape depends on values."""
+    """Refuses what would have a GPU waited for: numbers read from a tensor, results whose shape
+    depends on values.
+    """
 
-    _reads = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "bincount")
+    _reads = (
+        "_local_scalar_dense",
+        "nonzero",
+        "is_nonzero",
+        "equal",
+        "masked_select",
+        "unique",
+        "bincount",
+    )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name().removeprefix("aten::").split(".")[0].lstrip("_")

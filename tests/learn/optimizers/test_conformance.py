@@ -42,14 +42,18 @@ OTHERS = {
 }
 CASES = [(name, settings) for name in OPTIMIZERS for settings in ({}, *OTHERS.get(name, []))]
 every_optimizer = pytest.mark.parametrize(
-    ("name", "settings"), CASES, ids=[f"{name} {' '.join(map(str, s.values()))}" for name, s in CASES]
+    ("name", "settings"),
+    CASES,
+    ids=[f"{name} {' '.join(map(str, s.values()))}" for name, s in CASES],
 )
 
 
 def build(name: str, settings: dict, params: list[torch.Tensor], lr: float = 0.05):
     """Matrices are weights of layers."""
     layers = [p for p in params if p.ndim > 1]
-    return build_method(OPTIMIZERS, {"name": name, **settings}, "optimizer").build(params, layers, lr)
+    return build_method(OPTIMIZERS, {"name": name, **settings}, "optimizer").build(
+        params, layers, lr
+    )
 
 
 STEPS = 13
@@ -77,7 +81,9 @@ def through_a_file(state: dict) -> dict:
 @every_optimizer
 @pytest.mark.parametrize("stop", [1, 6])
 def test_a_run_that_goes_on_ends_as_if_it_had_not_stopped(name, settings, stop):
-    """Bit for bit, in the middle of a window, by a file that holds no code; seeds and settings come from the file."""
+    """Bit for bit, in the middle of a window, by a file that holds no code; seeds and settings come
+    from the file.
+    """
     whole, params = trained_before(CASES.index((name, settings))), parameters()
     first = build(name, settings, params)
     run(first, params, range(stop))
@@ -115,7 +121,9 @@ def test_every_step_draws_numbers_of_its_own(name, settings):
     params[0].data[:, ::2] = 1  # grids have a scale
     optimizer, places = build(name, settings, params, lr=0.005), []
     for _ in range(3):
-        places.append(optimizer.state[params[0]].get("codes", params[0].detach()).double().reshape(-1))
+        places.append(
+            optimizer.state[params[0]].get("codes", params[0].detach()).double().reshape(-1)
+        )
         params[0].grad = torch.full((40, 50), 0.3)
         optimizer.step()
     first, second = places[1] - places[0], places[2] - places[1]
@@ -147,7 +155,11 @@ def test_a_closure_is_called_with_gradients_and_its_loss_returned(name, settings
 def test_weights_move(name, settings):
     start, params = parameters(), parameters()
     run(build(name, settings, params, lr=0.4), params, range(STEPS))
-    assert all(bool((a != b).double().mean() > 0.5) for a, b in zip(start, params, strict=True) if a.ndim > 1)
+    assert all(
+        bool((a != b).double().mean() > 0.5)
+        for a, b in zip(start, params, strict=True)
+        if a.ndim > 1
+    )
     assert all(bool(torch.isfinite(p).all()) for p in params)
 
 
@@ -174,14 +186,22 @@ def test_negative_learning_rates_are_an_error(name, settings):
         build(name, settings, parameters(), lr=-0.1)
 
 
-@pytest.mark.parametrize("schedule", [*(name for name in SCHEDULES if name != "table"), TABLE, BY_TENSOR], ids=str)
+@pytest.mark.parametrize(
+    "schedule", [*(name for name in SCHEDULES if name != "table"), TABLE, BY_TENSOR], ids=str
+)
 @pytest.mark.parametrize(
     "make",
     [
-        lambda p, s: QSGD(p, 0.05, momentum=0.9, nesterov=True, weight_decay=0.1, lattice=Lattice(2, schedule=s)),
-        lambda p, s: QSGD(p, 0.05, lattice=Lattice(2, schedule=s, rounding="stochastic", error_feedback=True)),
+        lambda p, s: QSGD(
+            p, 0.05, momentum=0.9, nesterov=True, weight_decay=0.1, lattice=Lattice(2, schedule=s)
+        ),
+        lambda p, s: QSGD(
+            p, 0.05, lattice=Lattice(2, schedule=s, rounding="stochastic", error_feedback=True)
+        ),
         lambda p, s: QtAdamW(p, 0.05, lattice=Lattice(2, schedule=s, rounding="gaussian")),
-        lambda p, s: GridSGD([{"params": p[:2]}, {"params": p[2:], "bits": None}], settings=GridSettings(schedule=s)),
+        lambda p, s: GridSGD(
+            [{"params": p[:2]}, {"params": p[2:], "bits": None}], settings=GridSettings(schedule=s)
+        ),
         lambda p, s: GridSGD(p, settings=GridSettings(2, 9, "tensor", resolution=3, schedule=s)),
     ],
     ids=["momentum", "error feedback", "gaussian", "grid", "grid of tensors"],
@@ -201,9 +221,16 @@ def test_nothing_is_read_back_from_the_device(make, schedule):
 def test_the_guard_against_reading_sees_it():
     x = torch.arange(3.0)
     reads = [
-        lambda: float(x.sum()), lambda: bool(x[0] > 0), lambda: x.tolist(), lambda: x[x > 0], lambda: x.nonzero(),
-        lambda: x.cpu(), lambda: x.numpy(), lambda: torch.equal(x, x), lambda: x.masked_fill(x > 0, 1)[x > 1],
-    ]  # fmt: skip
+        lambda: float(x.sum()),
+        lambda: bool(x[0] > 0),
+        lambda: x.tolist(),
+        lambda: x[x > 0],
+        lambda: x.nonzero(),
+        lambda: x.cpu(),
+        lambda: x.numpy(),
+        lambda: torch.equal(x, x),
+        lambda: x.masked_fill(x > 0, 1)[x > 1],
+    ]
     for read in reads:
         with nothing_read(), pytest.raises(AssertionError, match="reads from the device"):
             read()
@@ -214,11 +241,24 @@ def test_the_guard_against_reading_sees_it():
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("sgdd", "optimizer: unknown method 'sgdd'; known: sgd, adam, adamw, qsgd, qtadamw, grid-sgd, grid-adamw"),
-        ({"name": "qsgd", "resolutoin": 3}, "optimizer qsgd: unknown setting 'resolutoin'; known: resolution, base"),
+        (
+            "sgdd",
+            "optimizer: unknown method 'sgdd'; known: sgd, adam, adamw, qsgd, qtadamw, grid-sgd, "
+            "grid-adamw",
+        ),
+        (
+            {"name": "qsgd", "resolutoin": 3},
+            "optimizer qsgd: unknown setting 'resolutoin'; known: resolution, base",
+        ),
         ({"name": "sgd", "lr": 3}, "unknown setting 'lr'"),
-        ({"name": "qsgd", "schedule": "sometimes"}, "schedule: unknown method 'sometimes'; known: on-stall"),
-        ({"name": "qsgd", "schedule": {"name": "table", "when": [3]}}, "schedule table: unknown setting 'when'"),
+        (
+            {"name": "qsgd", "schedule": "sometimes"},
+            "schedule: unknown method 'sometimes'; known: on-stall",
+        ),
+        (
+            {"name": "qsgd", "schedule": {"name": "table", "when": [3]}},
+            "schedule table: unknown setting 'when'",
+        ),
         ({"name": "qtadamw", "rounding": "up"}, "unknown rounding 'up'; known: half-up, half-even"),
         ({"name": "qsgd", "resolution": 40}, "resolution 40 is above the cap of 32"),
         ({"name": "qsgd", "resolution": "fine"}, "qsgd: resolution: .*got 'fine'"),
@@ -253,10 +293,24 @@ def test_a_network_without_layers_can_t_be_put_on_a_grid():
 def test_every_setting_reaches_the_optimizer(name):
     """Of param groups, one by one, but for those of the published forms."""
     others = {
-        "momentum": 0.7, "dampening": 0.2, "weight_decay": 0.3, "betas": (0.5, 0.6), "eps": 0.1, "resolution": 5,
-        "base": 3, "eta": 2.0, "schedule": "fixed", "rounding": "half-even", "error_feedback": True, "cap": 9,
-        "seed": 8, "bits": 3, "extra_bits": 2, "granularity": "tensor", "reach": 1.5,
-    }  # fmt: skip
+        "momentum": 0.7,
+        "dampening": 0.2,
+        "weight_decay": 0.3,
+        "betas": (0.5, 0.6),
+        "eps": 0.1,
+        "resolution": 5,
+        "base": 3,
+        "eta": 2.0,
+        "schedule": "fixed",
+        "rounding": "half-even",
+        "error_feedback": True,
+        "cap": 9,
+        "seed": 8,
+        "bits": 3,
+        "extra_bits": 2,
+        "granularity": "tensor",
+        "reach": 1.5,
+    }
     known = {field.name for field in fields(OPTIMIZERS[name])} - {
         "compat",
         "epoch_steps",
@@ -269,7 +323,9 @@ def test_every_setting_reaches_the_optimizer(name):
     found = build(name, settings, parameters()).param_groups[0]
     assert {key: found[key] for key in known} == settings
     if "nesterov" in {field.name for field in fields(OPTIMIZERS[name])}:
-        assert build(name, {"nesterov": True, "momentum": 0.9}, parameters()).param_groups[0]["nesterov"]
+        assert build(name, {"nesterov": True, "momentum": 0.9}, parameters()).param_groups[0][
+            "nesterov"
+        ]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -285,7 +341,9 @@ def test_copies_go_on_as_the_original_does(name, how):
     assert same(params, copied[0])
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "qsgd", "qtadamw", "grid-sgd", "grid-adamw"])
+@pytest.mark.parametrize(
+    "name", ["sgd", "adam", "adamw", "qsgd", "qtadamw", "grid-sgd", "grid-adamw"]
+)
 def test_settings_out_of_range_are_our_errors(name):
     method = build_method(OPTIMIZERS, {"name": name, "weight_decay": -1.0}, "optimizer")
     with pytest.raises(RecipeError, match=r"weight_decay"):

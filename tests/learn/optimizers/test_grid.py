@@ -1,4 +1,6 @@
-"""Weights on a grid: where they start, what an update does to their codes, and that they never leave it."""
+"""Weights on a grid: where they start, what an update does to their codes, and that they never
+leave it.
+"""
 
 import pytest
 import torch
@@ -28,12 +30,16 @@ BITS = [(2, 0), (2, 6), (3, 4), (4, 0), (4, 4), (8, 0), (8, 7)]
 def exact(bits: int = 4, *, rows: int = 3, columns: int = 8, seed: int = 0) -> torch.Tensor:
     """A matrix on a grid whose scales are 2^-4, 2^-5 ..., by row: its lowest codes show them."""
     half = 2 ** (bits - 1)
-    codes = torch.randint(-half, half, (rows, columns), generator=torch.Generator().manual_seed(seed)).float()
+    codes = torch.randint(
+        -half, half, (rows, columns), generator=torch.Generator().manual_seed(seed)
+    ).float()
     codes[:, 0] = -half
     return codes * 2.0 ** -(4 + torch.arange(rows)[:, None])
 
 
-def start(weight: torch.Tensor, lr: float = 0.25, *, momentum: float = 0.0, **settings) -> tuple[GridSGD, torch.Tensor]:
+def start(
+    weight: torch.Tensor, lr: float = 0.25, *, momentum: float = 0.0, **settings
+) -> tuple[GridSGD, torch.Tensor]:
     p = weight.clone().requires_grad_()
     settings = {"rounding": "half-up"} | settings
     return GridSGD([p], lr, momentum=momentum, settings=GridSettings(**settings)), p
@@ -68,7 +74,9 @@ def assert_on_grid(optimizer, params: list[torch.Tensor], bits: int, granularity
 @granularities
 @pytest.mark.parametrize(("bits", "extra"), BITS)
 def test_weights_are_code_times_scale_at_every_moment(cls, granularity, bits, extra):
-    """Through saturation, stochastic rounding, a lattice that becomes finer and tensors without gradients."""
+    """Through saturation, stochastic rounding, a lattice that becomes finer and tensors without
+    gradients.
+    """
     params = parameters()
     params[0].data = params[0].data.contiguous(memory_format=torch.channels_last)
     start_at = max(1, bits + extra - 3)
@@ -82,16 +90,26 @@ def test_weights_are_code_times_scale_at_every_moment(cls, granularity, bits, ex
         low, high = OnGrid(bits, extra, 0).ends
         codes = fine_codes(optimizer)
         assert codes.dtype == torch.int16
-        assert low <= int(codes.min()) and int(codes.max()) <= high and high - low + 1 == 2 ** (bits + extra)
+        assert (
+            low <= int(codes.min())
+            and int(codes.max()) <= high
+            and high - low + 1 == 2 ** (bits + extra)
+        )
     assert apart(params, at_first) > 0
     for p in params:  # one that knows nothing of the optimizer finds the grid as well
-        fit_grid(Exact(), rows_of(p, granularity), GridSpec(bits=bits, symmetric=False, granularity="channel"))
+        fit_grid(
+            Exact(),
+            rows_of(p, granularity),
+            GridSpec(bits=bits, symmetric=False, granularity="channel"),
+        )
 
 
 @granularities
 @pytest.mark.parametrize("reach", [1.0, 1.5])
 @pytest.mark.parametrize(("bits", "extra"), BITS)
-def test_training_starts_at_the_nearest_codes_on_the_grid_of_least_error(granularity, bits, extra, reach):
+def test_training_starts_at_the_nearest_codes_on_the_grid_of_least_error(
+    granularity, bits, extra, reach
+):
     params, before = parameters(), parameters()
     optimizer = GridSGD(params, settings=GridSettings(bits, extra, granularity, reach))
     low, high = OnGrid(bits, extra, 0).ends
@@ -103,7 +121,9 @@ def test_training_starts_at_the_nearest_codes_on_the_grid_of_least_error(granula
         wanted = (matrix / q.grid.scale * 2**extra).clamp(low, high)
         assert float((fine.reshape(matrix.shape) - wanted).abs().max()) <= 0.5 + 1e-3
         error = (p.detach().reshape(matrix.shape) - matrix).abs() / q.grid.scale
-        inside = (matrix / q.grid.scale >= -(2 ** (bits - 1))) & (matrix / q.grid.scale <= 2 ** (bits - 1) - 1)
+        inside = (matrix / q.grid.scale >= -(2 ** (bits - 1))) & (
+            matrix / q.grid.scale <= 2 ** (bits - 1) - 1
+        )
         assert float(error[inside].max()) <= 0.5 + 2.0**-extra / 2 * (extra > 0) + 1e-3
 
 
@@ -138,25 +158,39 @@ def test_off_grid_counts_weights_that_left_it():
 def test_updates_are_their_definition_in_fractions(granularity, bits, extra, index):
     """Code by code, with saturation; dyadic numbers, so that float32 loses nothing."""
     weight = exact(bits, rows=1 if granularity == "tensor" else 3)
-    optimizer, p = start(weight, bits=bits, extra_bits=extra, granularity=granularity, resolution=index,
-                         schedule="fixed")  # fmt: skip
+    optimizer, p = start(
+        weight,
+        bits=bits,
+        extra_bits=extra,
+        granularity=granularity,
+        resolution=index,
+        schedule="fixed",
+    )
     rule = OnGrid(bits, extra, index)
-    scales = (2.0 ** -(4 + torch.arange(len(weight))[:, None])).expand_as(weight).reshape(-1).tolist()
-    fine = [round(w / s * 2**extra) for w, s in zip(weight.reshape(-1).tolist(), scales, strict=True)]
+    scales = (
+        (2.0 ** -(4 + torch.arange(len(weight))[:, None])).expand_as(weight).reshape(-1).tolist()
+    )
+    fine = [
+        round(w / s * 2**extra) for w, s in zip(weight.reshape(-1).tolist(), scales, strict=True)
+    ]
     assert fine_codes(optimizer).tolist() == fine
     for step in range(8):
         g = torch.round(normal(weight.shape, step) * 2.0 ** (4 - step)) / 16
         move(optimizer, p, g)
         fine = rule.moved(fine, scales, g.reshape(-1).tolist(), 0.25)
         assert fine_codes(optimizer).tolist() == fine
-        assert p.reshape(-1).tolist() == [rule.parent(f) * s for f, s in zip(fine, scales, strict=True)]
+        assert p.reshape(-1).tolist() == [
+            rule.parent(f) * s for f, s in zip(fine, scales, strict=True)
+        ]
 
 
 @pytest.mark.parametrize("rounding", ["half-up", "half-even", "stochastic"])
 @pytest.mark.parametrize("index", [1, 4, 6, 8])
 def test_a_coarse_resolution_moves_by_its_own_steps(rounding, index):
     """Changes of fine codes are multiples of 2^(b + m - index), but where codes saturate."""
-    optimizer, p = start(exact(rows=20, columns=30), rounding=rounding, resolution=index, schedule="fixed")
+    optimizer, p = start(
+        exact(rows=20, columns=30), rounding=rounding, resolution=index, schedule="fixed"
+    )
     low, high = OnGrid(4, 4, 0).ends
     for step in range(4):
         before = fine_codes(optimizer).int()
@@ -169,7 +203,9 @@ def test_a_coarse_resolution_moves_by_its_own_steps(rounding, index):
 
 
 def test_the_resolution_rises_to_all_bits_and_no_further():
-    optimizer, p = start(exact(), resolution=2, bits=4, extra_bits=2, schedule=ON_STALL | {"window": 1})
+    optimizer, p = start(
+        exact(), resolution=2, bits=4, extra_bits=2, schedule=ON_STALL | {"window": 1}
+    )
     found = []
     for step in range(10):
         before = fine_codes(optimizer).int()
@@ -191,7 +227,9 @@ def test_on_the_grid_itself_steps_below_half_a_step_are_lost(granularity):
 
 @both
 def test_stochastic_steps_are_kept_on_average(cls):
-    """Updates of 0.3 fine steps of thousands of weights add up to 0.3 of a fine step a weight and update."""
+    """Updates of 0.3 fine steps of thousands of weights add up to 0.3 of a fine step a weight and
+    update.
+    """
     p = exact(rows=1, columns=4000).requires_grad_()
     fine = 2.0**-8
     lr = 0.3 * fine
@@ -203,19 +241,27 @@ def test_stochastic_steps_are_kept_on_average(cls):
     after = fine_codes(optimizer).double()
     free = (after < high) & (before > low)
     moved = (after - before)[free]
-    assert abs(float(moved.mean()) - 4 * 0.3) < 4.5 * (4 * 0.3 * 0.7 / int(free.sum())) ** 0.5 + 1e-3
+    assert (
+        abs(float(moved.mean()) - 4 * 0.3) < 4.5 * (4 * 0.3 * 0.7 / int(free.sum())) ** 0.5 + 1e-3
+    )
     assert set(moved.tolist()) == {0, 1, 2, 3, 4}
 
 
 def test_without_end_the_nested_form_is_the_straight_through_estimator():
-    """Float latent weights with the same clamp: at most half a fine step apart for every update, and the first."""
+    """Float latent weights with the same clamp: at most half a fine step apart for every update,
+    and the first.
+    """
     rule, lr = OnGrid(4, 11, 15), 0.02
     weight = normal((5, 20), 1)
     optimizer, p = start(weight, lr, bits=4, extra_bits=11)
     scales = optimizer.quantized()[0][1].grid.scale.double().expand(5, 20).reshape(-1)
     gradients = [normal((5, 20), 50 + step) for step in range(60)]
     reference = latent(
-        weight.double().reshape(-1).tolist(), scales.tolist(), [g.reshape(-1).tolist() for g in gradients], lr, rule
+        weight.double().reshape(-1).tolist(),
+        scales.tolist(),
+        [g.reshape(-1).tolist() for g in gradients],
+        lr,
+        rule,
     )
     for step, (g, wanted) in enumerate(zip(gradients, reference, strict=True), 1):
         move(optimizer, p, g)
@@ -248,7 +294,9 @@ def test_codes_saturate_at_their_ends_and_come_back(extra):
 
 
 def test_telemetry_counts_codes_and_ends():
-    """By hand: 3 of 24 codes move, 1 of 24 at an end; the noise is that of steps of 2^j fine codes."""
+    """By hand: 3 of 24 codes move, 1 of 24 at an end; the noise is that of steps of 2^j fine
+    codes.
+    """
     weight = torch.zeros(3, 8)
     weight[:, 0] = -8
     weight[:, 1] = 1
@@ -291,11 +339,15 @@ def test_tensors_without_bits_move_as_with_torch(cls, torchs, settings):
 @both
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_the_direction_is_torchs(cls, weight_decay):
-    """A grid of 15 bits that reaches far follows float weights to half a step, and what 20 roundings add to that."""
+    """A grid of 15 bits that reaches far follows float weights to half a step, and what 20
+    roundings add to that.
+    """
     torchs = {GridSGD: torch.optim.SGD, GridAdamW: torch.optim.AdamW}[cls]
     settings = {"weight_decay": weight_decay} | ({"momentum": 0.9} if cls is GridSGD else {})
     ours, theirs = parameters([(4, 6)]), parameters([(4, 6)])
-    optimizer = cls(ours, 0.02, settings=GridSettings(8, 7, reach=2.0, rounding="half-up"), **settings)
+    optimizer = cls(
+        ours, 0.02, settings=GridSettings(8, 7, reach=2.0, rounding="half-up"), **settings
+    )
     reference = torchs(theirs, 0.02, **settings)
     for step in range(20):
         for params, each in ((ours, optimizer), (theirs, reference)):
@@ -352,7 +404,12 @@ def test_memory_formats_and_company_do_not_matter(where):
 
 @pytest.mark.parametrize(
     "own",
-    [{"granularity": "tensor"}, {"reach": 2.0}, {"bits": 2, "extra_bits": 2}, {"bits": 8, "extra_bits": 4}],
+    [
+        {"granularity": "tensor"},
+        {"reach": 2.0},
+        {"bits": 2, "extra_bits": 2},
+        {"bits": 8, "extra_bits": 4},
+    ],
     ids=str,
 )
 def test_groups_have_grids_of_their_own(own):
@@ -414,7 +471,8 @@ def test_other_dtypes_stay_on_the_grid_or_are_refused(dtype):
 def test_a_run_may_go_on_with_weights_loaded_first():
     """torch's optimizers don't mind whether the network or the optimizer is loaded first."""
     optimizer, p = start((exact() / 4).where(torch.arange(8) > 0, exact()))
-    move(optimizer, p, (torch.arange(8) == 0) * -3 * 4 * p.detach().abs() / 8)  # the lowest code is -5 now
+    # the lowest code is -5 now
+    move(optimizer, p, (torch.arange(8) == 0) * -3 * 4 * p.detach().abs() / 8)
     resumed, loaded = start(p.detach())
     resumed.load_state_dict(optimizer.state_dict())
     assert torch.equal(loaded, p) and resumed.off_grid() == 0
@@ -442,12 +500,16 @@ def test_all_weights_may_stay_float():
 
 def test_rows_of_zeros_have_the_scale_of_the_others():
     """Any scale would fit them; what they are to become is about as large as the others, not 1."""
-    weight = torch.cat([torch.randn(3, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 8)])
+    weight = torch.cat(
+        [torch.randn(3, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 8)]
+    )
     optimizer = GridSGD([weight.clone().requires_grad_()], 0.1)
     scale = optimizer.group_state(optimizer.param_groups[0])["scale"]
     assert float(scale[3]) == pytest.approx(float(scale[:3].mean()))
     empty = GridSGD([torch.zeros(2, 16, requires_grad=True)], 0.1, settings=GridSettings(4))
-    assert empty.group_state(empty.param_groups[0])["scale"].tolist() == pytest.approx([1 / 4 / 7] * 2)
+    assert empty.group_state(empty.param_groups[0])["scale"].tolist() == pytest.approx(
+        [1 / 4 / 7] * 2
+    )
 
 
 def test_a_group_that_fails_is_not_added():

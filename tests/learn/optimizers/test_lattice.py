@@ -1,4 +1,6 @@
-"""QSGD and QtAdamW: traces, what they have in common with torch's optimizers, what rounding does to a run."""
+"""QSGD and QtAdamW: traces, what they have in common with torch's optimizers, what rounding does to
+a run.
+"""
 
 import pytest
 import torch
@@ -19,7 +21,9 @@ from subbyte.learn.optimizers import QSGD, Lattice, QtAdamW
 from tests.reference.updates import nearest
 
 NO_ERRORS = 2e-6
-"""What 20 steps on a lattice of 2^-26, and operations in another order, may add up to in float32."""
+"""What 20 steps on a lattice of 2^-26, and operations in another order, may add up to in
+float32.
+"""
 
 SGD = [
     {},
@@ -87,10 +91,16 @@ def indices(optimizer: QSGD) -> list[int]:
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize(
     "schedule",
-    ["fixed", {"name": "table", "at": [4, 7]}, {"name": "on-stall", "share": 0.7, "window": 3, "scope": "tensor"}],
+    [
+        "fixed",
+        {"name": "table", "at": [4, 7]},
+        {"name": "on-stall", "share": 0.7, "window": 3, "scope": "tensor"},
+    ],
 )
 def test_error_feedback_is_rounding_of_latent_weights(schedule, momentum):
-    """O12: w = Q(w_0 + sum h) after every step, bit for bit; the lattice may become finer meanwhile."""
+    """O12: w = Q(w_0 + sum h) after every step, bit for bit; the lattice may become finer
+    meanwhile.
+    """
     params, seen = [vector(1.0, -0.5, 0.25, 0.0), vector(2.0, -3.25)], set()
     lattice = Lattice(2, schedule=schedule, error_feedback=True)
     optimizer = QSGD(params, 0.25, lattice=lattice, momentum=momentum)
@@ -118,7 +128,9 @@ def test_weights_that_start_on_the_lattice_stay_on_it(cls, rounding, error_feedb
     for p in params:
         p.data = torch.round(p.data * 2.0**cap) / 2.0**cap
     schedule = {"name": "on-stall", "share": 0.99, "window": 3, "scope": scope}
-    lattice = Lattice(1, schedule=schedule, rounding=rounding, error_feedback=error_feedback, cap=cap)
+    lattice = Lattice(
+        1, schedule=schedule, rounding=rounding, error_feedback=error_feedback, cap=cap
+    )
     optimizer, start = cls(params, 0.03, weight_decay=0.1, lattice=lattice), copies(params)
     for step in range(30):
         run(optimizer, params, [step])
@@ -130,7 +142,10 @@ def test_weights_that_start_on_the_lattice_stay_on_it(cls, rounding, error_feedb
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_fine_lattice_is_no_lattice(cls, torchs, settings, dtype):
     ours, theirs = parameters(dtype=dtype), parameters(dtype=dtype)
-    optimizer, reference = cls(ours, 0.05, lattice=Lattice(**FINE), **settings), torchs(theirs, 0.05, **settings)
+    optimizer, reference = (
+        cls(ours, 0.05, lattice=Lattice(**FINE), **settings),
+        torchs(theirs, 0.05, **settings),
+    )
     start = copies(ours)
     for step in range(20):
         run(optimizer, ours, [step])
@@ -141,22 +156,33 @@ def test_a_fine_lattice_is_no_lattice(cls, torchs, settings, dtype):
 
 @pytest.mark.parametrize("error_feedback", [False, True])
 @pytest.mark.parametrize(
-    "schedule", ["fixed", {"name": "table", "at": [0]}, "on-stall", {"name": "on-stall", "scope": "tensor"}]
+    "schedule",
+    ["fixed", {"name": "table", "at": [0]}, "on-stall", {"name": "on-stall", "scope": "tensor"}],
 )
 @pytest.mark.parametrize(("base", "eta"), [(2, 1.0), (2, 0.3), (3, 1.0), (10, 7.0)])
-def test_steps_of_the_lattice_are_one_over_eta_times_a_power_of_the_base(base, eta, schedule, error_feedback):
+def test_steps_of_the_lattice_are_one_over_eta_times_a_power_of_the_base(
+    base, eta, schedule, error_feedback
+):
     start = 3 if schedule == {"name": "table", "at": [0]} else 4
     lattice = Lattice(start, base=base, eta=eta, schedule=schedule, error_feedback=error_feedback)
-    params, step = [torch.zeros(4, requires_grad=True), torch.zeros(1, requires_grad=True)], 1 / (eta * base**4)
+    params, step = (
+        [torch.zeros(4, requires_grad=True), torch.zeros(1, requires_grad=True)],
+        1 / (eta * base**4),
+    )
     optimizer = QSGD(params, 0.5, lattice=lattice)
-    params[0].grad, params[1].grad = torch.tensor([0.9, -1.1, 2.9, -7.1]) * step, torch.tensor([-3.1]) * step
+    params[0].grad, params[1].grad = (
+        torch.tensor([0.9, -1.1, 2.9, -7.1]) * step,
+        torch.tensor([-3.1]) * step,
+    )
     optimizer.step()
     moved = torch.cat([p.detach() for p in params])
     torch.testing.assert_close(moved, torch.tensor([0.0, 1, -1, 4, 2]) * step, rtol=1e-5, atol=0)
 
 
 @both
-@pytest.mark.parametrize("schedule", ["fixed", {"name": "table", "at": [3]}, {"name": "on-stall", "scope": "tensor"}])
+@pytest.mark.parametrize(
+    "schedule", ["fixed", {"name": "table", "at": [3]}, {"name": "on-stall", "scope": "tensor"}]
+)
 @pytest.mark.parametrize("error_feedback", [False, True])
 def test_every_way_through_the_code_rounds_alike(cls, schedule, error_feedback):
     """A lattice of 2^-26 again: all of these are torch's optimizers."""
@@ -169,11 +195,20 @@ def test_every_way_through_the_code_rounds_alike(cls, schedule, error_feedback):
 
 
 def test_param_groups_have_settings_of_their_own():
-    """Rate, momentum and lattice; a group that is as coarse as its steps are small stays where it is."""
+    """Rate, momentum and lattice; a group that is as coarse as its steps are small stays where it
+    is.
+    """
     ours, theirs = parameters(), parameters()
-    own = [{"lr": 0.2, "momentum": 0.5}, {"weight_decay": 0.3, "momentum": 0.9, "nesterov": True}, {}]
+    own = [
+        {"lr": 0.2, "momentum": 0.5},
+        {"weight_decay": 0.3, "momentum": 0.9, "nesterov": True},
+        {},
+    ]
     split = [[0, 1], [2], [3]]
-    grouped = [[{"params": [p[k] for k in ks], **s} for ks, s in zip(split, own, strict=True)] for p in (ours, theirs)]
+    grouped = [
+        [{"params": [p[k] for k in ks], **s} for ks, s in zip(split, own, strict=True)]
+        for p in (ours, theirs)
+    ]
     optimizer = QSGD(grouped[0], 0.05, lattice=Lattice(**FINE))
     optimizer.param_groups[2] |= {"resolution": -6}
     before = ours[3].detach().clone()
@@ -185,7 +220,11 @@ def test_param_groups_have_settings_of_their_own():
 
 def test_a_learning_rate_that_changes_is_followed():
     """With every schedule, between measurements too."""
-    for schedule in ("fixed", {"name": "on-stall", "window": 3, "scope": "tensor"}, {"name": "on-stall", "window": 3}):
+    for schedule in (
+        "fixed",
+        {"name": "on-stall", "window": 3, "scope": "tensor"},
+        {"name": "on-stall", "window": 3},
+    ):
         ours, theirs = parameters(), parameters()
         pair = QSGD(ours, 0.1, lattice=Lattice(26, schedule=schedule)), torch.optim.SGD(theirs, 0.1)
         courses = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9) for optimizer in pair]
@@ -202,7 +241,9 @@ def test_memory_formats_do_not_matter(cls):
     plain, last = parameters([(4, 3, 5, 2), (6,)]), parameters([(4, 3, 5, 2), (6,)])
     last[0].data = last[0].data.to(memory_format=torch.channels_last)
     lattice = Lattice(4, rounding="stochastic", error_feedback=True)
-    first, second = (cls(params, 0.1, weight_decay=0.1, lattice=lattice) for params in (plain, last))
+    first, second = (
+        cls(params, 0.1, weight_decay=0.1, lattice=lattice) for params in (plain, last)
+    )
     for step in range(5):
         run(first, plain, [step])
         set_gradients(last, step)
@@ -215,10 +256,14 @@ def test_memory_formats_do_not_matter(cls):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_number_is_rounded_by_itself(dtype):
-    """Whatever the shapes that they lie in: a scalar, a vector and a matrix, against one vector of all."""
+    """Whatever the shapes that they lie in: a scalar, a vector and a matrix, against one vector of
+    all.
+    """
     several = parameters([(), (3,), (2, 4)], dtype=dtype)
     whole = [torch.cat([p.detach().reshape(-1) for p in several]).requires_grad_()]
-    first, second = (QSGD(params, 0.3, lattice=Lattice(3), momentum=0.9) for params in (several, whole))
+    first, second = (
+        QSGD(params, 0.3, lattice=Lattice(3), momentum=0.9) for params in (several, whole)
+    )
     for step in range(6):
         set_gradients(several, step)
         whole[0].grad = torch.cat([p.grad.reshape(-1) for p in several])
@@ -237,7 +282,12 @@ MISSED = {1: (0, 2), 4: (0, 1, 2, 3), 5: (2,), 6: (0, 2), 9: (3,)}
 )
 def test_tensors_without_a_gradient_wait_as_in_torch(cls, torchs, settings):
     ours, theirs = parameters(), parameters()
-    run(cls(ours, 0.05, lattice=Lattice(**FINE), **settings), ours, range(12), lambda step: MISSED.get(step, ()))
+    run(
+        cls(ours, 0.05, lattice=Lattice(**FINE), **settings),
+        ours,
+        range(12),
+        lambda step: MISSED.get(step, ()),
+    )
     run(torchs(theirs, 0.05, **settings), theirs, range(12), lambda step: MISSED.get(step, ()))
     assert apart(ours, theirs) < NO_ERRORS
 
@@ -253,7 +303,12 @@ def test_tensors_without_a_gradient_wait_as_in_torch(cls, torchs, settings):
 )
 def test_tensors_whose_first_gradient_comes_late_start_as_in_torch(cls, torchs, settings):
     ours, theirs = parameters(), parameters()
-    run(cls(ours, 0.05, lattice=Lattice(**FINE), **settings), ours, range(6), lambda step: (0, 1) if step < 2 else ())
+    run(
+        cls(ours, 0.05, lattice=Lattice(**FINE), **settings),
+        ours,
+        range(6),
+        lambda step: (0, 1) if step < 2 else (),
+    )
     run(torchs(theirs, 0.05, **settings), theirs, range(6), lambda step: (0, 1) if step < 2 else ())
     assert apart(ours, theirs) < NO_ERRORS
 
@@ -261,7 +316,10 @@ def test_tensors_whose_first_gradient_comes_late_start_as_in_torch(cls, torchs, 
 @pytest.mark.parametrize("rounding", ["half-up", "stochastic", "gaussian"])
 @pytest.mark.parametrize(
     ("cls", "settings"),
-    [(QSGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}), (QtAdamW, {"weight_decay": 0.1})],
+    [
+        (QSGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        (QtAdamW, {"weight_decay": 0.1}),
+    ],
 )
 @pytest.mark.parametrize("error_feedback", [False, True])
 def test_tensors_without_a_gradient_are_left_alone(cls, settings, rounding, error_feedback):
@@ -275,7 +333,11 @@ def test_tensors_without_a_gradient_are_left_alone(cls, settings, rounding, erro
     start = 4 * 3 * 3 * 3 + 5
     for step, without in enumerate([(0, 1), (0, 1), (0, 1, 2)], 3):
         before = [p.detach().clone() for p in params]
-        kept = {name: value.clone() for name, value in optimizer.group_state(group).items() if value.numel() > start}
+        kept = {
+            name: value.clone()
+            for name, value in optimizer.group_state(group).items()
+            if value.numel() > start
+        }
         run(optimizer, params, [step], lambda _, none=without: none)
         assert same(params[:2], before[:2]) and not torch.equal(params[3], before[3])
         for name, value in kept.items():
@@ -337,7 +399,9 @@ def test_mixed_dtypes_in_a_group_are_an_error(cls):
     params = [*parameters([(2,)]), *parameters([(2,)], dtype=torch.float64)]
     optimizer = cls(params, 0.1)
     set_gradients(params, 0)
-    with pytest.raises(RecipeError, match=r"must share one floating dtype and device, got .*float32.*float64"):
+    with pytest.raises(
+        RecipeError, match=r"must share one floating dtype and device, got .*float32.*float64"
+    ):
         optimizer.step()
     cls([{"params": params[:1]}, {"params": params[1:]}], 0.1).step()
 
@@ -351,7 +415,10 @@ def test_mixed_dtypes_in_a_group_are_an_error(cls):
         ({"base": 1}, "base must be 2 or more"),
         ({"eta": 0.0}, "eta positive"),
         ({"eta": float("inf")}, "eta positive"),
-        ({"rounding": "up"}, "unknown rounding 'up'; known: half-up, half-even, stochastic, gaussian"),
+        (
+            {"rounding": "up"},
+            "unknown rounding 'up'; known: half-up, half-even, stochastic, gaussian",
+        ),
         ({"seed": -1}, "seed must be 0 or more"),
     ],
 )
@@ -383,9 +450,14 @@ def test_settings_out_of_range_are_an_error(cls, settings, message):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"lr": -1.0}, {"momentum": -1.0}, {"resolution": 50}, {"rounding": "up"}, {"schedule": "nonsense"}, {"base": 1},
+        {"lr": -1.0},
+        {"momentum": -1.0},
+        {"resolution": 50},
+        {"rounding": "up"},
+        {"schedule": "nonsense"},
+        {"base": 1},
     ],
-)  # fmt: skip
+)
 def test_settings_of_groups_out_of_range_are_an_error(settings):
     with pytest.raises(RecipeError):
         QSGD([{"params": parameters(), **settings}], 0.1)

@@ -18,7 +18,9 @@ dyadic = st.lists(st.integers(-(2**30), 2**30).map(lambda k: k * 2.0**-12), min_
 indices = st.integers(-2, 12)
 
 
-def q(x, resolution: float, rounding: str = "half-up", dtype: torch.dtype = torch.float64) -> torch.Tensor:
+def q(
+    x, resolution: float, rounding: str = "half-up", dtype: torch.dtype = torch.float64
+) -> torch.Tensor:
     """Q(x; Qp), by one step of QSGD from 0."""
     p = torch.zeros(len(x), dtype=dtype, requires_grad=True)
     p.grad = -torch.as_tensor(x, dtype=dtype)
@@ -72,7 +74,10 @@ def test_rounding_twice_is_rounding_once(rounding, x, index):
 @given(x=dyadic, index=indices)
 @examples(40)
 def test_errors_are_at_most_half_a_step(rounding, x, index):
-    errors = [abs(Fraction(float(u)) - Fraction(v)) for u, v in zip(q(x, 2.0**index, rounding), x, strict=True)]
+    errors = [
+        abs(Fraction(float(u)) - Fraction(v))
+        for u, v in zip(q(x, 2.0**index, rounding), x, strict=True)
+    ]
     assert max(errors) <= Fraction(2.0 ** -(index + 1))
 
 
@@ -82,7 +87,9 @@ def test_errors_are_at_most_half_a_step(rounding, x, index):
 def test_moving_by_steps_of_the_lattice_moves_the_result(rounding, even, x, index, steps):
     """Ties to even know odd from even steps."""
     by = even * steps * 2.0**-index
-    assert torch.equal(q([v + by for v in x], 2.0**index, rounding), q(x, 2.0**index, rounding) + by)
+    assert torch.equal(
+        q([v + by for v in x], 2.0**index, rounding), q(x, 2.0**index, rounding) + by
+    )
 
 
 @pytest.mark.parametrize("rounding", [*DETERMINISTIC, "stochastic"])
@@ -124,7 +131,10 @@ def test_stochastic_rounding_keeps_the_mean_and_has_the_variance_of_a_coin(whole
     spread = part * (1 - part)
     # f = 0 has no spread at all: nothing is allowed there
     assert abs(float(found.mean()) - (whole + part)) <= 4.5 * sqrt(spread / count)
-    assert abs(float(found.var()) - spread) <= 4.5 * abs(1 - 2 * part) * sqrt(spread / count) + 2 / count
+    assert (
+        abs(float(found.var()) - spread)
+        <= 4.5 * abs(1 - 2 * part) * sqrt(spread / count) + 2 / count
+    )
 
 
 def test_gaussian_noise_has_the_variance_of_rounding_errors_and_is_normal():
@@ -140,7 +150,9 @@ def test_gaussian_noise_has_the_variance_of_rounding_errors_and_is_normal():
 @pytest.mark.parametrize("rounding", UPDATE_ROUNDINGS)
 def test_roundings_work_in_place_and_are_decided_by_the_seed(rounding):
     x = torch.linspace(-2, 2, 101)
-    first, again, other = (UPDATE_ROUNDINGS[rounding](x.clone(), generator(seed)) for seed in (5, 5, 6))
+    first, again, other = (
+        UPDATE_ROUNDINGS[rounding](x.clone(), generator(seed)) for seed in (5, 5, 6)
+    )
     assert UPDATE_ROUNDINGS[rounding](x, generator(5)) is x
     assert torch.equal(first, again) and torch.equal(first, x)
     assert torch.equal(first, other) == (rounding in DETERMINISTIC)

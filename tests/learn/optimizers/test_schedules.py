@@ -12,9 +12,18 @@ from subbyte.learn.optimizers.schedules import SCHEDULES, Annealing, Epochs, OnS
 from subbyte.recipe.registry import build_method
 
 BOUNDS = {
-    0: 0.408920, 1: 4.074478, 2: 5.908920, 5: 8.296383, 10: 9.663232, 20: 10.578259, 50: 11.279841, 100: 11.581947,
-    1_000: 12.047660, 10_000: 12.272946, 1_000_000: 12.567392,
-}  # fmt: skip
+    0: 0.408920,
+    1: 4.074478,
+    2: 5.908920,
+    5: 8.296383,
+    10: 9.663232,
+    20: 10.578259,
+    50: 11.279841,
+    100: 11.581947,
+    1_000: 12.047660,
+    10_000: 12.272946,
+    1_000_000: 12.567392,
+}
 TEMPERATURES = {0: 1.512775, 1: 9.394828e-3, 10: 4.056236e-6, 100: 2.837539e-7, 10_000: 1.088726e-7}
 COURSES = {
     "fixed": Lattice(3, schedule="fixed"),
@@ -49,7 +58,11 @@ def test_steps_of_the_lattice_are_powers_of_two(index, step):
 
 def test_a_negative_index_counted_as_0_in_2021():
     """O2."""
-    assert [Published2021([torch.zeros(1)], 0.1, resolution=h).index for h in (3, 0, -1)] == [3, 0, 0]
+    assert [Published2021([torch.zeros(1)], 0.1, resolution=h).index for h in (3, 0, -1)] == [
+        3,
+        0,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("step", BOUNDS)
@@ -86,7 +99,11 @@ def test_the_course_of_2023():
         assert 2.0**index <= 2**19 * log(epoch + 2)
     for power in (0, 1, 2, 3):
         before, after = (int(1000 * (exp(2**power) - 2)) + k for k in (0, 1))
-        assert Epochs(1000).index(19, after, 2, 1.0) == Epochs(1000).index(19, before, 2, 1.0) + 1 == 19 + power
+        assert (
+            Epochs(1000).index(19, after, 2, 1.0)
+            == Epochs(1000).index(19, before, 2, 1.0) + 1
+            == 19 + power
+        )
 
 
 def test_epochs_take_the_base():
@@ -95,7 +112,17 @@ def test_epochs_take_the_base():
 
 
 def test_a_table_says_when():
-    assert [Table((2, 3, 7)).index(4, step, 2, 1.0) for step in range(9)] == [4, 4, 5, 6, 6, 6, 6, 7, 7]
+    assert [Table((2, 3, 7)).index(4, step, 2, 1.0) for step in range(9)] == [
+        4,
+        4,
+        5,
+        6,
+        6,
+        6,
+        6,
+        7,
+        7,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +152,8 @@ def test_every_schedule_is_tried():
 
 
 @pytest.mark.parametrize(
-    ("window", "wanted"), [(1, [1, 2, 3, 4, 5, 6, 7, 8, 9]), (3, [1, 2, 3, 6, 9]), (20, list(range(1, 10)))]
+    ("window", "wanted"),
+    [(1, [1, 2, 3, 4, 5, 6, 7, 8, 9]), (3, [1, 2, 3, 6, 9]), (20, list(range(1, 10)))],
 )
 def test_stalls_are_measured_early_and_then_once_a_window(window, wanted):
     assert [steps for steps in range(1, 10) if OnStall(window=window).due(steps)] == wanted
@@ -135,7 +163,10 @@ def test_stalls_are_measured_early_and_then_once_a_window(window, wanted):
     ("method", "message"),
     [
         ("nonsense", "unknown method 'nonsense'; known: on-stall"),
-        ({"name": "on-stall", "sharp": 0.1}, "unknown setting 'sharp'; known: share, window, scope"),
+        (
+            {"name": "on-stall", "sharp": 0.1},
+            "unknown setting 'sharp'; known: share, window, scope",
+        ),
         ({"name": "on-stall", "share": 1.0}, "share must be from 0 to below 1"),
         ({"name": "on-stall", "share": -0.1}, "share must be from 0 to below 1"),
         ({"name": "on-stall", "window": 0}, "window 1 or more"),

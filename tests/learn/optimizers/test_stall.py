@@ -1,4 +1,6 @@
-"""The on-stall rule: codes are counted, the index goes up by one, for all or for the tensor that stalled."""
+"""The on-stall rule: codes are counted, the index goes up by one, for all or for the tensor that
+stalled.
+"""
 
 from itertools import pairwise
 
@@ -22,7 +24,9 @@ def index_of(optimizer, group: int = 0) -> list[int]:
 
 
 def dyadic_gradients(sizes: list[int], steps: int) -> list[list[list[float] | None]]:
-    """Multiples of 2^-9 that become smaller, many of them 0; the second tensor misses some steps, the third has 0s."""
+    """Multiples of 2^-9 that become smaller, many of them 0; the second tensor misses some steps,
+    the third has 0s.
+    """
     found = []
     for step in range(steps):
         each: list[list[float] | None] = []
@@ -55,7 +59,9 @@ def test_the_rule_is_its_definition(scope, share, window):
 
 
 def test_groups_of_one_run_stall_together():
-    """Global: most of the small group stands still, most of all numbers move; by tensor it counts by itself."""
+    """Global: most of the small group stands still, most of all numbers move; by tensor it counts
+    by itself.
+    """
     for scope, wanted in (("global", [[2], [2]]), ("tensor", [[2], [3]])):
         large, small = torch.zeros(50, requires_grad=True), torch.zeros(4, requires_grad=True)
         lattice = Lattice(2, schedule=on_stall(share=0.5, window=1, scope=scope))
@@ -80,7 +86,9 @@ def test_groups_stall_together_when_one_has_missed_a_step():
 def test_tensors_whose_gradient_is_0_do_not_count(scope):
     """B3: neither alone nor beside others."""
     params = parameters([(4,), (40,)])
-    optimizer = QSGD(params, 1.0, lattice=Lattice(2, schedule=on_stall(share=0.5, window=1, scope=scope)))
+    optimizer = QSGD(
+        params, 1.0, lattice=Lattice(2, schedule=on_stall(share=0.5, window=1, scope=scope))
+    )
     for _ in range(5):
         params[0].grad, params[1].grad = torch.ones(4), torch.zeros(40)
         optimizer.step()
@@ -117,7 +125,9 @@ def test_only_due_steps_are_measured():
 @pytest.mark.parametrize("scope", ["global", "tensor"])
 def test_the_index_rises_by_one_at_a_time_and_stops_at_the_cap(cls, scope):
     params = parameters()
-    lattice = Lattice(2, schedule=on_stall(share=0.99, window=2, scope=scope), cap=6, rounding="stochastic")
+    lattice = Lattice(
+        2, schedule=on_stall(share=0.99, window=2, scope=scope), cap=6, rounding="stochastic"
+    )
     optimizer, course = cls(params, 1e-3, lattice=lattice), []
     for step in range(24):
         run(optimizer, params, [step])
@@ -131,7 +141,9 @@ def test_the_index_rises_by_one_at_a_time_and_stops_at_the_cap(cls, scope):
 def test_a_raised_index_is_what_the_next_step_goes_by():
     for scope in ("global", "tensor"):
         p = torch.zeros(2, requires_grad=True)
-        optimizer = QSGD([p], 1.0, lattice=Lattice(0, schedule=on_stall(share=0.0, window=1, scope=scope)))
+        optimizer = QSGD(
+            [p], 1.0, lattice=Lattice(0, schedule=on_stall(share=0.0, window=1, scope=scope))
+        )
         move(optimizer, p, *[[-0.2, 0.2]] * 2)
         assert p.tolist() == [0, 0] and index_of(optimizer) == [1 + 1]
         move(optimizer, p, [-0.2, 0.2])
@@ -198,7 +210,9 @@ def test_a_learning_rate_of_0_raises_nothing():
 
 def test_gaussian_noise_with_error_feedback_stalls_where_rounding_to_nearest_does():
     p = torch.zeros(4, requires_grad=True)
-    lattice = Lattice(2, schedule=on_stall(share=0.0, window=1), rounding="gaussian", error_feedback=True)
+    lattice = Lattice(
+        2, schedule=on_stall(share=0.0, window=1), rounding="gaussian", error_feedback=True
+    )
     optimizer = QSGD([p], 0.01, lattice=lattice)
     move(optimizer, p, torch.ones(4))
     assert index_of(optimizer) == [3]
@@ -213,9 +227,14 @@ def test_empty_tensors_do_not_count():
 
 
 def test_telemetry_counts_what_moved():
-    """By hand: 2 of 4 and 1 of 6 numbers move; indices 2 and 3 by size; 1 / (24 lr Qp^2) by size."""
+    """By hand: 2 of 4 and 1 of 6 numbers move; indices 2 and 3 by size; 1 / (24 lr Qp^2) by
+    size.
+    """
     first, second = torch.zeros(4, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
-    groups = [{"params": [first], "resolution": 2}, {"params": [second], "resolution": 3, "lr": 0.25}]
+    groups = [
+        {"params": [first], "resolution": 2},
+        {"params": [second], "resolution": 3, "lr": 0.25},
+    ]
     optimizer = QSGD(groups, 0.5, lattice=Lattice(schedule="fixed"))
     first.grad = torch.tensor([1.0, 0.2, -1.0, 0.0])
     second.grad = torch.tensor([[1.0, 0.1, 0.2], [0.0, 0.0, 0.0]])
@@ -228,9 +247,13 @@ def test_telemetry_counts_what_moved():
 
 
 def test_telemetry_of_tensors_with_an_index_each():
-    """By hand: the second tensor, 8 of 10 numbers, rises to 4 after the first step; in the third the other moves."""
+    """By hand: the second tensor, 8 of 10 numbers, rises to 4 after the first step; in the third
+    the other moves.
+    """
     params = [torch.zeros(2, requires_grad=True), torch.zeros(8, requires_grad=True)]
-    optimizer = QSGD(params, 1.0, lattice=Lattice(3, schedule=on_stall(window=2, scope="tensor"), eta=0.5))
+    optimizer = QSGD(
+        params, 1.0, lattice=Lattice(3, schedule=on_stall(window=2, scope="tensor"), eta=0.5)
+    )
     for gradient in (0.01, 1.0, 0.01):
         params[0].grad, params[1].grad = torch.ones(2), torch.full((8,), gradient)
         optimizer.step()

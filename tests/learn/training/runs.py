@@ -14,9 +14,18 @@ from subbyte.data import DataSet, Split, load_data
 from subbyte.learn.training import TrainSettings, train
 from subbyte.models import lenet
 
-FILES = {"settings.json", "epochs.csv", "steps.csv", "log.json", "checkpoint.pt", "model.safetensors"}
+FILES = {
+    "settings.json",
+    "epochs.csv",
+    "steps.csv",
+    "log.json",
+    "checkpoint.pt",
+    "model.safetensors",
+}
 ADAM = TrainSettings(epochs=3, lr=1e-2, optimizer="adam", log_every=4)
-"""Three epochs of 11 steps on the digits; the last rows of an epoch's log are of steps 8, 11; 12, 16, 20, 22; 24 ..."""
+"""Three epochs of 11 steps on the digits; the last rows of an epoch's log are of steps 8, 11; 12,
+16, 20, 22; 24 ...
+"""
 
 
 @cache
@@ -27,11 +36,15 @@ def digits() -> DataSet:
 def few(data: DataSet, train: int, test: int = 60) -> DataSet:
     """The first images of both splits."""
     assert data.train is not None
-    return DataSet(data.name, data.train.take(range(train)), data.test.take(range(test)), data.classes, "few")
+    return DataSet(
+        data.name, data.train.take(range(train)), data.test.take(range(test)), data.classes, "few"
+    )
 
 
 class Normed(nn.Module):
-    """Convolutions, one of them grouped, under batch-norms of both signs and of 0, dropout, a linear layer; 8 x 8."""
+    """Convolutions, one of them grouped, under batch-norms of both signs and of 0, dropout, a
+    linear layer; 8 x 8.
+    """
 
     def __init__(self, dropout: float = 0.0, channels: int = 1, classes: int = 10) -> None:
         super().__init__()
@@ -48,7 +61,9 @@ class Normed(nn.Module):
 
 
 def lively(classes: int = 10) -> nn.Module:
-    """A LeNet for the digits with weights twice as large as usual, which learns from its first step on."""
+    """A LeNet for the digits with weights twice as large as usual, which learns from its first step
+    on.
+    """
     model = lenet(1, 8, classes)
     with torch.no_grad():
         for p in model.parameters():
@@ -63,13 +78,17 @@ def seeded(network: Callable[[], nn.Module] = lively, seed: int = 0) -> nn.Modul
         return network()
 
 
-def run(out: Path, settings: TrainSettings = ADAM, *, model: nn.Module | None = None, **more: Any) -> Path:
+def run(
+    out: Path, settings: TrainSettings = ADAM, *, model: nn.Module | None = None, **more: Any
+) -> Path:
     """Train a seeded LeNet on the digits, unless told otherwise."""
     train(model or seeded(), more.pop("data", digits()), settings, out, **more)
     return out
 
 
-def stopping(at: int, reason: type[BaseException] = KeyboardInterrupt) -> Callable[[str, int, int, str], None]:
+def stopping(
+    at: int, reason: type[BaseException] = KeyboardInterrupt
+) -> Callable[[str, int, int, str], None]:
     """A report that stops the run as soon as so many steps are done."""
 
     def report(stage: str, done: int, total: int, what: str) -> None:
@@ -86,12 +105,20 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
 
 def left_by(folder: Path) -> dict[str, object]:
     """All that a run leaves but for the time it took: files by name, and rows of epochs.csv."""
-    epochs = [{name: cell for name, cell in row.items() if name != "seconds"} for row in rows(folder, "epochs.csv")]
-    files = {name: (folder / name).read_bytes() for name in ("model.safetensors", "steps.csv", "settings.json")}
+    epochs = [
+        {name: cell for name, cell in row.items() if name != "seconds"}
+        for row in rows(folder, "epochs.csv")
+    ]
+    files = {
+        name: (folder / name).read_bytes()
+        for name in ("model.safetensors", "steps.csv", "settings.json")
+    }
     return files | {"epochs.csv": epochs}
 
 
-def numbered(count: int, *, size: tuple[int, int, int] = (1, 2, 2), classes: int | None = None) -> Split:
+def numbered(
+    count: int, *, size: tuple[int, int, int] = (1, 2, 2), classes: int | None = None
+) -> Split:
     """A split whose image k is k all over; so is its label, modulo `classes`."""
     labels = torch.arange(count)
     return Split(

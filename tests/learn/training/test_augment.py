@@ -45,7 +45,10 @@ def test_an_image_depends_on_its_own_draws_alone(name):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 6, 17), (3, 32, 32)])
 def test_shifts_are_those_of_a_plain_loop(shape):
     numbers = draws(12)
-    numbers[:4, :2] = torch.tensor([[0.0, 0.0], [1 - 2**-24, 0.0], [0.0, 1 - 2**-24], [1 - 2**-24] * 2])  # the ends
+    # the ends
+    numbers[:4, :2] = torch.tensor(
+        [[0.0, 0.0], [1 - 2**-24, 0.0], [0.0, 1 - 2**-24], [1 - 2**-24] * 2]
+    )
     images = random(12, *shape)
     found = AUGMENTATIONS["shift"](images, numbers)
     both = AUGMENTATIONS["shift-flip"](images, numbers)
@@ -72,12 +75,14 @@ def test_every_shift_up_to_an_eighth_is_as_likely(side, reach):
 @pytest.mark.parametrize("name", ["shift-flip", "resized"])
 def test_about_half_are_mirrored(name):
     numbers = draws(2000)
-    numbers[:, :2], numbers[:, 3], numbers[:, 4] = 0.5, 1 - 2**-24, 0.5  # where they are, as large as they are
+    # where they are, as large as they are
+    numbers[:, :2], numbers[:, 3], numbers[:, 4] = 0.5, 1 - 2**-24, 0.5
     image = random(1, 1, 8, 8)
     found = AUGMENTATIONS[name](image.expand(2000, 1, 8, 8), numbers)
     kept = (found - image).abs().amax((1, 2, 3)) < 1e-5
     turned = (found - image.flip(-1)).abs().amax((1, 2, 3)) < 1e-5
-    assert bool((kept ^ turned).all()) and 900 < int(turned.sum()) < 1100  # 22 is the deviation of one
+    # 22 is the deviation of one
+    assert bool((kept ^ turned).all()) and 900 < int(turned.sum()) < 1100
     assert torch.equal(turned, numbers[:, 2] < 0.5)
 
 
@@ -93,10 +98,13 @@ def test_resized_images_are_those_of_a_plain_loop(shape):
 
 
 def test_resized_images_hold_no_values_of_their_own():
-    images, numbers = random(300, 1, 8, 8) + 5, draws(300, seed=3)  # far from 0, which padding would bring in
+    # far from 0, which padding would bring in
+    images, numbers = random(300, 1, 8, 8) + 5, draws(300, seed=3)
     found = AUGMENTATIONS["resized"](images, numbers)
     low, high = images.amin((1, 2, 3)), images.amax((1, 2, 3))
-    assert bool((found.amin((1, 2, 3)) >= low - 1e-4).all() and (found.amax((1, 2, 3)) <= high + 1e-4).all())
+    assert bool(
+        (found.amin((1, 2, 3)) >= low - 1e-4).all() and (found.amax((1, 2, 3)) <= high + 1e-4).all()
+    )
 
 
 def test_parts_have_8_to_100_percent_of_the_area_a_shape_of_3_to_4_and_lie_inside():
@@ -110,9 +118,13 @@ def test_parts_have_8_to_100_percent_of_the_area_a_shape_of_3_to_4_and_lie_insid
     for k in range(1000):
         top, left, tall, broad = crop_of(numbers[k].tolist())
         assert (float(high[k]), float(wide[k])) == pytest.approx((tall, broad), abs=1e-4)
-        assert centre[k].tolist() == pytest.approx([64 * (top + tall / 2), 64 * (left + broad / 2)], abs=1e-2)
+        assert centre[k].tolist() == pytest.approx(
+            [64 * (top + tall / 2), 64 * (left + broad / 2)], abs=1e-2
+        )
     area, shape = high * wide, wide / high
     assert 0.0799 < float(area.min()) < 0.09 and float(area.max()) > 0.9
     assert float(shape.min()) > 0.7499 and float(shape.max()) < 1.3334
     for side, middle in zip((high, wide), centre.unbind(1), strict=True):
-        assert float((middle - 32 * side).min()) > -0.01 and float((middle + 32 * side).max()) < 64.01
+        assert (
+            float((middle - 32 * side).min()) > -0.01 and float((middle + 32 * side).max()) < 64.01
+        )

@@ -1,4 +1,6 @@
-"""Batches: every image at most once an epoch, in another order every time; the same whoever shares them."""
+"""Batches: every image at most once an epoch, in another order every time; the same whoever shares
+them.
+"""
 
 import pytest
 import torch
@@ -16,7 +18,9 @@ def seen(batches: Batches, epoch: int) -> list[list[int]]:
     return [labels.tolist() for _, labels in batches.epoch(epoch)]
 
 
-@pytest.mark.parametrize(("count", "size", "steps"), [(23, 5, 4), (20, 5, 4), (7, 7, 1), (9, 1, 9), (13, 7, 1)])
+@pytest.mark.parametrize(
+    ("count", "size", "steps"), [(23, 5, 4), (20, 5, 4), (7, 7, 1), (9, 1, 9), (13, 7, 1)]
+)
 def test_an_epoch_visits_every_image_at_most_once_and_leaves_the_last_batch_out(count, size, steps):
     batches = Batches(numbered(count), size, "none", 0)
     assert batches.steps == steps
@@ -35,7 +39,11 @@ def test_images_go_with_their_labels():
 
 def test_the_order_is_another_every_epoch_and_for_every_seed_and_comes_again():
     split = numbered(23)
-    orders = {(seed, epoch): seen(Batches(split, 5, "none", seed), epoch) for seed in range(3) for epoch in range(3)}
+    orders = {
+        (seed, epoch): seen(Batches(split, 5, "none", seed), epoch)
+        for seed in range(3)
+        for epoch in range(3)
+    }
     assert len({str(order) for order in orders.values()}) == 9  # (0, 1) and (1, 0) differ, too
     assert orders[1, 2] == seen(Batches(split, 5, "none", 1), 2)
     assert all(order[0] != sorted(order[0]) for order in orders.values())
@@ -66,19 +74,30 @@ def test_shares_of_processes_make_up_the_batch_of_one(world, augment):
         for part_images, part_labels in parts:
             by_label.update(zip(part_labels.tolist(), part_images, strict=True))
         assert sorted(by_label) == sorted(labels.tolist()) and len(by_label) == 12
-        assert all(torch.equal(by_label[label], image) for label, image in zip(labels.tolist(), images, strict=True))
+        assert all(
+            torch.equal(by_label[label], image)
+            for label, image in zip(labels.tolist(), images, strict=True)
+        )
 
 
 def test_every_image_and_epoch_has_draws_of_its_own():
     stored = torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(0))
     split = Split("train", torch.arange(40), lambda indices: stored.expand(len(indices), 1, 9, 16))
     batches = Batches(split, 20, "resized", 0)
-    kinds = {image.numpy().tobytes() for epoch in range(2) for images, _ in batches.epoch(epoch) for image in images}
+    kinds = {
+        image.numpy().tobytes()
+        for epoch in range(2)
+        for images, _ in batches.epoch(epoch)
+        for image in images
+    }
     assert len(kinds) == 80
 
 
 def test_a_split_that_fills_no_batch_is_an_error():
-    with pytest.raises(DataError, match=r"'train' has 9 images to train on, too few for a batch of 10.*--batch-size"):
+    with pytest.raises(
+        DataError,
+        match=r"'train' has 9 images to train on, too few for a batch of 10.*--batch-size",
+    ):
         Batches(numbered(9), 10, "none", 0)
 
 
@@ -86,5 +105,8 @@ def test_real_images_come_as_they_are_stored():
     train = digits().train
     assert train is not None
     images, labels = next(Batches(train, 64, "none", 0).epoch(0))
-    where = {image.numpy().tobytes(): int(label) for image, label in zip(*next(train.batches(len(train))), strict=True)}
+    where = {
+        image.numpy().tobytes(): int(label)
+        for image, label in zip(*next(train.batches(len(train))), strict=True)
+    }
     assert [where[image.numpy().tobytes()] for image in images] == labels.tolist()

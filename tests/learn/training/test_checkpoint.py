@@ -1,4 +1,6 @@
-"""Checkpoints: damaged ones and those of others are refused, and a disk that is full costs nothing that was there."""
+"""Checkpoints: damaged ones and those of others are refused, and a disk that is full costs nothing
+that was there.
+"""
 
 import errno
 import io
@@ -62,9 +64,15 @@ def test_a_checkpoint_is_what_it_was_made_of(tmp_path):
     assert load_checkpoint(tmp_path) is None
     save_checkpoint(tmp_path, 7, model, optimizer)
     found = load_checkpoint(tmp_path)
-    assert found is not None and found.epoch == 7 and names_in(tmp_path) == {"checkpoint.pt", "model.safetensors"}
+    assert (
+        found is not None
+        and found.epoch == 7
+        and names_in(tmp_path) == {"checkpoint.pt", "model.safetensors"}
+    )
     assert found.model.keys() == model.state_dict().keys()
-    assert all(torch.equal(found.model[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(
+        torch.equal(found.model[name], tensor) for name, tensor in model.state_dict().items()
+    )
     first = found.optimizer["state"][0]["momentum_buffer"]
     assert torch.equal(first, optimizer.state[next(model.parameters())]["momentum_buffer"])
 
@@ -76,7 +84,9 @@ def test_numbers_that_are_none_are_never_written(value, tmp_path):
     save_checkpoint(tmp_path, 1, model, optimizer)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     model.bn2.running_var[3] = value
-    with pytest.raises(NumericsError, match=r"after epoch 2, bn2.running_var \(6,\) holds NaN or Inf"):
+    with pytest.raises(
+        NumericsError, match=r"after epoch 2, bn2.running_var \(6,\) holds NaN or Inf"
+    ):
         save_checkpoint(tmp_path, 2, model, optimizer)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -101,7 +111,8 @@ def test_damaged_checkpoints_are_named(how, begun, whole):
     path.write_bytes(DAMAGE[how](path.read_bytes()))
     before = {path.name: path.read_bytes() for path in begun.iterdir()}
     with pytest.raises(
-        FormatError, match=r"checkpoint\.pt is damaged .*delete it to start anew, or choose another --out"
+        FormatError,
+        match=r"checkpoint\.pt is damaged .*delete it to start anew, or choose another --out",
     ):
         run(begun, data=DATA)
     assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
@@ -148,24 +159,35 @@ def swap(begun: Path, settings: TrainSettings, network: Callable[[], nn.Module] 
     (begun / "checkpoint.pt").write_bytes((other / "checkpoint.pt").read_bytes())
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"other layers": Normed, "other classes": lambda: lively(12)}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "other layers": Normed,
+    "other classes": lambda: lively(12),
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_checkpoint_of_another_network_is_refused(name, begun):
     swap(begun, ADAM, NETWORKS[name])
     with pytest.raises(
-        FormatError, match=r"the checkpoint in .* is of another network or optimizer \(.*choose another"
+        FormatError,
+        match=r"the checkpoint in .* is of another network or optimizer \(.*choose another",
     ):
         run(begun, data=DATA)
 
 
 SGD = replace(ADAM, optimizer="sgd", lr=0.05)
 PAIRS: list[tuple[Any, Any]] = [
-    ("grid-sgd", "sgd"), ("qsgd", "grid-sgd"), ("adam", "adamw"),
-    ("adam", "sgd"), ("sgd", "adam"), ("sgd", "qsgd"), ("qsgd", "sgd"), ("qtadamw", "qsgd"),
-    ({"name": "qsgd", "compat": "2021"}, "qsgd"), ({"name": "qsgd", "compat": "2023"}, "qsgd"),
-]  # fmt: skip
+    ("grid-sgd", "sgd"),
+    ("qsgd", "grid-sgd"),
+    ("adam", "adamw"),
+    ("adam", "sgd"),
+    ("sgd", "adam"),
+    ("sgd", "qsgd"),
+    ("qsgd", "sgd"),
+    ("qtadamw", "qsgd"),
+    ({"name": "qsgd", "compat": "2021"}, "qsgd"),
+    ({"name": "qsgd", "compat": "2023"}, "qsgd"),
+]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
@@ -175,7 +197,8 @@ def test_a_checkpoint_of_another_optimizer_is_refused(ours, theirs, tmp_path):
         run(out, settings, data=DATA, progress=stopping(4))
     swap(out, replace(SGD, optimizer=theirs))
     with pytest.raises(
-        FormatError, match=r"the checkpoint in .* is of another network or optimizer \(.*choose another"
+        FormatError,
+        match=r"the checkpoint in .* is of another network or optimizer \(.*choose another",
     ):
         run(out, settings, data=DATA)
 
@@ -198,7 +221,9 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 def full(monkeypatch: pytest.MonkeyPatch, name: str, verb: str) -> None:
-    """Let files that end in `name` fail with 'no space left' from now on, as they are written or put in place."""
+    """Let files that end in `name` fail with 'no space left' from now on, as they are written or
+    put in place.
+    """
     before = getattr(Path, verb)
 
     def fail(self: Path, *arguments: Any) -> Any:
@@ -222,10 +247,15 @@ def test_a_disk_too_small_for_the_checkpoint_keeps_the_one_before(begun, whole):
 
 @pytest.mark.parametrize(
     ("name", "verb"),
-    [(name, "replace") for name in ("checkpoint.pt", "model.safetensors", "epochs.csv", "steps.csv", "log.json")]
+    [
+        (name, "replace")
+        for name in ("checkpoint.pt", "model.safetensors", "epochs.csv", "steps.csv", "log.json")
+    ]
     + [(".csv", "write_text"), (".json", "write_text")],
 )
-def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(name, verb, begun, whole, monkeypatch):
+def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(
+    name, verb, begun, whole, monkeypatch
+):
     before = {path.name: path.read_bytes() for path in begun.iterdir()}
     with monkeypatch.context() as patch:
         full(patch, name, verb)
@@ -234,7 +264,8 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(name, ver
     assert error.value.errno == errno.ENOSPC and str(error.value.filename).endswith(name)
     assert names_in(begun) == FILES  # nothing partial
     kept = load_checkpoint(begun)
-    assert kept is not None and kept.epoch == 1  # it is written last: what it says is done, all files have
+    # it is written last: what it says is done, all files have
+    assert kept is not None and kept.epoch == 1
     if name == "checkpoint.pt":
         assert (begun / name).read_bytes() == before[name]
     run(begun, data=DATA)

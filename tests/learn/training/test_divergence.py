@@ -1,4 +1,6 @@
-"""A run whose loss is no number any more says where, at what rate, and what is left; it harms no checkpoint."""
+"""A run whose loss is no number any more says where, at what rate, and what is left; it harms no
+checkpoint.
+"""
 
 import re
 from dataclasses import replace
@@ -18,7 +20,9 @@ SGD = replace(ADAM, optimizer="sgd", lr=0.05)
 
 
 class Bursting(nn.Module):
-    """A network whose logits are no numbers from its training step `at` on, which is counted in a buffer."""
+    """A network whose logits are no numbers from its training step `at` on, which is counted in a
+    buffer.
+    """
 
     def __init__(self, at: int, worth: float = float("nan")) -> None:
         super().__init__()
@@ -39,7 +43,10 @@ def test_the_step_its_rate_and_what_is_kept_are_named(optimizer, at, log_every, 
     with pytest.raises(NumericsError) as error:
         train(seeded(lambda: Bursting(at)), DATA, settings, tmp_path)
     text = str(error.value)
-    assert f"diverged: the loss of step {at} (epoch {epoch + 1}) is nan, at a learning rate of {rate:.4g}" in text
+    assert (
+        f"diverged: the loss of step {at} (epoch {epoch + 1}) is nan, at a learning rate of "
+        f"{rate:.4g}" in text
+    )
     assert f"the checkpoint of epoch {epoch} is kept; lower --lr, or add --warmup" in text
     assert names_in(tmp_path) == FILES and len(rows(tmp_path, "epochs.csv")) == epoch
     kept = load_checkpoint(tmp_path)
@@ -52,7 +59,10 @@ def test_the_step_its_rate_and_what_is_kept_are_named(optimizer, at, log_every, 
 
 @pytest.mark.parametrize(("worth", "named"), [(float("nan"), "nan"), (float("inf"), "nan")])
 def test_in_the_first_epoch_there_is_no_checkpoint(worth, named, tmp_path):
-    with pytest.raises(NumericsError, match=rf"step 3 \(epoch 1\) is {named},.*there is no checkpoint yet; lower --lr"):
+    with pytest.raises(
+        NumericsError,
+        match=rf"step 3 \(epoch 1\) is {named},.*there is no checkpoint yet; lower --lr",
+    ):
         train(seeded(lambda: Bursting(3, worth)), DATA, SGD, tmp_path)
     assert names_in(tmp_path) == {"settings.json"}
 
@@ -62,7 +72,8 @@ def test_an_enormous_rate_names_the_weights_that_broke(optimizer, tmp_path):
     with pytest.raises(NumericsError) as error:
         run(tmp_path, replace(SGD, lr=1e38, optimizer=optimizer, log_every=1), data=DATA)
     found = re.search(
-        r"the loss of step (\d) .*; (\w+\.\w+) holds NaN or Inf; there is no checkpoint yet", str(error.value)
+        r"the loss of step (\d) .*; (\w+\.\w+) holds NaN or Inf; there is no checkpoint yet",
+        str(error.value),
     )
     assert found and found[2] in dict(seeded().named_parameters())
 
@@ -74,7 +85,8 @@ def test_with_a_lower_rate_another_folder_works(tmp_path):
 
 
 def test_weights_that_break_in_the_last_step_of_an_epoch_are_no_other_matter(tmp_path):
-    settings = replace(SGD, lr=1e38, batch_size=700, rate="constant", epochs=1)  # one step: its loss is a number
+    # one step: its loss is a number
+    settings = replace(SGD, lr=1e38, batch_size=700, rate="constant", epochs=1)
     with pytest.raises(NumericsError, match=r"(step|epoch) 1\b.*lower --lr"):
         run(tmp_path, settings, data=DATA)
     assert not (tmp_path / "checkpoint.pt").exists()
@@ -84,8 +96,14 @@ def test_weights_that_break_in_the_last_step_of_an_epoch_are_no_other_matter(tmp
 def test_a_loss_far_above_that_of_guessing_is_divergence_too(optimizer, tmp_path):
     """Though every number is finite."""
     with pytest.raises(
-        NumericsError, match=r"diverged: the mean loss of epoch 2 is .*, guessing has 2\.303, at a lear"
+        NumericsError,
+        match=r"diverged: the mean loss of epoch 2 is .*, guessing has 2\.303, at a lear",
     ):
-        train(seeded(lambda: Bursting(8, 1000.0)), DATA, replace(SGD, optimizer=optimizer, lr=1e-4), tmp_path)
+        train(
+            seeded(lambda: Bursting(8, 1000.0)),
+            DATA,
+            replace(SGD, optimizer=optimizer, lr=1e-4),
+            tmp_path,
+        )
     kept = load_checkpoint(tmp_path)
     assert kept is not None and kept.epoch == 1

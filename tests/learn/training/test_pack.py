@@ -24,9 +24,13 @@ IMAGES = DATA.test.images(range(60))
 
 
 def on_grid(weight: Tensor, bits: int, generator: torch.Generator) -> Tensor:
-    """Random codes of so many bits times a random step for each output channel, both ends among them."""
+    """Random codes of so many bits times a random step for each output channel, both ends among
+    them.
+    """
     rows = len(weight)
-    codes = torch.randint(-(2 ** (bits - 1)), 2 ** (bits - 1), weight.shape, generator=generator).float()
+    codes = torch.randint(
+        -(2 ** (bits - 1)), 2 ** (bits - 1), weight.shape, generator=generator
+    ).float()
     codes.flatten(1)[:, 0], codes.flatten(1)[:, 1] = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
     steps = torch.exp(torch.randn(rows, generator=generator)) * 0.1
     return codes * steps.reshape(-1, *[1] * (weight.ndim - 1))
@@ -45,13 +49,22 @@ def made(bits: int) -> nn.Module:
     return model.eval()
 
 
-def trained(out: Path, bits: int, method: str, network: Callable[[], nn.Module] = Normed, **more: Any) -> nn.Module:
+def trained(
+    out: Path, bits: int, method: str, network: Callable[[], nn.Module] = Normed, **more: Any
+) -> nn.Module:
     """The plain network that a run on `bits` left in `out`."""
     if method.startswith("grid-"):
-        chosen: dict[str, Any] = {"optimizer": {"name": method, "bits": bits} | more.pop("grid", {})}
+        chosen: dict[str, Any] = {
+            "optimizer": {"name": method, "bits": bits} | more.pop("grid", {})
+        }
     else:
-        chosen = {"optimizer": "adam", "quantizer": {"name": method, "bits": bits} | more.pop("grid", {})}
-    settings = replace(ADAM, epochs=2, batch_size=64, lr=0.05 if method == "grid-sgd" else 3e-3, **chosen, **more)
+        chosen = {
+            "optimizer": "adam",
+            "quantizer": {"name": method, "bits": bits} | more.pop("grid", {}),
+        }
+    settings = replace(
+        ADAM, epochs=2, batch_size=64, lr=0.05 if method == "grid-sgd" else 3e-3, **chosen, **more
+    )
     train(seeded(network), DATA, settings, out)
     model = seeded(network, 1)
     load_weights(model, out / "model.safetensors")
@@ -69,7 +82,9 @@ def assert_same(found: nn.Module, expected: Tensor) -> None:
 
 
 @pytest.fixture(scope="module")
-def packed_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[QuantizedModel, Path]]:
+def packed_at(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[int], tuple[QuantizedModel, Path]]:
     """What becomes of `made(bits)`, and its file."""
 
     @cache
@@ -80,7 +95,9 @@ def packed_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple
     return packed
 
 
-@pytest.mark.parametrize("bits", [2, 4, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (3, 8))])
+@pytest.mark.parametrize(
+    "bits", [2, 4, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (3, 8))]
+)
 def test_weights_on_a_grid_are_packed_as_they_are(bits, packed_at):
     model, (packed, path) = made(bits), packed_at(bits)
     assert_same(packed, logits(model))
@@ -124,7 +141,9 @@ def test_trained_networks_are_found_again(method, bits, tmp_path):
     assert_same(packed, expected)
     assert torch.equal(logits(subbyte.load(tmp_path / PACKED, seeded(Normed))), logits(packed))
     assert packed.bits_per_weight < bits + 1.5
-    assert min(model.bn1.weight.min(), model.bn2.weight.min()) < 0, "no batch-norm turns signs: the test is void"
+    assert min(model.bn1.weight.min(), model.bn2.weight.min()) < 0, (
+        "no batch-norm turns signs: the test is void"
+    )
 
 
 @pytest.mark.slow
@@ -139,7 +158,10 @@ def test_packed_networks_are_exported_and_checked(bits, packed_at, tmp_path):
     packed, _ = packed_at(bits)
     found = subbyte.export_onnx(packed, tmp_path / "net.onnx", IMAGES)
     assert found.parity.images == 60 and found.parity.agreement == 100
-    assert found.parity.max_abs < 1e-4 * float(logits(packed).abs().max()) and (tmp_path / "net.onnx").stat().st_size
+    assert (
+        found.parity.max_abs < 1e-4 * float(logits(packed).abs().max())
+        and (tmp_path / "net.onnx").stat().st_size
+    )
 
 
 def test_exempt_layers_stay_float_to_the_bit(tmp_path):
@@ -163,7 +185,8 @@ def test_a_weight_off_its_grid_is_refused_by_name(layer, tmp_path):
         weight = model.get_submodule(layer).weight
         weight[2].flatten()[3] += 0.02 * float(weight[2].abs().max()) / 8
     with pytest.raises(
-        RecipeError, match=rf"layer '{layer}': exact: 1 of \d+ rows lie on no grid of 4 bits.* is row 2"
+        RecipeError,
+        match=rf"layer '{layer}': exact: 1 of \d+ rows lie on no grid of 4 bits.* is row 2",
     ):
         pack(model, DATA.test, 4, (), tmp_path / PACKED)
     assert list(tmp_path.iterdir()) == []

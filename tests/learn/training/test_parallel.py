@@ -19,8 +19,18 @@ from subbyte.learn.training.parallel import processes
 from tests.workplace import names_in
 
 ROOT = Path(__file__).parents[2]
-SGD = TrainSettings(epochs=2, lr=0.05, batch_size=32, augment="shift-flip", log_every=4, optimizer="sgd", validation=60)
-GRID = replace(SGD, lr=0.2, optimizer={"name": "grid-sgd", "rounding": "half-even", "bits": 3, "extra_bits": 3})
+SGD = TrainSettings(
+    epochs=2,
+    lr=0.05,
+    batch_size=32,
+    augment="shift-flip",
+    log_every=4,
+    optimizer="sgd",
+    validation=60,
+)
+GRID = replace(
+    SGD, lr=0.2, optimizer={"name": "grid-sgd", "rounding": "half-even", "bits": 3, "extra_bits": 3}
+)
 RUNS = {
     "short": replace(SGD, epochs=1, validation=0),
     "sgd": SGD,
@@ -37,7 +47,11 @@ def alone(out: Path, settings: TrainSettings) -> Path:
 
 def environment(**more: object) -> dict[str, str]:
     paths = os.pathsep.join([*sys.path, str(ROOT)])
-    return os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | {k: str(v) for k, v in more.items()}
+    return (
+        os.environ
+        | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        | {k: str(v) for k, v in more.items()}
+    )
 
 
 def free_ports(count: int) -> list[str]:
@@ -65,7 +79,8 @@ for name in sys.argv[2].split(","):
 
 
 def together(out: Path, names: str) -> Path:
-    """What two processes, started by hand as torchrun does, make of some runs, in folders by their names.
+    """What two processes, started by hand as torchrun does, make of some runs, in folders by their
+    names.
 
     The second one is told to use a folder of its own, to which it must not write.
     """
@@ -75,7 +90,10 @@ def together(out: Path, names: str) -> Path:
         started = [
             stack.enter_context(
                 subprocess.Popen(
-                    command, stderr=subprocess.PIPE, text=True, env=where | {"RANK": rank, "LOCAL_RANK": rank}
+                    command,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env=where | {"RANK": rank, "LOCAL_RANK": rank},
                 )
             )
             for rank in "01"
@@ -104,11 +122,19 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_as_alone(name: str, folder: Path, tmp_path: Path, tolerance: float) -> None:
-    """Weights, and what else is trained, end where those of one process do; and they went somewhere."""
+    """Weights, and what else is trained, end where those of one process do; and they went
+    somewhere.
+    """
     one = alone(tmp_path / "one", RUNS[name])
-    first, second = (torch.load(out / "checkpoint.pt", weights_only=True)["model"] for out in (one, folder))
+    first, second = (
+        torch.load(out / "checkpoint.pt", weights_only=True)["model"] for out in (one, folder)
+    )
     assert max(float((first[key] - second[key]).abs().max()) for key in first) < tolerance
-    moved = max(float((first[key] - start).abs().max()) for key, start in seeded().state_dict().items() if key in first)
+    moved = max(
+        float((first[key] - start).abs().max())
+        for key, start in seeded().state_dict().items()
+        if key in first
+    )
     assert moved > 0.02 and names_in(folder) == FILES
     for file in ("steps.csv", "epochs.csv"):
         ours, theirs = rows(one, file), rows(folder, file)
@@ -125,7 +151,8 @@ def test_two_processes_end_where_one_does(short, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "tolerance"), [("sgd", 2e-5), ("lsq", 2e-3)])  # lsq: a code in the middle of two
+# lsq: a code in the middle of two
+@pytest.mark.parametrize(("name", "tolerance"), [("sgd", 2e-5), ("lsq", 2e-3)])
 def test_two_processes_end_where_one_does_after_more_epochs(name, tolerance, pair, tmp_path):
     assert_as_alone(name, pair / name, tmp_path, tolerance)
 
@@ -134,13 +161,21 @@ def test_two_processes_end_where_one_does_after_more_epochs(name, tolerance, pai
 def test_two_processes_end_on_the_codes_of_one(pair, tmp_path):
     one = alone(tmp_path / "one", RUNS["grid"])
     codes = [
-        torch.load(folder / "checkpoint.pt", weights_only=True)["optimizer"]["state"] for folder in (one, pair / "grid")
+        torch.load(folder / "checkpoint.pt", weights_only=True)["optimizer"]["state"]
+        for folder in (one, pair / "grid")
     ]
-    ours, theirs = (next(state["codes"] for state in each.values() if "codes" in state).int() for each in codes)
-    assert int((ours - theirs).abs().max()) <= 1 and int((ours != theirs).sum()) <= 5 < ours.numel() / 1000
+    ours, theirs = (
+        next(state["codes"] for state in each.values() if "codes" in state).int() for each in codes
+    )
+    assert (
+        int((ours - theirs).abs().max()) <= 1
+        and int((ours != theirs).sum()) <= 5 < ours.numel() / 1000
+    )
     start = alone(tmp_path / "start", replace(RUNS["grid"], epochs=1, lr=1e-9))
     begun = torch.load(start / "checkpoint.pt", weights_only=True)["optimizer"]["state"]
-    assert int((next(s["codes"] for s in begun.values() if "codes" in s).int() != ours).sum()) > 1000
+    assert (
+        int((next(s["codes"] for s in begun.values() if "codes" in s).int() != ours).sum()) > 1000
+    )
 
 
 @pytest.mark.slow
@@ -162,7 +197,18 @@ def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
 
 
-CLI = ("--model", "lenet-digits", "--data", "digits", "--epochs", 2, "--batch-size", 32, "--lr", 0.05)
+CLI = (
+    "--model",
+    "lenet-digits",
+    "--data",
+    "digits",
+    "--epochs",
+    2,
+    "--batch-size",
+    32,
+    "--lr",
+    0.05,
+)
 
 
 @pytest.mark.slow
@@ -171,7 +217,10 @@ def test_torchrun_trains_packs_and_says_so_once(tmp_path):
     done = torchrun(*options)
     assert done.returncode == 0, done.stderr[-2000:]
     assert names_in(tmp_path / "out") == FILES | {"quantized.safetensors"}
-    assert done.stdout.count("test top-1") == 1 and done.stdout.count("every weight is on its grid") == 1
+    assert (
+        done.stdout.count("test top-1") == 1
+        and done.stdout.count("every weight is on its grid") == 1
+    )
 
 
 @pytest.mark.slow
@@ -213,7 +262,10 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_an_error():
-    with pytest.raises(ModelError, match="device 'cuda': torch finds no GPU here; use --device cpu"), processes("cuda"):
+    with (
+        pytest.raises(ModelError, match="device 'cuda': torch finds no GPU here; use --device cpu"),
+        processes("cuda"),
+    ):
         pass
 
 

@@ -22,7 +22,9 @@ def moments(epochs: float) -> list[float]:
 @pytest.mark.parametrize("epochs", EPOCHS)
 def test_every_course_is_what_it_says(name, epochs):
     for epoch in [*moments(epochs), epochs]:  # with a warm-up, the last step is at the very end
-        assert factor(name, epoch, epochs, 0) == pytest.approx(course(name, epoch, epochs), rel=1e-12, abs=1e-12), epoch
+        assert factor(name, epoch, epochs, 0) == pytest.approx(
+            course(name, epoch, epochs), rel=1e-12, abs=1e-12
+        ), epoch
 
 
 @every_course
@@ -40,7 +42,14 @@ def test_they_begin_at_the_top_but_for_the_triangle(name):
 
 @pytest.mark.parametrize(
     ("name", "end"),
-    [("constant", 1), ("cosine", 0), ("step", 0.01), ("quarters", 0.618**6), ("linear", 0), ("exp", 0.95**20)],
+    [
+        ("constant", 1),
+        ("cosine", 0),
+        ("step", 0.01),
+        ("quarters", 0.618**6),
+        ("linear", 0),
+        ("exp", 0.95**20),
+    ],
 )
 def test_they_end_where_they_should(name, end):
     assert factor(name, 20 - 1e-12, 20, 0) == pytest.approx(end, abs=1e-9)
@@ -49,10 +58,16 @@ def test_they_end_where_they_should(name, end):
 @pytest.mark.parametrize(
     ("name", "jumps"),
     [
-        ("constant", []), ("cosine", []), ("linear", []), ("exp", []), ("cyclic", []),
-        ("restarts", [10, 30, 70]), ("step", [50, 75]), ("quarters", [25, 50, 75]),
+        ("constant", []),
+        ("cosine", []),
+        ("linear", []),
+        ("exp", []),
+        ("cyclic", []),
+        ("restarts", [10, 30, 70]),
+        ("step", [50, 75]),
+        ("quarters", [25, 50, 75]),
     ],
-)  # fmt: skip
+)
 def test_courses_jump_nowhere_but_where_they_say(name, jumps):
     times = [k / 100 for k in range(10000)]
     factors = [factor(name, time, 100, 0) for time in times]
@@ -64,7 +79,9 @@ def test_courses_jump_nowhere_but_where_they_say(name, jumps):
 
 @every_course
 def test_restarts_and_triangles_do_not_depend_on_the_length_of_the_run_and_all_else_does(name):
-    same = all(factor(name, epoch, 40, 0) == factor(name, epoch, 400, 0) for epoch in (1.5, 7, 12, 33))
+    same = all(
+        factor(name, epoch, 40, 0) == factor(name, epoch, 400, 0) for epoch in (1.5, 7, 12, 33)
+    )
     assert same == (name in ("constant", "restarts", "exp", "cyclic"))
 
 
@@ -73,4 +90,6 @@ def test_restarts_and_triangles_do_not_depend_on_the_length_of_the_run_and_all_e
 def test_a_warm_up_multiplies_by_a_line(name, warmup):
     for epoch in (0, 0.25, 0.5, 1, 2, 4, 5.5, 6, 15, 19.75):
         line = epoch / warmup if epoch < warmup else 1
-        assert factor(name, epoch, 20, warmup) == pytest.approx(course(name, epoch, 20) * line, rel=1e-12, abs=1e-12)
+        assert factor(name, epoch, 20, warmup) == pytest.approx(
+            course(name, epoch, 20) * line, rel=1e-12, abs=1e-12
+        )

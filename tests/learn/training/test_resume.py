@@ -1,4 +1,6 @@
-"""A run that was stopped, wherever that was, ends bit for bit as one that was not; other settings are refused."""
+"""A run that was stopped, wherever that was, ends bit for bit as one that was not; other settings
+are refused.
+"""
 
 import json
 import os
@@ -30,27 +32,52 @@ from subbyte.errors import FormatError, RecipeError
 from subbyte.learn.training import TrainSettings, train
 from tests.workplace import names_in
 
-LATTICE = {"name": "qsgd", "resolution": 5, "rounding": "stochastic", "schedule": "on-stall", "momentum": 0.9}
+LATTICE = {
+    "name": "qsgd",
+    "resolution": 5,
+    "rounding": "stochastic",
+    "schedule": "on-stall",
+    "momentum": 0.9,
+}
 GRID = {"name": "grid-sgd", "bits": 3, "extra_bits": 3, "resolution": 4}
 BASE = TrainSettings(
-    epochs=4, lr=0.05, batch_size=64, log_every=3, augment="shift-flip", warmup=0.5, validation=100, evaluate_every=2
+    epochs=4,
+    lr=0.05,
+    batch_size=64,
+    log_every=3,
+    augment="shift-flip",
+    warmup=0.5,
+    validation=100,
+    evaluate_every=2,
 )  # 600 of 700 images: 9 steps an epoch
 Network = Callable[[], nn.Module]
 BY_TENSOR = LATTICE | {"schedule": {"name": "on-stall", "scope": "tensor"}, "error_feedback": True}
 SLOW = replace(BASE, lr=3e-3)
 RUNS: dict[str, tuple[TrainSettings, Network]] = {
     "sgd": (BASE, lively),
-    "sgd, batch-norm": (replace(BASE, label_smoothing=0.1, rate="step"), lambda: Normed(dropout=0.3)),
+    "sgd, batch-norm": (
+        replace(BASE, label_smoothing=0.1, rate="step"),
+        lambda: Normed(dropout=0.3),
+    ),
     "adam": (replace(SLOW, optimizer="adam", precision="bfloat16"), lively),
     "qsgd": (replace(BASE, optimizer=LATTICE), lively),
     "qsgd by tensor": (replace(BASE, optimizer=BY_TENSOR), lambda: Normed(dropout=0.3)),
-    "qtadamw": (replace(SLOW, optimizer={"name": "qtadamw", "resolution": 7, "schedule": "annealing"}), lively),
+    "qtadamw": (
+        replace(SLOW, optimizer={"name": "qtadamw", "resolution": 7, "schedule": "annealing"}),
+        lively,
+    ),
     "2021": (replace(BASE, optimizer={"name": "qtadamw", "compat": "2021"}, lr=1e-2), lively),
     "2023": (replace(BASE, optimizer={"name": "qsgd", "compat": "2023"}, lr=0.02), lively),
     "grid-sgd": (replace(BASE, optimizer=GRID), lambda: Normed(dropout=0.3)),
-    "grid-adamw": (replace(SLOW, optimizer={"name": "grid-adamw", "granularity": "tensor"}), lively),
+    "grid-adamw": (
+        replace(SLOW, optimizer={"name": "grid-adamw", "granularity": "tensor"}),
+        lively,
+    ),
     "ste": (replace(BASE, quantizer={"name": "ste", "bits": 3}), Normed),
-    "lsq": (replace(SLOW, quantizer={"name": "lsq", "bits": 3}, optimizer="adamw"), lambda: Normed(dropout=0.3)),
+    "lsq": (
+        replace(SLOW, quantizer={"name": "lsq", "bits": 3}, optimizer="adamw"),
+        lambda: Normed(dropout=0.3),
+    ),
 }
 
 
@@ -72,7 +99,9 @@ def filled(row: dict[str, object]) -> dict[str, object]:
 QUICK = {"sgd, batch-norm", "qsgd", "qsgd by tensor", "2021", "grid-sgd", "lsq"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in RUNS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in RUNS]
+)
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(name, tmp_path):
     settings, network = RUNS[name]
     data = few(digits(), 700)
@@ -84,7 +113,13 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(name, tmp_path):
         assert (parted / "checkpoint.pt").exists() == (epochs > 0)
         assert not epochs or len(rows(parted, "epochs.csv")) == epochs
     seen: list[int] = []
-    run(parted, settings, model=seeded(network), data=data, progress=lambda _, done, *rest: seen.append(done))
+    run(
+        parted,
+        settings,
+        model=seeded(network),
+        data=data,
+        progress=lambda _, done, *rest: seen.append(done),
+    )
     assert min(seen) == 30 and max(seen) == 36  # the first row of epoch 4, not an earlier one
     assert left_by(parted) == left_by(whole) and names_in(parted) == names_in(whole) == FILES
     states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (whole, parted)]
@@ -96,7 +131,9 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(name, tmp_path):
     assert logs[0]["settings"] == logs[1]["settings"]
     steps = rows(whole, "steps.csv")
     if "qsgd" in name:
-        assert len({row["resolution_bits"] for row in steps}) > 1, "the index did not rise: the test is void"
+        assert len({row["resolution_bits"] for row in steps}) > 1, (
+            "the index did not rise: the test is void"
+        )
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):
@@ -107,8 +144,12 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     trained.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"])
     record = train(model, few(digits(), 300), settings, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert [row["epoch"] for row in record.epochs] == [1, 2] and record.epochs[-1]["test_top1_percent"] is not None
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), trained.parameters(), strict=True))
+    assert [row["epoch"] for row in record.epochs] == [1, 2] and record.epochs[-1][
+        "test_top1_percent"
+    ] is not None
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), trained.parameters(), strict=True)
+    )
 
 
 PLACES = [
@@ -156,10 +197,14 @@ run(Path(sys.argv[1]), replace(BASE, optimizer=LATTICE), data=few(digits(), 700)
 
 
 def start(*arguments: object) -> "subprocess.Popen[str]":
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])
+    }
     command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
     environment["OMP_NUM_THREADS"] = "1"
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 @pytest.mark.slow
@@ -189,10 +234,22 @@ def test_the_same_call_with_the_same_network_goes_on(tmp_path):
 
 
 OTHER = {
-    "epochs": 4, "batch_size": 64, "lr": 0.02, "optimizer": "sgd", "rate": "linear", "warmup": 0.5,
-    "label_smoothing": 0.1, "augment": "shift", "validation": 10, "evaluate_every": 2, "seed": 1,
-    "precision": "bfloat16", "log_every": 5, "quantizer": "ste", "float_layers": ("fc1",),
-}  # fmt: skip
+    "epochs": 4,
+    "batch_size": 64,
+    "lr": 0.02,
+    "optimizer": "sgd",
+    "rate": "linear",
+    "warmup": 0.5,
+    "label_smoothing": 0.1,
+    "augment": "shift",
+    "validation": 10,
+    "evaluate_every": 2,
+    "seed": 1,
+    "precision": "bfloat16",
+    "log_every": 5,
+    "quantizer": "ste",
+    "float_layers": ("fc1",),
+}
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +264,15 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", [field.name for field in fields(TrainSettings)])
 def test_other_settings_in_the_same_folder_are_refused_by_name(name, begun):
     before = {path.name: path.read_bytes() for path in begun.iterdir()}
-    with pytest.raises(RecipeError, match=rf"was made with {name} = .*, now it is .*; choose another folder"):
-        run(begun, replace(ADAM, **{name: OTHER[name]}), data=few(digits(), 300), about={"model": "net"})
+    with pytest.raises(
+        RecipeError, match=rf"was made with {name} = .*, now it is .*; choose another folder"
+    ):
+        run(
+            begun,
+            replace(ADAM, **{name: OTHER[name]}),
+            data=few(digits(), 300),
+            about={"model": "net"},
+        )
     assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
 
 
@@ -225,7 +289,9 @@ def test_folders_of_others_are_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path, tmp_path / "file"):
-        with pytest.raises(RecipeError, match="exists and holds no training run; choose another folder"):
+        with pytest.raises(
+            RecipeError, match="exists and holds no training run; choose another folder"
+        ):
             run(out, data=few(digits(), 300))
     assert names_in(tmp_path) == {"notes.txt", "file"} and (tmp_path / "file").read_text() == "mine"
     (tmp_path / "empty").mkdir()

@@ -45,14 +45,23 @@ def test_values_out_of_range_are_errors(name, value, message):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 1), ("batch_size", 1), ("warmup", 20), ("label_smoothing", 0.99), ("seed", 2**31 - 1), ("lr", 1e-30)],
+    [
+        ("epochs", 1),
+        ("batch_size", 1),
+        ("warmup", 20),
+        ("label_smoothing", 0.99),
+        ("seed", 2**31 - 1),
+        ("lr", 1e-30),
+    ],
 )
 def test_ends_of_ranges_are_inside(name, value):
     assert getattr(replace(TrainSettings(), **{name: value}), name) == value
 
 
 def test_plain_values_name_every_setting_and_survive_json():
-    settings = TrainSettings(optimizer={"name": "qsgd", "momentum": 0.5}, quantizer="lsq", float_layers=("a", "b*"))
+    settings = TrainSettings(
+        optimizer={"name": "qsgd", "momentum": 0.5}, quantizer="lsq", float_layers=("a", "b*")
+    )
     plain = json.loads(json.dumps(settings.plain()))
     assert list(plain) == [field.name for field in fields(TrainSettings)]
     assert TrainSettings(**plain | {"float_layers": tuple(plain["float_layers"])}) == settings

@@ -34,7 +34,9 @@ from subbyte.models import lenet
 from tests.reference.training import course, sgd_run
 from tests.workplace import names_in
 
-SGD = TrainSettings(epochs=2, lr=0.05, batch_size=64, optimizer={"name": "sgd", "momentum": 0.0}, log_every=1)
+SGD = TrainSettings(
+    epochs=2, lr=0.05, batch_size=64, optimizer={"name": "sgd", "momentum": 0.0}, log_every=1
+)
 PLAIN = {
     "sgd": (SGD, {}),
     "momentum": (replace(SGD, optimizer="sgd", rate="linear"), {"momentum": 0.9}),
@@ -43,7 +45,12 @@ PLAIN = {
         {"momentum": 0.9, "nesterov": True},
     ),
     "decay": (
-        replace(SGD, optimizer={"name": "sgd", "momentum": 0.5, "weight_decay": 0.02}, warmup=0.7, seed=3),
+        replace(
+            SGD,
+            optimizer={"name": "sgd", "momentum": 0.5, "weight_decay": 0.02},
+            warmup=0.7,
+            seed=3,
+        ),
         {"momentum": 0.5, "weight_decay": 0.02},
     ),
     "smoothing": (
@@ -65,10 +72,15 @@ def test_steps_and_logs_are_those_of_plain_sgd(name, tmp_path):
     first = 1 if settings.warmup else 0  # a warm-up moves from its first step on
     times = [(step + first) / per_epoch for step in range(2 * per_epoch)]
     line = [min(1, time / settings.warmup) if settings.warmup else 1 for time in times]
-    rates = [0.05 * course(settings.rate, time, 2) * up for time, up in zip(times, line, strict=True)]
-    found = sgd_run(plain, (pair for epoch in range(2) for pair in batches.epoch(epoch)), rates, **more)
+    rates = [
+        0.05 * course(settings.rate, time, 2) * up for time, up in zip(times, line, strict=True)
+    ]
+    found = sgd_run(
+        plain, (pair for epoch in range(2) for pair in batches.epoch(epoch)), rates, **more
+    )
     moved = max(
-        float((p - q).detach().abs().max()) for p, q in zip(plain.parameters(), seeded().parameters(), strict=True)
+        float((p - q).detach().abs().max())
+        for p, q in zip(plain.parameters(), seeded().parameters(), strict=True)
     )
     for (key, p), q in zip(plain.named_parameters(), model.parameters(), strict=True):
         assert float((p - q).detach().abs().max()) < 1e-4 * moved, key
@@ -77,8 +89,12 @@ def test_steps_and_logs_are_those_of_plain_sgd(name, tmp_path):
         (k + 1, k // per_epoch + 1) for k in range(2 * per_epoch)
     ]
     assert [float(row["lr"]) for row in logged] == pytest.approx(rates, rel=1e-12)
-    assert [float(row["train_loss"]) for row in logged] == pytest.approx([loss for loss, _ in found], abs=2e-5)
-    assert [float(row["train_top1_percent"]) for row in logged] == pytest.approx([100 * r for _, r in found], abs=1e-3)
+    assert [float(row["train_loss"]) for row in logged] == pytest.approx(
+        [loss for loss, _ in found], abs=2e-5
+    )
+    assert [float(row["train_top1_percent"]) for row in logged] == pytest.approx(
+        [100 * r for _, r in found], abs=1e-3
+    )
 
 
 def test_rows_are_means_over_their_steps(tmp_path):
@@ -87,7 +103,8 @@ def test_rows_are_means_over_their_steps(tmp_path):
         run(tmp_path / "some", replace(ADAM, log_every=4)),
     )
     single, means = rows(every, "steps.csv"), rows(some, "steps.csv")
-    ends = [0, 4, 8, 11, 12, 16, 20, 22, 24, 28, 32, 33]  # every fourth step of the run, and the last of an epoch
+    # every fourth step of the run, and the last of an epoch
+    ends = [0, 4, 8, 11, 12, 16, 20, 22, 24, 28, 32, 33]
     assert [int(row["step"]) for row in means] == ends[1:]
     assert [int(row["epoch"]) for row in means] == [1] * 3 + [2] * 4 + [3] * 4
     for name in ("train_loss", "train_top1_percent"):
@@ -113,7 +130,11 @@ def test_what_is_written_down(tmp_path):
     log, epochs = json.loads((out / "log.json").read_text()), rows(out, "epochs.csv")
     plain = json.loads(json.dumps(settings.plain() | {"processes": 1} | about))
     assert log["settings"] == plain == json.loads((out / "settings.json").read_text())
-    assert log["epochs"] == record.epochs and len(epochs) == 3 and len(record.steps) == len(rows(out, "steps.csv")) == 3
+    assert (
+        log["epochs"] == record.epochs
+        and len(epochs) == 3
+        and len(record.steps) == len(rows(out, "steps.csv")) == 3
+    )
     parts = split_data(data, settings)
     assert parts.validation is not None
     for name, split in (("test", parts.test), ("validation", parts.validation)):
@@ -133,11 +154,15 @@ def test_what_is_written_down(tmp_path):
 
 def test_it_learns(tmp_path):
     found = rows(run(tmp_path), "epochs.csv")
-    assert float(found[-1]["test_top1_percent"]) > 75 and float(found[0]["train_loss"]) > float(found[2]["train_loss"])
+    assert float(found[-1]["test_top1_percent"]) > 75 and float(found[0]["train_loss"]) > float(
+        found[2]["train_loss"]
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):
-    settings = replace(ADAM, optimizer={"name": "qsgd", "rounding": "stochastic"}, lr=0.05, augment="shift-flip")
+    settings = replace(
+        ADAM, optimizer={"name": "qsgd", "rounding": "stochastic"}, lr=0.05, augment="shift-flip"
+    )
     first, again = run(tmp_path / "a", settings), run(tmp_path / "b", settings)
     assert left_by(first) == left_by(again)
     other = run(tmp_path / "c", replace(settings, seed=1))
@@ -174,7 +199,12 @@ def test_dropout_differs_from_step_to_step_epoch_to_epoch_and_seed_to_seed(tmp_p
     for seed in (0, 1):
         model = seeded(lambda: Normed(dropout=0.5))
         model.dropout = Spy(0.5)
-        train(model, few(digits(), 128), replace(ADAM, batch_size=64, seed=seed, epochs=2), tmp_path / str(seed))
+        train(
+            model,
+            few(digits(), 128),
+            replace(ADAM, batch_size=64, seed=seed, epochs=2),
+            tmp_path / str(seed),
+        )
     assert len(masks) == 8 and all(0.4 < float(mask.float().mean()) < 0.6 for mask in masks)
     assert len({mask.numpy().tobytes() for mask in masks[:4]}) == 4
     assert not torch.equal(masks[0], masks[4])
@@ -189,8 +219,14 @@ def test_the_network_is_in_training_mode_for_steps_alone(tmp_path):
             return x
 
     model = seeded(lambda: nn.Sequential(Spy(), lenet(1, 8, 10))).eval()
-    train(model, few(digits(), 128, 20), replace(ADAM, batch_size=64, epochs=2, validation=10), tmp_path)
-    assert [mode for mode in modes if mode[0]] == [(True, 64)] * 2  # 118 images fill one batch an epoch
+    train(
+        model,
+        few(digits(), 128, 20),
+        replace(ADAM, batch_size=64, epochs=2, validation=10),
+        tmp_path,
+    )
+    # 118 images fill one batch an epoch
+    assert [mode for mode in modes if mode[0]] == [(True, 64)] * 2
     assert [count for training, count in modes if not training][-4:] == [10, 20, 10, 20]
 
 
@@ -215,7 +251,11 @@ def test_validation_images_are_never_trained_on_and_are_drawn_by_seed(tmp_path):
     used["train"].clear()
     train(seeded(), data, settings, tmp_path)
     trained, validated = used["train"][:-30], used["train"][-30:]  # measured once, at the end
-    assert set(validated) == apart and len(apart) == 30 and sorted(set(trained)) == sorted(set(range(100)) - apart)
+    assert (
+        set(validated) == apart
+        and len(apart) == 30
+        and sorted(set(trained)) == sorted(set(range(100)) - apart)
+    )
     assert len(trained) == 8 * 64 and set(used["test"]) == set(range(20))
     other = split_data(data, replace(settings, seed=1)).validation
     assert other is not None and not torch.equal(other.labels, parts.validation.labels)
@@ -225,13 +265,28 @@ def test_accuracies_are_measured_when_asked_and_at_the_end(tmp_path):
     settings = replace(ADAM, epochs=5, evaluate_every=2, validation=20)
     found = rows(run(tmp_path, settings, data=few(digits(), 200)), "epochs.csv")
     names = ("test_loss", "test_top1_percent", "validation_loss", "validation_top1_percent")
-    assert [all(row[name] != "" for name in names) for row in found] == [False, True, False, True, True]
-    assert [any(row[name] != "" for name in names) for row in found] == [False, True, False, True, True]
+    assert [all(row[name] != "" for name in names) for row in found] == [
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert [any(row[name] != "" for name in names) for row in found] == [
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_without_validation_images_its_columns_are_empty(tmp_path):
     found = rows(run(tmp_path, replace(ADAM, epochs=1)), "epochs.csv")
-    assert found[0]["validation_loss"] == found[0]["validation_top1_percent"] == "" and found[0]["test_loss"] != ""
+    assert (
+        found[0]["validation_loss"] == found[0]["validation_top1_percent"] == ""
+        and found[0]["test_loss"] != ""
+    )
 
 
 QUANTIZING = {
@@ -241,8 +296,14 @@ QUANTIZING = {
     "qtadamw": ("qtadamw", {"resolution_bits", "moved_percent", "temperature"}),
     "2021": ({"name": "qsgd", "compat": "2021"}, {"resolution_bits"}),
     "2023": ({"name": "qsgd", "compat": "2023"}, {"resolution_bits"}),
-    "grid-sgd": ("grid-sgd", {"resolution_bits", "moved_percent", "saturated_percent", "temperature"}),
-    "grid-adamw": ("grid-adamw", {"resolution_bits", "moved_percent", "saturated_percent", "temperature"}),
+    "grid-sgd": (
+        "grid-sgd",
+        {"resolution_bits", "moved_percent", "saturated_percent", "temperature"},
+    ),
+    "grid-adamw": (
+        "grid-adamw",
+        {"resolution_bits", "moved_percent", "saturated_percent", "temperature"},
+    ),
 }
 
 
@@ -255,7 +316,9 @@ def test_telemetry_is_there_where_updates_are_rounded(name, tmp_path):
     for file in ("steps.csv", "epochs.csv"):
         for row in rows(out, file):
             assert {column for column in columns if row[column] != ""} == filled
-            assert all(0 <= float(row[c]) <= 100 for c in filled & {"moved_percent", "saturated_percent"})
+            assert all(
+                0 <= float(row[c]) <= 100 for c in filled & {"moved_percent", "saturated_percent"}
+            )
 
 
 def test_telemetry_of_a_fixed_lattice(tmp_path):
@@ -265,8 +328,13 @@ def test_telemetry_of_a_fixed_lattice(tmp_path):
     steps, epochs = rows(out, "steps.csv"), rows(out, "epochs.csv")
     for row in steps:
         assert float(row["resolution_bits"]) == 6
-        assert float(row["temperature"]) == pytest.approx(1 / (24 * float(row["lr"]) * 4**6), rel=1e-5)
-    assert len({row["moved_percent"] for row in steps}) > 5 and 0 < float(steps[0]["moved_percent"]) < 50
+        assert float(row["temperature"]) == pytest.approx(
+            1 / (24 * float(row["lr"]) * 4**6), rel=1e-5
+        )
+    assert (
+        len({row["moved_percent"] for row in steps}) > 5
+        and 0 < float(steps[0]["moved_percent"]) < 50
+    )
     for k, row in enumerate(epochs):
         mean = np.mean([float(step["moved_percent"]) for step in steps[5 * k : 5 * k + 5]])
         assert float(row["moved_percent"]) == pytest.approx(float(mean), abs=1e-4)
@@ -274,7 +342,9 @@ def test_telemetry_of_a_fixed_lattice(tmp_path):
 
 
 def test_weights_are_multiples_of_the_lattice_away_from_where_they_began(tmp_path):
-    settings = replace(ADAM, epochs=2, lr=0.05, optimizer={"name": "qsgd", "resolution": 8, "schedule": "fixed"})
+    settings = replace(
+        ADAM, epochs=2, lr=0.05, optimizer={"name": "qsgd", "resolution": 8, "schedule": "fixed"}
+    )
     model, start = seeded(), seeded()
     train(model, digits(), settings, tmp_path)
     pairs = zip(model.parameters(), start.parameters(), strict=True)
@@ -288,20 +358,35 @@ def test_settings_reach_every_optimizer_and_move_weights(name, tmp_path):
     method = {"name": name} | ({"resolution": 12} if name in ("qsgd", "qtadamw") else {})
     settings = replace(ADAM, epochs=1, lr=3e-3 if "adam" in name else 0.05, optimizer=method)
     train(model, few(digits(), 300), settings, tmp_path / "a")
-    assert all(not torch.equal(p, q) for p, q in zip(model.parameters(), start.parameters(), strict=True))
+    assert all(
+        not torch.equal(p, q) for p, q in zip(model.parameters(), start.parameters(), strict=True)
+    )
     other = seeded()
-    train(other, few(digits(), 300), replace(settings, optimizer=method | {"weight_decay": 0.4}), tmp_path / "b")
+    train(
+        other,
+        few(digits(), 300),
+        replace(settings, optimizer=method | {"weight_decay": 0.4}),
+        tmp_path / "b",
+    )
     assert not torch.equal(other.fc2.weight, model.fc2.weight)
 
 
 def test_the_schedule_epochs_counts_the_steps_of_an_epoch(tmp_path):
     settings = replace(
-        ADAM, epochs=3, log_every=1, lr=0.05, optimizer={"name": "qsgd", "resolution": 5, "schedule": "epochs"}
+        ADAM,
+        epochs=3,
+        log_every=1,
+        lr=0.05,
+        optimizer={"name": "qsgd", "resolution": 5, "schedule": "epochs"},
     )
-    found = [float(row["resolution_bits"]) for row in rows(run(tmp_path / "a", settings), "steps.csv")]
+    found = [
+        float(row["resolution_bits"]) for row in rows(run(tmp_path / "a", settings), "steps.csv")
+    ]
     assert found == [4.0 if step / 11 < np.e - 2 else 5.0 for step in range(33)]
     compat = replace(settings, optimizer={"name": "qsgd", "compat": "2023"})
-    found = [float(row["resolution_bits"]) for row in rows(run(tmp_path / "b", compat), "steps.csv")]
+    found = [
+        float(row["resolution_bits"]) for row in rows(run(tmp_path / "b", compat), "steps.csv")
+    ]
     assert found == [18.0 if step / 11 < np.e - 2 else 19.0 for step in range(1, 34)]
 
 
@@ -319,18 +404,24 @@ def test_bfloat16_runs_stays_finite_and_differs(tmp_path):
     settings = replace(ADAM, precision="bfloat16")
     train(model, digits(), settings, tmp_path / "half")
     assert set(kinds) == {torch.bfloat16, torch.float32}  # measured in float32
-    assert all(p.dtype == torch.float32 and bool(torch.isfinite(p).all()) for p in model.parameters())
+    assert all(
+        p.dtype == torch.float32 and bool(torch.isfinite(p).all()) for p in model.parameters()
+    )
     whole = run(tmp_path / "whole")
     half = rows(tmp_path / "half", "epochs.csv")
     assert left_by(whole)["steps.csv"] != left_by(tmp_path / "half")["steps.csv"]
-    assert float(half[-1]["test_top1_percent"]) > 75 and all(np.isfinite(float(row["train_loss"])) for row in half)
+    assert float(half[-1]["test_top1_percent"]) > 75 and all(
+        np.isfinite(float(row["train_loss"])) for row in half
+    )
 
 
 def test_progress_is_reported_with_every_row(tmp_path):
     found: list[tuple[str, int, int, str]] = []
     run(tmp_path, progress=lambda *all_: found.append(all_))
     steps = rows(tmp_path, "steps.csv")
-    assert [(stage, done, total) for stage, done, total, _ in found] == [("train", int(r["step"]), 33) for r in steps]
+    assert [(stage, done, total) for stage, done, total, _ in found] == [
+        ("train", int(r["step"]), 33) for r in steps
+    ]
     assert all(
         f"epoch {row['epoch']}" in what and f"{float(row['train_loss']):.3f}" in what
         for (_, _, _, what), row in zip(found, steps, strict=True)
@@ -340,14 +431,21 @@ def test_progress_is_reported_with_every_row(tmp_path):
 def test_layers_exempt_stay_off_the_grid_and_the_rest_stays_on_it(tmp_path):
     model = seeded(Normed)
     optimizer = {"name": "grid-sgd", "bits": 3, "extra_bits": 2}
-    train(model, digits(), replace(ADAM, lr=0.05, optimizer=optimizer, float_layers=("conv2",)), tmp_path)
+    train(
+        model,
+        digits(),
+        replace(ADAM, lr=0.05, optimizer=optimizer, float_layers=("conv2",)),
+        tmp_path,
+    )
     assert [len(row.unique()) <= 8 for row in model.fc.weight] == [True] * 10
     assert [len(row.unique()) <= 8 for row in model.conv1.weight.flatten(1)] == [True] * 6
     assert [len(row.unique()) for row in model.conv2.weight.flatten(1)] == [18] * 6
 
 
 def test_weights_on_and_off_the_grid_have_the_rate_of_the_log(tmp_path):
-    out = run(tmp_path, replace(ADAM, epochs=2, lr=0.05, optimizer="grid-sgd"), data=few(digits(), 300))
+    out = run(
+        tmp_path, replace(ADAM, epochs=2, lr=0.05, optimizer="grid-sgd"), data=few(digits(), 300)
+    )
     groups = torch.load(out / "checkpoint.pt", weights_only=True)["optimizer"]["param_groups"]
     assert [group["bits"] for group in groups] == [4, None]
     assert [group["lr"] for group in groups] == [float(rows(out, "steps.csv")[-1]["lr"])] * 2
@@ -356,11 +454,20 @@ def test_weights_on_and_off_the_grid_have_the_rate_of_the_log(tmp_path):
 def test_unknown_optimizers_layers_and_settings_are_errors_that_leave_nothing(tmp_path):
     cases = [
         ({"optimizer": "sdg"}, "optimizer: unknown method 'sdg'; known: " + ", ".join(OPTIMIZERS)),
-        ({"optimizer": {"name": "adam", "momentum": 0.9}}, "optimizer adam: unknown setting 'momentum'; known: betas"),
-        ({"optimizer": "grid-sgd", "float_layers": ("fc9",)}, "no layer matches 'fc9'; the layers are conv1, conv2"),
+        (
+            {"optimizer": {"name": "adam", "momentum": 0.9}},
+            "optimizer adam: unknown setting 'momentum'; known: betas",
+        ),
+        (
+            {"optimizer": "grid-sgd", "float_layers": ("fc9",)},
+            "no layer matches 'fc9'; the layers are conv1, conv2",
+        ),
         ({"optimizer": "grid-sgd", "float_layers": ("*",)}, "there is no layer to put on a grid"),
-        ({"optimizer": {"name": "qsgd", "schedule": "never"}}, "optimizer schedule: unknown method 'never'; known: "),
-    ]  # fmt: skip
+        (
+            {"optimizer": {"name": "qsgd", "schedule": "never"}},
+            "optimizer schedule: unknown method 'never'; known: ",
+        ),
+    ]
     for change, message in cases:
         with pytest.raises(RecipeError) as error:
             run(tmp_path / "out", replace(ADAM, **change))
@@ -374,9 +481,17 @@ def test_data_that_do_not_fit_are_errors_that_leave_nothing(tmp_path):
     wide = DataSet("w", split, split, data.classes, "f")
     cases = [
         (only_test, ADAM, "d has no training images"),
-        (data, replace(ADAM, validation=100), "digits: 100 of 100 training images can't be set apart"),
+        (
+            data,
+            replace(ADAM, validation=100),
+            "digits: 100 of 100 training images can't be set apart",
+        ),
         (data, replace(ADAM, validation=90, batch_size=16), "too few for a batch of 16"),
-        (data, replace(ADAM, batch_size=101), "split 'train' has 100 images to train on, too few for a batch of 101"),
+        (
+            data,
+            replace(ADAM, batch_size=101),
+            "split 'train' has 100 images to train on, too few for a batch of 101",
+        ),
         (wide, replace(ADAM, batch_size=50), "the network cannot take images [1, 12, 12]"),
     ]
     for given, settings, message in cases:
@@ -403,4 +518,6 @@ def test_the_device_is_checked_before_anything_is_written(tmp_path):
 def test_a_report_that_fails_stops_the_run(tmp_path):
     with pytest.raises(ZeroDivisionError):
         run(tmp_path, progress=stopping(15, ZeroDivisionError))
-    assert [row["epoch"] for row in rows(tmp_path, "epochs.csv")] == ["1"] and names_in(tmp_path) == FILES
+    assert [row["epoch"] for row in rows(tmp_path, "epochs.csv")] == ["1"] and names_in(
+        tmp_path
+    ) == FILES

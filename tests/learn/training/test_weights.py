@@ -36,7 +36,9 @@ def ends(bits: int) -> tuple[int, int]:
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_values_and_gradients_are_those_worked_out_by_hand(name, kind, granularity, bits):
-    quantizer = build_method(QUANTIZERS, {"name": name, "bits": bits, "granularity": granularity}, "quantizer")
+    quantizer = build_method(
+        QUANTIZERS, {"name": name, "bits": bits, "granularity": granularity}, "quantizer"
+    )
     layer, weight, scale = attached(seeded(LAYERS[kind]), quantizer)
     with torch.no_grad():  # off the scale it began with, so that there are weights beyond both ends
         scale *= 0.6
@@ -52,8 +54,12 @@ def test_values_and_gradients_are_those_worked_out_by_hand(name, kind, granulari
     for k, each in enumerate(scales):
         values, back, of_scale = rounded(flat[0][k], each, qmin, qmax, flat[1][k], shared)
         outside += sum(gradient == 0 for gradient in back)
-        assert found.detach().reshape(len(scales), -1)[k].tolist() == pytest.approx(values, rel=1e-6, abs=1e-9)
-        assert weight.grad.reshape(len(scales), -1)[k].tolist() == pytest.approx(back, rel=1e-6, abs=1e-9)
+        assert found.detach().reshape(len(scales), -1)[k].tolist() == pytest.approx(
+            values, rel=1e-6, abs=1e-9
+        )
+        assert weight.grad.reshape(len(scales), -1)[k].tolist() == pytest.approx(
+            back, rel=1e-6, abs=1e-9
+        )
         if name == "lsq":
             assert float(scale.grad.reshape(-1)[k]) == pytest.approx(of_scale, rel=1e-4, abs=1e-5)
     assert outside > 0 and (name == "lsq" or (scale.grad is None and not scale.requires_grad))
@@ -66,12 +72,15 @@ def test_the_gradient_of_a_few_weights(name):
         layer.weight.copy_(torch.tensor([[-0.9, -0.4, -0.1, 0.1, 0.2, 0.9]]))
     layer, weight, scale = attached(layer, QUANTIZERS[name](bits=2))
     with torch.no_grad():
-        scale.fill_(0.25)  # weights of -3.6, -1.6, -0.4, 0.4, 0.8 and 3.6 steps; codes are -2, -1, 0 and 1
+        # weights of -3.6, -1.6, -0.4, 0.4, 0.8 and 3.6 steps; codes are -2, -1, 0 and 1
+        scale.fill_(0.25)
     layer.weight.sum().backward()
     assert layer.weight.tolist() == [[-0.5, -0.5, 0.0, 0.0, 0.25, 0.25]]
     assert weight.grad.tolist() == [[0, 1, 1, 1, 1, 0]]
     if name == "lsq":
-        assert float(scale.grad) == pytest.approx((-2 - 0.4 + 0.4 - 0.4 + 0.2 + 1) / 6**0.5, rel=1e-5)
+        assert float(scale.grad) == pytest.approx(
+            (-2 - 0.4 + 0.4 - 0.4 + 0.2 + 1) / 6**0.5, rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -120,7 +129,12 @@ def test_training_moves_the_scale_of_lsq_alone(name, tmp_path):
     before = {n: m.weight.detach().clone() for n, m in layers_of(model).items()}
     start = seeded(Normed)
     QUANTIZERS[name](bits=3).attach(layers_of(start))
-    train(model, digits(), TrainSettings(1, lr=3e-3, optimizer="adam", quantizer={"name": name, "bits": 3}), tmp_path)
+    train(
+        model,
+        digits(),
+        TrainSettings(1, lr=3e-3, optimizer="adam", quantizer={"name": name, "bits": 3}),
+        tmp_path,
+    )
     for n in before:
         part, first = (module.get_submodule(n).parametrizations.weight for module in (model, start))
         assert torch.equal(part[0].scale, first[0].scale) == (name == "ste")
@@ -129,7 +143,9 @@ def test_training_moves_the_scale_of_lsq_alone(name, tmp_path):
 
 def test_only_layers_not_exempt_are_rounded(tmp_path):
     model = seeded(Normed)
-    settings = TrainSettings(1, lr=3e-3, optimizer="adam", quantizer="ste", float_layers=("conv1", "f*"))
+    settings = TrainSettings(
+        1, lr=3e-3, optimizer="adam", quantizer="ste", float_layers=("conv1", "f*")
+    )
     train(model, digits(), settings, tmp_path)
     rounded = {n for n, m in model.named_modules() if parametrize.is_parametrized(m)}
     assert rounded == {"conv2"} and len(model.conv1.weight.unique()) == model.conv1.weight.numel()
@@ -144,7 +160,9 @@ def test_the_plain_state_is_that_of_the_network_without_quantizers():
     assert all(torch.equal(tensor, before[name]) for name, tensor in plain_state(model).items())
     Lsq(bits=3).attach(layers_of(model, ("fc",)))
     state = plain_state(model)
-    assert sorted(state) == sorted(names) and not any(tensor.requires_grad for tensor in state.values())
+    assert sorted(state) == sorted(names) and not any(
+        tensor.requires_grad for tensor in state.values()
+    )
     changed = {name for name in names if not torch.equal(state[name], before[name])}
     assert changed == {"conv1.weight", "conv2.weight"}
     plain = seeded(Normed, 1)
@@ -157,7 +175,9 @@ def test_layers_are_found_by_name_and_pattern():
     model = nn.ModuleDict(
         {
             "stem": nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Conv1d(2, 2, 1)),
-            "head": nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.ConvTranspose2d(1, 1, 1)),
+            "head": nn.Sequential(
+                nn.Embedding(3, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.ConvTranspose2d(1, 1, 1)
+            ),
         }
     )
     assert list(layers_of(model)) == ["stem.0", "stem.2", "head.1", "head.3"]
@@ -165,7 +185,9 @@ def test_layers_are_found_by_name_and_pattern():
     assert list(layers_of(model, ("stem.*",))) == ["head.1", "head.3"]
     assert list(layers_of(model, ("*.0", "head.3"))) == ["stem.2", "head.1"]
     assert list(layers_of(model, ("*",))) == []
-    with pytest.raises(RecipeError, match=r"no layer matches 'body\.\*'; the layers are stem\.0, stem\.2, head\.1"):
+    with pytest.raises(
+        RecipeError, match=r"no layer matches 'body\.\*'; the layers are stem\.0, stem\.2, head\.1"
+    ):
         layers_of(model, ("stem.*", "body.*"))
     with pytest.raises(RecipeError, match="no layer matches 'stem'"):
         layers_of(model, ("stem",))
@@ -182,7 +204,10 @@ def test_widths_are_from_2_to_8(cls, bits):
     ("method", "message"),
     [
         ("lqs", "quantizer: unknown method 'lqs'; known: ste, lsq"),
-        ({"name": "lsq", "bit": 3}, "quantizer lsq: unknown setting 'bit'; known: bits, granularity"),
+        (
+            {"name": "lsq", "bit": 3},
+            "quantizer lsq: unknown setting 'bit'; known: bits, granularity",
+        ),
         ({"name": "lsq", "granularity": "row"}, "quantizer lsq: granularity: "),
         ({"name": "ste", "bits": 16}, "quantizer bits must be from 2 to 8, got 16"),
     ],

@@ -36,7 +36,9 @@ class Judge:
         return evaluate(network, split)
 
     def judge(self, tensors: Mapping[str, Tensor]) -> dict[str, float]:
-        """Cross-entropy, mean KL(float network || this one) and accuracy; nothing without images to evaluate on."""
+        """Cross-entropy, mean KL(float network || this one) and accuracy; nothing without images to
+        evaluate on.
+        """
         if self._evaluation is None:
             return {}
         found = self._run(tensors, self._evaluation)

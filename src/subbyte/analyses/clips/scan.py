@@ -1,14 +1,19 @@
-"""The clip search of GradQuant as one run that can be taken up again: scan, choices, rank correlations, as CSV files.
+"""The clip search of GradQuant as one run that can be taken up again: scan, choices, rank
+correlations, as CSV files.
 
-    scan.csv         bits, clip (one fraction for all layers, each with its own range): every proxy and, where images to
-                     evaluate on are given, the true loss, the divergence from the float network, and the accuracy
-    choices.csv      bits, granularity, metric: the clip chosen (means over layers or channels), what it costs on the
-                     images to evaluate on, and top-1 on the test split; min-max of the same granularity beside it
+    scan.csv         bits, clip (one fraction for all layers, each with its own range): every proxy
+                     and, where images to evaluate on are given, the true loss, the divergence from
+                     the float network, and the accuracy
+    choices.csv      bits, granularity, metric: the clip chosen (means over layers or channels),
+                     what it costs on the images to evaluate on, and top-1 on the test split;
+                     min-max of the same granularity beside it
     clips_*.csv      every single clip of a choice that has more than one
-    correlation.csv  Spearman's rank correlation of each proxy with the true loss over the clips of the scan
+    correlation.csv  Spearman's rank correlation of each proxy with the true loss over the clips of
+                     the scan
 
-Weights only, of all layers. Clips are chosen on training images: statistics from the first `calibration` of them, the
-true loss from the `evaluate` that come next; the test split is only reported on. A row that is there is not made again.
+Weights only, of all layers. Clips are chosen on training images: statistics from the first
+`calibration` of them, the true loss from the `evaluate` that come next; the test split is only
+reported on. A row that is there is not made again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -39,7 +44,12 @@ Ends = tuple[Tensor, Tensor]
 
 
 def run(
-    search: Search, model: nn.Module, data: DataSet, out: Path, report: Report, about: Mapping[str, str] | None = None
+    search: Search,
+    model: nn.Module,
+    data: DataSet,
+    out: Path,
+    report: Report,
+    about: Mapping[str, str] | None = None,
 ) -> None:
     """Do what is not yet done in the folder `out`.
 
@@ -50,12 +60,18 @@ def run(
     labels = draw_labels(data, len(images), search.seed)
     settings = asdict(search) | dict(about or {})
     same_settings(
-        out, settings | {"weights": fingerprint(model), "data": f"{data.name} {data.fingerprint}"}, "clip search"
+        out,
+        settings | {"weights": fingerprint(model), "data": f"{data.name} {data.fingerprint}"},
+        "clip search",
     )
     network = prepare(model, images[:2])
     some, rest = images[: search.calibration], images[search.calibration :]
     known = labels[: len(some)] if search.labels == "true" else None
-    evaluation = Split("evaluation", labels[len(some) :], lambda indices: rest[indices]) if search.evaluate else None
+    evaluation = (
+        Split("evaluation", labels[len(some) :], lambda indices: rest[indices])
+        if search.evaluate
+        else None
+    )
     judge = Judge(network, evaluation, test)
     _Run(search, lambda: gather(network, some, known, search, report), judge, out, report).go()
 
@@ -64,7 +80,12 @@ class _Run:
     """Bit width by bit width: the scan, then the choices."""
 
     def __init__(
-        self, search: Search, gathered: Callable[[], list[Target]], judge: Judge, out: Path, report: Report
+        self,
+        search: Search,
+        gathered: Callable[[], list[Target]],
+        judge: Judge,
+        out: Path,
+        report: Report,
     ) -> None:
         self.search, self.judge, self.out, self.report = search, judge, out, report
         self._gathered = gathered
@@ -94,7 +115,9 @@ class _Run:
 
     def _done(self, bits: int) -> bool:
         choices = (
-            (granularity, name) for granularity in self.search.granularities for name in self._names(granularity)
+            (granularity, name)
+            for granularity in self.search.granularities
+            for name in self._names(granularity)
         )
         return all(self.scan.has(bits, clip) for clip in self.clips.tolist()) and all(
             self.choices.has(bits, *choice) for choice in choices
@@ -103,10 +126,16 @@ class _Run:
     def _names(self, granularity: Granularity) -> tuple[str, ...]:
         """Who chooses: min-max, the true loss where it is free or asked for, and the proxies."""
         free = self.search.evaluate and granularity == "network" and not self.search.apart
-        return (MINMAX, *((LOSS,) if free or LOSS in self.search.metrics else ()), *self.search.proxies)
+        return (
+            MINMAX,
+            *((LOSS,) if free or LOSS in self.search.metrics else ()),
+            *self.search.proxies,
+        )
 
     def _spec(self, bits: int, granularity: Granularity) -> GridSpec:
-        return clip_spec(bits, symmetric=self.search.symmetric, per_channel=granularity == "channel")
+        return clip_spec(
+            bits, symmetric=self.search.symmetric, per_channel=granularity == "channel"
+        )
 
     def _costs(self, bits: int, granularity: Granularity) -> list[Tensor]:
         """Of every layer, both ends at the same clip: [metrics, units, clips]."""
@@ -132,7 +161,9 @@ class _Run:
                 **dict(zip(self.search.proxies, costs[:, k].tolist(), strict=True)),
             }
             if self.search.evaluate:
-                self.scan.add([row | self.judge.judge(self._network(bits, "network", self._same(clip)))])
+                self.scan.add(
+                    [row | self.judge.judge(self._network(bits, "network", self._same(clip)))]
+                )
             else:
                 rows.append(row)
         if rows:
@@ -146,7 +177,10 @@ class _Run:
     def _network(self, bits: int, granularity: Granularity, ends: list[Ends]) -> dict[str, Tensor]:
         """The rounded weights by their dotted names."""
         spec = self._spec(bits, granularity)
-        return {t.layer.weight: t.rounded(spec, *pair) for t, pair in zip(self.targets, ends, strict=True)}
+        return {
+            t.layer.weight: t.rounded(spec, *pair)
+            for t, pair in zip(self.targets, ends, strict=True)
+        }
 
     def _choose(self, bits: int, granularity: Granularity, costs: list[Tensor]) -> None:
         """The choices that are missing, and what they cost."""
@@ -164,26 +198,47 @@ class _Run:
                 judged[key] = self.judge.judge(tensors) | {"test": self.judge.test(tensors)}
             if granularity != "network" and name != MINMAX:
                 self._write_clips(bits, granularity, name, ends)
-            lower, upper = (round(float(torch.cat(side).mean()), 9) for side in zip(*ends, strict=True))
-            choice = {"bits": bits, "granularity": granularity, "metric": name, "lower": lower, "upper": upper}
+            lower, upper = (
+                round(float(torch.cat(side).mean()), 9) for side in zip(*ends, strict=True)
+            )
+            choice = {
+                "bits": bits,
+                "granularity": granularity,
+                "metric": name,
+                "lower": lower,
+                "upper": upper,
+            }
             self.choices.add([{**choice, **judged[key]}])
         self.report(f"choices, {bits} bits", len(names), len(names), "")
 
-    def _ends(self, bits: int, granularity: Granularity, name: str, costs: list[Tensor]) -> list[Ends]:
+    def _ends(
+        self, bits: int, granularity: Granularity, name: str, costs: list[Tensor]
+    ) -> list[Ends]:
         """What a metric chooses for every layer."""
         if name == MINMAX:
-            whole = [torch.ones(len(cost[0]) if granularity == "channel" else 1).double() for cost in costs]
+            whole = [
+                torch.ones(len(cost[0]) if granularity == "channel" else 1).double()
+                for cost in costs
+            ]
             return [(end, end) for end in whole]
         if name == LOSS:
             return self._loss_ends(bits, granularity)
-        place, metric, spec = self.search.proxies.index(name), parse_metric(name), self._spec(bits, granularity)
+        place, metric, spec = (
+            self.search.proxies.index(name),
+            parse_metric(name),
+            self._spec(bits, granularity),
+        )
 
         def search(targets: list[Target], values: Tensor) -> Ends:
-            return self._search(lambda a, b: _added(t.costs(spec, a, b, [metric])[0] for t in targets), values)
+            return self._search(
+                lambda a, b: _added(t.costs(spec, a, b, [metric])[0] for t in targets), values
+            )
 
         if granularity == "network":
             return [search(self.targets, _added(costs)[place])] * len(self.targets)
-        return [search([target], cost[place]) for target, cost in zip(self.targets, costs, strict=True)]
+        return [
+            search([target], cost[place]) for target, cost in zip(self.targets, costs, strict=True)
+        ]
 
     def _search(self, score: Score, values: Tensor) -> Ends:
         """The best fractions, given the costs [units, clips] of both ends at the same one."""
@@ -191,7 +246,9 @@ class _Run:
         return part_ends(score, self.clips, common) if self.search.apart else (common, common)
 
     def _loss_ends(self, bits: int, granularity: Granularity) -> list[Ends]:
-        """What the true loss chooses: one clip for the network; then, if asked, layer by layer, the others fixed."""
+        """What the true loss chooses: one clip for the network; then, if asked, layer by layer, the
+        others fixed.
+        """
         rows = [self.scan.find(bits, clip) for clip in self.clips.tolist()]
         seen = torch.tensor([[float(row[LOSS]) for row in rows if row]], dtype=torch.float64)
         every = range(len(self.targets))
@@ -200,7 +257,9 @@ class _Run:
             moving = every if granularity == "network" else range(place, place + 1)
             self.report(f"loss, {bits} bits", place, len(every), self.targets[place].layer.name)
             score = partial(self._losses, bits, granularity, ends, moving)
-            found = self._search(score, seen if len(moving) > 1 else score(self.clips[None], self.clips[None]))
+            found = self._search(
+                score, seen if len(moving) > 1 else score(self.clips[None], self.clips[None])
+            )
             ends = [found if n in moving else ends[n] for n in every]
             if granularity == "network":
                 break
@@ -208,7 +267,13 @@ class _Run:
         return ends
 
     def _losses(
-        self, bits: int, granularity: Granularity, ends: list[Ends], moving: range, lower: Tensor, upper: Tensor
+        self,
+        bits: int,
+        granularity: Granularity,
+        ends: list[Ends],
+        moving: range,
+        lower: Tensor,
+        upper: Tensor,
     ) -> Tensor:
         """True losses [1, k] with some layers at fractions [1, k], the others at their ends."""
         losses = []
@@ -217,17 +282,30 @@ class _Run:
             losses.append(self.judge.judge(self._network(bits, granularity, tried))[LOSS])
         return torch.tensor([losses], dtype=torch.float64)
 
-    def _write_clips(self, bits: int, granularity: Granularity, name: str, ends: list[Ends]) -> None:
-        rows = Rows(self.out / clips_file(bits, granularity, name), ("layer", "channel", "lower", "upper"), 2)
+    def _write_clips(
+        self, bits: int, granularity: Granularity, name: str, ends: list[Ends]
+    ) -> None:
+        rows = Rows(
+            self.out / clips_file(bits, granularity, name),
+            ("layer", "channel", "lower", "upper"),
+            2,
+        )
         rows.rows.clear()  # of a run that was stopped before it wrote its choice
         rows.add(
-            {"layer": target.layer.name, "channel": n if granularity == "channel" else "", "lower": a, "upper": b}
+            {
+                "layer": target.layer.name,
+                "channel": n if granularity == "channel" else "",
+                "lower": a,
+                "upper": b,
+            }
             for target, pair in zip(self.targets, ends, strict=True)
             for n, (a, b) in enumerate(zip(*(end.tolist() for end in pair), strict=True))
         )
 
     def _correlate(self) -> None:
-        """Rank correlations of every proxy with the true loss and the divergence; empty where either is constant."""
+        """Rank correlations of every proxy with the true loss and the divergence; empty where
+        either is constant.
+        """
         if not self.search.evaluate:
             return
         rows = Rows(self.out / "correlation.csv", ("bits", "metric", *JUDGED[:2]), 2)
@@ -237,7 +315,8 @@ class _Run:
             scan = [row for row in self.scan.rows if row["bits"] == str(bits)]
             columns = {key: [float(row[key]) for row in scan] for key in (name, *JUDGED[:2])}
             found.append(
-                {"bits": bits, "metric": name} | {key: _ranks(columns[name], columns[key]) for key in JUDGED[:2]}
+                {"bits": bits, "metric": name}
+                | {key: _ranks(columns[name], columns[key]) for key in JUDGED[:2]}
             )
         rows.add(found)
 

@@ -16,11 +16,13 @@ GRANULARITIES: tuple[Granularity, ...] = ("network", "layer", "channel")
 class Search:
     """What to search, as the options of `subbyte gradquant` say it.
 
-    bits: widths; clip: fractions of the range, the first left out; resolution: clips tried; metrics: as
-    `metrics.parse_metric` reads them, or `loss` (which is free for the whole network); granularities: who shares a
-    clip (a layer has one range unless each channel has its own clip); apart: lower and upper end each on its own;
-    symmetric: no zero point; labels: what the gradients' loss is measured against; grad_batches: of `batch_size`
-    calibration images, at most; calibration, evaluate: training images; seed: of their draw.
+    bits: widths; clip: fractions of the range, the first left out; resolution: clips tried;
+    metrics: as `metrics.parse_metric` reads them, or `loss` (which is free for the whole network);
+    granularities: who shares a clip (a layer has one range unless each channel has its own clip);
+        apart: lower and upper end each on its own;
+    symmetric: no zero point; labels: what the gradients' loss is measured against; grad_batches: of
+    `batch_size` calibration images, at most; calibration, evaluate: training images; seed: of their
+    draw.
     Raises RecipeError when these do not fit together.
     """
 
@@ -40,7 +42,9 @@ class Search:
 
     def __post_init__(self) -> None:
         fractions(*self.clip, self.resolution)
-        names = tuple(LOSS if text == LOSS else metric_name(parse_metric(text)) for text in self.metrics)
+        names = tuple(
+            LOSS if text == LOSS else metric_name(parse_metric(text)) for text in self.metrics
+        )
         object.__setattr__(self, "metrics", names)
         for name, chosen, valid in (
             ("bits", self.bits, range(1, 9)),
@@ -48,18 +52,32 @@ class Search:
             ("labels", (self.labels,), ("true", "sampled")),
         ):
             if not chosen or not set(chosen) <= set(valid):
-                raise RecipeError(f"{name} must be of {', '.join(map(str, valid))}; got {', '.join(map(str, chosen))}")
+                raise RecipeError(
+                    f"{name} must be of {', '.join(map(str, valid))}; got "
+                    f"{', '.join(map(str, chosen))}"
+                )
         if not self.proxies or len(set(names)) < len(names):
-            raise RecipeError(f"metrics must be one or more besides loss, each once; got {', '.join(names) or 'none'}")
+            raise RecipeError(
+                f"metrics must be one or more besides loss, each once; got "
+                f"{', '.join(names) or 'none'}"
+            )
         if min(self.grad_batches, self.batch_size, self.calibration) < 1 or self.evaluate < 0:
-            raise RecipeError("grad batches, batch size and calibration must be at least 1, evaluate at least 0")
+            raise RecipeError(
+                "grad batches, batch size and calibration must be at least 1, evaluate at least 0"
+            )
         if self.apart and self.symmetric:
-            raise RecipeError("ends are searched apart on asymmetric grids only: a symmetric one has a single reach")
+            raise RecipeError(
+                "ends are searched apart on asymmetric grids only: a symmetric one has a single "
+                "reach"
+            )
         if LOSS in names and not self.evaluate:
-            raise RecipeError("the true loss is measured on images to evaluate on: give their number")
+            raise RecipeError(
+                "the true loss is measured on images to evaluate on: give their number"
+            )
         if LOSS in names and "channel" in self.granularities:
             raise RecipeError(
-                "the true loss of every clip of every channel would take thousands of evaluations of the network; "
+                "the true loss of every clip of every channel would take thousands of evaluations "
+                "of the network; "
                 "leave out loss, or search per network or layer"
             )
 

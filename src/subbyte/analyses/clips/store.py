@@ -11,7 +11,8 @@ from subbyte.pages.clips import read_rows
 
 
 class Rows:
-    """Rows of a CSV file that is whole at any moment; the first `key` columns say which row is which.
+    """Rows of a CSV file that is whole at any moment; the first `key` columns say which row is
+    which.
 
     Raises FormatError when the file that is there is damaged.
     """
@@ -22,7 +23,9 @@ class Rows:
         if path.exists():
             self.rows = read_rows(path)
             if tuple(self.rows[0]) != self._columns:
-                raise FormatError(f"{path} is damaged: its columns are not {', '.join(columns)}; delete it")
+                raise FormatError(
+                    f"{path} is damaged: its columns are not {', '.join(columns)}; delete it"
+                )
 
     def has(self, *key: object) -> bool:
         """Whether the row is there."""

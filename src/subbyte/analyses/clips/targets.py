@@ -1,4 +1,6 @@
-"""The layers whose clips are searched, and the evidence on which: gradients, inputs, second derivatives."""
+"""The layers whose clips are searched, and the evidence on which: gradients, inputs, second
+derivatives.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,13 +24,17 @@ _EXACT = 1024  # weights of a layer whose Hessian blocks are worth their time
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A layer whose clips are searched: its weight matrix [rows, columns] and what is known of it."""
+    """A layer whose clips are searched: its weight matrix [rows, columns] and what is known of
+    it.
+    """
 
     layer: Layer
     weight: Tensor
     evidence: Evidence
 
-    def costs(self, spec: GridSpec, lower: Tensor, upper: Tensor, metrics: Sequence[Metric]) -> Tensor:
+    def costs(
+        self, spec: GridSpec, lower: Tensor, upper: Tensor, metrics: Sequence[Metric]
+    ) -> Tensor:
         """float64 [metrics, units, k] of fractions [units, k]."""
         with naming(self.layer.name):
             values = scores(self.weight, spec, lower, upper, metrics, self.evidence)
@@ -36,10 +42,14 @@ class Target:
 
     def rounded(self, spec: GridSpec, lower: Tensor, upper: Tensor) -> Tensor:
         """The weight at fractions [units], in torch's shape."""
-        return self.layer.geometry.to_weight(clipped_grid(self.weight, spec, lower, upper).quantize(self.weight))
+        return self.layer.geometry.to_weight(
+            clipped_grid(self.weight, spec, lower, upper).quantize(self.weight)
+        )
 
 
-def gather(network: Network, images: Tensor, labels: Tensor | None, search: Search, report: Report) -> list[Target]:
+def gather(
+    network: Network, images: Tensor, labels: Tensor | None, search: Search, report: Report
+) -> list[Target]:
     """The layers, each with the evidence that the metrics need, from calibration images [n, ...].
 
     labels: int64 [n], or None to draw them from the network's own output.
@@ -51,7 +61,9 @@ def gather(network: Network, images: Tensor, labels: Tensor | None, search: Sear
     if "gradients" in needs:
         report("statistics", 0, 3, "gradients")
         against: Against = "sampled" if labels is None else labels[: len(few)]
-        for name, found in gradient_stats(network, few, against, batch=search.batch_size, seed=search.seed).items():
+        for name, found in gradient_stats(
+            network, few, against, batch=search.batch_size, seed=search.seed
+        ).items():
             known[name]["gradients"] = _single(found)
     if "H" in needs:
         report("statistics", 1, 3, "inputs")
@@ -69,7 +81,9 @@ def gather(network: Network, images: Tensor, labels: Tensor | None, search: Sear
                 loss = loss_of_weight(network, layer, batch, classes)
                 known[layer.name]["hessian"] = hessian_blocks(loss, weight, layer.name)
     report("statistics", 3, 3, "")
-    return [Target(layer, _matrix(network, layer), Evidence(**known[layer.name])) for layer in layers]
+    return [
+        Target(layer, _matrix(network, layer), Evidence(**known[layer.name])) for layer in layers
+    ]
 
 
 def _matrix(network: Network, layer: Layer) -> Tensor:
@@ -79,7 +93,9 @@ def _matrix(network: Network, layer: Layer) -> Tensor:
 def _single(stats: GradientStats) -> GradientStats:
     """In float32, as searches want it."""
     gradient, absolute = stats.gradient.float(), stats.absolute.float()
-    return GradientStats(gradient, absolute, stats.fisher.float(), stats.outputs.float(), stats.images)
+    return GradientStats(
+        gradient, absolute, stats.fisher.float(), stats.outputs.float(), stats.images
+    )
 
 
 def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[str, Tensor]:
@@ -91,8 +107,12 @@ def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[st
             found[name] = collect(layers[name], pair, limits).H.float()
 
     travel = Travel(
-        instrument(network, []), Memory(limits.memory), limits.device,
-        at_layer=at_layer, at_tap=lambda name, pair: pair.float, after=lambda name, pair: None,
-    )  # fmt: skip
+        instrument(network, []),
+        Memory(limits.memory),
+        limits.device,
+        at_layer=at_layer,
+        at_tap=lambda name, pair: pair.float,
+        after=lambda name, pair: None,
+    )
     travel.run(list(images.split(limits.chunk)))
     return found

@@ -1,7 +1,8 @@
 """What a sweep says in the end: means over seeds, and the setting that is best, tested once.
 
-Over n seeds: mean, standard deviation s, half the 95 % confidence interval, t(0.975, n - 1) s / sqrt(n). The setting is
-chosen by the mean on validation images; the test images are looked at for that one alone.
+Over n seeds: mean, standard deviation s, half the 95 % confidence interval, t(0.975, n - 1) s /
+sqrt(n). The setting is chosen by the mean on validation images; the test images are looked at for
+that one alone.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ def interval(values: Sequence[float]) -> float | None:
 
 
 def summaries(rows: Sequence[dict[str, Any]], axes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row a setting: how many seeds, and of each metric the mean, standard deviation and confidence interval."""
+    """A row a setting: how many seeds, and of each metric the mean, standard deviation and
+    confidence interval.
+    """
     found = []
     for key, group in _by_setting(rows, axes):
         row: dict[str, Any] = dict(zip(axes, key, strict=True)) | {"seeds": len(group)}
@@ -44,7 +47,11 @@ def summaries(rows: Sequence[dict[str, Any]], axes: tuple[str, ...]) -> list[dic
 
 def summary_columns(axes: tuple[str, ...]) -> tuple[str, ...]:
     """Columns of `summaries`."""
-    return (*axes, "seeds", *(f"{name}{end}" for name in SUMMARIZED for end in ("", "_sd", "_ci95")))
+    return (
+        *axes,
+        "seeds",
+        *(f"{name}{end}" for name in SUMMARIZED for end in ("", "_sd", "_ci95")),
+    )
 
 
 def _by_setting(
@@ -55,7 +62,8 @@ def _by_setting(
     for row in rows:
         if row["status"] == "done":
             key = tuple(row.get(name) for name in axes)
-            groups.setdefault(repr(key), (key, []))[1].append(row)  # settings may be lists, which can't be keys
+            # settings may be lists, which can't be keys
+            groups.setdefault(repr(key), (key, []))[1].append(row)
     return list(groups.values())
 
 
@@ -66,7 +74,9 @@ def check_column(column: str) -> None:
 
 
 def best_setting(rows: Sequence[dict[str, Any]], axes: tuple[str, ...], column: str) -> Setting:
-    """The setting whose mean of `column` is best; the first of equals. Some run must have ended well."""
+    """The setting whose mean of `column` is best; the first of equals. Some run must have ended
+    well.
+    """
     found = summaries(rows, axes)
     sign = -1 if column in SMALLER_IS_BETTER else 1
     best = max(found, key=lambda row: sign * float(row[column]))
@@ -74,7 +84,9 @@ def best_setting(rows: Sequence[dict[str, Any]], axes: tuple[str, ...], column: 
 
 
 def test_runs(runs: Sequence[Run], rows: Sequence[dict[str, Any]], setting: Setting) -> list[Run]:
-    """The runs of a setting once more, measured on test images; rows: of results.csv, in the order of the runs."""
+    """The runs of a setting once more, measured on test images; rows: of results.csv, in the order
+    of the runs.
+    """
     return [
         replace(run, split="test")
         for run, row in zip(runs, rows, strict=True)

@@ -1,8 +1,8 @@
 """Where the runs of a sweep are done: worker processes on this machine, or a Ray cluster.
 
-An engine takes tasks and hands results back one by one, in whatever order they end; what a run raises is a result, too.
-A worker that dies takes down the runs that are under way with it: each of them is tried again, alone, and the one that
-kills its worker again is a failed run.
+An engine takes tasks and hands results back one by one, in whatever order they end; what a run
+raises is a result, too. A worker that dies takes down the runs that are under way with it: each of
+them is tried again, alone, and the one that kills its worker again is a failed run.
 """
 
 import multiprocessing
@@ -32,7 +32,9 @@ class Engine(Protocol):
     """A place to do runs."""
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """Do all tasks; yields each with its metrics and `status` 'done', or 'failed' with `error`."""
+        """Do all tasks; yields each with its metrics and `status` 'done', or 'failed' with
+        `error`.
+        """
         ...
 
 
@@ -47,7 +49,9 @@ def attempt(task: Task, load: Callable[..., Any], cache: Path | None) -> Outcome
 
 
 def _start(threads: int) -> None:
-    """Begin a worker: Ctrl-C is the sweep's to handle, and a worker does not outlive the sweep, even a killed one."""
+    """Begin a worker: Ctrl-C is the sweep's to handle, and a worker does not outlive the sweep,
+    even a killed one.
+    """
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -103,7 +107,9 @@ class Local:
             waiting = [task for task in waiting if task.key not in begun]
 
     def _pool(self, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Outcome | None]]:
-        """Do tasks in a pool of workers; when one dies those under way give None, and those after them nothing."""
+        """Do tasks in a pool of workers; when one dies those under way give None, and those after
+        them nothing.
+        """
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(min(jobs, len(tasks)), context, _start, (threads,))

@@ -1,8 +1,9 @@
 """Runs on a Ray cluster (the optional extra `ray`), or on a Ray that is started on this machine.
 
-Network, data and calibration images are put into the object store once for each distinct input; workers need no files
-of the driver's, and hand their results back to it. A run whose worker or node dies is given to another, by Ray, up to
-`RETRIES` times. Each run takes as many processors as the driver has threads a job, and a GPU where one is asked for.
+Network, data and calibration images are put into the object store once for each distinct input;
+workers need no files of the driver's, and hand their results back to it. A run whose worker or node
+dies is given to another, by Ray, up to `RETRIES` times. Each run takes as many processors as the
+driver has threads a job, and a GPU where one is asked for.
 """
 
 import os
@@ -21,9 +22,13 @@ from subbyte.errors import SubbyteError
 
 RETRIES = 3
 STARTS = 3
-"""How often a Ray on this machine is tried: it gives up when its processes take 30 s, which they do on a busy one."""
+"""How often a Ray on this machine is tried: it gives up when its processes take 30 s, which they do
+on a busy one.
+"""
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-"""Of Ray's own, where the environment does not say otherwise; workers of niceness 15 starve beside other work."""
+"""Of Ray's own, where the environment does not say otherwise; workers of niceness 15 starve beside
+other work.
+"""
 PATIENCE = 10.0  # seconds, for the head of a cluster to answer
 USER_FILES = "_subbyte_user_"
 """How modules of users' files are called (models/user_file.py)."""
@@ -31,17 +36,24 @@ USER_FILES = "_subbyte_user_"
 
 @dataclass(frozen=True)
 class Ray:
-    """address: of the cluster, such as 'HOST:6379' or 'auto'; 'local' starts one here. gpus: a run; cpus: a run."""
+    """address: of the cluster, such as 'HOST:6379' or 'auto'; 'local' starts one here. gpus: a run;
+    cpus: a run.
+    """
 
     address: str
     cpus: float = 1
     gpus: float = 0
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """See `engines.Engine`. Raises SubbyteError when Ray is missing or the cluster can't be reached."""
+        """See `engines.Engine`. Raises SubbyteError when Ray is missing or the cluster can't be
+        reached.
+        """
         ray = _connected(self.address)
         remote = ray.remote(_work).options(
-            num_cpus=self.cpus, num_gpus=self.gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+            max_retries=RETRIES,
+            scheduling_strategy="SPREAD",
         )
         inputs: dict[tuple[Any, ...], Any] = {}
         under_way: dict[Any, Task] = {}
@@ -58,7 +70,10 @@ class Ray:
                         yield task, ray.get(reference)
                     except ray.exceptions.RayError as error:
                         first = str(error).strip().splitlines()[0]
-                        yield task, {"status": "failed", "error": f"{type(error).__name__}: {first}"}
+                        yield (
+                            task,
+                            {"status": "failed", "error": f"{type(error).__name__}: {first}"},
+                        )
         finally:
             for reference in under_way:
                 ray.cancel(reference, force=True)
@@ -87,7 +102,9 @@ def _answers(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
     except (OSError, OverflowError) as error:
-        raise SubbyteError(f"--ray {address}: no cluster could be reached ({error}); see `ray start`") from error
+        raise SubbyteError(
+            f"--ray {address}: no cluster could be reached ({error}); see `ray start`"
+        ) from error
 
 
 def _connected(address: str) -> Any:
@@ -102,17 +119,24 @@ def _connected(address: str) -> Any:
     for left in reversed(range(STARTS if here else 1)):
         try:
             ray.init(
-                address=address, include_dashboard=False, logging_level="ERROR", log_to_driver=False,
-                ignore_reinit_error=True, **here,
-            )  # fmt: skip
+                address=address,
+                include_dashboard=False,
+                logging_level="ERROR",
+                log_to_driver=False,
+                ignore_reinit_error=True,
+                **here,
+            )
             break
         except Exception as error:  # Ray raises much, among it plain Exceptions
             ray.shutdown()
             if left:
                 continue
             first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-            raise SubbyteError(f"--ray {address}: no cluster could be reached ({first}); see `ray start`") from error
+            raise SubbyteError(
+                f"--ray {address}: no cluster could be reached ({first}); see `ray start`"
+            ) from error
     for name, module in list(sys.modules.items()):
-        if name.startswith(USER_FILES):  # workers need not have the file that a network's class comes from
+        # workers need not have the file that a network's class comes from
+        if name.startswith(USER_FILES):
             ray.cloudpickle.register_pickle_by_value(module)
     return ray

@@ -1,23 +1,30 @@
 """A space of runs, as a YAML file says it.
 
     name: gpfq-bits
-    recipe: gpfq                            # what every run starts from; these may be axes as well: recipe, model,
-    model: resnet20                         #   checkpoint (float weights), data, normalize, resize, crop, calibration,
+    recipe: gpfq                            # what every run starts from; these may be axes as well:
+                                            recipe, model,
+    model: resnet20                         #   checkpoint (float weights), data, normalize, resize,
+                                                crop, calibration,
     data: cifar10:PATH                      #   seed, and any setting of a recipe by its path
     set: {weights.correction: none}         # settings of all runs
     grid:                                   # every combination of
       weights.bits: 1..8                    #   whole numbers from 1 to 8
       weights.scalar: 1.0..2.0..0.05        #   numbers from 1 to 2 in steps of 0.05
       weights.rounding: [gpfq, gptq, ldnq]  #   a list
-    pairs:                                  # lists of equal length that go together, place by place; a `label` is no
-      - {label: [less, more], weights.bits: [4, 8], activations.bits: [8, 4]}   # setting: what tables call the place
+    pairs:                                  # lists of equal length that go together, place by
+                                            place; a `label` is no
+      - {label: [less, more], weights.bits: [4, 8], activations.bits: [8, 4]}   # setting: what
+                                                                                tables call the
+                                                                                place
     list: [{weights.bits: ternary}]         # single runs besides the grid, if there is one
     only: [{weights.bits: [2, 3]}]          # keep runs that match one of these,
     except: [{weights.rounding: ldnq, weights.bits: 8}]   # and drop those that match one of these
     seeds: [0, 1, 2]                        # every run with each of them
     measure: validation                     # or test: see `choose`
-    validation: 2000                        # training images apart from the calibration images, to measure on
-    choose: quantized_top1_percent          # report test accuracy once, for the setting that is best by this column
+    validation: 2000                        # training images apart from the calibration images, to
+                                            measure on
+    choose: quantized_top1_percent          # report test accuracy once, for the setting that is
+                                            best by this column
 
 Runs come in the order of the file, the last axis fastest, seeds innermost.
 """
@@ -74,32 +81,48 @@ class Space(BaseModel):
     @field_validator("seeds", "pairs", mode="before")
     @classmethod
     def _ranges(cls, given: Any, info: ValidationInfo) -> Any:
-        """Ranges as `grid` has them; what is no list and no range is left for pydantic to refuse."""
+        """Ranges as `grid` has them; what is no list and no range is left for pydantic to
+        refuse.
+        """
         if info.field_name == "seeds":
             return axis_values("seeds", given) if _is_range("seeds", given) else given
         if not isinstance(given, list) or not all(isinstance(pair, dict) for pair in given):
             return given
-        return [{name: axis_values(name, v) if _is_range(name, v) else v for name, v in pair.items()} for pair in given]
+        return [
+            {name: axis_values(name, v) if _is_range(name, v) else v for name, v in pair.items()}
+            for pair in given
+        ]
 
     @model_validator(mode="after")
     def _consistent(self) -> "Space":
         if self.choose is not None and self.measure == "test":
-            raise RecipeError("choose: a setting is chosen on validation images; leave `measure: test` out")
+            raise RecipeError(
+                "choose: a setting is chosen on validation images; leave `measure: test` out"
+            )
         if len(set(self.seeds)) != len(self.seeds):
             raise RecipeError(f"seeds: one of them is there twice: {self.seeds}")
         combined = [*self.grid, *(name for pair in self.pairs for name in pair)]
         twice = next((name for name in combined if combined.count(name) > 1), None)
         if twice is not None:
-            raise RecipeError(f"{twice}: an axis in grid and pairs, or in two pairs; leave one of them out")
+            raise RecipeError(
+                f"{twice}: an axis in grid and pairs, or in two pairs; leave one of them out"
+            )
         for key, conditions in (("only", self.only), ("except", self.drop)):
             for name, value in (pair for one in conditions for pair in one.items()):
                 if name not in self.axes:
                     raise RecipeError(
-                        f"{key}: {name} is no axis of this space; known: {', '.join(self.axes) or 'none'}"
+                        f"{key}: {name} is no axis of this space; known: "
+                        f"{', '.join(self.axes) or 'none'}"
                     )
                 known = self._values(name)
-                if odd := [one for one in (value if isinstance(value, list) else [value]) if one not in known]:
-                    raise RecipeError(f"{key}: {name} is never {odd[0]!r} in this space; it is one of {known}")
+                if odd := [
+                    one
+                    for one in (value if isinstance(value, list) else [value])
+                    if one not in known
+                ]:
+                    raise RecipeError(
+                        f"{key}: {name} is never {odd[0]!r} in this space; it is one of {known}"
+                    )
         return self
 
     def _values(self, axis: str) -> list[Any]:
@@ -110,8 +133,14 @@ class Space(BaseModel):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of what differs between runs, in the order of the file; the seed is not among them."""
-        names = [*self.grid, *(name for pair in self.pairs for name in pair), *(n for one in self.single for n in one)]
+        """Names of what differs between runs, in the order of the file; the seed is not among
+        them.
+        """
+        names = [
+            *self.grid,
+            *(name for pair in self.pairs for name in pair),
+            *(n for one in self.single for n in one),
+        ]
         return tuple(dict.fromkeys(names))
 
     def count(self) -> int:
@@ -122,8 +151,13 @@ class Space(BaseModel):
         return (combined + len(self.single)) * len(self.seeds)
 
     def settings(self) -> Iterator[Setting]:
-        """What each run sets, seeds left out. Raises RecipeError for axes that do not fit together."""
-        axes = [[{name: value} for value in axis_values(name, values)] for name, values in self.grid.items()]
+        """What each run sets, seeds left out. Raises RecipeError for axes that do not fit
+        together.
+        """
+        axes = [
+            [{name: value} for value in axis_values(name, values)]
+            for name, values in self.grid.items()
+        ]
         axes += [_together(pair) for pair in self.pairs]
         combined = [] if not axes and self.single else product(*axes)
         for parts in combined:
@@ -133,14 +167,17 @@ class Space(BaseModel):
         yield from (setting for setting in self.single if self._kept(setting))
 
     def _kept(self, setting: Setting) -> bool:
-        return (not self.only or any(map(_matches(setting), self.only))) and not any(map(_matches(setting), self.drop))
+        return (not self.only or any(map(_matches(setting), self.only))) and not any(
+            map(_matches(setting), self.drop)
+        )
 
 
 @dataclass(frozen=True)
 class Run:
     """One run: everything that determines its result, but for the contents of files.
 
-    setting: what makes it differ from the others, by axis. recipe: resolved. split: 'validation' or 'test'.
+    setting: what makes it differ from the others, by axis. recipe: resolved. split: 'validation' or
+        'test'.
     """
 
     setting: Setting
@@ -162,7 +199,9 @@ class Run:
         return self.model, self.checkpoint, self.data, self.normalize, self.resize, self.crop
 
     def value(self, axis: str) -> Any:
-        """The value on an axis: of the setting, or, where that leaves it open, as it is for this run."""
+        """The value on an axis: of the setting, or, where that leaves it open, as it is for this
+        run.
+        """
         if axis in self.setting:
             return self.setting[axis]
         if axis in (*PLACES, "seed"):
@@ -174,10 +213,15 @@ class Run:
 
 
 def make_runs(space: Space) -> list[Run]:
-    """All runs in order. Raises RecipeError for an empty space, unknown settings, and values out of range."""
+    """All runs in order. Raises RecipeError for an empty space, unknown settings, and values out of
+    range.
+    """
     runs = [_run(space, setting, seed) for setting in space.settings() for seed in space.seeds]
     if not runs:
-        raise RecipeError(f"space {space.name}: there is no run in it; give it a grid, pairs or a list, or less `only`")
+        raise RecipeError(
+            f"space {space.name}: there is no run in it; give it a grid, pairs or a list, or less "
+            f"`only`"
+        )
     return runs
 
 
@@ -186,28 +230,47 @@ def _run(space: Space, setting: Setting, seed: int) -> Run:
     places = {name: chosen.pop(name, getattr(space, name)) for name in PLACES}
     missing = next((name for name in ("model", "data") if not places[name]), None)
     if missing:
-        raise RecipeError(f"space {space.name}: {missing} is missing; write it into the file, or give --{missing}")
+        raise RecipeError(
+            f"space {space.name}: {missing} is missing; write it into the file, or give --{missing}"
+        )
     where = f"space {space.name}, run {setting or 'without settings'}"
-    asked = {**places, "recipe": chosen.pop("recipe", space.recipe), "seeds": [chosen.pop("seed", seed)]}
+    asked = {
+        **places,
+        "recipe": chosen.pop("recipe", space.recipe),
+        "seeds": [chosen.pop("seed", seed)],
+    }
     valid = parse_settings(Space, asked, where)
-    overrides = [f"{path}={yaml.safe_dump(value, default_flow_style=True).strip()}" for path, value in chosen.items()]
+    overrides = [
+        f"{path}={yaml.safe_dump(value, default_flow_style=True).strip()}"
+        for path, value in chosen.items()
+    ]
     overrides = [text.removesuffix("...").strip() for text in overrides]
     try:
         recipe = load_recipe(valid.recipe, overrides)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
     places = {name: getattr(valid, name) for name in PLACES}
-    return Run(setting, recipe, seed=valid.seeds[0], split=space.measure, validation=space.validation, **places)
+    return Run(
+        setting,
+        recipe,
+        seed=valid.seeds[0],
+        split=space.measure,
+        validation=space.validation,
+        **places,
+    )
 
 
 def load_space(source: str | Path, changes: Mapping[str, Any] | None = None) -> Space:
-    """A space by the name of a preset or from a YAML file, with top-level values in `changes` put in place.
+    """A space by the name of a preset or from a YAML file, with top-level values in `changes` put
+    in place.
 
     Raises RecipeError with the path of what is unknown or out of range.
     """
     text = str(source)
     if text in SPACES:
-        content = resources.files("subbyte.analyses.sweeps").joinpath(f"spaces/{text}.yaml").read_text()
+        content = (
+            resources.files("subbyte.analyses.sweeps").joinpath(f"spaces/{text}.yaml").read_text()
+        )
     elif Path(text).is_file():
         content = _text(Path(text))
     else:
@@ -230,12 +293,16 @@ def _text(path: Path) -> str:
 
 
 def axis_values(name: str, values: Any) -> list[Any]:
-    """The values of an axis: a list, `a..b`, `a..b..step`, or one value. Raises RecipeError for empty or odd ones."""
+    """The values of an axis: a list, `a..b`, `a..b..step`, or one value. Raises RecipeError for
+    empty or odd ones.
+    """
     if isinstance(values, list):
         found = values
     elif _is_range(name, values):
         first, step, count = _range(name, values)
-        whole = all(part == part.to_integral_value() and "." not in str(part) for part in (first, step))
+        whole = all(
+            part == part.to_integral_value() and "." not in str(part) for part in (first, step)
+        )
         found = [int(first + k * step) if whole else float(first + k * step) for k in range(count)]
     else:
         found = [values]
@@ -260,7 +327,9 @@ def _range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
         if step <= 0 or not all(part.is_finite() for part in (first, last, step)):
             raise ValueError
     except (InvalidOperation, ValueError):
-        raise RecipeError(f"axis {name}: expected from..to or from..to..step, such as 1..8, got {text!r}") from None
+        raise RecipeError(
+            f"axis {name}: expected from..to or from..to..step, such as 1..8, got {text!r}"
+        ) from None
     return first, step, int((last - first) / step) + 1 if last >= first else 0
 
 

@@ -1,13 +1,16 @@
-"""The results of a sweep on disk: a file a run, written whole when the run ends, and tables made of them.
+"""The results of a sweep on disk: a file a run, written whole when the run ends, and tables made of
+them.
 
     DIR/space.yaml        what was asked, to read
     DIR/sweep.json        with which version of this layout, which software, which networks and data
     DIR/runs/HASH.json    one finished or failed run, under a hash of everything that determines it
-    DIR/results.csv       a row a run, in the order of the space; results.parquet the same, with pyarrow
+    DIR/results.csv       a row a run, in the order of the space; results.parquet the same, with
+                          pyarrow
     DIR/chosen.csv        the setting that was chosen, and its test accuracy by seed
     DIR/cache/            what runs share, bounded in size
 
-Whatever kills a sweep, a run's file is there whole or not at all; a changed setting changes the hashes it touches.
+Whatever kills a sweep, a run's file is there whole or not at all; a changed setting changes the
+hashes it touches.
 """
 
 import csv
@@ -50,11 +53,15 @@ def task_of(run: Run, identity: str, version: str) -> Task:
         "inputs": identity,
         "version": version,
     }
-    return Task(sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16], run, identity)
+    return Task(
+        sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16], run, identity
+    )
 
 
 class Results:
-    """The folder of a sweep. Raises SubbyteError for a folder of something else, FormatError for another version."""
+    """The folder of a sweep. Raises SubbyteError for a folder of something else, FormatError for
+    another version.
+    """
 
     def __init__(self, out: Path, name: str) -> None:
         self.out, self.name = out, name
@@ -67,7 +74,8 @@ class Results:
                 raise FormatError(f"{reason}; choose another --out") from reason
             if version != VERSION:
                 raise FormatError(
-                    f"{out} holds results of version {version}, this subbyte writes version {VERSION}; choose another "
+                    f"{out} holds results of version {version}, this subbyte writes version "
+                    f"{VERSION}; choose another "
                     "--out"
                 )
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -92,7 +100,9 @@ class Results:
         try:
             row = _checked(json.loads(path.read_text()))
         except ValueError as reason:
-            raise FormatError(f"{path} is damaged ({reason}); delete it, and the run is done again") from reason
+            raise FormatError(
+                f"{path} is damaged ({reason}); delete it, and the run is done again"
+            ) from reason
         self._rows[task.key] = row
         return row
 
@@ -103,7 +113,9 @@ class Results:
 
     def write_tables(self, tasks: Iterable[Task], axes: tuple[str, ...]) -> list[dict[str, Any]]:
         """Write results.csv and results.parquet of the runs that are there; returns the rows."""
-        rows = [self._row(task, axes, found) for task in tasks if (found := self.read(task)) is not None]
+        rows = [
+            self._row(task, axes, found) for task in tasks if (found := self.read(task)) is not None
+        ]
         columns = (*FIRST, *(name for name in axes if name not in FIRST), *METRICS, "error")
         write_text(self.out / RESULTS, table_csv(rows, columns))
         _write_parquet(self.out / "results.parquet", rows, columns)
@@ -112,9 +124,16 @@ class Results:
     def _row(self, task: Task, axes: tuple[str, ...], found: dict[str, Any]) -> dict[str, Any]:
         run = task.run
         first = (
-            task.key, found["status"], self.name, run.model, run.data.partition(":")[0], run.recipe.name,
-            run.calibration, run.seed, run.split,
-        )  # fmt: skip
+            task.key,
+            found["status"],
+            self.name,
+            run.model,
+            run.data.partition(":")[0],
+            run.recipe.name,
+            run.calibration,
+            run.seed,
+            run.split,
+        )
         row = dict(zip(FIRST, first, strict=True))
         settings = {name: run.value(name) for name in axes}
         return row | settings | {k: found.get(k) for k in (*METRICS, "error")}
@@ -166,5 +185,8 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: Iterable[str
 
 def _column(values: list[Any]) -> list[Any]:
     """Numbers as they are; a column that holds anything else as text."""
-    plain = all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values)
+    plain = all(
+        value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        for value in values
+    )
     return values if plain else [None if value is None else str(_cell(value)) for value in values]

@@ -1,4 +1,6 @@
-"""A sweep from end to end: runs that are missing are done, what is there stays, tables are written."""
+"""A sweep from end to end: runs that are missing are done, what is there stays, tables are
+written.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -40,7 +42,9 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class SweepResult:
-    """rows: of results.csv; failed: how many of them did; chosen: rows of chosen.csv, empty where nothing is chosen."""
+    """rows: of results.csv; failed: how many of them did; chosen: rows of chosen.csv, empty where
+    nothing is chosen.
+    """
 
     rows: list[dict[str, Any]]
     failed: int
@@ -48,18 +52,23 @@ class SweepResult:
 
 
 def make_tasks(space: Space) -> list[Task]:
-    """Runs with their hashes, none twice; networks and data are read for them. Raises SubbyteError where they do not
+    """Runs with their hashes, none twice; networks and data are read for them. Raises SubbyteError
+    where they do not
     fit: too few images to measure on, nothing to choose by.
     """
     if space.choose:
         check_column(space.choose)
     tasks = _tasks(make_runs(space))
-    distinct = {(task.key, repr([task.run.value(axis) for axis in space.axes])): task for task in tasks}
+    distinct = {
+        (task.key, repr([task.run.value(axis) for axis in space.axes])): task for task in tasks
+    }
     return list(distinct.values())
 
 
 def _tasks(runs: Sequence[Run]) -> list[Task]:
-    """In the order of the runs; each network and data set is read once, and its images are counted then."""
+    """In the order of the runs; each network and data set is read once, and its images are counted
+    then.
+    """
     code, by_run, counted = version("subbyte"), {}, set()
     for run in sorted_by_inputs(runs):
         inputs = load_inputs(*run.inputs)
@@ -74,10 +83,14 @@ def _inputs(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     """Networks and data, without folders, and what says that they are the same again."""
     identities = {task.run.inputs: task.identity for task in tasks}
     return [
-        {"model": Path(model).name, "checkpoint": checkpoint and Path(checkpoint).name,
-         "data": data.partition(":")[0], "identity": identity}
+        {
+            "model": Path(model).name,
+            "checkpoint": checkpoint and Path(checkpoint).name,
+            "data": data.partition(":")[0],
+            "identity": identity,
+        }
         for (model, checkpoint, data, *_), identity in identities.items()
-    ]  # fmt: skip
+    ]
 
 
 def sorted_by_inputs(runs: Sequence[Run]) -> list[Run]:
@@ -94,10 +107,12 @@ def sweep(
     tracker: Tracker | None = None,
     report: Report | None = None,
 ) -> SweepResult:
-    """Do the runs of a space that `out` has not yet, and write results.csv, summary.csv and chosen.csv.
+    """Do the runs of a space that `out` has not yet, and write results.csv, summary.csv and
+    chosen.csv.
 
-    make_engine: makes an engine, given the folder that runs may share things in. retry: do runs that failed again.
-    Raises SubbyteError when space, data or `out` do not fit; what has ended by then is kept, as on Ctrl-C.
+    make_engine: makes an engine, given the folder that runs may share things in. retry: do runs
+    that failed again. Raises SubbyteError when space, data or `out` do not fit; what has ended by
+    then is kept, as on Ctrl-C.
     """
     tasks = make_tasks(space)
     results = Results(out, space.name)
@@ -107,7 +122,8 @@ def sweep(
 
     def tables() -> None:
         nonlocal due
-        if (start := time.monotonic()) >= due:  # at most a part in _TABLES of the time goes into tables
+        # at most a part in _TABLES of the time goes into tables
+        if (start := time.monotonic()) >= due:
             _write_tables(space, tasks, results)
             due = start + _TABLES * (time.monotonic() - start)
 
@@ -124,9 +140,13 @@ def sweep(
 
 
 def _write_tables(space: Space, tasks: Sequence[Task], results: Results) -> list[dict[str, Any]]:
-    """Write results.csv, results.parquet and summary.csv of the runs that are there; returns the rows of the first."""
+    """Write results.csv, results.parquet and summary.csv of the runs that are there; returns the
+    rows of the first.
+    """
     rows = results.write_tables(tasks, space.axes)
-    write_text(results.out / SUMMARY, table_csv(summaries(rows, space.axes), summary_columns(space.axes)))
+    write_text(
+        results.out / SUMMARY, table_csv(summaries(rows, space.axes), summary_columns(space.axes))
+    )
     return rows
 
 
@@ -140,8 +160,12 @@ class _Doer:
     tracker: Tracker | None
     report: Report | None
 
-    def do(self, tasks: Sequence[Task], stage: str, after_each: Callable[[], None] = lambda: None) -> None:
-        left = {task.key: task for task in tasks if not self.results.finished(task, retry=self.retry)}
+    def do(
+        self, tasks: Sequence[Task], stage: str, after_each: Callable[[], None] = lambda: None
+    ) -> None:
+        left = {
+            task.key: task for task in tasks if not self.results.finished(task, retry=self.retry)
+        }
         done = len(tasks) - len(left)
         ordered = sorted(left.values(), key=lambda task: repr(task.run.inputs))
         for task, outcome in self.engine.outcomes(ordered) if ordered else ():
@@ -152,7 +176,12 @@ class _Doer:
             done += 1
             if self.report is not None:
                 top = outcome.get("quantized_top1_percent")
-                self.report(stage, done, len(tasks), f"failed: {task.key}" if top is None else f"{top:.2f} %")
+                self.report(
+                    stage,
+                    done,
+                    len(tasks),
+                    f"failed: {task.key}" if top is None else f"{top:.2f} %",
+                )
 
 
 def _chosen(
@@ -164,5 +193,7 @@ def _chosen(
     doer.do(tests, "test the choice")
     found = [{"status": "done"} | (doer.results.read(task) or {}) | dict(setting) for task in tests]
     chosen = [{"chosen_by": column} | row for row in summaries(found, space.axes)]
-    write_text(doer.results.out / CHOSEN, table_csv(chosen, ("chosen_by", *summary_columns(space.axes))))
+    write_text(
+        doer.results.out / CHOSEN, table_csv(chosen, ("chosen_by", *summary_columns(space.axes)))
+    )
     return chosen

@@ -1,4 +1,6 @@
-"""Runs recorded with MLflow (the optional extra `mlflow`), beside the files that a sweep writes anyway."""
+"""Runs recorded with MLflow (the optional extra `mlflow`), beside the files that a sweep writes
+anyway.
+"""
 
 import os
 from pathlib import Path
@@ -9,13 +11,17 @@ from subbyte.analyses.sweeps.work import METRICS
 from subbyte.errors import SubbyteError
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-"""Of MLflow's own settings, where the environment does not say otherwise; its defaults try for minutes."""
+"""Of MLflow's own settings, where the environment does not say otherwise; its defaults try for
+minutes.
+"""
 
 
 class MlflowTracker:
-    """uri: of a tracking server or database; empty: a SQLite file mlflow.db here. name: of the experiment.
+    """uri: of a tracking server or database; empty: a SQLite file mlflow.db here. name: of the
+    experiment.
 
-    A server that goes away later does not stop a sweep: `finish` says how many runs were not recorded.
+    A server that goes away later does not stop a sweep: `finish` says how many runs were not
+    recorded.
     Raises SubbyteError when MLflow is missing or the server can't be reached.
     """
 
@@ -23,7 +29,9 @@ class MlflowTracker:
         try:
             import mlflow
         except ImportError as error:
-            raise SubbyteError("--track mlflow needs mlflow: pip install 'subbyte[mlflow]'") from error
+            raise SubbyteError(
+                "--track mlflow needs mlflow: pip install 'subbyte[mlflow]'"
+            ) from error
         for variable, value in PATIENCE.items():
             os.environ.setdefault(variable, value)
         self._uri = uri or "sqlite:///mlflow.db"
@@ -32,10 +40,13 @@ class MlflowTracker:
         self._name = name
         try:
             found = self._client.get_experiment_by_name(name)
-            self._experiment = found.experiment_id if found else self._client.create_experiment(name)
+            self._experiment = (
+                found.experiment_id if found else self._client.create_experiment(name)
+            )
         except Exception as error:  # servers fail in many ways
             raise SubbyteError(
-                f"--track mlflow:{self._uri}: the server does not answer as it should ({' '.join(str(error).split())})"
+                f"--track mlflow:{self._uri}: the server does not answer as it should "
+                f"({' '.join(str(error).split())})"
             ) from error
 
     def log(self, task: Task, outcome: dict[str, Any]) -> None:
@@ -52,9 +63,12 @@ class MlflowTracker:
         run, client = task.run, self._client
         made = client.create_run(self._experiment, run_name=task.key)
         settings = {
-            "model": run.model, "recipe": run.recipe.name, "seed": run.seed, "calibration": run.calibration,
+            "model": run.model,
+            "recipe": run.recipe.name,
+            "seed": run.seed,
+            "calibration": run.calibration,
             "split": run.split,
-        }  # fmt: skip
+        }
         for name, value in {**settings, **run.setting}.items():
             client.log_param(made.info.run_id, name, value)
         for name in METRICS:
@@ -62,7 +76,9 @@ class MlflowTracker:
                 client.log_metric(made.info.run_id, name, float(outcome[name]))
         if "error" in outcome:
             client.set_tag(made.info.run_id, "error", outcome["error"])
-        client.set_terminated(made.info.run_id, "FINISHED" if outcome["status"] == "done" else "FAILED")
+        client.set_terminated(
+            made.info.run_id, "FINISHED" if outcome["status"] == "done" else "FAILED"
+        )
 
     def finish(self, out: Path) -> None:
         """See `sweep.Tracker`: the tables as artefacts of a run of their own.
@@ -76,7 +92,10 @@ class MlflowTracker:
             except Exception as error:  # as above
                 self._why = " ".join(str(error).split())
         what = f"{self._missing} runs and the tables" if self._missing else "the tables"
-        raise SubbyteError(f"--track mlflow:{self._uri}: {what} were not recorded ({self._why}); all of it is in {out}")
+        raise SubbyteError(
+            f"--track mlflow:{self._uri}: {what} were not recorded ({self._why}); all of it is in "
+            f"{out}"
+        )
 
     def _finish(self, out: Path) -> None:
         made = self._client.create_run(self._experiment, run_name=f"{self._name}: tables")

@@ -1,8 +1,9 @@
 """One run of a sweep: quantize, and measure on the images that the space says.
 
-What several runs need is done once: network and data stay in the process that has read them; what depends on the float
-network and the images alone is kept on disk, in a `Cache`: the captured graph, logits of the float network, second
-moments of its layers' inputs, gradients, and what each width of each layer costs under a budget, whatever the budget.
+What several runs need is done once: network and data stay in the process that has read them; what
+depends on the float network and the images alone is kept on disk, in a `Cache`: the captured graph,
+logits of the float network, second moments of its layers' inputs, gradients, and what each width of
+each layer costs under a budget, whatever the budget.
 """
 
 import time
@@ -30,13 +31,26 @@ from subbyte.models.user_file import split_spec
 from subbyte.tasks import Accuracy, Evaluation, agreement, evaluate
 
 METRICS = (
-    "images", "original_top1_percent", "quantized_top1_percent", "original_top5_percent", "quantized_top5_percent",
-    "agreement_percent", "original_sparsity_percent", "quantized_sparsity_percent", "bits_per_weight", "packed_bytes",
-    "capture_seconds", "walk_seconds", "evaluate_seconds",
-)  # fmt: skip
-"""Columns that a run measures; the names of GPFQ's log among them. Seconds are the only ones that differ by machine."""
+    "images",
+    "original_top1_percent",
+    "quantized_top1_percent",
+    "original_top5_percent",
+    "quantized_top5_percent",
+    "agreement_percent",
+    "original_sparsity_percent",
+    "quantized_sparsity_percent",
+    "bits_per_weight",
+    "packed_bytes",
+    "capture_seconds",
+    "walk_seconds",
+    "evaluate_seconds",
+)
+"""Columns that a run measures; the names of GPFQ's log among them. Seconds are the only ones that
+differ by machine.
+"""
 _PIXELS = 16
-_VALIDATION_SEED = 7919  # of the order in which validation images are taken, whatever the seed of a run
+# of the order in which validation images are taken, whatever the seed of a run
+_VALIDATION_SEED = 7919
 
 
 @dataclass(frozen=True)
@@ -50,16 +64,30 @@ class Inputs:
 
 @lru_cache(maxsize=2)
 def load_inputs(
-    model: str, checkpoint: str | None, data: str, normalize: str | None, resize: int | None, crop: int | None
+    model: str,
+    checkpoint: str | None,
+    data: str,
+    normalize: str | None,
+    resize: int | None,
+    crop: int | None,
 ) -> Inputs:
     """Network and data of `Run.inputs`; those of the last two stay in memory."""
-    network, images = load_model(model, checkpoint), load_data(data, normalize=normalize, resize=resize, crop=crop)
+    network, images = (
+        load_model(model, checkpoint),
+        load_data(data, normalize=normalize, resize=resize, crop=crop),
+    )
     pixels = f"{normalize} {resize} {crop} {images.fingerprint}"
-    return Inputs(sha256(f"{_code(model)} {fingerprint(network)} {pixels}".encode()).hexdigest(), network, images)
+    return Inputs(
+        sha256(f"{_code(model)} {fingerprint(network)} {pixels}".encode()).hexdigest(),
+        network,
+        images,
+    )
 
 
 def _code(model: str) -> str:
-    """What says how a network computes: its name, or the content of the user's file that makes it."""
+    """What says how a network computes: its name, or the content of the user's file that makes
+    it.
+    """
     user = split_spec(model)
     return model if user is None else f"{sha256(user[0].read_bytes()).hexdigest()} {user[1]}"
 
@@ -67,32 +95,41 @@ def _code(model: str) -> str:
 @lru_cache(maxsize=2)
 def captured(inputs: Inputs, cache: Cache) -> Network:
     """The graph of the float network, which runs read and do not change."""
-    return prepare(inputs.model, inputs.data.test.images(range(min(2, len(inputs.data.test)))), cache)
+    return prepare(
+        inputs.model, inputs.data.test.images(range(min(2, len(inputs.data.test)))), cache
+    )
 
 
 def measured_split(data: DataSet, run: Run) -> Split:
     """The images that a run is measured on: test images, or training images that do not calibrate.
 
-    These are taken in one order for all runs, so that only those replaced differ that calibrate one of them.
+    These are taken in one order for all runs, so that only those replaced differ that calibrate one
+    of them.
     Raises DataError where there are too few training images.
     """
     if run.split == "test":
         return draw_calibration(data, run.calibration, run.seed)[1]
     if data.train is None:
-        raise DataError(f"{data.name} has no training images to measure on; write `measure: test` into the space")
+        raise DataError(
+            f"{data.name} has no training images to measure on; write `measure: test` into the "
+            f"space"
+        )
     calibrate = np.random.RandomState(run.seed).permutation(len(data.train))[: run.calibration]
     order = np.random.RandomState(_VALIDATION_SEED).permutation(len(data.train))
     rest = order[~np.isin(order, calibrate)]
     if len(rest) < run.validation:
         raise DataError(
-            f"{data.name}: of its {len(data.train)} training images {run.calibration} calibrate, which leaves too few "
+            f"{data.name}: of its {len(data.train)} training images {run.calibration} calibrate, "
+            f"which leaves too few "
             f"for validation: {run.validation}"
         )
     return replace(data.train.take(rest[: run.validation]), name="validation")
 
 
 def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
-    """Do a run; returns METRICS. folder: of the cache. Raises SubbyteError when anything does not fit."""
+    """Do a run; returns METRICS. folder: of the cache. Raises SubbyteError when anything does not
+    fit.
+    """
     data, timer = inputs.data, _Clock()
     images, _ = draw_calibration(data, run.calibration, run.seed)
     cache = Cache(folder).of(inputs.identity, version("subbyte"), torch.__version__)

@@ -1,4 +1,6 @@
-"""Optimizers: updates on a lattice that becomes finer, weights on a grid, and torch's own as references."""
+"""Optimizers: updates on a lattice that becomes finer, weights on a grid, and torch's own as
+references.
+"""
 
 from subbyte.compat.optimizers import Published2021, Published2023
 from subbyte.learn.optimizers.grid import GridAdamW, GridOptimizer, GridSettings, GridSGD

@@ -1,12 +1,15 @@
 """What an update goes along, on one vector of gradients g and one of weights w.
 
-    Momentum   g <- g + weight_decay w;  m <- momentum m + (1 - dampening) g;  d = m, or g + momentum m (Nesterov)
+    Momentum   g <- g + weight_decay w;  m <- momentum m + (1 - dampening) g;  d = m, or g +
+                                                                               momentum m (Nesterov)
     Adaptive   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
                d = (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay w
 
-These are the updates of torch.optim.SGD and torch.optim.AdamW (Loshchilov, Hutter 2019) without the learning rate:
-w <- w - lr d. As there, t counts the steps in which a tensor had a gradient. Weight decay is part of d, and so is
-rounded with it. In QtAdamW as published (2021) eps is added before the bias correction and weights decay after the
+These are the updates of torch.optim.SGD and torch.optim.AdamW (Loshchilov, Hutter 2019) without the
+learning rate:
+w <- w - lr d. As there, t counts the steps in which a tensor had a gradient. Weight decay is part
+of d, and so is rounded with it. In QtAdamW as published (2021) eps is added before the bias
+correction and weights decay after the
 rounding, in float: `compat` has that.
 """
 
@@ -21,7 +24,9 @@ from subbyte.errors import RecipeError
 from subbyte.learn.optimizers.layout import Layout
 
 MISSED = "missed"
-"""In the state, once a tensor had no gradient: how many of the group's steps each has missed, float [tensors]."""
+"""In the state, once a tensor had no gradient: how many of the group's steps each has missed, float
+[tensors].
+"""
 
 
 class Direction(Protocol):
@@ -31,7 +36,9 @@ class Direction(Protocol):
         """Settings of param groups, with their values unless a group has its own."""
         ...
 
-    def __call__(self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
+    def __call__(
+        self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]
+    ) -> Tensor:
         """The direction d, float [n]; may overwrite `gradient` [n] and what is in `state`."""
         ...
 
@@ -47,18 +54,26 @@ class Momentum:
 
     def __post_init__(self) -> None:
         if self.momentum < 0 or self.weight_decay < 0:
-            raise RecipeError(f"momentum and weight_decay must be 0 or more, got {self.momentum}, {self.weight_decay}")
+            raise RecipeError(
+                f"momentum and weight_decay must be 0 or more, got {self.momentum}, "
+                f"{self.weight_decay}"
+            )
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise RecipeError("nesterov needs a momentum above 0, and dampening 0")
 
     def defaults(self) -> dict[str, Any]:
         """See `Direction`."""
         return {
-            "lr": 0.0, "momentum": self.momentum, "dampening": self.dampening, "nesterov": self.nesterov,
+            "lr": 0.0,
+            "momentum": self.momentum,
+            "dampening": self.dampening,
+            "nesterov": self.nesterov,
             "weight_decay": self.weight_decay,
-        }  # fmt: skip
+        }
 
-    def __call__(self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
+    def __call__(
+        self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]
+    ) -> Tensor:
         """See `Direction`."""
         if group["weight_decay"]:
             gradient.add_(layout.vector(layout.params), alpha=group["weight_decay"])
@@ -69,9 +84,15 @@ class Momentum:
             for part in layout.still_parts():
                 state["momentum"][part] = 0
         else:
-            mean = state["momentum"].mul_(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
+            mean = (
+                state["momentum"]
+                .mul_(group["momentum"])
+                .add_(gradient, alpha=1 - group["dampening"])
+            )
             if MISSED in state:  # a tensor's first gradient is its momentum
-                torch.where(layout.spread(group["steps"] - state[MISSED]) == 0, gradient, mean, out=mean)
+                torch.where(
+                    layout.spread(group["steps"] - state[MISSED]) == 0, gradient, mean, out=mean
+                )
         if not group["nesterov"]:
             return state["momentum"]
         return gradient.add_(state["momentum"], alpha=group["momentum"])
@@ -88,7 +109,8 @@ class Adaptive:
     def __post_init__(self) -> None:
         if not all(0 <= beta < 1 for beta in self.betas) or self.eps <= 0 or self.weight_decay < 0:
             raise RecipeError(
-                f"betas must be from 0 to below 1, eps above 0 and weight_decay 0 or more; got {self.betas}, "
+                f"betas must be from 0 to below 1, eps above 0 and weight_decay 0 or more; got "
+                f"{self.betas}, "
                 f"{self.eps}, {self.weight_decay}"
             )
 
@@ -96,7 +118,9 @@ class Adaptive:
         """See `Direction`."""
         return {"lr": 0.0, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
 
-    def __call__(self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
+    def __call__(
+        self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]
+    ) -> Tensor:
         """See `Direction`."""
         if "mean" not in state:
             state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
@@ -104,14 +128,20 @@ class Adaptive:
         state["mean"].lerp_(gradient, 1 - b1)
         state["square"].mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
         first, second = self._corrections(layout, group, state)
-        root = torch.sqrt(state["square"], out=gradient).mul_(first / second).add_(group["eps"] * first)
+        root = (
+            torch.sqrt(state["square"], out=gradient)
+            .mul_(first / second)
+            .add_(group["eps"] * first)
+        )
         direction = torch.div(state["mean"], root, out=root)
         if group["weight_decay"]:
             direction.add_(layout.vector(layout.params), alpha=group["weight_decay"])
         return direction
 
     @staticmethod
-    def _corrections(layout: Layout, group: dict[str, Any], state: dict[str, Tensor]) -> tuple[Any, Any]:
+    def _corrections(
+        layout: Layout, group: dict[str, Any], state: dict[str, Tensor]
+    ) -> tuple[Any, Any]:
         """1 - b1^t and sqrt(1 - b2^t): numbers, or [n] where tensors have steps of their own."""
         (b1, b2), t = group["betas"], group["steps"] + 1
         if MISSED not in state:

@@ -1,8 +1,9 @@
 """What the optimizers share: a param group is one vector, and a step is a few operations on it.
 
-Networks have many small tensors, on which most of a step is overhead: gradients are made one vector, the direction and
-its rounding are computed on it, and one call of `torch._foreach_add_` or `_foreach_copy_` hands it back. A parameter
-without a gradient is left alone, as torch's optimizers do. No step reads anything back from the device.
+Networks have many small tensors, on which most of a step is overhead: gradients are made one
+vector, the direction and its rounding are computed on it, and one call of `torch._foreach_add_` or
+`_foreach_copy_` hands it back. A parameter without a gradient is left alone, as torch's optimizers
+do. No step reads anything back from the device.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,13 +19,15 @@ from subbyte.learn.optimizers.rounding import RANDOM
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 State = dict[str, Tensor]
-_SEEDS, _GROUPS = 1_000_003, 1009  # primes above any number of steps, and of param groups, that are likely
+# primes above any number of steps, and of param groups, that are likely
+_SEEDS, _GROUPS = 1_000_003, 1009
 
 
 class FlatOptimizer(Optimizer):
     """Base of the optimizers here: a direction, and what is done with it in `_apply`.
 
-    direction: what to move along. defaults: settings of param groups. Raises RecipeError for settings out of range.
+    direction: what to move along. defaults: settings of param groups. Raises RecipeError for
+        settings out of range.
     """
 
     def __init__(self, params: Params, direction: Direction, defaults: dict[str, Any]) -> None:
@@ -34,7 +37,9 @@ class FlatOptimizer(Optimizer):
         super().__init__(params, {"steps": 0, **direction.defaults(), **defaults})
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: torch's own keeps nothing of a subclass. What is made of the parameters stays out."""
+        """For copies and pickles: torch's own keeps nothing of a subclass. What is made of the
+        parameters stays out.
+        """
         return {**vars(self), "_layouts": {}}
 
     @torch.no_grad()
@@ -63,7 +68,9 @@ class FlatOptimizer(Optimizer):
         return self._layouts[number]
 
     def group_state(self, group: dict[str, Any]) -> State:
-        """Vectors kept between steps, with the group's first tensor as torch keeps state by tensor."""
+        """Vectors kept between steps, with the group's first tensor as torch keeps state by
+        tensor.
+        """
         state: State = self.state[group["params"][0]]
         return state
 
@@ -73,7 +80,14 @@ class FlatOptimizer(Optimizer):
             state[MISSED] = torch.zeros(len(layout.sizes), device=layout.update.device)
         parts = layout.still_parts()
         kept = [
-            (part, {name: value[part].clone() for name, value in state.items() if value.shape == layout.update.shape})
+            (
+                part,
+                {
+                    name: value[part].clone()
+                    for name, value in state.items()
+                    if value.shape == layout.update.shape
+                },
+            )
             for part in parts
         ]
         direction = self.direction(layout, gradient, group, state)
@@ -87,7 +101,9 @@ class FlatOptimizer(Optimizer):
         if layout.still:
             state[MISSED][layout.still] += 1
 
-    def _apply(self, layout: Layout, group: dict[str, Any], state: State, direction: Tensor) -> None:
+    def _apply(
+        self, layout: Layout, group: dict[str, Any], state: State, direction: Tensor
+    ) -> None:
         """Move the parameters of a group along a direction [n]."""
         raise NotImplementedError
 
@@ -95,7 +111,9 @@ class FlatOptimizer(Optimizer):
         """What is left to do when all groups have moved."""
 
     def noise(self, layout: Layout, group: dict[str, Any]) -> torch.Generator:
-        """The random numbers of this step: they depend on seed, group and step alone, so that a run can go on."""
+        """The random numbers of this step: they depend on seed, group and step alone, so that a run
+        can go on.
+        """
         if group["rounding"] in RANDOM:
             stream = group["seed"] * _GROUPS + layout.number
             layout.generator.manual_seed((stream * _SEEDS + group["steps"]) % 2**63)

@@ -1,17 +1,21 @@
-"""Training on a grid: weights start, stay and end on b-bit codes; nothing finer than b + m bits is kept of them.
+"""Training on a grid: weights start, stay and end on b-bit codes; nothing finer than b + m bits is
+kept of them.
 
     fine codes    f, integers of b + m bits, in steps of scale / 2^m
     update        f <- clamp(f + 2^j Q(-lr d 2^m / (2^j scale))),   j = b + m - index >= 0
-    weights       w = scale c,   c = floor((f + 2^(m-1)) / 2^m):    the b-bit parent of f, exactly; c = f for m = 0
+    weights       w = scale c,   c = floor((f + 2^(m-1)) / 2^m):    the b-bit parent of f, exactly;
+                                                                    c = f for m = 0
 
-m = 0 is training on the grid itself: there steps below half a step of the grid are lost to rounding to nearest, and
-rounding at random keeps them on average only (Li et al., "Training quantized nets: a deeper understanding", 2017).
-m > 0 is the nested form: the lattices of b and of b + m bits nest, so that the network always computes with b-bit
-weights while updates add up on b + m bits. m without end is the straight-through estimator with float latent weights.
-The index, number of bits that updates are rounded to, may start below b + m and rise by a schedule, never above.
+m = 0 is training on the grid itself: there steps below half a step of the grid are lost to rounding
+to nearest, and rounding at random keeps them on average only (Li et al., "Training quantized nets:
+a deeper understanding", 2017).
+m > 0 is the nested form: the lattices of b and of b + m bits nest, so that the network always
+computes with b-bit weights while updates add up on b + m bits. m without end is the
+straight-through estimator with float latent weights. The index, number of bits that updates are
+rounded to, may start below b + m and rise by a schedule, never above.
 
-The scale, one a tensor or an output channel, has the least square error on the initial weights, times `reach`, and is
-kept.
+The scale, one a tensor or an output channel, has the least square error on the initial weights,
+times `reach`, and is kept.
 Weights without `bits` (biases, batch-norms) move by the same direction in float.
 """
 
@@ -40,11 +44,14 @@ MOST_FINE = 15
 class GridSettings:
     """What weights are trained on.
 
-    bits: of the codes that the network computes with, 2 to 8. extra_bits: m, that updates add up on besides.
-    granularity: who shares a scale. reach: factor on the scale that fits the initial weights best; above 1 weights
-    may grow, as those that training starts from nothing do. resolution: bits that updates are rounded to at first;
-    None: all of them.
-    schedule: how they rise, a name of SCHEDULES or a mapping. rounding: a name of UPDATE_ROUNDINGS but gaussian.
+    bits: of the codes that the network computes with, 2 to 8. extra_bits: m, that updates add up on
+        besides.
+    granularity: who shares a scale. reach: factor on the scale that fits the initial weights best;
+        above 1 weights
+    may grow, as those that training starts from nothing do. resolution: bits that updates are
+    rounded to at first; None: all of them.
+    schedule: how they rise, a name of SCHEDULES or a mapping. rounding: a name of UPDATE_ROUNDINGS
+        but gaussian.
     seed: of rounding at random.
     Raises RecipeError for values out of range, and for a resolution above bits + extra_bits.
     """
@@ -61,7 +68,8 @@ class GridSettings:
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8 or not 0 <= self.extra_bits <= MOST_FINE - self.bits:
             raise RecipeError(
-                f"bits must be from 2 to 8, extra_bits 0 or more and their sum at most {MOST_FINE}; got {self.bits} "
+                f"bits must be from 2 to 8, extra_bits 0 or more and their sum at most "
+                f"{MOST_FINE}; got {self.bits} "
                 f"and {self.extra_bits}"
             )
         if not 0 < self.reach < inf:
@@ -69,27 +77,37 @@ class GridSettings:
         if self.rounding == "gaussian":
             raise RecipeError("gaussian noise leaves the grid; choose another rounding")
         if self.resolution is not None and self.resolution < 1:
-            raise RecipeError(f"resolution on a grid is a number of bits, 1 or more, got {self.resolution}")
+            raise RecipeError(
+                f"resolution on a grid is a number of bits, 1 or more, got {self.resolution}"
+            )
         self.lattice()
 
     def lattice(self) -> Lattice:
         """The lattice of the fine codes."""
         most = self.bits + self.extra_bits
         start = most if self.resolution is None else self.resolution
-        return Lattice(start, schedule=self.schedule, rounding=self.rounding, cap=most, seed=self.seed)
+        return Lattice(
+            start, schedule=self.schedule, rounding=self.rounding, cap=most, seed=self.seed
+        )
 
 
 class GridOptimizer(LatticeOptimizer):
     """Keeps the weights of param groups with `bits` on their grids. Use GridSGD or GridAdamW.
 
-    A group's `bits` may be None: its weights stay float. Its `axis` is that of its weights' output channels, 0, or 1 as
-    in transposed convolutions. Weights are put on their grids when their group is added; from there on their codes
-    are what counts: weights that are loaded or changed elsewhere are overwritten by the next step. A row of zeros has
-    the mean scale of the others, a tensor of zeros that of a uniform distribution of width 2 / sqrt(columns).
+    A group's `bits` may be None: its weights stay float. Its `axis` is that of its weights' output
+    channels, 0, or 1 as in transposed convolutions. Weights are put on their grids when their group
+    is added; from there on their codes
+    are what counts: weights that are loaded or changed elsewhere are overwritten by the next step.
+    A row of zeros has the mean scale of the others, a tensor of zeros that of a uniform
+    distribution of width 2 / sqrt(columns).
     """
 
-    def __init__(self, params: Params, lr: float, direction: Direction, settings: GridSettings) -> None:
-        super().__init__(params, lr, direction, {**asdict(settings.lattice()), **asdict(settings), "axis": 0})
+    def __init__(
+        self, params: Params, lr: float, direction: Direction, settings: GridSettings
+    ) -> None:
+        super().__init__(
+            params, lr, direction, {**asdict(settings.lattice()), **asdict(settings), "axis": 0}
+        )
 
     def _check(self, group: dict[str, Any]) -> None:
         """See `LatticeOptimizer`; what goes on a grid is put on it."""
@@ -101,7 +119,9 @@ class GridOptimizer(LatticeOptimizer):
         group.update(asdict(settings.lattice()))
         super()._check(group)
         if any(p.dtype != torch.float32 for p in group["params"]):
-            raise RecipeError("weights on a grid must be float32, so that code times scale is exact")
+            raise RecipeError(
+                "weights on a grid must be float32, so that code times scale is exact"
+            )
         self._start(self.layout(len(self.param_groups) - 1), group)
 
     @torch.no_grad()
@@ -122,16 +142,24 @@ class GridOptimizer(LatticeOptimizer):
     def _spec(group: dict[str, Any]) -> GridSpec:
         return GridSpec(bits=group["bits"], granularity=group["granularity"])
 
-    def _apply(self, layout: Layout, group: dict[str, Any], state: State, direction: Tensor) -> None:
+    def _apply(
+        self, layout: Layout, group: dict[str, Any], state: State, direction: Tensor
+    ) -> None:
         if group["bits"] is None:
             torch.mul(direction, -group["lr"], out=layout.update)
             layout.add()
             return
         index, most = self.index(layout, group, state), group["bits"] + group["extra_bits"]
         layout.index = index
-        scaled, step = self.lattice(layout, group, index, -group["lr"] * 2.0 ** (group["extra_bits"] - most))
-        update = torch.div(direction, self._scale(layout, group, state), out=layout.update).mul_(scaled)
-        UPDATE_ROUNDINGS[group["rounding"]](update, self.noise(layout, group)).mul_(step * 2.0**most)
+        scaled, step = self.lattice(
+            layout, group, index, -group["lr"] * 2.0 ** (group["extra_bits"] - most)
+        )
+        update = torch.div(direction, self._scale(layout, group, state), out=layout.update).mul_(
+            scaled
+        )
+        UPDATE_ROUNDINGS[group["rounding"]](update, self.noise(layout, group)).mul_(
+            step * 2.0**most
+        )
         for part in layout.still_parts():
             update[part] = 0
         codes = torch.add(update, state["codes"]).clamp_(*_ends(group))
@@ -142,14 +170,19 @@ class GridOptimizer(LatticeOptimizer):
     def _hand_out(self, layout: Layout, group: dict[str, Any], state: State, codes: Tensor) -> None:
         """Write the weights of fine codes, which are overwritten."""
         values = _parents(codes, group["extra_bits"]).mul_(self._scale(layout, group, state))
-        views = [part.view(p.shape) for part, p in zip(values.split(layout.sizes), layout.params, strict=True)]
+        views = [
+            part.view(p.shape)
+            for part, p in zip(values.split(layout.sizes), layout.params, strict=True)
+        ]
         torch._foreach_copy_(layout.params, views)
 
     def _scale(self, layout: Layout, group: dict[str, Any], state: State) -> Tensor:
         """The scale of every number, float [n]."""
         if layout.scale is None:
             parts = zip(layout.params, self._scales(layout, group, state), strict=True)
-            layout.scale = torch.cat([_beside(scale, p, group).expand(p.shape).reshape(-1) for p, scale in parts])
+            layout.scale = torch.cat(
+                [_beside(scale, p, group).expand(p.shape).reshape(-1) for p, scale in parts]
+            )
         return layout.scale
 
     @staticmethod
@@ -166,17 +199,27 @@ class GridOptimizer(LatticeOptimizer):
             if group["bits"] is None:
                 continue
             layout, state, spec = self.layout(number), self.group_state(group), self._spec(group)
-            codes = _parents(state["codes"].to(layout.update.dtype), group["extra_bits"]).split(layout.sizes)
-            for p, part, scale in zip(layout.params, codes, self._scales(layout, group, state), strict=True):
+            codes = _parents(state["codes"].to(layout.update.dtype), group["extra_bits"]).split(
+                layout.sizes
+            )
+            for p, part, scale in zip(
+                layout.params, codes, self._scales(layout, group, state), strict=True
+            ):
                 shape = (-1, 1) if group["granularity"] == "channel" else ()
                 grid = Grid.of(spec, scale.reshape(shape))
-                pairs.append((p, QTensor(_matrix(part.view(p.shape), group).to(spec.code_dtype), grid)))
+                pairs.append(
+                    (p, QTensor(_matrix(part.view(p.shape), group).to(spec.code_dtype), grid))
+                )
         return pairs
 
     def off_grid(self) -> int:
-        """How many weights are not exactly code times scale, of those that are to be: 0, or something is broken."""
+        """How many weights are not exactly code times scale, of those that are to be: 0, or
+        something is broken.
+        """
         group_of = {id(p): group for group in self.param_groups for p in group["params"]}
-        return sum(int((q.dequantize() != _matrix(p, group_of[id(p)])).sum()) for p, q in self.quantized())
+        return sum(
+            int((q.dequantize() != _matrix(p, group_of[id(p)])).sum()) for p, q in self.quantized()
+        )
 
     def _telemetry(self, number: int) -> tuple[int, Telemetry] | None:
         group = self.param_groups[number]
@@ -201,23 +244,34 @@ class GridOptimizer(LatticeOptimizer):
             state = self.group_state(group)
             if "codes" in state:
                 self._hand_out(self.layout(number), group, state, state["codes"].clone())
-                state["codes"] = state["codes"].to(torch.int16)  # torch makes state the parameters' type
+                # torch makes state the parameters' type
+                state["codes"] = state["codes"].to(torch.int16)
 
 
 def starting_scale(matrix: Tensor, spec: GridSpec) -> Tensor:
-    """The scale, [rows] or [1], that fits best; rows of zeros, which any would fit, get that of weights to come."""
+    """The scale, [rows] or [1], that fits best; rows of zeros, which any would fit, get that of
+    weights to come.
+    """
     scale = fit_grid(Mse(), matrix, spec).scale.reshape(-1)
     rows = matrix if len(scale) > 1 else matrix.reshape(1, -1)
     there = (rows != 0).any(1)
     if bool(there.all()):
         return scale
-    usual = scale[there].mean() if bool(there.any()) else 1 / (matrix.shape[1] ** 0.5 * max(1, spec.qmax))
+    usual = (
+        scale[there].mean()
+        if bool(there.any())
+        else 1 / (matrix.shape[1] ** 0.5 * max(1, spec.qmax))
+    )
     return torch.where(there, scale, usual)
 
 
 def _matrix(values: Tensor, group: dict[str, Any]) -> Tensor:
     """[output channels, columns] of a tensor's numbers; a vector is one row."""
-    return values.detach().transpose(0, group["axis"]).flatten(1) if values.ndim > 1 else values.detach().reshape(1, -1)
+    return (
+        values.detach().transpose(0, group["axis"]).flatten(1)
+        if values.ndim > 1
+        else values.detach().reshape(1, -1)
+    )
 
 
 def _beside(scale: Tensor, p: Tensor, group: dict[str, Any]) -> Tensor:
@@ -237,7 +291,9 @@ def _parents(codes: Tensor, extra_bits: int) -> Tensor:
 
 
 class GridSGD(GridOptimizer):
-    """SGD on a grid; params, lr, momentum, dampening, nesterov, weight_decay: as torch.optim.SGD's."""
+    """SGD on a grid; params, lr, momentum, dampening, nesterov, weight_decay: as
+    torch.optim.SGD's.
+    """
 
     def __init__(
         self,
@@ -250,7 +306,12 @@ class GridSGD(GridOptimizer):
         weight_decay: float = 0.0,
         settings: GridSettings | None = None,
     ) -> None:
-        super().__init__(params, lr, Momentum(momentum, dampening, nesterov, weight_decay), settings or GridSettings())
+        super().__init__(
+            params,
+            lr,
+            Momentum(momentum, dampening, nesterov, weight_decay),
+            settings or GridSettings(),
+        )
 
 
 class GridAdamW(GridOptimizer):

@@ -1,8 +1,9 @@
 """Optimizers as recipes name them: their settings, and how to build them.
 
-A name stands for a frozen dataclass of settings with one verb, `build(params, layers, lr, across)`. params: all, in
-order; layers: those of them that are weights of layers, which some optimizers put on grids; across: those of layers
-whose output channels lie along axis 1, as those of transposed convolutions do.
+A name stands for a frozen dataclass of settings with one verb, `build(params, layers, lr, across)`.
+params: all, in order; layers: those of them that are weights of layers, which some optimizers put
+on grids; across: those of layers whose output channels lie along axis 1, as those of transposed
+convolutions do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,13 @@ class SgdSettings:
         """The optimizer of these parameters."""
         with _of_torch("sgd"):
             return torch.optim.SGD(
-                params, lr, self.momentum, self.dampening, self.weight_decay, self.nesterov, foreach=True
+                params,
+                lr,
+                self.momentum,
+                self.dampening,
+                self.weight_decay,
+                self.nesterov,
+                foreach=True,
             )
 
 
@@ -65,7 +72,9 @@ class AdamSettings:
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         with _of_torch("adam"):
-            return torch.optim.Adam(params, lr, self.betas, self.eps, self.weight_decay, foreach=True)
+            return torch.optim.Adam(
+                params, lr, self.betas, self.eps, self.weight_decay, foreach=True
+            )
 
 
 @dataclass(frozen=True)
@@ -79,12 +88,16 @@ class AdamWSettings:
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         with _of_torch("adamw"):
-            return torch.optim.AdamW(params, lr, self.betas, self.eps, self.weight_decay, foreach=True)
+            return torch.optim.AdamW(
+                params, lr, self.betas, self.eps, self.weight_decay, foreach=True
+            )
 
 
 @dataclass(frozen=True)
 class QsgdSettings(Lattice):
-    """SGD with updates rounded to a lattice that becomes finer; compat: the published form of '2021' or '2023'."""
+    """SGD with updates rounded to a lattice that becomes finer; compat: the published form of
+    '2021' or '2023'.
+    """
 
     momentum: float = 0.0
     dampening: float = 0.0
@@ -98,19 +111,27 @@ class QsgdSettings(Lattice):
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         if self.compat is not None and (self.momentum or self.weight_decay):
-            raise RecipeError(f"qsgd as published in {self.compat} has neither momentum nor weight_decay")
+            raise RecipeError(
+                f"qsgd as published in {self.compat} has neither momentum nor weight_decay"
+            )
         _refuse_unused(self, "qsgd")
         if self.compat is not None:
             return _published(self, params, lr, adaptive=False, weight_decay=0.0)
         return QSGD(
-            params, lr, momentum=self.momentum, dampening=self.dampening, nesterov=self.nesterov,
-            weight_decay=self.weight_decay, lattice=_part(Lattice, self),
-        )  # fmt: skip
+            params,
+            lr,
+            momentum=self.momentum,
+            dampening=self.dampening,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            lattice=_part(Lattice, self),
+        )
 
 
 @dataclass(frozen=True)
 class QtAdamWSettings(Lattice):
-    """AdamW with updates rounded to a lattice that becomes finer; compat: the published form of '2021' or '2023'.
+    """AdamW with updates rounded to a lattice that becomes finer; compat: the published form of
+    '2021' or '2023'.
 
     weight_decay: 0.01 unless said, and 0 as published in 2021.
     """
@@ -131,9 +152,13 @@ class QtAdamWSettings(Lattice):
         if self.compat is not None:
             return _published(self, params, lr, adaptive=True, weight_decay=decay)
         return QtAdamW(
-            params, lr, betas=self.betas, eps=self.eps, weight_decay=decay,
+            params,
+            lr,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=decay,
             lattice=_part(Lattice, self),
-        )  # fmt: skip
+        )
 
 
 _PUBLISHED = {"2021": ("resolution",), "2023": ("epoch_steps", "warm_up", "kappa")}
@@ -141,25 +166,42 @@ _PUBLISHED = {"2021": ("resolution",), "2023": ("epoch_steps", "warm_up", "kappa
 
 
 def _refuse_unused(settings: QsgdSettings | QtAdamWSettings, name: str, *also: str) -> None:
-    """Raise RecipeError for a setting that would have no effect; also: what the published forms take besides."""
+    """Raise RecipeError for a setting that would have no effect; also: what the published forms
+    take besides.
+    """
     names = [field.name for field in fields(settings)]
     taken, form = [each for each in names if each not in _PUBLISHED["2023"]], "without compat"
     if settings.compat is not None:
-        taken, form = ["compat", *_PUBLISHED[settings.compat], *also], f"as published in {settings.compat}"
+        taken, form = (
+            ["compat", *_PUBLISHED[settings.compat], *also],
+            f"as published in {settings.compat}",
+        )
     for field in fields(settings):
         if field.name not in taken and getattr(settings, field.name) != field.default:
             raise RecipeError(f"{name} {form} has no {field.name}; it takes {', '.join(taken)}")
 
 
 def _published(
-    settings: QsgdSettings | QtAdamWSettings, params: Tensors, lr: float, *, adaptive: bool, weight_decay: float
+    settings: QsgdSettings | QtAdamWSettings,
+    params: Tensors,
+    lr: float,
+    *,
+    adaptive: bool,
+    weight_decay: float,
 ) -> Optimizer:
     if settings.compat == "2021":
-        return Published2021(params, lr, resolution=settings.resolution, adaptive=adaptive, weight_decay=weight_decay)
+        return Published2021(
+            params, lr, resolution=settings.resolution, adaptive=adaptive, weight_decay=weight_decay
+        )
     return Published2023(
-        params, lr, steps=settings.epoch_steps, warm_up=settings.warm_up, kappa=settings.kappa, adaptive=adaptive,
+        params,
+        lr,
+        steps=settings.epoch_steps,
+        warm_up=settings.warm_up,
+        kappa=settings.kappa,
+        adaptive=adaptive,
         weight_decay=weight_decay,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -174,9 +216,14 @@ class GridSgdSettings(GridSettings):
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         return GridSGD(
-            _groups(params, layers, across), lr, momentum=self.momentum, dampening=self.dampening,
-            nesterov=self.nesterov, weight_decay=self.weight_decay, settings=_part(GridSettings, self),
-        )  # fmt: skip
+            _groups(params, layers, across),
+            lr,
+            momentum=self.momentum,
+            dampening=self.dampening,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            settings=_part(GridSettings, self),
+        )
 
 
 @dataclass(frozen=True)
@@ -190,18 +237,28 @@ class GridAdamWSettings(GridSettings):
     def build(self, params: Tensors, layers: Tensors, lr: float, across: Tensors = ()) -> Optimizer:
         """The optimizer of these parameters."""
         return GridAdamW(
-            _groups(params, layers, across), lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay,
+            _groups(params, layers, across),
+            lr,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
             settings=_part(GridSettings, self),
-        )  # fmt: skip
+        )
 
 
 def _groups(params: Tensors, layers: Tensors, across: Tensors) -> list[dict[str, Any]]:
     """Weights that go on grids, and the rest."""
     chosen = {id(p) for p in (*layers, *across)}
     if not chosen:
-        raise RecipeError("there is no layer to put on a grid: all are exempt, or the network has none")
+        raise RecipeError(
+            "there is no layer to put on a grid: all are exempt, or the network has none"
+        )
     rest = [p for p in params if id(p) not in chosen]
-    groups: list[dict[str, Any]] = [{"params": layers}, {"params": across, "axis": 1}, {"params": rest, "bits": None}]
+    groups: list[dict[str, Any]] = [
+        {"params": layers},
+        {"params": across, "axis": 1},
+        {"params": rest, "bits": None},
+    ]
     return [group for group in groups if group["params"]]
 
 

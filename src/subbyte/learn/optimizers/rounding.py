@@ -2,12 +2,16 @@
 
     half-up      floor(x + 1/2)            Q of Seok, Kim 2021: ties go up
     half-even    ties go to the even one
-    stochastic   floor(x + u)              u uniform in [0, 1): E[Q] = x, Var[Q] = f (1 - f), f = x - floor(x)
-    gaussian     x + e                     e normal with variance 1/12: the noise that rounding is taken for (a control)
+    stochastic   floor(x + u)              u uniform in [0, 1): E[Q] = x, Var[Q] = f (1 - f), f = x
+                                           - floor(x)
+    gaussian     x + e                     e normal with variance 1/12: the noise that rounding is
+                                           taken for (a control)
 
-x is rounded to float before anything is added to it (no fused multiply-add), so that ties are ties. The sums with 1/2
-and u are rounded to float as well: in float32, half-up takes the one number just below 1/2 for 1/2, and errs by a step
-from 2^23 steps on, where floats are no finer; stochastic takes a whole x for x + 1 once in 2^24 / |x| times.
+x is rounded to float before anything is added to it (no fused multiply-add), so that ties are ties.
+The sums with 1/2
+and u are rounded to float as well: in float32, half-up takes the one number just below 1/2 for 1/2,
+and errs by a step from 2^23 steps on, where floats are no finer; stochastic takes a whole x for x +
+1 once in 2^24 / |x| times.
 """
 
 from collections.abc import Callable

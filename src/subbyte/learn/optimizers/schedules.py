@@ -1,17 +1,18 @@
-"""When the resolution rises: courses of the index h, by which the steps of the lattice are 1 / Qp, Qp = eta b^h.
+"""When the resolution rises: courses of the index h, by which the steps of the lattice are 1 / Qp,
+Qp = eta b^h.
 
     fixed      h = h_0
     table      h = the value beside the last step number that is not above t
-    annealing  h >= 1/2 log2(n ln(t + 2) / (24 eta^2 C)) - beta / (t + 2)       (Seok, Kim 2021: the lower bound under
-               which the noise 1 / (24 Qp^2) cools no faster than C / ln(t + 2))
+    annealing  h >= 1/2 log2(n ln(t + 2) / (24 eta^2 C)) - beta / (t + 2)       (Seok, Kim 2021: the
+               lower bound under which the noise 1 / (24 Qp^2) cools no faster than C / ln(t + 2))
     epochs     h = h_0 + floor(log_b ln(t / B + 2)), B: steps an epoch           (the form of 2023)
-    on-stall   h rises by 1 when at most a share of the update's codes is not 0, of all tensors together or of each;
-               measured at each of the first `window` steps and at every `window`-th from there; updates that are 0
-               before rounding do not count
+    on-stall   h rises by 1 when at most a share of the update's codes is not 0, of all tensors
+               together or of each; measured at each of the first `window` steps and at every
+               `window`-th from there; updates that are 0 before rounding do not count
 
-The index never falls, and never exceeds the cap. The first four depend on time alone. The published on-stall rule tests
-whether the codes sum to 0, which the gradients of a softmax's bias do by themselves, so that the resolution runs away
-(`compat: '2021'` has it); this one counts.
+The index never falls, and never exceeds the cap. The first four depend on time alone. The published
+on-stall rule tests whether the codes sum to 0, which the gradients of a softmax's bias do by
+themselves, so that the resolution runs away (`compat: '2021'` has it); this one counts.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,10 @@ class Table:
 
     def __post_init__(self) -> None:
         if not self.at or list(self.at) != sorted(set(self.at)) or self.at[0] < 0:
-            raise RecipeError(f"table: 'at' must be step numbers in rising order, one or more, got {list(self.at)}")
+            raise RecipeError(
+                f"table: 'at' must be step numbers in rising order, one or more, got "
+                f"{list(self.at)}"
+            )
 
     def index(self, start: int, step: int, base: int, eta: float) -> int:
         """See `Schedule`."""
@@ -64,7 +68,8 @@ class Annealing:
     def __post_init__(self) -> None:
         if self.temperature <= 0 or self.speed < 0 or self.dimension < 1:
             raise RecipeError(
-                "annealing: temperature must be above 0, speed 0 or more and dimension 1 or more, got "
+                "annealing: temperature must be above 0, speed 0 or more and dimension 1 or more, "
+                "got "
                 f"{self.temperature}, {self.speed}, {self.dimension}"
             )
 
@@ -95,7 +100,9 @@ class Epochs:
 
 @dataclass(frozen=True)
 class OnStall:
-    """Rises when at most `share` of the codes move, at every `window`-th step; scope: all together, or each tensor."""
+    """Rises when at most `share` of the codes move, at every `window`-th step; scope: all together,
+    or each tensor.
+    """
 
     share: float = 0.01
     window: int = 20
@@ -104,7 +111,8 @@ class OnStall:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1 or self.window < 1:
             raise RecipeError(
-                f"on-stall: share must be from 0 to below 1, window 1 or more; got {self.share}, {self.window}"
+                f"on-stall: share must be from 0 to below 1, window 1 or more; got {self.share}, "
+                f"{self.window}"
             )
 
     def due(self, steps: int) -> bool:

@@ -1,4 +1,6 @@
-"""Training: from labelled images to a checkpoint, or to a network whose weights lie on a low-bit grid."""
+"""Training: from labelled images to a checkpoint, or to a network whose weights lie on a low-bit
+grid.
+"""
 
 from subbyte.learn.training.finish import PACKED, pack
 from subbyte.learn.training.loop import train

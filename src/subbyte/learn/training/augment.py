@@ -1,13 +1,15 @@
 """Training images, moved and mirrored at random.
 
     none       as they are
-    shift      moved by up to an eighth of their side in both directions, zeros coming in (CIFAR-10's 4 pixels)
-    shift-flip the same, and mirrored left to right for one in two (He et al. 2016, section 4.2)
-    resized    a part of 8 to 100 % of the area, of shape 3:4 to 4:3, brought to the whole size; mirrored for one in two
-               (Szegedy et al. 2015, section 6)
+    shift      moved by up to an eighth of their side in both directions, zeros coming in
+    (CIFAR-10's 4 pixels) shift-flip the same, and mirrored left to right for one in two (He et al.
+    2016, section 4.2)
+    resized    a part of 8 to 100 % of the area, of shape 3:4 to 4:3, brought to the whole size;
+               mirrored for one in two (Szegedy et al. 2015, section 6)
 
-Zeros are the mean colour, as images are normalized. What is drawn depends on the seed, the epoch and the place of the
-image in it, so that a run that goes on and one on several devices see the same images.
+Zeros are the mean colour, as images are normalized. What is drawn depends on the seed, the epoch
+and the place of the image in it, so that a run that goes on and one on several devices see the same
+images.
 """
 
 from collections.abc import Callable
@@ -50,7 +52,8 @@ def _shift_flip(images: Tensor, draws: Tensor) -> Tensor:
 def _resized(images: Tensor, draws: Tensor) -> Tensor:
     area = _AREA[0] + (_AREA[1] - _AREA[0]) * draws[:, 3]
     shape = torch.exp(log(_SHAPE[0]) + (log(_SHAPE[1]) - log(_SHAPE[0])) * draws[:, 4])
-    wide, high = (area * shape).sqrt().clamp(max=1), (area / shape).sqrt().clamp(max=1)  # shares of the sides
+    # shares of the sides
+    wide, high = (area * shape).sqrt().clamp(max=1), (area / shape).sqrt().clamp(max=1)
     zero = torch.zeros_like(wide)
     x, y = (2 * draws[:, 0] - 1) * (1 - wide), (2 * draws[:, 1] - 1) * (1 - high)
     affine = torch.stack([torch.stack([wide, zero, x], 1), torch.stack([zero, high, y], 1)], 1)

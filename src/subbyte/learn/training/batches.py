@@ -1,4 +1,6 @@
-"""Which images a step sees: the same on one device, on several, and in a run that goes on after a stop."""
+"""Which images a step sees: the same on one device, on several, and in a run that goes on after a
+stop.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +17,11 @@ _EPOCHS = 1_000_003  # a prime above any number of epochs, so that (seed, epoch)
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of a split in random order, another one every epoch; the last incomplete batch is left out.
+    """Batches of a split in random order, another one every epoch; the last incomplete batch is
+    left out.
 
-    batch_size: images a step, of all processes. rank, world: this process's number, and how many there are: each
+    batch_size: images a step, of all processes. rank, world: this process's number, and how many
+        there are: each
     takes its share of every batch. Raises DataError when the split does not fill a batch.
     """
 
@@ -31,7 +35,8 @@ class Batches:
     def __post_init__(self) -> None:
         if len(self.split) < self.batch_size:
             raise DataError(
-                f"split {self.split.name!r} has {len(self.split)} images to train on, too few for a batch of "
+                f"split {self.split.name!r} has {len(self.split)} images to train on, too few for "
+                f"a batch of "
                 f"{self.batch_size}; choose a smaller --batch-size"
             )
 
@@ -46,5 +51,10 @@ class Batches:
         order = torch.randperm(len(self.split), generator=generator)
         for step in range(self.steps):
             draws = torch.rand(self.batch_size, DRAWS, generator=generator)[self.rank :: self.world]
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size][self.rank :: self.world]
-            yield AUGMENTATIONS[self.augment](self.split.images(chosen), draws), self.split.labels[chosen]
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size][
+                self.rank :: self.world
+            ]
+            yield (
+                AUGMENTATIONS[self.augment](self.split.images(chosen), draws),
+                self.split.labels[chosen],
+            )

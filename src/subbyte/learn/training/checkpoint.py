@@ -1,4 +1,6 @@
-"""Checkpoints: all that a run needs to go on, bit for bit; written whole, read without executing anything."""
+"""Checkpoints: all that a run needs to go on, bit for bit; written whole, read without executing
+anything.
+"""
 
 import io
 import zipfile
@@ -20,7 +22,9 @@ CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after `epoch` epochs. method: the class of the optimizer, as torch loads the state of any other as well."""
+    """A run after `epoch` epochs. method: the class of the optimizer, as torch loads the state of
+    any other as well.
+    """
 
     epoch: int
     model: dict[str, Any]
@@ -29,24 +33,36 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         kinds = {"epoch": int, "model": dict, "method": str, "optimizer": dict}
-        if wrong := [name for name, kind in kinds.items() if not isinstance(getattr(self, name), kind)]:
+        if wrong := [
+            name for name, kind in kinds.items() if not isinstance(getattr(self, name), kind)
+        ]:
             raise ValueError(f"it has no {wrong[0]}")
 
 
 def save_checkpoint(out: Path, epoch: int, model: nn.Module, optimizer: Optimizer) -> None:
-    """Write the weights that the network computes with as safetensors, and the checkpoint in place of the one before.
+    """Write the weights that the network computes with as safetensors, and the checkpoint in place
+    of the one before.
 
-    The checkpoint comes last, so that what it says is done has been written; if it is not, a run does it again.
+    The checkpoint comes last, so that what it says is done has been written; if it is not, a run
+    does it again.
     Raises NumericsError, and writes nothing, when a number is NaN or Inf.
     """
     state = model.state_dict()
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise NumericsError(f"after epoch {epoch}, {name} {tuple(tensor.shape)} holds NaN or Inf")
-    content = io.BytesIO()  # in memory first: a full disk is an OSError of ours, not whatever torch makes of it
+            raise NumericsError(
+                f"after epoch {epoch}, {name} {tuple(tensor.shape)} holds NaN or Inf"
+            )
+    # in memory first: a full disk is an OSError of ours, not whatever torch makes of it
+    content = io.BytesIO()
     method = type(optimizer).__name__
-    torch.save({"epoch": epoch, "model": state, "method": method, "optimizer": optimizer.state_dict()}, content)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain_state(model).items()}
+    torch.save(
+        {"epoch": epoch, "model": state, "method": method, "optimizer": optimizer.state_dict()},
+        content,
+    )
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in plain_state(model).items()
+    }
     write_bytes(out / WEIGHTS, safetensors.torch.save(weights))
     write_bytes(out / CHECKPOINT, content.getvalue())
 
@@ -58,7 +74,8 @@ def load_checkpoint(out: Path) -> Checkpoint | None:
         return None
     content = io.BytesIO(path.read_bytes())
     try:
-        if wrong := zipfile.ZipFile(content).testzip():  # torch writes checksums, but never looks at them
+        # torch writes checksums, but never looks at them
+        if wrong := zipfile.ZipFile(content).testzip():
             raise ValueError(f"the checksum of {wrong} differs")
         content.seek(0)
         found = torch.load(content, map_location="cpu", weights_only=True)
@@ -67,4 +84,6 @@ def load_checkpoint(out: Path) -> Checkpoint | None:
         return Checkpoint(**parts)
     except Exception as reason:  # there is no end to what zipfile, torch and its pickles raise
         first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-        raise FormatError(f"{path} is damaged ({first}); delete it to start anew, or choose another --out") from reason
+        raise FormatError(
+            f"{path} is damaged ({first}); delete it to start anew, or choose another --out"
+        ) from reason

@@ -41,9 +41,14 @@ class Parts:
 def split_data(data: DataSet, settings: TrainSettings) -> Parts:
     """Set validation images apart, by seed. Raises DataError when there is nothing to train on."""
     if data.train is None:
-        raise DataError(f"{data.name} has no training images; give data with a train and a test split")
+        raise DataError(
+            f"{data.name} has no training images; give data with a train and a test split"
+        )
     if settings.validation >= len(data.train):
-        raise DataError(f"{data.name}: {settings.validation} of {len(data.train)} training images can't be set apart")
+        raise DataError(
+            f"{data.name}: {settings.validation} of {len(data.train)} training images can't be set "
+            f"apart"
+        )
     if settings.validation == 0:
         return Parts(data.train, None, data.test)
     apart = np.random.RandomState(settings.seed).permutation(len(data.train))[: settings.validation]
@@ -62,14 +67,18 @@ def train(
 ) -> Record:
     """Train `model` in place, and write checkpoints and logs into the folder `out`.
 
-    A run that was stopped goes on from its last checkpoint, and ends bit for bit as if it had not been. Started by
-    `torchrun`, its processes share every batch. about: what else belongs to the settings in log.json, such as the
-    network's name.
-    Raises NumericsError when the loss is NaN or Inf, or in the mean of an epoch far above that of guessing: the
-    checkpoint of the epoch before is kept; FormatError when the checkpoint in `out` is damaged or of another network;
-    RecipeError when `out` was made with other settings, or settings do not fit; DataError when the data do not.
+    A run that was stopped goes on from its last checkpoint, and ends bit for bit as if it had not
+    been. Started by `torchrun`, its processes share every batch. about: what else belongs to the
+    settings in log.json, such as the network's name.
+    Raises NumericsError when the loss is NaN or Inf, or in the mean of an epoch far above that of
+    guessing: the checkpoint of the epoch before is kept; FormatError when the checkpoint in `out`
+    is damaged or of another network; RecipeError when `out` was made with other settings, or
+    settings do not fit; DataError when the data do not.
     """
-    with processes(device) as here, torch.random.fork_rng(devices=[here.device] if "cuda" in here.device else []):
+    with (
+        processes(device) as here,
+        torch.random.fork_rng(devices=[here.device] if "cuda" in here.device else []),
+    ):
         parts = split_data(data, settings)
         size = settings.batch_size * here.world
         batches = Batches(parts.train, size, settings.augment, settings.seed, here.rank, here.world)
@@ -91,7 +100,8 @@ def train(
             if row["train_loss"] > _FAR * guess:
                 raise steps.diverged(
                     batches.steps - 1,
-                    f"the mean loss of epoch {epoch + 1} is {row['train_loss']:.4g}, guessing has {guess:.4g}",
+                    f"the mean loss of epoch {epoch + 1} is {row['train_loss']:.4g}, guessing has "
+                    f"{guess:.4g}",
                 )
             if here.first:
                 try:
@@ -110,7 +120,9 @@ _FAR = 20.0  # times the loss of guessing: nothing is learned from there
 
 
 def _check(model: nn.Module, parts: Parts, device: str) -> int:
-    """The number of classes. Raises DataError where network, images and labels do not go together."""
+    """The number of classes. Raises DataError where network, images and labels do not go
+    together.
+    """
     classes = evaluate(model, parts.test.take([0]), device=device).logits.shape[1]
     for split in (parts.train, parts.validation, parts.test):
         if split is not None:
@@ -119,30 +131,43 @@ def _check(model: nn.Module, parts: Parts, device: str) -> int:
 
 
 def quantize_weights(model: nn.Module, settings: TrainSettings) -> None:
-    """Let the layers compute with rounded weights where the settings say so, whatever a run before made of them."""
+    """Let the layers compute with rounded weights where the settings say so, whatever a run before
+    made of them.
+    """
     remove_quantizers(model, rounded=False)
     if settings.quantizer is not None:
-        build_method(QUANTIZERS, settings.quantizer, "quantizer").attach(layers_of(model, settings.float_layers))
+        build_method(QUANTIZERS, settings.quantizer, "quantizer").attach(
+            layers_of(model, settings.float_layers)
+        )
 
 
 def build_optimizer(model: nn.Module, settings: TrainSettings, steps: int) -> Optimizer:
-    """The optimizer that the settings name; steps: an epoch. Raises RecipeError for an unknown one."""
+    """The optimizer that the settings name; steps: an epoch. Raises RecipeError for an unknown
+    one.
+    """
     named = settings.optimizer
     method: dict[str, Any] = {"name": named} if isinstance(named, str) else dict(named)
     schedule = method.get("schedule")
     if schedule == "epochs" or (isinstance(schedule, dict) and schedule.get("name") == "epochs"):
-        method["schedule"] = {"steps": steps, **({"name": schedule} if isinstance(schedule, str) else schedule)}
+        method["schedule"] = {
+            "steps": steps,
+            **({"name": schedule} if isinstance(schedule, str) else schedule),
+        }
     if method.get("compat") == "2023":  # as published: a fifth of the run
         method = {"epoch_steps": steps, "warm_up": _WARM_UP * settings.epochs, **method}
     chosen: Any = build_method(OPTIMIZERS, method, "optimizer")
     layers = layers_of(model, settings.float_layers).values()
-    along, across = ([layer.weight for layer in layers if output_axis(layer) == axis] for axis in (0, 1))
+    along, across = (
+        [layer.weight for layer in layers if output_axis(layer) == axis] for axis in (0, 1)
+    )
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer: Optimizer = chosen.build(trained, along, settings.lr, across)
     return optimizer
 
 
-def _resumed(out: Path, model: nn.Module, optimizer: Optimizer, here: Processes) -> tuple[Record, int]:
+def _resumed(
+    out: Path, model: nn.Module, optimizer: Optimizer, here: Processes
+) -> tuple[Record, int]:
     checkpoint = here.from_first(load_checkpoint(out) if here.first else None)
     if checkpoint is None:
         return Record(), 0
@@ -154,13 +179,18 @@ def _resumed(out: Path, model: nn.Module, optimizer: Optimizer, here: Processes)
     except (RuntimeError, ValueError, KeyError) as reason:
         first = " ".join(str(reason).split())
         raise FormatError(
-            f"the checkpoint in {out} is of another network or optimizer ({first[:200]}); choose another --out"
+            f"the checkpoint in {out} is of another network or optimizer ({first[:200]}); choose "
+            f"another --out"
         ) from reason
     return (Record.read(out, checkpoint.epoch) if here.first else Record()), checkpoint.epoch
 
 
-def _epoch(steps: Steps, batches: Batches, epoch: int, record: Record, progress: Report | None) -> Row:
-    """Run one epoch; returns its row: means over the epoch, and what the resolution is at its end."""
+def _epoch(
+    steps: Steps, batches: Batches, epoch: int, record: Record, progress: Report | None
+) -> Row:
+    """Run one epoch; returns its row: means over the epoch, and what the resolution is at its
+    end.
+    """
     torch.manual_seed(steps.settings.seed + epoch)  # of dropout and random depth
     steps.model.train()
     logged, rows = 0, []
@@ -171,7 +201,9 @@ def _epoch(steps: Steps, batches: Batches, epoch: int, record: Record, progress:
             logged = number + 1
             if progress is not None:
                 done, total = steps.before + number + 1, steps.settings.epochs * batches.steps
-                progress("train", done, total, f"epoch {epoch + 1}: loss {rows[-1]['train_loss']:.3f}")
+                progress(
+                    "train", done, total, f"epoch {epoch + 1}: loss {rows[-1]['train_loss']:.3f}"
+                )
     record.steps += rows
     ends = [0] + [row["step"] - steps.before for row in rows]
     shares = np.diff(ends) / batches.steps
@@ -188,5 +220,8 @@ def _measure(model: nn.Module, parts: Parts, device: str) -> Row:
     for name, split in (("validation", parts.validation), ("test", parts.test)):
         if split is not None:
             found = evaluate(model, split, device=device).accuracy
-            row |= {f"{name}_loss": round(found.loss, 6), f"{name}_top1_percent": round(found.top1, 4)}
+            row |= {
+                f"{name}_loss": round(found.loss, 6),
+                f"{name}_top1_percent": round(found.top1, 4),
+            }
     return row

@@ -1,8 +1,10 @@
-"""Several processes, started by `torchrun`, that train one network: each takes its share of every batch.
+"""Several processes, started by `torchrun`, that train one network: each takes its share of every
+batch.
 
-Gradients are averaged (torch's DistributedDataParallel), so that N processes with batches of B do what one does with
-batches of N B, but for the order of additions and for batch-norms on CPUs, whose statistics are of each share alone (on
-GPUs they are of the whole batch, by SyncBatchNorm). Process 0 measures and writes; the others wait for it.
+Gradients are averaged (torch's DistributedDataParallel), so that N processes with batches of B do
+what one does with batches of N B, but for the order of additions and for batch-norms on CPUs, whose
+statistics are of each share alone (on GPUs they are of the whole batch, by SyncBatchNorm). Process
+0 measures and writes; the others wait for it.
 """
 
 import atexit
@@ -38,7 +40,8 @@ class Processes:
             return model
         if self.device.startswith("cuda"):
             return nn.parallel.DistributedDataParallel(
-                nn.SyncBatchNorm.convert_sync_batchnorm(model), device_ids=[torch.device(self.device)]
+                nn.SyncBatchNorm.convert_sync_batchnorm(model),
+                device_ids=[torch.device(self.device)],
             )
         return nn.parallel.DistributedDataParallel(model)
 
@@ -60,20 +63,25 @@ class Processes:
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the processes that torchrun started; without it this one is alone. Raises ModelError for unknown devices."""
+    """Join the processes that torchrun started; without it this one is alone. Raises ModelError for
+    unknown devices.
+    """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device {device!r}: torch finds no GPU here; use --device cpu")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as reason:
         first = str(reason).splitlines()[0]
-        raise ModelError(f"device {device!r} can't be used ({first}); use --device cpu or cuda") from reason
+        raise ModelError(
+            f"device {device!r} can't be used ({first}); use --device cpu or cuda"
+        ) from reason
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Processes(0, 1, device)
         return
     own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device.startswith("cuda") else device
-    if not dist.is_initialized():  # one for the process's life: now and then torch hangs in ending it for the next
+    # one for the process's life: now and then torch hangs in ending it for the next
+    if not dist.is_initialized():
         dist.init_process_group("nccl" if own.startswith("cuda") else "gloo")
         atexit.register(dist.destroy_process_group)
     yield Processes(dist.get_rank(), dist.get_world_size(), own)

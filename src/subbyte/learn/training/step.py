@@ -18,7 +18,8 @@ from subbyte.learn.training.settings import TrainSettings
 
 @dataclass
 class Steps:
-    """The steps of an epoch: forward, backward, update, and means over those since the last row of the log.
+    """The steps of an epoch: forward, backward, update, and means over those since the last row of
+    the log.
 
     before: steps of the epochs before; per_epoch: steps an epoch.
     """
@@ -42,7 +43,9 @@ class Steps:
         mixed = self.settings.precision == "bfloat16"
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
             logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+        loss = F.cross_entropy(
+            logits.float(), labels, label_smoothing=self.settings.label_smoothing
+        )
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -53,36 +56,55 @@ class Steps:
         """The learning rate of a step of this epoch."""
         epoch = (self.before + number) / self.per_epoch
         if self.settings.warmup:
-            epoch = (self.before + number + 1) / self.per_epoch  # the first step of a warm-up moves, too
-        return self.settings.lr * factor(self.settings.rate, epoch, self.settings.epochs, self.settings.warmup)
+            # the first step of a warm-up moves, too
+            epoch = (self.before + number + 1) / self.per_epoch
+        return self.settings.lr * factor(
+            self.settings.rate, epoch, self.settings.epochs, self.settings.warmup
+        )
 
     def due(self, number: int) -> bool:
         """Whether a row of the log is due after this step."""
-        return number + 1 == self.per_epoch or (self.before + number + 1) % self.settings.log_every == 0
+        return (
+            number + 1 == self.per_epoch
+            or (self.before + number + 1) % self.settings.log_every == 0
+        )
 
     def row(self, epoch: int, number: int, since: int) -> Row:
-        """A row of the log, of the steps from `since` on. Raises NumericsError when a loss is not finite."""
+        """A row of the log, of the steps from `since` on. Raises NumericsError when a loss is not
+        finite.
+        """
         losses, rights = (torch.stack(values[since:]) for values in (self.losses, self.rights))
         both = self.processes.mean(torch.stack([losses, rights]))
         wrong = (~torch.isfinite(both[0])).nonzero()
         if len(wrong):
             first = since + int(wrong[0])
-            raise self.diverged(first, f"the loss of {self._named(first)} is {float(both[0, first - since])}")
+            raise self.diverged(
+                first, f"the loss of {self._named(first)} is {float(both[0, first - since])}"
+            )
         loss, right = both.mean(1).tolist()
         row = {"step": self.before + number + 1, "epoch": epoch + 1, "lr": self.rate(number)}
-        return row | {"train_loss": round(loss, 6), "train_top1_percent": round(100 * right, 4)} | self.telemetry()
+        return (
+            row
+            | {"train_loss": round(loss, 6), "train_top1_percent": round(100 * right, 4)}
+            | self.telemetry()
+        )
 
     def outgrown(self) -> NumericsError:
-        """The error where the last step of the epoch broke the network: its losses are those of the weights before."""
+        """The error where the last step of the epoch broke the network: its losses are those of the
+        weights before.
+        """
         last = self.per_epoch - 1
-        return self.diverged(last, f"the weights or logits after {self._named(last)} are NaN or Inf")
+        return self.diverged(
+            last, f"the weights or logits after {self._named(last)} are NaN or Inf"
+        )
 
     def diverged(self, number: int, what: str) -> NumericsError:
         """The error where step `number` of this epoch is to blame for `what`."""
         epoch = self.before // self.per_epoch
         kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
         return NumericsError(
-            f"training diverged: {what}, at a learning rate of {self.rate(number):.4g}; {self._broken()}{kept}; "
+            f"training diverged: {what}, at a learning rate of {self.rate(number):.4g}; "
+            f"{self._broken()}{kept}; "
             "lower --lr, or add --warmup"
         )
 
@@ -107,5 +129,7 @@ class Steps:
             "resolution_bits": round(found.index, 4),
             "moved_percent": round(found.moved, 4),
             "saturated_percent": None if found.saturated is None else round(found.saturated, 4),
-            "temperature": float(f"{found.temperature:.6g}") if isfinite(found.temperature) else None,
+            "temperature": float(f"{found.temperature:.6g}")
+            if isfinite(found.temperature)
+            else None,
         }

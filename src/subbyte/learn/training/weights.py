@@ -1,10 +1,14 @@
-"""Weights that the network computes with rounded, while float ones behind them are trained: STE and LSQ.
+"""Weights that the network computes with rounded, while float ones behind them are trained: STE and
+LSQ.
 
-    w_q = scale * clamp(round(w / scale), qmin, qmax)        of each output channel, or of the tensor
-    ste    the gradient of w is that of w_q where w / scale is within qmin ... qmax, else 0; the scale is kept
+    w_q = scale * clamp(round(w / scale), qmin, qmax)        of each output channel, or of the
+                                                             tensor
+    ste    the gradient of w is that of w_q where w / scale is within qmin ... qmax, else 0; the
+           scale is kept
            (Bengio, Leonard, Courville 2013)
-    lsq    the same, and the scale is trained too: its gradient is round(w / scale) - w / scale inside, qmin or qmax
-           outside, times 1 / sqrt(n qmax), n weights that share it (Esser et al. 2020, eq. 3 and section 2.2)
+    lsq    the same, and the scale is trained too: its gradient is round(w / scale) - w / scale
+           inside, qmin or qmax outside, times 1 / sqrt(n qmax), n weights that share it (Esser et
+           al. 2020, eq. 3 and section 2.2)
 
 The scale starts with the least square error on the weights that are there.
 """
@@ -33,7 +37,11 @@ class _Rounded(nn.Module):
         super().__init__()
         matrix = weight.detach().transpose(0, axis).flatten(1)
         scale = starting_scale(matrix, spec)
-        shape = [-1 if k == axis else 1 for k in range(weight.ndim)] if spec.granularity == "channel" else []
+        shape = (
+            [-1 if k == axis else 1 for k in range(weight.ndim)]
+            if spec.granularity == "channel"
+            else []
+        )
         self.scale = nn.Parameter(scale.reshape(shape).clone(), requires_grad=learned)
         self.qmin, self.qmax = spec.qmin, spec.qmax
         self.share = 1 / sqrt(weight.numel() / scale.numel() * spec.qmax)
@@ -79,7 +87,9 @@ QUANTIZERS: dict[str, type[Ste]] = {"ste": Ste, "lsq": Lsq}
 
 
 def remove_quantizers(model: nn.Module, *, rounded: bool) -> None:
-    """Undo `attach`, if there was one; rounded: the weights that the network computed with stay, not the float ones."""
+    """Undo `attach`, if there was one; rounded: the weights that the network computed with stay,
+    not the float ones.
+    """
     for layer in layers_of(model).values():
         found = getattr(layer, "parametrizations", {})
         if "weight" in found and isinstance(found["weight"][0], _Rounded):
@@ -92,7 +102,8 @@ def output_axis(layer: nn.Module) -> int:
 
 
 def layers_of(model: nn.Module, exempt: tuple[str, ...] = ()) -> dict[str, nn.Module]:
-    """Convolutions and linear layers by name, but for those whose name matches a pattern of `exempt`.
+    """Convolutions and linear layers by name, but for those whose name matches a pattern of
+    `exempt`.
 
     Raises RecipeError for a pattern that matches nothing.
     """
@@ -100,11 +111,17 @@ def layers_of(model: nn.Module, exempt: tuple[str, ...] = ()) -> dict[str, nn.Mo
     for pattern in exempt:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise RecipeError(f"no layer matches {pattern!r}; the layers are {', '.join(layers)}")
-    return {name: layer for name, layer in layers.items() if not any(fnmatchcase(name, p) for p in exempt)}
+    return {
+        name: layer
+        for name, layer in layers.items()
+        if not any(fnmatchcase(name, p) for p in exempt)
+    }
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict as it is without quantizers: weights are those that the network computes with."""
+    """The state dict as it is without quantizers: weights are those that the network computes
+    with.
+    """
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         layer, parametrized, what = name.partition(".parametrizations.weight.")

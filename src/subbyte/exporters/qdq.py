@@ -7,9 +7,9 @@
               kernels
 
 A tap below 8 bits saturates in uint8 first and is then clipped as an integer, which is exact
-because both share scale and zero point; so the layer before it keeps its integer kernel. Zero
-points are folded into the codes where the
-container has room: integer convolutions want 0.
+because both share scale and zero point; so the layer before it keeps its integer kernel. 8-bit
+codes whose products could saturate on older processors are stored unsigned, 128 higher. Zero points
+are folded into the codes where the container has room: integer convolutions want 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -189,6 +189,8 @@ class _Writer:
             self.notes[layer.name] = (
                 f"{spec.label} bits in {kind.upper()}" if spec.label != kind[3:] else kind.upper()
             )
+        if kind == "int8" and self.model.input_grid(layer) is not None and _may_saturate(codes):
+            kind, codes, zero = "uint8", codes + 128, zero + 128
         scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
         shared = None if zero.any() else f"{kind}.zero.{'x'.join(map(str, zero.shape))}"
         zero_value = self.constant(
@@ -303,6 +305,18 @@ def _folded(weight: QTensor, kind: str) -> tuple[np.ndarray, np.ndarray]:
     if shifted.min() >= low and shifted.max() <= high:
         return shifted, _flat(np.zeros_like(zero), weight)
     return weight.codes.numpy().astype(np.int32), _flat(zero, weight)
+
+
+def _may_saturate(codes: np.ndarray) -> bool:
+    """Whether two neighbouring products of uint8 inputs with these int8 codes [rows, columns] may
+    leave int16.
+
+    x86 processors without integer dot products (AVX2) add such pairs in saturating int16; their
+    kernels for unsigned weights are exact, and those with dot products are equally fast on both.
+    Which columns are neighbours depends on the kernel, so the two largest of a row count.
+    """
+    largest = np.sort(np.abs(codes), axis=1)[:, -2:].sum(1)
+    return bool(255 * largest.max() > np.iinfo(np.int16).max)
 
 
 def _scale(weight: QTensor) -> np.ndarray:

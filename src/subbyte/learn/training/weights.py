@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from subbyte.core import GridSpec
+from subbyte.core import GridSpec, Uniform, share_of
 from subbyte.errors import RecipeError
 from subbyte.learn.optimizers.grid import starting_scale
 
@@ -37,14 +37,10 @@ class _Rounded(nn.Module):
         super().__init__()
         matrix = weight.detach().transpose(0, axis).flatten(1)
         scale = starting_scale(matrix, spec)
-        shape = (
-            [-1 if k == axis else 1 for k in range(weight.ndim)]
-            if spec.granularity == "channel"
-            else []
-        )
+        shape = [-1 if k == axis else 1 for k in range(weight.ndim)] if spec.share.by_row else []
         self.scale = nn.Parameter(scale.reshape(shape).clone(), requires_grad=learned)
-        self.qmin, self.qmax = spec.qmin, spec.qmax
-        self.share = 1 / sqrt(weight.numel() / scale.numel() * spec.qmax)
+        self.qmin, self.qmax = spec.alphabet.qmin, spec.alphabet.qmax
+        self.share = 1 / sqrt(weight.numel() / scale.numel() * self.qmax)
 
     def forward(self, weight: Tensor) -> Tensor:
         scale = self.scale.abs().clamp_min(torch.finfo(weight.dtype).tiny)
@@ -68,7 +64,7 @@ class Ste:
 
     def attach(self, layers: dict[str, nn.Module]) -> None:
         """Let these layers compute with rounded weights."""
-        spec = GridSpec(bits=self.bits, granularity=self.granularity)
+        spec = GridSpec(Uniform(self.bits), share_of(self.granularity))
         for layer in layers.values():
             weight = layer.weight
             assert isinstance(weight, Tensor)

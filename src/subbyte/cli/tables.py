@@ -9,7 +9,7 @@ from subbyte.recipe.plan import LayerPlan, Plan
 
 
 def summary_table(results: list[dict[str, Any]], title: str) -> Table:
-    """Float, torch and ONNX Runtime side by side, one block a result."""
+    """Float, torch and exported files side by side, one block a result."""
     table = Table(title=title, title_justify="left")
     table.add_column("recipe")
     table.add_column("network")
@@ -27,7 +27,7 @@ def summary_table(results: list[dict[str, Any]], title: str) -> Table:
             )
         table.add_section()
         bits, sizes = f"{result['bits_per_weight']:.2f}", result["bytes"]
-        quantized, onnx = result["quantized"], result["onnx"]
+        quantized = result["quantized"]
         table.add_row(
             result["recipe"],
             "torch, packed",
@@ -36,28 +36,25 @@ def summary_table(results: list[dict[str, Any]], title: str) -> Table:
             bits,
             f"{sizes['packed']:,}",
         )
-        table.add_row(
-            "",
-            f"ONNX Runtime, {onnx['container']}",
-            f"{onnx['top1']:.2f}",
-            "",
-            "",
-            f"{sizes['onnx']:,}",
-        )
+        for export in result["exports"]:
+            table.add_row(
+                "", export["name"], f"{export['top1']:.2f}", "", "", f"{export['bytes']:,}"
+            )
     return table
 
 
 def ledger_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """One row a layer or tap."""
+    """One row a layer or activation."""
     table = Table(title=title, title_justify="left")
     table.add_column("name", overflow="fold")
     sparse = any(row.get("zeros") is not None for row in rows)
     for name in ("asked", "bits", "bytes", "SNR dB", *(["zeros %"] if sparse else [])):
         table.add_column(name, justify="right")
-    table.add_column("reason, and how ONNX holds it", overflow="fold")
+    table.add_column("reason, and how files hold it", overflow="fold")
     for row in rows:
         sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}"
-        notes = "; ".join(filter(None, (row["reason"], row.get("onnx", ""))))
+        held = [f"{name}: {note}" for name, note in row["exports"].items()]
+        notes = "; ".join(filter(None, (row["reason"], *held)))
         zeros = [] if not sparse else ["" if row["zeros"] is None else f"{row['zeros']:.1f}"]
         table.add_row(
             row["name"], row["asked"], row["bits"], f"{row['bytes']:,}", sqnr, *zeros, notes
@@ -121,7 +118,7 @@ def plan_table(plan: Plan) -> Table:
         feeds = f"feeds {', '.join(tap.feeds)}" if tap.feeds else ""
         table.add_row(
             tap.name,
-            f"tap ({tap.role})",
+            f"activation ({tap.role})",
             tap.spec.label,
             type(tap.range).__name__.lower(),
             "",

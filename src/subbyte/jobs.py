@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,10 +26,22 @@ from subbyte.exporters.onnx import Container, OnnxExport, export_onnx
 from subbyte.exporters.packed import save
 from subbyte.exporters.parity import onnx_model
 from subbyte.graph import Network, prepare
-from subbyte.io.files import write_json, write_text
+from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.recipe import Recipe
-from subbyte.records.quantized import FIGURES
+from subbyte.records import (
+    FIGURES,
+    RESULT,
+    Exported,
+    LedgerEntry,
+    Measured,
+    Parity,
+    Result,
+    Sizes,
+    Skipped,
+    write_document,
+)
+from subbyte.records import Option as Choice
 from subbyte.tasks import Evaluation, agreement, evaluate
 
 Report = Callable[[str, int, int, str], None]
@@ -68,7 +80,7 @@ class Timer:
 
 def run(
     job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False
-) -> dict[str, Any]:
+) -> Result:
     """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at
     all.
 
@@ -118,8 +130,8 @@ def run(
         write_text(temporary / "plan.yaml", plan.to_yaml())
         if options:
             write_text(temporary / "sensitivity.csv", _table(options))
-        write_text(temporary / FIGURES, found.model_dump_json(exclude_defaults=True) + "\n")
-        write_json(temporary / "result.json", result)
+        write_document(temporary / FIGURES, found, short=True)
+        write_document(temporary / RESULT, result)
     return result
 
 
@@ -178,52 +190,67 @@ def summary(
     measured: dict[str, Evaluation],
     options: list[Option],
     seconds: dict[str, float],
-) -> dict[str, Any]:
+) -> Result:
     """What result.json holds: accuracies and agreements in percent, sizes in bytes, times in
     seconds.
     """
-    rows = [replace(row, onnx=exported.notes.get(row.name, "")) for row in model.ledger]
     top = {name: run.accuracy for name, run in measured.items()}
     logits = {name: run.logits for name, run in measured.items()}
-    return {
-        "model": job.model,
-        "data": data.name,
-        "recipe": job.recipe.name,
-        "seed": job.seed,
-        "calibration": job.calibration,
-        "images": top["float"].count,
-        "float": {"top1": top["float"].top1, "top5": top["float"].top5},
-        "quantized": {
-            "top1": top["quantized"].top1,
-            "top5": top["quantized"].top5,
-            "agreement": agreement(logits["float"], logits["quantized"]),
-        },
-        "onnx": {
-            "top1": top["onnx"].top1,
-            "agreement": agreement(logits["quantized"], logits["onnx"]),
-            "opset": exported.opset,
-            "container": job.container or ("int8" if model.plan.taps else "compact"),
-        },
-        "bits_per_weight": model.bits_per_weight,
-        "zeros_percent": model.zeros,
-        "bytes": {"float": network.float_bytes, "packed": packed, "onnx": exported.bytes},
-        "options": [asdict(option) for option in options],
-        "seconds": seconds,
-        "parity": asdict(exported.parity),
-        "fold_error": network.fold_error,
-        "layers": [_row(row) for row in rows if row.kind == "layer"],
-        "taps": [_row(row) for row in rows if row.kind == "tap"],
-        "skipped": [asdict(s) for s in network.skipped],
-        "settings": job.recipe.model_dump(),
-        "about": dict(job.about) | {"fingerprint": data.fingerprint},
-        "versions": versions(),
+    container = job.container or ("int8" if model.plan.taps else "compact")
+    name = f"onnx-{container}"
+    file = Exported(
+        name=name,
+        file="model.onnx",
+        bytes=exported.bytes,
+        opset=exported.opset,
+        top1=top["onnx"].top1,
+        agreement=agreement(logits["quantized"], logits["onnx"]),
+        parity=Parity(**asdict(exported.parity)),
+    )
+    rows = {
+        kind: [_row(row, name, exported.notes) for row in model.ledger if row.kind == kind]
+        for kind in ("layer", "tap")
     }
+    return Result(
+        model=job.model,
+        data=data.name,
+        recipe=job.recipe.name,
+        seed=job.seed,
+        calibration=job.calibration,
+        images=top["float"].count,
+        float=Measured(top1=top["float"].top1, top5=top["float"].top5),
+        quantized=Measured(
+            top1=top["quantized"].top1,
+            top5=top["quantized"].top5,
+            agreement=agreement(logits["float"], logits["quantized"]),
+        ),
+        exports=[file],
+        bits_per_weight=model.bits_per_weight,
+        zeros_percent=model.zeros,
+        bytes=Sizes(float=network.float_bytes, packed=packed),
+        options=[Choice(**asdict(option)) for option in options],
+        seconds=seconds,
+        fold_error=network.fold_error,
+        layers=rows["layer"],
+        activations=rows["tap"],
+        skipped=[Skipped(**asdict(s)) for s in network.skipped],
+        settings=job.recipe.model_dump(mode="json"),
+        about=dict(job.about) | {"fingerprint": data.fingerprint},
+        versions=versions(),
+    )
 
 
-def _row(row: LedgerRow) -> dict[str, Any]:
-    entry = asdict(row)
-    del entry["kind"]
-    return entry
+def _row(row: LedgerRow, exporter: str, notes: dict[str, str]) -> LedgerEntry:
+    return LedgerEntry(
+        name=row.name,
+        asked=row.asked,
+        bits=row.bits,
+        reason=row.reason,
+        bytes=row.bytes,
+        sqnr_db=row.sqnr_db,
+        zeros=row.zeros,
+        exports={exporter: notes[row.name]} if notes.get(row.name) else {},
+    )
 
 
 def versions() -> dict[str, str]:

@@ -41,9 +41,11 @@ def demo(
         for name in _RECIPES:
             job = Job("lenet-digits", "digits", load_recipe(name), calibration=256, seed=seed)
             results.append(run(job, model, data, temporary / name, _prefixed(report, name)))
-        write_json(temporary / "results.json", results)
+        write_json(
+            temporary / "results.json", [result.model_dump(mode="json") for result in results]
+        )
     title = (
-        f"LeNet on the {results[0]['images']} test images of digits, 256 calibration images, "
+        f"LeNet on the {results[0].images} test images of digits, 256 calibration images, "
         f"seed {seed}"
     )
     console.print(summary_table(results, title))

@@ -5,7 +5,7 @@ import io
 import platform
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from subbyte import records
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels
 from subbyte.engine.evidence import Named, gather
 from subbyte.engine.quantization import Quantization, carry_out
@@ -25,11 +26,21 @@ from subbyte.engine.walk import Limits
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
 from subbyte.graph import prepare
-from subbyte.io.files import write_json, write_text
+from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.methods import Exported, Runner
 from subbyte.recipe import Recipe
-from subbyte.records.quantized import FIGURES, PLAN, RESULT
+from subbyte.records import (
+    FIGURES,
+    PLAN,
+    RESULT,
+    LedgerEntry,
+    Parity,
+    Result,
+    Sizes,
+    Skipped,
+    write_document,
+)
 from subbyte.tasks import Evaluation, agreement, evaluate
 
 PACKED, OPTIONS, PAGE = "model.safetensors", "sensitivity.csv", "report.html"
@@ -70,12 +81,12 @@ class Measured:
 
 def run(
     job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False
-) -> dict[str, Any]:
+) -> Result:
     """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at
     all.
 
     Writes model.safetensors, a file an exporter (model.onnx), plan.yaml, result.json and
-    figures.json, under a budget sensitivity.csv too; returns the contents of result.json.
+    figures.json, under a budget sensitivity.csv too; returns what result.json holds.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
     with folder(out, owns=OWNS, force=force) as temporary:
@@ -105,8 +116,8 @@ def run(
         write_text(temporary / PLAN, done.model.plan.to_yaml())
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
-        write_text(temporary / FIGURES, found.model_dump_json(exclude_defaults=True) + "\n")
-        write_json(temporary / RESULT, result)
+        write_document(temporary / FIGURES, found, short=True)
+        write_document(temporary / RESULT, result)
     return result
 
 
@@ -180,66 +191,69 @@ def summary(
     packed: int,
     measured: Measured,
     seconds: dict[str, float],
-) -> dict[str, Any]:
+) -> Result:
     """What result.json holds: accuracies and agreements in percent, sizes in bytes, times in
     seconds.
     """
     before, after, model = measured.float, measured.quantized, done.model
-    rows = [replace(row, exports=_notes(row.name, exported)) for row in model.ledger]
-    return {
-        "model": job.model,
-        "data": data.name,
-        "recipe": job.recipe.name,
-        "seed": job.seed,
-        "calibration": job.calibration,
-        "images": before.accuracy.count,
-        "float": {"top1": before.top1, "top5": before.top5},
-        "quantized": {
-            "top1": after.top1,
-            "top5": after.top5,
-            "agreement": agreement(before.logits, after.logits),
-        },
-        "exports": [
+    rows: dict[str, list[LedgerEntry]] = {"layer": [], "activation": []}
+    for row in model.ledger:
+        rows[row.kind].append(_entry(row, exported))
+    return Result(
+        model=job.model,
+        data=data.name,
+        recipe=job.recipe.name,
+        seed=job.seed,
+        calibration=job.calibration,
+        images=before.accuracy.count,
+        float=records.Measured(top1=before.top1, top5=before.top5),
+        quantized=records.Measured(
+            top1=after.top1, top5=after.top5, agreement=agreement(before.logits, after.logits)
+        ),
+        exports=[
             _export(one, named, after)
             for one, named in zip(exported, measured.exports, strict=True)
         ],
-        "bits_per_weight": model.bits_per_weight,
-        "zeros_percent": model.zeros,
-        "bytes": {"float": done.network.float_bytes, "packed": packed},
-        "options": [asdict(option) for option in done.options],
-        "seconds": seconds,
-        "fold_error": done.network.fold_error,
-        "layers": [_row(row) for row in rows if row.kind == "layer"],
-        "activations": [_row(row) for row in rows if row.kind == "activation"],
-        "skipped": [asdict(s) for s in done.network.skipped],
-        "settings": job.recipe.model_dump(),
-        "about": dict(job.about) | {"fingerprint": data.fingerprint},
-        "versions": versions(),
-    }
+        bits_per_weight=model.bits_per_weight,
+        zeros_percent=model.zeros,
+        bytes=Sizes(float=done.network.float_bytes, packed=packed),
+        options=[records.Option(**asdict(option)) for option in done.options],
+        seconds=seconds,
+        fold_error=done.network.fold_error,
+        layers=rows["layer"],
+        activations=rows["activation"],
+        skipped=[Skipped(**asdict(s)) for s in done.network.skipped],
+        settings=job.recipe.model_dump(mode="json"),
+        about=dict(job.about) | {"fingerprint": data.fingerprint},
+        versions=versions(),
+    )
 
 
-def _notes(name: str, exported: Sequence[Exported]) -> dict[str, str]:
-    """How each file holds a layer or an activation, by exporter."""
-    return {one.exporter: one.notes[name] for one in exported if name in one.notes}
+def _export(exported: Exported, named: Evaluation, torch_model: Evaluation) -> records.Exported:
+    """An exported file, measured; its agreement is that with the torch model."""
+    return records.Exported(
+        name=exported.exporter,
+        file=exported.path.name,
+        bytes=exported.bytes,
+        opset=exported.opset,
+        top1=named.top1,
+        agreement=agreement(torch_model.logits, named.logits),
+        parity=Parity(**asdict(exported.parity)),
+    )
 
 
-def _export(exported: Exported, named: Evaluation, torch_model: Evaluation) -> dict[str, Any]:
-    """What result.json holds of an exported file; its agreement is that with the torch model."""
-    return {
-        "name": exported.exporter,
-        "file": exported.path.name,
-        "bytes": exported.bytes,
-        "opset": exported.opset,
-        "top1": named.top1,
-        "agreement": agreement(torch_model.logits, named.logits),
-        "parity": asdict(exported.parity),
-    }
-
-
-def _row(row: LedgerRow) -> dict[str, Any]:
-    entry = asdict(row)
-    del entry["kind"]
-    return entry
+def _entry(row: LedgerRow, exported: Sequence[Exported]) -> LedgerEntry:
+    """A row of the ledger, and how each file holds what it is about."""
+    return LedgerEntry(
+        name=row.name,
+        asked=row.asked,
+        bits=row.bits,
+        reason=row.reason,
+        bytes=row.bytes,
+        sqnr_db=row.sqnr_db,
+        zeros=row.zeros,
+        exports={one.exporter: one.notes[row.name] for one in exported if row.name in one.notes},
+    )
 
 
 def versions() -> dict[str, str]:

@@ -44,9 +44,9 @@ def demo(
         for name in _RECIPES:
             job = Job("lenet-digits", "digits", load_recipe(name), calibration=256, seed=seed)
             results.append(run(job, model, data, temporary / name, _prefixed(report, name)))
-        write_json(temporary / _RESULTS, results)
+        write_json(temporary / _RESULTS, [one.model_dump(mode="json") for one in results])
     title = (
-        f"LeNet on the {results[0]['images']} test images of digits, 256 calibration images, "
+        f"LeNet on the {results[0].images} test images of digits, 256 calibration images, "
         f"seed {seed}"
     )
     console.print(summary_table(results, title))

@@ -34,6 +34,7 @@ from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model
 from subbyte.recipe import PRESETS, Recipe, load_recipe
 from subbyte.recipe.plan import make_plan
+from subbyte.records import Result
 
 
 @command
@@ -136,31 +137,28 @@ def quantize(
         write_page(out)
 
 
-def show(result: dict[str, Any], out: Path) -> None:
+def show(result: Result, out: Path) -> None:
     """Print a result as tables."""
-    if result.get("options"):
-        console.print(options_table(result["options"]))
-    console.print(ledger_table(result["layers"], "layers"))
-    if result["activations"]:
-        console.print(ledger_table(result["activations"], "activations"))
-    for skipped in result["skipped"]:
-        console.print(f"left float: {skipped['name']}: {skipped['reason']}", highlight=False)
-    title = f"{result['model']} on {result['images']:,} images of {result['data']}"
+    if result.options:
+        console.print(options_table(result.options))
+    console.print(ledger_table(result.layers, "layers"))
+    if result.activations:
+        console.print(ledger_table(result.activations, "activations"))
+    for skipped in result.skipped:
+        console.print(f"left float: {skipped.name}: {skipped.reason}", highlight=False)
+    title = f"{result.model} on {result.images:,} images of {result.data}"
     console.print(summary_table([result], title))
-    console.print(
-        f"{result['zeros_percent']:.1f} % of the quantized weights are 0", highlight=False
-    )
-    for export in result["exports"]:
-        parity = export["parity"]
+    console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
+    for one in result.exports:
         console.print(
-            f"parity of {export['name']} on {parity['images']} images: outputs differ by at most "
-            f"{parity['max_abs']:.3g}, "
-            f"{parity['mean_abs']:.3g} on average; top-1 agrees on {parity['agreement']:.2f} %",
+            f"parity of {one.name} on {one.parity.images} images: outputs differ by at most "
+            f"{one.parity.max_abs:.3g}, {one.parity.mean_abs:.3g} on average; top-1 agrees on "
+            f"{one.parity.agreement:.2f} %",
             highlight=False,
         )
-    if not result["exports"]:
+    if not result.exports:
         console.print("nothing was exported: float and quantized network only", highlight=False)
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
     console.print(f"{seconds}; written to {out}", highlight=False)
 
 

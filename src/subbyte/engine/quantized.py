@@ -1,6 +1,5 @@
 """The quantized network: integer codes, grids and float leftovers, running as a torch module."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
@@ -23,8 +22,7 @@ class LedgerRow:
     asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know;
     bytes: stored bytes of codes, scales and zero points; sqnr_db: of the layer's output or the
     activation's value against the float network on the calibration images, None where it was not
-    measured or there is no difference; zeros: percent of a layer's weights that are exactly 0;
-    exports: how files hold it, by exporter, where there is anything to say.
+    measured or there is no difference; zeros: percent of a layer's weights that are exactly 0.
     """
 
     name: str
@@ -35,7 +33,6 @@ class LedgerRow:
     bytes: int
     sqnr_db: float | None
     zeros: float | None = None
-    exports: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Jobs: a folder with everything or nothing, and a result whose figures are right."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -14,55 +13,12 @@ from subbyte.errors import ParityError, RecipeError
 from subbyte.exporters import EXPORTERS
 from subbyte.jobs import Job, run
 from subbyte.recipe import load_recipe
-from subbyte.records.quantized import Evidence
+from subbyte.records import Result, read_result
 from tests.networks import one_registry  # noqa: F401 - a fixture for all
 from tests.workplace import data_set, float_network, lay_out, names_in
 
 torch.set_num_threads(1)
 FILES = {"model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json"}
-NUMBER = (int, float)
-SCHEMA = {
-    "model": str,
-    "data": str,
-    "recipe": str,
-    "seed": int,
-    "calibration": int,
-    "images": int,
-    "float": {"top1": float, "top5": float},
-    "quantized": {"top1": float, "top5": float, "agreement": float},
-    "exports": list,
-    "bits_per_weight": float,
-    "bytes": {"float": int, "packed": int},
-    "seconds": {
-        "capture": NUMBER,
-        "walk": NUMBER,
-        "export": NUMBER,
-        "evaluate": NUMBER,
-        "figures": NUMBER,
-    },
-    "fold_error": float,
-    "layers": list,
-    "activations": list,
-    "skipped": list,
-}
-ROW = {
-    "name": str,
-    "asked": str,
-    "bits": str,
-    "reason": str,
-    "bytes": int,
-    "sqnr_db": (float, type(None)),
-    "exports": dict,
-}
-EXPORT = {
-    "name": str,
-    "file": str,
-    "bytes": int,
-    "opset": int,
-    "top1": float,
-    "agreement": float,
-    "parity": {"max_abs": float, "mean_abs": float, "agreement": float, "images": int},
-}
 JOB = Job("net", "npz:data", load_recipe("w4a8"), calibration=40)
 
 
@@ -89,48 +45,32 @@ def made(place):
     return place / "out", found, reports
 
 
-def conform(value: object, schema: object, where: str) -> None:
-    if isinstance(schema, dict):
-        assert isinstance(value, dict) and set(schema) <= set(value), where
-        for key, below in schema.items():
-            conform(value[key], below, f"{where}.{key}")
-    else:
-        assert isinstance(value, schema) and not isinstance(value, bool), f"{where}: {value!r}"
-
-
 def test_the_folder_holds_all_files(made):
     assert names_in(made[0]) == FILES
 
 
-def test_the_result_has_every_key_of_the_right_type(made):
-    found = json.loads((made[0] / "result.json").read_text())
-    assert found == json.loads(json.dumps(made[1]))
-    conform(found, SCHEMA, "result")
-    assert len(found["layers"]) == 3 and found["activations"]
-    for row in (*found["layers"], *found["activations"]):
-        conform(row, ROW, row["name"])
-    (export,) = found["exports"]
-    conform(export, EXPORT, "exports")
-    assert (export["name"], export["file"]) == ("onnx-int8", "model.onnx")
-    assert all("INT8" in row["exports"]["onnx-int8"] for row in found["layers"])
-    assert (found["seed"], found["calibration"], found["images"]) == (0, 40, 60)
-    for percent in (
-        found["float"]["top1"],
-        found["quantized"]["agreement"],
-        export["parity"]["agreement"],
-    ):
+def test_the_result_is_that_of_the_file(made):
+    out, found, _ = made
+    assert read_result(out) == found and found.version == Result.VERSION
+    assert list(found.seconds) == ["capture", "plan", "walk", "export", "evaluate", "figures"]
+    (export,) = found.exports
+    assert (export.name, export.file, export.opset) == ("onnx-int8", "model.onnx", 21)
+    assert all("INT8" in row.exports["onnx-int8"] for row in found.layers)
+    assert len(found.layers) == 3 and found.activations
+    assert (found.seed, found.calibration, found.images) == (0, 40, 60)
+    for percent in (found.float.top1, found.quantized.agreement, export.parity.agreement):
         assert 1 < percent <= 100
 
 
 def test_sizes_are_those_of_the_files(made, place):
     out, found, _ = made
-    assert found["bytes"]["packed"] == (out / "model.safetensors").stat().st_size
-    assert found["exports"][0]["bytes"] == (out / "model.onnx").stat().st_size
+    assert found.bytes.packed == (out / "model.safetensors").stat().st_size
+    assert found.exports[0].bytes == (out / "model.onnx").stat().st_size
     # the batch-norm is folded
-    assert found["bytes"]["float"] == 4 * (8 * 27 + 8 + 8 * 72 + 8 + 4 * 32 + 4)
+    assert found.bytes.float == 4 * (8 * 27 + 8 + 8 * 72 + 8 + 4 * 32 + 4)
     weights = 8 * 27 + 8 * 72 + 4 * 32
-    assert found["bits_per_weight"] == pytest.approx(8 * (weights / 2 + 5 * (8 + 8 + 4)) / weights)
-    assert [row["bytes"] for row in found["layers"]] == [
+    assert found.bits_per_weight == pytest.approx(8 * (weights / 2 + 5 * (8 + 8 + 4)) / weights)
+    assert [row.bytes for row in found.layers] == [
         8 * 27 // 2 + 40,
         8 * 72 // 2 + 40,
         64 + 20,
@@ -150,17 +90,17 @@ def test_accuracies_are_those_of_the_files(made, place):
             name: f(x).argmax(1)
             for name, f in (("float", network), ("quantized", packed), ("onnx", runtime))
         }
-    (export,) = found["exports"]
+    (export,) = found.exports
+    told = {"float": found.float, "quantized": found.quantized, "onnx": export}
     for name, classes in top.items():
-        told = export if name == "onnx" else found[name]
-        assert told["top1"] == pytest.approx(100 * float((classes == y).double().mean()))
-    assert found["quantized"]["agreement"] == pytest.approx(
+        assert told[name].top1 == pytest.approx(100 * float((classes == y).double().mean()))
+    assert found.quantized.agreement == pytest.approx(
         100 * float((top["float"] == top["quantized"]).double().mean())
     )
-    assert export["agreement"] == pytest.approx(
+    assert export.agreement == pytest.approx(
         100 * float((top["onnx"] == top["quantized"]).double().mean())
     )
-    assert found["float"]["top1"] > 80 and found["quantized"]["top1"] > 70
+    assert found.float.top1 > 80 and found.quantized.top1 > 70
 
 
 def test_parity_is_measured_on_the_calibration_images(made, place):
@@ -168,10 +108,10 @@ def test_parity_is_measured_on_the_calibration_images(made, place):
     calibration, _ = subbyte.draw_calibration(data_set(place), 40, 0)
     packed = subbyte.load(out / "model.safetensors", float_network(place))
     difference = (packed(calibration) - subbyte.runner(out / "model.onnx")(calibration)).abs()
-    parity = found["exports"][0]["parity"]
-    assert parity["max_abs"] == pytest.approx(float(difference.max()), abs=1e-7)
-    assert parity["mean_abs"] == pytest.approx(float(difference.mean()), abs=1e-7)
-    assert parity["images"] == 40
+    parity = found.exports[0].parity
+    assert parity.max_abs == pytest.approx(float(difference.max()), abs=1e-7)
+    assert parity.mean_abs == pytest.approx(float(difference.mean()), abs=1e-7)
+    assert parity.images == 40
 
 
 def test_every_stage_reports_its_progress(made):
@@ -189,21 +129,20 @@ def test_every_stage_reports_its_progress(made):
 
 
 @pytest.mark.parametrize(
-    "stage", ["carry_out", "save", "export", "measure", "gather", "write_json"]
+    "stage", ["carry_out", "save", "export", "measure", "gather", "write_document"]
 )
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/result.json").write_text("earlier")
-    found = Evidence.model_construct(version=1)
     for name, given in {
         "carry_out": MagicMock(options=[]),
         "save": 1,
         "export_files": {"onnx-int8": "model.onnx"},
         "export": None,
         "measure": None,
-        "gather": found,
-        "summary": {},
+        "gather": None,
+        "summary": None,
         "write_text": None,
         "_named": None,
     }.items():
@@ -236,22 +175,22 @@ def test_several_exporters_write_a_file_each(place, tmp_path):
     """Weights only: 2 bits in the small file, int8 in the other one."""
     job = replace(JOB, recipe=load_recipe("w2"), exports=("onnx-compact", "onnx-int8"))
     found = run(job, float_network(place), data_set(place), tmp_path / "out", silent)
-    assert [(one["name"], one["file"], one["opset"]) for one in found["exports"]] == [
+    assert [(one.name, one.file, one.opset) for one in found.exports] == [
         ("onnx-compact", "model-onnx-compact.onnx", 25),
         ("onnx-int8", "model-onnx-int8.onnx", 21),
     ]
-    for one in found["exports"]:
-        assert one["bytes"] == (tmp_path / "out" / one["file"]).stat().st_size
-    for row in found["layers"]:
-        assert "INT2" in row["exports"]["onnx-compact"] and "INT8" in row["exports"]["onnx-int8"]
-    assert found["activations"] == []
+    for one in found.exports:
+        assert one.bytes == (tmp_path / "out" / one.file).stat().st_size
+    for row in found.layers:
+        assert "INT2" in row.exports["onnx-compact"] and "INT8" in row.exports["onnx-int8"]
+    assert found.activations == []
 
 
 def test_nothing_is_exported_where_that_is_asked_for(place, tmp_path):
     job = replace(JOB, exports=("none",))
     found = run(job, float_network(place), data_set(place), tmp_path / "out", silent)
-    assert found["exports"] == [] and names_in(tmp_path / "out") == FILES - {"model.onnx"}
-    assert not any(row["exports"] for row in found["layers"])
+    assert found.exports == [] and names_in(tmp_path / "out") == FILES - {"model.onnx"}
+    assert not any(row.exports for row in found.layers)
 
 
 def test_unknown_exporters_are_an_error_before_anything_is_done():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from subbyte.records.quantized import Evidence
 
 import subbyte
 from subbyte import jobs
@@ -14,7 +15,6 @@ from subbyte.errors import DataError, ParityError, SubbyteError
 from subbyte.io.folders import folder
 from subbyte.jobs import Job, run
 from subbyte.recipe import load_recipe
-from subbyte.records.quantized import Evidence
 from tests.networks import one_registry  # noqa: F401 - a fixture for all
 from tests.workplace import data_set, float_network, lay_out, names_in
 

@@ -22,7 +22,7 @@ from subbyte.analyses.sweeps.store import Results, Task, table_csv, task_of
 from subbyte.analyses.sweeps.work import load_inputs, measured_split
 from subbyte.io.files import write_text
 from subbyte.jobs import versions
-from subbyte.pages.sweep_files import CHOSEN, SUMMARY
+from subbyte.records.sweep import CHOSEN, SUMMARY
 
 Report = Callable[[str, int, int, str], None]
 _TABLES = 20

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from subbyte.records.quantized import Evidence, Spread
+from subbyte.records import Distribution, Evidence
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
@@ -74,7 +74,7 @@ def scale_rows(grid: Grid) -> int:
     return max(1, grid.scale.shape[0] if grid.scale.ndim else 1)
 
 
-def counted(places: list[float], found: Spread) -> tuple[list[int], int, int]:
+def counted(places: list[float], found: Distribution) -> tuple[list[int], int, int]:
     counts, below, above = [0] * len(found.counts), 0, 0
     for place in places:
         k = math.floor(

@@ -6,9 +6,9 @@ import shutil
 import sys
 
 import pytest
-from subbyte.records import read_evidence, read_result
 
 from subbyte.pages import page as module
+from subbyte.records import read_evidence, read_result
 from tests.pages.results import make_result, make_scan
 from tests.pages.test_training import make_run
 from tests.workplace import data_set, float_network, names_in

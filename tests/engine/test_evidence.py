@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from subbyte.records import Distribution, Evidence
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
@@ -28,6 +27,7 @@ from subbyte.engine.evidence import (
 )
 from subbyte.graph import tensor_at
 from subbyte.ranges import Mse, fit_grid
+from subbyte.records import Distribution, Evidence
 from tests.networks import build, captured, images, quantized
 
 ROWS, COLUMNS = 6, 50

@@ -13,6 +13,10 @@ from subbyte.cli.tables import plain_table
 from subbyte.errors import RecipeError
 from subbyte.io.folders import folder
 from subbyte.pages.aciq import tables
+from subbyte.pages.write import PAGE
+from subbyte.records.aciq import ALPHAS, ERRORS
+
+_OWNS = (ALPHAS, ERRORS, PAGE)
 
 
 @command
@@ -32,7 +36,10 @@ def aciq(
     if samples < 1:
         raise RecipeError(f"--samples must be at least 1, got {samples}")
     if out is not None:
-        with folder(out, force=force) as temporary, progress() as report:
+        with (
+            folder(out, owns=(ALPHAS, ERRORS, PAGE), force=force) as temporary,
+            progress() as report,
+        ):
             found = compute(
                 widths, samples, seed, lambda k, n, what: report("simulate", k, n, what)
             )

@@ -10,7 +10,7 @@ from subbyte.records import LedgerEntry, Option, Result
 
 
 def summary_table(results: Sequence[Result], title: str) -> Table:
-    """Float, torch and ONNX Runtime side by side, one block a result."""
+    """Float, torch and exported files side by side, one block a result."""
     table = Table(title=title, title_justify="left")
     table.add_column("recipe")
     table.add_column("network")
@@ -109,7 +109,7 @@ def plan_table(plan: Plan) -> Table:
         feeds = f"feeds {', '.join(tap.feeds)}" if tap.feeds else ""
         table.add_row(
             tap.name,
-            f"tap ({tap.role})",
+            f"activation ({tap.role})",
             tap.spec.label,
             type(tap.range).__name__.lower(),
             "",

@@ -27,7 +27,7 @@ from subbyte.engine.evidence import (
 )
 from subbyte.graph import tensor_at
 from subbyte.ranges import Mse, fit_grid
-from subbyte.records.quantized import Evidence, Spread
+from subbyte.records import Distribution, Evidence
 from tests.networks import build, captured, images, quantized
 
 ROWS, COLUMNS = 6, 50
@@ -74,7 +74,7 @@ def scale_rows(grid: Grid) -> int:
     return max(1, grid.scale.shape[0] if grid.scale.ndim else 1)
 
 
-def counted(places: list[float], found: Spread) -> tuple[list[int], int, int]:
+def counted(places: list[float], found: Distribution) -> tuple[list[int], int, int]:
     counts, below, above = [0] * len(found.counts), 0, 0
     for place in places:
         k = math.floor(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import sqrt
 
-from subbyte.records.quantized import Evidence, Result, Row
+from subbyte.records import Evidence, LedgerEntry, Result
 
 
 def size(count: int) -> str:
@@ -35,6 +35,16 @@ def signed(difference: float) -> str:
     return "0.00" if round(difference, 2) == 0 else f"{difference:+.2f}"
 
 
+def two_digits(number: float | None) -> str:
+    """With two decimals; '' for none."""
+    return "" if number is None else f"{number:.2f}"
+
+
+def one_digit(number: float | None) -> str:
+    """With one decimal; '' for none."""
+    return "" if number is None else f"{number:.1f}"
+
+
 def standard_error(top1: float, images: int) -> float:
     """Of an accuracy, in points: sqrt(p (100 - p) / n)."""
     return sqrt(max(0.0, top1 * (100 - top1)) / max(1, images))
@@ -44,10 +54,15 @@ def width(bits: str) -> str:
     """Of weights or activations, such as '4-bit', 'ternary' or 'mixed 2.5-bit'."""
     if bits.endswith(" mixed"):
         return f"mixed {bits.removesuffix(' mixed')}-bit"
-    return bits if bits in ("ternary", "float") else f"{bits}-bit"
+    return f"{bits}-bit" if bits[0].isdigit() else bits
 
 
-def widths(rows: Sequence[Row]) -> str:
+def said_bits(row: LedgerEntry) -> str:
+    """Such as '4 bits', 'ternary' or 'float'."""
+    return f"{row.bits} bits" if row.bits[0].isdigit() else row.bits
+
+
+def widths(rows: Sequence[LedgerEntry]) -> str:
     """Of all of them, such as '4-bit' or 'ternary to 8-bit'."""
     found = sorted({row.bits for row in rows}, key=_order)
     return width(found[0]) if len(found) == 1 else f"{width(found[0])} to {width(found[-1])}"
@@ -76,11 +91,13 @@ def bits_of(result: Result) -> str:
         if len(rounded) == len(result.layers)
         else f"{len(rounded)} of {len(result.layers)} layers"
     )
-    if not result.taps:
+    if not result.activations:
         return f"{weights} weights{stored} in {where}, float activations"
     chosen = result.settings.get("activations") or {}
     asked = chosen.get("bits") if isinstance(chosen, dict) else None
-    activations = width(f"{asked:g}") if isinstance(asked, int | float) else widths(result.taps)
+    activations = (
+        width(f"{asked:g}") if isinstance(asked, int | float) else widths(result.activations)
+    )
     if activations == weights:
         return f"{weights} weights and activations in {where}"
     return f"{weights} weights{stored} in {where}, {activations} activations"
@@ -88,14 +105,16 @@ def bits_of(result: Result) -> str:
 
 def summary(result: Result) -> str:
     """A quantized network in a sentence or two."""
+    exported = "".join(
+        f"; {one.name} agrees with the torch model on {percent(one.agreement)} of images"
+        for one in result.exports
+    )
     return (
         f"{result.model}, {bits_of(result)}: {result.quantized.top1:.2f} % top-1 on "
         f"{result.images:,} test images of "
-        f"{result.data}, {points(result.quantized.top1 - result.float_.top1)}; "
+        f"{result.data}, {points(result.quantized.top1 - result.float.top1)}; "
         f"{size(result.bytes.packed)} instead of "
-        f"{size(result.bytes.float_)}; ONNX Runtime agrees with the torch model on "
-        f"{percent(result.onnx.agreement)} of "
-        "images."
+        f"{size(result.bytes.float)}{exported}."
     )
 
 
@@ -119,7 +138,7 @@ def chance(result: Result, evidence: Evidence | None) -> str:
     )
 
 
-def weakest(rows: Sequence[Row], what: str) -> str:
+def weakest(rows: Sequence[LedgerEntry], what: str) -> str:
     """Where the most was lost, by signal-to-noise ratio; '' where none was measured."""
     measured = [row for row in rows if row.sqnr_db is not None]
     if not measured:

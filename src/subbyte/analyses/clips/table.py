@@ -1,16 +1,15 @@
-"""Results on disk: CSV files that are whole at any moment."""
+"""A CSV file that grows row by row and is whole at any moment."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from subbyte.errors import FormatError
 from subbyte.io.files import write_text
-from subbyte.pages.clips import read_rows
+from subbyte.records.base import table_text
+from subbyte.records.clips import read_table
 
 
-class Rows:
+class GrowingTable:
     """Rows of a CSV file that is whole at any moment; the first `key` columns say which row is
     which.
 
@@ -21,7 +20,7 @@ class Rows:
         self._path, self._columns, self._key = path, tuple(columns), key
         self.rows: list[dict[str, str]] = []
         if path.exists():
-            self.rows = read_rows(path)
+            self.rows = read_table(path)
             if tuple(self.rows[0]) != self._columns:
                 raise FormatError(
                     f"{path} is damaged: its columns are not {', '.join(columns)}; delete it"
@@ -39,8 +38,5 @@ class Rows:
     def add(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Append rows; the file is replaced by one that has them."""
         self.rows += [{name: str(row[name]) for name in self._columns} for row in rows]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self._path, text.getvalue())
+        cells = ([row[name] for name in self._columns] for row in self.rows)
+        write_text(self._path, table_text(self._columns, cells))

@@ -4,9 +4,8 @@ import copy
 from math import sqrt
 
 import pytest
-from tests.report.results import EVIDENCE, RESULT
 
-from subbyte.pages.words import (
+from subbyte.pages.wording import (
     bits_of,
     chance,
     percent,
@@ -17,7 +16,8 @@ from subbyte.pages.words import (
     summary,
     weakest,
 )
-from subbyte.records.quantized import Result
+from subbyte.records import Result
+from tests.pages.results import EVIDENCE, RESULT
 
 
 def result(**changes):
@@ -32,7 +32,7 @@ def test_a_network_in_a_sentence():
     assert summary(result(images=10000, data="cifar10", model="resnet20")) == (
         "resnet20, 4-bit weights and activations in all layers: 90.81 % top-1 on 10,000 test "
         "images of cifar10, 0.92 "
-        "points below float; 181 kB instead of 1.1 MB; ONNX Runtime agrees with the torch model on "
+        "points below float; 181 kB instead of 1.1 MB; onnx-int8 agrees with the torch model on "
         "100 % of images."
     )
 
@@ -40,13 +40,16 @@ def test_a_network_in_a_sentence():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"layers": rows("2", "2"), "taps": []}, "2-bit weights in all layers, float activations"),
         (
-            {"layers": rows("ternary"), "taps": []},
+            {"layers": rows("2", "2"), "activations": []},
+            "2-bit weights in all layers, float activations",
+        ),
+        (
+            {"layers": rows("ternary"), "activations": []},
             "ternary weights in all layers, float activations",
         ),
         (
-            {"layers": rows("4", "float", "4"), "taps": []},
+            {"layers": rows("4", "float", "4"), "activations": []},
             "4-bit weights in 2 of 3 layers, float activations",
         ),
         (
@@ -60,7 +63,7 @@ def test_a_network_in_a_sentence():
         ),
         ({"settings": {}}, "4-bit weights in all layers, 4-bit to 8-bit activations"),
         (
-            {"layers": rows("2.52 mixed"), "taps": []},
+            {"layers": rows("2.52 mixed"), "activations": []},
             "mixed 2.52-bit weights in all layers, float activations",
         ),
     ],

@@ -3,22 +3,22 @@
 import json
 
 import pytest
-from tests.report.results import EVIDENCE, RESULT, make_result
 
 from subbyte.errors import FormatError
-from subbyte.records.quantized import read_evidence, read_plan, read_result
+from subbyte.records import Result, read_evidence, read_plan, read_result, write_document
+from tests.pages.results import EVIDENCE, RESULT, make_result
 
 
 def test_what_was_written_is_read(tmp_path):
     folder = make_result(tmp_path / "a", unknown_key=1)
     found = read_result(folder)
     assert (
-        found.quantized.top1 == 90.81
-        and found.bytes.float_ == 1076136
-        and found.float_.top5 == 99.5
+        found.quantized.top1 == 90.81 and found.bytes.float == 1076136 and found.float.top5 == 99.5
     )
     assert [row.sqnr_db for row in found.layers] == [30.5, 18.25, None]
     assert read_evidence(folder) == EVIDENCE and read_plan(folder).startswith("recipe")
+    write_document(folder / "result.json", found)
+    assert read_result(folder) == found == Result.model_validate(found.model_dump())
 
 
 def test_what_may_be_missing(tmp_path):
@@ -27,10 +27,10 @@ def test_what_may_be_missing(tmp_path):
     old = {
         key: RESULT[key]
         for key in RESULT
-        if key not in ("options", "zeros_percent", "about", "versions", "seconds")
+        if key not in ("options", "zeros_percent", "about", "versions", "seconds", "exports")
     }
     (folder / "result.json").write_text(json.dumps(old))
-    assert read_result(folder).options == []
+    assert read_result(folder).options == [] == read_result(folder).exports
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_what_may_be_missing(tmp_path):
         ('"top1": 91.73', '"top1": NaN', "float.top1"),
         ('"top1": 91.73', '"top": 91.73', "float.top1"),
         ('"bytes": 2345', '"bytes": null', "layers.1.bytes"),
-        ('{"model"', '{"model', "Invalid JSON"),
+        ('{"version"', '{"version', "no JSON"),
     ],
 )
 def test_damage_is_named(old, new, where, tmp_path):
@@ -59,8 +59,8 @@ def test_damage_is_named(old, new, where, tmp_path):
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        (lambda d: d.pop("version"), "version"),
-        (lambda d: d.update(version=2), "version 2"),
+        (lambda d: d.pop("version"), "no version"),
+        (lambda d: d.update(version=1), "of version 1; this subbyte reads version 2"),
         (lambda d: d["layers"]["fc"].update(width=0), "layers.fc.width"),
         (lambda d: d["layers"]["fc"].update(taken=[1]), "1 counts for 16 levels"),
         (lambda d: d["layers"]["fc"].update(rounded=[1]), "1 counts for"),

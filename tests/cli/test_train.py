@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.runs import FILES, digits, few, left_by, rows
 
 from subbyte.learn.optimizers import OPTIMIZERS
 from subbyte.learn.training.checkpoint import load_checkpoint
 from subbyte.learn.training.step import Steps
 from subbyte.models import MODELS, load_model
 from tests.cli.conftest import Done, run
+from tests.learn.training.runs import FILES, digits, few, left_by, rows
 from tests.workplace import names_in
 
 QUANTIZED = "quantized.safetensors"

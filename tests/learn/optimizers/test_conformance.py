@@ -8,12 +8,20 @@ from functools import cache
 
 import pytest
 import torch
-from tests.optim.cases import ON_STALL, copies, nothing_read, parameters, run, same, set_gradients
 
 from subbyte.errors import RecipeError
 from subbyte.learn.optimizers import OPTIMIZERS, QSGD, GridSettings, GridSGD, Lattice, QtAdamW
 from subbyte.learn.optimizers.schedules import SCHEDULES
 from subbyte.recipe.registry import build_method
+from tests.learn.optimizers.cases import (
+    ON_STALL,
+    copies,
+    nothing_read,
+    parameters,
+    run,
+    same,
+    set_gradients,
+)
 
 BY_TENSOR = ON_STALL | {"scope": "tensor"}
 TABLE = {"name": "table", "at": [1, 4, 9]}
@@ -181,7 +189,7 @@ def test_without_gradients_nothing_happens(name, settings):
 @every_optimizer
 def test_negative_learning_rates_are_an_error(name, settings):
     if "compat" in settings:
-        return  # tests/optim/test_compat.py
+        return  # tests/compat/test_optimizers.py
     with pytest.raises(ValueError, match=r"lr must be 0 or more|Invalid learning rate"):
         build(name, settings, parameters(), lr=-0.1)
 

@@ -4,12 +4,12 @@ from math import exp, log
 
 import pytest
 import torch
-from tests.optim.cases import move
 
 from subbyte.errors import RecipeError
 from subbyte.learn.optimizers import QSGD, Lattice, Published2021
 from subbyte.learn.optimizers.schedules import SCHEDULES, Annealing, Epochs, OnStall, Table
 from subbyte.recipe.registry import build_method
+from tests.learn.optimizers.cases import move
 
 BOUNDS = {
     0: 0.408920,

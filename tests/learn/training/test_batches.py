@@ -4,13 +4,13 @@ them.
 
 import pytest
 import torch
-from tests.training.runs import digits, numbered
 from torch import Tensor
 
 from subbyte.data import Split
 from subbyte.errors import DataError
 from subbyte.learn.training.augment import AUGMENTATIONS
 from subbyte.learn.training.batches import Batches
+from tests.learn.training.runs import digits, numbered
 
 
 def seen(batches: Batches, epoch: int) -> list[list[int]]:

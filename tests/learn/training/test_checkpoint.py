@@ -14,7 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.runs import (
+from torch import nn
+
+from subbyte.errors import FormatError, NumericsError
+from subbyte.learn.training import TrainSettings
+from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.learn.training.runs import (
     ADAM,
     FILES,
     Normed,
@@ -26,11 +31,6 @@ from tests.training.runs import (
     seeded,
     stopping,
 )
-from torch import nn
-
-from subbyte.errors import FormatError, NumericsError
-from subbyte.learn.training import TrainSettings
-from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.workplace import names_in
 
 DATA = few(digits(), 300)  # 2 steps an epoch

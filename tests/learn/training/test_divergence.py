@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.training.runs import ADAM, FILES, digits, few, left_by, lively, rows, run, seeded
 from torch import Tensor, nn
 
 from subbyte.errors import NumericsError
 from subbyte.learn.training import train
 from subbyte.learn.training.checkpoint import load_checkpoint
+from tests.learn.training.runs import ADAM, FILES, digits, few, left_by, lively, rows, run, seeded
 from tests.workplace import names_in
 
 DATA = few(digits(), 700)  # 5 steps an epoch

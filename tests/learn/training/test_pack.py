@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.training.runs import ADAM, Normed, digits, few, seeded
 from torch import Tensor, nn
 
 import subbyte
@@ -18,6 +17,7 @@ from subbyte.errors import NumericsError, RecipeError, SubbyteError
 from subbyte.learn.training import PACKED, pack, train
 from subbyte.learn.training import finish as finish_module
 from subbyte.models import load_weights
+from tests.learn.training.runs import ADAM, Normed, digits, few, seeded
 
 DATA = few(digits(), 500)
 IMAGES = DATA.test.images(range(60))

@@ -11,14 +11,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.runs import FILES, Normed, digits, few, left_by, rows, run, seeded, stopping
 
 from subbyte.errors import ModelError, RecipeError
 from subbyte.learn.training import TrainSettings
 from subbyte.learn.training.parallel import processes
+from tests.learn.training.runs import (
+    FILES,
+    Normed,
+    digits,
+    few,
+    left_by,
+    rows,
+    run,
+    seeded,
+    stopping,
+)
 from tests.workplace import names_in
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SGD = TrainSettings(
     epochs=2,
     lr=0.05,
@@ -65,7 +75,7 @@ def free_ports(count: int) -> list[str]:
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from tests.training.test_parallel import DATA, RUNS, run, stopping
+from tests.learn.training.test_parallel import DATA, RUNS, run, stopping
 out, ports = Path(sys.argv[1]) / ("second" if os.environ["RANK"] == "1" else ""), iter(sys.argv[3:])
 for name in sys.argv[2].split(","):
     os.environ["MASTER_PORT"] = next(ports)
@@ -234,7 +244,7 @@ def test_errors_under_torchrun_end_all_processes_and_say_why(tmp_path):
 OFTEN = """
 import faulthandler, sys
 from pathlib import Path
-from tests.training.test_parallel import DATA, RUNS, run
+from tests.learn.training.test_parallel import DATA, RUNS, run
 faulthandler.dump_traceback_later(60, exit=True)
 for number in range(8):
     run(Path(sys.argv[1]) / str(number), RUNS["short"], data=DATA)

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.runs import (
+from torch import nn
+
+from subbyte.errors import FormatError, RecipeError
+from subbyte.learn.training import TrainSettings, train
+from tests.learn.training.runs import (
     ADAM,
     FILES,
     Normed,
@@ -26,10 +30,6 @@ from tests.training.runs import (
     seeded,
     stopping,
 )
-from torch import nn
-
-from subbyte.errors import FormatError, RecipeError
-from subbyte.learn.training import TrainSettings, train
 from tests.workplace import names_in
 
 LATTICE = {
@@ -187,7 +187,7 @@ def test_a_run_killed_between_two_files_goes_on(where, epoch, whole, tmp_path, m
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from tests.training.test_resume import BASE, LATTICE, few, digits, replace, run
+from tests.learn.training.test_resume import BASE, LATTICE, few, digits, replace, run
 def report(stage, done, total, what):
     if done >= int(sys.argv[2]):
         print("here", flush=True)
@@ -198,7 +198,7 @@ run(Path(sys.argv[1]), replace(BASE, optimizer=LATTICE), data=few(digits(), 700)
 
 def start(*arguments: object) -> "subprocess.Popen[str]":
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[3])])
     }
     command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
     environment["OMP_NUM_THREADS"] = "1"

@@ -9,7 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tests.training.runs import (
+from torch import Tensor, nn
+
+from subbyte.data import DataSet, Split
+from subbyte.errors import DataError, RecipeError
+from subbyte.learn.optimizers import OPTIMIZERS
+from subbyte.learn.training import TrainSettings, train
+from subbyte.learn.training.batches import Batches
+from subbyte.learn.training.loop import split_data
+from subbyte.models import lenet
+from tests.learn.training.runs import (
     ADAM,
     FILES,
     Normed,
@@ -22,15 +31,6 @@ from tests.training.runs import (
     seeded,
     stopping,
 )
-from torch import Tensor, nn
-
-from subbyte.data import DataSet, Split
-from subbyte.errors import DataError, RecipeError
-from subbyte.learn.optimizers import OPTIMIZERS
-from subbyte.learn.training import TrainSettings, train
-from subbyte.learn.training.batches import Batches
-from subbyte.learn.training.loop import split_data
-from subbyte.models import lenet
 from tests.reference.training import course, sgd_run
 from tests.workplace import names_in
 

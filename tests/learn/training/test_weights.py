@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.training.runs import Normed, digits, seeded
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -10,6 +9,7 @@ from subbyte.errors import RecipeError
 from subbyte.learn.training import TrainSettings, train
 from subbyte.learn.training.weights import QUANTIZERS, Lsq, Ste, layers_of, plain_state
 from subbyte.recipe.registry import build_method
+from tests.learn.training.runs import Normed, digits, seeded
 from tests.reference.training import rounded
 
 LAYERS = {

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from tests.learn.training.runs import (
     digits,
     few,
     left_by,
+    replace,
     rows,
     run,
     seeded,
@@ -29,7 +29,7 @@ from tests.learn.training.runs import (
 from tests.workplace import names_in
 
 ROOT = Path(__file__).parents[3]
-SGD = TrainSettings(
+SGD = TrainSettings.of(
     epochs=2,
     lr=0.05,
     batch_size=32,
@@ -39,13 +39,13 @@ SGD = TrainSettings(
     validation=60,
 )
 GRID = replace(
-    SGD, lr=0.2, optimizer={"name": "grid-sgd", "rounding": "half-even", "bits": 3, "extra_bits": 3}
+    SGD, lr=0.2, qat={"name": "grid", "rounding": "half-even", "bits": 3, "extra_bits": 3}
 )
 RUNS = {
     "short": replace(SGD, epochs=1, validation=0),
     "sgd": SGD,
     "grid": GRID,
-    "lsq": replace(SGD, quantizer="lsq"),
+    "lsq": replace(SGD, qat="lsq"),
     "stopped": SGD,
 }
 DATA = few(digits(), 572)  # 512 to train on: 8 batches of two times 32
@@ -207,7 +207,7 @@ def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
 
 
-CLI = (
+CLI: tuple[object, ...] = (
     "--model",
     "lenet-digits",
     "--data",
@@ -223,7 +223,17 @@ CLI = (
 
 @pytest.mark.slow
 def test_torchrun_trains_packs_and_says_so_once(tmp_path):
-    options = (*CLI, "--bits", 3, "--rounding", "half-even", "--out", tmp_path / "out")
+    options = (
+        *CLI,
+        "--qat",
+        "grid",
+        "--bits",
+        3,
+        "--rounding",
+        "half-even",
+        "--out",
+        tmp_path / "out",
+    )
     done = torchrun(*options)
     assert done.returncode == 0, done.stderr[-2000:]
     assert names_in(tmp_path / "out") == FILES | {"quantized.safetensors"}
@@ -235,7 +245,7 @@ def test_torchrun_trains_packs_and_says_so_once(tmp_path):
 
 @pytest.mark.slow
 def test_errors_under_torchrun_end_all_processes_and_say_why(tmp_path):
-    done = torchrun(*CLI, "--out", tmp_path / "out", "--rate", "constant", "--lr", "1e38")
+    done = torchrun(*CLI, "--out", tmp_path / "out", "--lr-schedule", "constant", "--lr", "1e38")
     assert done.returncode != 0 and re.search("training diverged: the loss of step", done.stderr)
     again = torchrun(*CLI, "--out", tmp_path / "out")
     assert again.returncode != 0 and "was made with lr = 1e+38" in again.stderr

@@ -7,11 +7,11 @@ import shutil
 import sys
 
 import pytest
+from subbyte.records.quantized import read_evidence
 from tests.report.results import make_result, make_scan
 from tests.report.test_training import make_run
 
 from subbyte.pages import page as module
-from subbyte.records.quantized import read_evidence
 from tests.workplace import data_set, float_network, names_in
 
 

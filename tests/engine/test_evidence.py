@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from subbyte.records.quantized import Evidence, Spread
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
@@ -27,7 +28,6 @@ from subbyte.engine.evidence import (
 )
 from subbyte.graph import tensor_at
 from subbyte.ranges import Mse, fit_grid
-from subbyte.records.quantized import Evidence, Spread
 from tests.networks import build, captured, images, quantized
 
 ROWS, COLUMNS = 6, 50

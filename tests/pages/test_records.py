@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from subbyte.records.quantized import read_evidence, read_plan, read_result
 from tests.report.results import EVIDENCE, RESULT, make_result
 
 from subbyte.errors import FormatError
-from subbyte.records.quantized import read_evidence, read_plan, read_result
 
 
 def test_what_was_written_is_read(tmp_path):

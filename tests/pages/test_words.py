@@ -4,6 +4,7 @@ import copy
 from math import sqrt
 
 import pytest
+from subbyte.records.quantized import Result
 from tests.report.results import EVIDENCE, RESULT
 
 from subbyte.pages.words import (
@@ -17,7 +18,6 @@ from subbyte.pages.words import (
     summary,
     weakest,
 )
-from subbyte.records.quantized import Result
 
 
 def result(**changes):

@@ -1,14 +1,14 @@
 """The quantized network: integer codes, grids and float leftovers, running as a torch module."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
-from subbyte.graph import Instrumented, Layer, Network, instrument, set_tensor, tensor_at
+from subbyte.graph import Instrumented, Layer, Layered, Network, instrument, set_tensor, tensor_at
 from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
 
 _INT32 = 2**31 - 1
@@ -16,24 +16,23 @@ _INT32 = 2**31 - 1
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """What became of one layer's weight (kind 'layer') or one activation tensor (kind 'tap').
+    """What became of one layer's weight (kind 'layer') or one activation tensor (kind
+    'activation').
 
     asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know;
     bytes: stored bytes of codes, scales and zero points; sqnr_db: of the layer's output or the
-    tap's value against the float network on the calibration images, None where it was not measured
-    or there is no difference; zeros: percent of a layer's weights that are exactly 0; onnx: how the
-    exported file holds it.
+    activation's value against the float network on the calibration images, None where it was not
+    measured or there is no difference; zeros: percent of a layer's weights that are exactly 0.
     """
 
     name: str
-    kind: str
+    kind: Literal["layer", "activation"]
     asked: str
     bits: str
     reason: str
     bytes: int
     sqnr_db: float | None
     zeros: float | None = None
-    onnx: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Findings:
     fold_error: float = 0.0
 
 
-class QuantizedModel(nn.Module):
+class QuantizedModel(Layered, nn.Module):
     """A network whose weights are codes on grids and whose taps are rounded, as `quantize` and
     `load` return it.
 
@@ -141,7 +140,7 @@ class QuantizedModel(nn.Module):
 
     @property
     def ledger(self) -> list[LedgerRow]:
-        """One row a layer and a tap: nothing is silent."""
+        """One row a layer and an activation quantizer: nothing is silent."""
         rows = [self._layer_row(plan) for plan in self.plan.layers]
         rows += [self._tap_row(tap) for tap in self.plan.taps]
         return rows
@@ -154,7 +153,7 @@ class QuantizedModel(nn.Module):
         sqnr = _finite(self.findings.sqnr_db.get(tap.name))
         return LedgerRow(
             tap.name,
-            "tap",
+            "activation",
             tap.asked,
             bits,
             "; ".join(filter(None, (tap.reason, *how))),
@@ -165,12 +164,12 @@ class QuantizedModel(nn.Module):
     def _layer_row(self, plan: LayerPlan) -> LedgerRow:
         sqnr = _finite(self.findings.sqnr_db.get(plan.name))
         note = self.notes.get(plan.name, "")
-        shared = next(layer.shared_with for layer in self.layers if layer.name == plan.name)
-        if shared is not None:
-            bits = self.weights[shared].grid.label if shared in self.weights else "float"
+        layer = self.layer(plan.name)
+        if not layer.owns_weight:
+            weights = self.weights
+            bits = weights[layer.owner].grid.label if layer.owner in weights else "float"
             return LedgerRow(plan.name, "layer", plan.asked, bits, plan.reason, 0, sqnr)
         if plan.name not in self.weights:
-            layer = next(layer for layer in self.layers if layer.name == plan.name)
             size = 4 * layer.geometry.rows * layer.geometry.columns
             return LedgerRow(plan.name, "layer", plan.asked, "float", plan.reason, size, sqnr)
         weight = self.weights[plan.name]
@@ -193,8 +192,7 @@ class QuantizedModel(nn.Module):
         """Stored bits per weight over all layers, scales and zero points included; float layers
         count 32.
         """
-        owners = [layer for layer in self.layers if layer.shared_with is None]
-        count = sum(layer.geometry.rows * layer.geometry.columns for layer in owners)
+        count = sum(layer.geometry.rows * layer.geometry.columns for layer in self.owners)
         return 8 * sum(row.bytes for row in self.ledger if row.kind == "layer") / count
 
     @property
@@ -219,11 +217,6 @@ class QuantizedModel(nn.Module):
         rest = sum(t.numel() * t.element_size() for t in self.leftovers.values())
         taps = sum(self._tap_row(tap).bytes for tap in self.plan.taps)
         return sum(q.nbytes for q in self.weights.values()) + taps + rest
-
-
-def ledger_dicts(rows: list[LedgerRow]) -> list[dict[str, Any]]:
-    """Rows as plain values for JSON."""
-    return [asdict(row) for row in rows]
 
 
 def _finite(value: float | None) -> float | None:

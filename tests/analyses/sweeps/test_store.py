@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tests.sweep.place import metrics, space_of, table, tasks_of
 
 from subbyte.analyses.sweeps.store import Results
 from subbyte.errors import FormatError, SubbyteError
+from tests.analyses.sweeps.place import metrics, space_of, table, tasks_of
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_damaged_run_files(content, tasks, results):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ('{"version": 2}', "version 2, this subbyte writes version 1"),
+        ('{"version": 2}', "version 2; this subbyte reads version 1; choose another --out"),
         ("{", "damaged"),
         ("{}", "damaged"),
         ("[]", "damaged"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from subbyte.records.quantized import Evidence
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
@@ -218,7 +219,7 @@ def test_weights_are_those_that_the_walk_saw():
     found = weight_spreads(network, model)
     assert list(found) == [layer.name for layer in network.layers]
     assert found["fc"].unit == "values" and not found["fc"].taken
-    stem = next(layer for layer in network.layers if layer.name == "stem")
+    stem = network.layer("stem")
     weight = tensor_at(network.graph_module, stem.weight)
     assert found["stem"].values == (float(weight.min()), float(weight.max()))
     assert found["stem"].values != (float(build("residual").stem.weight.min()),) * 2
@@ -231,10 +232,7 @@ def test_weights_are_those_that_the_walk_saw():
 def test_a_shared_weight_is_looked_at_once():
     network = captured("shared")
     found = weight_spreads(network, quantized("shared", "w4"))
-    assert (
-        set(found) == {layer.name for layer in network.layers if layer.shared_with is None}
-        and len(found) == 2
-    )
+    assert set(found) == {layer.name for layer in network.owners} and len(found) == 2
 
 
 @pytest.mark.parametrize(

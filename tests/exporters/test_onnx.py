@@ -270,12 +270,11 @@ def test_every_kind_of_network_agrees(name, recipe, container, exported):
     blocks = name == "tokens" and (container == "compact" or recipe in WEIGHT_ONLY)
     assert float(difference.max()) < (0.1 if "a" in recipe else 1e-2 if blocks else 1e-4)
     assert blocks or float((difference > 1e-4).double().mean()) < 0.2
-    for layer in model.layers:
-        if layer.shared_with is None:
-            expected_weight = tensor_at(model.graph_module, layer.weight).numpy()
-            assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), (
-                layer.name
-            )
+    for layer in model.owners:
+        expected_weight = tensor_at(model.graph_module, layer.weight).numpy()
+        assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), (
+            layer.name
+        )
 
 
 GRIDS = {

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from subbyte.records.quantized import Evidence
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor

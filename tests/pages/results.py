@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from subbyte.records.quantized import Evidence
 
 from subbyte.analyses.sweeps import sweep
 from subbyte.analyses.sweeps.space import Run

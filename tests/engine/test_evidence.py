@@ -218,7 +218,7 @@ def test_weights_are_those_that_the_walk_saw():
     found = weight_spreads(network, model)
     assert list(found) == [layer.name for layer in network.layers]
     assert found["fc"].unit == "values" and not found["fc"].taken
-    stem = next(layer for layer in network.layers if layer.name == "stem")
+    stem = network.layer("stem")
     weight = tensor_at(network.graph_module, stem.weight)
     assert found["stem"].values == (float(weight.min()), float(weight.max()))
     assert found["stem"].values != (float(build("residual").stem.weight.min()),) * 2
@@ -231,10 +231,7 @@ def test_weights_are_those_that_the_walk_saw():
 def test_a_shared_weight_is_looked_at_once():
     network = captured("shared")
     found = weight_spreads(network, quantized("shared", "w4"))
-    assert (
-        set(found) == {layer.name for layer in network.layers if layer.shared_with is None}
-        and len(found) == 2
-    )
+    assert set(found) == {layer.name for layer in network.owners} and len(found) == 2
 
 
 @pytest.mark.parametrize(

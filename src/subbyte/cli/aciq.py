@@ -36,10 +36,7 @@ def aciq(
     if samples < 1:
         raise RecipeError(f"--samples must be at least 1, got {samples}")
     if out is not None:
-        with (
-            folder(out, owns=(ALPHAS, ERRORS, PAGE), force=force) as temporary,
-            progress() as report,
-        ):
+        with folder(out, owns=_OWNS, force=force) as temporary, progress() as report:
             found = compute(
                 widths, samples, seed, lambda k, n, what: report("simulate", k, n, what)
             )

@@ -60,7 +60,7 @@ def meet_budget(
         if either[number].spec != other[number].spec
         else [asked.layers[number]]  # the recipe states it, whatever the rest gets
         for number, layer in enumerate(network.layers)
-        if layer.shared_with is None
+        if layer.owns_weight
     }
     if by_row:
         candidates = {name: _counted(options, recipe.name) for name, options in candidates.items()}
@@ -77,9 +77,9 @@ def meet_budget(
     ]
     layers = []
     for number, layer in enumerate(network.layers):
-        plan, options = asked.layers[number], candidates[layer.shared_with or layer.name]
+        plan, options = asked.layers[number], candidates[layer.owner]
         same = [plan.layers[number] for plan in plans]
-        decided = _decided(plan, same, options, taken[layer.shared_with or layer.name], by_row)
+        decided = _decided(plan, same, options, taken[layer.owner], by_row)
         if decided is not plan:
             reason = "; ".join(filter(None, (decided.reason, f"allocated under {budget.text}")))
             decided = replace(decided, asked=f"budget {budget.text}", reason=reason)

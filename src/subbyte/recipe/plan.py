@@ -20,7 +20,7 @@ from subbyte.core import MAX_BITS, GridSpec
 from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
-from subbyte.graph import Layer, Network, TapPlace, TapPoint, channel_axis
+from subbyte.graph import Edge, Layer, Network, TapPlace, TapPoint, channel_axis
 from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
@@ -193,7 +193,7 @@ def _activations(recipe: Recipe, network: Network, name: str) -> TapSettings:
     settings = recipe.activations.model_dump()
     if recipe.first_last is not None and name in _ends(network) and settings["bits"] is not None:
         settings["bits"] = recipe.first_last
-    layer = next(layer for layer in network.layers if layer.name == name)
+    layer = network.layer(name)
     for override in _matching(recipe, layer):
         settings |= override.activations
     if _skipped(recipe, layer):
@@ -204,7 +204,7 @@ def _activations(recipe: Recipe, network: Network, name: str) -> TapSettings:
 def _plan_layer(
     recipe: Recipe, layer: Layer, weights: dict[str, WeightSettings | None]
 ) -> LayerPlan:
-    settings = weights[layer.shared_with or layer.name]
+    settings = weights[layer.owner]
     spec, reason = None, ""
     if settings is None:
         reason = "skipped by the recipe"
@@ -212,8 +212,8 @@ def _plan_layer(
         reason = "float by the recipe"
     else:
         spec = _weight_spec(recipe, layer, settings)
-    if layer.shared_with is not None:
-        reason = f"shares the weight of {layer.shared_with}" + (f", {reason}" if reason else "")
+    if not layer.owns_weight:
+        reason = f"shares the weight of {layer.owner}" + (f", {reason}" if reason else "")
     shown = settings or recipe.weights
     rounding = build_method(ROUNDINGS, shown.rounding, "rounding")
     if spec is not None:
@@ -302,7 +302,8 @@ def _levels(settings: WeightSettings) -> tuple[float, ...]:
 def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPlan]:
     if recipe.activations.bits is None and not any(s.activations for s in recipe.layers.values()):
         return []  # weights only
-    wanted = {name: _activations(recipe, network, name) for name in point.feeds}
+    fed = {edge: network.reader(edge).name for edge in point.feeds}
+    wanted = {edge: _activations(recipe, network, name) for edge, name in fed.items()}
     common = recipe.input if point.is_input else _common(recipe, point, list(wanted.values()))
     taps = []
     if common.bits is not None:
@@ -317,30 +318,29 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
                 role,
                 common,
                 asked,
-                point.feeds,
+                tuple(fed.values()),
             )
         )
     if point.is_input:
         return taps
-    layers = {layer.name: layer for layer in network.layers}
-    # settings, first of the layers that read a value, layers
-    groups: list[tuple[TapSettings, Layer, list[str]]] = []
-    for name, settings in wanted.items():
+    groups: list[tuple[TapSettings, list[Edge]]] = []  # settings, where one value is read
+    for edge, settings in wanted.items():
         if settings.bits is None or (common.bits is not None and settings.bits >= common.bits):
             continue
-        layer = layers[name]
+        value = network.value_at(edge)
         group = next(
-            (names for s, first, names in groups if s == settings and first.input is layer.input),
-            None,
+            (e for s, e in groups if s == settings and network.value_at(e[0]) is value), None
         )
         if group is None:
-            groups.append((settings, layer, [name]))
+            groups.append((settings, [edge]))
         else:
-            group.append(name)
-    for settings, layer, names in groups:
+            group.append(edge)
+    for settings, edges in groups:
+        names = [fed[edge] for edge in edges]
         name = f"{point.name}:feed" + (f":{names[0]}" if len(groups) > 1 else "")
-        axis = channel_axis(layer.input, layer.geometry.kind)
-        place = TapPlace(name, point.node.name, tuple(names), axis)
+        kind = network.reader(edges[0]).geometry.kind
+        axis = channel_axis(network.value_at(edges[0]), kind)
+        place = TapPlace(name, point.node.name, tuple(edges), axis)
         taps.append(_tap(place, "feed", settings, settings, tuple(names)))
     return taps
 
@@ -433,7 +433,7 @@ def _tap_dict(tap: TapPlan) -> dict[str, Any]:
     return {
         "name": tap.name,
         "node": tap.place.node,
-        "edges": list(tap.place.edges),
+        "edges": [asdict(edge) for edge in tap.place.edges],
         "role": tap.role,
         "asked": tap.asked,
         "grid": spec_dict(tap.spec),
@@ -449,7 +449,8 @@ def _tap_dict(tap: TapPlan) -> dict[str, Any]:
 def _tap_from(entry: dict[str, Any]) -> TapPlan:
     spec = spec_from(entry["grid"])
     assert spec is not None
-    place = TapPlace(entry["name"], entry["node"], tuple(entry["edges"]), entry.get("axis"))
+    edges = tuple(Edge(**edge) for edge in entry["edges"])
+    place = TapPlace(entry["name"], entry["node"], edges, entry.get("axis"))
     return TapPlan(
         place,
         entry["role"],

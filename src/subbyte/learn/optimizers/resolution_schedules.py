@@ -1,5 +1,4 @@
-"""When the resolution rises: courses of the index h, by which the steps of the lattice are 1 / Qp,
-Qp = eta b^h.
+"""When the resolution rises: the index h over a run; steps of the lattice are 1 / Qp, Qp = eta b^h.
 
     fixed      h = h_0
     table      h = the value beside the last step number that is not above t
@@ -12,35 +11,29 @@ Qp = eta b^h.
 
 The index never falls, and never exceeds the cap. The first four depend on time alone. The published
 on-stall rule tests whether the codes sum to 0, which the gradients of a softmax's bias do by
-themselves, so that the resolution runs away (`compat: '2021'` has it); this one counts.
+themselves, so that the resolution runs away (`qsgd-2021` has it); this one counts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, log, log2
-from typing import Literal, Protocol
+from typing import Literal
 
 from subbyte.errors import RecipeError
-
-
-class Schedule(Protocol):
-    """A course of the index by time."""
-
-    def index(self, start: int, step: int, base: int, eta: float) -> int:
-        """The index h after `step` steps of a run that starts with h_0 = `start`."""
-        ...
+from subbyte.methods import ResolutionSchedule
+from subbyte.recipe.registry import Method, build_method, method_settings
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(ResolutionSchedule):
     """The same resolution from beginning to end."""
 
     def index(self, start: int, step: int, base: int, eta: float) -> int:
-        """See `Schedule`."""
+        """See `ResolutionSchedule`."""
         return start
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(ResolutionSchedule):
     """The index rises at given steps: at[k] steps into the run it has risen by k + 1."""
 
     at: tuple[int, ...] = ()
@@ -53,12 +46,12 @@ class Table:
             )
 
     def index(self, start: int, step: int, base: int, eta: float) -> int:
-        """See `Schedule`."""
+        """See `ResolutionSchedule`."""
         return start + sum(step >= change for change in self.at)
 
 
 @dataclass(frozen=True)
-class Annealing:
+class Annealing(ResolutionSchedule):
     """The annealing bound, rounded up; `temperature` is C, `speed` beta, `dimension` n."""
 
     temperature: float = 1e-6
@@ -79,30 +72,38 @@ class Annealing:
         return log2(signal) / 2 - self.speed / (step + 2)
 
     def index(self, start: int, step: int, base: int, eta: float) -> int:
-        """See `Schedule`."""
+        """See `ResolutionSchedule`."""
         return max(start, ceil(self.bound(step, eta) / log2(base)))
 
 
 @dataclass(frozen=True)
-class Epochs:
-    """Rises with the logarithm of the logarithm of time; `steps`: steps an epoch."""
+class Epochs(ResolutionSchedule):
+    """Rises with the logarithm of the logarithm of time; `steps`: steps an epoch, those of the run
+    unless said.
+    """
 
-    steps: int = 1
+    steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
+        if self.steps is not None and self.steps < 1:
             raise RecipeError(f"epochs: steps an epoch must be 1 or more, got {self.steps}")
 
     def index(self, start: int, step: int, base: int, eta: float) -> int:
-        """See `Schedule`; h_0 - 1 in the first 0.718 epochs for b = 2, as published."""
-        return start + floor(log(log(step / self.steps + 2)) / log(base))
+        """See `ResolutionSchedule`; h_0 - 1 in the first 0.718 epochs for b = 2, as published."""
+        return start + floor(log(log(step / (self.steps or 1) + 2)) / log(base))
+
+    def for_run(self, steps: int) -> "Epochs":
+        """See `ResolutionSchedule`."""
+        return replace(self, steps=steps) if self.steps is None else self
 
 
 @dataclass(frozen=True)
-class OnStall:
+class OnStall(ResolutionSchedule):
     """Rises when at most `share` of the codes move, at every `window`-th step; scope: all together,
     or each tensor.
     """
+
+    measured = True
 
     share: float = 0.01
     window: int = 20
@@ -115,19 +116,34 @@ class OnStall:
                 f"{self.window}"
             )
 
+    @property
+    def by_tensor(self) -> bool:
+        """See `ResolutionSchedule`."""
+        return self.scope == "tensor"
+
     def due(self, steps: int) -> bool:
-        """Whether to measure after so many steps."""
+        """See `ResolutionSchedule`."""
         return 0 < steps <= self.window or (steps > 0 and steps % self.window == 0)
 
     def index(self, start: int, step: int, base: int, eta: float) -> int:
-        """See `Schedule`; it is where the index starts that time decides, the rest is measured."""
+        """See `ResolutionSchedule`."""
         return start
 
 
-SCHEDULES: dict[str, type[Schedule]] = {
+RESOLUTION_SCHEDULES: dict[str, type[ResolutionSchedule]] = {
     "on-stall": OnStall,
     "annealing": Annealing,
     "epochs": Epochs,
     "table": Table,
     "fixed": Fixed,
 }
+
+
+def schedule_from(method: Method) -> ResolutionSchedule:
+    """The schedule that settings name. Raises RecipeError for an unknown one."""
+    return build_method(RESOLUTION_SCHEDULES, method, "schedule")
+
+
+def schedule_for_run(method: Method, steps: int) -> Method:
+    """The same as settings again, for a run whose epochs have so many steps."""
+    return method_settings(RESOLUTION_SCHEDULES, schedule_from(method).for_run(steps))

@@ -26,7 +26,7 @@ NETWORKS = ["mobile", "decoder", "tokens", "shared", "norm first"]
 
 
 def owners(network: Network) -> dict[str, str]:
-    return {layer.name: layer.shared_with or layer.name for layer in network.layers}
+    return {layer.name: layer.owner for layer in network.layers}
 
 
 def plain(network: Network) -> Instrumented:
@@ -41,7 +41,7 @@ def test_summed_over_positions_they_are_the_gradients_of_biases(name):
         dict.fromkeys(owners(network).values())
     )
     for layer in network.layers:
-        if layer.shared_with is not None:
+        if not layer.owns_weight:
             continue
         assert len(calls[layer.name]) == list(owners(network).values()).count(layer.name)
         for i in range(4):

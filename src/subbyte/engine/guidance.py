@@ -2,7 +2,7 @@
 before it sets out.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +36,7 @@ from subbyte.stats import GradientCollector, GradientStats, position_weights
 _LEAST = 1e-6  # of the mean weight: where nothing depends on a run of channels its rows weigh alike
 Against = Tensor | Literal["signs", "sampled", "outputs", "expected"]
 """What the loss is measured against: labels, int64 [n], or the network's own output (see
-`graph.gradients`).
+`graph.backward`).
 """
 
 
@@ -46,7 +46,7 @@ def gradient_stats(
     against: Against = "signs",
     *,
     batch: int = 64,
-    names: Iterable[str] | None = None,
+    names: Collection[str] | None = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, GradientStats]:
@@ -57,18 +57,12 @@ def gradient_stats(
     seed: of the draw of targets. Raises DataError when labels do not fit, ModelError when the
         network gives no logits.
     """
-    layers = {layer.name: layer for layer in network.layers if layer.shared_with is None}
-    wanted = set(layers if names is None else names)
-    owners = {
-        layer.name: owner
-        for layer in network.layers
-        if (owner := layer.shared_with or layer.name) in wanted
-    }
+    layers = [layer for layer in network.owners if names is None or layer.name in names]
+    wanted = {layer.name for layer in layers}
+    owners = {layer.name: layer.owner for layer in network.layers if layer.owner in wanted}
     instrumented = instrument(network, [])
     instrumented.graph_module.to(device)
-    collectors = {
-        name: GradientCollector(layers[name].geometry) for name in layers if name in wanted
-    }
+    collectors = {layer.name: GradientCollector(layer.geometry) for layer in layers}
     for part, targets in zip(
         images.split(batch), _targets(against, len(images), batch, seed), strict=True
     ):
@@ -154,10 +148,7 @@ def look_ahead(
     cache: for these images, chunks and device.
     """
     ahead = _Ahead(network, instrumented, chunks, device, cache)
-    guide, owners = (
-        Guide(memory),
-        {layer.name for layer in network.layers if layer.shared_with is None},
-    )
+    guide, owners = Guide(memory), {layer.name for layer in network.owners}
     plans = {
         layer.name: layer
         for layer in plan.layers
@@ -202,7 +193,7 @@ class _Ahead:
                 guide.add(name, chunk.view(torch.bfloat16))
         for _, calls in self._calls(set(missing), outputs(torch.Generator().manual_seed(0))):
             for name in missing:
-                geometry, (parts, power) = self._layer(name).geometry, wanted[name]
+                geometry, (parts, power) = self.network.layer(name).geometry, wanted[name]
                 weights = position_weights(calls[name][0][1], geometry, _parts(geometry, parts))
                 guide.add(name, (weights**power).to(torch.bfloat16).cpu())
         for name, what in missing.items():  # NumPy has no bfloat16
@@ -217,7 +208,9 @@ class _Ahead:
         """
         kept = {name: self.cache.find(f"gradients of {name}") for name in wanted}
         missing = [name for name, found in kept.items() if found is None]
-        collectors = {name: GradientCollector(self._layer(name).geometry) for name in missing}
+        collectors = {
+            name: GradientCollector(self.network.layer(name).geometry) for name in missing
+        }
         for share, calls in self._calls(set(missing), signs(torch.Generator().manual_seed(0))):
             for name, collector in collectors.items():
                 collector.add(calls[name], share)
@@ -229,14 +222,11 @@ class _Ahead:
             self.cache.keep(f"gradients of {name}", made[name])
         return {name: found for name, found in kept.items() if found is not None} | made
 
-    def _layer(self, name: str) -> Layer:
-        return next(layer for layer in self.network.layers if layer.name == name)
-
     def _calls(
         self, wanted: set[str], targets: Targets
     ) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
-        owners = {layer.name: layer.shared_with or layer.name for layer in self.network.layers}
-        owners = {name: owner for name, owner in owners.items() if owner in wanted}
+        layers = self.network.layers
+        owners = {layer.name: layer.owner for layer in layers if layer.owner in wanted}
         for chunk in self.chunks if owners else []:
             yield from layer_gradients(self.instrumented, chunk.to(self.device), targets, owners)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from subbyte.graph.store import Memory, Pair
+from subbyte.graph.memory import Memory, Pair
 
 
 def values() -> list[torch.Tensor]:

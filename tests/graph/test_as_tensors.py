@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 import subbyte.graph.network as network_module
 from subbyte.graph import Network, prepare
-from subbyte.graph.stored import UnstorableError, from_tensors, to_tensors
+from subbyte.graph.as_tensors import UnstorableError, from_tensors, to_tensors
 from subbyte.io.cache import Cache
 from tests.reference.networks import NAMES, build, captured, images, prepared
 
@@ -31,7 +31,7 @@ def described(network: Network) -> list[Any]:
         if n.op != "output"
     ]
     layers = [
-        (layer.name, layer.node.name, layer.geometry, layer.shared_with) for layer in network.layers
+        (layer.name, layer.node.name, layer.geometry, layer.owner) for layer in network.layers
     ]
     taps = [(tap.name, tap.node.name, tap.feeds, tap.others, tap.axis) for tap in network.taps]
     rest = [

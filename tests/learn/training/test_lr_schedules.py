@@ -1,14 +1,18 @@
-"""Courses of the learning rate against their descriptions."""
+"""Learning-rate schedules against their descriptions."""
 
 from itertools import pairwise
 
 import pytest
 
-from subbyte.learn.training.rates import RATES, factor
+from subbyte.learn.training.lr_schedules import LR_SCHEDULES, warmed_up
 from tests.reference.training import course
 
 EPOCHS = (1, 3, 8, 20, 100, 300)
-every_course = pytest.mark.parametrize("name", RATES)
+every_schedule = pytest.mark.parametrize("name", LR_SCHEDULES)
+
+
+def factor(name: str, epoch: float, epochs: float, warmup: float) -> float:
+    return warmed_up(LR_SCHEDULES[name](), epoch, epochs, warmup)
 
 
 def moments(epochs: float) -> list[float]:
@@ -18,16 +22,16 @@ def moments(epochs: float) -> list[float]:
     return sorted(found + [time - 1e-9 for time in found if time > 0])
 
 
-@every_course
+@every_schedule
 @pytest.mark.parametrize("epochs", EPOCHS)
-def test_every_course_is_what_it_says(name, epochs):
+def test_every_schedule_is_what_it_says(name, epochs):
     for epoch in [*moments(epochs), epochs]:  # with a warm-up, the last step is at the very end
         assert factor(name, epoch, epochs, 0) == pytest.approx(
             course(name, epoch, epochs), rel=1e-12, abs=1e-12
         ), epoch
 
 
-@every_course
+@every_schedule
 @pytest.mark.parametrize("warmup", [0, 0.5, 1, 3])
 @pytest.mark.parametrize("epochs", [3, 20, 300])
 def test_factors_are_from_0_to_1(name, epochs, warmup):
@@ -35,7 +39,7 @@ def test_factors_are_from_0_to_1(name, epochs, warmup):
         assert 0 <= factor(name, epoch, epochs, warmup) <= 1
 
 
-@every_course
+@every_schedule
 def test_they_begin_at_the_top_but_for_the_triangle(name):
     assert factor(name, 0, 20, 0) == pytest.approx(0.1 if name == "cyclic" else 1)
 
@@ -68,7 +72,7 @@ def test_they_end_where_they_should(name, end):
         ("quarters", [25, 50, 75]),
     ],
 )
-def test_courses_jump_nowhere_but_where_they_say(name, jumps):
+def test_schedules_jump_nowhere_but_where_they_say(name, jumps):
     times = [k / 100 for k in range(10000)]
     factors = [factor(name, time, 100, 0) for time in times]
     steps = [abs(after - before) for before, after in pairwise(factors)]
@@ -77,7 +81,7 @@ def test_courses_jump_nowhere_but_where_they_say(name, jumps):
     ] == jumps  # 0.45 an epoch at most
 
 
-@every_course
+@every_schedule
 def test_restarts_and_triangles_do_not_depend_on_the_length_of_the_run_and_all_else_does(name):
     same = all(
         factor(name, epoch, 40, 0) == factor(name, epoch, 400, 0) for epoch in (1.5, 7, 12, 33)
@@ -85,7 +89,7 @@ def test_restarts_and_triangles_do_not_depend_on_the_length_of_the_run_and_all_e
     assert same == (name in ("constant", "restarts", "exp", "cyclic"))
 
 
-@every_course
+@every_schedule
 @pytest.mark.parametrize("warmup", [0.5, 2, 5.5])
 def test_a_warm_up_multiplies_by_a_line(name, warmup):
     for epoch in (0, 0.25, 0.5, 1, 2, 4, 5.5, 6, 15, 19.75):

@@ -4,12 +4,13 @@ from math import exp, log
 
 import pytest
 import torch
-from tests.optim.cases import move
 
+from subbyte.compat.optimizers import Published2021
 from subbyte.errors import RecipeError
-from subbyte.learn.optimizers import QSGD, Lattice, Published2021
-from subbyte.learn.optimizers.schedules import SCHEDULES, Annealing, Epochs, OnStall, Table
+from subbyte.learn.optimizers import QSGD, RESOLUTION_SCHEDULES, Lattice
+from subbyte.learn.optimizers.resolution_schedules import Annealing, Epochs, OnStall, Table
 from subbyte.recipe.registry import build_method
+from tests.learn.optimizers.cases import move
 
 BOUNDS = {
     0: 0.408920,
@@ -91,7 +92,7 @@ def test_annealing_takes_the_least_index_above_the_bound(base, eta, step):
     assert schedule.index(40, step, base, eta) == 40
 
 
-def test_the_course_of_2023():
+def test_the_schedule_of_2023():
     """O4: log2(Qp) by epochs, and the bound on Qp."""
     epochs = {0: 18, 0.71: 18, 0.72: 19, 5.38: 19, 5.40: 20, 52: 20, 53: 21, 199: 21}
     for epoch, index in epochs.items():
@@ -134,7 +135,7 @@ def test_a_table_says_when():
         ("epochs", [18] * 8 + [19] * 4),
     ],
 )
-def test_updates_are_rounded_to_where_the_course_is(name, wanted):
+def test_updates_are_rounded_to_where_the_schedule_is(name, wanted):
     assert indices_of(COURSES[name], len(wanted)) == wanted
 
 
@@ -148,7 +149,7 @@ def test_the_resolution_never_falls_and_stops_at_the_cap(name):
 
 
 def test_every_schedule_is_tried():
-    assert set(COURSES) == set(SCHEDULES)
+    assert set(COURSES) == set(RESOLUTION_SCHEDULES)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,6 @@ def test_stalls_are_measured_early_and_then_once_a_window(window, wanted):
 )
 def test_bad_schedules_are_an_error(method, message):
     with pytest.raises(RecipeError, match=message):
-        build_method(SCHEDULES, method, "schedule")
+        build_method(RESOLUTION_SCHEDULES, method, "schedule")
     with pytest.raises(RecipeError, match=message):
         Lattice(schedule=method)

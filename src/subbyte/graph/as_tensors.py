@@ -10,6 +10,7 @@ that graphs hold. Of sizes that follow the batch it is only kept that they do.
 import json
 import operator
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -129,7 +130,7 @@ def _function(name: str) -> Any:
     namespace, packet, overload = name.split(".")
     if namespace != "aten":
         raise ValueError(f"{name} is no operation of ATen's")
-    return getattr(getattr(torch.ops.aten, packet), overload)
+    return attrgetter(f"{packet}.{overload}")(torch.ops.aten)
 
 
 def _encode(value: Any) -> Any:
@@ -158,7 +159,7 @@ def _decode(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
     if kind == "node":
         return nodes[rest[0]]
     if kind == "torch":
-        found = getattr(torch, rest[0])
+        found = vars(torch)[rest[0]]
         if not isinstance(found, _NAMED):
             raise ValueError(f"torch.{rest[0]} is no type, layout or format")
         return found

@@ -2,16 +2,18 @@
 
 import pytest
 import torch
-from tests.training.runs import Normed, digits, seeded
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from subbyte.errors import RecipeError
+from subbyte.learn.qat import layers_of, plain_state
+from subbyte.learn.qat.lsq import Lsq
+from subbyte.learn.qat.ste import Ste
 from subbyte.learn.training import TrainSettings, train
-from subbyte.learn.training.weights import QUANTIZERS, Lsq, Ste, layers_of, plain_state
-from subbyte.recipe.registry import build_method
+from tests.learn.training.runs import Normed, digits, seeded
 from tests.reference.training import rounded
 
+QUANTIZERS = {"ste": Ste, "lsq": Lsq}
 LAYERS = {
     "linear": lambda: nn.Linear(20, 6),
     "conv": lambda: nn.Conv2d(4, 6, 3),
@@ -36,9 +38,7 @@ def ends(bits: int) -> tuple[int, int]:
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_values_and_gradients_are_those_worked_out_by_hand(name, kind, granularity, bits):
-    quantizer = build_method(
-        QUANTIZERS, {"name": name, "bits": bits, "granularity": granularity}, "quantizer"
-    )
+    quantizer = QUANTIZERS[name](bits, granularity)
     layer, weight, scale = attached(seeded(LAYERS[kind]), quantizer)
     with torch.no_grad():  # off the scale it began with, so that there are weights beyond both ends
         scale *= 0.6
@@ -132,7 +132,7 @@ def test_training_moves_the_scale_of_lsq_alone(name, tmp_path):
     train(
         model,
         digits(),
-        TrainSettings(1, lr=3e-3, optimizer="adam", quantizer={"name": name, "bits": 3}),
+        TrainSettings.of(epochs=1, lr=3e-3, optimizer="adam", qat={"name": name, "bits": 3}),
         tmp_path,
     )
     for n in before:
@@ -143,8 +143,8 @@ def test_training_moves_the_scale_of_lsq_alone(name, tmp_path):
 
 def test_only_layers_not_exempt_are_rounded(tmp_path):
     model = seeded(Normed)
-    settings = TrainSettings(
-        1, lr=3e-3, optimizer="adam", quantizer="ste", float_layers=("conv1", "f*")
+    settings = TrainSettings.of(
+        epochs=1, lr=3e-3, optimizer="adam", qat="ste", float_layers=("conv1", "f*")
     )
     train(model, digits(), settings, tmp_path)
     rounded = {n for n, m in model.named_modules() if parametrize.is_parametrized(m)}
@@ -203,16 +203,16 @@ def test_widths_are_from_2_to_8(cls, bits):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("lqs", "quantizer: unknown method 'lqs'; known: ste, lsq"),
+        ("lqs", "qat: unknown method 'lqs'; known: grid, ste, lsq"),
         (
             {"name": "lsq", "bit": 3},
-            "quantizer lsq: unknown setting 'bit'; known: bits, granularity",
+            "qat lsq: unknown setting 'bit'; known: bits, granularity",
         ),
-        ({"name": "lsq", "granularity": "row"}, "quantizer lsq: granularity: "),
-        ({"name": "ste", "bits": 16}, "quantizer bits must be from 2 to 8, got 16"),
+        ({"name": "lsq", "granularity": "row"}, "qat lsq: granularity: "),
+        ({"name": "ste", "bits": 16}, "qat bits must be from 2 to 8, got 16"),
     ],
 )
 def test_unknown_quantizers_and_settings_are_errors(method, message, tmp_path):
     with pytest.raises(RecipeError) as error:
-        train(seeded(), digits(), TrainSettings(1, quantizer=method), tmp_path / "out")
+        train(seeded(), digits(), TrainSettings.of(epochs=1, qat=method), tmp_path / "out")
     assert str(error.value).startswith(message) and not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 Chunks = list[Any]
 
@@ -39,13 +40,12 @@ class Memory:
     limit: int
     folder: Path | None = None
     used: int = 0
-    spilled: int = field(default=0)
+    spilled: int = 0
+    _in_files: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary)
 
     def admit(self, value: Any) -> Any:
         """The value itself while the budget lasts, else a copy of it backed by a file."""
-        if not isinstance(value, Tensor):
-            return value
-        if getattr(value, "_subbyte_file", False):
+        if not isinstance(value, Tensor) or value in self._in_files:
             return value
         size = value.numel() * value.element_size()
         if self.used + size <= self.limit or size == 0:
@@ -58,7 +58,7 @@ class Memory:
         """Give back what a value took; call it once, when nobody will read it again."""
         for chunks in (pair.float,) if pair.same else (pair.float, pair.quantized):
             for value in chunks:
-                if isinstance(value, Tensor) and not getattr(value, "_subbyte_file", False):
+                if isinstance(value, Tensor) and value not in self._in_files:
                     self.used -= value.numel() * value.element_size()
             chunks.clear()
 
@@ -68,5 +68,5 @@ class Memory:
             # outlives the name
             mapped = torch.from_file(file.name, shared=True, size=value.numel(), dtype=value.dtype)
         mapped = mapped.reshape(value.shape).copy_(value)
-        mapped._subbyte_file = True  # type: ignore[attr-defined]
+        self._in_files[mapped] = None
         return mapped

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subbyte.learn.optimizers import QSGD, Lattice
-from subbyte.learn.optimizers.rounding import UPDATE_ROUNDINGS
+from subbyte.learn.optimizers.update_roundings import UPDATE_ROUNDINGS
 from tests.reference.examples import examples
 from tests.reference.updates import nearest
 
@@ -47,7 +47,9 @@ def test_ties_go_up(resolution, x, rounded, dtype):
     """O1."""
     wanted = torch.tensor(rounded, dtype=dtype)
     torch.testing.assert_close(q(x, resolution, dtype=dtype), wanted, rtol=1e-7, atol=0)
-    units = UPDATE_ROUNDINGS["half-up"](torch.tensor(x, dtype=dtype) * resolution, generator())
+    units = UPDATE_ROUNDINGS["half-up"].round(
+        torch.tensor(x, dtype=dtype) * resolution, generator()
+    )
     torch.testing.assert_close(units / resolution, wanted, rtol=1e-7, atol=0)
 
 
@@ -116,7 +118,7 @@ def test_lattices_nest(rounding, base, x, index):
 )
 def test_float32_rounds_right_up_to_its_ends(rounding, x, rounded):
     """Whole numbers stay what they are, and errors below half a step."""
-    found = UPDATE_ROUNDINGS[rounding](torch.full((100,), x), generator())
+    found = UPDATE_ROUNDINGS[rounding].round(torch.full((100,), x), generator())
     assert set(found.tolist()) == {rounded}
 
 
@@ -126,7 +128,7 @@ def test_stochastic_rounding_keeps_the_mean_and_has_the_variance_of_a_coin(whole
     """O11: E[Q] = x, Var[Q] = f (1 - f)."""
     count = 40_000
     x = torch.full((count,), whole + part, dtype=torch.float64)
-    found = UPDATE_ROUNDINGS["stochastic"](x, generator(1))
+    found = UPDATE_ROUNDINGS["stochastic"].round(x, generator(1))
     assert set(found.tolist()) <= {float(whole), whole + 1.0}
     spread = part * (1 - part)
     # f = 0 has no spread at all: nothing is allowed there
@@ -140,7 +142,7 @@ def test_stochastic_rounding_keeps_the_mean_and_has_the_variance_of_a_coin(whole
 def test_gaussian_noise_has_the_variance_of_rounding_errors_and_is_normal():
     count = 200_000
     x = torch.linspace(-3, 3, count, dtype=torch.float64)
-    error = UPDATE_ROUNDINGS["gaussian"](x.clone(), generator(2)) - x
+    error = UPDATE_ROUNDINGS["gaussian"].round(x.clone(), generator(2)) - x
     assert abs(float(error.mean())) < 4.5 / sqrt(12 * count)
     assert float(error.var()) * 12 == pytest.approx(1, abs=4.5 * sqrt(2 / count))
     beyond = float((error.abs() > 0.5).double().mean())  # uniform errors never are
@@ -151,8 +153,8 @@ def test_gaussian_noise_has_the_variance_of_rounding_errors_and_is_normal():
 def test_roundings_work_in_place_and_are_decided_by_the_seed(rounding):
     x = torch.linspace(-2, 2, 101)
     first, again, other = (
-        UPDATE_ROUNDINGS[rounding](x.clone(), generator(seed)) for seed in (5, 5, 6)
+        UPDATE_ROUNDINGS[rounding].round(x.clone(), generator(seed)) for seed in (5, 5, 6)
     )
-    assert UPDATE_ROUNDINGS[rounding](x, generator(5)) is x
+    assert UPDATE_ROUNDINGS[rounding].round(x, generator(5)) is x
     assert torch.equal(first, again) and torch.equal(first, x)
     assert torch.equal(first, other) == (rounding in DETERMINISTIC)

@@ -376,11 +376,73 @@ def test_a_wrong_integer_fails_parity(tmp_path, monkeypatch):
                 value.const_value = exporting.ir.tensor(-value.const_value.numpy(), name=name)
         return notes
 
-    insert = exporting.insert_pairs
+    insert, model = exporting.insert_pairs, quantized("shared", "w4")
     monkeypatch.setattr(exporting, "insert_pairs", spoiled)
     with pytest.raises(ParityError):
+        export(model, tmp_path / "model.onnx", images("shared"), to="onnx-int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_notes_say_how_bits_are_held(exported):
+    assert "INT8" in exported("residual", "w4", "int8")[0].notes["fc"]
+    assert exported("residual", "w4", "compact")[0].notes["fc"] == "INT4"
+    assert "INT4" in exported("residual", "w3", "compact")[0].notes["fc"]
+    assert "INT2" in exported("residual", "ternary", "compact")[0].notes["fc"]
+    assert "0..15" in exported("residual", "w4a4", "int8")[0].notes["b1.conv1:out"]
+    assert exported("residual", "w8a8", "int8")[0].notes == {}
+
+
+def test_a_bias_beyond_int32_agrees(tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(16, 3, 6, 6)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    with torch.no_grad():
+        network[0].weight.mul_(1e-9)
+    model = subbyte.quantize(network, x, "w8a8")
+    assert "int32" in next(row.reason for row in model.ledger if row.name == "0")
+    assert export(model, tmp_path / "model.onnx", x).parity.max_abs < 1e-5
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_nothing_is_left_when_writing_fails(error, tmp_path, monkeypatch):
+    def fail(program, path):
+        Path(path).write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(exporting.ir, "save", fail)
+    with pytest.raises(type(error)):
         export(quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_are_nan_fail_parity(exported):
+    path = exported("shared", "w4", "int8")[0].path
+    x = images("shared").clone()
+    x[3] = torch.nan
+    with pytest.raises(ParityError):
+        check_parity(quantized("shared", "w4"), runner(path), x, 99.5, "ONNX Runtime")
+
+
+def test_parity_is_measured_on_the_images_given(exported):
+    """Another model's file does not pass, and the differences are those of the outputs."""
+    path = exported("shared", "w4", "int8")[0].path
+    model = subbyte.quantize(build("shared"), images("shared"), "w4")
+    set_tensor(
+        model.graph_module,
+        "head.bias",
+        tensor_at(model.graph_module, "head.bias") + torch.tensor([9.0, 0, 0]),
+    )
+    with pytest.raises(ParityError):
+        check_parity(model, runner(path), images("shared"), 99.5, "ONNX Runtime")
+    found = check_parity(
+        model, runner(path), images("shared", 130), 0, "ONNX Runtime"
+    )  # more than a batch
+    assert (
+        found.max_abs > 8.5
+        and found.images == 130
+        and 2.5 < found.mean_abs < 3.5
+        and found.agreement < 90
+    )
 
 
 LEVELS = {  # ONNX type by container int8, compact; None: float32

@@ -12,13 +12,14 @@ import onnxruntime
 import pytest
 import torch
 from onnx import ModelProto, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 import subbyte
 from subbyte.errors import ParityError
-from subbyte.exporters import export
+from subbyte.exporters import export, runner
 from subbyte.exporters import onnx as exporting
-from subbyte.graph import Layer, tensor_at
+from subbyte.exporters.parity import check_parity
+from subbyte.graph import Layer, set_tensor, tensor_at
 from subbyte.methods import Exported
 from tests.networks import NAMES, build, images, quantized
 
@@ -434,9 +435,8 @@ def test_parity_is_measured_on_the_images_given(exported):
     )
     with pytest.raises(ParityError):
         check_parity(model, runner(path), images("shared"), 99.5, "ONNX Runtime")
-    found = check_parity(
-        model, runner(path), images("shared", 130), 0, "ONNX Runtime"
-    )  # more than a batch
+    more = images("shared", 130)  # more than a batch
+    found = check_parity(model, runner(path), more, 0, "ONNX Runtime")
     assert (
         found.max_abs > 8.5
         and found.images == 130

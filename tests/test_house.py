@@ -113,6 +113,12 @@ def test_imports_go_down_only(file):
 
 
 @every_file
+def test_pages_read_results_through_records(file):
+    if place(file) == "pages":
+        assert parts_used(file) <= {"pages", "records", "io", "errors"}
+
+
+@every_file
 def test_only_the_graph_package_knows_graphs(file):
     names = imports(file)
     knows = any(

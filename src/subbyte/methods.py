@@ -5,7 +5,9 @@ one file in its package and one line in that package's dictionary; recipes, `--h
 documentation and the conformance tests read the dictionaries. Nothing is stored on a method,
 arguments are never changed, and there is no hidden randomness.
 
-Exporters and engines of sweeps are added in the same way, but touch files and processes.
+Exporters and engines of sweeps are added in the same way, but touch files and processes. So are
+figures of reports, whose contract needs what pages are made of: `pages.figure.Figure`, one file in
+`pages/figures/`; and kinds of folders that reports are about: `pages.subject.Subject`.
 """
 
 from abc import ABC, abstractmethod

@@ -310,5 +310,7 @@ def test_damaged_logs_are_an_error(name, content, tmp_path):
     else:
         header = (tmp_path / name).read_text().splitlines()[0] + "\n"
         (tmp_path / name).write_text(header if content == "header" else content)
-    with pytest.raises(FormatError, match=f"{name} (is not the log of a training run|is damaged|can.t be read)"):
+    with pytest.raises(
+        FormatError, match=f"{name} (is not the log of a training run|is damaged|can.t be read)"
+    ):
         run(tmp_path, data=data)

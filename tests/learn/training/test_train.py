@@ -137,7 +137,7 @@ def test_what_is_written_down(tmp_path):
     assert log["settings"].items() >= plain.items()
     assert plain == json.loads((out / "settings.json").read_text())
     assert (
-        log["epochs"] == record.epochs
+        [{k: v for k, v in row.items() if v is not None} for row in log["epochs"]] == record.epochs
         and len(epochs) == 3
         and len(record.steps) == len(rows(out, "steps.csv")) == 3
     )

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from subbyte.core import Geometry, GridSpec, QTensor
+from subbyte.core import TERNARY, Geometry, GridSpec, PerChannel, QTensor
 from subbyte.correct import CORRECTIONS
 from subbyte.stats import LayerStats, MomentCollector
 from tests.reference.rounding import layer_stats, outputs
@@ -96,9 +96,7 @@ def test_exact_weights_on_the_same_inputs_need_no_correction(method, spec, case)
 
 
 @methods
-@pytest.mark.parametrize(
-    "spec", [name for name, spec in SPECS.items() if spec.granularity != "tensor"]
-)
+@pytest.mark.parametrize("spec", [name for name, spec in SPECS.items() if not spec.share.one_scale])
 @pytest.mark.parametrize("case", ["dense, x_q", "grouped, x_q", "depthwise, x_q"])
 def test_rows_do_not_know_of_one_another(method, spec, case):
     given = INPUTS[case]
@@ -143,7 +141,7 @@ def test_moments_match_variances_where_rows_have_scales_of_their_own(spec, case)
     given = INPUTS[case]
     before = nearest(given, spec)
     q, bias = corrected("moments", spec, case)
-    if SPECS[spec].granularity == "tensor":
+    if SPECS[spec].share.one_scale:
         assert torch.equal(q.grid.scale, before.grid.scale)
         return
     wanted, got = float_outputs(given), quantized_outputs(given, q, bias)
@@ -228,7 +226,7 @@ def test_moments_reach_through_zero_points():
 def test_ternary_layers_get_their_power_back():
     """Nearest ternary codes lose much of a row's power; moments restore it."""
     given = draw(1, 200, 20, 8)
-    spec = GridSpec.ternary()
+    spec = GridSpec(TERNARY, PerChannel())
     rounded = QTensor.nearest(given.weight, fitter(spec)(given.weight))
     q, bias = CORRECTIONS["moments"]().correct(given.weight, bias_of(given), rounded, given.stats)
     wanted = float_outputs(given).std(0)

@@ -21,7 +21,7 @@ from subbyte.exporters import export
 from subbyte.exporters import onnx as exporting
 from subbyte.graph import Layer, tensor_at
 from subbyte.methods import Exported
-from tests.networks import NAMES, images, quantized
+from tests.networks import NAMES, build, images, quantized
 
 RECIPES = ["w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary"]
 WEIGHT_ONLY = ["w4", "w3", "w2", "ternary"]
@@ -242,7 +242,7 @@ def test_four_bit_activations_have_sixteen_levels(container, exported):
         for node in probe.graph.node
         if node.op_type == "DequantizeLinear"
     }
-    four = [tap.name for tap in model.plan.taps if tap.spec.bits == 4]
+    four = [tap.name for tap in model.plan.taps if tap.spec.label == "4"]
     assert len(four) == 5
     for name in four:
         probe.graph.output.append(
@@ -369,6 +369,14 @@ def test_shared_weights_are_stored_once(exported):
         "head.weight.codes",
         "inner.weight.codes",
     ]
+
+
+def test_loaded_models_export_to_the_same_bytes(exported, tmp_path):
+    subbyte.save(quantized("residual", "w4a4"), tmp_path / "model.safetensors")
+    loaded = subbyte.load(tmp_path / "model.safetensors", build("residual", seed=2))
+    export(loaded, tmp_path / "model.onnx", images("residual"))
+    made, _ = exported("residual", "w4a4", "int8")
+    assert (tmp_path / "model.onnx").read_bytes() == made.path.read_bytes()
 
 
 def test_a_wrong_integer_fails_parity(tmp_path, monkeypatch):

@@ -228,7 +228,7 @@ def test_metadata_of_any_other_kind_is_refused(text, tmp_path):
 
 @pytest.mark.parametrize(
     "missing",
-    ["layers/inner/codes", "layers/head/scale", "taps/input/zero_point", "float/head.bias"],
+    ["layers/inner/codes", "layers/head/scale", "activations/input/zero_point", "float/head.bias"],
 )
 def test_files_without_a_tensor_are_refused(missing, tmp_path, monkeypatch):
     """Even if their checksum is right."""
@@ -250,7 +250,7 @@ def test_files_without_a_tensor_are_refused(missing, tmp_path, monkeypatch):
         ("layers/head/scale", lambda t: t[:-1]),
         ("layers/head/scale", lambda t: -t),
         ("layers/head/scale", lambda t: t * torch.nan),
-        ("taps/input/scale", lambda t: t.reshape(1).repeat(2)),
+        ("activations/input/scale", lambda t: t.reshape(1).repeat(2)),
         ("float/head.bias", lambda t: t[:-1]),
         ("float/head.bias", lambda t: t.long()),
     ],

@@ -2,21 +2,21 @@
 
 import torch
 
-from subbyte.core import GridSpec
+from subbyte.core import TERNARY, GridSpec, Levels, PerChannel, Uniform
 from subbyte.ranges import RANGES, MinMax, fit_grid
 
 SPECS = {
-    "int2": GridSpec(bits=2, granularity="channel"),
-    "int4": GridSpec(bits=4, granularity="channel"),
-    "int4 narrow": GridSpec(bits=4, narrow=True, granularity="channel"),
-    "ternary": GridSpec.ternary(),
-    "int8": GridSpec(bits=8, granularity="channel"),
-    "asymmetric int2": GridSpec(bits=2, symmetric=False, granularity="channel"),
-    "asymmetric int3": GridSpec(bits=3, symmetric=False, granularity="channel"),
-    "uint8": GridSpec(bits=8, signed=False, symmetric=False, granularity="channel"),
-    "uint4": GridSpec(bits=4, signed=False, symmetric=False, granularity="channel"),
-    "levels": GridSpec.level_set((-4, -2, -1, 0, 1, 2, 4)),
-    "lopsided levels": GridSpec.level_set((-1, 0, 1, 3)),
+    "int2": GridSpec(Uniform(2), PerChannel()),
+    "int4": GridSpec(Uniform(4), PerChannel()),
+    "int4 narrow": GridSpec(Uniform(4, narrow=True), PerChannel()),
+    "ternary": GridSpec(TERNARY, PerChannel()),
+    "int8": GridSpec(Uniform(8), PerChannel()),
+    "asymmetric int2": GridSpec(Uniform(2, symmetric=False), PerChannel()),
+    "asymmetric int3": GridSpec(Uniform(3, symmetric=False), PerChannel()),
+    "uint8": GridSpec(Uniform(8, signed=False, symmetric=False), PerChannel()),
+    "uint4": GridSpec(Uniform(4, signed=False, symmetric=False), PerChannel()),
+    "levels": GridSpec(Levels((-4, -2, -1, 0, 1, 2, 4)), PerChannel()),
+    "lopsided levels": GridSpec(Levels((-1, 0, 1, 3)), PerChannel()),
 }
 
 
@@ -25,7 +25,10 @@ def values(rows: int = 5, columns: int = 30, seed: int = 0) -> torch.Tensor:
 
 
 PAIRS = [
-    (name, spec) for name in RANGES for spec in SPECS if name != "exact" or SPECS[spec].uniform
+    (name, spec)
+    for name in RANGES
+    for spec in SPECS
+    if name != "exact" or SPECS[spec].alphabet.even
 ]
 """Every range on every grid, but for `exact`, which refuses levels (tests/ranges/test_exact.py)."""
 

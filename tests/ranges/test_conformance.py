@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import Grid, GridSpec, PerGroup, PerTensor, share_of
 from subbyte.errors import NumericsError
 from subbyte.ranges import RANGES, MinMax, fit_grid
 from subbyte.stats import histogram
 from tests.ranges.cases import PAIRS, SPECS, suited, values
+from tests.reference.grids import positions
 
 methods = pytest.mark.parametrize(
     "method", [n for n, c in RANGES.items() if not getattr(c, "weights_only", False)]
@@ -34,9 +35,8 @@ def error(grid: Grid, x: torch.Tensor) -> torch.Tensor:
 @every_pair
 @pytest.mark.parametrize("granularity", ["tensor", "channel", "group"])
 def test_scales_have_the_shape_of_the_spec(method, spec, granularity):
-    wanted = replace(
-        SPECS[spec], granularity=granularity, group_size=7 if granularity == "group" else None
-    )
+    share = share_of(granularity, 7 if granularity == "group" else None)
+    wanted = replace(SPECS[spec], share=share)
     grid = fit(method, suited(method, values(), wanted), wanted)
     assert grid.spec == wanted
     # 30 columns are 4 groups of 7, and 2
@@ -54,8 +54,8 @@ def test_blocks_do_not_know_of_one_another(method, spec):
     x, wanted = values(3, 20), SPECS[spec]
     x[1] = x[1].abs()
     grid = fit(method, x, wanted)
-    grouped = fit(method, x, replace(wanted, granularity="group", group_size=8))
-    whole = fit(method, x, replace(wanted, granularity="tensor"))
+    grouped = fit(method, x, replace(wanted, share=PerGroup(8)))
+    whole = fit(method, x, replace(wanted, share=PerTensor()))
     for row in range(len(x)):
         alone = fit(method, x[row : row + 1], wanted)
         torch.testing.assert_close(grid.scale[row], alone.scale[0])
@@ -96,11 +96,8 @@ def test_one_sided_blocks_spend_no_codes_on_the_other_side(method, spec, sign):
     x = suited(method, sign * values(4, 200).abs(), wanted)
     grid = fit(method, x, wanted)
     assert bool((error(grid, x) <= x.double().square().mean(1)).all())
-    if not wanted.symmetric and wanted.levels is None:
-        low, high = (
-            (wanted.qmin - grid.zero_point) * grid.scale,
-            (wanted.qmax - grid.zero_point) * grid.scale,
-        )
+    if wanted.alphabet.has_zero_point:
+        low, high = grid.reach
         other, side = (low, high) if sign > 0 else (-high, -low)
         assert bool((other >= 0).all() and (other <= 0).all() and (side > 0).all())
 
@@ -134,15 +131,14 @@ def test_the_ends_of_float32(method, spec, magnitude):
 def test_negated_values_get_the_mirrored_grid(method, spec):
     """Grids that are their own mirror image; asymmetric ones mirror their zero point."""
     wanted = SPECS[spec]
-    if wanted.levels is None and wanted.symmetric and wanted.qmin != -wanted.qmax:
+    codes, free = positions(wanted.alphabet)[0], wanted.alphabet.has_zero_point
+    if not free and codes[0] != -codes[-1]:
         return  # one more code on the negative side
-    if wanted.levels is not None and wanted.levels[0] != -wanted.levels[-1]:
-        return
     x = suited(method, values(6, 501), wanted)
     grid, mirrored = fit(method, x, wanted), fit(method, -x, wanted)
     torch.testing.assert_close(mirrored.scale, grid.scale, rtol=1e-6, atol=0)
-    if not wanted.symmetric and wanted.levels is None:
-        ends = wanted.qmin + wanted.qmax
+    if free:
+        ends = wanted.alphabet.qmin + wanted.alphabet.qmax
         assert int((mirrored.zero_point - (ends - grid.zero_point)).abs().max()) <= 1
 
 
@@ -201,7 +197,7 @@ def test_a_block_of_no_importance_at_all_still_fits_its_values(method, spec):
 @specs
 def test_histograms_stand_for_their_values(method, spec):
     """Values [1, n] with counts: as if each came that often."""
-    wanted = replace(SPECS[spec], granularity="tensor")
+    wanted = replace(SPECS[spec], share=PerTensor())
     x = torch.tensor([[-1.5, -0.25, 0.0, 0.5, 0.75, 3.0]])
     counts = torch.tensor([[3.0, 40.0, 100.0, 70.0, 20.0, 1.0]])
     each = x.repeat_interleave(counts[0].long(), 1)
@@ -214,7 +210,7 @@ def test_histograms_stand_for_their_values(method, spec):
 @pytest.mark.parametrize("spec", ["uint8", "uint4", "int8"])
 def test_the_histogram_of_a_tap_is_as_good_as_its_values(method, spec):
     """Through `stats.histogram`, as in the walk."""
-    wanted = replace(SPECS[spec], granularity="tensor")
+    wanted = replace(SPECS[spec], share=PerTensor())
     x = torch.randn(64, 500, generator=torch.Generator().manual_seed(3)).relu() * 2
     seen = histogram(list(x.split(10)))
     got, best = fit(method, seen.values, wanted, seen.counts), fit(method, x.reshape(1, -1), wanted)

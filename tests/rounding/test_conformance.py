@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import Codebook, Grid, GridSpec, QTensor
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.rounding import ROUNDINGS
 from tests.reference.rounding import output_error
@@ -66,18 +66,16 @@ def test_a_method_says_which_grids_it_does_not_work_on(method, spec):
 def test_codes_are_a_matrix_on_a_grid_of_the_spec(method, spec, case):
     q, weight, wanted = rounded(method, spec, case), INPUTS[case].weight, SPECS[spec]
     rows, columns = weight.shape
-    shape = {
-        "tensor": (),
-        "channel": (rows, 1),
-        "group": (rows, -(-columns // (wanted.group_size or 1))),
-    }
+    shapes = {None: (rows, 1), 5: (rows, -(-columns // 5))}
+    shape = () if wanted.share.one_scale else shapes[wanted.share.block]
     if method == "kmeans":
-        wanted = GridSpec.fitted(wanted.count, wanted.granularity)
+        wanted = GridSpec(Codebook(wanted.alphabet.count), wanted.share)
     assert q.grid.spec == wanted
-    assert (q.codes.shape, q.codes.dtype) == (weight.shape, wanted.code_dtype)
-    assert (q.grid.scale.shape, q.grid.scale.dtype) == (shape[wanted.granularity], torch.float32)
+    assert (q.codes.shape, q.codes.dtype) == (weight.shape, wanted.alphabet.code_dtype)
+    assert (q.grid.scale.shape, q.grid.scale.dtype) == (shape, torch.float32)
     assert (q.grid.zero_point.shape, q.grid.zero_point.dtype) == (q.grid.scale.shape, torch.int32)
-    assert wanted.qmin <= int(q.codes.min()) and int(q.codes.max()) <= wanted.qmax
+    assert wanted.alphabet.qmin <= int(q.codes.min())
+    assert int(q.codes.max()) <= wanted.alphabet.qmax
     assert torch.equal(q.grid.encode(q.dequantize()), q.codes)
 
 
@@ -107,7 +105,7 @@ def test_never_worse_than_nearest_in_its_own_objective(method, spec, case):
         objective(method, case, q.dequantize()),
         objective(method, case, fallback.dequantize()),
     )
-    if SPECS[spec].granularity == "tensor":
+    if SPECS[spec].share.one_scale:
         got, bound = got.sum(), bound.sum()
     power = objective(method, case, torch.zeros_like(weight))
     assert bool((got <= bound * (1 + 1e-9) + 1e-12 * power.max()).all())
@@ -122,9 +120,12 @@ def test_weights_on_the_grid_come_back_exactly(method, spec, case):
     grid = fitter(SPECS[spec])(given.weight)
     generator = torch.Generator().manual_seed(1)
     codes = torch.randint(
-        grid.spec.qmin, grid.spec.qmax + 1, given.weight.shape, generator=generator
+        grid.spec.alphabet.qmin,
+        grid.spec.alphabet.qmax + 1,
+        given.weight.shape,
+        generator=generator,
     )
-    codes = codes.to(grid.spec.code_dtype)
+    codes = codes.to(grid.spec.alphabet.code_dtype)
     again = ROUNDINGS[method]().round(grid.decode(codes), Fixed(grid), given.stats)
     if method != "kmeans":  # its codes count other levels
         assert torch.equal(again.codes, codes)
@@ -132,7 +133,7 @@ def test_weights_on_the_grid_come_back_exactly(method, spec, case):
 
 
 @pytest.mark.parametrize(
-    ("method", "spec"), slow_but_for((m, s) for m, s in WORKING if SPECS[s].granularity != "tensor")
+    ("method", "spec"), slow_but_for((m, s) for m, s in WORKING if not SPECS[s].share.one_scale)
 )
 @mismatched
 def test_rows_do_not_know_of_one_another(method, spec, case):

@@ -16,7 +16,17 @@ import yaml
 from torch import Tensor
 
 from subbyte.allocate import ALLOCATIONS
-from subbyte.core import MAX_BITS, GridSpec
+from subbyte.core import (
+    TERNARY,
+    Alphabet,
+    GridSpec,
+    Levels,
+    PerChannel,
+    PerTensor,
+    Uniform,
+    Widths,
+    share_of,
+)
 from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
@@ -43,8 +53,7 @@ class LayerPlan:
     """asked: bits as the recipe states them ('float', 'ternary', '4', '4 wide'); spec: None when
     the layer stays float, for the `reason` given; shape: of the weight, as torch has it; rows:
     output channels; scalar: factor on the scales that the range chooses; guided: runs of output
-    channels whose inputs are weighted by squared gradients to the power guided_power, 0 for none;
-    counts: levels of each row, on counted grids.
+    channels whose inputs are weighted by squared gradients to the power guided_power, 0 for none.
     """
 
     name: str
@@ -62,7 +71,6 @@ class LayerPlan:
     allocate: Allocate | None = None
     guided: int = 0
     guided_power: float = 1.0
-    counts: tuple[int, ...] | None = None
 
     @property
     def importance(self) -> str:
@@ -272,22 +280,22 @@ def _asked_weight(settings: WeightSettings) -> str:
 
 def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> GridSpec:
     try:
-        if settings.levels is not None and settings.levels != "wide":
-            return GridSpec.level_set(_levels(settings), settings.granularity, settings.group_size)
-        if settings.bits == "ternary":
-            return GridSpec.ternary(settings.granularity, settings.group_size)
-        wide, mixed = settings.levels == "wide", settings.allocate is not None
-        return GridSpec(
-            bits=MAX_BITS if mixed else int(settings.bits or 0),
-            mixed=float(settings.bits or 0) if mixed else None,
-            symmetric=settings.symmetric or wide,
-            narrow=settings.narrow,
-            wide=wide,
-            granularity=settings.granularity,
-            group_size=settings.group_size,
-        )
+        share = share_of(settings.granularity, settings.group_size)
+        return GridSpec(_weight_alphabet(settings), share)
     except RecipeError as error:
         raise RecipeError(f"recipe {recipe.name}: layer {layer.name}: weights: {error}") from error
+
+
+def _weight_alphabet(settings: WeightSettings) -> Alphabet:
+    wide = settings.levels == "wide"
+    if settings.levels is not None and not wide:
+        return Levels(_levels(settings))
+    if settings.bits == "ternary":
+        return TERNARY
+    bits, symmetric = settings.bits or 0, settings.symmetric or wide
+    if settings.allocate is not None:
+        return Widths(mean=float(bits), symmetric=symmetric)
+    return Uniform(int(bits), symmetric=symmetric, narrow=settings.narrow, wide=wide)
 
 
 def _levels(settings: WeightSettings) -> tuple[float, ...]:
@@ -364,14 +372,13 @@ def _tap(
     by_channel = settings.granularity == "channel" and place.axis is not None
     if settings.granularity == "channel" and not by_channel:
         reasons.append("one value a channel: the tensor has one scale")
-    mixed = float(settings.bits) if settings.allocate is not None and by_channel else None
-    spec = GridSpec(
-        bits=int(settings.bits) if mixed is None else MAX_BITS,
-        signed=settings.symmetric,
-        symmetric=settings.symmetric,
-        granularity="channel" if by_channel else "tensor",
-        mixed=mixed,
+    signs = {"signed": settings.symmetric, "symmetric": settings.symmetric}
+    alphabet: Alphabet = (
+        Widths(mean=float(settings.bits), **signs)
+        if settings.allocate is not None and by_channel
+        else Uniform(int(settings.bits), **signs)
     )
+    spec = GridSpec(alphabet, PerChannel() if by_channel else PerTensor())
     place = place if by_channel else replace(place, axis=None)
     method, allocate = build_method(RANGES, settings.range, "range"), _allocate(settings.allocate)
     return TapPlan(
@@ -404,7 +411,6 @@ def _layer_dict(layer: LayerPlan) -> dict[str, Any]:
         "allocate": layer.allocate and method_settings(ALLOCATIONS, layer.allocate),
         "guided": layer.guided,
         "guided_power": layer.guided_power,
-        "counts": layer.counts and list(layer.counts),
     }
 
 
@@ -425,7 +431,6 @@ def _layer_from(entry: dict[str, Any]) -> LayerPlan:
         _allocate(entry.get("allocate")),
         entry.get("guided", 0),
         entry.get("guided_power", 1.0),
-        None if (counts := entry.get("counts")) is None else tuple(counts),
     )
 
 
@@ -466,16 +471,9 @@ def _tap_from(entry: dict[str, Any]) -> TapPlan:
 
 def spec_dict(spec: GridSpec | None) -> dict[str, Any] | None:
     """Plain values of a spec; `spec_from` reads them."""
-    return (
-        None
-        if spec is None
-        else {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(spec).items()}
-    )
+    return None if spec is None else spec.to_dict()
 
 
 def spec_from(entry: dict[str, Any] | None) -> GridSpec | None:
     """Inverse of `spec_dict`."""
-    if entry is None:
-        return None
-    levels = entry["levels"]
-    return GridSpec(**{**entry, "levels": None if levels is None else tuple(levels)})
+    return None if entry is None else GridSpec.from_dict(entry)

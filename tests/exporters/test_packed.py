@@ -196,7 +196,7 @@ def test_a_changed_byte_of_the_header_is_found_or_changes_nothing(written, tmp_p
     assert refused > 0.95 * len(positions)
 
 
-@pytest.mark.parametrize("version", [0, 2, 99, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 99, "2", None])
 def test_unknown_versions_are_refused(version, written, tmp_path):
     with pytest.raises(FormatError, match=f"version {version!r}"):
         packed.read(rewritten(written, tmp_path / "other.safetensors", version=version))

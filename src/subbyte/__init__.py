@@ -10,8 +10,7 @@ from subbyte.exporters.onnx import export_onnx
 from subbyte.exporters.packed import load, save
 from subbyte.exporters.parity import onnx_model
 from subbyte.models import load_model
-from subbyte.recipe import Recipe, load_recipe
-from subbyte.recipe.plan import Plan
+from subbyte.recipe import Plan, Recipe, load_recipe
 from subbyte.tasks import evaluate
 
 __version__ = "0.1.0"

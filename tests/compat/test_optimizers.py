@@ -9,8 +9,8 @@ from tests.optim.cases import apart, move, normal, parameters, run, same
 
 from subbyte.compat.optimizers import gate_2023, resolution_2023
 from subbyte.errors import RecipeError
+from subbyte.io.registry import build_method
 from subbyte.learn.optimizers import OPTIMIZERS, QSGD, Lattice, Published2021, Published2023
-from subbyte.recipe.registry import build_method
 from tests.reference.updates import published_2021, published_2023
 
 TRACE = [

@@ -18,7 +18,7 @@ from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError
 from subbyte.exporters.packed import read
 from subbyte.learn.training.finish import PACKED
-from subbyte.recipe.plan import Plan
+from subbyte.recipe import Plan
 from subbyte.records.quantized import RESULT
 
 

@@ -31,8 +31,7 @@ from subbyte.errors import ModelError, RecipeError
 from subbyte.graph import prepare
 from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model
-from subbyte.recipe import PRESETS, Recipe, load_recipe
-from subbyte.recipe.plan import make_plan
+from subbyte.recipe import PRESETS, Recipe, load_recipe, make_plan
 
 
 @command

@@ -5,7 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from subbyte.pages import Table as PageTable
-from subbyte.recipe.plan import LayerPlan, Plan
+from subbyte.recipe import LayerPlan, Plan
 
 
 def summary_table(results: list[dict[str, Any]], title: str) -> Table:

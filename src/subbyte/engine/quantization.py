@@ -13,8 +13,7 @@ from subbyte.engine.sensitivity import Option
 from subbyte.engine.walk import Limits, Progress, WalkResult, walk
 from subbyte.errors import DataError
 from subbyte.graph import Network, prepare
-from subbyte.recipe import Recipe, load_recipe
-from subbyte.recipe.plan import Plan, make_plan
+from subbyte.recipe import Plan, Recipe, load_recipe, make_plan
 from subbyte.tasks import agreement
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
 from subbyte.graph import Instrumented, Layer, Network, instrument, set_tensor, tensor_at
-from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
+from subbyte.recipe import LayerPlan, Plan, TapPlan
 
 _INT32 = 2**31 - 1
 
@@ -155,7 +155,7 @@ class QuantizedModel(nn.Module):
         return LedgerRow(
             tap.name,
             "tap",
-            tap.asked,
+            str(tap.asked),
             bits,
             "; ".join(filter(None, (tap.reason, *how))),
             size,
@@ -168,11 +168,11 @@ class QuantizedModel(nn.Module):
         shared = next(layer.shared_with for layer in self.layers if layer.name == plan.name)
         if shared is not None:
             bits = self.weights[shared].grid.label if shared in self.weights else "float"
-            return LedgerRow(plan.name, "layer", plan.asked, bits, plan.reason, 0, sqnr)
+            return LedgerRow(plan.name, "layer", plan.wanted, bits, plan.reason, 0, sqnr)
         if plan.name not in self.weights:
             layer = next(layer for layer in self.layers if layer.name == plan.name)
             size = 4 * layer.geometry.rows * layer.geometry.columns
-            return LedgerRow(plan.name, "layer", plan.asked, "float", plan.reason, size, sqnr)
+            return LedgerRow(plan.name, "layer", plan.wanted, "float", plan.reason, size, sqnr)
         weight = self.weights[plan.name]
         spec = weight.grid.spec
         changed = f"{spec.count} levels of its rounding's own" if spec != plan.spec else ""
@@ -180,7 +180,7 @@ class QuantizedModel(nn.Module):
         return LedgerRow(
             plan.name,
             "layer",
-            plan.asked,
+            plan.wanted,
             weight.grid.label,
             reason,
             weight.nbytes,

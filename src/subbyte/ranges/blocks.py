@@ -72,16 +72,15 @@ def fit_grid(
     if spec.mixed is not None:
         assert allocate is not None, "a mixed grid needs a method that allocates bits"
         return _fit_mixed(method, values, spec, importance, allocate)
-    if getattr(method, "weights_only", False):
+    if method.weights_only:
         importance = None
     blocks, weights = _blocks(values, spec), _importance(values, importance, spec)
     if weights is not None:
         # if none counts, all do
         weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)
         blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
-    for_rows = getattr(method, "choose_for_rows", None)
-    if for_rows is not None and spec.granularity == "tensor":
-        scale, zero_point = for_rows(values, spec)
+    if spec.granularity == "tensor":
+        scale, zero_point = method.choose_for_tensor(blocks.reshape(values.shape), weights, spec)
     else:
         scale, zero_point = method.choose(blocks, weights, spec)
     shape = {"tensor": (), "channel": (-1, 1), "group": (values.shape[0], -1)}[spec.granularity]

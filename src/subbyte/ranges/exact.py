@@ -15,16 +15,23 @@ from torch import Tensor
 
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
+from subbyte.methods import Range, Refusal
 from subbyte.ranges.minmax import positive
 
 _WHOLE = 1e-4
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Range):
     """Find the grid that weights already lie on, and refuse those that lie on none."""
 
     weights_only = True
+    refuses = (
+        Refusal(
+            lambda self, spec: not spec.uniform,
+            "exact: looks for evenly spaced values; it can't work with levels or a codebook",
+        ),
+    )
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec
@@ -32,10 +39,7 @@ class Exact:
         """See `methods.Range`; the importance is not read. Raises RecipeError where a block lies on
         no such grid.
         """
-        if not spec.uniform:
-            raise RecipeError(
-                "exact: looks for evenly spaced values; it can't work with levels or a codebook"
-            )
+        self.check(spec)
         values = values.double()
         low, high = values.amin(1).clamp_max(0), values.amax(1).clamp_min(0)
         scale, found = positive(high - low), high == low

@@ -11,9 +11,9 @@ import torch
 from tests.optim.cases import ON_STALL, copies, nothing_read, parameters, run, same, set_gradients
 
 from subbyte.errors import RecipeError
+from subbyte.io.registry import build_method
 from subbyte.learn.optimizers import OPTIMIZERS, QSGD, GridSettings, GridSGD, Lattice, QtAdamW
 from subbyte.learn.optimizers.schedules import SCHEDULES
-from subbyte.recipe.registry import build_method
 
 BY_TENSOR = ON_STALL | {"scope": "tensor"}
 TABLE = {"name": "table", "at": [1, 4, 9]}

@@ -7,9 +7,9 @@ import torch
 from tests.optim.cases import move
 
 from subbyte.errors import RecipeError
+from subbyte.io.registry import build_method
 from subbyte.learn.optimizers import QSGD, Lattice, Published2021
 from subbyte.learn.optimizers.schedules import SCHEDULES, Annealing, Epochs, OnStall, Table
-from subbyte.recipe.registry import build_method
 
 BOUNDS = {
     0: 0.408920,

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from subbyte.errors import RecipeError
+from subbyte.io.registry import build_method
 from subbyte.learn.training import TrainSettings, train
 from subbyte.learn.training.weights import QUANTIZERS, Lsq, Ste, layers_of, plain_state
-from subbyte.recipe.registry import build_method
 from tests.reference.training import rounded
 
 LAYERS = {

@@ -28,13 +28,13 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
+from subbyte.io.registry import Method
 from subbyte.learn.optimizers.directions import Adaptive, Direction, Momentum
 from subbyte.learn.optimizers.flat import Params, State
 from subbyte.learn.optimizers.lattice import Lattice, LatticeOptimizer, Telemetry
 from subbyte.learn.optimizers.layout import Layout
 from subbyte.learn.optimizers.rounding import UPDATE_ROUNDINGS
 from subbyte.ranges import Mse, fit_grid
-from subbyte.recipe.registry import Method
 
 MOST_FINE = 15
 """Bits of fine codes, which are kept as int16."""

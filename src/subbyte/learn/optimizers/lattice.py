@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import RecipeError
+from subbyte.io.registry import Method, build_method
 from subbyte.learn.optimizers.directions import MISSED, Adaptive, Direction, Momentum
 from subbyte.learn.optimizers.flat import FlatOptimizer, Params, State
 from subbyte.learn.optimizers.layout import Layout
 from subbyte.learn.optimizers.rounding import UPDATE_ROUNDINGS
 from subbyte.learn.optimizers.schedules import SCHEDULES, OnStall, Schedule
-from subbyte.recipe.registry import Method, build_method
 
 MOST = 126
 """The largest cap: steps of 2^-126 are the smallest normal float32 numbers."""

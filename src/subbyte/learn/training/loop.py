@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from subbyte.data import DataSet, Split
 from subbyte.errors import DataError, FormatError, NumericsError
+from subbyte.io.registry import build_method
 from subbyte.io.settings import same_settings
 from subbyte.learn.optimizers import OPTIMIZERS
 from subbyte.learn.training.batches import Batches
@@ -23,7 +24,6 @@ from subbyte.learn.training.record import Record, Row
 from subbyte.learn.training.settings import TrainSettings
 from subbyte.learn.training.step import Steps
 from subbyte.learn.training.weights import QUANTIZERS, layers_of, output_axis, remove_quantizers
-from subbyte.recipe.registry import build_method
 from subbyte.tasks import check_labels, evaluate
 
 Report = Callable[[str, int, int, str], None]

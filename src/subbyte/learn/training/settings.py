@@ -6,9 +6,9 @@ from math import isfinite
 from typing import Any
 
 from subbyte.errors import RecipeError
+from subbyte.io.registry import Method
 from subbyte.learn.training.augment import AUGMENTATIONS
 from subbyte.learn.training.rates import RATES
-from subbyte.recipe.registry import Method
 
 PRECISIONS = ("float32", "bfloat16")
 

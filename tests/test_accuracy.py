@@ -11,11 +11,11 @@ import torch
 from subbyte import (
     draw_calibration,
     evaluate,
-    export_onnx,
+    export,
     load_data,
     load_model,
-    onnx_model,
     quantize,
+    runner,
 )
 from subbyte.data import DataSet
 
@@ -59,8 +59,8 @@ def test_the_onnx_file_is_as_accurate_as_the_torch_model(
     images, split = draw_calibration(cifar, 64, seed=0)
     part = split.take(range(1000))
     quantized = quantize(resnet20, images, "w4a8")
-    export_onnx(quantized, tmp_path / "net.onnx", images)
-    ours, theirs = evaluate(quantized, part), evaluate(onnx_model(tmp_path / "net.onnx"), part)
+    export(quantized, tmp_path / "net.onnx", images)
+    ours, theirs = evaluate(quantized, part), evaluate(runner(tmp_path / "net.onnx"), part)
     assert abs(ours.top1 - theirs.top1) <= 0.3
     assert (ours.logits.argmax(1) == theirs.logits.argmax(1)).float().mean() > 0.995
 

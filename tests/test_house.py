@@ -28,7 +28,7 @@ LAYERS = [
     {"ranges", "rounding", "correct", "tune", "allocate"},
     {"precondition"},
     {"recipe"},
-    {"engine"},
+    {"engine", "testing"},
     {"exporters", "pages"},
     {"learn"},
     {"jobs"},
@@ -76,6 +76,15 @@ def parts_used(file: Path) -> set[str]:
 
 def packages_used(file: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(file)}
+
+
+def run_alone(script: str) -> tuple[int, str]:
+    """Exit code of a script in an interpreter of its own, and what it says on stderr."""
+    environment = os.environ | {"PYTHONPATH": str(HOUSE.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+    )
+    return done.returncode, done.stderr
 
 
 def project() -> dict[str, Any]:
@@ -162,16 +171,31 @@ def test_every_file_says_what_it_is_for(file):
 def test_public_names_are_sorted_and_complete():
     assert subbyte.__all__ == sorted(subbyte.__all__)
     tree = ast.parse((HOUSE / "__init__.py").read_text())
-    brought = {
-        name.asname or name.name
-        for n in ast.walk(tree)
-        if isinstance(n, ast.ImportFrom)
-        for name in n.names
+    homes = {
+        name.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("subbyte.")
+        for name in node.names
     }
-    assert set(subbyte.__all__) == brought | {"__version__"}
-    assert all(getattr(subbyte, name) is not None for name in subbyte.__all__)
-    documented = [name for name in subbyte.__all__ if name != "__version__"]
-    assert all(getattr(subbyte, name).__doc__ for name in documented)
+    assert homes == subbyte._HOMES and {*homes, "__version__"} == set(subbyte.__all__)
+    assert set(subbyte.__all__) <= set(dir(subbyte))
+    assert all(getattr(subbyte, name).__doc__ for name in homes)
+    with pytest.raises(AttributeError, match="no attribute 'quantise'"):
+        _ = subbyte.quantise
+
+
+def test_public_names_are_functions_and_classes_whatever_was_imported_first():
+    script = (
+        "import importlib, pkgutil, sys, subbyte\n"
+        "assert not {'torch', 'subbyte.engine'} & set(sys.modules)\n"
+        "for module in pkgutil.walk_packages(subbyte.__path__, 'subbyte.'):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
+        "names = [name for name in subbyte.__all__ if name != '__version__']\n"
+        "wrong = [name for name in names if not callable(getattr(subbyte, name))]\n"
+        "sys.exit(', '.join(wrong) or 0)"
+    )
+    assert run_alone(script) == (0, "")
 
 
 def test_the_version_is_said_once_too_often_but_alike():
@@ -192,11 +216,7 @@ def test_importing_needs_no_extras():
         "heavy = {'matplotlib', 'torchvision', 'timm', 'ray', 'mlflow', 'plotly', 'pytest'}\n"
         "sys.exit(', '.join(sorted(heavy & {name.split('.')[0] for name in sys.modules})) or 0)"
     )
-    environment = os.environ | {"PYTHONPATH": str(HOUSE.parent)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert run_alone(script) == (0, "")
 
 
 def test_extras_are_imported_where_they_are_used():

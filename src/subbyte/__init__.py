@@ -1,17 +1,22 @@
 """subbyte: quantize trained PyTorch networks below 8 bits with a few unlabelled images, and prove
 the result.
+
+The public names are imported when they are asked for first, and no module has the name of one.
 """
 
-from subbyte.data import draw_calibration, load_data
-from subbyte.engine.quantization import quantize
-from subbyte.engine.quantized import QuantizedModel
-from subbyte.engine.walk import Limits
-from subbyte.exporters.onnx import export_onnx
-from subbyte.exporters.packed import load, save
-from subbyte.exporters.parity import onnx_model
-from subbyte.models import load_model
-from subbyte.recipe import Plan, Recipe, load_recipe
-from subbyte.tasks import evaluate
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from subbyte.data import draw_calibration, load_data
+    from subbyte.engine.quantization import quantize
+    from subbyte.engine.quantized import QuantizedModel
+    from subbyte.engine.walk import Limits
+    from subbyte.exporters import export, runner
+    from subbyte.exporters.packed import load, save
+    from subbyte.models import load_model
+    from subbyte.recipe import Plan, Recipe, load_recipe
+    from subbyte.tasks import evaluate
 
 __version__ = "0.1.0"
 
@@ -23,12 +28,44 @@ __all__ = [
     "__version__",
     "draw_calibration",
     "evaluate",
-    "export_onnx",
+    "export",
     "load",
     "load_data",
     "load_model",
     "load_recipe",
-    "onnx_model",
     "quantize",
+    "runner",
     "save",
 ]
+
+_HOMES = {
+    "Limits": "subbyte.engine.walk",
+    "Plan": "subbyte.recipe",
+    "QuantizedModel": "subbyte.engine.quantized",
+    "Recipe": "subbyte.recipe",
+    "draw_calibration": "subbyte.data",
+    "evaluate": "subbyte.tasks",
+    "export": "subbyte.exporters",
+    "load": "subbyte.exporters.packed",
+    "load_data": "subbyte.data",
+    "load_model": "subbyte.models",
+    "load_recipe": "subbyte.recipe",
+    "quantize": "subbyte.engine.quantization",
+    "runner": "subbyte.exporters",
+    "save": "subbyte.exporters.packed",
+}
+"""The module that each public name comes from, as above."""
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported now and kept. Raises AttributeError for any other."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'subbyte' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, imported or not, beside what is there."""
+    return sorted({*globals(), *_HOMES})

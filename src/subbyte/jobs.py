@@ -3,10 +3,9 @@
 import csv
 import io
 import platform
-import time
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,120 +13,136 @@ from typing import Any
 
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from subbyte import records
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels
 from subbyte.engine.evidence import Named, gather
-from subbyte.engine.quantization import assemble, decide
+from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.quantized import LedgerRow, QuantizedModel
 from subbyte.engine.sensitivity import Option
-from subbyte.engine.walk import Limits, walk
-from subbyte.exporters.onnx import Container, OnnxExport, export_onnx
+from subbyte.engine.stages import Report, Stages
+from subbyte.engine.walk import Limits
+from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
-from subbyte.exporters.parity import onnx_model
-from subbyte.graph import Network, prepare
-from subbyte.io.files import write_json, write_text
+from subbyte.graph import prepare
+from subbyte.io.files import write_text
 from subbyte.io.folders import folder
-from subbyte.recipe import Recipe
-from subbyte.records.quantized import FIGURES
+from subbyte.methods import Exported, Runner
+from subbyte.recipe import Plan, Recipe
+from subbyte.records import (
+    FIGURES,
+    PLAN,
+    RESULT,
+    LedgerEntry,
+    Parity,
+    Result,
+    Sizes,
+    Skipped,
+    write_document,
+)
 from subbyte.tasks import Evaluation, agreement, evaluate
 
-Report = Callable[[str, int, int, str], None]
-"""Called with the stage (walk, evaluate ...), steps done, steps in all, and what is being worked
-on.
-"""
+PACKED, OPTIONS, PAGE = "model.safetensors", "sensitivity.csv", "report.html"
+_SUFFIXES = dict.fromkeys(suffix for one in EXPORTERS.values() for suffix in one.suffixes)
+OWNS = (PACKED, OPTIONS, PAGE, FIGURES, PLAN, RESULT, *(f"model*{end}" for end in _SUFFIXES))
+"""Patterns of the files that a run writes, with the page about them."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of `subbyte quantize`: what goes in, by the names used in result.json."""
+    """One run of `subbyte quantize`: what goes in, by the names used in result.json.
+
+    exports: names of exporters; the one that fits the model where there is none, no file for
+    'none'. Raises RecipeError when there is no such exporter.
+    """
 
     model: str
     data: str
-    recipe: Recipe
+    recipe: Recipe | Plan
     calibration: int = 500
     seed: int = 0
-    container: Container | None = None  # None: int8 when activations are quantized, else compact
+    exports: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     about: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        check_exporters(self.exports)
 
-class Timer:
-    """Seconds spent in each stage."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What the float network, the quantized one and the exported files named, on one split."""
 
-    @contextmanager
-    def stage(self, name: str) -> Any:
-        """Add the time of a block to a stage."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+    float: Evaluation
+    quantized: Evaluation
+    exports: list[Evaluation]
 
 
 def run(
     job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False
-) -> dict[str, Any]:
+) -> Result:
     """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at
     all.
 
-    Writes model.safetensors, model.onnx, plan.yaml, result.json and figures.json, under a budget
-    sensitivity.csv too; returns the contents of result.json.
+    Writes model.safetensors, a file an exporter (model.onnx), plan.yaml, result.json and
+    figures.json, under a budget sensitivity.csv too; returns what result.json holds.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
-    with folder(out, force=force) as temporary:
-        timer = Timer()
+    with folder(out, owns=OWNS, force=force) as temporary:
+        stages, device = Stages(report), job.limits.device
         images, split = draw_calibration(data, job.calibration, job.seed)
-        with timer.stage("capture"):
-            network = prepare(model, images[:2])
-        with timer.stage("plan"):
-            plan, options = decide(network, job.recipe, images, job.limits, partial(report, "plan"))
-        with timer.stage("walk"):
-            wanted = plan.tune is not None and plan.tune.needs_labels
-            labels = draw_labels(data, job.calibration, job.seed) if wanted else None
-            walked = walk(
-                network,
-                plan,
-                images,
-                labels=labels,
-                limits=job.limits,
-                progress=partial(report, "walk"),
-            )
-            quantized = assemble(network, plan, walked)
-        container: Container = job.container or ("int8" if plan.taps else "compact")
-        with timer.stage("export"):
-            about = {
-                "model": job.model,
-                "data": data.name,
-                "seed": job.seed,
-                "calibration": job.calibration,
-            }
-            packed = save(quantized, temporary / "model.safetensors", about | dict(job.about))
-            exported = export_onnx(quantized, temporary / "model.onnx", images, container=container)
-        with timer.stage("evaluate"):
-            measured = measure(
-                model, quantized, temporary / "model.onnx", split, job.limits.device, report
-            )
-        with timer.stage("figures"):
-            named = _named(measured, data, split)
-            found = gather(network, quantized, images, named, job.limits.device)
-        result = summary(
-            job, data, network, quantized, exported, packed, measured, options, timer.seconds
+        done = carry_out(
+            lambda: prepare(model, images[:2]),
+            job.recipe,
+            images,
+            labels=lambda: draw_labels(data, job.calibration, job.seed),
+            limits=job.limits,
+            stages=stages,
         )
-        write_text(temporary / "plan.yaml", plan.to_yaml())
-        if options:
-            write_text(temporary / "sensitivity.csv", _table(options))
-        write_text(temporary / FIGURES, found.model_dump_json(exclude_defaults=True) + "\n")
-        write_json(temporary / "result.json", result)
+        with stages.stage("export"):
+            packed = save(done.model, temporary / PACKED, _about(job, data))
+            names = export_files(job.exports, done.model)
+            exported = [
+                export(done.model, temporary / file, images, to=name)
+                for name, file in names.items()
+            ]
+        with stages.stage("evaluate"):
+            measured = measure(model, done.model, exported, split, device, report)
+        with stages.stage("figures"):
+            named = _named(measured, data, split)
+            found = gather(done.network, done.model, images, named, device)
+        result = summary(job, data, done, exported, packed, measured, stages.seconds)
+        write_text(temporary / PLAN, done.model.plan.to_yaml())
+        if done.options:
+            write_text(temporary / OPTIONS, _table(done.options))
+        write_document(temporary / FIGURES, found, short=True)
+        write_document(temporary / RESULT, result)
     return result
 
 
-def _named(measured: dict[str, Evaluation], data: DataSet, split: Split) -> Named:
+def export_files(names: Sequence[str], model: QuantizedModel) -> dict[str, str]:
+    """Names of files by exporter: model.onnx, or model-onnx-int8.onnx where several end alike."""
+    chosen = choose_exporters(names, model)
+    alike = Counter(exporter.suffixes[0] for exporter in chosen)
+    files = {}
+    for exporter in chosen:
+        end = exporter.suffixes[0]
+        files[exporter.name] = f"model-{exporter.name}{end}" if alike[end] > 1 else f"model{end}"
+    return files
+
+
+def _about(job: Job, data: DataSet) -> dict[str, Any]:
+    """What a packed file says of where it comes from."""
+    own = {"model": job.model, "data": data.name, "seed": job.seed, "calibration": job.calibration}
+    return own | dict(job.about)
+
+
+def _named(measured: Measured, data: DataSet, split: Split) -> Named:
     """What the networks named, for the figures."""
     return Named(
-        measured["float"].logits,
-        measured["quantized"].logits,
+        measured.float.logits,
+        measured.quantized.logits,
         split.labels,
         data.classes,
         lambda k: split.images(k),
@@ -146,84 +161,99 @@ def _table(options: list[Option]) -> str:
 def measure(
     model: nn.Module,
     quantized: QuantizedModel,
-    onnx_file: Path,
+    exported: Sequence[Exported],
     split: Split,
     device: str,
     report: Report,
-) -> dict[str, Evaluation]:
-    """Float network, quantized network and ONNX file on a labelled split, under these names."""
-    runs: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-        "float": (model.to(device), device),
-        "quantized": (quantized.to(device), device),
-        "onnx": (onnx_model(onnx_file), "cpu"),
-    }
-    measured = {}
-    for name, (function, where) in runs.items():
-        bar = partial(_stage, report, f"evaluate {name}")
-        measured[name] = evaluate(function, split, device=where, progress=bar)
-    return measured
+) -> Measured:
+    """Evaluate the float network, the quantized one and every exported file on a labelled split."""
+
+    def found(name: str, function: Runner, where: str) -> Evaluation:
+        step = partial(_step, report, f"evaluate {name}")
+        return evaluate(function, split, device=where, progress=step)
+
+    return Measured(
+        found("float", model.to(device), device),
+        found("quantized", quantized.to(device), device),
+        [found(one.exporter, runner(one.path), "cpu") for one in exported],
+    )
 
 
-def _stage(report: Report, name: str, done: int, total: int) -> None:
+def _step(report: Report, name: str, done: int, total: int) -> None:
     report(name, done, total, "")
 
 
 def summary(
     job: Job,
     data: DataSet,
-    network: Network,
-    model: QuantizedModel,
-    exported: OnnxExport,
+    done: Quantization,
+    exported: Sequence[Exported],
     packed: int,
-    measured: dict[str, Evaluation],
-    options: list[Option],
+    measured: Measured,
     seconds: dict[str, float],
-) -> dict[str, Any]:
+) -> Result:
     """What result.json holds: accuracies and agreements in percent, sizes in bytes, times in
     seconds.
     """
-    rows = [replace(row, onnx=exported.notes.get(row.name, "")) for row in model.ledger]
-    top = {name: run.accuracy for name, run in measured.items()}
-    logits = {name: run.logits for name, run in measured.items()}
-    return {
-        "model": job.model,
-        "data": data.name,
-        "recipe": job.recipe.name,
-        "seed": job.seed,
-        "calibration": job.calibration,
-        "images": top["float"].count,
-        "float": {"top1": top["float"].top1, "top5": top["float"].top5},
-        "quantized": {
-            "top1": top["quantized"].top1,
-            "top5": top["quantized"].top5,
-            "agreement": agreement(logits["float"], logits["quantized"]),
-        },
-        "onnx": {
-            "top1": top["onnx"].top1,
-            "agreement": agreement(logits["quantized"], logits["onnx"]),
-            "opset": exported.opset,
-            "container": job.container or ("int8" if model.plan.taps else "compact"),
-        },
-        "bits_per_weight": model.bits_per_weight,
-        "zeros_percent": model.zeros,
-        "bytes": {"float": network.float_bytes, "packed": packed, "onnx": exported.bytes},
-        "options": [asdict(option) for option in options],
-        "seconds": seconds,
-        "parity": asdict(exported.parity),
-        "fold_error": network.fold_error,
-        "layers": [_row(row) for row in rows if row.kind == "layer"],
-        "taps": [_row(row) for row in rows if row.kind == "tap"],
-        "skipped": [asdict(s) for s in network.skipped],
-        "settings": job.recipe.model_dump(),
-        "about": dict(job.about) | {"fingerprint": data.fingerprint},
-        "versions": versions(),
-    }
+    before, after, model = measured.float, measured.quantized, done.model
+    rows: dict[str, list[LedgerEntry]] = {"layer": [], "activation": []}
+    for row in model.ledger:
+        rows[row.kind].append(_entry(row, exported))
+    return Result(
+        model=job.model,
+        data=data.name,
+        recipe=job.recipe.name,
+        seed=job.seed,
+        calibration=job.calibration,
+        images=before.accuracy.count,
+        float=records.Measured(top1=before.top1, top5=before.top5),
+        quantized=records.Measured(
+            top1=after.top1, top5=after.top5, agreement=agreement(before.logits, after.logits)
+        ),
+        exports=[
+            _export(one, named, after)
+            for one, named in zip(exported, measured.exports, strict=True)
+        ],
+        bits_per_weight=model.bits_per_weight,
+        zeros_percent=model.zeros,
+        bytes=Sizes(float=done.network.float_bytes, packed=packed),
+        options=[records.Option(**asdict(option)) for option in done.options],
+        seconds=seconds,
+        fold_error=done.network.fold_error,
+        layers=rows["layer"],
+        activations=rows["activation"],
+        skipped=[Skipped(**asdict(s)) for s in done.network.skipped],
+        settings=job.recipe.stated(),
+        about=dict(job.about) | {"fingerprint": data.fingerprint},
+        versions=versions(),
+    )
 
 
-def _row(row: LedgerRow) -> dict[str, Any]:
-    entry = asdict(row)
-    del entry["kind"]
-    return entry
+def _export(exported: Exported, named: Evaluation, torch_model: Evaluation) -> records.Exported:
+    """An exported file, measured; its agreement is that with the torch model."""
+    return records.Exported(
+        name=exported.exporter,
+        file=exported.path.name,
+        bytes=exported.bytes,
+        opset=exported.opset,
+        top1=named.top1,
+        agreement=agreement(torch_model.logits, named.logits),
+        parity=Parity(**asdict(exported.parity)),
+    )
+
+
+def _entry(row: LedgerRow, exported: Sequence[Exported]) -> LedgerEntry:
+    """A row of the ledger, and how each file holds what it is about."""
+    return LedgerEntry(
+        name=row.name,
+        asked=row.asked,
+        bits=row.bits,
+        reason=row.reason,
+        bytes=row.bytes,
+        sqnr_db=row.sqnr_db,
+        zeros=row.zeros,
+        exports={one.exporter: one.notes[row.name] for one in exported if row.name in one.notes},
+    )
 
 
 def versions() -> dict[str, str]:

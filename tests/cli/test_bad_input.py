@@ -255,7 +255,7 @@ def test_a_network_without_layers(fails):
         (("--seed", -1), "-1"),
         (("--chunk", 0), "chunk"),
         (("--memory", -1), "memory"),
-        (("--container", "int16"), "int16"),
+        (("--export", "int16"), "onnx-compact"),
         (("--device", "cuda:99"), "cuda:99"),
         (("--device", "toaster"), "toaster"),
         (("--normalize", "nonsense"), "nonsense"),

@@ -34,11 +34,11 @@ def test_the_demo_trains_quantizes_and_compares(subbyte, tmp_path):
         )
         assert (
             f"{result['bytes']['packed']:,}" in done.out
-            and f"{result['bytes']['onnx']:,}" in done.out
+            and f"{result['exports'][0]['bytes']:,}" in done.out
         )
         assert (
             f"{result['quantized']['agreement']:.2f}" in done.out
-            and result["parity"]["agreement"] >= 99.5
+            and result["exports"][0]["parity"]["agreement"] >= 99.5
         )
         assert (
             json.loads((tmp_path / "demo" / result["recipe"] / "result.json").read_text()) == result

@@ -105,12 +105,12 @@ def test_an_onnx_file_shows_tensors_and_their_types(subbyte, result):
     )
 
 
-def test_a_plan_shows_layers_and_taps(subbyte, result):
+def test_a_plan_shows_layers_and_activations(subbyte, result):
     done = subbyte("inspect", result[0] / "plan.yaml")
     assert (
         done.code == 0
         and "plan: w4a8" in done.out
-        and "tap (input)" in done.out
+        and "activation (input)" in done.out
         and "conv 8x3x3x3" in done.out
     )
 

@@ -29,24 +29,25 @@ def test_it_writes_all_files(result):
     assert names_in(result[0]) == FILES
 
 
-def test_it_prints_layers_taps_and_the_summary(result):
+def test_it_prints_layers_activations_and_the_summary(result):
     out, done = result
     found = json.loads((out / "result.json").read_text())
-    for row in (*found["layers"], *found["taps"]):
+    for row in (*found["layers"], *found["activations"]):
         assert any(
             row["name"] in line and f"{row['bytes']:,}" in line for line in done.out.splitlines()
         ), row
     for row in found["layers"]:
         assert f"{row['sqnr_db']:.1f}" in done.out and "4 bits in INT8" in done.out
-    for part in ("float", "quantized", "onnx"):
-        assert f"{found[part]['top1']:.2f}" in done.out
+    (export,) = found["exports"]
+    for part in (found["float"], found["quantized"], export):
+        assert f"{part['top1']:.2f}" in done.out
     assert (
         f"{found['quantized']['agreement']:.2f}" in done.out
         and f"{found['bits_per_weight']:.2f}" in done.out
     )
-    for size in found["bytes"].values():
+    for size in (*found["bytes"].values(), export["bytes"]):
         assert f"{size:,}" in done.out
-    assert "parity with ONNX Runtime on 40 images" in done.out and str(out) in done.out
+    assert "parity of onnx-int8 on 40 images" in done.out and str(out) in done.out
     assert "Traceback" not in done.out + done.err
 
 
@@ -102,11 +103,21 @@ def test_settings_are_changed_in_order(subbyte, given, tmp_path):
     done = subbyte("quantize", *given, "--recipe", "w4", *settings, "--out", tmp_path / "out")
     assert done.code == 0
     found = json.loads((tmp_path / "out/result.json").read_text())
-    assert [row["bits"] for row in found["layers"]] == ["3", "3", "8"] and found["taps"] == []
+    assert [row["bits"] for row in found["layers"]] == ["3", "3", "8"]
+    assert found["activations"] == []
     assert found["settings"]["weights"]["rounding"] == "gpfq"
     plan = yaml.safe_load((tmp_path / "out/plan.yaml").read_text())
     assert [layer["rounding"]["name"] for layer in plan["layers"]] == ["gpfq"] * 3
-    assert found["onnx"]["container"] == "compact"  # weights only: nothing to gain from int8
+    # weights only: nothing to gain from int8
+    assert [export["name"] for export in found["exports"]] == ["onnx-compact"]
+
+
+def test_a_run_without_export_says_so(subbyte, given, tmp_path):
+    done = subbyte("quantize", *given, "--export", "none", "--out", tmp_path / "out")
+    assert done.code == 0 and "nothing was exported" in done.out and "onnx" not in done.out
+    assert names_in(tmp_path / "out") == FILES - {"model.onnx"}
+    shown = subbyte("inspect", tmp_path / "out")
+    assert shown.code == 0 and "nothing was exported" in shown.out
 
 
 def test_a_scalar_multiplies_the_scales_and_zeros_are_counted(subbyte, given, tmp_path):
@@ -151,7 +162,7 @@ def test_a_dry_run_needs_no_data_and_writes_nothing(subbyte, place, tmp_path, mo
         assert any(
             layer in row and "4" in row and "corrected" in row and "mse" in row for row in rows
         ), layer
-    assert "input" in done.out and "tap (value)" in done.out and "8x3x3x3" in done.out
+    assert "input" in done.out and "activation (value)" in done.out and "8x3x3x3" in done.out
 
 
 def test_a_dry_run_knows_the_shapes_of_built_in_networks_and_of_data(
@@ -199,14 +210,14 @@ def test_needed_options_are_asked_for(option, subbyte, given, tmp_path):
 
 STARTS = """
 import sys, time
-import subbyte.jobs as jobs
-walk = jobs.walk
+import subbyte.engine.quantization as engine
+walk = engine.walk
 def slow(*args, progress=None, **settings):
     def report(done, total, what):
         print("walking", done, flush=True)
         time.sleep(1)
     return walk(*args, progress=report, **settings)
-jobs.walk = slow
+engine.walk = slow
 from subbyte.cli.main import app
 app()
 """

@@ -4,10 +4,10 @@ import errno
 import time
 
 import pytest
-from tests.sweep.place import Fake, command, metrics, table, write_space
 
 import subbyte.cli.sweep as cli
 from subbyte.analyses.sweeps.engines import Local
+from tests.analyses.sweeps.place import Fake, command, metrics, table, write_space
 from tests.workplace import names_in
 
 

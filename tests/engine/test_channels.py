@@ -90,7 +90,7 @@ def test_the_packed_file_brings_it_back(name, tmp_path):
 
 @every_setting
 def test_onnx_runtime_computes_the_same(name, tmp_path):
-    export = subbyte.export_onnx(quantized(name), tmp_path / "net.onnx", images(), min_agreement=90)
+    export = subbyte.export(quantized(name), tmp_path / "net.onnx", images(), min_agreement=90)
     wanted = quantized(name)(images())
     # a code or two that lies on the edge
     assert export.parity.mean_abs <= 0.01 * float(wanted.std())

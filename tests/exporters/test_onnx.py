@@ -12,15 +12,15 @@ import onnxruntime
 import pytest
 import torch
 from onnx import ModelProto, numpy_helper
-from torch import Tensor, nn
+from torch import Tensor
 
 import subbyte
-from subbyte.errors import FormatError, ParityError
+from subbyte.errors import ParityError
+from subbyte.exporters import export
 from subbyte.exporters import onnx as exporting
-from subbyte.exporters.onnx import OnnxExport, export_onnx
-from subbyte.exporters.parity import check_parity, onnx_model
-from subbyte.graph import Layer, set_tensor, tensor_at
-from tests.networks import NAMES, build, images, quantized
+from subbyte.graph import Layer, tensor_at
+from subbyte.methods import Exported
+from tests.networks import NAMES, images, quantized
 
 RECIPES = ["w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary"]
 WEIGHT_ONLY = ["w4", "w3", "w2", "ternary"]
@@ -51,20 +51,13 @@ def exported(tmp_path_factory):
     """A function that exports a network once: (export, what is in the file)."""
 
     @cache
-    def export(
-        name: str, recipe: str, container: str, *settings: str
-    ) -> tuple[OnnxExport, ModelProto]:
+    def make(name: str, recipe: str, container: str, *settings: str) -> tuple[Exported, ModelProto]:
         path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-        result = export_onnx(
-            quantized(name, recipe, *settings),
-            path,
-            images(name),
-            container=container,
-            min_agreement=0,
-        )
+        model, to = quantized(name, recipe, *settings), f"onnx-{container}"
+        result = export(model, path, images(name), to=to, min_agreement=0)
         return result, onnx.load(path)
 
-    return export
+    return make
 
 
 def initializers(program: ModelProto) -> dict[str, onnx.TensorProto]:
@@ -124,12 +117,12 @@ def run(path: Path, x: Tensor) -> Tensor:
 @every_recipe
 def test_onnx_runtime_computes_what_torch_computes(recipe, container, exported):
     model, x = quantized("residual", recipe), images("residual")
-    export, _ = exported("residual", recipe, container)
-    assert export.parity.agreement == 100 and export.parity.images == len(x)
-    expected, got = model(x), run(export.path, x)
+    made, _ = exported("residual", recipe, container)
+    assert made.parity.agreement == 100 and made.parity.images == len(x)
+    expected, got = model(x), run(made.path, x)
     difference = (expected - got).abs()
-    assert export.parity.max_abs == pytest.approx(float(difference.max()))
-    assert export.parity.mean_abs == pytest.approx(float(difference.double().mean()))
+    assert made.parity.max_abs == pytest.approx(float(difference.max()))
+    assert made.parity.mean_abs == pytest.approx(float(difference.double().mean()))
     assert torch.equal(expected.argmax(1), got.argmax(1))
     if recipe in WEIGHT_ONLY:
         assert float(difference.max()) < 1e-4 * float(expected.abs().max())
@@ -139,23 +132,13 @@ def test_onnx_runtime_computes_what_torch_computes(recipe, container, exported):
 
 
 @every_container
-@pytest.mark.parametrize("recipe", ["w8a8", "w4a4", "w2"])
-def test_any_batch_size_runs(recipe, container, exported):
-    path = exported("residual", recipe, container)[0].path
-    whole = run(path, images("residual"))
-    for count in (1, 3, 7):
-        got = run(path, images("residual")[:count])
-        assert got.shape == (count, 5) and torch.allclose(got, whole[:count], atol=1e-5)
-
-
-@every_container
 @every_recipe
 def test_files_are_sound_onnx_of_the_opset_they_need(recipe, container, exported):
-    export, program = exported("residual", recipe, container)
-    onnx.checker.check_model(str(export.path), full_check=True)
+    made, program = exported("residual", recipe, container)
+    onnx.checker.check_model(str(made.path), full_check=True)
     opset = 25 if container == "compact" and recipe in ("w2", "ternary") else 21
     assert [(entry.domain, entry.version) for entry in program.opset_import] == [("", opset)]
-    assert export.opset == opset and export.bytes == export.path.stat().st_size
+    assert made.opset == opset and made.bytes == made.path.stat().st_size
     assert (
         all(node.domain in ("", "ai.onnx") for node in program.graph.node) and not program.functions
     )
@@ -220,19 +203,6 @@ def test_files_tell_nothing_of_the_machine(recipe, container, exported):
         assert word.encode() not in data, word
 
 
-@pytest.mark.parametrize(("recipe", "container"), [("w4a4", "int8"), ("w2", "compact")])
-def test_the_same_model_gives_the_same_bytes(recipe, container, exported, tmp_path):
-    export_onnx(
-        quantized("residual", recipe),
-        tmp_path / "again.onnx",
-        images("residual"),
-        container=container,
-    )
-    assert (tmp_path / "again.onnx").read_bytes() == exported("residual", recipe, container)[
-        0
-    ].path.read_bytes()
-
-
 @every_container
 def test_eight_bits_run_on_integer_kernels_from_end_to_end(container, exported, tmp_path):
     found = optimized(exported("residual", "w8a8", container)[0].path, tmp_path)
@@ -291,9 +261,9 @@ def test_four_bit_activations_have_sixteen_levels(container, exported):
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "residual"])
 def test_every_kind_of_network_agrees(name, recipe, container, exported):
     model, x = quantized(name, recipe), images(name)
-    export, program = exported(name, recipe, container)
-    assert export.parity.agreement >= 97.5  # at most one image of 40 on the border of two codes
-    expected, got = model(x), run(export.path, x)
+    made, program = exported(name, recipe, container)
+    assert made.parity.agreement >= 97.5  # at most one image of 40 on the border of two codes
+    expected, got = model(x), run(made.path, x)
     difference = (expected - got).abs().amax(1) / expected.abs().max()
     # ONNX Runtime multiplies matrices of integers with activations rounded to 8 bits a block
     # (MatMulNBits)
@@ -327,9 +297,9 @@ GRIDS = {
 @pytest.mark.parametrize(("recipe", "container"), [("w8a8", "int8"), ("w3", "compact")])
 def test_every_kind_of_grid_agrees(grid, recipe, container, exported):
     model, x = quantized("mobile", recipe, *GRIDS[grid]), images("mobile")
-    export, program = exported("mobile", recipe, container, *GRIDS[grid])
-    assert export.parity.agreement >= 97.5
-    expected, got = model(x), run(export.path, x)
+    made, program = exported("mobile", recipe, container, *GRIDS[grid])
+    assert made.parity.agreement >= 97.5
+    expected, got = model(x), run(made.path, x)
     difference = (expected - got).abs().amax(1) / expected.abs().max()
     assert float((difference > 1e-4).double().mean()) < (0.1 if "a" in recipe else 1e-9)
     for layer in model.layers:
@@ -361,9 +331,9 @@ def test_every_kind_of_grid_agrees(grid, recipe, container, exported):
 )
 def test_other_settings_agree(name, recipe, container, settings, exported):
     model, x = quantized(name, recipe, *settings), images(name)
-    export, _ = exported(name, recipe, container, *settings)
-    assert export.parity.agreement >= 97.5
-    difference = (model(x) - run(export.path, x)).abs().amax(1) / model(x).abs().max()
+    made, _ = exported(name, recipe, container, *settings)
+    assert made.parity.agreement >= 97.5
+    difference = (model(x) - run(made.path, x)).abs().amax(1) / model(x).abs().max()
     assert float((difference > 1e-4).double().mean()) < 0.1
 
 
@@ -389,56 +359,6 @@ def test_shared_weights_are_stored_once(exported):
     ]
 
 
-def test_notes_say_how_bits_are_held(exported):
-    assert "INT8" in exported("residual", "w4", "int8")[0].notes["fc"]
-    assert exported("residual", "w4", "compact")[0].notes["fc"] == "INT4"
-    assert "INT4" in exported("residual", "w3", "compact")[0].notes["fc"]
-    assert "INT2" in exported("residual", "ternary", "compact")[0].notes["fc"]
-    assert "0..15" in exported("residual", "w4a4", "int8")[0].notes["b1.conv1:out"]
-    assert exported("residual", "w8a8", "int8")[0].notes == {}
-
-
-def test_a_bias_beyond_int32_agrees(tmp_path):
-    torch.manual_seed(0)
-    x = torch.randn(16, 3, 6, 6)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
-    with torch.no_grad():
-        network[0].weight.mul_(1e-9)
-    model = subbyte.quantize(network, x, "w8a8")
-    assert "int32" in next(row.reason for row in model.ledger if row.name == "0")
-    assert export_onnx(model, tmp_path / "model.onnx", x).parity.max_abs < 1e-5
-
-
-def test_loaded_models_export_to_the_same_bytes(exported, tmp_path):
-    model, x = quantized("residual", "w4a4"), images("residual")
-    subbyte.save(model, tmp_path / "model.safetensors")
-    loaded = subbyte.load(tmp_path / "model.safetensors", build("residual", seed=2))
-    export_onnx(loaded, tmp_path / "model.onnx", x)
-    assert (tmp_path / "model.onnx").read_bytes() == exported("residual", "w4a4", "int8")[
-        0
-    ].path.read_bytes()
-
-
-def test_exporting_leaves_the_model_alone(exported):
-    model, x = quantized("residual", "w4a4"), images("residual")
-    before, code = model(x), model.graph_module.code
-    exported("residual", "w4a4", "compact")
-    assert torch.equal(model(x), before) and model.graph_module.code == code
-
-
-@pytest.mark.parametrize("existing", [False, True])
-def test_a_file_without_parity_is_not_kept(existing, tmp_path):
-    path = tmp_path / "model.onnx"
-    if existing:
-        path.write_bytes(b"earlier")
-    with pytest.raises(ParityError, match=r"100\.00 %"):
-        export_onnx(
-            quantized("shared", "w4"), path, images("shared"), min_agreement=100.1, force=True
-        )
-    assert [p.name for p in tmp_path.iterdir()] == (["model.onnx"] if existing else [])
-    assert not existing or path.read_bytes() == b"earlier"
-
-
 def test_a_wrong_integer_fails_parity(tmp_path, monkeypatch):
     """The certificate looks at the written file, not at what was meant to be written."""
 
@@ -452,89 +372,8 @@ def test_a_wrong_integer_fails_parity(tmp_path, monkeypatch):
     insert = exporting.insert_pairs
     monkeypatch.setattr(exporting, "insert_pairs", spoiled)
     with pytest.raises(ParityError):
-        export_onnx(quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"))
+        export(quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_nothing_is_left_when_writing_fails(error, tmp_path, monkeypatch):
-    def fail(program, path):
-        Path(path).write_bytes(b"half")
-        raise error
-
-    monkeypatch.setattr(exporting.ir, "save", fail)
-    with pytest.raises(type(error)):
-        export_onnx(quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_outputs_that_are_nan_fail_parity(exported):
-    path = exported("shared", "w4", "int8")[0].path
-    x = images("shared").clone()
-    x[3] = torch.nan
-    with pytest.raises(ParityError):
-        check_parity(quantized("shared", "w4"), path, x, 99.5)
-
-
-def test_parity_is_measured_on_the_images_given(exported):
-    """Another model's file does not pass, and the differences are those of the outputs."""
-    path = exported("shared", "w4", "int8")[0].path
-    model = subbyte.quantize(build("shared"), images("shared"), "w4")
-    set_tensor(
-        model.graph_module,
-        "head.bias",
-        tensor_at(model.graph_module, "head.bias") + torch.tensor([9.0, 0, 0]),
-    )
-    with pytest.raises(ParityError):
-        check_parity(model, path, images("shared"), 99.5)
-    found = check_parity(model, path, images("shared", 130), 0)  # more than a batch
-    assert (
-        found.max_abs > 8.5
-        and found.images == 130
-        and 2.5 < found.mean_abs < 3.5
-        and found.agreement < 90
-    )
-
-
-@pytest.mark.parametrize("shape", [(0, 4, 6, 6), (3, 4, 6, 5), (3, 5, 6, 6)])
-def test_images_that_cannot_be_compared_are_an_error(shape, tmp_path):
-    with pytest.raises(ParityError, match="images"):
-        export_onnx(quantized("shared", "w4"), tmp_path / "model.onnx", torch.zeros(shape))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_existing_files_are_kept_without_force(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"earlier")
-    with pytest.raises(FormatError, match="exists"):
-        export_onnx(quantized("shared", "w4"), path, images("shared"))
-    assert path.read_bytes() == b"earlier"
-    export_onnx(quantized("shared", "w4"), path, images("shared"), force=True)
-    assert torch.allclose(
-        run(path, images("shared")), quantized("shared", "w4")(images("shared")), atol=1e-4
-    )
-
-
-def test_unknown_containers_are_an_error(tmp_path):
-    with pytest.raises(FormatError, match="int16"):
-        export_onnx(
-            quantized("shared", "w4"), tmp_path / "model.onnx", images("shared"), container="int16"
-        )
-
-
-def test_onnx_model_runs_a_file_and_refuses_others(exported, tmp_path):
-    path, x = exported("shared", "w4", "int8")[0].path, images("shared")
-    assert torch.allclose(onnx_model(path)(x), quantized("shared", "w4")(x), atol=1e-4)
-    for name, content in (
-        ("cut.onnx", path.read_bytes()[:-200]),
-        ("text.onnx", b"hello"),
-        ("empty.onnx", b""),
-    ):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(FormatError, match=name):
-            onnx_model(tmp_path / name)
-    with pytest.raises(FormatError):
-        onnx_model(tmp_path / "none.onnx")
 
 
 LEVELS = {  # ONNX type by container int8, compact; None: float32
@@ -555,7 +394,7 @@ LEVELS = {  # ONNX type by container int8, compact; None: float32
 @every_container
 @pytest.mark.parametrize("settings", LEVELS)
 def test_level_sets_are_integers_where_they_are_whole_numbers(settings, container, exported):
-    export, program = exported(
+    made, program = exported(
         "functional", "w4", container, "weights.symmetric=true", *settings.split()
     )
     model = quantized("functional", "w4", "weights.symmetric=true", *settings.split())
@@ -563,16 +402,16 @@ def test_level_sets_are_integers_where_they_are_whole_numbers(settings, containe
     held = initializers(program)
     for layer in model.layers:
         if wanted is None:
-            assert f"{layer.weight}.codes" not in held and "float32" in export.notes[layer.name]
+            assert f"{layer.weight}.codes" not in held and "float32" in made.notes[layer.name]
             continue
         assert type_of(held[f"{layer.weight}.codes"]) == wanted
         expected = layer.geometry.to_weight(model.weights[layer.name].dequantize()).numpy()
         np.testing.assert_allclose(dequantized(program, layer), expected, rtol=1e-6, atol=1e-7)
-    assert export.parity.max_abs < 1e-4
+    assert made.parity.max_abs < 1e-4
 
 
 def test_integer_kernels_take_level_sets(exported):
-    export, program = exported("residual", "w4a8", "int8", "weights.levels=7")
-    assert export.parity.agreement == 100
+    made, program = exported("residual", "w4a8", "int8", "weights.levels=7")
+    assert made.parity.agreement == 100
     biases = [name for name in initializers(program) if name.endswith("bias.codes")]
     assert len(biases) == len(quantized("residual", "w4a8", "weights.levels=7").layers)

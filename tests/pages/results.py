@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.sweep.place import Fake, lay_out, metrics, space_of
+from subbyte.records.quantized import Evidence
 
 from subbyte.analyses.sweeps import sweep
 from subbyte.analyses.sweeps.space import Run
 from subbyte.core import GridSpec, QTensor
 from subbyte.engine.evidence import Named, predictions, spread
 from subbyte.ranges import Mse, fit_grid
-from subbyte.records.quantized import Evidence
+from tests.analyses.sweeps.place import Fake, lay_out, metrics, space_of
 
 CLASSES = ("cat", "dog & <i>", "cow")
 LAYERS = ("stem", "block.<b>1</b>", "fc")

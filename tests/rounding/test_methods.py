@@ -28,8 +28,8 @@ from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.path import align
 from subbyte.rounding.qronos import first_exact
 from subbyte.rounding.solve import best_of
+from subbyte.testing.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter
 from tests.reference import rounding as reference
-from tests.rounding.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter
 from tests.rounding.test_references import same_codes
 
 specs = pytest.mark.parametrize("spec", SPECS)

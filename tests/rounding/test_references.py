@@ -17,8 +17,8 @@ from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.path import follow_path
 from subbyte.rounding.solve import corrected_target
 from subbyte.rounding.sweeps import descend, refit_scales
+from subbyte.testing.cases import INPUTS, SPECS, Inputs, draw, fitter
 from tests.reference import rounding as reference
-from tests.rounding.cases import INPUTS, SPECS, Inputs, draw, fitter, linear
 
 specs = pytest.mark.parametrize("spec", SPECS)
 SMALL = [
@@ -35,6 +35,13 @@ WIDE = {  # wider than a block of the library's loops
     "wide, grouped": draw(2, 400, 140, 4, mismatch=0.3, seed=6),
 }
 LIVE = INPUTS | WIDE
+
+
+def linear(given: Inputs) -> torch.Tensor:
+    """What coordinate descent pulls towards when the target is the weight: float64 [groups, rows,
+    columns].
+    """
+    return given.stats.grouped(given.weight) @ given.stats.H
 
 
 def same_codes(

@@ -7,9 +7,9 @@ from subbyte.allocate.optimum import Optimum
 from subbyte.io.registry import Registry
 from subbyte.methods import Allocate
 
-ALLOCATIONS = Registry(
+ALLOCATIONS: Registry[Allocate] = Registry(
     "allocate",
-    Allocate,  # type: ignore[type-abstract]
+    Allocate,
     {"optimum": Optimum, "aciq": Aciq},
 )
 

@@ -13,6 +13,8 @@ from subbyte.errors import RecipeError
 from subbyte.io.folders import folder
 from subbyte.pages.priors import KINDS, optima, table, write_priors
 
+_OWNS = ("alphas.csv", "mse.csv", "aciq.html", *(f"{prior}-*.png" for prior, _ in KINDS))
+
 
 @command
 def aciq(
@@ -31,7 +33,7 @@ def aciq(
     if samples < 1:
         raise RecipeError(f"--samples must be at least 1, got {samples}")
     if out is not None:
-        with folder(out, force=force) as temporary, progress() as report:
+        with folder(out, owns=_OWNS, force=force) as temporary, progress() as report:
             write_priors(
                 temporary, widths, samples, seed, lambda k, n, what: report("simulate", k, n, what)
             )

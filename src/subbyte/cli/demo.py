@@ -15,15 +15,18 @@ from torch import nn
 from subbyte.cli.common import ForceOption, command, console, progress, write_page
 from subbyte.cli.tables import summary_table
 from subbyte.data import DataSet, load_data
+from subbyte.engine.stages import Report
 from subbyte.io.files import write_json
 from subbyte.io.folders import folder
-from subbyte.jobs import Job, Report, run
+from subbyte.jobs import OWNS, PAGE, Job, run
 from subbyte.models import MODELS
 from subbyte.recipe import load_recipe
 
 _RECIPES = ("w8a8", "w4a4", "w3", "w2", "ternary")
 _EPOCHS = 30
 _BATCH = 64
+_WEIGHTS, _RESULTS = "lenet-digits.safetensors", "results.json"
+_OWNS = (_WEIGHTS, _RESULTS, PAGE, *(f"{name}/{file}" for name in _RECIPES for file in OWNS))
 
 
 @command
@@ -35,15 +38,15 @@ def demo(
     """Train LeNet on digits, quantize it to W8A8, W4A4, W3, W2 and ternary, and compare."""
     data = load_data("digits")
     results = []
-    with folder(out, force=force) as temporary, progress() as report:
+    with folder(out, owns=_OWNS, force=force) as temporary, progress() as report:
         model = train(data, seed, lambda k: report("train LeNet", k, _EPOCHS, ""))
-        save_file(model.state_dict(), temporary / "lenet-digits.safetensors")
+        save_file(model.state_dict(), temporary / _WEIGHTS)
         for name in _RECIPES:
             job = Job("lenet-digits", "digits", load_recipe(name), calibration=256, seed=seed)
             results.append(run(job, model, data, temporary / name, _prefixed(report, name)))
-        write_json(temporary / "results.json", results)
+        write_json(temporary / _RESULTS, [one.model_dump(mode="json") for one in results])
     title = (
-        f"LeNet on the {results[0]['images']} test images of digits, 256 calibration images, "
+        f"LeNet on the {results[0].images} test images of digits, 256 calibration images, "
         f"seed {seed}"
     )
     console.print(summary_table(results, title))

@@ -1,5 +1,5 @@
-"""subbyte evaluate: accuracy of a float network, a packed file or an ONNX file on a labelled split,
-by class.
+"""subbyte evaluate: accuracy of a float network, a packed file or an exported file on a labelled
+split, by class.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from subbyte.cli.common import (
 )
 from subbyte.data import load_data
 from subbyte.errors import ModelError
+from subbyte.exporters import exporter_of, is_exported
 from subbyte.exporters.packed import is_packed, load
-from subbyte.exporters.parity import onnx_model
 from subbyte.models import load_model, new_model
 from subbyte.tasks import ClassAccuracy, class_accuracy
 from subbyte.tasks import evaluate as measure
@@ -34,10 +34,10 @@ def evaluate(
     data: DataOption,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Float weights, a packed model.safetensors, or an .onnx file."),
+        typer.Option(help="Float weights, a packed model.safetensors, or an exported file."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="As for quantize; not needed for ONNX files.")
+        str | None, typer.Option(help="As for quantize; not needed for exported files.")
     ] = None,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
@@ -91,10 +91,11 @@ def _named(names: tuple[str, ...], label: int) -> str:
 def _function(
     model: str | None, weights: Path | None, device: str, classes: int
 ) -> tuple[Callable[[Tensor], Tensor], str, str]:
-    if weights is not None and weights.suffix == ".onnx":
-        return onnx_model(weights), f"{weights} in ONNX Runtime", "cpu"
+    if weights is not None and is_exported(weights):
+        exporter = exporter_of(weights)
+        return exporter.runner(weights), f"{weights} in {exporter.runtime}", "cpu"
     if model is None:
-        raise ModelError("--model is needed to evaluate anything but an ONNX file")
+        raise ModelError("--model is needed to evaluate anything but an exported file")
     if weights is not None and is_packed(weights):
         packed: nn.Module = load(weights, new_model(model, classes))
         return packed.to(device), f"{weights} (packed {model})", device

@@ -1,6 +1,5 @@
 """subbyte inspect: what is in a file that subbyte wrote."""
 
-import json
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -19,7 +18,7 @@ from subbyte.errors import FormatError
 from subbyte.exporters.packed import read
 from subbyte.learn.training.finish import PACKED
 from subbyte.recipe import Plan
-from subbyte.records.quantized import RESULT
+from subbyte.records import RESULT, Result, read_document
 
 
 @command
@@ -152,7 +151,7 @@ def _plan(file: Path) -> None:
 
 
 def _result(file: Path) -> None:
-    _read(file, lambda text: show(json.loads(text), file.parent))
+    show(read_document(file, Result), file.parent)
 
 
 def _read(file: Path, use: Any) -> Any:
@@ -160,14 +159,13 @@ def _read(file: Path, use: Any) -> Any:
         return use(file.read_text())
     except (
         yaml.YAMLError,
-        json.JSONDecodeError,
         AttributeError,
         KeyError,
         TypeError,
         ValueError,
     ) as error:
         raise FormatError(
-            f"{file} is not a plan or result that subbyte wrote, or damaged "
+            f"{file} is not a plan that subbyte wrote, or damaged "
             f"({' '.join(str(error).split())[:200]}); "
             "of other results `subbyte report DIR` makes a page"
         ) from error

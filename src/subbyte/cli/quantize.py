@@ -1,5 +1,5 @@
-"""subbyte quantize: a float network and a few images in; packed file, ONNX, plan and figures
-out.
+"""subbyte quantize: a float network and a few images in; packed file, exported files, plan and
+figures out.
 """
 
 import json
@@ -28,10 +28,12 @@ from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_
 from subbyte.data import load_data
 from subbyte.engine.walk import Limits
 from subbyte.errors import ModelError, RecipeError
+from subbyte.exporters import EXPORTERS, check_exporters
 from subbyte.graph import prepare
 from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model
-from subbyte.recipe import PRESETS, Recipe, load_recipe, make_plan
+from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
+from subbyte.records import Result
 
 
 @command
@@ -40,7 +42,7 @@ def quantize(
     data: DataOption = "",
     weights: WeightsOption = None,
     recipe: Annotated[
-        str, typer.Option(help=f"A preset ({', '.join(PRESETS)}) or a YAML file.")
+        str, typer.Option(help=f"A preset ({', '.join(PRESETS)}), a YAML file, or a plan.yaml.")
     ] = "w8a8",
     out: Annotated[Path | None, typer.Option(help="Folder to write; must not exist.")] = None,
     settings: Annotated[
@@ -65,9 +67,13 @@ def quantize(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
-    container: Annotated[
-        str | None,
-        typer.Option(help="ONNX codes: int8 (integer kernels) or compact. Default: by the recipe."),
+    exports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--export",
+            help=f"A file for a runtime: {', '.join(EXPORTERS)}; or none. Repeatable. Default: "
+            "onnx-int8 when activations are quantized, else onnx-compact.",
+        ),
     ] = None,
     memory: Annotated[
         float, typer.Option(help="GiB of activations kept in memory; the rest is paged to disk.")
@@ -94,19 +100,18 @@ def quantize(
     """Quantize a trained network, export it, and measure what it cost."""
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
-    asked = load_recipe(recipe, [*(settings or []), *scaled, *wanted])
+    asked = load_request(recipe, [*(settings or []), *scaled, *wanted])
     if dry_run:
         _dry_run(model, weights, data, shape, asked, (normalize, resize, crop))
         return
     if out is None or not data:
         raise typer.BadParameter("--out and --data are needed (unless with --dry-run)")
-    if container not in (None, "int8", "compact"):
-        raise RecipeError(f"--container must be int8 or compact, got {container!r}")
     if calibration < 1 or chunk < 1 or memory < 0 or rows < 0:
         raise RecipeError(
             "--calibration and --chunk must be at least 1, --memory and --rows at least 0"
         )
     limits = Limits(chunk, int(memory * 2**30), rows, _device(device))
+    check_exporters(exports or [])
     network, images = load_inputs(model, weights, data, normalize, resize, crop)
     about = {
         "weights": weights.name if weights else "",
@@ -114,7 +119,16 @@ def quantize(
         "data_spec": data.split(":")[0],
     }
     about |= {"resize": str(resize or ""), "crop": str(crop or "")}
-    job = Job(model, data, asked, calibration, seed, container, limits, tuple(about.items()))  # type: ignore[arg-type]
+    job = Job(
+        model,
+        data,
+        asked,
+        calibration,
+        seed,
+        tuple(exports or ()),
+        limits,
+        tuple(about.items()),
+    )
     with progress() as report:
         result = run(job, network, images, out, report, force=force)
     show(result, out)
@@ -122,28 +136,28 @@ def quantize(
         write_page(out)
 
 
-def show(result: dict[str, Any], out: Path) -> None:
+def show(result: Result, out: Path) -> None:
     """Print a result as tables."""
-    if result.get("options"):
-        console.print(options_table(result["options"]))
-    console.print(ledger_table(result["layers"], "layers"))
-    if result["taps"]:
-        console.print(ledger_table(result["taps"], "activations"))
-    for skipped in result["skipped"]:
-        console.print(f"left float: {skipped['name']}: {skipped['reason']}", highlight=False)
-    title = f"{result['model']} on {result['images']:,} images of {result['data']}"
+    if result.options:
+        console.print(options_table(result.options))
+    console.print(ledger_table(result.layers, "layers"))
+    if result.activations:
+        console.print(ledger_table(result.activations, "activations"))
+    for skipped in result.skipped:
+        console.print(f"left float: {skipped.name}: {skipped.reason}", highlight=False)
+    title = f"{result.model} on {result.images:,} images of {result.data}"
     console.print(summary_table([result], title))
-    console.print(
-        f"{result['zeros_percent']:.1f} % of the quantized weights are 0", highlight=False
-    )
-    parity = result["parity"]
-    console.print(
-        f"parity with ONNX Runtime on {parity['images']} images: outputs differ by at most "
-        f"{parity['max_abs']:.3g}, "
-        f"{parity['mean_abs']:.3g} on average; top-1 agrees on {parity['agreement']:.2f} %",
-        highlight=False,
-    )
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
+    console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
+    for one in result.exports:
+        console.print(
+            f"parity of {one.name} on {one.parity.images} images: outputs differ by at most "
+            f"{one.parity.max_abs:.3g}, {one.parity.mean_abs:.3g} on average; top-1 agrees on "
+            f"{one.parity.agreement:.2f} %",
+            highlight=False,
+        )
+    if not result.exports:
+        console.print("nothing was exported: float and quantized network only", highlight=False)
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
     console.print(f"{seconds}; written to {out}", highlight=False)
 
 
@@ -152,7 +166,7 @@ def _dry_run(
     weights: Path | None,
     data: str,
     shape: str | None,
-    recipe: Recipe,
+    recipe: Recipe | Plan,
     pixels: tuple[Any, Any, Any],
 ) -> None:
     size = _shape(shape) if shape else input_shape(model)

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from subbyte.analyses.sweeps import SPACES, Local, Ray, Space, SweepResult, load_space, make_tasks
 from subbyte.analyses.sweeps import sweep as run
-from subbyte.analyses.sweeps.engines import Engine
 from subbyte.analyses.sweeps.space import Run
-from subbyte.analyses.sweeps.store import Results
+from subbyte.analyses.sweeps.store import Results, Task
 from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.cli.common import command, console, errors, progress, write_page
 from subbyte.data import draw_calibration
 from subbyte.errors import RecipeError
+from subbyte.methods import Engine
 from subbyte.pages.sweep_files import MARK
 
 ASK = 10_000
@@ -86,7 +86,7 @@ def sweep(
         raise typer.BadParameter("--out is needed (unless with --dry-run)")
     tracker = None if track is None else _tracker(track, asked.name)
 
-    def engine(cache: Path) -> Engine:
+    def engine(cache: Path) -> Engine[Task]:
         return Local(jobs, cache) if ray is None else Ray(ray, gpus=gpus)
 
     try:

@@ -1,15 +1,16 @@
 """Tables that the commands print."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
 from subbyte.pages import Table as PageTable
 from subbyte.recipe import LayerPlan, Plan
+from subbyte.records import LedgerEntry, Option, Result
 
 
-def summary_table(results: list[dict[str, Any]], title: str) -> Table:
-    """Float, torch and ONNX Runtime side by side, one block a result."""
+def summary_table(results: Sequence[Result], title: str) -> Table:
+    """Float, torch and exported files side by side, one block a result."""
     table = Table(title=title, title_justify="left")
     table.add_column("recipe")
     table.add_column("network")
@@ -20,67 +21,54 @@ def summary_table(results: list[dict[str, Any]], title: str) -> Table:
             table.add_row(
                 "float",
                 "torch",
-                f"{result['float']['top1']:.2f}",
+                f"{result.float.top1:.2f}",
                 "",
                 "32.00",
-                f"{result['bytes']['float']:,}",
+                f"{result.bytes.float:,}",
             )
         table.add_section()
-        bits, sizes = f"{result['bits_per_weight']:.2f}", result["bytes"]
-        quantized, onnx = result["quantized"], result["onnx"]
         table.add_row(
-            result["recipe"],
+            result.recipe,
             "torch, packed",
-            f"{quantized['top1']:.2f}",
-            f"{quantized['agreement']:.2f}",
-            bits,
-            f"{sizes['packed']:,}",
+            f"{result.quantized.top1:.2f}",
+            "" if result.quantized.agreement is None else f"{result.quantized.agreement:.2f}",
+            f"{result.bits_per_weight:.2f}",
+            f"{result.bytes.packed:,}",
         )
-        table.add_row(
-            "",
-            f"ONNX Runtime, {onnx['container']}",
-            f"{onnx['top1']:.2f}",
-            "",
-            "",
-            f"{sizes['onnx']:,}",
-        )
+        for one in result.exports:
+            table.add_row("", one.name, f"{one.top1:.2f}", "", "", f"{one.bytes:,}")
     return table
 
 
-def ledger_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """One row a layer or tap."""
+def ledger_table(rows: Sequence[LedgerEntry], title: str) -> Table:
+    """One row a layer or activation tensor."""
     table = Table(title=title, title_justify="left")
     table.add_column("name", overflow="fold")
-    sparse = any(row.get("zeros") is not None for row in rows)
+    sparse = any(row.zeros is not None for row in rows)
     for name in ("asked", "bits", "bytes", "SNR dB", *(["zeros %"] if sparse else [])):
         table.add_column(name, justify="right")
-    table.add_column("reason, and how ONNX holds it", overflow="fold")
+    table.add_column("reason, and how files hold it", overflow="fold")
     for row in rows:
-        sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}"
-        notes = "; ".join(filter(None, (row["reason"], row.get("onnx", ""))))
-        zeros = [] if not sparse else ["" if row["zeros"] is None else f"{row['zeros']:.1f}"]
-        table.add_row(
-            row["name"], row["asked"], row["bits"], f"{row['bytes']:,}", sqnr, *zeros, notes
-        )
+        sqnr = "exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
+        zeros = [] if not sparse else ["" if row.zeros is None else f"{row.zeros:.1f}"]
+        table.add_row(row.name, row.asked, row.bits, f"{row.bytes:,}", sqnr, *zeros, row.notes)
     return table
 
 
-def options_table(options: list[dict[str, Any]]) -> Table:
+def options_table(options: Sequence[Option]) -> Table:
     """Divergence of every width of every layer, in thousandths; * at the width that was chosen."""
     table = Table(
         title="1000 x relative square error of the output with one layer quantized, * chosen",
         title_justify="left",
     )
     table.add_column("layer", overflow="fold")
-    widths = list(dict.fromkeys(option["width"] for option in options))
+    widths = list(dict.fromkeys(option.width for option in options))
     for width in widths:
         table.add_column(width, justify="right")
-    for layer in dict.fromkeys(option["layer"] for option in options):
-        cells = {option["width"]: option for option in options if option["layer"] == layer}
+    for layer in dict.fromkeys(option.layer for option in options):
+        cells = {option.width: option for option in options if option.layer == layer}
         shown = [
-            f"{'*' * cell['chosen']}{1000 * cell['divergence']:.3g}"
-            if (cell := cells.get(w))
-            else ""
+            f"{'*' * cell.chosen}{1000 * cell.divergence:.3g}" if (cell := cells.get(w)) else ""
             for w in widths
         ]
         table.add_row(layer, *shown)
@@ -121,7 +109,7 @@ def plan_table(plan: Plan) -> Table:
         feeds = f"feeds {', '.join(tap.feeds)}" if tap.feeds else ""
         table.add_row(
             tap.name,
-            f"tap ({tap.role})",
+            f"activation ({tap.role})",
             tap.spec.label,
             type(tap.range).__name__.lower(),
             "",

@@ -6,9 +6,9 @@ from subbyte.correct.weights import Weights
 from subbyte.io.registry import Registry
 from subbyte.methods import Correction
 
-CORRECTIONS = Registry(
+CORRECTIONS: Registry[Correction] = Registry(
     "correction",
-    Correction,  # type: ignore[type-abstract]
+    Correction,
     {
         "none": Keep,
         "bias": Bias,

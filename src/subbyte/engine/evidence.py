@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from subbyte.core import Grid, QTensor
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.graph import Network, instrument, tensor_at
-from subbyte.records.quantized import VERSION, Cell, Changed, Evidence, Predictions, Spread
+from subbyte.records.figures import Cell, Changed, Distribution, Evidence, Predictions
 
 _BINS = 80
 _VALUES = 2**18  # of the network's input, on which activations are looked at
@@ -56,15 +56,14 @@ def gather(
     """
     some = images[: min(_MOST, max(_FEWEST, _VALUES // images[0].numel()))]
     return Evidence(
-        version=VERSION,
         images=len(some),
         layers=weight_spreads(network, model),
-        taps=tap_spreads(network, model, some.to(device)),
+        activations=tap_spreads(network, model, some.to(device)),
         predictions=predictions(named, images),
     )
 
 
-def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Spread]:
+def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Distribution]:
     """Of every layer that owns its weight, by name; batch-norms are folded into the float
     weights.
     """
@@ -83,9 +82,9 @@ def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Spread]
 
 
 @torch.no_grad()
-def tap_spreads(network: Network, model: QuantizedModel, images: Tensor) -> dict[str, Spread]:
+def tap_spreads(network: Network, model: QuantizedModel, images: Tensor) -> dict[str, Distribution]:
     """Of the float network's values at every tap of the plan, by name."""
-    found: dict[str, Spread] = {}
+    found: dict[str, Distribution] = {}
     if not model.plan.taps:
         return found
     passing = instrument(network, [tap.place for tap in model.plan.taps])
@@ -107,13 +106,13 @@ def tap_spreads(network: Network, model: QuantizedModel, images: Tensor) -> dict
     return {tap.name: found[tap.name] for tap in model.plan.taps}
 
 
-def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Spread:
+def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Distribution:
     """How the values x [rows, columns] lie on a grid, and their rounding beside them."""
     values = _pair(x)
     if grid is None:
         start, width = values[0], (values[1] - values[0]) / _BINS or 1.0
         counts, below, above = _histogram(x, start, width, _BINS)
-        return Spread(
+        return Distribution(
             unit="values",
             start=start,
             width=width,
@@ -136,7 +135,7 @@ def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Spre
         ).tolist()
     elif rounded is not None:
         of_bins = _histogram(grid.units(rounded.codes), start, width, bins)[0]
-    return Spread(
+    return Distribution(
         unit="codes" if coded else "steps",
         start=start,
         width=width,

@@ -1,7 +1,12 @@
-"""The central verb: a float network and a few images in, a low-bit network out."""
+"""The central verb: a float network and a few images in, a low-bit network out.
 
-from collections.abc import Iterable
-from pathlib import Path
+    capture -> plan (-> budget) -> walk (-> tune) -> assemble
+
+The library call, the command line and sweeps all go through `carry_out`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,55 +15,95 @@ from torch import Tensor, nn
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
+from subbyte.engine.stages import Report, Stages, silent
 from subbyte.engine.walk import Limits, Progress, WalkResult, walk
 from subbyte.errors import DataError
 from subbyte.graph import Network, prepare
-from subbyte.recipe import Plan, Recipe, load_recipe, make_plan
+from subbyte.recipe import Plan, Recipe, Source, load_request, make_plan
 from subbyte.tasks import agreement
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """What came of quantizing a network.
+
+    network: the float one, as captured; options: what there was to choose from where widths were
+    shared out under a budget; model: the quantized network, which holds its plan.
+    """
+
+    network: Network
+    options: list[Option]
+    model: QuantizedModel
 
 
 def quantize(
     model: nn.Module,
     images: Tensor | Iterable[Any],
-    recipe: str | Path | Recipe = "w8a8",
+    recipe: Source | Plan = "w8a8",
     *,
     labels: Tensor | None = None,
     limits: Limits | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> QuantizedModel:
     """Quantize a trained network with a few unlabelled images.
 
     model: any module that maps one tensor [batch, ...] to one tensor; it is left as it is. images:
     calibration images [n, ...] as the network takes them, or batches of them (of a batch that is a
     tuple the first item counts).
-    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, or a Recipe.
+    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, a mapping,
+    a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
     labels: int64 [n]; only a recipe whose tuning ends with them needs any.
+    progress: called with the stage, steps done, steps in all, and what is being worked on.
     Raises SubbyteError (see `errors`) when model, images or recipe do not fit.
     """
     calibration = collect(images)
-    network = prepare(model, calibration[:2])
-    plan, _ = decide(network, load_recipe(recipe), calibration, limits, progress)
-    return assemble(
-        network,
-        plan,
-        walk(network, plan, calibration, labels=labels, limits=limits, progress=progress),
-    )
+    return carry_out(
+        lambda: prepare(model, calibration[:2]),
+        load_request(recipe),
+        calibration,
+        labels=lambda: labels,
+        limits=limits,
+        stages=Stages(progress or silent),
+    ).model
+
+
+def carry_out(
+    capture: Callable[[], Network],
+    wanted: Recipe | Plan,
+    images: Tensor,
+    *,
+    labels: Callable[[], Tensor | None] = lambda: None,
+    limits: Limits | None = None,
+    stages: Stages | None = None,
+) -> Quantization:
+    """Go through the stages capture, plan and walk.
+
+    capture: gives the graph of the float network, which is left as it is; images: of calibration,
+        float32 [n, ...]; labels: theirs, int64 [n], asked for by a plan whose tuning ends with them
+        only; stages: told of each.
+    """
+    limits, stages = limits or Limits(), stages or Stages()
+    with stages.stage("capture"):
+        network = capture()
+    with stages.stage("plan") as progress:
+        plan, options = decide(network, wanted, images, limits, progress)
+    with stages.stage("walk") as progress:
+        given = labels() if plan.tune is not None and plan.tune.needs_labels else None
+        walked = walk(network, plan, images, labels=given, limits=limits, progress=progress)
+        model = assemble(network, plan, walked)
+    return Quantization(network, options, model)
 
 
 def decide(
-    network: Network,
-    recipe: Recipe,
-    images: Tensor,
-    limits: Limits | None,
-    progress: Progress | None,
+    network: Network, wanted: Recipe | Plan, images: Tensor, limits: Limits, progress: Progress
 ) -> tuple[Plan, list[Option]]:
     """The plan, and what there was to choose from if widths are shared out under a budget.
 
     images: of calibration, [n, ...]; read only for a budget.
     """
-    if recipe.budget is None:
-        return make_plan(network, recipe), []
-    return meet_budget(network, recipe, images, limits=limits, progress=progress)
+    if isinstance(wanted, Plan) or wanted.budget is None:
+        return make_plan(network, wanted), []
+    return meet_budget(network, wanted, images, limits=limits, progress=progress)
 
 
 def collect(images: Tensor | Iterable[Any]) -> Tensor:

@@ -1,8 +1,8 @@
 """The quantized network: integer codes, grids and float leftovers, running as a torch module."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +16,23 @@ _INT32 = 2**31 - 1
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """What became of one layer's weight (kind 'layer') or one activation tensor (kind 'tap').
+    """What became of one layer's weight (kind 'layer') or one activation tensor (kind
+    'activation').
 
     asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know;
     bytes: stored bytes of codes, scales and zero points; sqnr_db: of the layer's output or the
-    tap's value against the float network on the calibration images, None where it was not measured
-    or there is no difference; zeros: percent of a layer's weights that are exactly 0; onnx: how the
-    exported file holds it.
+    activation's value against the float network on the calibration images, None where it was not
+    measured or there is no difference; zeros: percent of a layer's weights that are exactly 0.
     """
 
     name: str
-    kind: str
+    kind: Literal["layer", "activation"]
     asked: str
     bits: str
     reason: str
     bytes: int
     sqnr_db: float | None
     zeros: float | None = None
-    onnx: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class QuantizedModel(nn.Module):
 
     @property
     def ledger(self) -> list[LedgerRow]:
-        """One row a layer and a tap: nothing is silent."""
+        """One row a layer and an activation quantizer: nothing is silent."""
         rows = [self._layer_row(plan) for plan in self.plan.layers]
         rows += [self._tap_row(tap) for tap in self.plan.taps]
         return rows
@@ -154,7 +153,7 @@ class QuantizedModel(nn.Module):
         sqnr = _finite(self.findings.sqnr_db.get(tap.name))
         return LedgerRow(
             tap.name,
-            "tap",
+            "activation",
             str(tap.asked),
             bits,
             "; ".join(filter(None, (tap.reason, *how))),
@@ -219,11 +218,6 @@ class QuantizedModel(nn.Module):
         rest = sum(t.numel() * t.element_size() for t in self.leftovers.values())
         taps = sum(self._tap_row(tap).bytes for tap in self.plan.taps)
         return sum(q.nbytes for q in self.weights.values()) + taps + rest
-
-
-def ledger_dicts(rows: list[LedgerRow]) -> list[dict[str, Any]]:
-    """Rows as plain values for JSON."""
-    return [asdict(row) for row in rows]
 
 
 def _finite(value: float | None) -> float | None:

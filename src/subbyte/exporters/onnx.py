@@ -1,11 +1,11 @@
 """ONNX: the float graph by torch.onnx, then integers and quantize/dequantize pairs from the codes
 and the plan.
 
-Containers:
-    int8     codes of any width inside int8: runs as integer kernels (QLinearConv, QLinearAdd, ...)
-             everywhere
-    compact  INT2 for 2 bits and ternary (opset 25), INT4 for 3 and 4 bits (opset 21), int8 above:
-             the small file
+Exporters:
+    onnx-int8     codes of any width inside int8: runs as integer kernels (QLinearConv, QLinearAdd,
+                  ...) everywhere
+    onnx-compact  INT2 for 2 bits and ternary (opset 25), INT4 for 3 and 4 bits (opset 21), int8
+                  above: the small file
 
 The file is written under a temporary name, run in ONNX Runtime against the torch model, and only
 then renamed.
@@ -17,68 +17,74 @@ from typing import Literal
 
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import torch
 from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError
-from subbyte.exporters.parity import Parity, check_parity
+from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
 from subbyte.graph import mark_sites, silence
 from subbyte.io.files import written
+from subbyte.methods import Exported, Runner
 
-Container = Literal["int8", "compact"]
 _TORCH_OPSET = 21  # lowest that has every type the int8 and INT4 containers need
 _TORCH_MAX_OPSET = 23
 
 
 @dataclass(frozen=True)
-class OnnxExport:
-    """path, bytes: of the file; opset: what it needs; parity: its certificate; notes: by layer, how
-    it is held.
-    """
+class Onnx:
+    """Codes inside int8 for integer kernels, or in the narrowest type that ONNX has for them."""
 
-    path: Path
-    bytes: int
-    opset: int
-    parity: Parity
-    notes: dict[str, str]
+    container: Literal["int8", "compact"]
+    runtime = "ONNX Runtime"
+    suffixes = (".onnx",)
 
+    @property
+    def name(self) -> str:
+        """See `methods.Exporter`."""
+        return f"onnx-{self.container}"
 
-def export_onnx(
-    model: QuantizedModel,
-    path: str | Path,
-    images: Tensor,
-    *,
-    container: Container = "int8",
-    min_agreement: float = 99.5,
-    force: bool = False,
-) -> OnnxExport:
-    """Write `model` as ONNX and prove that ONNX Runtime computes what the torch model computes.
+    def export(
+        self, model: QuantizedModel, path: Path, inputs: Tensor, *, min_agreement: float
+    ) -> Exported:
+        """See `methods.Exporter`."""
+        opset = needed_opset(model, self.container)
+        program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
+        notes = insert_pairs(program, model, self.container)
+        _strip(program)
+        program.opset_imports[""] = opset
+        program.producer_name = "subbyte"
+        program.metadata_props["subbyte.recipe"] = model.plan.recipe
+        program.metadata_props["subbyte.container"] = self.container
+        with written(path) as temporary:
+            ir.save(program, temporary)
+            onnx.checker.check_model(str(temporary), full_check=False)
+            run = self.runner(temporary)
+            parity = check_parity(model, run, inputs, min_agreement, self.runtime)
+            size = temporary.stat().st_size
+        return Exported(self.name, path, size, parity, notes, opset)
 
-    images: [n, *input_shape] to compare both on (the calibration images will do); min_agreement:
-    percent of equal top-1 classes below which the export is an error.
-    Raises ParityError (no file is left), FormatError when `path` exists and `force` is not set.
-    """
-    path = Path(path)
-    if path.exists() and not force:
-        raise FormatError(f"{path} exists; choose another name or pass force=True")
-    if container not in ("int8", "compact"):
-        raise FormatError(f"container must be int8 or compact, got {container!r}")
-    opset = needed_opset(model, container)
-    program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
-    notes = insert_pairs(program, model, container)
-    _strip(program)
-    program.opset_imports[""] = opset
-    program.producer_name = "subbyte"
-    program.metadata_props["subbyte.recipe"] = model.plan.recipe
-    program.metadata_props["subbyte.container"] = container
-    with written(path) as temporary:
-        ir.save(program, temporary)
-        onnx.checker.check_model(str(temporary), full_check=False)
-        parity = check_parity(model, temporary, images, min_agreement)
-        size = temporary.stat().st_size
-    return OnnxExport(path, size, opset, parity, notes)
+    def runner(self, path: Path) -> Runner:
+        """See `methods.Exporter`. Runs any ONNX file that maps a batch to one output, with as many
+        threads as torch uses.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime raises types of its own for each kind of damage
+            raise FormatError(f"{path}: ONNX Runtime can't load it: {str(error)[:300]}") from error
+        name = session.get_inputs()[0].name
+
+        def run(x: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(None, {name: x.cpu().numpy()})[0])
+
+        return run
 
 
 def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:

@@ -1,32 +1,24 @@
 """Folders of results, written whole or not at all."""
 
 import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
 
 from subbyte.errors import SubbyteError
 
 
 @contextmanager
-def folder(out: Path, *, force: bool) -> Any:
+def folder(out: Path, *, owns: Collection[str], force: bool) -> Iterator[Path]:
     """A temporary folder beside `out` that takes its place when the block ends well, and vanishes
     when it does not.
 
-    Raises SubbyteError when `out` exists without `force`, or holds anything but a result of
-    subbyte's.
+    owns: the caller's own files, as patterns of paths in the folder, such as `*/result.json`; an
+        earlier folder that holds others is not replaced.
+    Raises SubbyteError when `out` exists without `force`, or holds what is not the caller's.
     """
     if out.exists():
-        if not force:
-            raise SubbyteError(
-                f"--out {out} exists; choose another folder, or --force to replace it"
-            )
-        foreign = [path for path in out.rglob("*") if path.is_file() and path.name not in OUTPUTS]
-        if not out.is_dir() or foreign:
-            what = f"holds {foreign[0].name}" if foreign else "is a file"
-            raise SubbyteError(
-                f"--out {out} {what}, not written by subbyte; it is not replaced, even with --force"
-            )
+        _check_replaceable(out, owns, force)
     fresh, previous = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.previous")
     shutil.rmtree(fresh, ignore_errors=True)  # leftovers of a killed run
     if out.exists():
@@ -54,21 +46,20 @@ def folder(out: Path, *, force: bool) -> Any:
                 parent.rmdir()
 
 
-OUTPUTS = (
-    "model.safetensors",
-    "model.onnx",
-    "plan.yaml",
-    "result.json",
-    "figures.json",
-    "sensitivity.csv",
-    "report.html",
-    "results.json",
-    "lenet-digits.safetensors",
-    "alphas.csv",
-    "mse.csv",
-    "aciq.html",
-    "laplace-signed.png",
-    "laplace-relu.png",
-    "gauss-signed.png",
-    "gauss-relu.png",
-)
+def _check_replaceable(out: Path, owns: Collection[str], force: bool) -> None:
+    if not force:
+        raise SubbyteError(f"--out {out} exists; choose another folder, or --force to replace it")
+    if not out.is_dir():
+        raise SubbyteError(f"--out {out} is a file; it is not replaced, even with --force")
+    files = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
+    foreign = [path for path in files if not any(_matches(path, pattern) for pattern in owns)]
+    if foreign:
+        raise SubbyteError(
+            f"--out {out} holds {foreign[0]}, which this command does not write; it is not "
+            "replaced, even with --force"
+        )
+
+
+def _matches(path: PurePath, pattern: str) -> bool:
+    """Whether a path is as deep as a pattern, and each part of it matches."""
+    return len(path.parts) == len(PurePath(pattern).parts) and path.match(pattern)

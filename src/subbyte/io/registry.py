@@ -41,7 +41,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     from; members: by name.
     """
 
-    def __init__(self, kind: str, contract: type[T], members: dict[str, type[T]]) -> None:
+    def __init__(self, kind: str, contract: Any, members: dict[str, type[T]]) -> None:
         self.kind, self.contract, self._members = kind, contract, members
 
     def __getitem__(self, name: str) -> type[T]:
@@ -60,7 +60,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         class that is missing, and for a class that is none of the kind.
         """
         if isinstance(given, self.contract):
-            return given
+            return given  # type: ignore[no-any-return]
         if not isinstance(given, str | Mapping):
             raise RecipeError(
                 f"{self.kind}: expected a name, a mapping with a name and settings, or a "
@@ -70,7 +70,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         name = settings.pop("name", None)
         where, spec = f"{self.kind} {name}", split_spec(name) if isinstance(name, str) else None
         if spec is not None and not files.run:
-            return _absent(self.contract)(name, json.dumps(settings))
+            stand_in: T = _absent(self.contract)(name, json.dumps(settings))
+            return stand_in
         if spec is not None:
             cls = load_user_class(files.find(spec[0]), spec[1], RecipeError)
             self._require_contract(cls, where)
@@ -95,7 +96,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         if not isinstance(method, Absent):
             defaults = {f.name: _plain(_default(f)) for f in fields(method)}  # type: ignore[arg-type]
             whole = {k: v for k, v in whole.items() if k not in defaults or v != defaults[k]}
-        return whole["name"] if len(whole) == 1 else whole  # type: ignore[no-any-return]
+        return whole["name"] if len(whole) == 1 else whole
 
     def name(self, method: T) -> str:
         """How recipes call a method: its name here, or the file and class of a user's."""
@@ -108,7 +109,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         if not issubclass(cls, self.contract):
             raise RecipeError(f"{where} is no {self.kind}; derive it from {contract}")
         if isabstract(cls):
-            missing = ", ".join(sorted(cls.__abstractmethods__))
+            missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
             raise RecipeError(f"{where} lacks {missing}; {contract} says what they do")
         if "__dataclass_fields__" not in vars(cls):
             raise RecipeError(f"{where}: decorate the class with @dataclass(frozen=True)")

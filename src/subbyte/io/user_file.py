@@ -59,7 +59,7 @@ def call_user_file(path: Path, name: str, error: type[SubbyteError]) -> object:
     with _folder_on_path(path.parent):
         function = _CALLABLE.pick(path, name, _execute(path, error), error)
         try:
-            return function()  # type: ignore[no-any-return]
+            return function()
         except (Exception, SystemExit) as reason:
             raise error(f"{_where(path, reason)}: {name}() raised {_why(reason)}") from reason
 
@@ -84,8 +84,7 @@ def _packed(value: object) -> tuple[Any, ...]:
 
 def _unpacked(spec: str, state: dict[str, Any]) -> object:
     path, name = split_spec(spec) or (Path(spec), "")
-    cls = load_user_class(path, name, SubbyteError)
-    value = cls.__new__(cls)
+    value: object = object.__new__(load_user_class(path, name, SubbyteError))
     vars(value).update(state)
     return value
 

@@ -4,9 +4,9 @@ from subbyte.io.registry import Registry
 from subbyte.methods import Precondition
 from subbyte.precondition.magr import Magr
 
-PRECONDITIONS = Registry(
+PRECONDITIONS: Registry[Precondition] = Registry(
     "precondition",
-    Precondition,  # type: ignore[type-abstract]
+    Precondition,
     {"magr": Magr},
 )
 

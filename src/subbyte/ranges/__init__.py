@@ -13,9 +13,9 @@ from subbyte.ranges.peaks import Median, RowMax
 from subbyte.ranges.percentile import Percentile
 from subbyte.ranges.sigma import Sigma
 
-RANGES = Registry(
+RANGES: Registry[Range] = Registry(
     "range",
-    Range,  # type: ignore[type-abstract]
+    Range,
     {
         "minmax": MinMax,
         "percentile": Percentile,

@@ -26,6 +26,7 @@ class Exact(Range):
     """Find the grid that weights already lie on, and refuse those that lie on none."""
 
     weights_only = True
+    weights_on_grid = True
     refuses = (
         Refusal(
             lambda self, spec: not spec.uniform,

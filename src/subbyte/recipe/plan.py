@@ -14,7 +14,7 @@ import yaml
 from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter
 from torch import Tensor
 
-from subbyte.allocate import ALLOCATIONS
+from subbyte.allocate import ALLOCATIONS, Budget
 from subbyte.core import GridSpec
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
@@ -100,8 +100,8 @@ class LayerPlan:
     def check(self, where: str) -> None:
         """Raise RecipeError where one of its methods refuses its grid. where: for the message."""
         methods = (self.range, self.rounding, self.correction, self.precondition, self.allocate)
-        for method in methods if self.spec is not None else ():
-            reason = None if method is None else method.refusal(self.spec)
+        for method in filter(None, methods):
+            reason = None if self.spec is None else method.refusal(self.spec)
             if reason is not None:
                 raise RecipeError(f"{where}: {reason}")
 
@@ -156,6 +156,20 @@ class Plan:
     layers: tuple[LayerPlan, ...]
     taps: Annotated[tuple[TapPlan, ...], Field(alias="activations")]
     tune: Annotated[Tune, read(TUNES), _whole(TUNES)] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the recipe that it was made from."""
+        return self.recipe
+
+    @property
+    def budget(self) -> Budget | None:
+        """What is still to be met when data are seen: nothing. A budget has chosen."""
+        return None
+
+    def stated(self) -> dict[str, Any]:
+        """Settings of a recipe that it leaves open: none; its own text says all."""
+        return {}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON; `from_dict` reads them."""

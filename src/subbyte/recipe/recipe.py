@@ -301,6 +301,10 @@ class Recipe(Settings):
     widths: list[WidthSetting] = Field(default=_WIDTHS, min_length=1)
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
 
+    def stated(self) -> dict[str, Any]:
+        """Its settings as plain values for JSON."""
+        return self.model_dump(mode="json")
+
     @field_validator("widths")
     @classmethod
     def _widths(cls, widths: list[WidthSetting]) -> list[WidthSetting]:

@@ -15,6 +15,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
+from pydantic._internal._model_construction import ModelMetaclass
 
 from subbyte.allocate import ALLOCATIONS, Budget
 from subbyte.correct import CORRECTIONS
@@ -58,14 +59,14 @@ WidthSetting = Annotated[Width, PlainValidator(Width.parse), PlainSerializer(Wid
 BudgetSetting = Annotated[Budget, PlainValidator(_budget), PlainSerializer(str)]
 
 
-class _Checked(type(BaseModel)):  # type: ignore[misc]
+class _Checked(ModelMetaclass):
     """Makes calls of a class raise RecipeError."""
 
-    def __call__(cls, *given: Any, **settings: Any) -> Any:
+    def __call__(self, *given: Any, **settings: Any) -> Any:
         try:
             return super().__call__(*given, **settings)
         except ValidationError as error:
-            raise RecipeError(f"{cls.__name__}: {complaint(cls, error)}") from error
+            raise RecipeError(f"{self.__name__}: {complaint(self, error)}") from error
 
 
 class Settings(BaseModel, metaclass=_Checked):

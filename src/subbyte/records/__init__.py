@@ -1,1 +1,54 @@
-"""The schema of every file that is written."""
+"""The schema of every file of results: what commands write, pages read; nobody else reads those
+files another way.
+"""
+
+from subbyte.records.base import Document, Record, read_document, write_document
+from subbyte.records.figures import (
+    FIGURES,
+    Cell,
+    Changed,
+    Distribution,
+    Evidence,
+    Predictions,
+    read_evidence,
+)
+from subbyte.records.result import (
+    PLAN,
+    RESULT,
+    Exported,
+    LedgerEntry,
+    Measured,
+    Option,
+    Parity,
+    Result,
+    Sizes,
+    Skipped,
+    read_plan,
+    read_result,
+)
+
+__all__ = [
+    "FIGURES",
+    "PLAN",
+    "RESULT",
+    "Cell",
+    "Changed",
+    "Distribution",
+    "Document",
+    "Evidence",
+    "Exported",
+    "LedgerEntry",
+    "Measured",
+    "Option",
+    "Parity",
+    "Predictions",
+    "Record",
+    "Result",
+    "Sizes",
+    "Skipped",
+    "read_document",
+    "read_evidence",
+    "read_plan",
+    "read_result",
+    "write_document",
+]

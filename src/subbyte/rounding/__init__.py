@@ -17,9 +17,9 @@ from subbyte.rounding.solve import best_of
 from subbyte.rounding.spfq import Spfq
 from subbyte.rounding.stochastic import Stochastic
 
-ROUNDINGS = Registry(
+ROUNDINGS: Registry[Rounding] = Registry(
     "rounding",
-    Rounding,  # type: ignore[type-abstract]
+    Rounding,
     {
         "nearest": Nearest,
         "stochastic": Stochastic,

@@ -4,9 +4,9 @@ from subbyte.io.registry import Registry
 from subbyte.methods import Tune
 from subbyte.tune.cascade import Cascade
 
-TUNES = Registry(
+TUNES: Registry[Tune] = Registry(
     "tune",
-    Tune,  # type: ignore[type-abstract]
+    Tune,
     {"cascade": Cascade},
 )
 

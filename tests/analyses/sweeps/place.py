@@ -55,7 +55,7 @@ class Own(nn.Module):
     def forward(self, x):
         return self.inner(torch.relu(x))
 """
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def lay_out(folder: Path) -> Path:

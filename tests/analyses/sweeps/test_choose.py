@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from scipy import stats
-from tests.sweep.place import Fake, metrics, space_of, table
 
 from subbyte.analyses.sweeps import sweep
 from subbyte.analyses.sweeps.choose import (
@@ -14,6 +13,7 @@ from subbyte.analyses.sweeps.choose import (
     summary_columns,
 )
 from subbyte.errors import RecipeError
+from tests.analyses.sweeps.place import Fake, metrics, space_of, table
 
 
 def rows(*values, column="quantized_top1_percent"):

@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
-from tests.sweep.place import ROOT, space_of, table, without_seconds
 
 from subbyte.analyses.sweeps import Local, make_tasks, sweep
 from subbyte.analyses.sweeps.engines import DIED
 from subbyte.errors import RecipeError
+from tests.analyses.sweeps.place import ROOT, space_of, table, without_seconds
 
 
 def outcomes(jobs, space, cache):
@@ -92,7 +92,7 @@ def driver(folder, out, jobs):
     code = f"""
 from pathlib import Path
 from subbyte.analyses.sweeps import Local, sweep
-from tests.sweep.place import space_of
+from tests.analyses.sweeps.place import space_of
 if __name__ == "__main__":
     space = space_of(Path({str(folder)!r}), seeds=list(range(500)))
     sweep(space, Path({str(out)!r}), lambda cache: Local({jobs}, cache))

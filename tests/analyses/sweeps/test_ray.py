@@ -4,10 +4,10 @@ import os
 import shutil
 
 import pytest
-from tests.sweep.place import command, space_of, table, write_space
 
 from subbyte.analyses.sweeps import Local, Ray, make_tasks
 from subbyte.analyses.sweeps.ray_engine import SETTINGS
+from tests.analyses.sweeps.place import command, space_of, table, write_space
 
 # Ray warns of much that is not ours
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -1,12 +1,12 @@
 """What a YAML file says, and which runs it makes."""
 
 import pytest
-from tests.sweep.place import read_space, space_of, tasks_of
 
 from subbyte.analyses.sweeps import SPACES, load_space, make_runs
 from subbyte.analyses.sweeps.space import axis_values
 from subbyte.analyses.sweeps.store import task_of
 from subbyte.errors import RecipeError
+from tests.analyses.sweeps.place import read_space, space_of, tasks_of
 
 PLACE = "model: m\ndata: d\n"
 

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tests.sweep.place import metrics, space_of, table, tasks_of
 
 from subbyte.analyses.sweeps.store import Results
 from subbyte.errors import FormatError, SubbyteError
+from tests.analyses.sweeps.place import metrics, space_of, table, tasks_of
 
 
 @pytest.fixture

@@ -6,10 +6,18 @@ import shutil
 import time
 
 import pytest
-from tests.sweep.place import Fake, command, metrics, space_of, table, without_seconds, write_space
 
 from subbyte.analyses.sweeps import Local, sweep
 from subbyte.errors import FormatError, SubbyteError
+from tests.analyses.sweeps.place import (
+    Fake,
+    command,
+    metrics,
+    space_of,
+    table,
+    without_seconds,
+    write_space,
+)
 
 
 class Log:

@@ -8,10 +8,10 @@ import time
 import urllib.request
 
 import pytest
-from tests.sweep.place import Fake, command, metrics, space_of, table, write_space
 
 from subbyte.analyses.sweeps import sweep
 from subbyte.errors import SubbyteError
+from tests.analyses.sweeps.place import Fake, command, metrics, space_of, table, write_space
 
 # MLflow warns of much that is not ours
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

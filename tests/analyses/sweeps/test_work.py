@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.sweep.place import NETWORK, space_of
 
 from subbyte.analyses.sweeps import make_runs
 from subbyte.analyses.sweeps.work import (
@@ -21,6 +20,7 @@ from subbyte.engine.quantization import quantize
 from subbyte.errors import DataError
 from subbyte.io.cache import Cache
 from subbyte.tasks import agreement, evaluate
+from tests.analyses.sweeps.place import NETWORK, space_of
 
 
 @pytest.fixture(scope="module")

@@ -156,7 +156,7 @@ def test_a_scale_for_a_whole_tensor_is_found_again(method, tmp_path):
 @pytest.mark.parametrize("bits", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_packed_networks_are_exported_and_checked(bits, packed_at, tmp_path):
     packed, _ = packed_at(bits)
-    found = subbyte.export_onnx(packed, tmp_path / "net.onnx", IMAGES)
+    found = subbyte.export(packed, tmp_path / "net.onnx", IMAGES)
     assert found.parity.images == 60 and found.parity.agreement == 100
     assert (
         found.parity.max_abs < 1e-4 * float(logits(packed).abs().max())

@@ -32,9 +32,9 @@ from subbyte.analyses.clips.store import Rows
 from subbyte.analyses.clips.targets import Target, gather
 from subbyte.core import GridSpec
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels
+from subbyte.engine.stages import Report
 from subbyte.graph import prepare
 from subbyte.io.settings import fingerprint, same_settings
-from subbyte.jobs import Report
 from subbyte.pages.clips import JUDGED, LOSS, MINMAX
 from subbyte.ranges.clips import Score, best, clip_spec, fractions, part_ends
 from subbyte.ranges.metrics import parse_metric

@@ -12,9 +12,9 @@ from torch import Tensor
 from subbyte.analyses.clips.search import Search
 from subbyte.core import GridSpec
 from subbyte.engine.gradients import Against, gradient_stats, loss_of_weight
+from subbyte.engine.stages import Report
 from subbyte.engine.walk import Limits, collect, naming
 from subbyte.graph import Layer, Memory, Network, Pair, Travel, draw_classes, instrument, tensor_at
-from subbyte.jobs import Report
 from subbyte.ranges.clips import clipped_grid, scores
 from subbyte.ranges.metrics import Evidence, Metric, parse_metric
 from subbyte.stats import GradientStats, hessian_blocks

@@ -16,26 +16,16 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from subbyte.analyses.sweeps.store import Task
 from subbyte.analyses.sweeps.work import execute, load_inputs
 from subbyte.errors import RecipeError, SubbyteError
+from subbyte.methods import Engine, Outcome
 
 DIED = "its worker process died, twice; out of memory?"
-Outcome = dict[str, Any]
-
-
-class Engine(Protocol):
-    """A place to do runs."""
-
-    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """Do all tasks; yields each with its metrics and `status` 'done', or 'failed' with
-        `error`.
-        """
-        ...
 
 
 def attempt(task: Task, load: Callable[..., Any], cache: Path | None) -> Outcome:
@@ -69,7 +59,7 @@ def _work(task: Task, cache: Path) -> Outcome:
 
 
 @dataclass(frozen=True)
-class Local:
+class Local(Engine[Task]):
     """Worker processes on this machine, each with its share of the processors.
 
     jobs: how many; 1 does the runs in this process. cache: folder that they share.
@@ -83,7 +73,7 @@ class Local:
             raise RecipeError(f"--jobs must be 1 or more, got {self.jobs}")
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """See `Engine`."""
+        """See `methods.Engine`."""
         if self.jobs == 1:
             for task in tasks:
                 yield task, _work(task, self.cache)

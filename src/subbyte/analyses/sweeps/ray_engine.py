@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subbyte.analyses.sweeps.engines import Outcome, attempt
+from subbyte.analyses.sweeps.engines import attempt
 from subbyte.analyses.sweeps.store import Task
 from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.errors import SubbyteError
 from subbyte.io.user_file import MODULES
+from subbyte.methods import Engine, Outcome
 
 RETRIES = 3
 STARTS = 3
@@ -34,7 +35,7 @@ PATIENCE = 10.0  # seconds, for the head of a cluster to answer
 
 
 @dataclass(frozen=True)
-class Ray:
+class Ray(Engine[Task]):
     """address: of the cluster, such as 'HOST:6379' or 'auto'; 'local' starts one here. gpus: a run;
     cpus: a run.
     """
@@ -44,7 +45,7 @@ class Ray:
     gpus: float = 0
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """See `engines.Engine`. Raises SubbyteError when Ray is missing or the cluster can't be
+        """See `methods.Engine`. Raises SubbyteError when Ray is missing or the cluster can't be
         reached.
         """
         ray = _connected(self.address)

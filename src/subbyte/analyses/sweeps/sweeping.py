@@ -16,15 +16,15 @@ from subbyte.analyses.sweeps.choose import (
     summary_columns,
     test_runs,
 )
-from subbyte.analyses.sweeps.engines import Engine
 from subbyte.analyses.sweeps.space import Run, Space, make_runs
 from subbyte.analyses.sweeps.store import Results, Task, table_csv, task_of
 from subbyte.analyses.sweeps.work import load_inputs, measured_split
+from subbyte.engine.stages import Report, silent
 from subbyte.io.files import write_text
 from subbyte.jobs import versions
+from subbyte.methods import Engine
 from subbyte.pages.sweep_files import CHOSEN, SUMMARY
 
-Report = Callable[[str, int, int, str], None]
 _TABLES = 20
 
 
@@ -101,11 +101,11 @@ def sorted_by_inputs(runs: Sequence[Run]) -> list[Run]:
 def sweep(
     space: Space,
     out: Path,
-    make_engine: Callable[[Path], Engine],
+    make_engine: Callable[[Path], Engine[Task]],
     *,
     retry: bool = False,
     tracker: Tracker | None = None,
-    report: Report | None = None,
+    report: Report = silent,
 ) -> SweepResult:
     """Do the runs of a space that `out` has not yet, and write results.csv, summary.csv and
     chosen.csv.
@@ -155,10 +155,10 @@ class _Doer:
     """Does tasks that have no result yet, and says so to everybody who wants to know."""
 
     results: Results
-    engine: Engine
+    engine: Engine[Task]
     retry: bool
     tracker: Tracker | None
-    report: Report | None
+    report: Report
 
     def do(
         self, tasks: Sequence[Task], stage: str, after_each: Callable[[], None] = lambda: None
@@ -174,14 +174,9 @@ class _Doer:
             if self.tracker is not None:
                 self.tracker.log(task, outcome)
             done += 1
-            if self.report is not None:
-                top = outcome.get("quantized_top1_percent")
-                self.report(
-                    stage,
-                    done,
-                    len(tasks),
-                    f"failed: {task.key}" if top is None else f"{top:.2f} %",
-                )
+            top = outcome.get("quantized_top1_percent")
+            said = f"failed: {task.key}" if top is None else f"{top:.2f} %"
+            self.report(stage, done, len(tasks), said)
 
 
 def _chosen(

@@ -6,7 +6,6 @@ logits of the float network, second moments of its layers' inputs, gradients, an
 each layer costs under a budget, whatever the budget.
 """
 
-import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -20,8 +19,9 @@ from torch import nn
 
 from subbyte.analyses.sweeps.space import Run
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_data
-from subbyte.engine.quantization import assemble, decide
-from subbyte.engine.walk import Limits, walk
+from subbyte.engine.quantization import carry_out
+from subbyte.engine.stages import Stages
+from subbyte.engine.walk import Limits
 from subbyte.errors import DataError
 from subbyte.graph import Network, prepare
 from subbyte.io.cache import Cache
@@ -130,19 +130,21 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
     """Do a run; returns METRICS. folder: of the cache. Raises SubbyteError when anything does not
     fit.
     """
-    data, timer = inputs.data, _Clock()
+    data, stages = inputs.data, Stages()
     images, _ = draw_calibration(data, run.calibration, run.seed)
     cache = Cache(folder).of(inputs.identity, version("subbyte"), torch.__version__)
     limits = Limits(cache=cache.of(sha256(images.numpy().tobytes()).hexdigest()))
-    network = captured(inputs, cache)
-    capture = timer.lap()
-    plan, _ = decide(network, run.recipe, images, limits, None)
-    wanted = plan.tune is not None and plan.tune.needs_labels
-    labels = draw_labels(data, run.calibration, run.seed) if wanted else None
-    quantized = assemble(network, plan, walk(network, plan, images, labels=labels, limits=limits))
-    walked = timer.lap()
+    quantized = carry_out(
+        lambda: captured(inputs, cache),
+        run.recipe,
+        images,
+        labels=lambda: draw_labels(data, run.calibration, run.seed),
+        limits=limits,
+        stages=stages,
+    ).model
     split = measured_split(data, run)
-    before, after = float_evaluation(inputs, split, cache), evaluate(quantized, split)
+    with stages.stage("evaluate"):
+        before, after = float_evaluation(inputs, split, cache), evaluate(quantized, split)
     weights = torch.cat([p.detach().flatten() for p in inputs.model.parameters() if p.ndim > 1])
     return {
         "images": len(split),
@@ -155,21 +157,10 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
         "quantized_sparsity_percent": round(quantized.zeros, 4),
         "bits_per_weight": round(quantized.bits_per_weight, 6),
         "packed_bytes": quantized.packed_bytes,
-        "capture_seconds": capture,
-        "walk_seconds": walked,
-        "evaluate_seconds": timer.lap(),
+        "capture_seconds": stages.seconds["capture"],
+        "walk_seconds": round(stages.seconds["plan"] + stages.seconds["walk"], 3),
+        "evaluate_seconds": stages.seconds["evaluate"],
     }
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        """Seconds since the last lap."""
-        now = time.perf_counter()
-        seconds, self._last = now - self._last, now
-        return round(seconds, 3)
 
 
 def float_evaluation(inputs: Inputs, split: Split, cache: Cache) -> Evaluation:

@@ -1,0 +1,35 @@
+"""The stages of a run: who is told how far each of them is, and how long it took."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from subbyte.engine.walk import Progress
+
+Report = Callable[[str, int, int, str], None]
+"""Called with the stage (walk, evaluate ...), steps done, steps in all, and what is being worked
+on.
+"""
+
+
+def silent(stage: str, done: int, total: int, what: str) -> None:
+    """Tell nobody."""
+
+
+class Stages:
+    """Passes on what the stages of a run report, and adds up their seconds.
+
+    seconds: by stage, in the order in which they ended first.
+    """
+
+    def __init__(self, report: Report = silent) -> None:
+        self.report = report
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Progress]:
+        """Time a block, which is given what it reports its steps to."""
+        start = time.perf_counter()
+        yield partial(self.report, name)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)

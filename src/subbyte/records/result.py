@@ -1,0 +1,173 @@
+"""Contents of result.json, which `subbyte quantize` writes: accuracy, sizes, and a ledger of layers
+and activation tensors.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from subbyte.errors import FormatError
+from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
+
+RESULT, PLAN = "result.json", "plan.yaml"
+
+
+class Measured(Record):
+    """How right a network is on the test images, in percent.
+
+    agreement: of its classes with those of the float network; None for the float network itself.
+    """
+
+    top1: Percent
+    top5: Percent | None = None
+    agreement: Percent | None = None
+
+
+class Parity(Record):
+    """Outputs of an exported file in its runtime beside those of the torch model, on calibration
+    images.
+
+    max_abs, mean_abs: differences of outputs; agreement: percent of equal top-1 classes; images:
+    how many were compared.
+    """
+
+    max_abs: float
+    mean_abs: float
+    agreement: Percent
+    images: Count
+
+
+class Exported(Record):
+    """A file that an exporter wrote.
+
+    name: of the exporter; file: in the folder of the result; bytes: of the file; opset: None where
+    the format has none; top1, agreement: of its classes on the test images, in percent, the latter
+    with those of the torch model.
+    """
+
+    name: str
+    file: str
+    bytes: Count
+    opset: int | None = None
+    top1: Percent
+    agreement: Percent
+    parity: Parity
+
+
+class Sizes(Record):
+    """Bytes of the float network's tensors, and of the packed file's."""
+
+    float: Count
+    packed: Count
+
+
+class LedgerEntry(Record):
+    """What became of a layer's weight, or of an activation tensor.
+
+    asked, bits: a number, or a word such as 'ternary' and 'float'; reason: why they differ or what
+    else to know; bytes: of codes, scales and zero points; sqnr_db: of the layer's output or the
+    tensor's value against the float network, None where there is no difference or it was not
+    measured; zeros: percent of a layer's weights that are exactly 0; exports: how an exporter's
+    file holds it, by the exporter's name.
+    """
+
+    name: str
+    asked: str
+    bits: str
+    reason: str = ""
+    bytes: Count
+    sqnr_db: float | None = None
+    zeros: Percent | None = None
+    exports: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def notes(self) -> str:
+        """The reason, and how exported files hold it, as one line."""
+        told = dict.fromkeys((self.reason, *self.exports.values()))
+        return "; ".join(note for note in told if note)
+
+
+class Option(Record):
+    """A layer in one width, as a budget weighs it.
+
+    bytes: of its codes, scales and zero points; bops: bit-operations an image; divergence: relative
+    square error of the network's output; chosen: whether it was taken, by all or some of its output
+    channels; rows: how many of them.
+    """
+
+    layer: str
+    width: str
+    bytes: Count
+    bops: float = 0.0
+    divergence: float
+    chosen: bool = False
+    rows: Count = 0
+
+
+class Skipped(Record):
+    """What stays float, and why."""
+
+    name: str
+    reason: str
+
+
+Real = float  # inside `Result`, `float` is the float network
+
+
+class Result(Document):
+    """One network, quantized and measured.
+
+    calibration, images: how many of each; bits_per_weight: with scales and zero points;
+    zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
+    folding batch-norms made; settings: of the recipe, as it takes them; about: weights, data and
+    whatever else tells this result from others; versions: of the software.
+    """
+
+    VERSION: ClassVar[int] = 2
+    WRITER: ClassVar[str] = "subbyte quantize"
+
+    model: str
+    data: str
+    recipe: str
+    seed: int
+    calibration: Count
+    images: Count
+    float: Measured
+    quantized: Measured
+    exports: list[Exported] = Field(default_factory=list)
+    bits_per_weight: Real
+    zeros_percent: Percent | None = None
+    bytes: Sizes
+    options: list[Option] = Field(default_factory=list)
+    seconds: dict[str, Seconds] = Field(default_factory=dict)
+    fold_error: Real | None = None
+    layers: list[LedgerEntry] = Field(min_length=1)
+    activations: list[LedgerEntry] = Field(default_factory=list)
+    skipped: list[Skipped] = Field(default_factory=list)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    about: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def lost(self) -> Real:
+        """Points of top-1 below the float network."""
+        return self.float.top1 - self.quantized.top1
+
+
+def read_result(folder: Path) -> Result:
+    """The result in a folder. Raises FormatError, naming the file, when it is missing, damaged or
+    of another version.
+    """
+    return read_document(folder / RESULT, Result)
+
+
+def read_plan(folder: Path) -> str | None:
+    """The text of plan.yaml; None where there is none. Raises FormatError when it can't be read."""
+    path = folder / PLAN
+    if not path.exists():
+        return None
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path} can't be read: {error}") from error

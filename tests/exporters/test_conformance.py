@@ -1,0 +1,141 @@
+"""What every exporter keeps to: files that compute what the torch model computes, or none."""
+
+import pytest
+import torch
+
+import subbyte
+from subbyte.errors import FormatError, ParityError, RecipeError
+from subbyte.exporters import (
+    EXPORTERS,
+    check_exporters,
+    choose_exporters,
+    export,
+    exporter_of,
+    is_exported,
+    runner,
+)
+from tests.networks import build, images, quantized
+
+every_exporter = pytest.mark.parametrize("name", EXPORTERS)
+RECIPES = ("w8a8", "w4a4", "w3")
+
+
+def path_of(name, folder):
+    return folder / f"model{EXPORTERS[name].suffixes[0]}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(exported, its folder) of a small network with 4-bit weights, by exporter."""
+    found = {}
+    for name in EXPORTERS:
+        folder = tmp_path_factory.mktemp(name)
+        model = quantized("shared", "w4")
+        found[name] = export(model, path_of(name, folder), images("shared"), to=name), folder
+    return found
+
+
+@every_exporter
+def test_it_says_what_it_wrote(name, made):
+    found, folder = made[name]
+    exporter = EXPORTERS[name]
+    assert exporter.name == found.exporter == name and exporter.runtime
+    assert {path.suffix for path in folder.iterdir()} <= set(exporter.suffixes)
+    assert found.path == path_of(name, folder) and found.parity.images == len(images("shared"))
+    assert found.bytes == sum(path.stat().st_size for path in folder.iterdir())
+    assert set(found.notes) <= {row.name for row in quantized("shared", "w4").ledger}
+
+
+@every_exporter
+@pytest.mark.parametrize("recipe", [*RECIPES[1:], pytest.param("w8a8", marks=pytest.mark.slow)])
+def test_its_files_agree_for_any_number_of_images(name, recipe, tmp_path):
+    model, x = quantized("residual", recipe), images("residual")
+    before, code = model(x), model.graph_module.code
+    found = export(model, path_of(name, tmp_path), x, to=name)
+    assert found.parity.agreement == 100
+    run = runner(found.path)
+    whole = run(x)
+    assert found.parity.max_abs == pytest.approx(float((before - whole).abs().max()))
+    for count in (1, 3, 7):
+        assert torch.allclose(run(x[:count]), whole[:count], atol=1e-5)
+    assert torch.equal(model(x), before) and model.graph_module.code == code
+
+
+@every_exporter
+def test_a_loaded_model_gives_the_same_bytes(name, made, tmp_path):
+    subbyte.save(quantized("shared", "w4"), tmp_path / "model.safetensors")
+    loaded = subbyte.load(tmp_path / "model.safetensors", build("shared", seed=2))
+    path = path_of(name, tmp_path / "again")
+    export(loaded, path, images("shared"), to=name)
+    for file in made[name][1].iterdir():
+        assert (path.parent / file.name).read_bytes() == file.read_bytes()
+
+
+@every_exporter
+def test_a_file_without_parity_is_not_kept(name, tmp_path):
+    model, path = quantized("shared", "w4"), path_of(name, tmp_path)
+    path.write_bytes(b"earlier")
+    with pytest.raises(ParityError, match=r"100\.00 %"):
+        export(model, path, images("shared"), to=name, min_agreement=100.1, force=True)
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"earlier"
+
+
+@every_exporter
+@pytest.mark.parametrize("shape", [(0, 4, 6, 6), (3, 4, 6, 5)])
+def test_images_that_cannot_be_compared_are_an_error(name, shape, tmp_path):
+    with pytest.raises(ParityError, match="images"):
+        export(quantized("shared", "w4"), path_of(name, tmp_path), torch.zeros(shape), to=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_exporter
+def test_existing_files_are_kept_without_force(name, tmp_path):
+    model, path, x = quantized("shared", "w4"), path_of(name, tmp_path), images("shared")
+    path.write_bytes(b"earlier")
+    with pytest.raises(FormatError, match="exists"):
+        export(model, path, x, to=name)
+    assert path.read_bytes() == b"earlier"
+    export(model, path, x, to=name, force=True)
+    assert torch.allclose(runner(path)(x), model(x), atol=1e-4)
+
+
+@every_exporter
+def test_damaged_and_missing_files_are_refused(name, made, tmp_path):
+    whole = made[name][0].path.read_bytes()
+    path = path_of(name, tmp_path)
+    for content in (whole[:-200], b"hello", b""):
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match=path.name):
+            EXPORTERS[name].runner(path)
+    path.unlink()
+    with pytest.raises(FormatError):
+        EXPORTERS[name].runner(path)
+
+
+def test_runtimes_are_known_by_the_ending():
+    assert is_exported("net.onnx") and exporter_of("net.onnx").runtime == "ONNX Runtime"
+    assert not is_exported("net.safetensors")
+    with pytest.raises(FormatError, match=r"net\.txt: .*\.onnx"):
+        runner("net.txt")
+    with pytest.raises(FormatError, match=r"writes \.onnx files"):
+        export(quantized("shared", "w4"), "net.txt", images("shared"), to="onnx-int8")
+
+
+def test_integers_are_the_default_where_activations_are_quantized():
+    for recipe, name in (("w4a4", "onnx-int8"), ("w3", "onnx-compact")):
+        (chosen,) = choose_exporters([], quantized("residual", recipe))
+        assert chosen is EXPORTERS[name]
+    assert choose_exporters(["none"], quantized("residual", "w3")) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["int16"], "'int16'; known: onnx-int8"),
+        (["none", "onnx-int8"], "none"),
+        (["onnx-int8", "onnx-int8"], "twice"),
+    ],
+)
+def test_other_names_are_an_error(names, why):
+    with pytest.raises(RecipeError, match=why):
+        check_exporters(names)

@@ -4,7 +4,7 @@
         [--epochs 5] [--batch-size 64] [--rates 0.003,0.01,0.03,0.1] [--seeds 0,1,2] [--validation
         5000] [--ways sgd,qsgd] [--augment none] [--precision float32] [--warmup 0] [--table-only]
 
-STUDY `optimizers`: from nothing, cosine course of the learning rate, no weight decay.
+STUDY `optimizers`: from nothing, cosine learning-rate schedule, no weight decay.
 STUDY `grids`: from --weights, layers' weights on grids of 2, 3 and 4 bits (activations float): the
     network rounded to the same grids without training; `on grid` (extra_bits 0, rounding at random:
     the update itself is quantized, at
@@ -41,40 +41,35 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "QSGD, error feedback": {"name": "qsgd", **MOMENTUM, "error_feedback": True},
     "QSGD, stochastic rounding": {"name": "qsgd", **MOMENTUM, "rounding": "stochastic"},
     "SGD + Gaussian noise": {"name": "qsgd", **MOMENTUM, "rounding": "gaussian"},
-    "QSGD as published 2021": {"name": "qsgd", "compat": "2021", "resolution": 2},
+    "QSGD as published 2021": {"name": "qsgd-2021", "resolution": 2},
     "AdamW": {"name": "adamw", "weight_decay": 0.0},
     "QtAdamW": {"name": "qtadamw", "weight_decay": 0.0},
     "AdamW + Gaussian noise": {"name": "qtadamw", "weight_decay": 0.0, "rounding": "gaussian"},
-    "QtAdamW as published 2021": {
-        "name": "qtadamw",
-        "weight_decay": 0.0,
-        "compat": "2021",
-        "resolution": 2,
-    },
+    "QtAdamW as published 2021": {"name": "qtadamw-2021", "resolution": 2},
     "SGD, STE at 4 bits": {"name": "sgd", **MOMENTUM},
 }
+STE_AT_4 = {"name": "ste", "bits": 4}
 RISING = {"name": "on-stall", "share": 0.05}
 GRIDS: dict[str, dict[str, Any]] = {
-    "rounded, not trained": {"name": "sgd", "momentum": 0.0},
-    "on grid": {"name": "grid-sgd", **MOMENTUM, "extra_bits": 0, "schedule": "fixed"},
+    "rounded, not trained": {"name": "ste"},
+    "on grid": {"name": "grid", "extra_bits": 0, "schedule": "fixed"},
     "on grid, resolution rises": {
-        "name": "grid-sgd",
-        **MOMENTUM,
+        "name": "grid",
         "extra_bits": 0,
         "resolution": 1,
         "schedule": RISING,
     },
-    "nested, 4 bits more": {"name": "grid-sgd", **MOMENTUM, "extra_bits": 4, "schedule": "fixed"},
+    "nested, 4 bits more": {"name": "grid", "extra_bits": 4, "schedule": "fixed"},
     "nested, resolution rises": {
-        "name": "grid-sgd",
-        **MOMENTUM,
+        "name": "grid",
         "extra_bits": 4,
         "resolution": 2,
         "schedule": RISING,
     },
-    "STE": {"name": "sgd", **MOMENTUM},
-    "LSQ": {"name": "sgd", **MOMENTUM},
+    "STE": {"name": "ste"},
+    "LSQ": {"name": "lsq"},
 }
+"""Weight quantizers by way, for SGD with momentum; one is only attached."""
 BASES = ("SGD", "STE")
 """Ways that others are tested against."""
 KEY = ("study", "model", "data", "way", "bits", "lr", "seed", "epochs", "batch_size", "recipe")
@@ -88,23 +83,25 @@ class Run:
     lr: float
     seed: int
 
+    def methods(self, study: str) -> dict[str, Any]:
+        """The optimizer and the weight quantizer; a seed goes where random numbers are drawn."""
+        if study == "grids":
+            qat = GRIDS[self.way] | {"bits": self.bits}
+            return {"optimizer": {"name": "sgd", **MOMENTUM}, "qat": self._seeded(qat, "grid")}
+        optimizer = self._seeded(OPTIMIZERS[self.way], "qsgd", "qtadamw")
+        return {
+            "optimizer": optimizer,
+            "qat": STE_AT_4 if self.way.endswith("STE at 4 bits") else None,
+        }
+
+    def _seeded(self, method: dict[str, Any], *random: str) -> dict[str, Any]:
+        return method | ({"seed": self.seed} if method["name"] in random else {})
+
     def settings(self, args: argparse.Namespace) -> TrainSettings:
-        """How to train; way `rounded, not trained` has a quantizer and no epoch that counts."""
-        method = dict((OPTIMIZERS if args.study == "optimizers" else GRIDS)[self.way])
-        quantizer = None
-        if method["name"].startswith("grid-"):
-            method["bits"] = self.bits
-        elif self.way.endswith("STE at 4 bits"):
-            quantizer = {"name": "ste", "bits": 4}
-        elif args.study == "grids":
-            quantizer = {"name": "lsq" if self.way == "LSQ" else "ste", "bits": self.bits}
-        if method["name"] not in ("sgd", "adamw") and "compat" not in method:
-            method["seed"] = self.seed
-        return TrainSettings(
-            args.epochs,
-            args.batch_size,
-            self.lr,
-            method,
+        return TrainSettings.of(
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            lr=self.lr,
             warmup=args.warmup,
             augment=args.augment,
             validation=args.validation,
@@ -112,14 +109,12 @@ class Run:
             seed=self.seed,
             precision=args.precision,
             log_every=50,
-            quantizer=quantizer,
+            **self.methods(args.study),
         )
 
     def key(self, args: argparse.Namespace) -> dict[str, object]:
-        recipe = (
-            f"{self.settings(args).optimizer} {args.augment} {args.precision} warmup "
-            f"{args.warmup:g}"
-        )
+        methods = " ".join(str(method) for method in self.methods(args.study).values() if method)
+        recipe = f"{methods} {args.augment} {args.precision} warmup {args.warmup:g}"
         return {
             "study": args.study,
             "model": args.model,

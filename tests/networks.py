@@ -3,14 +3,12 @@ them.
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.onnx._internal.exporter import _registration
 
 import subbyte
 from subbyte.engine.quantization import assemble
@@ -206,18 +204,6 @@ def quantized(name: str, recipe: str, *settings: str) -> subbyte.QuantizedModel:
     """What `subbyte.quantize` returns for a network and its images; do not change it."""
     plan = make_plan(captured(name), subbyte.load_recipe(recipe, list(settings)))
     return assemble(captured(name), plan, walked(name, recipe, *settings))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_registry() -> Iterator[None]:
-    """torch.onnx makes its table of operators anew for every export, which takes a third of the
-    time; once will do.
-    """
-    registry = _registration.ONNXRegistry
-    build = registry.from_torchlib
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "from_torchlib", staticmethod(cache(build)))
-        yield
 
 
 def signal_to_noise(expected: Tensor, got: Tensor) -> float:

@@ -14,7 +14,6 @@ from subbyte.exporters import EXPORTERS
 from subbyte.jobs import Job, run
 from subbyte.recipe import load_recipe
 from subbyte.records import Result, read_result
-from tests.networks import one_registry  # noqa: F401 - a fixture for all
 from tests.workplace import data_set, float_network, lay_out, names_in
 
 torch.set_num_threads(1)

@@ -29,6 +29,7 @@ from subbyte.graph import prepare
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.methods import Exported, Runner
+from subbyte.pages.write import PAGE
 from subbyte.recipe import Plan, Recipe
 from subbyte.records import (
     FIGURES,
@@ -43,7 +44,7 @@ from subbyte.records import (
 )
 from subbyte.tasks import Evaluation, agreement, evaluate
 
-PACKED, OPTIONS, PAGE = "model.safetensors", "sensitivity.csv", "report.html"
+PACKED, OPTIONS = "model.safetensors", "sensitivity.csv"
 _SUFFIXES = dict.fromkeys(suffix for one in EXPORTERS.values() for suffix in one.suffixes)
 OWNS = (PACKED, OPTIONS, PAGE, FIGURES, PLAN, RESULT, *(f"model*{end}" for end in _SUFFIXES))
 """Patterns of the files that a run writes, with the page about them."""

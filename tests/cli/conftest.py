@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from subbyte.cli.common import console, errors
 from subbyte.cli.main import app
-from tests.networks import one_registry  # noqa: F401 - a fixture for all
 from tests.workplace import lay_out
 
 torch.set_num_threads(1)

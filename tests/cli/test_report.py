@@ -2,53 +2,44 @@
 it can't.
 """
 
-import json
 import shutil
 import sys
 
 import pytest
-from tests.report.results import make_result, make_scan
-from tests.report.test_training import make_run
 
 from subbyte.pages import page as module
-from subbyte.records.quantized import read_evidence
+from subbyte.records import read_evidence, read_result
+from tests.pages.results import make_result, make_scan
+from tests.pages.test_training import make_run
 from tests.workplace import data_set, float_network, names_in
 
 
 def test_quantize_writes_a_page(result):
     out, done = result
     text = (out / "report.html").read_text()
-    found = json.loads((out / "result.json").read_text())
-    assert (
-        f"{found['quantized']['top1']:.2f} % top-1 on 60 test images" in text
-        and len(text) < 6_000_000
-    )
+    found = read_result(out)
+    assert f"{found.quantized.top1:.2f} % top-1 on 60 test images" in text and len(text) < 6_000_000
     assert f"to look at: {out / 'report.html'}" in done.out
 
 
 def test_figures_are_those_of_the_networks(result, place):
     out, _ = result
-    found, test = read_evidence(out), data_set(place).test
-    result_json = json.loads((out / "result.json").read_text())
+    found, result, test = read_evidence(out), read_result(out), data_set(place).test
     assert found.images == 40 and list(found.layers) == ["0", "4", "7"]
-    assert list(found.taps) == [row["name"] for row in result_json["taps"]]
+    assert list(found.activations) == [row.name for row in result.activations]
     classes = float_network(place)(test.images(range(60))).argmax(1)
-    right = sum(
-        int(count) for label, named, count in found.predictions.float_cells if label == named
-    )
-    assert right == int((classes == test.labels).sum())
-    assert 100 * right / 60 == pytest.approx(result_json["float"]["top1"])
-    right = sum(
-        count for label, named, count in found.predictions.quantized_cells if label == named
-    )
-    assert 100 * right / 60 == pytest.approx(result_json["quantized"]["top1"])
+    right = [
+        sum(count for label, named, count in cells if label == named)
+        for cells in (found.predictions.float_cells, found.predictions.quantized_cells)
+    ]
+    assert right[0] == int((classes == test.labels).sum())
+    assert 100 * right[0] / 60 == pytest.approx(result.float.top1)
+    assert 100 * right[1] / 60 == pytest.approx(result.quantized.top1)
     changed = found.predictions.lost + found.predictions.gained + found.predictions.moved
-    assert 100 - 100 * changed / 60 == pytest.approx(result_json["quantized"]["agreement"])
+    assert 100 - 100 * changed / 60 == pytest.approx(result.quantized.agreement)
     zeros = found.layers["4"]
     assert sum(zeros.taken) == 8 * 72 and sum(zeros.counts) + zeros.below + zeros.above == 8 * 72
-    assert (
-        result_json["seconds"]["figures"] < 10 and (out / "figures.json").stat().st_size < 100_000
-    )
+    assert result.seconds["figures"] < 10 and (out / "figures.json").stat().st_size < 100_000
 
 
 def test_the_page_can_be_done_without(subbyte, given, tmp_path):
@@ -104,6 +95,17 @@ def test_folders_of_all_kinds_become_one_page(subbyte, tmp_path, monkeypatch):
     )
 
 
+def test_training_runs_are_drawn_as_asked(subbyte, tmp_path):
+    runs = [make_run(tmp_path / name, quantized=True) for name in ("one", "runs[red]")]
+    out, png = tmp_path / "[out].html", tmp_path / "png"
+    options = ["--out", out, "--png", png, "--smooth", 2, "--epochs", 3]
+    done = subbyte("report", *runs, *options, "--name", "float", "--name", "quantized")
+    assert done.code == 0, done.err
+    text = out.read_text()
+    assert "float: lenet on digits" in text and "running mean over 2 logged rows" in text
+    assert "first 3 epochs" in text and len(names_in(png)) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -111,13 +113,16 @@ def test_folders_of_all_kinds_become_one_page(subbyte, tmp_path, monkeypatch):
         (["{empty}"], "empty is none of the folders that a report can be made of"),
         (["{bad}"], "result.json is damaged, or `subbyte quantize` did not write it"),
         (["{good}", "{good}"], "good is given twice"),
+        (["{good}", "--smooth", "2"], "--smooth is for training runs; none of the folders is one"),
+        (["{good}", "--window", "-1"], "--window must be 0 (all) or more, got -1"),
+        (["{good}", "--name", "a", "--name", "b"], "as many names as folders are needed: got 2"),
         (["{good}", "--out", "{good}"], "is a folder; give the name of the page"),
         (["{good}", "--out", "{file}"], "exists and `subbyte report` did not write it"),
     ],
 )
 def test_errors_are_one_line(subbyte, arguments, message, tmp_path):
     good, bad = make_result(tmp_path / "good"), make_result(tmp_path / "bad")
-    (bad / "result.json").write_text("{}")
+    (bad / "result.json").write_text('{"version": 2}')
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("mine")
     places = {name: tmp_path / name for name in ("none", "empty", "file")} | {

@@ -5,12 +5,11 @@ from statistics import fmean, stdev
 
 import pytest
 import torch
-from tests.optim.cases import apart, move, normal, parameters, run, same
 
-from subbyte.compat.optimizers import gate_2023, resolution_2023
-from subbyte.errors import RecipeError
-from subbyte.io.registry import build_method
-from subbyte.learn.optimizers import OPTIMIZERS, QSGD, Lattice, Published2021, Published2023
+from subbyte.compat.optimizers import Published2021, Published2023, gate_2023, resolution_2023
+from subbyte.learn.optimizers import OPTIMIZERS, QSGD, Lattice
+from subbyte.methods import Trained
+from tests.learn.optimizers.cases import apart, move, normal, parameters, run, same
 from tests.reference.updates import published_2021, published_2023
 
 TRACE = [
@@ -210,57 +209,33 @@ def test_one_softmax_bias_sufficed_to_run_away():
 
 
 @pytest.mark.parametrize(
-    ("settings", "cls", "adaptive"),
+    ("name", "cls", "adaptive", "decay"),
     [
-        ({"name": "qsgd", "compat": "2021"}, Published2021, False),
-        ({"name": "qtadamw", "compat": "2021", "resolution": -1}, Published2021, True),
-        ({"name": "qsgd", "compat": "2023"}, Published2023, False),
-        ({"name": "qtadamw", "compat": "2023"}, Published2023, True),
+        ("qsgd-2021", Published2021, False, 0),
+        ("qtadamw-2021", Published2021, True, 0),
+        ("qsgd-2023", Published2023, False, 0),
+        ("qtadamw-2023", Published2023, True, 0.01),
     ],
 )
-def test_recipes_name_the_published_forms(settings, cls, adaptive):
-    params = parameters()
-    optimizer = build_method(OPTIMIZERS, settings, "optimizer").build(params, params[:1], 0.1)
+def test_training_names_the_published_forms(name, cls, adaptive, decay):
+    optimizer = OPTIMIZERS[name]().build(Trained(parameters(), [], 0.1))
     assert type(optimizer) is cls and optimizer._adaptive == adaptive
-    assert optimizer.param_groups[0]["weight_decay"] == (
-        0.01 if adaptive and cls is Published2023 else 0
-    )
+    assert optimizer.param_groups[0]["weight_decay"] == decay
+    assert optimizer.telemetry().index == optimizer.index
 
 
 @pytest.mark.parametrize("name", ["qsgd", "qtadamw"])
-def test_settings_reach_the_published_forms(name):
+def test_settings_and_the_run_reach_the_published_forms(name):
     adaptive, params = name == "qtadamw", parameters()
-    method = build_method(
-        OPTIMIZERS, {"name": name, "compat": "2021", "resolution": 7}, "optimizer"
-    )
-    assert method.build(params, [], 0.1).index == 7
-    settings = {"name": name, "compat": "2023", "epoch_steps": 5, "warm_up": 1.5}
-    first, second = parameters(), parameters()
+    early = OPTIMIZERS[f"{name}-2021"](resolution=7).build(Trained(params, [], 0.1))
+    assert early.index == 7
     decay = {"weight_decay": 0.3} if adaptive else {}
-    run(
-        build_method(OPTIMIZERS, settings | decay, "optimizer").build(first, [], 0.1),
-        first,
-        range(12),
-    )
-    run(
-        Published2023(second, 0.1, steps=5, warm_up=1.5, adaptive=adaptive, **decay),
-        second,
-        range(12),
-    )
-    assert same(first, second)
-
-
-@pytest.mark.parametrize("compat", ["2021", "2023"])
-@pytest.mark.parametrize("name", ["qsgd", "qtadamw"])
-def test_negative_learning_rates_are_an_error(name, compat):
-    method = build_method(OPTIMIZERS, {"name": name, "compat": compat}, "optimizer")
-    with pytest.raises(ValueError, match="lr"):
-        method.build(parameters(), [], -0.1)
-
-
-@pytest.mark.parametrize("compat", ["2021", "2023"])
-@pytest.mark.parametrize("setting", ["momentum", "weight_decay"])
-def test_settings_that_the_published_sgd_ignored_are_an_error(compat, setting):
-    method = build_method(OPTIMIZERS, {"name": "qsgd", "compat": compat, setting: 0.5}, "optimizer")
-    with pytest.raises(RecipeError, match="neither momentum nor weight_decay"):
-        method.build(parameters(), [], 0.1)
+    for said, warm_up in ((1.5, 1.5), (None, 0.2 * 40)):  # a fifth of the run unless said
+        first, second = parameters(), parameters()
+        method = OPTIMIZERS[f"{name}-2023"](warm_up=said, **decay)
+        run(method.build(Trained(first, [], 0.1, steps=5, epochs=40)), first, range(12))
+        published = Published2023(
+            second, 0.1, steps=5, warm_up=warm_up, adaptive=adaptive, **{"weight_decay": 0} | decay
+        )
+        run(published, second, range(12))
+        assert same(first, second)

@@ -16,8 +16,7 @@ from subbyte.correct import CORRECTIONS, Weights
 from subbyte.errors import RecipeError
 from subbyte.ranges import GridFitter, MinMax
 from subbyte.stats import LayerStats
-from subbyte.testing.cases import SPECS, Inputs, draw, fitter
-from tests.reference.rounding import layer_stats, outputs
+from subbyte.testing.cases import SPECS, Inputs, draw, fitter, layer_stats, outputs
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles" / "aciq.json"
 MIN_MAX_3 = GridSpec(bits=3, signed=False, symmetric=False, granularity="channel")

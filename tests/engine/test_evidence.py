@@ -27,7 +27,7 @@ from subbyte.engine.evidence import (
 )
 from subbyte.graph import tensor_at
 from subbyte.ranges import Mse, fit_grid
-from subbyte.records.quantized import Evidence, Spread
+from subbyte.records import Distribution, Evidence
 from tests.networks import build, captured, images, quantized
 
 ROWS, COLUMNS = 6, 50
@@ -74,7 +74,7 @@ def scale_rows(grid: Grid) -> int:
     return max(1, grid.scale.shape[0] if grid.scale.ndim else 1)
 
 
-def counted(places: list[float], found: Spread) -> tuple[list[int], int, int]:
+def counted(places: list[float], found: Distribution) -> tuple[list[int], int, int]:
     counts, below, above = [0] * len(found.counts), 0, 0
     for place in places:
         k = math.floor(
@@ -218,7 +218,7 @@ def test_weights_are_those_that_the_walk_saw():
     found = weight_spreads(network, model)
     assert list(found) == [layer.name for layer in network.layers]
     assert found["fc"].unit == "values" and not found["fc"].taken
-    stem = next(layer for layer in network.layers if layer.name == "stem")
+    stem = network.layer("stem")
     weight = tensor_at(network.graph_module, stem.weight)
     assert found["stem"].values == (float(weight.min()), float(weight.max()))
     assert found["stem"].values != (float(build("residual").stem.weight.min()),) * 2
@@ -231,10 +231,7 @@ def test_weights_are_those_that_the_walk_saw():
 def test_a_shared_weight_is_looked_at_once():
     network = captured("shared")
     found = weight_spreads(network, quantized("shared", "w4"))
-    assert (
-        set(found) == {layer.name for layer in network.layers if layer.shared_with is None}
-        and len(found) == 2
-    )
+    assert set(found) == {layer.name for layer in network.owners} and len(found) == 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import subbyte
 from subbyte.core import Geometry
-from subbyte.engine.gradients import Guide, gradient_stats, look_ahead
+from subbyte.engine.guidance import Guide, gradient_stats, look_ahead
 from subbyte.engine.walk import Limits, collect, round_layer
 from subbyte.errors import RecipeError
 from subbyte.graph import Memory, Pair, instrument, layer_gradients, outputs

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import subbyte
 from subbyte.core import GridSpec, QTensor
 from subbyte.engine.quantized import LedgerRow
-from subbyte.graph import Layer, prepare, tensor_at
+from subbyte.graph import prepare, tensor_at
 from tests.networks import NAMES, build, images, quantized, signal_to_noise
 
 torch.set_num_threads(1)
@@ -17,10 +17,6 @@ torch.set_num_threads(1)
 
 def rows(model: subbyte.QuantizedModel, kind: str) -> dict[str, LedgerRow]:
     return {row.name: row for row in model.ledger if row.kind == kind}
-
-
-def layer_of(model: subbyte.QuantizedModel, name: str) -> Layer:
-    return next(layer for layer in model.layers if layer.name == name)
 
 
 def code_bytes(bits: int | str, count: int) -> int:
@@ -57,7 +53,7 @@ def test_rows_tell_what_was_asked_and_got(recipe, bits):
 def test_bytes_of_a_row_are_codes_scales_and_zero_points(recipe):
     model = quantized("residual", recipe)
     for name, row in rows(model, "layer").items():
-        weight = layer_of(model, name).geometry.weight_shape
+        weight = model.layer(name).geometry.weight_shape
         stored = code_bytes(row.bits, torch.Size(weight).numel())
         # float32 scale, a zero point where the recipe has one
         per_row = 4 + (1 if recipe in ("w4", "w3", "w2") else 0)
@@ -147,7 +143,7 @@ def test_weights_lie_on_their_grids(name):
         model = quantized(name, recipe)
         assert model.weights
         for layer_name, weight in model.weights.items():
-            layer = layer_of(model, layer_name)
+            layer = model.layer(layer_name)
             matrix = layer.geometry.to_matrix(tensor_at(model.graph_module, layer.weight))
             assert torch.equal(QTensor.nearest(matrix, weight.grid).dequantize(), matrix)
             assert torch.equal(weight.dequantize(), matrix)
@@ -171,7 +167,7 @@ def test_weights_lie_on_their_grids(name):
 def test_biases_lie_on_the_int32_grid_of_input_and_weight(name, recipe):
     model = quantized(name, recipe)
     for layer_name, weight in model.weights.items():
-        layer = layer_of(model, layer_name)
+        layer = model.layer(layer_name)
         grid = model.input_grid(layer)
         assert grid is not None
         step = (grid.scale.double() * weight.grid.scale.double()).flatten()
@@ -212,7 +208,7 @@ def test_a_bias_beyond_int32_stays_float_and_the_ledger_says_so():
     found = rows(model, "layer")
     assert "bias" in found["conv"].reason and "int32" in found["conv"].reason
     assert found["fc"].reason == ""
-    assert model.bias_scale(layer_of(model, "conv")) is None
+    assert model.bias_scale(model.layer("conv")) is None
     assert tensor_at(model.graph_module, "conv.bias")[0] == pytest.approx(3.0, abs=1e-5)
 
 

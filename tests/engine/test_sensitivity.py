@@ -20,7 +20,7 @@ from subbyte.errors import RecipeError
 from subbyte.graph import instrument, prepare, tensor_at
 from subbyte.recipe import Plan, make_plan
 from subbyte.stats import LayerStats
-from tests.networks import EVERY_ROW, build, captured, images, one_registry  # noqa: F401 - a fixture for all
+from tests.networks import EVERY_ROW, build, captured, images
 
 torch.set_num_threads(1)
 FAST = ("weights.rounding=gptq", "widths=[ternary, 2, 4]")
@@ -241,7 +241,7 @@ def test_shares_of_channels_add_up_and_follow_their_slopes():
             answer.losses[name].sum(1),
             torch.tensor([o.divergence for o in options], dtype=torch.float64),
         )
-    layer = next(layer for layer in network.layers if layer.name == "b2.conv2")
+    layer = network.layer("b2.conv2")
     weight = tensor_at(network.graph_module, layer.weight).detach()
     expected = network.graph_module(x).detach()
     alone = []

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import subbyte
-import subbyte.engine.gradients
+import subbyte.engine.guidance
 import subbyte.engine.sensitivity
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.walk import Limits, WalkResult, walk
@@ -103,7 +103,7 @@ def test_other_limits_have_entries_of_their_own(change, tmp_path):
 def test_gradients_are_taken_once(recipe, tmp_path, monkeypatch):
     first = walked(recipe, limits_of(tmp_path))
     monkeypatch.setattr(
-        subbyte.engine.gradients, "layer_gradients", lambda *_: pytest.fail("they are in the cache")
+        subbyte.engine.guidance, "layer_gradients", lambda *_: pytest.fail("they are in the cache")
     )
     assert_same(walked(recipe, limits_of(tmp_path)), first)
 

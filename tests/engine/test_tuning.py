@@ -193,7 +193,7 @@ def test_what_lies_ahead_has_gradients_and_takes_what_it_is_given():
     slopes: list[float] = []
 
     def at_layer(name: str, pair: Pair) -> None:
-        layer = next(layer for layer in network.layers if layer.name == name)
+        layer = network.layer(name)
         rest = travel.rest()
         with torch.enable_grad():
             weight = rest.tensor(layer.weight).clone().requires_grad_()

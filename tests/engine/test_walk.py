@@ -124,7 +124,7 @@ def test_statistics_are_those_of_the_network_quantized_so_far(name, recipe):
     spy = Spy()
     result = walk(network, spied(plan, spy), x, limits=Limits(chunk=7, rows=0))
     float_at, frozen_at = float_values(network, x), frozen_values(network, result, x)
-    owners = [layer for layer in network.layers if layer.shared_with is None]
+    owners = network.owners
     assert len(spy.seen) == len(owners)
     for layer, stats in zip(owners, spy.seen, strict=True):
         rows = patch_matrix(float_at[layer.input.name], layer.geometry)
@@ -369,7 +369,7 @@ def test_skipped_layers_stay_float():
             g.get_submodule(name).weight for g in (network.graph_module, model.graph_module)
         )
         assert torch.equal(expected, got)
-        assert model.input_grid(next(x for x in model.layers if x.name == name)) is None
+        assert model.input_grid(model.layer(name)) is None
 
 
 def test_float_recipes_change_nothing():

@@ -62,13 +62,12 @@ def test_its_files_agree_for_any_number_of_images(name, recipe, tmp_path):
 
 
 @every_exporter
-def test_a_loaded_model_gives_the_same_bytes(name, made, tmp_path):
+def test_a_loaded_model_gives_a_file_that_computes_the_same(name, made, tmp_path):
     subbyte.save(quantized("shared", "w4"), tmp_path / "model.safetensors")
     loaded = subbyte.load(tmp_path / "model.safetensors", build("shared", seed=2))
-    path = path_of(name, tmp_path / "again")
-    export(loaded, path, images("shared"), to=name)
-    for file in made[name][1].iterdir():
-        assert (path.parent / file.name).read_bytes() == file.read_bytes()
+    path, x = path_of(name, tmp_path / "again"), images("shared")
+    export(loaded, path, x, to=name)
+    assert torch.equal(runner(path)(x), runner(made[name][0].path)(x))
 
 
 @every_exporter

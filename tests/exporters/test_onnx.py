@@ -20,7 +20,7 @@ from subbyte.exporters import export
 from subbyte.exporters import onnx as exporting
 from subbyte.graph import Layer, tensor_at
 from subbyte.methods import Exported
-from tests.networks import NAMES, images, quantized
+from tests.networks import NAMES, build, images, quantized
 
 RECIPES = ["w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary"]
 WEIGHT_ONLY = ["w4", "w3", "w2", "ternary"]
@@ -270,12 +270,11 @@ def test_every_kind_of_network_agrees(name, recipe, container, exported):
     blocks = name == "tokens" and (container == "compact" or recipe in WEIGHT_ONLY)
     assert float(difference.max()) < (0.1 if "a" in recipe else 1e-2 if blocks else 1e-4)
     assert blocks or float((difference > 1e-4).double().mean()) < 0.2
-    for layer in model.layers:
-        if layer.shared_with is None:
-            expected_weight = tensor_at(model.graph_module, layer.weight).numpy()
-            assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), (
-                layer.name
-            )
+    for layer in model.owners:
+        expected_weight = tensor_at(model.graph_module, layer.weight).numpy()
+        assert np.allclose(dequantized(program, layer), expected_weight, rtol=1e-6, atol=0), (
+            layer.name
+        )
 
 
 GRIDS = {
@@ -357,6 +356,14 @@ def test_shared_weights_are_stored_once(exported):
         "head.weight.codes",
         "inner.weight.codes",
     ]
+
+
+def test_loaded_models_export_to_the_same_bytes(exported, tmp_path):
+    subbyte.save(quantized("residual", "w4a4"), tmp_path / "model.safetensors")
+    loaded = subbyte.load(tmp_path / "model.safetensors", build("residual", seed=2))
+    export(loaded, tmp_path / "model.onnx", images("residual"))
+    made, _ = exported("residual", "w4a4", "int8")
+    assert (tmp_path / "model.onnx").read_bytes() == made.path.read_bytes()
 
 
 def test_a_wrong_integer_fails_parity(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from subbyte.graph import Skipped, capture, fold_batch_norms, prepare, set_tensor
+from subbyte.graph import Skipped, capture, fold_batch_norms, give_biases, prepare, set_tensor
 from subbyte.graph.instrument import copied
 from tests.reference.networks import (
     NAMES,
@@ -52,6 +52,7 @@ def fold(model: nn.Module, x: torch.Tensor) -> tuple[fx.GraphModule, list[str], 
 def fold_graph(
     graph_module: fx.GraphModule, model: nn.Module, x: torch.Tensor
 ) -> tuple[fx.GraphModule, list[str], list[Skipped]]:
+    give_biases(graph_module)
     folded, left = fold_batch_norms(graph_module)
     graph_module.graph.lint()
     with torch.no_grad():
@@ -103,6 +104,7 @@ def test_the_users_weights_are_not_scaled():
     model, graph_module = captured("sequential")
     before = model[0].weight.detach().clone()
     graph_module = copied(graph_module)
+    give_biases(graph_module)
     fold_batch_norms(graph_module)
     assert torch.equal(model[0].weight, before)
     assert not torch.equal(graph_module.get_buffer("0.weight"), before)

@@ -7,8 +7,10 @@ from torch import nn
 
 from subbyte.core import Grid, GridSpec
 from subbyte.graph import (
+    Edge,
     FakeQuantize,
     Instrumented,
+    Layer,
     Network,
     TapPlace,
     grid_source,
@@ -24,10 +26,14 @@ FINE = Grid.of(
 )
 
 
+def at(layer: Layer) -> Edge:
+    return Edge(layer.node.name, 0)
+
+
 def everywhere(network: Network) -> list[TapPlace]:
     """A tap behind every tap point, and one in front of every layer."""
     places = [TapPlace(tap.name, tap.node.name) for tap in network.taps]
-    return places + [TapPlace(f"{x.name}:in", x.input.name, (x.name,)) for x in network.layers]
+    return places + [TapPlace(f"{x.name}:in", x.input.name, (at(x),)) for x in network.layers]
 
 
 @torch.no_grad()
@@ -79,15 +85,14 @@ def test_every_reader_of_a_value_reads_its_tap(name):
 @every_network
 def test_edge_taps_are_in_front_of_their_layers_only(name):
     network = prepared(name)
-    original = {layer.name: layer for layer in network.layers}
-    for chosen in original.values():
-        place = TapPlace("edge", chosen.input.name, (chosen.name,))
+    for chosen in network.layers:
+        place = TapPlace("edge", chosen.input.name, (at(chosen),))
         instrumented = instrument(network, [place])
         (tap,) = instrumented.taps.values()
         assert list(tap.users) == [instrumented.layers[chosen.name]]
-        for other, layer in original.items():
-            reads = instrumented.layers[other].args[0].name
-            assert reads == (tap.name if other == chosen.name else layer.input.name)
+        for layer in network.layers:
+            reads = instrumented.layers[layer.name].args[0].name
+            assert reads == (tap.name if layer is chosen else layer.input.name)
 
 
 def residual() -> Network:
@@ -119,12 +124,13 @@ def test_values_are_rounded_where_the_tap_is(place):
     def same(y: torch.Tensor) -> torch.Tensor:
         return y
 
-    value, edge = TapPlace("value", node), TapPlace("edge", node, ("b",))
+    at_b, at_c = at(network.layer("b")), at(network.layer("c"))
+    value, edge = TapPlace("value", node), TapPlace("edge", node, (at_b,))
     places, rounded = {
         "value": ([value], (FINE.quantize, same, same)),
         "edge": ([edge], (same, COARSE.quantize, same)),
         "both edges": (
-            [TapPlace("edge", node, ("b", "c"))],
+            [TapPlace("edge", node, (at_b, at_c))],
             (same, COARSE.quantize, COARSE.quantize),
         ),
         "value and edge": ([value, edge], (FINE.quantize, COARSE.quantize, same)),
@@ -217,7 +223,7 @@ def test_the_grid_of_a_layers_input_is_found_behind_moves():
 def test_with_a_tap_at_every_point_every_layers_input_has_a_grid(name):
     network = prepared(name)
     instrumented = instrument(network, [TapPlace(tap.name, tap.node.name) for tap in network.taps])
-    feeder = {layer: tap.name for tap in network.taps for layer in tap.feeds}
+    feeder = {network.reader(edge).name: tap.name for tap in network.taps for edge in tap.feeds}
     for layer, node in instrumented.layers.items():
         assert grid_source(node.args[0]) is instrumented.taps[feeder[layer]]
 

@@ -6,7 +6,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from subbyte.core import Geometry
-from subbyte.graph import Layer, Network, argument, find_layers, prepare, tensor_at
+from subbyte.errors import ModelError
+from subbyte.graph import (
+    Edge,
+    Layer,
+    Network,
+    argument,
+    find_layers,
+    give_biases,
+    prepare,
+    tensor_at,
+)
 from subbyte.graph.instrument import copied
 from tests.reference.networks import NAMES, Calls, build, captured, images, prepared
 from tests.reference.operations import operate
@@ -118,7 +128,7 @@ def test_geometry_of_transposed_and_linear_layers():
 
 def test_every_call_of_a_shared_weight_is_a_layer_that_names_the_first():
     layers = prepared("shared").layers
-    assert [layer.shared_with for layer in layers] == [None, "inner", None]
+    assert [layer.owner for layer in layers] == ["inner", "inner", "head"]
     assert layers[0].weight == layers[1].weight and layers[0].bias == layers[1].bias
 
 
@@ -126,20 +136,18 @@ def test_three_calls_are_numbered():
     model = Calls(lambda m, x: m.a(m.a(m.a(x))), a=nn.Linear(4, 4))
     layers = prepare(model, torch.randn(2, 4)).layers
     assert [layer.name for layer in layers] == ["a", "a#2", "a#3"]
-    assert [layer.shared_with for layer in layers] == [None, "a", "a"]
+    assert [layer.owner for layer in layers] == ["a", "a", "a"]
 
 
 def test_two_modules_with_one_weight_share_it():
     first, second = prepared("tied").layers
     assert first.weight == second.weight and first.bias != second.bias
-    assert second.name == f"{first.name}#2" and (first.shared_with, second.shared_with) == (
-        None,
-        first.name,
-    )
+    assert second.name == f"{first.name}#2" and first.owner == second.owner == first.name
 
 
-def test_calls_without_bias_get_a_zero_one():
+def test_calls_without_bias_are_given_a_zero_one():
     graph_module = copied(captured("bare")[1])
+    give_biases(graph_module)
     layers, _ = find_layers(graph_module)
     assert torch.equal(tensor_at(graph_module, layers[0].bias), torch.zeros(3))
     expected = captured("bare")[0](images("bare"))
@@ -148,6 +156,7 @@ def test_calls_without_bias_get_a_zero_one():
 
 def test_a_call_without_bias_does_not_borrow_the_modules():
     graph_module = copied(captured("reused bias")[1])
+    give_biases(graph_module)
     layers, _ = find_layers(graph_module)
     assert layers[0].bias != layers[1].bias
     assert not bool(tensor_at(graph_module, layers[0].bias).any())
@@ -157,15 +166,26 @@ def test_a_call_without_bias_does_not_borrow_the_modules():
     torch.testing.assert_close(graph_module(x), captured("reused bias")[0](x))
 
 
-def test_looking_twice_changes_nothing():
+def test_looking_changes_nothing():
     graph_module = copied(captured("functional")[1])
-    first, _ = find_layers(graph_module)
-    before = list(graph_module.state_dict())
-    second, _ = find_layers(graph_module)
-    assert [(a.name, a.weight, a.bias) for a in first] == [
-        (b.name, b.weight, b.bias) for b in second
-    ]
-    assert list(graph_module.state_dict()) == before
+    give_biases(graph_module)
+    before = list(graph_module.state_dict()), str(graph_module.graph)
+    find_layers(graph_module)
+    give_biases(graph_module)
+    assert (list(graph_module.state_dict()), str(graph_module.graph)) == before
+
+
+def test_layers_are_found_by_name_and_by_where_they_read():
+    network = prepared("shared")
+    assert [layer.name for layer in network.owners] == ["inner", "head"]
+    for layer in network.layers:
+        edge = Edge(layer.node.name, 0)
+        assert network.layer(layer.name) is network.reader(edge) is layer
+        assert network.value_at(edge) is layer.input
+    with pytest.raises(ModelError, match="'tail'"):
+        network.layer("tail")
+    with pytest.raises(ModelError, match="nowhere"):
+        network.reader(Edge("nowhere", 0))
 
 
 def test_computed_weights_are_listed():

@@ -8,18 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from subbyte.graph import TapPoint, find_taps, moves, prepare
+from subbyte.graph import Edge, Network, find_taps, moves, prepare
 from tests.reference.networks import NAMES, Calls, images, prepared, randomize
 
 every_network = pytest.mark.parametrize("name", NAMES)
 
 
-def listed(taps: tuple[TapPoint, ...]) -> list[tuple[str, tuple[str, ...], bool]]:
-    return [(tap.name, tap.feeds, tap.others) for tap in taps]
+def listed(network: Network) -> list[tuple[str, tuple[str, ...], bool]]:
+    """Taps by name, the layers they feed, and whether anything else reads them."""
+    return [
+        (tap.name, tuple(network.reader(edge).name for edge in tap.feeds), tap.others)
+        for tap in network.taps
+    ]
 
 
 def taps_of(model: nn.Module, *shape: int) -> list[tuple[str, tuple[str, ...], bool]]:
-    return listed(prepare(randomize(model), torch.randn(2, *shape)).taps)
+    return listed(prepare(randomize(model), torch.randn(2, *shape)))
 
 
 def nodes_and_values(graph_module: fx.GraphModule, x: torch.Tensor) -> dict[fx.Node, Any]:
@@ -88,22 +92,22 @@ TAPS = {
 @pytest.mark.parametrize("name", TAPS)
 def test_taps_their_layers_and_other_readers(name):
     taps = prepared(name).taps
-    assert listed(taps) == TAPS[name]
+    assert listed(prepared(name)) == TAPS[name]
     assert [tap.is_input for tap in taps] == [True] + [False] * (len(taps) - 1)
 
 
 @every_network
 def test_every_layer_is_fed_by_one_tap_through_moves_alone(name):
     network = prepared(name)
-    feeders = Counter(layer for tap in network.taps for layer in tap.feeds)
-    assert feeders == Counter(layer.name for layer in network.layers)
+    feeders = Counter(edge for tap in network.taps for edge in tap.feeds)
+    assert feeders == Counter(Edge(layer.node.name, 0) for layer in network.layers)
     at = {tap.node: tap for tap in network.taps}
     for layer in network.layers:
         node = layer.input
         while node not in at:
             assert moves(node), f"{node} before {layer.name} is neither tapped nor a move"
             node = node.args[0]
-        assert layer.name in at[node].feeds
+        assert Edge(layer.node.name, 0) in at[node].feeds
 
 
 @every_network
@@ -135,7 +139,8 @@ def test_moves_make_no_new_values(name):
 def test_finding_taps_changes_nothing(name):
     network = prepared(name)
     before = str(network.graph_module.graph)
-    assert listed(find_taps(network.graph_module, list(network.layers))) == listed(network.taps)
+    found = find_taps(network.graph_module, list(network.layers))
+    assert [(tap.name, tap.feeds) for tap in found] == [(t.name, t.feeds) for t in network.taps]
     assert str(network.graph_module.graph) == before
 
 
@@ -211,7 +216,7 @@ def test_clamps_are_fused_into_the_layers_tap(case):
         lambda m, x: m.b(CLAMPS[case](m.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 1)
     )
     network = prepare(model, torch.randn(2, 4, 3, 3))
-    assert listed(network.taps) == [
+    assert listed(network) == [
         ("input", ("a",), False),
         ("a:out", ("b",), False),
         ("b:out", (), True),
@@ -231,7 +236,7 @@ def test_a_clamp_is_not_fused_when_others_read_the_layer():
     first = network.taps[1]
     assert (first.name, first.node, first.others) == ("a:out", network.layers[0].node, True)
     assert (
-        network.taps[2].feeds == ("b",)
+        listed(network)[2][1] == ("b",)
         and network.taps[2].node.target is torch.ops.aten.relu.default
     )
 
@@ -249,8 +254,8 @@ def test_integers_have_no_taps():
     model = Calls(
         lambda m, x: m.head(m.table(x).mean(1)), table=nn.Embedding(10, 6), head=nn.Linear(6, 2)
     )
-    taps = prepare(model, torch.randint(0, 10, (3, 4))).taps
-    assert listed(taps) == [("mean:out", ("head",), False), ("head:out", (), True)]
+    network = prepare(model, torch.randint(0, 10, (3, 4)))
+    assert listed(network) == [("mean:out", ("head",), False), ("head:out", (), True)]
 
 
 def test_a_batch_norm_that_stays_has_a_readable_tap():

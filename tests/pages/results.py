@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from subbyte.records.quantized import Evidence
 
 from subbyte.analyses.sweeps import sweep
 from subbyte.analyses.sweeps.space import Run
 from subbyte.core import GridSpec, QTensor
 from subbyte.engine.evidence import Named, predictions, spread
 from subbyte.ranges import Mse, fit_grid
+from subbyte.records import Evidence
 from tests.analyses.sweeps.place import Fake, lay_out, metrics, space_of
 
 CLASSES = ("cat", "dog & <i>", "cow")
 LAYERS = ("stem", "block.<b>1</b>", "fc")
 RESULT: dict[str, Any] = {
+    "version": 2,
     "model": "net",
     "data": "digits",
     "recipe": "w4a4",
@@ -29,13 +30,22 @@ RESULT: dict[str, Any] = {
     "images": 200,
     "float": {"top1": 91.73, "top5": 99.5},
     "quantized": {"top1": 90.81, "top5": 99.25, "agreement": 95.87},
-    "onnx": {"top1": 90.79, "agreement": 100.0, "opset": 21, "container": "int8"},
+    "exports": [
+        {
+            "name": "onnx-int8",
+            "file": "model.onnx",
+            "bytes": 318248,
+            "opset": 21,
+            "top1": 90.79,
+            "agreement": 100.0,
+            "parity": {"max_abs": 0.0123, "mean_abs": 0.00045, "agreement": 99.5, "images": 40},
+        }
+    ],
     "bits_per_weight": 4.104,
     "zeros_percent": 12.34,
-    "bytes": {"float": 1076136, "packed": 180794, "onnx": 318248},
+    "bytes": {"float": 1076136, "packed": 180794},
     "options": [],
     "seconds": {"capture": 1.5, "walk": 12.25, "evaluate": 60.0},
-    "parity": {"max_abs": 0.0123, "mean_abs": 0.00045, "agreement": 99.5, "images": 40},
     "fold_error": 1e-6,
     "layers": [
         {
@@ -46,7 +56,7 @@ RESULT: dict[str, Any] = {
             "bytes": 1234,
             "sqnr_db": 30.5,
             "zeros": 1.9,
-            "onnx": "4 bits in INT8",
+            "exports": {"onnx-int8": "4 bits in INT8"},
         },
         {
             "name": LAYERS[1],
@@ -56,7 +66,6 @@ RESULT: dict[str, Any] = {
             "bytes": 2345,
             "sqnr_db": 18.25,
             "zeros": 14.4,
-            "onnx": "",
         },
         {
             "name": LAYERS[2],
@@ -66,10 +75,9 @@ RESULT: dict[str, Any] = {
             "bytes": 345,
             "sqnr_db": None,
             "zeros": 3.3,
-            "onnx": "",
         },
     ],
-    "taps": [
+    "activations": [
         {
             "name": "input",
             "asked": "8",
@@ -78,7 +86,6 @@ RESULT: dict[str, Any] = {
             "bytes": 5,
             "sqnr_db": 56.5,
             "zeros": None,
-            "onnx": "",
         },
         {
             "name": "stem:out",
@@ -88,7 +95,6 @@ RESULT: dict[str, Any] = {
             "bytes": 5,
             "sqnr_db": 17.75,
             "zeros": None,
-            "onnx": "",
         },
     ],
     "skipped": [{"name": "norm", "reason": "layer_norm: it stays float"}],
@@ -117,7 +123,7 @@ OPTIONS = [
 
 
 def evidence() -> Evidence:
-    """Three layers on 4 bits with a scale a channel, two taps, 200 images of which some change."""
+    """Three layers on 4 bits, a scale a channel; two activations; 200 images, some change."""
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(4, 60, generator=generator) for _ in LAYERS]
     spec = GridSpec(bits=4, symmetric=False, granularity="channel")
@@ -126,9 +132,9 @@ def evidence() -> Evidence:
         grid = fit_grid(Mse(), weight, spec)
         layers[name] = spread(weight, grid, QTensor.nearest(weight, grid))
     values = torch.rand(1, 500, generator=generator) ** 3 - 0.2
-    taps = {}
+    activations = {}
     for name, bits in (("input", 8), ("stem:out", 4)):
-        taps[name] = spread(
+        activations[name] = spread(
             values, fit_grid(Mse(), values, GridSpec(bits=bits, signed=False, symmetric=False))
         )
     logits = torch.randn(200, 3, generator=generator)
@@ -136,7 +142,10 @@ def evidence() -> Evidence:
     pixels = torch.rand(200, 3, 8, 8, generator=generator)
     named = Named(logits, other, torch.arange(200) % 3, CLASSES, lambda k: pixels[k])
     return Evidence(
-        version=1, images=40, layers=layers, taps=taps, predictions=predictions(named, pixels)
+        images=40,
+        layers=layers,
+        activations=activations,
+        predictions=predictions(named, pixels),
     )
 
 

@@ -4,8 +4,10 @@ and by keyboard.
 
 import pytest
 from PIL import Image
-from tests.report.browser import CHROMIUM, Browser, browser
-from tests.report.results import (
+
+from subbyte.pages.write import write_report
+from tests.pages.browser import CHROMIUM, Browser, browser
+from tests.pages.results import (
     EVIDENCE,
     LAYERS,
     OPTIONS,
@@ -14,9 +16,7 @@ from tests.report.results import (
     make_scan,
     make_sweep,
 )
-from tests.report.test_training import make_run
-
-from subbyte.pages.write import write_report
+from tests.pages.test_training import make_run
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here; on Debian: apt-get install chromium"

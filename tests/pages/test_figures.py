@@ -2,25 +2,38 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from PIL import Image
-from tests.report.test_charts import Page, traces
 
 from subbyte.errors import SubbyteError
-from subbyte.pages.charts import Chart, Line, write_html, write_png
-from subbyte.pages.figures import Chooser, Cloud, Heat, Histogram, Marks, Points, Rows, numbers
-from subbyte.pages.pictures import write_picture
-from subbyte.pages.plotted import histogram, plot
+from subbyte.pages import figures
+from subbyte.pages.figure import Figure
+from subbyte.pages.figures import (
+    Bars,
+    Chart,
+    Cloud,
+    Dots,
+    Heat,
+    Histogram,
+    Histograms,
+    Line,
+    Points,
+    Rows,
+    Spans,
+    front,
+)
+from subbyte.pages.writer import Writer
 
 LINES = Chart(
-    "t",
+    "loss <b> $a_1$",
     "clip",
     "loss",
     (
         Line("a", (1, 2, 3), (3.0, math.nan, 1.5), low=(2, 1, 1), high=(4, 3, 2)),
-        Line("b", (1, 3), (1.0, 2.0), dashed=True),
+        Line("</script>", (1, 3), (1.0, 2.0), dashed=True),
         Line("best", (1, 3), (2, 2), strong=True),
     ),
 )
@@ -45,11 +58,11 @@ ROWS = Rows(
     "dB",
     ("a", "b<i>", "c"),
     (
-        Marks("dots", (1.5, None, 3.25)),
-        Marks("more", (2.0, 1.0, 0.5)),
-        Marks("bars", (1, 2, 3), "bar"),
-        Marks("span", (-1, 0, None), "broad", (1, 2, None)),
-        Marks("line", (-2, 0, 1), "thin", (0, 2, 3)),
+        Dots("dots", (1.5, None, 3.25)),
+        Dots("more", (2.0, 1.0, 0.5)),
+        Bars("bars", (1, 2, 3)),
+        Spans("span", (-1, 0, None), to=(1, 2, None)),
+        Spans("line", (-2, 0, 1), to=(0, 2, 3), thin=True),
     ),
 )
 HEAT = Heat(
@@ -88,8 +101,159 @@ BINS = Histogram(
     ends=(0, 39),
 )
 OUTLINE = Histogram("mixed", "of it", "weight / scale", 0.0, 1.0, (1, 3), 4, rounded=(4, 0))
-CHOOSER = Chooser("t", "about", "layer", "float", "quantized", (STEMS, BINS, OUTLINE))
-ALL = {"lines": LINES, "points": POINTS, "rows": ROWS, "heat": HEAT, "chooser": CHOOSER}
+HISTOGRAMS = Histograms("t", "about", "layer", "float", "quantized", (STEMS, BINS, OUTLINE))
+ALL = [LINES, POINTS, ROWS, HEAT, HISTOGRAMS]
+
+every_figure = pytest.mark.parametrize("figure", ALL, ids=lambda figure: type(figure).__name__)
+
+
+def test_every_kind_of_figure_is_tested_below():
+    kinds = {one for one in vars(figures).values() if isinstance(one, type)}
+    assert {type(one) for one in ALL} == {one for one in kinds if issubclass(one, Figure)}
+
+
+@every_figure
+def test_a_figure_is_a_table(figure):
+    table = figure.table()
+    assert table.title.startswith(figure.title) and table.rows
+    assert {len(row) for row in table.rows} == {len(table.header)}
+
+
+@every_figure
+def test_a_figure_is_plain_json_in_a_frame(figure):
+    for item in figure.items():
+        json.dumps(item, allow_nan=False)
+        assert item["layout"]["height"] > 100
+        for entry in item["legend"]:
+            assert entry["traces"] and all(k < len(item["data"]) for k in entry["traces"])
+    page = Writer()
+    text = figure.html(page)
+    data = text.partition('<script type="application/json">')[2].partition("</script>")[0]
+    assert json.loads(data) == {"items": json.loads(json.dumps(figure.items()))}
+    assert page.figures == 1 and 'id="figure-1"' in text and text.count("</script>") == 1
+
+
+@every_figure
+def test_a_figure_is_a_picture(figure, tmp_path):
+    for name in ("a.png", "b.png"):
+        assert figure.picture(tmp_path / name) == [tmp_path / name]
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width >= 800 and len(image.convert("RGB").getcolors(2**24)) > 20
+
+
+@every_figure
+def test_pictures_need_matplotlib(figure, tmp_path, hide):
+    hide("matplotlib")
+    with pytest.raises(SubbyteError, match=r"need matplotlib: pip install 'subbyte\[plots\]'"):
+        figure.picture(tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_have_bands_gaps_and_colours():
+    (item,) = LINES.items()
+    band, a, b, best = item["data"]
+    assert band["fill"] == "toself" and band["x"] == [1, 2, 3, 3, 2, 1]
+    assert band["y"] == [4, 3, 2, 1, 1, 2] and a["y"] == [3, None, 1.5]
+    assert b["name"] == "&lt;/script&gt;" and b["line"]["dash"] == "dash"
+    assert (best["line"]["color"], best["line"]["width"]) == ("@ink", 3.0)
+    assert [(entry["name"], entry["traces"]) for entry in item["legend"]] == [
+        ("a", [0, 1]),
+        ("</script>", [2]),
+        ("best", [3]),
+    ]
+    assert a["line"]["color"] == "@0" and b["line"]["color"] == "@1"
+
+
+def test_lines_of_one_name_share_colour_and_legend(tmp_path):
+    lines = (Line("a", (1, 2), (3, 4)), Line("a", (1, 2), (5, 6), dashed=True))
+    (item,) = Chart("t", "x", "y", lines).items()
+    under, over = item["data"]
+    assert under["line"]["color"] == over["line"]["color"] and len(item["legend"]) == 1
+    assert under["line"]["width"] > over["line"]["width"] and under["opacity"] < over["opacity"]
+    LINES.picture(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        found = {colour for _, colour in image.convert("RGB").getcolors(2**24)}
+    assert {(0, 0x72, 0xB2), (0xD5, 0x5E, 0), (0, 0, 0)} <= found
+
+
+def test_a_logarithm_has_no_place_for_0():
+    lines = (Line("a", (1, 2, 3), (0.5, 0.0, -1), low=(0, math.nan, 2), high=(1, 1, 3)),)
+    (plain,), (logged,) = (Chart("t", "x", "y", lines, log_y=log).items() for log in (False, True))
+    assert plain["data"][1]["y"] == [0.5, 0, -1] and logged["data"][1]["y"] == [0.5, None, None]
+    assert plain["data"][0]["x"] == [1, 3, 3, 1] and logged["data"][0]["x"] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("points", "band", "message"),
+    [
+        ((1, 2), ((), ()), "2 y"),
+        ((1, 2, 3), ((1, 2, 3), (1, 2)), "3 x and a band of 3 and 2"),
+        ((1, 2, 3), ((1,), (1,)), "3 x and a band of 1 and 1"),
+    ],
+)
+def test_a_line_has_as_many_x_as_y(points, band, message):
+    with pytest.raises(SubbyteError, match=message):
+        Line("a", (1, 2, 3), points, low=band[0], high=band[1])
+
+
+def test_points_are_where_they_belong():
+    (item,) = POINTS.items()
+    steps, one, two = item["data"]
+    assert steps["x"] == [1000, 2000] and steps["line"]["shape"] == "hv"
+    assert (one["x"], one["y"]) == ([1000, 2000], [90.5, 91.5])
+    assert one["error_y"]["array"] == [0.5, 0.25] and one["text"][1] == " &lt;y&gt; "
+    assert one["hovertext"] == ["x: here", "y: there"] and two["mode"] == "markers"
+    assert one["marker"]["symbol"] != two["marker"]["symbol"]
+    assert [entry["name"] for entry in item["legend"]] == ["front", "one", "two"]
+    assert item["layout"]["xaxis"]["type"] == "log"
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([(2, 5), (1, 4), (3, 4.5)], ([1, 2], [4, 5])),
+        ([(1, 4), (1, 5), (1, 3)], ([1], [5])),
+        ([(1, 4), (2, 4)], ([1], [4])),
+        ([], ([], [])),
+    ],
+)
+def test_the_front_is_of_those_that_no_other_beats(places, expected):
+    assert front(places) == expected
+
+
+def test_rows_are_in_order_from_the_top():
+    (item,) = ROWS.items()
+    axis = item["layout"]["yaxis"]
+    assert axis["ticktext"] == ["a", "b&lt;i&gt;", "c"] and axis["range"][0] > axis["range"][1]
+    dots, more, bars, span, line = item["data"]
+    assert dots["x"] == [1.5, None, 3.25] and bars["orientation"] == "h" and bars["x"] == [1, 2, 3]
+    # side by side, not on top of each other
+    assert all(a < b for a, b in zip(dots["y"], more["y"], strict=True))
+    assert span["x"] == [-1, 1, None, 0, 2, None, None, None, None]
+    assert span["y"][:3] == [0, 0, None] and line["line"]["width"] < span["line"]["width"]
+
+
+def test_rows_of_many_names_are_low():
+    tall, short = (
+        Rows("t", "", "x", tuple(map(str, range(n))), (Dots("m", (1.0,) * n),), log_x=True)
+        for n in (100, 10)
+    )
+    (tall_item,), (short_item,) = tall.items(), short.items()
+    assert tall_item["layout"]["height"] < 10 * short_item["layout"]["height"]
+    assert all(b == a + 1 for a, b in pairwise(tall_item["layout"]["yaxis"]["tickvals"]))
+    assert tall_item["layout"]["xaxis"]["type"] == "log"
+
+
+def test_heat_maps_are_centred_where_they_diverge():
+    (item,) = HEAT.items()
+    trace = item["data"][0]
+    assert trace["z"] == [[1, None], [-3, 2]] and (trace["zmin"], trace["zmax"]) == (-3, 3)
+    assert trace["text"] == [["1", ""], ["-3", "+2"]]
+    assert trace["hovertext"][1][0] == "&lt;s&gt; / p: -3"
+    assert item["layout"]["yaxis"]["autorange"] == "reversed"
+    (pale,) = Heat("t", "", "x", "y", ("a",), ("b",), ((2.5,),), (("",),), palest=0.0).items()
+    assert (pale["data"][0]["zmin"], pale["data"][0]["zmax"]) == (0, 2.5)
 
 
 def test_heights_are_shares_for_a_step():
@@ -108,187 +272,68 @@ def test_many_levels_are_counted_by_bin():
     assert many.after == pytest.approx([100 * s / sum(range(40)) for s in sums])
 
 
-def test_lines_have_bands_and_gaps():
-    spec = plot(LINES)
-    band, a, b, best = spec["data"]
-    assert (
-        band["fill"] == "toself"
-        and band["x"] == [1, 2, 3, 3, 2, 1]
-        and band["y"] == [4, 3, 2, 1, 1, 2]
-    )
-    assert (
-        a["y"] == [3, None, 1.5] and b["line"]["dash"] == "dash" and best["line"]["color"] == "@ink"
-    )
-    assert [(entry["name"], entry["traces"]) for entry in spec["legend"]] == [
-        ("a", [0, 1]),
-        ("b", [2]),
-        ("best", [3]),
-    ]
-    assert a["line"]["color"] == "@0" and b["line"]["color"] == "@1"
-
-
-def test_bands_are_drawn_in_pages_and_pictures_of_charts(tmp_path):
-    write_html("t", [LINES], tmp_path / "a.html")
-    band, *lines = traces(Page((tmp_path / "a.html").read_text()))
-    assert band["fill"] == "toself" and band["y"] == [4, 3, 2, 1, 1, 2] and len(lines) == 3
-    write_png(LINES, tmp_path / "a.png")
-    write_png(
-        Chart("t", "x", "y", tuple(Line(o.name, o.x, o.y) for o in LINES.lines)), tmp_path / "b.png"
-    )
-    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
-    with pytest.raises(SubbyteError, match="3 x and a band of 3 and 2"):
-        Line("a", (1, 2, 3), (1, 2, 3), low=(1, 2, 3), high=(1, 2))
-    with pytest.raises(SubbyteError, match="2 x and a band of 1 and 1"):
-        Line("a", (1, 2), (1, 2), low=(1,), high=(1,))
-
-
-def test_bands_skip_gaps():
-    lines = (Line("a", (1, 2, 3), (1, 1, 1), low=(0, math.nan, 2), high=(1, 1, 3)),)
-    (band, _), (logged, _) = (
-        plot(Chart("t", "x", "y", lines, log_y=log))["data"] for log in (False, True)
-    )
-    assert band["x"] == [1, 3, 3, 1] and logged["x"] == [3, 3]
-
-
-def test_points_are_where_they_belong():
-    spec = plot(POINTS)
-    front, one, two = spec["data"]
-    assert front["x"] == [1000, 2000] and front["line"]["shape"] == "hv"
-    assert (one["x"], one["y"], one["error_y"]["array"]) == (
-        [1000, 2000],
-        [90.5, 91.5],
-        [0.5, 0.25],
-    )
-    assert one["text"][1] == " &lt;y&gt; " and one["hovertext"] == ["x: here", "y: there"]
-    assert two["mode"] == "markers" and one["marker"]["symbol"] != two["marker"]["symbol"]
-    assert [entry["name"] for entry in spec["legend"]] == ["front", "one", "two"]
-    assert spec["layout"]["xaxis"]["type"] == "log"
-
-
-def test_rows_are_in_order_from_the_top():
-    spec = plot(ROWS)
-    axis = spec["layout"]["yaxis"]
-    assert axis["ticktext"] == ["a", "b&lt;i&gt;", "c"] and axis["range"][0] > axis["range"][1]
-    dots, more, bars, span, line = spec["data"]
-    assert dots["x"] == [1.5, None, 3.25] and bars["orientation"] == "h" and bars["x"] == [1, 2, 3]
-    # side by side, not on top of each other
-    assert all(a < b for a, b in zip(dots["y"], more["y"], strict=True))
-    assert span["x"] == [-1, 1, None, 0, 2, None, None, None, None] and span["y"][:3] == [
-        0,
-        0,
-        None,
-    ]
-    assert line["line"]["width"] < span["line"]["width"]
-
-
-def test_heat_maps_are_centred_where_they_diverge():
-    spec = plot(HEAT)["data"][0]
-    assert spec["z"] == [[1, None], [-3, 2]] and (spec["zmin"], spec["zmax"]) == (-3, 3)
-    assert (
-        spec["text"] == [["1", ""], ["-3", "+2"]] and spec["hovertext"][1][0] == "&lt;s&gt; / p: -3"
-    )
-    assert plot(HEAT)["layout"]["yaxis"]["autorange"] == "reversed"
-    pale = Heat("t", "", "x", "y", ("a",), ("b",), ((2.5,),), (("",),), palest=0.0)
-    assert (plot(pale)["data"][0]["zmin"], plot(pale)["data"][0]["zmax"]) == (0, 2.5)
+def ticks(item: dict, *, whole: bool) -> list[float]:
+    lines = [shape for shape in item["layout"]["shapes"] if shape["type"] == "line"]
+    return [line["x0"] for line in lines if (line["y1"] == 1) is whole]
 
 
 def test_histograms_show_bars_stems_and_ends():
-    spec = histogram(STEMS, "float", "quantized")
-    bars, stems = spec["data"]
-    assert (bars["x0"], bars["dx"], bars["width"]) == (-2.25, 0.5, 0.5) and bars[
-        "y"
-    ] == pytest.approx(STEMS.heights)
-    assert (
-        stems["x"] == [-2, -1, 0, 1] and stems["y"] == STEMS.after and stems["width"] < STEMS.width
-    )
-    lines = [shape for shape in spec["layout"]["shapes"] if shape["type"] == "line"]
-    assert [line["x0"] for line in lines] == [-2, 1]
-    outline = histogram(OUTLINE, "float", "quantized")
+    stems_item, _, outline = HISTOGRAMS.items()
+    bars, stems = stems_item["data"]
+    assert (bars["x0"], bars["dx"], bars["width"]) == (-2.25, 0.5, 0.5)
+    assert bars["y"] == pytest.approx(STEMS.heights)
+    assert stems["x"] == [-2, -1, 0, 1] and stems["y"] == STEMS.after
+    assert stems["width"] < STEMS.width and ticks(stems_item, whole=True) == [-2, 1]
     assert outline["data"][1]["x"] == [0, 1, 2] and outline["data"][1]["y"] == [100, 0, 0]
     assert outline["layout"]["shapes"] == []
-    few = Histogram("tap", "", "value", 0, 1, (1, 2), 3, (0.0, 0.5, 1.0), ends=(0, 1))
-    ticks = [
-        s["x0"]
-        for s in histogram(few, "float", "")["layout"]["shapes"]
-        if s["type"] == "line" and s["y1"] < 1
-    ]
-    assert ticks == [0, 0.5, 1] and len(histogram(few, "float", "")["data"]) == 1
+    few = Histogram("input", "", "value", 0, 1, (1, 2), 3, (0.0, 0.5, 1.0), ends=(0, 1))
+    (item,) = Histograms("t", "", "tensor", "float", "", (few,)).items()
+    assert ticks(item, whole=False) == [0, 0.5, 1] and len(item["data"]) == 1
 
 
-def test_numbers_say_what_figures_show():
-    assert numbers(LINES).header[3:] == ("from", "to")
-    assert numbers(LINES).rows[:3] == (
-        ("a", "1", "3", "2", "4"),
-        ("a", "2", "", "1", "3"),
-        ("a", "3", "1.5", "1", "2"),
-    )
-    assert numbers(Chart("t", "x", "y", (Line("a", [1], [2]),))).rows == (("a", "1", "2"),)
-    assert numbers(LINES).rows[3][0] == "b (dashed)"
-    assert numbers(POINTS).rows[1] == ("one", "<y>", "2000", "91.5", "0.25")
-    assert numbers(POINTS).rows[2] == ("two", "", "5000", "92", "")
-    assert numbers(ROWS).header == (
-        "name",
-        "dots",
-        "more",
-        "bars",
-        "span, from",
-        "span, to",
-        "line, from",
-        "line, to",
-    )
-    assert numbers(ROWS).rows[2] == ("c", "3.25", "0.5", "3", "", "", "1", "3")
-    assert numbers(HEAT).rows == (("r", "1", ""), ("<s>", "-3", "+2"))
-    table = numbers(CHOOSER)
-    assert table.rows[0] == ("conv", "bin", "-2.5", "-2", "1", "")
-    assert ("conv", "level", "-1", "-1", "9", "45") in table.rows
-    assert ("fc", "bin", "20", "40", "20", "52.381") in table.rows  # 22 of 42 weights
-    for figure in ALL.values():
-        widths = {len(numbers(figure).header), *(len(row) for row in numbers(figure).rows)}
-        assert len(widths) == 1
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_every_figure_is_plain_json_and_a_picture(name, tmp_path):
-    figure = ALL[name]
-    specs = (
-        [histogram(h, "a", "b") for h in CHOOSER.figures] if name == "chooser" else [plot(figure)]
-    )
-    for spec in specs:
-        json.dumps(spec, allow_nan=False)
-        assert spec["legend"] or name == "heat"
-        for entry in spec["legend"]:
-            assert all(k < len(spec["data"]) for k in entry["traces"])
-    for file in ("a.png", "b.png"):
-        write_picture(figure, tmp_path / file)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.width >= 800 and len(image.convert("RGB").getcolors(2**24)) > 20
-
-
-def test_pictures_with_logarithms_and_many_of_them(tmp_path):
+def test_one_histogram_is_chosen_by_list_or_by_small_picture(tmp_path):
+    above, below = HISTOGRAMS.controls()
+    assert above.count("<option") == below.count("<svg") == 3 and "checked" not in above
     one = Histogram("n", "", "x", 0, 1, (0, 1000, 1), 1001, ends=(0, 2))
-    write_picture(
-        Chooser("t", "", "tensor", "float", "", (one,) * 5, logarithm=True), tmp_path / "a.png"
+    many = Histograms("t", "", "tensor", "float", "", (one,) * 5, logarithm=True)
+    assert "checked" in many.controls()[0] and many.picture(tmp_path / "a.png")
+
+
+def test_tables_say_what_figures_show():
+    table = LINES.table()
+    assert table.header[3:] == ("from", "to")
+    assert table.rows[:2] == (("a", "1", "3", "2", "4"), ("a", "2", "", "1", "3"))
+    assert table.rows[3][0] == "</script> (dashed)"
+    plain = replace(LINES, lines=(Line("a", [1], [2]),))
+    assert plain.table().rows == (("a", "1", "2"),)
+    assert POINTS.table().rows[1:] == (
+        ("one", "<y>", "2000", "91.5", "0.25"),
+        ("two", "", "5000", "92", ""),
     )
-    log = Rows("t", "", "bytes", ("a", "b"), (Marks("m", (10.0, 1e6)),), log_x=True)
-    write_picture(log, tmp_path / "b.png")
-    assert plot(log)["layout"]["xaxis"]["type"] == "log"
+    spans = ("span, from", "span, to", "line, from", "line, to")
+    assert ROWS.table().header == ("name", "dots", "more", "bars", *spans)
+    assert ROWS.table().rows[2] == ("c", "3.25", "0.5", "3", "", "", "1", "3")
+    assert HEAT.table().rows == (("r", "1", ""), ("<s>", "-3", "+2"))
+    rows = HISTOGRAMS.table().rows
+    assert rows[0] == ("conv", "bin", "-2.5", "-2", "1", "")
+    assert ("conv", "level", "-1", "-1", "9", "45") in rows
+    assert ("fc", "bin", "20", "40", "20", "52.381") in rows  # 22 of 42 weights
 
 
-def test_pictures_need_matplotlib(tmp_path, hide):
-    hide("matplotlib")
-    for figure in ALL.values():
-        with pytest.raises(
-            SubbyteError, match=r"pictures need matplotlib: pip install 'subbyte\[plots\]'"
-        ):
-            write_picture(figure, tmp_path / "a.png")
-    assert list(tmp_path.iterdir()) == []
+def test_axes_of_counts_have_whole_numbers():
+    line = Line("a", (1, 2, 3), (1.0, 2.0, 3.0))
+    whole, any_ = (Chart("t", "x", "y", (line,), whole_x=flag).items()[0] for flag in (True, False))
+    assert whole["layout"]["xaxis"]["dtick"] == 1 and "dtick" not in any_["layout"]["xaxis"]
 
 
-def test_rows_of_many_networks_are_low_and_labels_rising():
-    tall, short = (
-        Rows("t", "", "x", tuple(map(str, range(n))), (Marks("m", (1.0,) * n),)) for n in (100, 10)
-    )
-    assert plot(tall)["layout"]["height"] < 10 * plot(short)["layout"]["height"]
-    places = plot(tall)["layout"]["yaxis"]["tickvals"]
-    assert all(b == a + 1 for a, b in pairwise(places))
+@pytest.mark.parametrize("y", [(2.29, 2.3), (0.1, 3.0), (1e-9, 1.0)])
+def test_logarithms_of_any_range_are_drawn(y, tmp_path):
+    Chart("t", "x", "y", (Line("a", (1, 2), y),), log_y=True).picture(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_names_that_start_with_an_underscore_are_in_the_legend(tmp_path):
+    for name in ("_run", "run"):
+        Chart("t", "x", "y", (Line(name, (1, 2), (1, 2)),)).picture(tmp_path / f"{name}.png")
+    with Image.open(tmp_path / "_run.png") as odd, Image.open(tmp_path / "run.png") as usual:
+        assert odd.width > usual.width  # by the width of the underscore

@@ -3,29 +3,55 @@
 import json
 import re
 import sys
+from html.parser import HTMLParser
 
 import pytest
-from tests.report.test_charts import Page
-from tests.report.test_figures import ALL, CHOOSER
 
 from subbyte.errors import SubbyteError
 from subbyte.pages import page as module
-from subbyte.pages.charts import Chart, Line, Table
+from subbyte.pages.figures import Chart, Line
 from subbyte.pages.page import fitting, page
-from subbyte.pages.parts import Gallery, Picture, Raw, Section, Story, slug, unique, within
+from subbyte.pages.parts import Gallery, Picture, Raw, Section, Story, Table, Text, shown_in
+from subbyte.pages.writer import Writer, slug, unique
+from tests.pages.test_figures import ALL, HISTOGRAMS
 
 NASTY = "</script><img src=x onerror=alert(1)> & \"quotes\" 'single' `${x}` \u2028"
 TABLE = Table(NASTY, (NASTY, "number", "mixed"), (("b" + NASTY, "1,234.5", "1 x"), ("a", "", "2")))
 GALLERY = Gallery("pictures", (Picture("data:image/png;base64,AA==", NASTY), Picture("", "none")))
 CHART = Chart(NASTY, NASTY, "y", (Line(NASTY, (1, 2), (3, 4)), Line("b", (1, 2), (4, 3))))
-INNER = Section("Inner", (CHART, *ALL.values()))
+INNER = Section("Inner", (CHART, *ALL))
 STORY = Story(
     ("First " + NASTY, "Second."),
     (
-        Section(NASTY, (NASTY, TABLE, INNER)),
+        Section(NASTY, (Text(NASTY), TABLE, INNER)),
         Section("Folded", (Raw(NASTY, NASTY), GALLERY), folded=True),
     ),
 )
+
+
+class Page(HTMLParser):
+    """What a browser would find: texts of body elements, addresses and anchors."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[tuple[str, str]] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "br", "link"):
+            self.open.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self.open and self.open[-1] != "script":
+            self.texts.append((self.open[-1], data.strip()))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +95,7 @@ def test_texts_are_shown_as_they_are(text):
 
 def test_figures_keep_their_names(text):
     given = figures(text)
-    assert len(given) == 1 + len(ALL) and len(given[-1]) == len(CHOOSER.figures)
+    assert len(given) == 1 + len(ALL) and len(given[-1]) == len(HISTOGRAMS.figures)
     assert [entry["name"] for entry in given[0][0]["legend"]] == [NASTY, "b"]
     assert "&lt;/script&gt;" in given[0][0]["data"][0]["name"]  # plotly reads HTML in names
     assert [item["name"] for item in given[-1]] == ["conv", "fc", "mixed"]
@@ -106,8 +132,9 @@ def test_contents_lead_to_headings(text):
 
 
 def test_small_pictures_are_of_every_histogram(text):
-    assert text.count('<svg viewBox="0 0 120 40"') == len(CHOOSER.figures) == text.count('data-k="')
-    assert text.count('aria-pressed="true">') == 1 and text.count("<option") == len(CHOOSER.figures)
+    for mark in ('<svg viewBox="0 0 120 40"', 'data-k="', "<option"):
+        assert text.count(mark) == len(HISTOGRAMS.figures)
+    assert text.count('aria-pressed="true">') == 1
 
 
 def test_pictures_say_what_they_show(text):
@@ -122,20 +149,22 @@ def test_pictures_say_what_they_show(text):
 
 def test_a_page_that_would_be_too_long_loses_its_last_figures(monkeypatch):
     def network(name: str) -> Section:
-        return Section(name, (f"words of {name}", INNER), folded=True)
+        return Section(name, (Text(f"words of {name}"), INNER), folded=True)
 
     sections = [Section("Comparison", (CHART,)), *(network(f"n{k}") for k in range(5))]
-    whole = len(module._Writer().section(network("n0"), 2).encode())
-    cut = sum(module._bytes(module._cut(section, module._no)) for section in sections)
+    whole = len(network("n0").html(Writer()).encode())
+    cut = sum(len(section.cut(lambda _: False).html(Writer()).encode()) for section in sections)
     assert fitting(sections, 10**9) == sections
     fitted = fitting(sections, cut + int(2.5 * whole))
     assert fitted[:3] == sections[:3]
-    assert [section.parts[0] for section in fitted[3:]] == [
+    assert [section.parts[0].text for section in fitted[3:]] == [
         "words of n2",
         "words of n3",
         "words of n4",
     ]
-    assert all(len(section.parts) == 2 and "too long" in section.parts[1] for section in fitted[3:])
+    assert all(
+        len(section.parts) == 2 and "too long" in section.parts[1].text for section in fitted[3:]
+    )
     nested = fitting([Section("all", tuple(sections))], cut + int(2.5 * whole))
     assert nested[0].parts == tuple(fitted)
     plotly = len(module._plotly())
@@ -161,8 +190,8 @@ def test_names_of_files_are_safe_and_unique():
     assert [unique(name, taken) for name in ("a", "a-2", "a", "a")] == ["a", "a-2", "a-3", "a-4"]
     names = [
         name
-        for name, _ in within(
-            [Section("A b", (TABLE, CHART, TABLE, Section("c", (CHOOSER, CHOOSER))))]
+        for name, _ in shown_in(
+            [Section("A b", (TABLE, CHART, TABLE, Section("c", (HISTOGRAMS, HISTOGRAMS))))]
         )
     ]
     assert len(set(names)) == len(names) == 5 and names[-2:] == ["a-b-c-t", "a-b-c-t-2"]

@@ -1,19 +1,16 @@
 """Pages about sweeps: lines, bands, heat maps and sentences against numbers worked out here."""
 
-import csv
 import json
-from math import log2, sqrt
+from math import sqrt
 from statistics import mean, stdev
 
 import pytest
-from tests.report.results import make_sweep, swept_top1
 
-from subbyte.errors import FormatError
-from subbyte.pages.charts import Chart, Table
-from subbyte.pages.figures import Heat, Points, Rows
-from subbyte.pages.parts import Raw, Section
-from subbyte.pages.sweep_files import Sweep, place
+from subbyte.pages.figures import Chart, Heat, Points, Rows
+from subbyte.pages.parts import Raw, Section, Table
 from subbyte.pages.write import tell, write_report
+from subbyte.records.sweep import Sweep
+from tests.pages.results import make_sweep, swept_top1
 
 T2 = 4.302652729911275
 """Student's t at 0.975 with 2 degrees of freedom, from a table."""
@@ -161,75 +158,10 @@ def test_several_sweeps_are_told_one_after_the_other(tmp_path):
     assert page.stat().st_size < 6e6 and len({file.name for file in files}) == len(files)
 
 
-@pytest.mark.parametrize(
-    "text, at",
-    [
-        ("3", 3),
-        ("0.05", 0.05),
-        ("1e-3", 1e-3),
-        ("ternary", log2(3)),
-        ("2.5bits", 2.5),
-        ("100KB", 1e5),
-        ("2 MB", 2e6),
-        ("", None),
-        ("gpfq", None),
-        ("1.2.3", None),
-        ("[1, 2]", None),
-        ("nan", None),
-    ],
-)
-def test_values_have_their_place(text, at):
-    assert place(text) == at
-
-
-def test_axes_of_words_and_numbers_in_their_order(tmp_path):
-    sweep = Sweep.read(
-        "x",
-        make_sweep(tmp_path / "x", grid={"weights.bits": [8, "ternary", 2], "weights.scalar": 1.0}),
-    )
-    assert sweep.values("weights.bits") == ("ternary", "2", "8") and not sweep.numeric(
-        "weights.scalar"
-    )
-
-
-@pytest.mark.parametrize("file", ["results.csv", "summary.csv", "sweep.json"])
-def test_damage_is_said(folder, file):
-    (folder / file).write_text("run,status\n1\n")
-    with pytest.raises(FormatError, match=rf"{file} is damaged"):
-        tell([folder])
-
-
-def test_cells_that_are_no_numbers_are_said(folder):
-    with (folder / "summary.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    rows[1]["packed_bytes"] = "inf"
-    with (folder / "summary.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    with pytest.raises(FormatError, match=r"row 2: packed_bytes is inf"):
-        tell([folder])
-
-
 def test_a_sweep_that_has_not_ended_is_said(folder):
     mark = json.loads((folder / "sweep.json").read_text())
     (folder / "sweep.json").write_text(json.dumps(mark | {"runs": 30}))
     assert "It has not ended: 18 of 30 runs are there" in " ".join(tell([folder])[1].sentences)
-
-
-def test_results_of_another_version_are_refused(folder):
-    (folder / "sweep.json").write_text('{"version": 2}')
-    with pytest.raises(
-        FormatError, match=r"version 2 of the results; this subbyte reads version 1"
-    ):
-        tell([folder])
-
-
-def test_a_summary_that_was_cut_is_said(folder):
-    text = (folder / "summary.csv").read_text()
-    (folder / "summary.csv").write_text(text[:200])
-    with pytest.raises(FormatError, match=r"summary.csv is damaged"):
-        tell([folder])
 
 
 def test_what_is_at_float_or_above_stays_on_the_chart(tmp_path):
@@ -269,12 +201,3 @@ def test_a_label_stands_for_the_settings_that_go_with_it(tmp_path):
     assert "weights.rounding" in sweep.columns
     chart = found(tell([folder])[1].sections, Chart)["Top-1 accuracy against weights.bits"]
     assert [line.name for line in chart.lines] == ["naive", "ours", "float"]
-
-
-def test_axes_of_one_name_are_told_apart(tmp_path):
-    pairs = [{"weights.bits": [2, 3], "activations.bits": [8, 4]}]
-    names = [
-        one.name
-        for one in Sweep.read("x", make_sweep(tmp_path / "x", grid={}, pairs=pairs)).settings
-    ]
-    assert names == ["bits 2, activations bits 8", "bits 3, activations bits 4"]

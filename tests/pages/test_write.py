@@ -6,21 +6,21 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.report.results import CLASSES, EVIDENCE, LAYERS, OPTIONS, RESULT, make_result, make_scan
-from tests.report.test_training import make_run
 
 from subbyte.errors import FormatError, RecipeError, SubbyteError
 from subbyte.pages import page as module
-from subbyte.pages.charts import Table
-from subbyte.pages.compare import front
-from subbyte.pages.figures import Chooser, Heat, Points, Rows
-from subbyte.pages.kinds import KINDS, Kind, kind_of
-from subbyte.pages.model import Model, sections
-from subbyte.pages.parts import Gallery, Raw, Section, Story
-from subbyte.pages.write import PAGE, tell, write_report
+from subbyte.pages import subjects
+from subbyte.pages.figures import Heat, Histograms, Points, Rows
+from subbyte.pages.network import Network, sections
+from subbyte.pages.parts import Gallery, Raw, Section, Story, Table, Text
+from subbyte.pages.subject import Subject, View
+from subbyte.pages.write import PAGE, tell, unique_names, write_report
+from tests.pages.results import CLASSES, EVIDENCE, LAYERS, OPTIONS, RESULT, make_result, make_scan
+from tests.pages.test_training import make_run
 
 
 def found(parts, kind, title=None):
@@ -39,7 +39,7 @@ def one(parts, kind, title=None):
 
 @pytest.fixture
 def model(tmp_path):
-    return Model.read("net", make_result(tmp_path / "net", options=OPTIONS))
+    return Network.read("net", make_result(tmp_path / "net", options=OPTIONS))
 
 
 def test_a_network_has_all_its_sections(model):
@@ -70,10 +70,10 @@ def test_accuracy_and_size_are_those_of_the_result(model):
     assert table.rows == (
         ("float, torch", "91.73", "99.50", "", "32.00", "1,076,136"),
         ("quantized, torch", "90.81", "99.25", "95.87", "4.10", "180,794"),
-        ("quantized, ONNX Runtime (int8)", "90.79", "", "", "", "318,248"),
+        ("quantized, onnx-int8", "90.79", "", "", "", "318,248"),
     )
-    assert "12.3 % of the quantized weights are 0" in section.parts[1]
-    assert "at most 0.0123, 0.00045 on average" in section.parts[1]
+    assert "12.3 % of the quantized weights are 0" in section.parts[1].text
+    assert "at most 0.0123, 0.00045 on average" in section.parts[1].text
     plot = one(section.parts, Points)
     assert [(c.x[0], c.y[0]) for c in plot.clouds] == [
         (1076136, 91.73),
@@ -107,8 +107,8 @@ def test_layers_are_drawn_and_listed(model):
         "4 bits in INT8",
     )
     assert table.rows[2][4] == "exact" and table.rows[1][-1] == "because <script>"
-    taps = one(sections(model)[2].parts, Table)
-    assert taps.header == (
+    activations = one(sections(model)[2].parts, Table)
+    assert activations.header == (
         "name",
         "asked",
         "bits",
@@ -116,13 +116,13 @@ def test_layers_are_drawn_and_listed(model):
         "SNR dB",
         "clipped %",
         "scale",
-        taps.header[-1],
+        activations.header[-1],
     )
-    assert taps.rows[1][:5] == ("stem:out", "4", "4", "5", "17.8")
+    assert activations.rows[1][:5] == ("stem:out", "4", "4", "5", "17.8")
 
 
 def test_weights_stand_on_codes_and_activations_on_values(model):
-    weights = one(sections(model)[3].parts, Chooser)
+    weights = one(sections(model)[3].parts, Histograms)
     for name, histogram in zip(LAYERS, weights.figures, strict=True):
         spread = EVIDENCE.layers[name]
         assert (histogram.name, histogram.start, histogram.width) == (
@@ -136,10 +136,10 @@ def test_weights_stand_on_codes_and_activations_on_values(model):
             f"{spread.clipped_percent:.3g} % clipped" in histogram.about
             and "zero points from" in histogram.about
         )
-    activations = one(sections(model)[4].parts, Chooser)
+    activations = one(sections(model)[4].parts, Histograms)
     assert [h.name for h in activations.figures] == ["input", "stem:out"] and activations.logarithm
     for histogram in activations.figures:
-        spread = EVIDENCE.taps[histogram.name]
+        spread = EVIDENCE.activations[histogram.name]
         assert histogram.ends == pytest.approx(spread.reach, rel=1e-4)
         edges = histogram.edges
         assert edges[0] <= spread.values[0] and spread.values[1] <= edges[-1] + 1e-9
@@ -159,7 +159,7 @@ def test_predictions_are_counted_and_shown(model):
     parts = sections(model)[6].parts
     predictions = EVIDENCE.predictions
     changed = predictions.lost + predictions.gained + predictions.moved
-    assert parts[0].startswith(f"{changed} of 200 images are put into another class")
+    assert parts[0].text.startswith(f"{changed} of 200 images are put into another class")
     matrix = one(parts, Heat, "Confusion of the quantized network")
     cells = {(label, named): count for label, named, count in predictions.quantized_cells}
     before = {(label, named): count for label, named, count in predictions.float_cells}
@@ -219,9 +219,15 @@ def test_plan_settings_and_environment_are_whole(model):
     )
 
 
-def test_results_of_earlier_versions_say_what_is_missing(tmp_path):
+def test_results_without_all_files_say_what_is_missing(tmp_path):
     folder = make_result(
-        tmp_path / "old", figures=False, plan=False, taps=[], settings={}, about={}, versions={}
+        tmp_path / "old",
+        figures=False,
+        plan=False,
+        activations=[],
+        settings={},
+        about={},
+        versions={},
     )
     (path,) = write_report([folder])
     text = path.read_text()
@@ -257,7 +263,7 @@ def test_several_networks_are_compared(tmp_path):
     comparison = story.sections[0]
     table = one(comparison.parts, Table)
     assert [row[0] for row in table.rows] == ["large", "middle", "small", "worse"]
-    assert table.rows[2][5:10] == ("75,000", "318,248", "91.73", "89.17", "-2.56")
+    assert table.rows[2][5:9] == ("75,000", "91.73", "89.17", "-2.56")
     plot = one(comparison.parts, Points)
     assert (list(plot.steps[0]), list(plot.steps[1])) == (
         [75000, 91000, 180000],
@@ -289,32 +295,22 @@ def test_networks_of_two_kinds_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("places", "expected"),
+    ("folders", "names"),
     [
-        ([(2, 5), (1, 4), (3, 4.5)], ([1, 2], [4, 5])),
-        ([(1, 4), (1, 5), (1, 3)], ([1], [5])),
-        ([(1, 4), (2, 4)], ([1], [4])),
-        ([], ([], [])),
+        (["runs/a"], ["a"]),
+        (["runs/a", "runs/b"], ["a", "b"]),
+        (["x/a/run", "x/b/run", "x/c"], ["a/run", "b/run", "c"]),
+        (["a/s/run", "b/s/run", "b/run"], ["a/s/run", "b/s/run", "b/run"]),
+        (["a/b/../c", "a/d/"], ["c", "d"]),
     ],
 )
-def test_the_front_is_of_those_that_no_other_beats(places, expected):
-    assert front(places) == expected
+def test_names_are_the_shortest_tails_that_differ(folders, names, tmp_path):
+    found = unique_names([tmp_path / folder for folder in folders])
+    assert found == names and len(set(found)) == len(folders)
 
 
-def test_training_runs_are_drawn(tmp_path):
-    run, other = make_run(tmp_path / "sgd"), make_run(tmp_path / "qsgd", quantized=True)
-    title, story = tell([run])
-    assert title == "sgd" and story.sentences[0].startswith("sgd: lenet on digits, 4 epochs")
-    assert [part.title for part in story.sections[0].parts] == [
-        "Runs",
-        "sgd: loss",
-        "sgd: accuracy",
-    ]
-    assert ("lr", "0.05") in one(story.sections[1].parts, Table).rows
-    _, both = tell([run, other])
-    parts = both.sections[0].parts
-    assert len(both.sentences) == 2 and "resolution" in parts[0] and len(parts) == 6
-    assert all(section.folded for section in both.sections[1:])
+def test_names_reach_up_to_the_root():
+    assert unique_names([Path("/run"), Path("/zz/run")]) == ["/run", "zz/run"]
 
 
 def test_clip_searches_are_drawn(tmp_path):
@@ -349,24 +345,45 @@ def test_kinds_mix_in_one_page(tmp_path, monkeypatch):
         "Clip searches",
     ]
     assert len(story.sentences) == 5
-    assert [kind_of(folder) for folder in folders] == ["clips", "model", "training"]
 
 
-def test_a_new_kind_is_a_line_in_the_dictionary(tmp_path, monkeypatch):
-    def story(sources):
-        return Story(
-            (f"{len(sources)} songs.",), (Section("Runs", tuple(name for name, _ in sources)),)
-        )
+def test_a_new_kind_is_a_line_in_the_registry(tmp_path, monkeypatch):
+    class Songs(Subject[str]):
+        title, holds, files = "Songs", "songs (songs.json)", ("songs.json",)
 
-    kind = Kind(
-        "Songs", "songs (songs.json)", lambda folder: (folder / "songs.json").exists(), story
-    )
-    monkeypatch.setitem(KINDS, "songs", kind)
+        def read(self, name, folder):
+            return name
+
+        def tell(self, found, view):
+            return Story((f"{len(found)} songs.",), (Section("Runs", tuple(map(Text, found))),))
+
+    songs = Songs()
+    monkeypatch.setattr(subjects, "SUBJECTS", (*subjects.SUBJECTS, songs))
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "songs.json").write_text("{}")
-    assert tell([tmp_path / "s"]) == ("s", story([("s", tmp_path / "s")]))
+    assert tell([tmp_path / "s"]) == ("s", songs.tell(["s"], View()))
     _, both = tell([tmp_path / "s", make_result(tmp_path / "r")])
-    assert both.sections[-1] == Section("Songs", (Section("Runs", ("s",)),))
+    assert both.sections[-1] == Section("Songs", (Section("Runs", (Text("s"),)),))
+
+
+def test_folders_are_named_as_asked(tmp_path):
+    folders = [make_result(tmp_path / "a"), make_result(tmp_path / "b")]
+    _, story = tell(folders, names=["first", "<b>"])
+    assert [section.title for section in story.sections[1:]] == ["first", "<b>"]
+    for names, message in (
+        (["a"], "as many names as folders are needed: got 1 for 2"),
+        (["a", "a"], "two folders are named 'a'"),
+        (["a", " "], "a folder's name is empty"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            tell(folders, names=names)
+
+
+def test_what_is_asked_of_others_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="--smooth is for training runs; none of the folders"):
+        tell([make_result(tmp_path / "net")], view=View(smooth=3))
+    with pytest.raises(FormatError, match=r"scan.csv has no metric kl; it has mse:2"):
+        tell([make_scan(tmp_path / "scan")], view=View(metrics=("kl",)))
 
 
 def test_the_same_folder_gives_the_same_bytes(tmp_path):
@@ -437,7 +454,7 @@ def test_damage_is_named_and_nothing_is_written(tmp_path):
     (run / "steps.csv").unlink()
     for folder, name in (
         (damaged, "net/result.json"),
-        (scan, "scan is damaged"),
+        (scan, "scan/choices.csv is damaged"),
         (bare, "bare/settings.json"),
         (gone, "gone/choices.csv"),
         (run, "run is not a training run .* no steps.csv"),

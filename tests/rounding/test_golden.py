@@ -18,8 +18,7 @@ from subbyte.rounding.path import align, follow_path
 from subbyte.rounding.qronos import first_exact
 from subbyte.rounding.solve import corrected_target
 from subbyte.stats import LayerStats
-from subbyte.testing.cases import Fixed
-from tests.reference.rounding import layer_stats
+from subbyte.testing.cases import Fixed, layer_stats
 
 Case = tuple[LayerStats, Tensor]
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.core import Geometry
-from subbyte.engine.gradients import gradient_stats, loss_of_weight
+from subbyte.engine.guidance import gradient_stats, loss_of_weight
 from subbyte.errors import ModelError, NumericsError, RecipeError
 from subbyte.graph import Layer, instrument, layer_gradients, sampled
 from subbyte.stats import (
@@ -25,7 +25,7 @@ LABELS = torch.tensor([0, 2, 1, 1, 0, 2])
 
 def matrix_of(name: str, layer: str) -> tuple[Tensor, Layer]:
     network = captured(name)
-    found = next(x for x in network.layers if x.name == layer)
+    found = network.layer(layer)
     return found.geometry.to_matrix(network.graph_module.state_dict()[found.weight]), found
 
 

@@ -7,20 +7,23 @@ from typing import Annotated
 
 import typer
 
-from subbyte.cli.common import ForceOption, command, console, progress, read_bits
+from subbyte.analyses.aciq import compute, optima
+from subbyte.cli.common import ForceOption, command, console, progress, read_bits, write_page
 from subbyte.cli.tables import plain_table
 from subbyte.errors import RecipeError
 from subbyte.io.folders import folder
-from subbyte.pages.priors import KINDS, optima, table, write_priors
+from subbyte.pages.aciq import tables
+from subbyte.pages.write import PAGE
+from subbyte.records.aciq import ALPHAS, ERRORS
 
-_OWNS = ("alphas.csv", "mse.csv", "aciq.html", *(f"{prior}-*.png" for prior, _ in KINDS))
+_OWNS = (ALPHAS, ERRORS, PAGE)
 
 
 @command
 def aciq(
     bits: Annotated[str, typer.Option(help="Widths of 1 to 8, such as 1-8 or 2,3,4.")] = "1-8",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for tables, pictures and a page; must not exist.")
+        Path | None, typer.Option(help="Folder for tables and a page; must not exist.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Values to draw for the simulated error.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
@@ -34,11 +37,12 @@ def aciq(
         raise RecipeError(f"--samples must be at least 1, got {samples}")
     if out is not None:
         with folder(out, owns=_OWNS, force=force) as temporary, progress() as report:
-            write_priors(
-                temporary, widths, samples, seed, lambda k, n, what: report("simulate", k, n, what)
+            found = compute(
+                widths, samples, seed, lambda k, n, what: report("simulate", k, n, what)
             )
-    for prior, one_sided in KINDS:
-        console.print(plain_table(table(optima(prior, one_sided, widths), prior, one_sided)))
+            found.write(temporary)
+    for table in tables(optima(widths)):
+        console.print(plain_table(table))
     console.print(
         "alpha: for 2^bits - 1 steps, as grids have; paper's: for 2^bits; best: by exact expected "
         "error",
@@ -46,3 +50,4 @@ def aciq(
     )
     if out is not None:
         console.print(f"written to {out}", highlight=False)
+        write_page(out)

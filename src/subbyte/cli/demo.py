@@ -18,8 +18,9 @@ from subbyte.data import DataSet, load_data
 from subbyte.engine.stages import Report
 from subbyte.io.files import write_json
 from subbyte.io.folders import folder
-from subbyte.jobs import OWNS, PAGE, Job, run
+from subbyte.jobs import OWNS, Job, run
 from subbyte.models import MODELS
+from subbyte.pages.write import PAGE
 from subbyte.recipe import load_recipe
 
 _RECIPES = ("w8a8", "w4a4", "w3", "w2", "ternary")

@@ -21,21 +21,23 @@ from subbyte.cli.common import (
     load_inputs,
     progress,
     read_bits,
+    write_page,
 )
 from subbyte.cli.tables import plain_table
 from subbyte.errors import RecipeError
-from subbyte.pages.clips import draw, summaries
+from subbyte.pages.clips import summaries
 from subbyte.ranges.metrics import METRICS
+from subbyte.records.clips import read_search
 
 
 @command
 def gradquant(
+    model: ModelOption,
+    data: DataOption,
     out: Annotated[
         Path,
         typer.Option(help="Folder for results; the same command goes on where it was stopped."),
     ],
-    model: ModelOption = "",
-    data: DataOption = "",
     weights: WeightsOption = None,
     bits: Annotated[str, typer.Option(help="Widths of 1 to 8, such as 1-8 or 2,3,4.")] = "1-8",
     resolution: Annotated[int, typer.Option(help="Clips to try.")] = 100,
@@ -73,53 +75,33 @@ def gradquant(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
-    plots: Annotated[
-        bool,
-        typer.Option("--plots/--no-plots", help="Pictures and an HTML page beside the tables."),
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
     ] = True,
-    window: Annotated[
-        float, typer.Option(help="Clips drawn to either side of the best by true loss; 0: all.")
-    ] = 0.15,
-    show: Annotated[str, typer.Option(help="Metrics to draw, by comma; all unless given.")] = "",
-    plot_only: Annotated[
-        bool, typer.Option("--plot-only", help="Draw what --out holds, and search nothing.")
-    ] = False,
 ) -> None:
     """Scan clips of the weights' range; compare what metrics choose with the true loss."""
-    if window < 0:
-        raise RecipeError(f"--window must be 0 or more, got {window:g}")
-    if not plot_only:
-        if not model or not data:
-            raise typer.BadParameter("--model and --data are needed (unless with --plot-only)")
-        search = Search(
-            read_bits(bits),
-            _pair(clip),
-            resolution,
-            _words(metrics),
-            _words(granularity),
-            _apart(ends),
-            symmetric,
-            labels,  # type: ignore[arg-type]
-            grad_batches,
-            batch_size,
-            calibration,
-            evaluate,
-            seed,
-        )
-        pixels = {
-            "normalize": normalize or "",
-            "resize": str(resize or ""),
-            "crop": str(crop or ""),
-        }
-        network, images = load_inputs(model, weights, data, normalize, resize, crop)
-        _run(search, network, images, out, {"model": model} | pixels)
-    for table in summaries(out):
+    search = Search(
+        read_bits(bits),
+        _pair(clip),
+        resolution,
+        _words(metrics),
+        _words(granularity),
+        _apart(ends),
+        symmetric,
+        labels,  # type: ignore[arg-type]
+        grad_batches,
+        batch_size,
+        calibration,
+        evaluate,
+        seed,
+    )
+    pixels = {"normalize": normalize or "", "resize": str(resize or ""), "crop": str(crop or "")}
+    network, images = load_inputs(model, weights, data, normalize, resize, crop)
+    _run(search, network, images, out, {"model": model} | pixels)
+    for table in summaries(read_search(out)):
         console.print(plain_table(table))
-    if plots or plot_only:
-        written = draw(out, window, _words(show))
-        console.print(
-            f"drawn: {', '.join(path.name for path in written)} in {out}", highlight=False
-        )
+    if page:
+        write_page(out)
 
 
 def _run(search: Search, network: Any, images: Any, out: Path, about: dict[str, str]) -> None:

@@ -13,7 +13,6 @@ from subbyte.cli.demo import demo
 from subbyte.cli.evaluate import evaluate
 from subbyte.cli.gradquant import gradquant
 from subbyte.cli.inspect import inspect
-from subbyte.cli.plot import plot
 from subbyte.cli.quantize import quantize
 from subbyte.cli.report import report
 from subbyte.cli.sweep import sweep
@@ -24,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for function in (demo, quantize, evaluate, inspect, report, aciq, gradquant, train, plot, sweep):
+for function in (demo, quantize, evaluate, inspect, report, aciq, gradquant, train, sweep):
     app.command()(function)
 
 

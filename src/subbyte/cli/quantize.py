@@ -28,7 +28,7 @@ from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_
 from subbyte.data import load_data
 from subbyte.engine.walk import Limits
 from subbyte.errors import ModelError, RecipeError
-from subbyte.exporters import EXPORTERS, check_exporters
+from subbyte.exporters import EXPORTERS
 from subbyte.graph import prepare
 from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model
@@ -111,7 +111,6 @@ def quantize(
             "--calibration and --chunk must be at least 1, --memory and --rows at least 0"
         )
     limits = Limits(chunk, int(memory * 2**30), rows, _device(device))
-    check_exporters(exports or [])
     network, images = load_inputs(model, weights, data, normalize, resize, crop)
     about = {
         "weights": weights.name if weights else "",

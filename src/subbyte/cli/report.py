@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 from subbyte.cli.common import command, console
+from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
+
+_USUAL = View()
 
 
 @command
@@ -15,7 +18,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="DIR",
-            help="Folders of quantize, sweep, train or gradquant, or folders of such folders.",
+            help="Folders of quantize, demo, sweep, train, gradquant or aciq, or folders of such "
+            "folders.",
         ),
     ],
     out: Annotated[
@@ -30,10 +34,35 @@ def report(
     csv: Annotated[
         Path | None, typer.Option(help="Folder for each table and figure as a CSV file.")
     ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a folder, once for each. Default: the tail of its path."),
+    ] = None,
+    smooth: Annotated[
+        int,
+        typer.Option(
+            help="Training: logged rows in the running mean of loss and moved codes; 1: no "
+            "smoothing."
+        ),
+    ] = _USUAL.smooth,
+    epochs: Annotated[
+        int, typer.Option(help="Training: epochs to draw, from the first; 0: all.")
+    ] = _USUAL.epochs,
+    window: Annotated[
+        float,
+        typer.Option(
+            help="Clip searches: clips drawn to either side of the best by true loss; 0: all."
+        ),
+    ] = _USUAL.window,
+    metrics: Annotated[
+        str, typer.Option(help="Clip searches: metrics to draw, by comma; all unless given.")
+    ] = "",
 ) -> None:
     """Write one page about quantized networks, sweeps, training runs and clip searches, or a
     comparison of several.
     """
-    written = write_report(folders, out, png=png, tables=csv)
+    shown = tuple(part.strip() for part in metrics.split(",") if part.strip())
+    view = View(smooth, epochs, window, shown)
+    written = write_report(folders, out, names=name or (), view=view, png=png, tables=csv)
     for path in (written[0], *filter(None, (png, csv))):
         console.print(str(path), highlight=False, soft_wrap=True, markup=False)

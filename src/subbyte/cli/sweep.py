@@ -20,7 +20,7 @@ from subbyte.cli.common import command, console, errors, progress, write_page
 from subbyte.data import draw_calibration
 from subbyte.errors import RecipeError
 from subbyte.methods import Engine
-from subbyte.pages.sweep_files import MARK
+from subbyte.records.sweep import MARK
 
 ASK = 10_000
 """Runs from which on it asks whether so many are meant."""

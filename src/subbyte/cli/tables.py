@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from subbyte.pages import Table as PageTable
+from subbyte.pages.parts import Table as PageTable
 from subbyte.recipe import LayerPlan, Plan
 from subbyte.records import LedgerEntry, Option, Result
 

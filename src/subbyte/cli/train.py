@@ -2,6 +2,8 @@
 grid.
 """
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,24 +27,28 @@ from subbyte.cli.common import (
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError
 from subbyte.io.settings import fingerprint
-from subbyte.learn.optimizers import OPTIMIZERS
-from subbyte.learn.optimizers.rounding import UPDATE_ROUNDINGS
-from subbyte.learn.optimizers.schedules import SCHEDULES
+from subbyte.learn.optimizers import OPTIMIZERS, RESOLUTION_SCHEDULES, UPDATE_ROUNDINGS
+from subbyte.learn.qat import WEIGHT_QUANTIZERS
 from subbyte.learn.training import PACKED, TrainSettings, pack
 from subbyte.learn.training import train as run
 from subbyte.learn.training.augment import AUGMENTATIONS
-from subbyte.learn.training.rates import RATES
+from subbyte.learn.training.checkpoint import CHECKPOINT, WEIGHTS
+from subbyte.learn.training.lr_schedules import LR_SCHEDULES
+from subbyte.learn.training.settings import PRECISIONS
 from subbyte.models import load_model, new_model
 
-ON_GRID = ("grid", "ste", "lsq")
 FeedbackOption = Annotated[
     bool | None,
     typer.Option("--error-feedback/--no-error-feedback", help="Carry over what rounding leaves."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Another setting of the optimizer, NAME=VALUE in YAML; repeatable."),
+    typer.Option(
+        "--set", help="Another setting of --optimizer or --qat, NAME=VALUE in YAML; repeatable."
+    ),
 ]
+_OPTIONS = {"name": "--optimizer and --qat", "seed": "--seed"}
+"""Settings of methods that options of other names say."""
 
 
 @command
@@ -67,8 +73,8 @@ def train(
     weight_decay: Annotated[
         float | None, typer.Option(help="Part of the direction of every update.")
     ] = None,
-    rate: Annotated[
-        str, typer.Option(help=f"Course of the learning rate: {', '.join(RATES)}.")
+    lr_schedule: Annotated[
+        str, typer.Option(help=f"Of the learning rate: {', '.join(LR_SCHEDULES)}.")
     ] = "cosine",
     warmup: Annotated[
         float, typer.Option(help="Epochs over which the learning rate rises from 0.")
@@ -77,24 +83,26 @@ def train(
         int | None, typer.Option(help="Of rounded updates at first: steps of 2^-N.")
     ] = None,
     schedule: Annotated[
-        str | None, typer.Option(help=f"How it rises: {', '.join(SCHEDULES)}.")
+        str | None,
+        typer.Option(help=f"How the resolution rises: {', '.join(RESOLUTION_SCHEDULES)}."),
     ] = None,
     rounding: Annotated[
         str | None, typer.Option(help=f"Of updates: {', '.join(UPDATE_ROUNDINGS)}.")
     ] = None,
     error_feedback: FeedbackOption = None,
-    compat: Annotated[
-        str | None, typer.Option(help="qsgd and qtadamw as published in 2021 or 2023.")
+    qat: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Quantization-aware training, to end on a grid: {', '.join(WEIGHT_QUANTIZERS)}."
+        ),
     ] = None,
-    bits: Annotated[int | None, typer.Option(help="Train on a grid of so many bits.")] = None,
+    bits: Annotated[int | None, typer.Option(help="With --qat: bits of a weight.")] = None,
     extra_bits: Annotated[
-        int | None, typer.Option(help="With --on grid: bits that updates add up on besides.")
+        int | None, typer.Option(help="With --qat grid: bits that updates add up on besides.")
     ] = None,
-    on: Annotated[
-        str, typer.Option(help="With --bits: grid (no float weights are kept), ste or lsq.")
-    ] = "grid",
     float_layers: Annotated[
-        list[str] | None, typer.Option(help="Pattern of layers to keep float; repeatable.")
+        list[str] | None,
+        typer.Option(help="With --qat: pattern of layers to keep float; repeatable."),
     ] = None,
     set_: SetOption = None,
     label_smoothing: Annotated[
@@ -111,7 +119,7 @@ def train(
         int, typer.Option(help="Of initial weights, order, augmentation and rounding.")
     ] = 0,
     precision: Annotated[
-        str, typer.Option(help="Of the forward pass: float32 or bfloat16.")
+        str, typer.Option(help=f"Of the forward pass: {' or '.join(PRECISIONS)}.")
     ] = "float32",
     log_every: Annotated[int, typer.Option(help="Steps between two rows of steps.csv.")] = 10,
     device: DeviceOption = "cpu",
@@ -130,33 +138,31 @@ def train(
         "schedule": schedule,
         "rounding": rounding,
         "error_feedback": error_feedback,
-        "compat": compat,
+        "bits": bits,
         "extra_bits": extra_bits,
     }
-    chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    chosen |= {"name": optimizer, **_settings(set_ or [], {"name", "seed", "bits", *chosen})}
-    method, quantizer = _on_grid(chosen, bits, on, seed, float_layers or [])
-    settings = TrainSettings(
-        epochs,
-        batch_size,
-        lr,
-        method,
-        rate,
-        warmup,
-        label_smoothing,
-        augment,
-        validation,
-        evaluate_every,
-        seed,
-        precision,
-        log_every,
-        quantizer,
-        tuple(float_layers or ()),
+    said = {name: value for name, value in options.items() if value is not None}
+    said |= _settings(set_ or [], {*_OPTIONS, *said})
+    settings = TrainSettings.of(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        lr_schedule=lr_schedule,
+        warmup=warmup,
+        label_smoothing=label_smoothing,
+        augment=augment,
+        validation=validation,
+        evaluate_every=evaluate_every,
+        seed=seed,
+        precision=precision,
+        log_every=log_every,
+        float_layers=tuple(float_layers or ()),
+        **_methods(optimizer, qat, said, seed),
     )
     images = load_data(data, normalize=normalize, resize=resize, crop=crop)
     with _kept(out):
         about = {"data": data, "normalize": normalize, "resize": resize, "crop": crop}
-        _run(_name(model, layers), weights, images, settings, out, about, device, bits)
+        _run(_name(model, layers), weights, images, settings, out, about, device)
 
 
 def _run(
@@ -167,7 +173,6 @@ def _run(
     out: Path,
     about: dict[str, Any],
     device: str,
-    bits: int | None,
 ) -> None:
     """Train, pack what is on grids, and say how it went; of several processes the first does the
     last two.
@@ -180,8 +185,8 @@ def _run(
         record = run(network, images, settings, out, about=about, device=device, progress=report)
     if not record.epochs:
         return
-    if bits is not None:
-        _pack(name, classes, images, bits, settings, out)
+    if settings.qat is not None:
+        _pack(name, classes, images, settings.qat.bits, settings.float_layers, out)
     last = record.epochs[-1]
     text = (
         f"test top-1 {last['test_top1_percent']:.2f} % after epoch {last['epoch']}; files: {out}/*"
@@ -200,7 +205,7 @@ def _name(model: str, layers: int | None) -> str:
 
 
 def _settings(overrides: list[str], said: set[str]) -> dict[str, Any]:
-    """What --set says. said: settings that other options say; they are refused."""
+    """Settings by --set. said: those that other options say; they are refused."""
     found: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = (part.strip() for part in override.partition("="))
@@ -211,53 +216,65 @@ def _settings(overrides: list[str], said: set[str]) -> dict[str, Any]:
         if not equals:
             raise RecipeError(f"--set {override!r}: expected NAME=VALUE, such as betas=[0.9, 0.99]")
         if name in said:
-            option = "optimizer" if name == "name" else name.replace("_", "-")
+            option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
             raise RecipeError(
-                f"--set {override!r}: --{option} says what {name} is; do without this --set"
+                f"--set {override!r}: {option} says what {name} is; do without this --set"
             )
         found[name] = value
     return found
 
 
-def _on_grid(
-    method: dict[str, Any], bits: int | None, on: str, seed: int, float_layers: list[str]
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The optimizer and the quantizer that `--bits` and `--on` ask for."""
-    name = str(method["name"])
-    if on not in ON_GRID:
-        raise RecipeError(f"--on must be one of {', '.join(ON_GRID)}, got {on!r}")
-    if bits is None and (on != "grid" or name.startswith("grid-") or float_layers):
-        raise RecipeError(
-            "training on a grid needs its width: add --bits, or do without --on, --float-layers "
-            "and a grid optimizer"
-        )
-    random = (
-        name in ("qsgd", "qtadamw")
-        or name.startswith("grid-")
-        or (bits is not None and on == "grid")
-    )
-    method = method | ({"seed": seed} if random and "compat" not in method else {})
-    if bits is None:
-        return method, None
-    if on != "grid":
-        return method, {"name": on, "bits": bits}
-    if name.removeprefix("grid-") not in ("sgd", "adamw"):
-        raise RecipeError(
-            f"--bits with --on grid goes with --optimizer sgd or adamw, not {name}; that goes with "
-            f"--on ste or lsq"
-        )
-    return method | {"name": f"grid-{name.removeprefix('grid-')}", "bits": bits}, None
+def _methods(optimizer: str, qat: str | None, said: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The optimizer and the weight quantizer, each with those of the settings that are its own; the
+    seed goes to whichever draws random numbers.
+
+    Raises RecipeError for a setting that neither has, and for an unknown name.
+    """
+    registries: dict[str, tuple[Mapping[str, type[Any]], str]] = {
+        "optimizer": (OPTIMIZERS, optimizer)
+    }
+    if qat is not None:
+        registries["qat"] = (WEIGHT_QUANTIZERS, qat)
+    known: dict[str, list[str]] = {}
+    for kind, (registry, name) in registries.items():
+        if name not in registry:
+            raise RecipeError(f"--{kind}: unknown {name!r}; known: {', '.join(registry)}")
+        known[kind] = _settings_of(registry[name])
+    for setting in said:
+        if not any(setting in names for names in known.values()):
+            has = [
+                f"--{kind} {name} has {', '.join(known[kind])}"
+                for kind, (_, name) in registries.items()
+            ]
+            raise RecipeError(f"unknown setting {setting!r}: {'; '.join(has)}{_owners(setting)}")
+    return {
+        kind: {
+            "name": name,
+            **{key: value for key, value in (("seed", seed), *said.items()) if key in known[kind]},
+        }
+        for kind, (_, name) in registries.items()
+    }
+
+
+def _settings_of(method: type[Any]) -> list[str]:
+    return [field.name for field in fields(method)]
+
+
+def _owners(setting: str) -> str:
+    """Where a setting would have an effect, for an error."""
+    found = [f"--optimizer {n}" for n, cls in OPTIMIZERS.items() if setting in _settings_of(cls)]
+    found += [f"--qat {n}" for n, cls in WEIGHT_QUANTIZERS.items() if setting in _settings_of(cls)]
+    return f"; {setting} is a setting of {', '.join(found)}" if found else ""
 
 
 def _pack(
-    model: str, classes: int, images: DataSet, bits: int, settings: TrainSettings, out: Path
+    model: str, classes: int, images: DataSet, bits: int, float_layers: tuple[str, ...], out: Path
 ) -> None:
-    trained = load_model(model, out / "model.safetensors", classes=classes)
-    packed = pack(trained, images.test, bits, settings.float_layers, out / PACKED)
+    trained = load_model(model, out / WEIGHTS, classes=classes)
+    packed = pack(trained, images.test, bits, float_layers, out / PACKED)
     console.print(
         f"every weight is on its grid: {packed.bits_per_weight:.2f} bits a weight, "
-        f"{packed.packed_bytes:,} bytes, "
-        f"in {out / PACKED}",
+        f"{packed.packed_bytes:,} bytes, in {out / PACKED}",
         highlight=False,
         soft_wrap=True,
     )
@@ -274,7 +291,7 @@ class _kept:  # noqa: N801
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is KeyboardInterrupt:
-            there = (self._out / "checkpoint.pt").exists()
+            there = (self._out / CHECKPOINT).exists()
             errors.print(
                 f"interrupted: the checkpoint of the last whole epoch is in {self._out}, and the "
                 f"same command goes on"

@@ -1,32 +1,36 @@
 """The optimizers as published, to reproduce their traces; use QSGD and QtAdamW for anything else.
 
-2021 (QtSGD, QtAdamW): one index for all tensors; for each tensor in turn the index is raised while
-    the rounded update sums to 0, up to 33, and the new one holds for the tensors that follow:
+2021 (`qsgd-2021`, there QtSGD, and `qtadamw-2021`): one index for all tensors; for each tensor in
+    turn the index is raised while the rounded update sums to 0, up to 33, and the new one holds for
+    the tensors that follow:
         u = Q(h; 2^index);  while sum(u) = 0 and index <= 32:  index += 1, u = Q(h; 2^index)
     SGD ignores momentum and weight decay, and does not raise the index in its first step. AdamW
     adds eps (1e-6) before the bias correction, and decays weights after the update, in float.
-2023: Qp = 2^(19 + p), p = floor(log2(ln(t / B + 2))), t steps, B steps an epoch; there is no + 1/2
-    before the floor, and for the first part of the run each tensor gets another step of norm lr
-    along its direction:
+2023 (`qsgd-2023`, `qtadamw-2023`): Qp = 2^(19 + p), p = floor(log2(ln(t / B + 2))), t steps, B
+    steps an epoch; there is no + 1/2 before the floor, and for the first part of the run each
+    tensor gets another step of norm lr along its direction:
         r = g lr h / |h|,   g = (1 + tanh(-kappa (t / B - tau))) / 2,   u = floor(Qp (h + r)) / Qp
 
 These read sums back from the device for every tensor, as the published code does.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import floor, isfinite, log, log2, sqrt, tanh
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from subbyte.errors import RecipeError
+from subbyte.methods import Optimizer, Telemetry, Trained, Updates
 
 _LAST = 32
 _BETAS, _EPS = (0.9, 0.999), 1e-6
 _ETA = 2.0**19
+_WARM_UP = 0.2  # of the epochs of a run
+Group = dict[str, Any]
 
 
 def _rounded(h: Tensor, index: int) -> Tensor:
@@ -34,7 +38,7 @@ def _rounded(h: Tensor, index: int) -> Tensor:
     return torch.floor(h * resolution + 0.5) / resolution
 
 
-def _adam(p: Tensor, state: dict[str, Any], lr: float) -> Tensor:
+def _adam(p: Tensor, state: Group, lr: float) -> Tensor:
     """AdamW's direction as published, times -lr."""
     (b1, b2), mean, square = (
         _BETAS,
@@ -46,12 +50,12 @@ def _adam(p: Tensor, state: dict[str, Any], lr: float) -> Tensor:
     return torch.div(mean, square.sqrt() + _EPS).mul_(-lr)
 
 
-def _sgd(p: Tensor, state: dict[str, Any], lr: float) -> Tensor:
+def _sgd(p: Tensor, state: Group, lr: float) -> Tensor:
     assert p.grad is not None
     return -lr * p.grad
 
 
-class _Published(Optimizer):
+class _Published(Updates):
     """Tensor by tensor, in order; `adaptive`: AdamW's direction in place of SGD's."""
 
     def __init__(self, params: ParamsT, lr: float, adaptive: bool, weight_decay: float) -> None:
@@ -61,9 +65,18 @@ class _Published(Optimizer):
         self._adaptive = adaptive
         self._direction: Callable[..., Tensor] = _adam if adaptive else _sgd
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: torch's own keeps nothing of a subclass."""
+    def __getstate__(self) -> Group:
+        """All attributes, for copies and pickles: torch's own keeps nothing of a subclass."""
         return vars(self)
+
+    @property
+    def index(self) -> int:
+        """The index h of updates, log2 of Qp."""
+        raise NotImplementedError
+
+    def telemetry(self) -> Telemetry:
+        """See `Updates`."""
+        return Telemetry(index=self.index)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -82,12 +95,12 @@ class _Published(Optimizer):
             group["steps"] += 1
         return loss
 
-    def _rate(self, group: dict[str, Any]) -> float:
+    def _rate(self, group: Group) -> float:
         """The learning rate, with Adam's bias correction in it."""
         (b1, b2), t = _BETAS, group["steps"] + 1
         return float(group["lr"] * sqrt(1 - b2**t) / (1 - b1**t) if self._adaptive else group["lr"])
 
-    def _update(self, h: Tensor, group: dict[str, Any], lr: float) -> Tensor:
+    def _update(self, h: Tensor, group: Group, lr: float) -> Tensor:
         raise NotImplementedError
 
 
@@ -111,7 +124,7 @@ class Published2021(_Published):
         """The index of the last tensor of the last step."""
         return int(self.param_groups[0]["index"])
 
-    def _update(self, h: Tensor, group: dict[str, Any], lr: float) -> Tensor:
+    def _update(self, h: Tensor, group: Group, lr: float) -> Tensor:
         first = self.param_groups[0]
         update = _rounded(h, first["index"])
         while (
@@ -148,7 +161,7 @@ class Published2023(_Published):
         """The index of the next step."""
         return int(log2(resolution_2023(self.param_groups[0]["steps"] / self._steps)))
 
-    def _update(self, h: Tensor, group: dict[str, Any], lr: float) -> Tensor:
+    def _update(self, h: Tensor, group: Group, lr: float) -> Tensor:
         epoch = group["steps"] / self._steps
         resolution, norm = resolution_2023(epoch), float(h.norm())
         if norm:
@@ -164,3 +177,80 @@ def resolution_2023(epoch: float) -> float:
 def gate_2023(epoch: float, warm_up: float, kappa: float) -> float:
     """The factor of the extra step, from 1 to 0."""
     return (1 + tanh(-kappa * (epoch - warm_up))) / 2
+
+
+@dataclass(frozen=True)
+class PublishedSgd2021(Optimizer[Any]):
+    """QtSGD as published in 2021; momentum and weight decay, which it ignored, are no settings."""
+
+    resolution: int = 2
+
+    def build(self, trained: Trained) -> Updates:
+        """See `Optimizer`."""
+        return Published2021(trained.params, trained.lr, resolution=self.resolution)
+
+
+@dataclass(frozen=True)
+class PublishedAdamW2021(Optimizer[Any]):
+    """QtAdamW as published in 2021."""
+
+    resolution: int = 2
+    weight_decay: float = 0.0
+
+    def build(self, trained: Trained) -> Updates:
+        """See `Optimizer`."""
+        return Published2021(
+            trained.params,
+            trained.lr,
+            resolution=self.resolution,
+            adaptive=True,
+            weight_decay=self.weight_decay,
+        )
+
+
+@dataclass(frozen=True)
+class PublishedSgd2023(Optimizer[Any]):
+    """QSGD as published in 2023; warm_up: epochs until the extra step is halved, unless said a
+    fifth of the run; kappa: how sharply.
+    """
+
+    warm_up: float | None = None
+    kappa: float = 2.0
+
+    def build(self, trained: Trained) -> Updates:
+        """See `Optimizer`."""
+        return Published2023(
+            trained.params,
+            trained.lr,
+            steps=trained.steps,
+            warm_up=_warm_up(self.warm_up, trained),
+            kappa=self.kappa,
+            weight_decay=0.0,
+        )
+
+
+@dataclass(frozen=True)
+class PublishedAdamW2023(Optimizer[Any]):
+    """QtAdamW as published in 2023; warm_up: epochs until the extra step is halved, unless said a
+    fifth of the run; kappa: how sharply.
+    """
+
+    warm_up: float | None = None
+    kappa: float = 2.0
+    weight_decay: float = 0.01
+
+    def build(self, trained: Trained) -> Updates:
+        """See `Optimizer`."""
+        return Published2023(
+            trained.params,
+            trained.lr,
+            steps=trained.steps,
+            warm_up=_warm_up(self.warm_up, trained),
+            kappa=self.kappa,
+            adaptive=True,
+            weight_decay=self.weight_decay,
+        )
+
+
+def _warm_up(epochs: float | None, trained: Trained) -> float:
+    return _WARM_UP * trained.epochs if epochs is None else epochs

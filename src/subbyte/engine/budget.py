@@ -55,9 +55,7 @@ def meet_budget(
         for layer in asked.layers
     }
     candidates = {
-        layer.name: _distinct(widths[layer.name])
-        for layer in network.layers
-        if layer.shared_with is None
+        layer.name: _distinct(widths[layer.name]) for layer in network.layers if layer.owns_weight
     }
     if by_row:
         candidates = {name: _counted(options, recipe.name) for name, options in candidates.items()}
@@ -75,7 +73,7 @@ def meet_budget(
     ]
     layers = []
     for layer, plan in zip(network.layers, asked.layers, strict=True):
-        owner = layer.shared_with or layer.name
+        owner = layer.owner
         options = [candidates[owner][number] for number in taken[owner]]
         counted = by_row and len(candidates[owner]) > 1
         layers.append(_decided(plan, widths[plan.name], options, counted))

@@ -68,16 +68,15 @@ def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Distrib
     weights.
     """
     found = {}
-    for layer in network.layers:
-        if layer.shared_with is None:
-            weight = (
-                layer.geometry.to_matrix(tensor_at(network.graph_module, layer.weight))
-                .detach()
-                .cpu()
-                .float()
-            )
-            rounded = model.weights.get(layer.name)
-            found[layer.name] = spread(weight, None if rounded is None else rounded.grid, rounded)
+    for layer in network.owners:
+        weight = (
+            layer.geometry.to_matrix(tensor_at(network.graph_module, layer.weight))
+            .detach()
+            .cpu()
+            .float()
+        )
+        rounded = model.weights.get(layer.name)
+        found[layer.name] = spread(weight, None if rounded is None else rounded.grid, rounded)
     return found
 
 

@@ -43,7 +43,7 @@ def quantize(
     *,
     labels: Tensor | None = None,
     limits: Limits | None = None,
-    progress: Report | None = None,
+    progress: Report = silent,
 ) -> QuantizedModel:
     """Quantize a trained network with a few unlabelled images.
 
@@ -63,7 +63,7 @@ def quantize(
         calibration,
         labels=lambda: labels,
         limits=limits,
-        stages=Stages(progress or silent),
+        stages=Stages(progress),
     ).model
 
 

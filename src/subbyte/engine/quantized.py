@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
-from subbyte.graph import Instrumented, Layer, Network, instrument, set_tensor, tensor_at
+from subbyte.graph import Instrumented, Layer, Layered, Network, instrument, set_tensor, tensor_at
 from subbyte.recipe import LayerPlan, Plan, TapPlan
 
 _INT32 = 2**31 - 1
@@ -46,7 +46,7 @@ class Findings:
     fold_error: float = 0.0
 
 
-class QuantizedModel(nn.Module):
+class QuantizedModel(Layered, nn.Module):
     """A network whose weights are codes on grids and whose taps are rounded, as `quantize` and
     `load` return it.
 
@@ -164,12 +164,12 @@ class QuantizedModel(nn.Module):
     def _layer_row(self, plan: LayerPlan) -> LedgerRow:
         sqnr = _finite(self.findings.sqnr_db.get(plan.name))
         note = self.notes.get(plan.name, "")
-        shared = next(layer.shared_with for layer in self.layers if layer.name == plan.name)
-        if shared is not None:
-            bits = self.weights[shared].grid.label if shared in self.weights else "float"
+        layer = self.layer(plan.name)
+        if not layer.owns_weight:
+            weights = self.weights
+            bits = weights[layer.owner].grid.label if layer.owner in weights else "float"
             return LedgerRow(plan.name, "layer", plan.wanted, bits, plan.reason, 0, sqnr)
         if plan.name not in self.weights:
-            layer = next(layer for layer in self.layers if layer.name == plan.name)
             size = 4 * layer.geometry.rows * layer.geometry.columns
             return LedgerRow(plan.name, "layer", plan.wanted, "float", plan.reason, size, sqnr)
         weight = self.weights[plan.name]
@@ -192,8 +192,7 @@ class QuantizedModel(nn.Module):
         """Stored bits per weight over all layers, scales and zero points included; float layers
         count 32.
         """
-        owners = [layer for layer in self.layers if layer.shared_with is None]
-        count = sum(layer.geometry.rows * layer.geometry.columns for layer in owners)
+        count = sum(layer.geometry.rows * layer.geometry.columns for layer in self.owners)
         return 8 * sum(row.bytes for row in self.ledger if row.kind == "layer") / count
 
     @property

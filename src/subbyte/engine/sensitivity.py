@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import GridSpec, QTensor
-from subbyte.engine.gradients import Guide, look_ahead
+from subbyte.engine.guidance import Guide, look_ahead
 from subbyte.engine.walk import Limits, Progress, collect, naming, round_layer
 from subbyte.errors import NumericsError
 from subbyte.graph import (
@@ -147,7 +147,7 @@ class _Survey:
     ) -> None:
         self.question, self.limits, self.progress = question, limits, progress
         candidates = question.candidates
-        self.layers = {layer.name: layer for layer in network.layers}
+        self.network = network
         self.bytes: dict[str, list[int]] = {name: [] for name in candidates}
         self.divergences: dict[str, list[float]] = {name: [] for name in candidates}
         self.operations = dict.fromkeys(candidates, 0.0)
@@ -193,12 +193,10 @@ class _Survey:
 
     def at_layer(self, name: str, pair: Pair) -> None:
         """Try the options of a layer from the statistics of its input."""
-        layer = self.layers[name]
+        layer = self.network.layer(name)
         multiplications = _multiplications(layer, pair.float[0].shape)
-        self.operations[layer.shared_with or name] += (
-            multiplications * self.question.input_bits[name]
-        )
-        if layer.shared_with is not None:
+        self.operations[layer.owner] += multiplications * self.question.input_bits[name]
+        if not layer.owns_weight:
             return
         plans = self.question.candidates[name]
         if plans[0].spec is None:
@@ -251,7 +249,7 @@ def _squared_slopes(
 
     Of a weight's calls the first counts, as moments are of that one.
     """
-    layers = [layer for layer in network.layers if layer.shared_with is None]
+    layers = network.owners
     owners = {layer.name: layer.name for layer in layers}
     drawn = outputs(torch.Generator().manual_seed(0))
     found = {layer.name: torch.zeros(layer.geometry.rows, dtype=torch.float64) for layer in layers}

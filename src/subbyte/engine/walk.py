@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
-from subbyte.engine.gradients import Guide, look_ahead
+from subbyte.engine.guidance import Guide, look_ahead
 from subbyte.engine.tuning import Tuner
 from subbyte.errors import DataError, NumericsError, RecipeError
 from subbyte.graph import Chunks, Instrumented, Layer, Memory, Network, Pair, Travel, instrument
@@ -116,9 +116,7 @@ def _tuner(
     if plan.tune is None:
         return None
     rounded = {layer.name for layer in plan.layers if layer.spec is not None}
-    layers = [
-        layer for layer in network.layers if layer.name in rounded and layer.shared_with is None
-    ]
+    layers = [layer for layer in network.owners if layer.name in rounded]
     return Tuner(
         plan.tune,
         layers,
@@ -142,7 +140,7 @@ class _Walker:
         progress: Progress | None,
     ) -> None:
         self.result, self.limits, self.progress = result, limits, progress
-        self.layers = {layer.name: layer for layer in network.layers}
+        self.network = network
         self.layer_plans = {layer.name: layer for layer in plan.layers}
         self.tap_plans = {tap.name: tap for tap in plan.taps}
         self.done = 0
@@ -171,15 +169,15 @@ class _Walker:
             after=self._measure,
         )
         for name, rounded in self.result.weights.items():
-            layer = self.layers[name]
+            layer = self.network.layer(name)
             travel.requantize(layer.weight, layer.geometry.to_weight(rounded.dequantize()))
             travel.requantize(layer.bias, self.result.biases[name])
         return travel
 
     def at_layer(self, name: str, pair: Pair) -> None:
         """Collect the statistics of a layer's input; choose its range, round, correct."""
-        layer, plan = self.layers[name], self.layer_plans[name]
-        if plan.spec is None or layer.shared_with is not None:
+        layer, plan = self.network.layer(name), self.layer_plans[name]
+        if plan.spec is None or not layer.owns_weight:
             return
         stats = collect(layer, pair, self.limits)
         guided = collect(layer, pair, self.limits, self.guide.take(name)) if plan.guided else stats
@@ -226,7 +224,7 @@ class _Walker:
         self._measure(name, pair)
         self.done += 1
         if self.progress is not None:
-            self.progress(self.done, len(self.layers) + len(self.tap_plans), name)
+            self.progress(self.done, len(self.layer_plans) + len(self.tap_plans), name)
 
 
 def collect(
@@ -283,7 +281,7 @@ def round_layer(
     """
     assert plan.spec is not None
     assert importance is not None or plan.importance == "inputs", (
-        "gradients.look_ahead gives the importance"
+        "guidance.look_ahead gives the importance"
     )
     if importance is None:
         diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]

@@ -12,6 +12,7 @@ from torch import Tensor
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, RecipeError
 from subbyte.exporters.onnx import Onnx
+from subbyte.exporters.parity import check_images
 from subbyte.methods import Exported, Exporter, Runner
 
 __all__ = [
@@ -48,7 +49,8 @@ def export(
     inputs: [n, *input_shape] to compare both on (the calibration images will do). to: an exporter's
     name; by default onnx-int8 for integer kernels when activations are quantized, else
     onnx-compact. min_agreement: percent of equal top-1 classes below which the export is an error.
-    Raises ParityError (no file is left), FormatError when `path` exists and `force` is not set, or
+    Raises ParityError when there is nothing to compare on or the outputs are not the same (no file
+    is left), FormatError when `path` exists and `force` is not set, or
     does not end as the exporter's files do, RecipeError when there is no such exporter.
     """
     exporter, path = find_exporter(to or default_exporter(model)), Path(path)
@@ -56,6 +58,7 @@ def export(
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
     if path.exists() and not force:
         raise FormatError(f"{path} exists; choose another name or pass force=True")
+    check_images(model, inputs)
     return exporter.export(model, path, inputs, min_agreement=min_agreement)
 
 

@@ -25,7 +25,8 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
-from subbyte.graph import mark_sites, silence
+from subbyte.exporters.torch_onnx import float_program
+from subbyte.graph import mark_sites
 from subbyte.io.files import written
 from subbyte.methods import Exported, Runner
 
@@ -88,32 +89,9 @@ class Onnx:
 
 
 def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:
-    quantized = [
-        layer
-        for layer in model.layers
-        if layer.name in model.weights or layer.shared_with in model.weights
-    ]
+    quantized = [layer for layer in model.layers if layer.owner in model.weights]
     marked = mark_sites(model.instrumented, quantized)
-    example = torch.zeros(2, *model.input_shape)
-    with silence(), torch.no_grad():
-        exported = torch.export.export(
-            marked, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
-        )
-        exported = exported.run_decompositions({})
-        program = torch.onnx.export(
-            exported,
-            (),
-            dynamo=True,
-            opset_version=opset,
-            input_names=["input"],
-            output_names=["output"],
-            verbose=False,
-        )
-    assert program is not None
-    for value in (program.model.graph.inputs[0], program.model.graph.outputs[0]):
-        assert value.shape is not None
-        value.shape = ir.Shape(["batch", *list(value.shape)[1:]])
-    return program.model
+    return float_program(marked, model.input_shape, opset)
 
 
 def _strip(program: ir.Model) -> None:

@@ -118,12 +118,13 @@ def load(path: str | Path, model: nn.Module) -> QuantizedModel:
                 f"{path}: tensor {own!r} does not fit the network; it was made for another one"
             )
         set_tensor(network.graph_module, own, packed.tensors[name])
-    by_name = {layer.name: layer for layer in network.layers}
-    owners = [
-        p for p in packed.plan.layers if p.spec is not None and by_name[p.name].shared_with is None
-    ]
-    weights = {p.name: packed.weight(p, by_name[p.name].geometry.columns) for p in owners}
-    biases = {name: tensor_at(network.graph_module, by_name[name].bias) for name in weights}
+    layers = {layer.name: layer for layer in network.owners}
+    weights = {
+        p.name: packed.weight(p, layers[p.name].geometry.columns)
+        for p in packed.plan.layers
+        if p.spec is not None and p.name in layers
+    }
+    biases = {name: tensor_at(network.graph_module, layers[name].bias) for name in weights}
     grids = {
         tap.name: packed.grid(f"taps/{tap.name}", tap.spec)
         for tap in packed.plan.taps

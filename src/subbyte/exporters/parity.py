@@ -18,15 +18,10 @@ _BATCH = 100
 def check_parity(
     model: QuantizedModel, run: Runner, images: Tensor, min_agreement: float, runtime: str
 ) -> Parity:
-    """Compare on images [n, ...]. runtime: the name of what `run` runs in.
+    """Compare on images [n, ...], n >= 1. runtime: the name of what `run` runs in.
 
     Raises ParityError when fewer than `min_agreement` percent of the top-1 classes agree.
     """
-    if images.shape[0] < 1 or tuple(images.shape[1:]) != tuple(model.input_shape):
-        raise ParityError(
-            f"images of shape {tuple(images.shape)} can't be compared: the network takes [n, "
-            f"{model.input_shape}]"
-        )
     worst, total, count, equal = 0.0, 0.0, 0, 0
     for ours, theirs in _outputs(model, run, images):
         difference = (ours - theirs).abs().double()
@@ -50,6 +45,17 @@ def check_parity(
             "differences are an error of the export."
         )
     return parity
+
+
+def check_images(model: QuantizedModel, images: Tensor) -> None:
+    """Raise ParityError when there are no images [n, ...] to compare on, or not as `model` takes
+    them.
+    """
+    if images.shape[0] < 1 or tuple(images.shape[1:]) != tuple(model.input_shape):
+        raise ParityError(
+            f"images of shape {tuple(images.shape)} can't be compared: the network takes [n, "
+            f"{model.input_shape}]"
+        )
 
 
 def _outputs(model: QuantizedModel, run: Runner, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

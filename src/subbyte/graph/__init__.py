@@ -1,8 +1,6 @@
 """Capture, folding, layers and taps: the only package that knows nn.Module and graphs."""
 
-from subbyte.graph.capture import capture, silence
-from subbyte.graph.fold import fold_batch_norms, set_tensor
-from subbyte.graph.gradients import (
+from subbyte.graph.backward import (
     Calls,
     Targets,
     draw_classes,
@@ -13,12 +11,23 @@ from subbyte.graph.gradients import (
     sampled,
     signs,
 )
+from subbyte.graph.capture import capture, silence
+from subbyte.graph.fold import fold_batch_norms, set_tensor
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
-from subbyte.graph.layers import Layer, Skipped, argument, find_layers, tensor_at
+from subbyte.graph.layers import (
+    Edge,
+    Layer,
+    Layered,
+    Skipped,
+    argument,
+    find_layers,
+    give_biases,
+    tensor_at,
+)
+from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.network import Network, prepare
 from subbyte.graph.rest import Rest, float_outputs
 from subbyte.graph.sites import DOMAIN, mark_sites
-from subbyte.graph.store import Chunks, Memory, Pair
 from subbyte.graph.taps import TapPoint, channel_axis, find_taps, moves
 from subbyte.graph.travel import Travel
 
@@ -26,9 +35,11 @@ __all__ = [
     "DOMAIN",
     "Calls",
     "Chunks",
+    "Edge",
     "FakeQuantize",
     "Instrumented",
     "Layer",
+    "Layered",
     "Memory",
     "Network",
     "Pair",
@@ -47,6 +58,7 @@ __all__ = [
     "find_taps",
     "float_outputs",
     "fold_batch_norms",
+    "give_biases",
     "given",
     "grid_source",
     "instrument",

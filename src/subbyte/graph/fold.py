@@ -21,7 +21,7 @@ _BATCH_NORMS = {
 
 
 def fold_batch_norms(graph_module: fx.GraphModule) -> tuple[list[str], list[Skipped]]:
-    """Fold every batch-norm that can be, in place.
+    """Fold every batch-norm that can be, in place. The graph's layers have biases (`give_biases`).
 
     Returns the names of the layers that took one up, and the batch-norms left alone with the
     reason.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from subbyte.core import Grid, GridSpec
-from subbyte.graph.layers import argument
+from subbyte.graph.layers import Edge, argument, set_argument
 from subbyte.graph.network import Network
 from subbyte.graph.taps import moves
 
@@ -127,15 +127,15 @@ class FakeQuantize(nn.Module):
 
 @dataclass(frozen=True)
 class TapPlace:
-    """Where a tap goes: behind the value `node`; for all its readers, or for the layers `edges`
-    only.
+    """Where a tap goes: behind the value `node`; for all its readers, or for those at
+    `edges` only, which read one and the same value: it, or what moves made of it.
 
     axis: of the channels that have scales of their own; None: one scale for the whole tensor.
     """
 
     name: str
     node: str
-    edges: tuple[str, ...] = ()
+    edges: tuple[Edge, ...] = ()
     axis: int | None = None
 
 
@@ -170,9 +170,7 @@ def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
         target = f"{_FOLDER}.t{number}"
         graph_module.add_submodule(target, FakeQuantize(place.name, place.axis))
         if place.edges:
-            taps[place.name] = _tap_edges(
-                graph_module, target, [layers[name] for name in place.edges]
-            )
+            taps[place.name] = _tap_edges(graph_module, target, nodes, place.edges)
         else:
             taps[place.name] = _tap_value(graph_module, target, nodes[place.node])
     graph_module.graph.lint()
@@ -197,13 +195,15 @@ def _tap_value(graph_module: fx.GraphModule, target: str, node: fx.Node) -> fx.N
     return tap
 
 
-def _tap_edges(graph_module: fx.GraphModule, target: str, layers: list[fx.Node]) -> fx.Node:
-    source = argument(layers[0], 0)
+def _tap_edges(
+    graph_module: fx.GraphModule, target: str, nodes: dict[str, fx.Node], edges: tuple[Edge, ...]
+) -> fx.Node:
+    source = argument(nodes[edges[0].reader], edges[0].argument)
     with graph_module.graph.inserting_after(source):
         tap = graph_module.graph.call_module(target, (source,))
     tap.meta["val"] = source.meta.get("val")
-    for layer in layers:
-        layer.replace_input_with(source, tap)
+    for edge in edges:
+        set_argument(nodes[edge.reader], edge.argument, tap)
     return tap
 
 

@@ -1,14 +1,19 @@
 """Layers of a captured graph: convolutions, transposed convolutions and linear ones, in execution
 order.
+
+A graph whose layers are looked for is prepared first: `give_biases` puts a bias of zeros where a
+call has none, as corrections need a place for theirs. Looking itself changes nothing.
 """
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from subbyte.core import Geometry
+from subbyte.errors import ModelError
 
 aten = torch.ops.aten
 _CONVS = {
@@ -25,6 +30,7 @@ _TRANSPOSED = {
     aten.conv_transpose3d.input,
 }
 _OPERATIONS = _CONVS | _TRANSPOSED | {aten.linear.default}
+_ARGUMENTS = ("input", "weight", "bias")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +38,7 @@ class Layer:
     """A call of a layer.
 
     name: the user's module name; node: the call; weight, bias: dotted names of its tensors;
-    shared_with: name of the earlier layer that owns the weight, when this call uses it again.
+    owner: name of the layer that owns the weight: its own, or that of the first call of the weight.
     """
 
     name: str
@@ -40,7 +46,12 @@ class Layer:
     weight: str
     bias: str
     geometry: Geometry
-    shared_with: str | None = None
+    owner: str
+
+    @property
+    def owns_weight(self) -> bool:
+        """Whether this is the first call of the weight, the one that statistics are of."""
+        return self.owner == self.name
 
     @property
     def input(self) -> fx.Node:
@@ -48,6 +59,32 @@ class Layer:
         source = argument(self.node, 0)
         assert isinstance(source, fx.Node)
         return source
+
+
+class Layered:
+    """A network whose layers are found by name."""
+
+    layers: tuple[Layer, ...]
+
+    def layer(self, name: str) -> Layer:
+        """The layer of this name. Raises ModelError when there is none."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ModelError(f"the network has no layer {name!r}")
+
+    @property
+    def owners(self) -> tuple[Layer, ...]:
+        """The layers that own their weight, in execution order: each weight once."""
+        return tuple(layer for layer in self.layers if layer.owns_weight)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A place where a value is read: an argument, by its number, of the node of this name."""
+
+    reader: str
+    argument: int
 
 
 @dataclass(frozen=True)
@@ -60,8 +97,15 @@ class Skipped:
 
 def argument(node: fx.Node, index: int) -> Any:
     """Positional or keyword argument of a layer's call: 0 input, 1 weight, 2 bias."""
-    names = ("input", "weight", "bias")
-    return node.args[index] if len(node.args) > index else node.kwargs.get(names[index])
+    return node.args[index] if len(node.args) > index else node.kwargs.get(_ARGUMENTS[index])
+
+
+def set_argument(node: fx.Node, index: int, value: fx.Node) -> None:
+    """Put another value in place of an argument of a layer's call, wherever `argument` finds it."""
+    if len(node.args) > index:
+        node.update_arg(index, value)
+    else:
+        node.update_kwarg(_ARGUMENTS[index], value)
 
 
 def is_layer_call(node: fx.Node) -> bool:
@@ -74,9 +118,7 @@ def is_layer_call(node: fx.Node) -> bool:
 
 def tensor_at(graph_module: fx.GraphModule, name: str) -> Tensor:
     """The parameter or buffer of this dotted name."""
-    value: Any = graph_module
-    for part in name.split("."):
-        value = getattr(value, part)
+    value = attrgetter(name)(graph_module)
     assert isinstance(value, Tensor)
     return value
 
@@ -84,7 +126,7 @@ def tensor_at(graph_module: fx.GraphModule, name: str) -> Tensor:
 def find_layers(graph_module: fx.GraphModule) -> tuple[list[Layer], list[Skipped]]:
     """All layers in execution order, and the places with weights that are no layers.
 
-    Calls without a bias get a zero one (in place): corrections need a place to put theirs.
+    The calls have biases (`give_biases`).
     """
     layers: list[Layer] = []
     calls: dict[str, list[str]] = {}
@@ -100,24 +142,28 @@ def find_layers(graph_module: fx.GraphModule) -> tuple[list[Layer], list[Skipped
 
 
 def _layer(graph_module: fx.GraphModule, node: fx.Node, earlier: list[str]) -> Layer:
-    weight_name = str(argument(node, 1).target)
-    bias = argument(node, 2)
-    if bias is None:
-        bias = _add_bias(graph_module, node, weight_name)
+    weight_name, bias = str(argument(node, 1).target), argument(node, 2)
+    assert bias is not None, f"{node} has no bias; give_biases comes first"
     name = weight_name.removesuffix(".weight") + (f"#{len(earlier) + 1}" if earlier else "")
     geometry = _geometry(node, tensor_at(graph_module, weight_name))
-    return Layer(
-        name, node, weight_name, str(bias.target), geometry, earlier[0] if earlier else None
-    )
+    return Layer(name, node, weight_name, str(bias.target), geometry, [*earlier, name][0])
 
 
-def _add_bias(graph_module: fx.GraphModule, node: fx.Node, weight_name: str) -> fx.Node:
+def give_biases(graph_module: fx.GraphModule) -> None:
+    """Give every layer's call that has no bias one of zeros, in place."""
+    for node in list(graph_module.graph.nodes):
+        if is_layer_call(node) and argument(node, 2) is None:
+            _give_bias(graph_module, node)
+
+
+def _give_bias(graph_module: fx.GraphModule, node: fx.Node) -> None:
+    weight_name = str(argument(node, 1).target)
     weight = tensor_at(graph_module, weight_name)
     prefix, _, leaf = weight_name.rpartition(".")
     bias_leaf = "bias" if leaf == "weight" else f"{leaf}_bias"
     owner = graph_module.get_submodule(prefix)
-    # the module has a bias that this call does not add
-    while getattr(owner, bias_leaf, None) is not None:
+    taken = set(dir(owner)) - {name for name, value in owner._parameters.items() if value is None}
+    while bias_leaf in taken:  # the module has a bias that this call does not add
         bias_leaf += "_"
     owner._parameters.pop(bias_leaf, None)
     owner.register_buffer(bias_leaf, weight.new_zeros(_geometry(node, weight).rows))
@@ -126,7 +172,6 @@ def _add_bias(graph_module: fx.GraphModule, node: fx.Node, weight_name: str) -> 
     args = list(node.args) + [None] * (3 - len(node.args))
     args[2] = bias
     node.args = tuple(args)
-    return bias
 
 
 def _geometry(node: fx.Node, weight: Tensor) -> Geometry:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from subbyte.errors import ModelError
+from subbyte.graph.as_tensors import UnstorableError, from_tensors, to_tensors
 from subbyte.graph.capture import capture
 from subbyte.graph.fold import fold_batch_norms
-from subbyte.graph.layers import Layer, Skipped, find_layers
-from subbyte.graph.stored import UnstorableError, from_tensors, to_tensors
+from subbyte.graph.layers import Edge, Layer, Layered, Skipped, argument, find_layers, give_biases
 from subbyte.graph.taps import TapPoint, find_taps
 from subbyte.io.cache import NO_CACHE, Cache
 
@@ -18,7 +18,7 @@ _MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Layered):
     """graph_module: the float network, batch-norms folded; fold_error: largest difference of an
     output from the original's, relative to the largest output; folded: layers that took up a
     batch-norm; skipped: what stays float.
@@ -31,6 +31,19 @@ class Network:
     folded: tuple[str, ...]
     fold_error: float
     input_shape: tuple[int, ...]
+
+    def reader(self, edge: Edge) -> Layer:
+        """The layer that reads a value at an edge. Raises ModelError when none does."""
+        for layer in self.layers:
+            if layer.node.name == edge.reader:
+                return layer
+        raise ModelError(f"no layer of the network reads at {edge}")
+
+    def value_at(self, edge: Edge) -> fx.Node:
+        """The value that a layer reads at an edge."""
+        value = argument(self.reader(edge).node, edge.argument)
+        assert isinstance(value, fx.Node)
+        return value
 
     @property
     def float_bytes(self) -> int:
@@ -49,6 +62,7 @@ def prepare(model: nn.Module, example: Tensor, cache: Cache = NO_CACHE) -> Netwo
     all.
     """
     graph_module = _captured(model, example, cache)
+    give_biases(graph_module)
     folded, left = fold_batch_norms(graph_module)
     layers, skipped = find_layers(graph_module)
     if not layers:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from subbyte.graph.layers import tensor_at
-from subbyte.graph.store import Pair
+from subbyte.graph.memory import Pair
 
 
 class Rest:

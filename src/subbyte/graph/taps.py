@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from subbyte.graph.layers import Layer
+from subbyte.graph.layers import Edge, Layer
 
 aten = torch.ops.aten
 _CLAMPS = {
@@ -69,15 +69,14 @@ MOVES = {
 class TapPoint:
     """A value that may be quantized.
 
-    name: `<module>:out`, or `input`; node: the value; feeds: names of the layers that read it
-        (through moves);
+    name: `<module>:out`, or `input`; node: the value; feeds: where layers read it (through moves);
     others: whether anything but layers reads it; is_input: whether it is the network's input; axis:
     of its channels, None where a channel has one value only.
     """
 
     name: str
     node: fx.Node
-    feeds: tuple[str, ...]
+    feeds: tuple[Edge, ...]
     others: bool
     is_input: bool = False
     axis: int | None = None
@@ -86,7 +85,7 @@ class TapPoint:
 def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoint]:
     """All tap points in execution order."""
     layer_at = {layer.node: layer for layer in layers}
-    layer_inputs = {(layer.node, layer.input): layer.name for layer in layers}
+    layer_inputs = {(layer.node, layer.input): Edge(layer.node.name, 0) for layer in layers}
     points: list[TapPoint] = []
     names: set[str] = set()
     for node in graph_module.graph.nodes:
@@ -163,9 +162,9 @@ def _fused_later(node: fx.Node) -> bool:
 
 
 def _readers(
-    node: fx.Node, layer_inputs: dict[tuple[fx.Node, fx.Node], str]
-) -> tuple[list[str], bool]:
-    feeds: list[str] = []
+    node: fx.Node, layer_inputs: dict[tuple[fx.Node, fx.Node], Edge]
+) -> tuple[list[Edge], bool]:
+    feeds: list[Edge] = []
     others = False
     for user in node.users:
         if (user, node) in layer_inputs:

@@ -15,8 +15,8 @@ from torch import Tensor, fx
 
 from subbyte.graph.instrument import Instrumented
 from subbyte.graph.layers import tensor_at
+from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.rest import Rest
-from subbyte.graph.store import Chunks, Memory, Pair
 
 
 class Travel:

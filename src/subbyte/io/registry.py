@@ -166,12 +166,3 @@ def _absent(contract: Any) -> Any:
 
     verbs = dict.fromkeys(contract.__abstractmethods__, refuse)
     return type(f"Absent{contract.__name__}", (Absent, contract), dict(verbs))
-
-
-def build_method(members: Mapping[str, type[T]], given: Method, kind: str) -> T:
-    """The method of a kind without a contract that a name or mapping says."""
-    settings = {"name": given} if isinstance(given, str) else dict(given)
-    name = settings.pop("name", None)
-    if not isinstance(name, str) or name not in members:
-        raise RecipeError(f"{kind}: unknown method {name!r}; known: {', '.join(members)}")
-    return _configured(members[name], settings, f"{kind} {name}")

@@ -1,5 +1,5 @@
-"""Pictures and pages: what people look at instead of reading."""
+"""Pages about results: figures and tables to look at, made of what `records` reads alone.
 
-from subbyte.pages.charts import Chart, Line, Table, write_html, write_png
-
-__all__ = ["Chart", "Line", "Table", "write_html", "write_png"]
+Contracts: `parts.Part`, a piece of a page; `figure.Figure`, one that draws; `subject.Subject`, a
+kind of folder that a page is about.
+"""

@@ -1,201 +1,188 @@
-"""What a clip search found, to look at: curves of the proxies beside the true loss, and the
+"""What a clip search found, to look at: curves of the metrics beside the true loss, and the
 accuracy at each choice.
 """
 
-import csv
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 
 from subbyte.errors import FormatError
-from subbyte.io.files import write_text
-from subbyte.pages.charts import Chart, Line, Table, write_html, write_png
-
-LOSS, MINMAX = "loss", "minmax"
-JUDGED = (LOSS, "divergence", "accuracy")
-"""Columns of scan.csv that are measured on the network, not read off its weights."""
-
-Row = dict[str, str]
-
-
-def draw(out: Path, window: float = 0.15, show: Sequence[str] = ()) -> list[Path]:
-    """Draw what the CSV files in `out` hold: clips_BITS.png, clips.html, accuracy.csv; returns
-    their paths.
-
-    window: clips this near the best by the true loss are shown, and curves normalised over them; 0:
-    all, as where no loss was measured. show: metrics to show, in this order; none: all.
-    Raises FormatError when there is no scan, or a metric to show is not in it.
-    """
-    charts = charts_of(out, window, show)
-    paths = [out / f"clips_{bits}.png" for bits in charts]
-    for chart, path in zip(charts.values(), paths, strict=True):
-        write_png(chart, path)
-    choices = accuracy_table(out)
-    write_html("Clips by metric", [*charts.values(), *summaries(out), choices], out / "clips.html")
-    write_text(
-        out / "accuracy.csv",
-        "\n".join(",".join(cells) for cells in (choices.header, *choices.rows)) + "\n",
-    )
-    return [*paths, out / "clips.html", out / "accuracy.csv"]
-
-
-def charts_of(out: Path, window: float, show: Sequence[str] = ()) -> dict[str, Chart]:
-    """A chart for each bit width. Raises FormatError as `draw`."""
-    scan = read_rows(out / "scan.csv")
-    names = [name for name in scan[0] if name not in ("bits", "clip", *JUDGED)]
-    missing = [name for name in show if name not in names]
-    if missing:
-        raise FormatError(
-            f"{out / 'scan.csv'} has no metric {', '.join(missing)}; it has {', '.join(names)}"
-        )
-    return {
-        bits: clip_chart(bits, [row for row in scan if row["bits"] == bits], show or names, window)
-        for bits in dict.fromkeys(row["bits"] for row in scan)
-    }
-
-
-def clip_chart(bits: str, rows: Sequence[Row], names: Sequence[str], window: float) -> Chart:
-    """Curves of one bit width, each brought to 0 ... 1 over the clips shown; the true loss is black
-    and dashed.
-    """
-    rows = sorted(rows, key=lambda row: float(row["clip"]))
-    judged = LOSS in rows[0]
-    if window and judged:
-        centre = float(min(rows, key=lambda row: float(row[LOSS]))["clip"])
-        rows = [row for row in rows if abs(float(row["clip"]) - centre) <= window + 1e-9]
-    clips = [float(row["clip"]) for row in rows]
-    lines = [Line(name, clips, _normalised([float(row[name]) for row in rows])) for name in names]
-    if judged:
-        loss = _normalised([float(row[LOSS]) for row in rows])
-        lines.append(Line("true loss", clips, loss, dashed=True, strong=True))
-    title = f"{_bits(bits)}: one clip for all layers, by metric and by true loss"
-    return Chart(
-        title,
-        "clip: fraction of each layer's range",
-        "normalised over the clips shown",
-        tuple(lines),
-    )
-
-
-def accuracy_table(out: Path) -> Table:
-    """Choices, the best on the test split first within each bit width and granularity."""
-    rows = read_rows(out / "choices.csv")
-    judged = [name for name in JUDGED if name in rows[0]]
-    places = list(dict.fromkeys((row["bits"], row["granularity"]) for row in rows))
-    rows.sort(
-        key=lambda row: (places.index((row["bits"], row["granularity"])), -float(row["test"]))
-    )
-    header = (
-        "metric",
-        "bits",
-        "granularity",
-        "clip",
-        *(_HEADERS[name] for name in judged),
-        "test top-1 %",
-    )
-    cells = [
-        (
-            row["metric"],
-            row["bits"],
-            row["granularity"],
-            _clip(row),
-            *(_number(row, name) for name in judged),
-            _number(row, "test"),
-        )
-        for row in rows
-    ]
-    return Table("All choices", header, tuple(cells))
-
-
-def summaries(out: Path) -> list[Table]:
-    """A row a metric, a column a bit width: test accuracy at the clip chosen, a table for each
-    granularity; then rank correlations with the true loss, if it was measured.
-    """
-    choices = read_rows(out / "choices.csv")
-    tables = []
-    for granularity in dict.fromkeys(row["granularity"] for row in choices):
-        rows = [row for row in choices if row["granularity"] == granularity]
-        cells = {
-            (row["metric"], row["bits"]): f"{_number(row, 'test')} @ {_clip(row)}" for row in rows
-        }
-        tables.append(_by_bits(f"Test top-1 % @ clip chosen, {_SHARED[granularity]}", cells))
-    path = out / "correlation.csv"
-    if path.exists():
-        found = {
-            (row["metric"], row["bits"]): _number(row, LOSS) if row[LOSS] else ""
-            for row in read_rows(path)
-        }
-        tables.append(
-            _by_bits("Rank correlation with the true loss over the clips of the scan", found)
-        )
-    return tables
-
-
-def _by_bits(title: str, cells: dict[tuple[str, str], str]) -> Table:
-    metrics, widths = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
-    rows = tuple(
-        (metric, *(cells.get((metric, bits), "") for bits in widths)) for metric in metrics
-    )
-    return Table(title, ("metric", *map(_bits, widths)), rows)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV file of a clip search. Raises FormatError when there are none, or damaged
-    ones.
-    """
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise FormatError(
-            f"{path} can't be read: {reason}; is this the --out of a clip search?"
-        ) from error
-    if not rows:
-        raise FormatError(f"{path} has no rows; delete it")
-    for number, row in enumerate(rows, 1):
-        if None in row or None in row.values() or not all(map(_sound, row.items())):
-            raise FormatError(
-                f"{path}: row {number} is damaged; delete the row, and the same command makes it "
-                f"again"
-            )
-    return rows
-
-
-_WORDS = ("granularity", "metric", "layer")
-
-
-def _sound(cell: tuple[str, str]) -> bool:
-    """Columns that are not words hold numbers; rank correlations may be empty."""
-    column, text = cell
-    if column in _WORDS or not text:
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
+from subbyte.pages.figures import Chart, Line
+from subbyte.pages.parts import Part, Section, Story, Table
+from subbyte.pages.subject import Subject, View
+from subbyte.pages.wording import two_digits
+from subbyte.records.clips import SCAN, Choice, Judged, Search, Tried, read_search
 
 _SHARED = {
     "network": "one for all layers",
     "layer": "one for each layer",
     "channel": "one for each channel (its mean)",
 }
-_HEADERS = {LOSS: "loss", "divergence": "KL to float", "accuracy": "top-1 %"}
 
 
-def _number(row: Row, name: str) -> str:
-    return f"{float(row[name]):.{2 if name in ('accuracy', 'test') else 4}f}"
+@dataclass(frozen=True)
+class Searched:
+    """A folder, and the name that tells it from others."""
+
+    name: str
+    folder: Path
+    search: Search
 
 
-def _bits(width: str) -> str:
-    return f"{width} bit" if width == "1" else f"{width} bits"
+class ClipSearches(Subject[Searched]):
+    """Folders of `subbyte gradquant`."""
+
+    title = "Clip searches"
+    holds = f"a clip search ({SCAN})"
+    files = (SCAN,)
+    options = ("window", "metrics")
+
+    def read(self, name: str, folder: Path) -> Searched:
+        """See `subject.Subject`."""
+        return Searched(name, folder, read_search(folder))
+
+    def tell(self, found: Sequence[Searched], view: View) -> Story:
+        """See `subject.Subject`."""
+        sections = tuple(
+            Section(f"Clip search {one.name}", _parts(one, view), folded=len(found) > 1)
+            for one in found
+        )
+        return Story(tuple(map(_sentence, found)), sections)
 
 
-def _clip(row: Row) -> str:
-    lower, upper = float(row["lower"]), float(row["upper"])
-    return f"{lower:.3g}" if lower == upper else f"{lower:.3g}/{upper:.3g}"
+def _parts(one: Searched, view: View) -> tuple[Part, ...]:
+    missing = [name for name in view.metrics if name not in one.search.metrics]
+    if missing:
+        raise FormatError(
+            f"{one.folder / SCAN} has no metric {', '.join(missing)}; it has "
+            f"{', '.join(one.search.metrics)}"
+        )
+    parts: list[Part] = [
+        *charts_of(one.search, view),
+        *summaries(one.search),
+        choices_table(one.search.choices),
+    ]
+    if one.search.settings:
+        rows = tuple(
+            (name, value if isinstance(value, str) else json.dumps(value))
+            for name, value in one.search.settings.items()
+        )
+        parts.append(Table("Settings", ("setting", "value"), rows))
+    return tuple(parts)
+
+
+def _sentence(one: Searched) -> str:
+    best = max(one.search.choices, key=lambda choice: choice.test)
+    widths = len({tried.bits for tried in one.search.scan})
+    return (
+        f"{one.name}: a search of where to clip weights, over {widths} bit "
+        f"width{'s' * (widths > 1)}. Best on the test images: {best.metric} at {best.bits} bits, "
+        f"one clip a {best.granularity}, {best.test:.2f} % top-1."
+    )
+
+
+def charts_of(search: Search, view: View) -> list[Chart]:
+    """A chart for each bit width."""
+    names = view.metrics or tuple(search.metrics)
+    return [
+        clip_chart(bits, [tried for tried in search.scan if tried.bits == bits], names, view.window)
+        for bits in dict.fromkeys(tried.bits for tried in search.scan)
+    ]
+
+
+def clip_chart(bits: int, tried: Sequence[Tried], names: Sequence[str], window: float) -> Chart:
+    """Curves of one bit width, each brought to 0 ... 1 over the clips shown; the true loss is black
+    and dashed.
+    """
+    rows = sorted(tried, key=lambda row: row.clip)
+    judged = [(row.judged.loss, row.clip) for row in rows if row.judged is not None]
+    if window and judged:
+        _, centre = min(judged, key=lambda pair: pair[0])
+        rows = [row for row in rows if abs(row.clip - centre) <= window + 1e-9]
+    clips = [row.clip for row in rows]
+    lines = [Line(name, clips, _normalised([row.metrics[name] for row in rows])) for name in names]
+    losses = [row.judged.loss for row in rows if row.judged is not None]
+    if losses:
+        lines.append(Line("true loss", clips, _normalised(losses), dashed=True, strong=True))
+    return Chart(
+        f"{_bits(bits)}: one clip for all layers, by metric and by true loss",
+        "clip: fraction of each layer's range",
+        "normalised over the clips shown",
+        tuple(lines),
+    )
+
+
+_JUDGED: dict[str, Callable[[Judged], str]] = {
+    "loss": lambda judged: f"{judged.loss:.4f}",
+    "KL to float": lambda judged: f"{judged.divergence:.4f}",
+    "top-1 %": lambda judged: f"{judged.accuracy:.2f}",
+}
+"""Columns of a table of choices."""
+
+
+def choices_table(choices: Sequence[Choice]) -> Table:
+    """Choices, the best on the test split first within each bit width and granularity."""
+    places = list(dict.fromkeys((one.bits, one.granularity) for one in choices))
+    ordered = sorted(
+        choices, key=lambda one: (places.index((one.bits, one.granularity)), -one.test)
+    )
+    columns = _JUDGED if any(one.judged for one in choices) else {}
+    rows = tuple(
+        (
+            one.metric,
+            f"{one.bits}",
+            one.granularity,
+            _clip(one),
+            *("" if one.judged is None else say(one.judged) for say in columns.values()),
+            two_digits(one.test),
+        )
+        for one in ordered
+    )
+    header = ("metric", "bits", "granularity", "clip", *columns, "test top-1 %")
+    return Table("All choices", header, rows)
+
+
+def summaries(search: Search) -> list[Table]:
+    """A row a metric, a column a bit width: test accuracy at the clip chosen, a table for each
+    granularity; then rank correlations with the true loss, if it was measured.
+    """
+    tables = []
+    for granularity in dict.fromkeys(one.granularity for one in search.choices):
+        cells = {
+            (one.metric, one.bits): f"{one.test:.2f} @ {_clip(one)}"
+            for one in search.choices
+            if one.granularity == granularity
+        }
+        shared = _SHARED.get(granularity, granularity)
+        tables.append(_by_bits(f"Test top-1 % @ clip chosen, {shared}", cells))
+    if search.correlations:
+        title = "Rank correlation with the true loss over the clips of the scan"
+        cells = {
+            (one.metric, one.bits): "" if one.loss is None else f"{one.loss:.4f}"
+            for one in search.correlations
+        }
+        tables.append(_by_bits(title, cells))
+    return tables
+
+
+def _by_bits(title: str, cells: Mapping[tuple[str, int], str]) -> Table:
+    metrics = dict.fromkeys(metric for metric, _ in cells)
+    widths = dict.fromkeys(bits for _, bits in cells)
+    rows = tuple(
+        (metric, *(cells.get((metric, bits), "") for bits in widths)) for metric in metrics
+    )
+    return Table(title, ("metric", *map(_bits, widths)), rows)
+
+
+def _bits(width: int) -> str:
+    return f"{width} bit{'s' * (width > 1)}"
+
+
+def _clip(one: Choice) -> str:
+    lower, upper = f"{one.lower:.3g}", f"{one.upper:.3g}"
+    return lower if one.lower == one.upper else f"{lower}/{upper}"
 
 
 def _normalised(values: Sequence[float]) -> list[float]:

@@ -5,11 +5,10 @@ changed.
 from collections.abc import Sequence
 from math import log10
 
-from subbyte.pages.charts import Table
 from subbyte.pages.figures import Heat
-from subbyte.pages.parts import Gallery, Part, Picture, Section
-from subbyte.pages.words import signed
-from subbyte.records.quantized import Cell, Changed, Predictions
+from subbyte.pages.parts import Gallery, Part, Picture, Section, Table, Text
+from subbyte.pages.wording import signed
+from subbyte.records import Cell, Changed, Predictions
 
 _DRAWN = 40  # classes up to which matrices are drawn
 _MISTAKES = 40  # rows of the table of mistakes
@@ -26,7 +25,7 @@ def section(found: Predictions, images: int) -> Section:
         if changed
         else "Every image is put into the same class as by the float network."
     )
-    parts: list[Part] = [told]
+    parts: list[Part] = [Text(told)]
     if len(found.classes) <= _DRAWN:
         parts += [_matrix(found), _difference(found)]
     parts.append(_by_class(found))

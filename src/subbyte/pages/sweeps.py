@@ -5,41 +5,74 @@ Means are over seeds, bands and bars are 95 % confidence intervals of them: of c
 and rounding, not of the choice of test images.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 
-from subbyte.pages.charts import COLOURS, Chart, Line, Table
-from subbyte.pages.compare import front
-from subbyte.pages.figures import Cloud, Heat, Marks, Points, Rows
-from subbyte.pages.parts import Part, Raw, Section, Story
-from subbyte.pages.sweep_files import TOP1, Cells, Setting, Sweep, place
-from subbyte.pages.words import points, signed, size, standard_error
+from subbyte.pages.canvas import COLOURS
+from subbyte.pages.figures import Chart, Cloud, Dots, Heat, Line, Marks, Points, Rows, Spans, front
+from subbyte.pages.parts import Part, Raw, Section, Story, Table
+from subbyte.pages.subject import Subject, View
+from subbyte.pages.wording import points, signed, size, standard_error, two_digits
+from subbyte.records.sweep import MARK, Cells, Mean, Setting, Sweep, place
 
 _LINES = len(COLOURS)  # that a chart holds before they are hard to tell apart
 _LISTED = 40  # settings that are drawn one below the other
 _HEATS = 6
 _LEAST = 0.01  # points, where bands end on a logarithmic scale
 _NEAR, _FAR = 0.5, 5.0  # points of accuracy that are a small price, and a large one
-_ACCURACY, _SPARSITY = "top-1 accuracy, %", "weights that are 0, %"
 
 
-def tell(sweeps: Sequence[Sweep]) -> Story:
-    """One sweep in full, or several: side by side, and each behind its name."""
-    sentences = [sentence for sweep in sweeps for sentence in _words(sweep)]
-    if len(sweeps) == 1:
-        return Story(tuple(sentences), tuple(_sections(sweeps[0])), f"Sweep {sweeps[0].title}")
-    if len({_measured_on(sweep) for sweep in sweeps}) > 1:
-        sentences.append(
-            "They are not all measured on the same images, so accuracies compare only within each."
-        )
-    sections = [
-        Section(f"Sweep {sweep.name}", tuple(_sections(sweep)), folded=True) for sweep in sweeps
-    ]
-    done = [sweep for sweep in sweeps if sweep.settings]
-    if len(done) > 1:
-        sections.insert(0, Section("Comparison", tuple(_comparison(done))))
-    return Story(tuple(sentences), tuple(sections))
+@dataclass(frozen=True)
+class Measure:
+    """What curves show of settings. label: of its axis, with the unit; compared: whether it is what
+    settings are ranked by, so that the float network and the best of the rest are said with it.
+    """
+
+    label: str
+    of: Callable[[Setting], Mean]
+    compared: bool = False
+
+    @property
+    def title(self) -> str:
+        """The label without its unit."""
+        return self.label.split(",")[0].capitalize()
+
+
+_ACCURACY = Measure("top-1 accuracy, %", lambda one: one.top1, compared=True)
+_SPARSITY = Measure("weights that are 0, %", lambda one: one.zeros)
+
+
+class Sweeps(Subject[Sweep]):
+    """Folders of `subbyte sweep`: one in full, or several side by side and each behind its name."""
+
+    title = "Sweeps"
+    holds = f"a sweep ({MARK})"
+    files = (MARK,)
+
+    def read(self, name: str, folder: Path) -> Sweep:
+        """See `subject.Subject`."""
+        return Sweep.read(name, folder)
+
+    def tell(self, found: Sequence[Sweep], view: View) -> Story:
+        """See `subject.Subject`."""
+        sentences = [sentence for sweep in found for sentence in _words(sweep)]
+        if len(found) == 1:
+            (sweep,) = found
+            return Story(tuple(sentences), tuple(_sections(sweep)), f"Sweep {sweep.title}")
+        if len({_measured_on(sweep) for sweep in found}) > 1:
+            sentences.append(
+                "They are not all measured on the same images, so accuracies compare only within "
+                "each."
+            )
+        sections = [
+            Section(f"Sweep {sweep.name}", tuple(_sections(sweep)), folded=True) for sweep in found
+        ]
+        done = [sweep for sweep in found if sweep.settings]
+        if len(done) > 1:
+            sections.insert(0, Section("Comparison", tuple(_comparison(done))))
+        return Story(tuple(sentences), tuple(sections))
 
 
 def _words(sweep: Sweep) -> list[str]:
@@ -73,8 +106,8 @@ def _words(sweep: Sweep) -> list[str]:
 def _best(sweep: Sweep) -> list[str]:
     best = sweep.best
     told = [f"The best is {best.name}: {_with(best)} top-1, in {size(round(best.bytes))}."]
-    error = standard_error(best.top1, int(float(sweep.rows[0]["images"] or 0)))
-    equals = sum(one.top1 >= best.top1 - error for one in sweep.settings) - 1
+    error = standard_error(best.top1.value, int(float(sweep.rows[0]["images"] or 0)))
+    equals = sum(one.top1.value >= best.top1.value - error for one in sweep.settings) - 1
     if equals:
         told.append(
             f"{equals} more lie within one standard error of the images ({error:.2f} points) of it."
@@ -85,7 +118,8 @@ def _best(sweep: Sweep) -> list[str]:
             "that."
         )
     near = min(
-        (one for one in sweep.settings if one.top1 >= best.top1 - _NEAR), key=lambda one: one.bytes
+        (one for one in sweep.settings if one.top1.value >= best.top1.value - _NEAR),
+        key=lambda one: one.bytes,
     )
     if near.bytes < best.bytes:
         told.append(
@@ -109,44 +143,42 @@ def _all(sweep: Sweep, column: str) -> str:
 
 
 def _with(one: Setting) -> str:
-    spread = "" if one.half is None else f" ± {one.half:.2f}"
-    return f"{one.top1:.2f}{spread} % ({points(one.top1 - one.float_top1)}, {one.float_top1:.2f} %)"
+    mean, spread = one.top1.value, "" if one.top1.half is None else f" ± {one.top1.half:.2f}"
+    return f"{mean:.2f}{spread} % ({points(mean - one.float_top1)}, {one.float_top1:.2f} %)"
 
 
 def _sections(sweep: Sweep) -> list[Section]:
     found = []
     if sweep.settings:
-        found.append(Section("Accuracy", tuple(_curves(sweep, TOP1, _ACCURACY))))
+        found.append(Section("Accuracy", tuple(_curves(sweep, _ACCURACY))))
         if heats := _heats(sweep):
             found.append(Section("Two settings at a time", tuple(heats)))
         if size_ := _against_size(sweep):
             found.append(Section("Accuracy and size", (size_,)))
-        zeros = [one.zeros for one in sweep.settings]
-        if max(zeros) - min(zeros) > 1 and (
-            curves := _curves(sweep, "quantized_sparsity_percent", _SPARSITY)
-        ):
+        zeros = [one.zeros.value for one in sweep.settings]
+        if max(zeros) - min(zeros) > 1 and (curves := _curves(sweep, _SPARSITY)):
             found.append(Section("Sparsity", tuple(curves)))
     found.append(Section("Settings and runs", tuple(_tables(sweep))))
     return found
 
 
-def _curves(sweep: Sweep, column: str, label: str) -> list[Part]:
+def _curves(sweep: Sweep, measure: Measure) -> list[Part]:
     """A chart for each axis of numbers; all settings one below the other where there are not too
     many.
     """
     axes = [axis for axis in sweep.axes if sweep.numeric(axis)]
     long = [axis for axis in axes if len(sweep.values(axis)) > 2]
-    curves = [_curve(sweep, axis, column, label) for axis in long or axes]
+    curves = [_curve(sweep, axis, measure) for axis in long or axes]
     figures: list[Part] = [
         figure for curve in curves for figure in (curve, _lost(curve)) if figure is not None
     ]
     words = any(not sweep.numeric(axis) for axis in sweep.axes) or not figures
-    if column == TOP1 and words and len(sweep.settings) <= _LISTED:
+    if measure.compared and words and len(sweep.settings) <= _LISTED:
         figures.append(_listed(sweep))
     return figures
 
 
-def _curve(sweep: Sweep, axis: str, column: str, label: str) -> Chart:
+def _curve(sweep: Sweep, axis: str, measure: Measure) -> Chart:
     others = [name for name in sweep.axes if name != axis and len(sweep.values(name)) > 1]
     groups = sweep.grouped(others)
     about = ""
@@ -154,44 +186,40 @@ def _curve(sweep: Sweep, axis: str, column: str, label: str) -> Chart:
         fitting = [name for name in others if len(sweep.values(name)) <= _LINES]
         others = [max(fitting, key=lambda name: len(sweep.values(name)))] if fitting else []
         groups = sweep.grouped(others)
-        about = f", {'' if column == TOP1 else 'of '}the most accurate of all other settings"
+        about = f", {'' if measure.compared else 'of '}the most accurate of all other settings"
     lines = [
-        _line(axis, column, ", ".join(key) or "quantized", mine) for key, mine in groups.items()
+        _line(axis, measure, ", ".join(key) or "quantized", mine) for key, mine in groups.items()
     ]
-    if column == TOP1 and (line := _float_line(sweep, axis)):
+    if measure.compared and (line := _float_line(sweep, axis)):
         lines.append(line)
     places = [place(value) for value in sweep.values(axis)]
     whole = all(one is not None and one == int(one) for one in places)
-    return Chart(
-        f"{label.split(',')[0].capitalize()} against {axis}{about}",
-        axis,
-        label,
-        tuple(lines),
-        whole_x=whole,
-    )
+    title = f"{measure.title} against {axis}{about}"
+    return Chart(title, axis, measure.label, tuple(lines), whole_x=whole)
 
 
-def _line(axis: str, column: str, name: str, settings: Sequence[Setting]) -> Line:
+def _line(axis: str, measure: Measure, name: str, settings: Sequence[Setting]) -> Line:
     """The best of equal places."""
     at: dict[float, Setting] = {}
-    for one in sorted(settings, key=lambda one: one.top1):
+    for one in sorted(settings, key=lambda one: one.top1.value):
         if (x := place(one.cells[axis])) is not None:
             at[x] = one
     places = sorted(at)
-    means = [at[x].number(column) for x in places]
-    low, high = _ends(means, _halves([at[x] for x in places], column))
-    return Line(name, places, means, low=low, high=high)
+    means = [measure.of(at[x]) for x in places]
+    low, high = _ends(means)
+    return Line(name, places, [mean.value for mean in means], low=low, high=high)
 
 
-def _halves(settings: Sequence[Setting], column: str) -> list[float]:
-    """Half the confidence intervals of a mean; [] unless every setting has one."""
-    found = [half for one in settings if (half := one.half_of(column)) is not None]
-    return found if len(found) == len(settings) else []
+def _halves(means: Sequence[Mean]) -> list[float]:
+    """Half the confidence intervals; [] unless every mean has one."""
+    found = [mean.half for mean in means if mean.half is not None]
+    return found if len(found) == len(means) else []
 
 
-def _ends(means: Sequence[float], halves: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Of intervals, 100 % at most; ([], []) without any."""
-    pairs = list(zip(means, halves, strict=bool(halves)))
+def _ends(means: Sequence[Mean]) -> tuple[list[float], list[float]]:
+    """Of their intervals, 100 % at most; ([], []) unless every mean has one."""
+    halves = _halves(means)
+    pairs = [(mean.value, half) for mean, half in zip(means, halves, strict=bool(halves))]
     return [mean - half for mean, half in pairs], [min(100.0, mean + half) for mean, half in pairs]
 
 
@@ -233,20 +261,14 @@ def _float_line(sweep: Sweep, axis: str) -> Line | None:
 
 
 def _listed(sweep: Sweep) -> Rows:
-    best_first = sorted(sweep.settings, key=lambda one: -one.top1)
-    marks = [
-        Marks(
-            "mean",
-            [one.top1 for one in best_first],
-            "dot",
-            notes=[f"{s.name}: {_with(s)}" for s in best_first],
-        )
-    ]
-    low, high = _ends([one.top1 for one in best_first], _halves(best_first, TOP1))
+    best_first = sorted(sweep.settings, key=lambda one: -one.top1.value)
+    notes = [f"{one.name}: {_with(one)}" for one in best_first]
+    marks: list[Marks] = [Dots("mean", [one.top1.value for one in best_first], notes)]
+    low, high = _ends([one.top1 for one in best_first])
     if low:
-        marks.insert(0, Marks("95 % confidence", low, "thin", high))
+        marks.insert(0, Spans("95 % confidence", low, to=high, thin=True))
     names = tuple(one.name for one in best_first)
-    return Rows("Settings, best first", "", _ACCURACY, names, tuple(marks))
+    return Rows("Settings, best first", "", _ACCURACY.label, names, tuple(marks))
 
 
 def _heats(sweep: Sweep) -> list[Heat]:
@@ -262,7 +284,7 @@ def _heat(sweep: Sweep, down: str, along: str) -> Heat:
     best: dict[tuple[str, str], float] = {}
     for one in sweep.settings:
         cell = one.cells[down], one.cells[along]
-        best[cell] = max(one.top1, best.get(cell, one.top1))
+        best[cell] = max(one.top1.value, best.get(cell, one.top1.value))
     values = tuple([best.get((row, column)) for column in columns] for row in rows)
     few = len(columns) <= 12
     texts = tuple(
@@ -296,9 +318,9 @@ def _sized(groups: dict[str, list[Setting]]) -> Points:
     clouds = []
     for name, mine in groups.items():
         notes = [f"{one.name}: {_with(one)}, {round(one.bytes):,} bytes" for one in mine]
-        places = [one.bytes for one in mine], [one.top1 for one in mine]
-        clouds.append(Cloud(name, *places, (), notes, _halves(mine, TOP1)))
-    steps = front([(one.bytes, one.top1) for mine in groups.values() for one in mine])
+        x, y = [one.bytes for one in mine], [one.top1.value for one in mine]
+        clouds.append(Cloud(name, x, y, (), notes, _halves([one.top1 for one in mine])))
+    steps = front([(one.bytes, one.top1.value) for mine in groups.values() for one in mine])
     about = (
         "Bytes of all tensors, without the file's header. Bars are 95 % confidence intervals. "
         "Dashed: the best "
@@ -308,7 +330,7 @@ def _sized(groups: dict[str, list[Setting]]) -> Points:
         "Accuracy against size",
         about,
         "bytes, packed",
-        _ACCURACY,
+        _ACCURACY.label,
         tuple(clouds),
         True,
         steps,
@@ -342,9 +364,9 @@ def _comparison(sweeps: Sequence[Sweep]) -> list[Part]:
     ]
     for axis in sweeps[0].axes:
         if all(axis in sweep.axes and sweep.numeric(axis) for sweep in sweeps):
-            lines = [_line(axis, TOP1, sweep.name, sweep.settings) for sweep in sweeps]
+            lines = [_line(axis, _ACCURACY, sweep.name, sweep.settings) for sweep in sweeps]
             title = f"Top-1 accuracy against {axis}, the most accurate of all other settings"
-            parts.append(Chart(title, axis, _ACCURACY, tuple(lines)))
+            parts.append(Chart(title, axis, _ACCURACY.label, tuple(lines)))
     return parts
 
 
@@ -367,30 +389,21 @@ def _settings_table(title: str, settings: Sequence[Setting]) -> Table:
     return Table(title, (*settings[0].cells, "seeds", *_NUMBERS), rows)
 
 
-_NUMBERS = (
-    "top-1 %",
-    "± 95 %",
-    "float top-1 %",
-    "difference",
-    "agrees with float %",
-    "zeros %",
-    "bits a weight",
-    "packed bytes",
-)
+_NUMBERS: dict[str, Callable[[Setting], str]] = {
+    "top-1 %": lambda one: two_digits(one.top1.value),
+    "± 95 %": lambda one: two_digits(one.top1.half),
+    "float top-1 %": lambda one: two_digits(one.float_top1),
+    "difference": lambda one: signed(one.top1.value - one.float_top1),
+    "agrees with float %": lambda one: two_digits(one.agreement),
+    "zeros %": lambda one: two_digits(one.zeros.value),
+    "bits a weight": lambda one: two_digits(one.bits_per_weight),
+    "packed bytes": lambda one: f"{round(one.bytes):,}",
+}
+"""Columns of a table of settings."""
 
 
 def _numbers(one: Setting) -> tuple[str, ...]:
-    """Cells of _NUMBERS."""
-    return (
-        f"{one.top1:.2f}",
-        "" if one.half is None else f"{one.half:.2f}",
-        f"{one.float_top1:.2f}",
-        signed(one.top1 - one.float_top1),
-        f"{one.number('agreement_percent'):.2f}",
-        f"{one.zeros:.2f}",
-        f"{one.number('bits_per_weight'):.2f}",
-        f"{round(one.bytes):,}",
-    )
+    return tuple(say(one) for say in _NUMBERS.values())
 
 
 def _cells(title: str, rows: Sequence[Cells], columns: Sequence[str]) -> Table:

@@ -7,163 +7,112 @@ an update had. Several runs are told apart by colour, and training, test and val
 run by the kind of line.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
-from subbyte.errors import FormatError, RecipeError
-from subbyte.pages.charts import Chart, Line, Table, write_html, write_png
-from subbyte.pages.runs import (
-    EPOCH_COLUMNS,
-    EPOCHS,
-    LOG,
-    STEP_COLUMNS,
-    STEPS,
-    Row,
-    read_rows,
-    read_settings,
-)
+from subbyte.pages.figures import Chart, Line
+from subbyte.pages.parts import Part, Section, Story, Table, Text
+from subbyte.pages.subject import Subject, View
+from subbyte.pages.wording import two_digits
+from subbyte.records.training import EPOCHS, LOG, Epoch, Run, Settings, Step, read_run
 
-PAGE = "trends.html"
-_SPLITS = ("train", "validation", "test")
-_RESOLUTION, _MOVED = "resolution_bits", "moved_percent"
-ABOUT_RESOLUTION = (
+_ABOUT_RESOLUTION = (
     "Where the optimizer quantizes: the resolution is the index of the lattice that updates are "
-    "rounded to; with "
-    "base 2, one more is half the step. Non-zero codes are the share of an update that survives "
-    "the rounding."
+    "rounded to; with base 2, one more is half the step. Non-zero codes are the share of an update "
+    "that survives the rounding."
 )
 
 
 @dataclass(frozen=True)
-class Run:
-    """A training run as its folder holds it: finished epochs only, and the rows of their steps."""
+class Split:
+    """Images that an epoch is measured on, and how a run's line of them is drawn."""
 
     name: str
-    settings: dict[str, Any]
-    epochs: list[Row]
-    steps: list[Row]
+    loss: Callable[[Epoch], float | None]
+    top1: Callable[[Epoch], float | None]
+    dashed: bool = False
+    dotted: bool = False
 
 
-def draw(
-    folders: Sequence[Path],
-    out: Path,
-    *,
-    names: Sequence[str] = (),
-    smooth: int = 1,
-    points: int = 0,
-) -> list[Path]:
-    """Draw runs into the folder `out`: loss.png, accuracy.png, where a run has them resolution.png
-    and moved.png, and trends.html with all of them; returns their paths.
+_TRAIN = Split("train", lambda row: row.train_loss, lambda row: row.train_top1_percent)
+_VALIDATION = Split(
+    "validation",
+    lambda row: row.validation_loss,
+    lambda row: row.validation_top1_percent,
+    dotted=True,
+)
+_TEST = Split("test", lambda row: row.test_loss, lambda row: row.test_top1_percent, dashed=True)
+_SPLITS = (_TRAIN, _VALIDATION, _TEST)
 
-    names: of the runs; without, tails of their paths. smooth: logged rows in the running mean of
-    training loss and of moved codes. points: epochs to draw, from the first; 0: all. Table and
-    words are of whole runs in any case.
-    Raises FormatError when a folder is not that of a run with a finished epoch, or damaged;
-    RecipeError when names are too few, too many or alike, a folder is given twice, a number is out
-    of range, or `out` can't be made.
-    """
-    if smooth < 1:
-        raise RecipeError(f"smooth must be 1 row or more, got {smooth}")
-    if points < 0:
-        raise RecipeError(f"points must be 0 (all epochs) or more, got {points}")
-    runs = [
-        read_run(folder, name) for folder, name in zip(folders, _named(folders, names), strict=True)
+
+@dataclass(frozen=True)
+class Trained:
+    """A training run, and the name that tells it from others."""
+
+    name: str
+    run: Run
+
+    @property
+    def settings(self) -> Settings:
+        """What it was asked for."""
+        return self.run.settings
+
+    @property
+    def last(self) -> Epoch:
+        """Its last epoch."""
+        return self.run.epochs[-1]
+
+    @property
+    def tested(self) -> list[tuple[int, float]]:
+        """Epochs, and top-1 on the test images where it was measured."""
+        found = [(row.epoch, row.test_top1_percent) for row in self.run.epochs]
+        return [(epoch, top1) for epoch, top1 in found if top1 is not None]
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """The first of the best epochs; some must have been tested."""
+        return max(self.tested, key=lambda pair: pair[1])
+
+
+class TrainingRuns(Subject[Trained]):
+    """Folders of `subbyte train`."""
+
+    title = "Training runs"
+    holds = f"a training run ({EPOCHS})"
+    files = (EPOCHS, LOG)
+    options = ("smooth", "epochs")
+
+    def read(self, name: str, folder: Path) -> Trained:
+        """See `subject.Subject`."""
+        return Trained(name, read_run(folder))
+
+    def tell(self, found: Sequence[Trained], view: View) -> Story:
+        """See `subject.Subject`."""
+        charts = charts_of(found, view)
+        parts: list[Part] = [runs_table(found), *charts]
+        if any(_quantizes(one) for one in found):
+            parts.insert(0, Text(_ABOUT_RESOLUTION))
+        if view.epochs:
+            told = f"The charts show the first {view.epochs} epochs; words and table are of all."
+            parts.insert(0, Text(told))
+        settings = [
+            Section(f"Settings of {one.name}", (_settings(one),), folded=len(found) > 1)
+            for one in found
+        ]
+        course = Section("Course of training", tuple(parts))
+        return Story(tuple(map(describe, found)), (course, *settings))
+
+
+def _settings(one: Trained) -> Table:
+    rows = [
+        (name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in one.settings.plain().items()
     ]
-    charts = charts_of(runs, smooth, points)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecipeError(f"{out} can't be made a folder to draw into: {error.strerror}") from error
-    for name, chart in charts.items():
-        write_png(chart, out / f"{name}.png")
-    title = "Training runs" if len(runs) > 1 else f"Training run {runs[0].name}"
-    write_html(title, _page(runs, charts, points), out / PAGE)
-    return [*(out / f"{name}.png" for name in charts), out / PAGE]
-
-
-def _named(folders: Sequence[Path], names: Sequence[str]) -> Sequence[str]:
-    """The names given, checked, or names made of paths."""
-    if not folders:
-        raise RecipeError("no training run was given")
-    if not names:
-        return unique_names(folders)
-    if len(names) != len(folders):
-        raise RecipeError(f"as many names as runs are needed: got {len(names)} for {len(folders)}")
-    if bad := next(
-        (name for k, name in enumerate(names) if not name.strip() or name in names[:k]), None
-    ):
-        raise RecipeError(f"two runs are named {bad!r}" if bad.strip() else "a run's name is empty")
-    return names
-
-
-def unique_names(folders: Sequence[Path]) -> list[str]:
-    """For each folder the shortest tail of its path that no other has, such as `run1`, or
-    `sgd/run1`.
-
-    Raises RecipeError when a folder is given twice.
-    """
-    paths = [folder.resolve().parts for folder in folders]
-    if twice := next((folder for k, folder in enumerate(folders) if paths[k] in paths[:k]), None):
-        raise RecipeError(f"{twice} is given twice")
-    names = []
-    for number, mine in enumerate(paths):
-        others = paths[:number] + paths[number + 1 :]
-        length = next(
-            k for k in range(1, len(mine) + 1) if all(mine[-k:] != other[-k:] for other in others)
-        )
-        names.append(str(Path(*mine[-length:])))
-    return names
-
-
-def read_run(folder: Path, name: str) -> Run:
-    """Read what `subbyte train` wrote into `folder`.
-
-    Raises FormatError when it is not the folder of a run, has no finished epoch, or a file is
-    damaged.
-    """
-    missing = [file for file in (LOG, EPOCHS, STEPS) if not (folder / file).is_file()]
-    if missing:
-        raise FormatError(
-            f"{folder} is not a training run with a finished epoch: it has no {missing[0]}; give a "
-            f"folder that "
-            "`subbyte train` wrote"
-        )
-    epochs, steps = (
-        read_rows(folder / EPOCHS, EPOCH_COLUMNS),
-        read_rows(folder / STEPS, STEP_COLUMNS),
-    )
-    if not epochs:
-        raise FormatError(f"{folder} has no finished epoch: {EPOCHS} has no rows")
-    _check(epochs, ("epoch", "steps", "train_loss", "train_top1_percent"), "epoch", folder / EPOCHS)
-    _check(steps, ("step", "epoch", "train_loss"), "step", folder / STEPS)
-    last = epochs[-1]["epoch"]
-    if not steps or steps[-1]["epoch"] < last:
-        raise FormatError(f"{folder / STEPS} is cut short: {EPOCHS} has {last} epochs")
-    return Run(name, read_settings(folder), epochs, [row for row in steps if row["epoch"] <= last])
-
-
-def _check(rows: Sequence[Row], needed: Sequence[str], counter: str, path: Path) -> None:
-    """Cells that are needed are there, none is NaN or infinite (but a temperature, at a rate of 0),
-    counters rise.
-    """
-    before = 0
-    for number, row in enumerate(rows, 1):
-        for column, value in row.items():
-            if value is None and column in needed:
-                raise FormatError(f"{path}: row {number} is damaged: it has no {column}")
-            if value is not None and (
-                isnan(value) or not (isfinite(value) or column == "temperature")
-            ):
-                raise FormatError(f"{path}: row {number} is damaged: {column} is {value}")
-        if row[counter] <= before:
-            raise FormatError(
-                f"{path}: row {number} is damaged: {counter} {row[counter]} comes after {before}"
-            )
-        before = row[counter]
+    return Table("Settings", ("setting", "value"), tuple(rows))
 
 
 def running_mean(values: Sequence[float], count: int) -> list[float]:
@@ -175,162 +124,141 @@ def running_mean(values: Sequence[float], count: int) -> list[float]:
     return [(sums[end] - sums[start]) / (end - start) for end, start in enumerate(starts, 1)]
 
 
-def charts_of(runs: Sequence[Run], smooth: int = 1, points: int = 0) -> dict[str, Chart]:
-    """Charts by the name of their picture: loss, accuracy, and resolution and moved where a run has
-    them.
-    """
-    charts = {"loss": _losses(runs, smooth, points), "accuracy": _accuracies(runs, points)}
-    if any(_has(run, _RESOLUTION) for run in runs):
-        charts["resolution"] = _quantized(
-            runs, _RESOLUTION, "resolution of updates", "resolution index, bits", 1, points
-        )
-    if any(_has(run, _MOVED) for run in runs):
-        charts["moved"] = _quantized(
-            runs, _MOVED, "codes of updates that are not 0", "non-zero codes, %", smooth, points
-        )
+def charts_of(runs: Sequence[Trained], view: View) -> list[Chart]:
+    """Loss and accuracy; resolution and codes that move where a run has them."""
+    charts = [_losses(runs, view), _accuracies(runs, view)]
+    quantizing = [one for one in runs if _quantizes(one)]
+    if quantizing:
+        title, label = "resolution of updates", "resolution index, bits"
+        whole = View(epochs=view.epochs)
+        charts.append(_telemetry(runs, title, label, lambda row: row.resolution_bits, whole))
+    if any(row.moved_percent is not None for one in quantizing for row in one.run.steps):
+        title, label = "codes of updates that are not 0", "non-zero codes, %"
+        charts.append(_telemetry(runs, title, label, lambda row: row.moved_percent, view))
     return charts
 
 
-def _has(run: Run, column: str) -> bool:
-    return any(row[column] is not None for row in run.steps)
+def _quantizes(one: Trained) -> bool:
+    return any(row.resolution_bits is not None for row in one.run.steps)
 
 
-def _quantized(
-    runs: Sequence[Run], column: str, title: str, label: str, smooth: int, points: int
+def _telemetry(
+    runs: Sequence[Trained],
+    title: str,
+    label: str,
+    column: Callable[[Step], float | None],
+    view: View,
 ) -> Chart:
     """A column of quantized updates by step, of the runs that have it."""
-    lines = tuple(
-        Line(run.name, *_by_step(run, column, smooth, points)) for run in runs if _has(run, column)
-    )
-    names = tuple(run.name for run in runs)
-    return Chart(
-        _title(runs, title + _smoothed(smooth)), "step", label, lines, whole_x=True, names=names
-    )
+    curves = [(one.name, *_by_step(one, column, view)) for one in runs]
+    lines = tuple(Line(name, x, y) for name, x, y in curves if x)
+    names = tuple(one.name for one in runs)
+    title = _title(runs, title + _smoothed(view))
+    return Chart(title, "step", label, lines, whole_x=True, names=names)
 
 
-def _losses(runs: Sequence[Run], smooth: int, points: int) -> Chart:
+def _losses(runs: Sequence[Trained], view: View) -> Chart:
     """Training loss by step, other losses at the last step of their epoch."""
     lines = []
-    for run in runs:
-        lines.append(_line(runs, run, "train", *_by_step(run, "train_loss", smooth, points)))
-        lines += _by_epoch(runs, run, ("validation", "test"), "loss", "steps", points)
+    for one in runs:
+        lines.append(_line(runs, one, _TRAIN, *_by_step(one, lambda row: row.train_loss, view)))
+        for split in (_VALIDATION, _TEST):
+            lines += _by_epoch(runs, one, split, split.loss, lambda row: row.steps, view)
     positive = all(loss > 0 for line in lines for loss in line.y)
-    title = _title(runs, f"loss{_smoothed(smooth)}") + _kinds(runs, lines)
+    title = _title(runs, f"loss{_smoothed(view)}") + _styles(runs, lines)
     return Chart(title, "step", "loss", tuple(lines), positive, whole_x=True, names=_legend(runs))
 
 
-def _accuracies(runs: Sequence[Run], points: int) -> Chart:
+def _accuracies(runs: Sequence[Trained], view: View) -> Chart:
     lines = [
         line
-        for run in runs
-        for line in _by_epoch(runs, run, _SPLITS, "top1_percent", "epoch", points)
+        for one in runs
+        for split in _SPLITS
+        for line in _by_epoch(runs, one, split, split.top1, lambda row: row.epoch, view)
     ]
-    title = _title(runs, "accuracy") + _kinds(runs, lines)
+    title = _title(runs, "accuracy") + _styles(runs, lines)
     return Chart(title, "epoch", "top-1 %", tuple(lines), whole_x=True, names=_legend(runs))
 
 
-def _by_step(run: Run, column: str, smooth: int, points: int) -> tuple[list[float], list[float]]:
+def _by_step(
+    one: Trained, column: Callable[[Step], float | None], view: View
+) -> tuple[list[float], list[float]]:
     """Steps, and a column's running mean, of the first epochs."""
-    rows = [
-        row
-        for row in run.steps
-        if row[column] is not None and (not points or row["epoch"] <= points)
-    ]
-    return [row["step"] for row in rows], running_mean([row[column] for row in rows], smooth)
+    rows = [row for row in one.run.steps if not view.epochs or row.epoch <= view.epochs]
+    found = [(row.step, value) for row in rows if (value := column(row)) is not None]
+    return [step for step, _ in found], running_mean([value for _, value in found], view.smooth)
 
 
 def _by_epoch(
-    runs: Sequence[Run], run: Run, splits: Sequence[str], column: str, x: str, points: int
+    runs: Sequence[Trained],
+    one: Trained,
+    split: Split,
+    column: Callable[[Epoch], float | None],
+    place: Callable[[Epoch], int],
+    view: View,
 ) -> list[Line]:
-    """A line for each split that was measured."""
-    lines = []
-    for split in splits:
-        rows = [row for row in run.epochs if row[f"{split}_{column}"] is not None]
-        rows = [row for row in rows if not points or row["epoch"] <= points]
-        if rows:
-            lines.append(
-                _line(
-                    runs,
-                    run,
-                    split,
-                    [row[x] for row in rows],
-                    [row[f"{split}_{column}"] for row in rows],
-                )
-            )
-    return lines
+    """A line, where the split was measured."""
+    rows = [row for row in one.run.epochs if not view.epochs or row.epoch <= view.epochs]
+    found = [(place(row), value) for row in rows if (value := column(row)) is not None]
+    if not found:
+        return []
+    return [_line(runs, one, split, [x for x, _ in found], [y for _, y in found])]
 
 
 def _line(
-    runs: Sequence[Run], run: Run, split: str, x: Sequence[float], y: Sequence[float]
+    runs: Sequence[Trained], one: Trained, split: Split, x: Sequence[float], y: Sequence[float]
 ) -> Line:
     """One run alone has a colour for each split; of several, each has a colour."""
-    name = split if len(runs) == 1 else run.name
-    return Line(name, x, y, dashed=split == "test", dotted=split == "validation")
+    name = split.name if len(runs) == 1 else one.name
+    return Line(name, x, y, dashed=split.dashed, dotted=split.dotted)
 
 
-def _legend(runs: Sequence[Run]) -> tuple[str, ...]:
-    return _SPLITS if len(runs) == 1 else tuple(run.name for run in runs)
+def _legend(runs: Sequence[Trained]) -> tuple[str, ...]:
+    return tuple(one.name for one in (_SPLITS if len(runs) == 1 else runs))
 
 
-def _title(runs: Sequence[Run], what: str) -> str:
+def _title(runs: Sequence[Trained], what: str) -> str:
     return f"{runs[0].name}: {what}" if len(runs) == 1 else what.capitalize()
 
 
-def _smoothed(smooth: int) -> str:
-    return f", running mean over {smooth} logged rows" if smooth > 1 else ""
+def _smoothed(view: View) -> str:
+    return f", running mean over {view.smooth} logged rows" if view.smooth > 1 else ""
 
 
-def _kinds(runs: Sequence[Run], lines: Sequence[Line]) -> str:
-    """What kinds of lines mean, where colours do not say it."""
+def _styles(runs: Sequence[Trained], lines: Sequence[Line]) -> str:
+    """What dashes and dots mean, where colours do not say it."""
     if len(runs) == 1:
         return ""
     dotted = "; dotted: validation" if any(line.dotted for line in lines) else ""
     return f" (solid: training; dashed: test{dotted})"
 
 
-def _page(runs: Sequence[Run], charts: dict[str, Chart], points: int) -> list[Chart | Table | str]:
-    parts: list[Chart | Table | str] = [describe(run) for run in runs]
-    if points:
-        parts.append(
-            f"The charts show the first {points} epochs; words and table are of all epochs."
-        )
-    if len(charts) > 2:
-        parts.append(ABOUT_RESOLUTION)
-    return [*parts, runs_table(runs), *charts.values()]
-
-
-def describe(run: Run) -> str:
+def describe(one: Trained) -> str:
     """A run in plain words: what was trained on what and how, how far it came, and where its
     resolution ended.
     """
-    settings, last = run.settings, run.epochs[-1]
-    planned = settings.get("epochs", last["epoch"])
-    length = (
-        f"{last['epoch']} epochs"
-        if planned == last["epoch"]
-        else f"{last['epoch']} of {planned} epochs"
-    )
+    settings, done = one.settings, one.last.epoch
+    planned = settings.epochs or done
+    length = f"{done} epochs" if planned == done else f"{done} of {planned} epochs"
     told = (
-        f"{run.name}: {settings.get('model') or 'a network'} on "
-        f"{settings.get('data') or 'data without a name'}, "
-        f"{length} of {_optimizer(run)} from a learning rate of {_setting(settings.get('lr'))}."
+        f"{one.name}: {settings.model or 'a network'} on "
+        f"{settings.data or 'data without a name'}, {length} of {_optimizer(settings)} from a "
+        f"learning rate of {_rate(settings)}."
     )
-    measured = _measured(run)
-    if measured:
-        end, best = measured[-1], _best(measured)
+    if one.tested:
+        (epoch, top1), (first, best) = one.tested[-1], one.best
         told += (
-            f" Top-1 accuracy on the test images: {end['test_top1_percent']:.2f} % after epoch "
-            f"{end['epoch']}, "
-            f"at best {best['test_top1_percent']:.2f} % after epoch {best['epoch']}."
+            f" Top-1 accuracy on the test images: {top1:.2f} % after epoch {epoch}, at best "
+            f"{best:.2f} % after epoch {first}."
         )
     else:
         told += " Accuracy on the test images was not measured yet."
-    if last["resolution_bits"] is not None:
-        told += f" Updates ended at a resolution of {last['resolution_bits']:.4g} bits."
+    if one.last.resolution_bits is not None:
+        told += f" Updates ended at a resolution of {one.last.resolution_bits:.4g} bits."
     return told
 
 
-def runs_table(runs: Sequence[Run]) -> Table:
+def runs_table(runs: Sequence[Trained]) -> Table:
     """Runs side by side, a row a run; the best test accuracy is named as such, as it was chosen on
     the test images.
     """
@@ -346,59 +274,46 @@ def runs_table(runs: Sequence[Run]) -> Table:
         "epoch of the best",
     )
     rows = []
-    for run in runs:
-        last, measured = run.epochs[-1], _measured(run)
-        tests: tuple[str, ...] = ("", "", "")
-        if measured:
-            best = _best(measured)
-            tests = (
-                f"{measured[-1]['test_top1_percent']:.2f}",
-                f"{best['test_top1_percent']:.2f}",
-                f"{best['epoch']}",
-            )
-        model, rate = str(run.settings.get("model") or ""), _setting(run.settings.get("lr"))
+    for one in runs:
+        (_, top1), (first, best) = (one.tested[-1], one.best) if one.tested else (_NONE, _NONE)
         rows.append(
             (
-                run.name,
-                model,
-                _optimizer(run),
-                rate,
-                f"{last['epoch']}",
-                f"{last['train_loss']:.4g}",
-                *tests,
+                one.name,
+                one.settings.model,
+                _optimizer(one.settings),
+                _rate(one.settings),
+                f"{one.last.epoch}",
+                f"{one.last.train_loss:.4g}",
+                two_digits(top1),
+                two_digits(best),
+                f"{first or ''}",
             )
         )
     return Table("Runs", header, tuple(rows))
 
 
-def _measured(run: Run) -> list[Row]:
-    return [row for row in run.epochs if row["test_top1_percent"] is not None]
+_NONE: tuple[int, float | None] = (0, None)
 
 
-def _best(measured: Sequence[Row]) -> Row:
-    """The first of the best."""
-    return max(measured, key=lambda row: float(row["test_top1_percent"]))
-
-
-def _optimizer(run: Run) -> str:
+def _optimizer(settings: Settings) -> str:
     """Such as `sgd (momentum 0.9, nesterov)`."""
-    chosen = run.settings.get("optimizer", "an optimizer")
-    if not isinstance(chosen, dict):
-        return str(chosen)
-    parts = [
-        name if value is True else f"no {name}" if value is False else f"{name} {_setting(value)}"
-        for name, value in chosen.items()
-        if name != "name" and value is not None
-    ]
+    chosen = settings.optimizer
+    if isinstance(chosen, str):
+        return chosen or "an optimizer"
+    parts = [_said(name, value) for name, value in chosen.items() if name != "name"]
+    told = ", ".join(filter(None, parts)).replace("_", " ")
     name = str(chosen.get("name", "an optimizer"))
-    return f"{name} ({', '.join(parts).replace('_', ' ')})" if parts else name
+    return f"{name} ({told})" if told else name
 
 
-def _setting(value: Any) -> str:
-    return (
-        f"{value:g}"
-        if isinstance(value, int | float)
-        else "unknown"
-        if value is None
-        else str(value)
-    )
+def _said(name: str, value: Any) -> str:
+    """A setting of an optimizer; '' for one that is not set."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
+
+
+def _rate(settings: Settings) -> str:
+    return "unknown" if settings.lr is None else f"{settings.lr:g}"

@@ -8,7 +8,7 @@ Half the first sum is the rise of the expected loss to second order, products of
 left out. The second is GradQuant's gradP (there from one batch of 64 labelled, augmented images and
 batch statistics): an upper bound of the first-order change for power 1, a rule of thumb for others.
 Gradients are those of the float network's cross-entropy with labels drawn from its own output, on
-the calibration images (see `gradients.look_ahead`). Cost: one pass forward and back for all layers;
+the calibration images (see `guidance.look_ahead`). Cost: one pass forward and back for all layers;
 else as `mse`.
 """
 

@@ -14,7 +14,7 @@ from typing import Any
 from subbyte.core import MAX_BITS, GridSpec
 from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.errors import RecipeError
-from subbyte.graph import Layer, Network, TapPlace, TapPoint, channel_axis
+from subbyte.graph import Edge, Layer, Network, TapPlace, TapPoint, channel_axis
 from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
 from subbyte.recipe.recipe import ActivationSettings, LayerSettings, Recipe, WeightSettings
 from subbyte.recipe.settings import parse_settings
@@ -53,7 +53,7 @@ def plan_widths(network: Network, recipe: Recipe, name: str) -> list[LayerPlan]:
 
     Raises RecipeError where the layer can't have one of them.
     """
-    layer, plans = _layer(network, name), []
+    layer, plans = network.layer(name), []
     for width in recipe.widths:
         try:
             plans.append(_plan_layer(recipe, network, layer, width))
@@ -104,10 +104,6 @@ class Pattern:
         return fnmatch.fnmatch(layer.name, self.names)
 
 
-def _layer(network: Network, name: str) -> Layer:
-    return next(layer for layer in network.layers if layer.name == name)
-
-
 def _matching(recipe: Recipe, layer: Layer) -> list[LayerSettings]:
     return [
         settings
@@ -156,7 +152,7 @@ def _weights(
 
 
 def _activations(recipe: Recipe, network: Network, name: str) -> ActivationSettings:
-    settings, layer = dict(recipe.activations), _layer(network, name)
+    settings, layer = dict(recipe.activations), network.layer(name)
     if recipe.first_last is not None and name in _ends(network) and settings["bits"] is not None:
         settings["bits"] = recipe.first_last
     for override in _matching(recipe, layer):
@@ -168,7 +164,7 @@ def _activations(recipe: Recipe, network: Network, name: str) -> ActivationSetti
 
 
 def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | None) -> LayerPlan:
-    owner = layer if layer.shared_with is None else _layer(network, layer.shared_with)
+    owner = network.layer(layer.owner)
     settings = _weights(recipe, network, owner, width)
     spec, reason = None, ""
     if settings is None:
@@ -177,8 +173,8 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
         reason = "float by the recipe"
     else:
         spec = _weight_spec(recipe, layer, settings)
-    if layer.shared_with is not None:
-        reason = f"shares the weight of {layer.shared_with}" + (f", {reason}" if reason else "")
+    if not layer.owns_weight:
+        reason = f"shares the weight of {layer.owner}" + (f", {reason}" if reason else "")
     shown = settings or recipe.weights
     stated = settings is None or _states_width(_changes(recipe, network, owner))
     plan = LayerPlan(
@@ -235,7 +231,8 @@ def _levels(settings: WeightSettings) -> tuple[float, ...]:
 def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPlan]:
     if recipe.activations.bits is None and not any(s.activations for s in recipe.layers.values()):
         return []  # weights only
-    wanted = {name: _activations(recipe, network, name) for name in point.feeds}
+    fed = {edge: network.reader(edge).name for edge in point.feeds}
+    wanted = {edge: _activations(recipe, network, name) for edge, name in fed.items()}
     common = recipe.input if point.is_input else _common(recipe, point, list(wanted.values()))
     taps = []
     if common.bits is not None:
@@ -250,30 +247,29 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
                 role,
                 common,
                 asked,
-                point.feeds,
+                tuple(fed.values()),
             )
         )
     if point.is_input:
         return taps
-    layers = {layer.name: layer for layer in network.layers}
-    # settings, first of the layers that read a value, layers
-    groups: list[tuple[ActivationSettings, Layer, list[str]]] = []
-    for name, settings in wanted.items():
+    groups: list[tuple[ActivationSettings, list[Edge]]] = []  # settings, where one value is read
+    for edge, settings in wanted.items():
         if settings.bits is None or (common.bits is not None and settings.bits >= common.bits):
             continue
-        layer = layers[name]
+        value = network.value_at(edge)
         group = next(
-            (names for s, first, names in groups if s == settings and first.input is layer.input),
-            None,
+            (e for s, e in groups if s == settings and network.value_at(e[0]) is value), None
         )
         if group is None:
-            groups.append((settings, layer, [name]))
+            groups.append((settings, [edge]))
         else:
-            group.append(name)
-    for settings, layer, names in groups:
+            group.append(edge)
+    for settings, edges in groups:
+        names = [fed[edge] for edge in edges]
         name = f"{point.name}:feed" + (f":{names[0]}" if len(groups) > 1 else "")
-        axis = channel_axis(layer.input, layer.geometry.kind)
-        place = TapPlace(name, point.node.name, tuple(names), axis)
+        kind = network.reader(edges[0]).geometry.kind
+        axis = channel_axis(network.value_at(edges[0]), kind)
+        place = TapPlace(name, point.node.name, tuple(edges), axis)
         taps.append(_tap(place, "feed", settings, settings, tuple(names)))
     return taps
 

@@ -56,6 +56,23 @@ class Distribution(Record):
             raise ValueError("levels must be two or more, and rise")
         return self
 
+    def in_values(self) -> "Distribution":
+        """With positions as real values, where all codes have one scale and zero point; else as it
+        is.
+        """
+        if self.unit != "codes" or self.scales is None or self.zero_points is None:
+            return self
+        (scale, *_, largest), (zero, highest) = self.scales, self.zero_points
+        if scale != largest or zero != highest:
+            return self
+        moved = {
+            "unit": "values",
+            "start": (self.start - zero) * scale,
+            "width": self.width * scale,
+            "levels": [(level - zero) * scale for level in self.levels],
+        }
+        return self.model_copy(update=moved)
+
 
 class Changed(Record):
     """An image that the quantized network puts into another class; sure: softmax of the class

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from tests.analyses.sweeps.place import lay_out
-from tests.networks import one_registry  # noqa: F401 - a fixture for all
 
 torch.set_num_threads(1)
 

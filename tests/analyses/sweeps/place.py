@@ -17,7 +17,7 @@ import yaml
 from subbyte.analyses.sweeps import Space, load_space, make_runs
 from subbyte.analyses.sweeps.space import Run
 from subbyte.analyses.sweeps.store import Task, task_of
-from subbyte.analyses.sweeps.work import METRICS
+from subbyte.records.sweep import METRICS
 
 NETWORK = """
 import os

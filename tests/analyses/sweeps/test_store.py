@@ -70,7 +70,7 @@ def test_damaged_run_files(content, tasks, results):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ('{"version": 2}', "version 2, this subbyte writes version 1"),
+        ('{"version": 2}', "version 2; this subbyte reads version 1; choose another --out"),
         ("{", "damaged"),
         ("{}", "damaged"),
         ("[]", "damaged"),

@@ -8,12 +8,28 @@ from functools import cache
 
 import pytest
 import torch
-from tests.optim.cases import ON_STALL, copies, nothing_read, parameters, run, same, set_gradients
 
 from subbyte.errors import RecipeError
-from subbyte.io.registry import build_method
-from subbyte.learn.optimizers import OPTIMIZERS, QSGD, GridSettings, GridSGD, Lattice, QtAdamW
-from subbyte.learn.optimizers.schedules import SCHEDULES
+from subbyte.learn.optimizers import (
+    OPTIMIZERS,
+    QSGD,
+    RESOLUTION_SCHEDULES,
+    UPDATE_ROUNDINGS,
+    GridSettings,
+    GridSGD,
+    Lattice,
+    QtAdamW,
+)
+from subbyte.methods import Trained, Updates
+from tests.learn.optimizers.cases import (
+    ON_STALL,
+    copies,
+    nothing_read,
+    parameters,
+    run,
+    same,
+    set_gradients,
+)
 
 BY_TENSOR = ON_STALL | {"scope": "tensor"}
 TABLE = {"name": "table", "at": [1, 4, 9]}
@@ -22,12 +38,11 @@ LATTICES = [
     {"rounding": "stochastic", "schedule": ON_STALL, "error_feedback": True},
     {"rounding": "gaussian", "schedule": ON_STALL},
     {"rounding": "half-even", "schedule": TABLE, "error_feedback": True},
-    {"resolution": 19, "schedule": {"name": "epochs", "steps": 7}},
+    {"resolution": 19, "schedule": "epochs"},
     {"schedule": "annealing"},
-    {"compat": "2021"},
-    {"compat": "2023", "epoch_steps": 7, "warm_up": 1.0},
 ]
 GRIDS = [
+    {},
     {"resolution": 4, "schedule": ON_STALL},
     {"resolution": 3, "schedule": BY_TENSOR, "granularity": "tensor", "rounding": "half-even"},
     {"bits": 3, "extra_bits": 0, "rounding": "half-up", "schedule": "fixed"},
@@ -35,33 +50,60 @@ GRIDS = [
 ]
 OTHERS = {
     "sgd": [{"nesterov": True}],
-    "qsgd": [s if "compat" in s else s | {"momentum": 0.9, "weight_decay": 0.1} for s in LATTICES],
+    "qsgd": [s | {"momentum": 0.9, "weight_decay": 0.1} for s in LATTICES],
     "qtadamw": LATTICES,
-    "grid-sgd": GRIDS,
-    "grid-adamw": GRIDS,
 }
-CASES = [(name, settings) for name in OPTIMIZERS for settings in ({}, *OTHERS.get(name, []))]
+PLAIN = [(name, s, None) for name in OPTIMIZERS for s in ({}, *OTHERS.get(name, []))]
+ON_GRID = [(name, {}, s) for name, cls in OPTIMIZERS.items() if cls.keeps_grid for s in GRIDS]
+CASES = PLAIN + ON_GRID
+"""Name, settings, and those of the grid where weights are kept on one."""
+COUNT_CALLS = {name for name, cls in OPTIMIZERS.items() if "compat" in cls.__module__}
+"""The published forms, for which a step without gradients is a step."""
 every_optimizer = pytest.mark.parametrize(
-    ("name", "settings"),
+    ("name", "settings", "grid"),
     CASES,
-    ids=[f"{name} {' '.join(map(str, s.values()))}" for name, s in CASES],
+    ids=[f"{n} {' '.join(map(str, (s or g or {}).values()))} {g is not None}" for n, s, g in CASES],
 )
 
 
-def build(name: str, settings: dict, params: list[torch.Tensor], lr: float = 0.05):
-    """Matrices are weights of layers."""
-    layers = [p for p in params if p.ndim > 1]
-    return build_method(OPTIMIZERS, {"name": name, **settings}, "optimizer").build(
-        params, layers, lr
-    )
+def build(
+    name: str,
+    settings: dict,
+    params: list[torch.Tensor],
+    lr: float = 0.05,
+    grid: dict | None = None,
+    seed: int = 0,
+) -> Updates:
+    """Matrices are weights of layers; a seed goes where there is one."""
+    trained = Trained(params, [p for p in params if p.ndim > 1], lr, steps=7, epochs=5)
+    own = {"seed": seed} if "seed" in {field.name for field in fields(OPTIMIZERS[name])} else {}
+    method = OPTIMIZERS.build({"name": name, **settings, **own})
+    if grid is None:
+        return method.build(trained)
+    return method.build_on_grid(trained, GridSettings(**grid, seed=seed).for_run(7))
+
+
+def rounding_of(name: str, settings: dict, grid: dict | None) -> str | None:
+    """The name of the rounding of updates, where there is one."""
+    if grid is not None:
+        return GridSettings(**grid).rounding
+    method = OPTIMIZERS.build({"name": name, **settings})
+    return vars(method).get("rounding")
+
+
+def draws(name: str, settings: dict, grid: dict | None) -> bool:
+    rounding = rounding_of(name, settings, grid)
+    return rounding is not None and UPDATE_ROUNDINGS[rounding].random
 
 
 STEPS = 13
 
 
-def trained(name: str, settings: dict) -> list[torch.Tensor]:
+def trained(
+    name: str, settings: dict, grid: dict | None = None, seed: int = 0
+) -> list[torch.Tensor]:
     params = parameters()
-    run(build(name, settings, params), params, range(STEPS))
+    run(build(name, settings, params, grid=grid, seed=seed), params, range(STEPS))
     return params
 
 
@@ -80,15 +122,15 @@ def through_a_file(state: dict) -> dict:
 
 @every_optimizer
 @pytest.mark.parametrize("stop", [1, 6])
-def test_a_run_that_goes_on_ends_as_if_it_had_not_stopped(name, settings, stop):
+def test_a_run_that_goes_on_ends_as_if_it_had_not_stopped(name, settings, grid, stop):
     """Bit for bit, in the middle of a window, by a file that holds no code; seeds and settings come
     from the file.
     """
-    whole, params = trained_before(CASES.index((name, settings))), parameters()
-    first = build(name, settings, params)
+    whole, params = trained_before(CASES.index((name, settings, grid))), parameters()
+    first = build(name, settings, params, grid=grid)
     run(first, params, range(stop))
     resumed = parameters(seed=1)
-    second = build(name, settings, resumed, lr=0.5)
+    second = build(name, settings, resumed, lr=0.5, grid=grid)
     for p, saved in zip(resumed, params, strict=True):
         p.data.copy_(saved.data)
     second.load_state_dict(through_a_file(first.state_dict()))
@@ -98,28 +140,21 @@ def test_a_run_that_goes_on_ends_as_if_it_had_not_stopped(name, settings, stop):
 
 
 @every_optimizer
-def test_the_same_seed_gives_the_same_bytes(name, settings):
-    assert same(trained(name, settings), trained_before(CASES.index((name, settings))))
+def test_a_seed_decides_a_run_where_rounding_is_random_and_nothing_else_does(name, settings, grid):
+    before = trained_before(CASES.index((name, settings, grid)))
+    assert same(trained(name, settings, grid), before)
+    other = trained(name, settings, grid, seed=1)
+    assert same(other, before) != draws(name, settings, grid)
 
 
 @every_optimizer
-def test_another_seed_gives_another_run_where_rounding_is_random(name, settings):
-    if "seed" not in {field.name for field in fields(OPTIMIZERS[name])} or "compat" in settings:
-        return
-    rounding = build_method(OPTIMIZERS, {"name": name, **settings}, "optimizer").rounding
-    other = trained(name, settings | {"seed": 1})
-    assert same(other, trained_before(CASES.index((name, settings)))) == rounding.startswith("half")
-
-
-@every_optimizer
-def test_every_step_draws_numbers_of_its_own(name, settings):
+def test_every_step_draws_numbers_of_its_own(name, settings, grid):
     """The same gradient twice is rounded otherwise where rounding is random."""
-    method = build_method(OPTIMIZERS, {"name": name, **settings}, "optimizer")
-    if getattr(method, "rounding", "half-up").startswith("half") or "compat" in settings:
+    if not draws(name, settings, grid):
         return
     params = [torch.zeros(40, 50, requires_grad=True)]
     params[0].data[:, ::2] = 1  # grids have a scale
-    optimizer, places = build(name, settings, params, lr=0.005), []
+    optimizer, places = build(name, settings, params, lr=0.005, grid=grid), []
     for _ in range(3):
         places.append(
             optimizer.state[params[0]].get("codes", params[0].detach()).double().reshape(-1)
@@ -132,9 +167,9 @@ def test_every_step_draws_numbers_of_its_own(name, settings):
 
 
 @every_optimizer
-def test_a_closure_is_called_with_gradients_and_its_loss_returned(name, settings):
+def test_a_closure_is_called_with_gradients_and_its_loss_returned(name, settings, grid):
     params, plain = parameters(), parameters()
-    optimizer, other = build(name, settings, params), build(name, settings, plain)
+    optimizer, other = (build(name, settings, each, grid=grid) for each in (params, plain))
     for factor in (1.0, 2.0):
 
         def closure(factor=factor):
@@ -152,9 +187,14 @@ def test_a_closure_is_called_with_gradients_and_its_loss_returned(name, settings
 
 
 @every_optimizer
-def test_weights_move(name, settings):
+def test_weights_move_and_what_is_reported_is_of_this_world(name, settings, grid):
     start, params = parameters(), parameters()
-    run(build(name, settings, params, lr=0.4), params, range(STEPS))
+    optimizer = build(name, settings, params, lr=0.4, grid=grid)
+    run(optimizer, params, range(STEPS))
+    found = optimizer.telemetry()
+    shares = [share for share in (found.moved, found.saturated) if share is not None]
+    assert all(0 <= share <= 100 for share in shares)
+    assert (found.saturated is not None) == (grid is not None)
     assert all(
         bool((a != b).double().mean() > 0.5)
         for a, b in zip(start, params, strict=True)
@@ -164,30 +204,30 @@ def test_weights_move(name, settings):
 
 
 @every_optimizer
-def test_without_gradients_nothing_happens(name, settings):
+def test_without_gradients_nothing_happens(name, settings, grid):
+    if name in COUNT_CALLS:
+        return
     params = parameters()
-    optimizer = build(name, settings, params)
-    if "compat" in settings:
-        return  # these count calls
+    optimizer = build(name, settings, params, grid=grid)
     before = copies(params)
     optimizer.step()
     assert same(params, before)
     run(optimizer, params, range(5))
     other = parameters()
-    run(build(name, settings, other), other, range(5))
+    run(build(name, settings, other, grid=grid), other, range(5))
     assert same(params, other)
 
 
 @every_optimizer
-def test_negative_learning_rates_are_an_error(name, settings):
-    if "compat" in settings:
-        return  # tests/optim/test_compat.py
-    with pytest.raises(ValueError, match=r"lr must be 0 or more|Invalid learning rate"):
-        build(name, settings, parameters(), lr=-0.1)
+def test_negative_learning_rates_are_an_error(name, settings, grid):
+    with pytest.raises(RecipeError, match=r"lr must be 0 or more|Invalid learning rate"):
+        build(name, settings, parameters(), lr=-0.1, grid=grid)
 
 
 @pytest.mark.parametrize(
-    "schedule", [*(name for name in SCHEDULES if name != "table"), TABLE, BY_TENSOR], ids=str
+    "schedule",
+    [*(name for name in RESOLUTION_SCHEDULES if name != "table"), TABLE, BY_TENSOR],
+    ids=str,
 )
 @pytest.mark.parametrize(
     "make",
@@ -241,98 +281,111 @@ def test_the_guard_against_reading_sees_it():
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (
-            "sgdd",
-            "optimizer: unknown method 'sgdd'; known: sgd, adam, adamw, qsgd, qtadamw, grid-sgd, "
-            "grid-adamw",
-        ),
+        ("sgdd", f"optimizer: unknown method 'sgdd'; known: {', '.join(OPTIMIZERS)}"),
         (
             {"name": "qsgd", "resolutoin": 3},
             "optimizer qsgd: unknown setting 'resolutoin'; known: resolution, base",
         ),
-        ({"name": "sgd", "lr": 3}, "unknown setting 'lr'"),
-        (
-            {"name": "qsgd", "schedule": "sometimes"},
-            "schedule: unknown method 'sometimes'; known: on-stall",
-        ),
+        ({"name": "qsgd-2021", "momentum": 0.9}, "unknown setting 'momentum'; known: resolution"),
         (
             {"name": "qsgd", "schedule": {"name": "table", "when": [3]}},
             "schedule table: unknown setting 'when'",
         ),
-        ({"name": "qtadamw", "rounding": "up"}, "unknown rounding 'up'; known: half-up, half-even"),
-        ({"name": "qsgd", "resolution": 40}, "resolution 40 is above the cap of 32"),
         ({"name": "qsgd", "resolution": "fine"}, "qsgd: resolution: .*got 'fine'"),
         ({"name": "qsgd", "momentum": float("nan")}, "momentum: must be a finite number"),
-        ({"name": "qsgd", "compat": "2022"}, "compat: .*got '2022'"),
-        ({"name": "grid-sgd", "rounding": "gaussian"}, "gaussian noise leaves the grid"),
-        ({"name": "grid-sgd", "bits": 1}, "bits must be from 2 to 8"),
-        ({"name": "grid-sgd", "bits": 9}, "bits must be from 2 to 8"),
-        ({"name": "grid-adamw", "bits": 8, "extra_bits": 8}, "their sum at most 15; got 8 and 8"),
-        ({"name": "grid-adamw", "extra_bits": -1}, "extra_bits 0 or more"),
-        ({"name": "grid-sgd", "reach": 0.0}, "reach must be a positive number, got 0.0"),
-        ({"name": "grid-sgd", "reach": -2.0}, "reach must be a positive number"),
-        ({"name": "grid-sgd", "resolution": 9}, "resolution 9 is above the cap of 8"),
-        ({"name": "grid-sgd", "resolution": 0}, "1 or more, got 0"),
-        ({"name": "grid-sgd", "granularity": "group"}, "granularity"),
-        ({"name": "grid-sgd", "schedule": "sometimes"}, "schedule: unknown method 'sometimes'"),
     ],
     ids=str,
 )
 def test_bad_recipes_are_an_error(method, message):
     with pytest.raises(RecipeError, match=message):
-        build_method(OPTIMIZERS, method, "optimizer")
+        OPTIMIZERS.build(method)
 
 
-def test_a_network_without_layers_can_t_be_put_on_a_grid():
-    for name in ("grid-sgd", "grid-adamw"):
-        with pytest.raises(RecipeError, match="no layer to put on a grid"):
-            build_method(OPTIMIZERS, name, "optimizer").build(parameters(), [], 0.1)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rounding": "gaussian"}, "gaussian noise leaves the grid"),
+        ({"rounding": "up"}, "unknown rounding 'up'; known: half-up, half-even"),
+        ({"bits": 1}, "bits must be from 2 to 8"),
+        ({"bits": 9}, "bits must be from 2 to 8"),
+        ({"bits": 8, "extra_bits": 8}, "their sum at most 15; got 8 and 8"),
+        ({"extra_bits": -1}, "extra_bits 0 or more"),
+        ({"reach": 0.0}, "reach must be a positive number, got 0.0"),
+        ({"resolution": 9}, "resolution 9 is above the cap of 8"),
+        ({"resolution": 0}, "1 or more, got 0"),
+        ({"schedule": "sometimes"}, "schedule: unknown method 'sometimes'"),
+    ],
+    ids=str,
+)
+def test_bad_grids_are_an_error(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        GridSettings(**settings)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_setting_reaches_the_optimizer(name):
-    """Of param groups, one by one, but for those of the published forms."""
-    others = {
-        "momentum": 0.7,
-        "dampening": 0.2,
-        "weight_decay": 0.3,
-        "betas": (0.5, 0.6),
-        "eps": 0.1,
-        "resolution": 5,
-        "base": 3,
-        "eta": 2.0,
-        "schedule": "fixed",
-        "rounding": "half-even",
-        "error_feedback": True,
-        "cap": 9,
-        "seed": 8,
-        "bits": 3,
-        "extra_bits": 2,
-        "granularity": "tensor",
-        "reach": 1.5,
-    }
-    known = {field.name for field in fields(OPTIMIZERS[name])} - {
-        "compat",
-        "epoch_steps",
-        "warm_up",
-        "kappa",
-        "nesterov",
-    }
-    settings = {key: value for key, value in others.items() if key in known}
-    assert set(settings) == known
-    found = build(name, settings, parameters()).param_groups[0]
-    assert {key: found[key] for key in known} == settings
-    if "nesterov" in {field.name for field in fields(OPTIMIZERS[name])}:
-        assert build(name, {"nesterov": True, "momentum": 0.9}, parameters()).param_groups[0][
-            "nesterov"
-        ]
+@pytest.mark.parametrize("name", [name for name, cls in OPTIMIZERS.items() if cls.keeps_grid])
+def test_a_network_without_layers_can_t_be_put_on_a_grid(name):
+    with pytest.raises(RecipeError, match="no layer to put on a grid"):
+        OPTIMIZERS[name]().build_on_grid(Trained(parameters(), [], 0.1), GridSettings())
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+CHANGED = {
+    "momentum": 0.7,
+    "dampening": 0.2,
+    "weight_decay": 0.3,
+    "betas": (0.5, 0.6),
+    "eps": 0.1,
+    "resolution": 5,
+    "base": 3,
+    "eta": 2.0,
+    "schedule": {"name": "fixed"},
+    "rounding": "half-even",
+    "error_feedback": True,
+    "cap": 9,
+    "seed": 8,
+    "bits": 3,
+    "extra_bits": 2,
+    "granularity": "tensor",
+    "reach": 1.5,
+}
+
+
+def names_of(cls: type) -> set[str]:
+    return {field.name for field in fields(cls)} - {"nesterov"}
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [(n, None) for n in OPTIMIZERS if n not in COUNT_CALLS]
+    + [(n, GridSettings) for n, cls in OPTIMIZERS.items() if cls.keeps_grid],
+)
+def test_every_setting_reaches_the_optimizer(name, grid):
+    """They are in its param groups, one by one."""
+    cls, params = OPTIMIZERS[name], parameters()
+    trained = Trained(params, [p for p in params if p.ndim > 1], 0.1)
+    own = {key: CHANGED[key] for key in names_of(cls)}
+    if grid is None:
+        found, wanted = cls(**own).build(trained), own
+    else:
+        of_grid = {key: CHANGED[key] for key in names_of(grid)}
+        found, wanted = cls(**own).build_on_grid(trained, grid(**of_grid)), own | of_grid
+    assert {key: found.param_groups[0][key] for key in wanted} == wanted
+
+
+def test_nesterov_reaches_the_optimizer():
+    params = parameters([(3, 4)])
+    trained, method = Trained(params, params, 0.1), OPTIMIZERS["sgd"](nesterov=True)
+    for built in (method.build(trained), method.build_on_grid(trained, GridSettings())):
+        assert built.param_groups[0]["nesterov"]
+
+
 @pytest.mark.parametrize("how", ["copy", "pickle"])
-def test_copies_go_on_as_the_original_does(name, how):
+@pytest.mark.parametrize("grid", [None, {}])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_copies_go_on_as_the_original_does(name, grid, how):
+    if grid is not None and not OPTIMIZERS[name].keeps_grid:
+        return
     params = parameters([(3, 4), (5,)])
-    optimizer = build_method(OPTIMIZERS, name, "optimizer").build(params, params[:1], 0.1)
+    optimizer = build(name, {}, params, lr=0.1, grid=grid)
     run(optimizer, params, range(3))
     pair = params, optimizer
     copied = copy.deepcopy(pair) if how == "copy" else pickle.loads(pickle.dumps(pair))
@@ -341,11 +394,12 @@ def test_copies_go_on_as_the_original_does(name, how):
     assert same(params, copied[0])
 
 
-@pytest.mark.parametrize(
-    "name", ["sgd", "adam", "adamw", "qsgd", "qtadamw", "grid-sgd", "grid-adamw"]
-)
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - COUNT_CALLS))
 def test_settings_out_of_range_are_our_errors(name):
-    method = build_method(OPTIMIZERS, {"name": name, "weight_decay": -1.0}, "optimizer")
-    with pytest.raises(RecipeError, match=r"weight_decay"):
-        params = parameters([(3, 4)])
-        method.build(params, params, 0.1)
+    params = parameters([(3, 4)])
+    trained, method = Trained(params, params, 0.1), OPTIMIZERS[name](weight_decay=-1.0)
+    with pytest.raises(RecipeError, match="weight_decay"):
+        method.build(trained)
+    if method.keeps_grid:
+        with pytest.raises(RecipeError, match="weight_decay"):
+            method.build_on_grid(trained, GridSettings())

@@ -4,7 +4,12 @@ leave it.
 
 import pytest
 import torch
-from tests.optim.cases import (
+
+from subbyte.core import GridSpec
+from subbyte.errors import NumericsError, RecipeError
+from subbyte.learn.optimizers import GridAdamW, GridSettings, GridSGD
+from subbyte.ranges import Exact, Mse, fit_grid
+from tests.learn.optimizers.cases import (
     ON_STALL,
     apart,
     copies,
@@ -15,11 +20,6 @@ from tests.optim.cases import (
     same,
     set_gradients,
 )
-
-from subbyte.core import GridSpec
-from subbyte.errors import NumericsError, RecipeError
-from subbyte.learn.optimizers import GridAdamW, GridSettings, GridSGD
-from subbyte.ranges import Exact, Mse, fit_grid
 from tests.reference.updates import OnGrid, latent, nearest
 
 both = pytest.mark.parametrize("cls", [GridSGD, GridAdamW])

@@ -4,7 +4,10 @@ a run.
 
 import pytest
 import torch
-from tests.optim.cases import (
+
+from subbyte.errors import RecipeError
+from subbyte.learn.optimizers import QSGD, Lattice, QtAdamW
+from tests.learn.optimizers.cases import (
     FINE,
     apart,
     copies,
@@ -15,9 +18,6 @@ from tests.optim.cases import (
     same,
     set_gradients,
 )
-
-from subbyte.errors import RecipeError
-from subbyte.learn.optimizers import QSGD, Lattice, QtAdamW
 from tests.reference.updates import nearest
 
 NO_ERRORS = 2e-6

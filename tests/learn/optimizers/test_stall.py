@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tests.optim.cases import move, normal, parameters, run, set_gradients
 
 from subbyte.learn.optimizers import QSGD, Lattice, QtAdamW
+from tests.learn.optimizers.cases import move, normal, parameters, run, set_gradients
 from tests.reference.updates import Stall, qsgd
 
 LIKE_STEP = 2.0**-2  # of Lattice(2)

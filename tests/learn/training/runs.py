@@ -22,10 +22,15 @@ FILES = {
     "checkpoint.pt",
     "model.safetensors",
 }
-ADAM = TrainSettings(epochs=3, lr=1e-2, optimizer="adam", log_every=4)
+ADAM = TrainSettings.of(epochs=3, lr=1e-2, optimizer="adam", log_every=4)
 """Three epochs of 11 steps on the digits; the last rows of an epoch's log are of steps 8, 11; 12,
 16, 20, 22; 24 ...
 """
+
+
+def replace(settings: TrainSettings, **said: Any) -> TrainSettings:
+    """The settings with some others, methods by name or as mappings."""
+    return TrainSettings.of(**settings.plain() | said)
 
 
 @cache

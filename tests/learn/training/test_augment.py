@@ -23,22 +23,24 @@ def draws(count: int, seed: int = 1) -> torch.Tensor:
 def test_shapes_and_types_stay_and_images_are_not_touched(name, shape):
     images, numbers = random(*shape), draws(shape[0])
     before = images.clone(), numbers.clone()
-    found = AUGMENTATIONS[name](images, numbers)
+    found = AUGMENTATIONS[name]().apply(images, numbers)
     assert found.shape == images.shape and found.dtype == torch.float32
     assert torch.equal(images, before[0]) and torch.equal(numbers, before[1])
-    assert torch.equal(found, AUGMENTATIONS[name](images, numbers))
+    assert torch.equal(found, AUGMENTATIONS[name]().apply(images, numbers))
 
 
 def test_none_is_none():
     images = random(4, 3, 8, 8)
-    assert torch.equal(AUGMENTATIONS["none"](images, draws(4)), images)
+    assert torch.equal(AUGMENTATIONS["none"]().apply(images, draws(4)), images)
 
 
 @every_one
 def test_an_image_depends_on_its_own_draws_alone(name):
     images, numbers = random(6, 2, 8, 9), draws(6)
-    whole = AUGMENTATIONS[name](images, numbers)
-    single = [AUGMENTATIONS[name](images[k : k + 1], numbers[k : k + 1])[0] for k in range(6)]
+    whole = AUGMENTATIONS[name]().apply(images, numbers)
+    single = [
+        AUGMENTATIONS[name]().apply(images[k : k + 1], numbers[k : k + 1])[0] for k in range(6)
+    ]
     torch.testing.assert_close(whole, torch.stack(single), rtol=1e-6, atol=1e-6)
 
 
@@ -50,8 +52,8 @@ def test_shifts_are_those_of_a_plain_loop(shape):
         [[0.0, 0.0], [1 - 2**-24, 0.0], [0.0, 1 - 2**-24], [1 - 2**-24] * 2]
     )
     images = random(12, *shape)
-    found = AUGMENTATIONS["shift"](images, numbers)
-    both = AUGMENTATIONS["shift-flip"](images, numbers)
+    found = AUGMENTATIONS["shift"]().apply(images, numbers)
+    both = AUGMENTATIONS["shift-flip"]().apply(images, numbers)
     for k in range(12):
         expected = shifted(images[k], *numbers[k, :2].tolist())
         assert torch.equal(found[k], expected)
@@ -66,7 +68,7 @@ def test_every_shift_up_to_an_eighth_is_as_likely(side, reach):
     numbers[:, 0], numbers[:, 1] = 0.5, torch.arange(10 * count) / (10 * count) + 0.01
     image = torch.zeros(1, 1, 1, side)
     image[..., side // 2] = 1
-    found = AUGMENTATIONS["shift"](image.expand(10 * count, 1, 1, side), numbers)
+    found = AUGMENTATIONS["shift"]().apply(image.expand(10 * count, 1, 1, side), numbers)
     places = side // 2 - found.flatten(1).argmax(1)
     assert places.unique(return_counts=True)[0].tolist() == list(range(-reach, reach + 1))
     assert places.unique(return_counts=True)[1].tolist() == [10] * count
@@ -78,7 +80,7 @@ def test_about_half_are_mirrored(name):
     # where they are, as large as they are
     numbers[:, :2], numbers[:, 3], numbers[:, 4] = 0.5, 1 - 2**-24, 0.5
     image = random(1, 1, 8, 8)
-    found = AUGMENTATIONS[name](image.expand(2000, 1, 8, 8), numbers)
+    found = AUGMENTATIONS[name]().apply(image.expand(2000, 1, 8, 8), numbers)
     kept = (found - image).abs().amax((1, 2, 3)) < 1e-5
     turned = (found - image.flip(-1)).abs().amax((1, 2, 3)) < 1e-5
     # 22 is the deviation of one
@@ -91,7 +93,7 @@ def test_resized_images_are_those_of_a_plain_loop(shape):
     images, numbers = random(8, *shape), draws(8, seed=2)
     numbers[0, 3], numbers[1, 3] = 0, 1 - 2**-24
     numbers[2, :2], numbers[3, :2] = 0, 1 - 2**-24
-    found = AUGMENTATIONS["resized"](images, numbers)
+    found = AUGMENTATIONS["resized"]().apply(images, numbers)
     for k in range(8):
         expected = resized(images[k], numbers[k].tolist())
         torch.testing.assert_close(found[k].double(), expected, rtol=0, atol=2e-5)
@@ -100,7 +102,7 @@ def test_resized_images_are_those_of_a_plain_loop(shape):
 def test_resized_images_hold_no_values_of_their_own():
     # far from 0, which padding would bring in
     images, numbers = random(300, 1, 8, 8) + 5, draws(300, seed=3)
-    found = AUGMENTATIONS["resized"](images, numbers)
+    found = AUGMENTATIONS["resized"]().apply(images, numbers)
     low, high = images.amin((1, 2, 3)), images.amax((1, 2, 3))
     assert bool(
         (found.amin((1, 2, 3)) >= low - 1e-4).all() and (found.amax((1, 2, 3)) <= high + 1e-4).all()
@@ -111,7 +113,7 @@ def test_parts_have_8_to_100_percent_of_the_area_a_shape_of_3_to_4_and_lie_insid
     numbers = draws(1000, seed=4)
     numbers[:, 2] = 0.9  # not mirrored
     ramps = torch.stack(torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij"))
-    found = AUGMENTATIONS["resized"](ramps.expand(1000, 2, 64, 64), numbers)
+    found = AUGMENTATIONS["resized"]().apply(ramps.expand(1000, 2, 64, 64), numbers)
     first, last = found[:, :, 20, 20], found[:, :, 43, 43]  # away from edges, where ramps end
     high, wide = ((last - first) / 23).unbind(1)  # sides of the part, as shares
     centre = (found[:, :, 31, 31] + found[:, :, 32, 32]) / 2 + 0.5  # in pixels

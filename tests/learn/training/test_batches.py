@@ -4,13 +4,13 @@ them.
 
 import pytest
 import torch
-from tests.training.runs import digits, numbered
 from torch import Tensor
 
 from subbyte.data import Split
 from subbyte.errors import DataError
-from subbyte.learn.training.augment import AUGMENTATIONS
+from subbyte.learn.training.augment import AUGMENTATIONS, Resized, Unchanged
 from subbyte.learn.training.batches import Batches
+from tests.learn.training.runs import digits, numbered
 
 
 def seen(batches: Batches, epoch: int) -> list[list[int]]:
@@ -22,7 +22,7 @@ def seen(batches: Batches, epoch: int) -> list[list[int]]:
     ("count", "size", "steps"), [(23, 5, 4), (20, 5, 4), (7, 7, 1), (9, 1, 9), (13, 7, 1)]
 )
 def test_an_epoch_visits_every_image_at_most_once_and_leaves_the_last_batch_out(count, size, steps):
-    batches = Batches(numbered(count), size, "none", 0)
+    batches = Batches(numbered(count), size, Unchanged(), 0)
     assert batches.steps == steps
     for epoch in range(4):
         found = seen(batches, epoch)
@@ -32,7 +32,7 @@ def test_an_epoch_visits_every_image_at_most_once_and_leaves_the_last_batch_out(
 
 
 def test_images_go_with_their_labels():
-    for images, labels in Batches(numbered(23), 5, "none", 3).epoch(2):
+    for images, labels in Batches(numbered(23), 5, Unchanged(), 3).epoch(2):
         assert images.dtype == torch.float32 and labels.dtype == torch.int64
         assert torch.equal(images[:, 0, 0, 0], labels.float())
 
@@ -40,17 +40,17 @@ def test_images_go_with_their_labels():
 def test_the_order_is_another_every_epoch_and_for_every_seed_and_comes_again():
     split = numbered(23)
     orders = {
-        (seed, epoch): seen(Batches(split, 5, "none", seed), epoch)
+        (seed, epoch): seen(Batches(split, 5, Unchanged(), seed), epoch)
         for seed in range(3)
         for epoch in range(3)
     }
     assert len({str(order) for order in orders.values()}) == 9  # (0, 1) and (1, 0) differ, too
-    assert orders[1, 2] == seen(Batches(split, 5, "none", 1), 2)
+    assert orders[1, 2] == seen(Batches(split, 5, Unchanged(), 1), 2)
     assert all(order[0] != sorted(order[0]) for order in orders.values())
 
 
 def test_no_image_is_left_out_for_good():
-    batches = Batches(numbered(23), 5, "none", 0)
+    batches = Batches(numbered(23), 5, Unchanged(), 0)
     counts = torch.zeros(23)
     for epoch in range(100):
         for labels in seen(batches, epoch):
@@ -58,7 +58,7 @@ def test_no_image_is_left_out_for_good():
     assert counts.min() > 70 and counts.max() <= 100  # 87 on average, 3.4 the deviation of one
 
 
-@pytest.mark.parametrize("augment", AUGMENTATIONS)
+@pytest.mark.parametrize("augment", [cls() for cls in AUGMENTATIONS.values()])
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_shares_of_processes_make_up_the_batch_of_one(world, augment):
     generator = torch.Generator().manual_seed(0)
@@ -83,7 +83,7 @@ def test_shares_of_processes_make_up_the_batch_of_one(world, augment):
 def test_every_image_and_epoch_has_draws_of_its_own():
     stored = torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(0))
     split = Split("train", torch.arange(40), lambda indices: stored.expand(len(indices), 1, 9, 16))
-    batches = Batches(split, 20, "resized", 0)
+    batches = Batches(split, 20, Resized(), 0)
     kinds = {
         image.numpy().tobytes()
         for epoch in range(2)
@@ -98,13 +98,13 @@ def test_a_split_that_fills_no_batch_is_an_error():
         DataError,
         match=r"'train' has 9 images to train on, too few for a batch of 10.*--batch-size",
     ):
-        Batches(numbered(9), 10, "none", 0)
+        Batches(numbered(9), 10, Unchanged(), 0)
 
 
 def test_real_images_come_as_they_are_stored():
     train = digits().train
     assert train is not None
-    images, labels = next(Batches(train, 64, "none", 0).epoch(0))
+    images, labels = next(Batches(train, 64, Unchanged(), 0).epoch(0))
     where = {
         image.numpy().tobytes(): int(label)
         for image, label in zip(*next(train.batches(len(train))), strict=True)

@@ -8,13 +8,17 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.training.runs import (
+from torch import nn
+
+from subbyte.errors import FormatError, NumericsError
+from subbyte.learn.training import TrainSettings
+from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.learn.training.runs import (
     ADAM,
     FILES,
     Normed,
@@ -22,15 +26,11 @@ from tests.training.runs import (
     few,
     left_by,
     lively,
+    replace,
     run,
     seeded,
     stopping,
 )
-from torch import nn
-
-from subbyte.errors import FormatError, NumericsError
-from subbyte.learn.training import TrainSettings
-from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.workplace import names_in
 
 DATA = few(digits(), 300)  # 2 steps an epoch
@@ -176,35 +176,33 @@ def test_a_checkpoint_of_another_network_is_refused(name, begun):
 
 
 SGD = replace(ADAM, optimizer="sgd", lr=0.05)
-PAIRS: list[tuple[Any, Any]] = [
-    ("grid-sgd", "sgd"),
-    ("qsgd", "grid-sgd"),
-    ("adam", "adamw"),
-    ("adam", "sgd"),
-    ("sgd", "adam"),
-    ("sgd", "qsgd"),
-    ("qsgd", "sgd"),
-    ("qtadamw", "qsgd"),
-    ({"name": "qsgd", "compat": "2021"}, "qsgd"),
-    ({"name": "qsgd", "compat": "2023"}, "qsgd"),
+SGD_ON_GRID = replace(SGD, qat="grid")
+PAIRS = [
+    (SGD_ON_GRID, SGD),
+    (replace(SGD, optimizer="qsgd"), SGD_ON_GRID),
+    (SGD_ON_GRID, replace(SGD_ON_GRID, optimizer="adamw")),
+    *(
+        (replace(SGD, optimizer=ours), replace(SGD, optimizer=theirs))
+        for ours, theirs in [("adam", "adamw"), ("sgd", "qsgd"), ("qsgd-2021", "qsgd-2023")]
+    ),
 ]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_a_checkpoint_of_another_optimizer_is_refused(ours, theirs, tmp_path):
-    out, settings = tmp_path / "out", replace(SGD, optimizer=ours)
+    out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        run(out, settings, data=DATA, progress=stopping(4))
-    swap(out, replace(SGD, optimizer=theirs))
+        run(out, ours, data=DATA, progress=stopping(4))
+    swap(out, theirs)
     with pytest.raises(
         FormatError,
         match=r"the checkpoint in .* is of another network or optimizer \(.*choose another",
     ):
-        run(out, settings, data=DATA)
+        run(out, ours, data=DATA)
 
 
 def test_a_checkpoint_with_a_quantizer_is_not_one_without(begun):
-    swap(begun, replace(ADAM, quantizer="lsq"))
+    swap(begun, replace(ADAM, qat="lsq"))
     with pytest.raises(FormatError, match="of another network or optimizer"):
         run(begun, data=DATA)
 

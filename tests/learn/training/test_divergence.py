@@ -3,19 +3,30 @@ checkpoint.
 """
 
 import re
-from dataclasses import replace
 
 import pytest
 import torch
-from tests.training.runs import ADAM, FILES, digits, few, left_by, lively, rows, run, seeded
 from torch import Tensor, nn
 
 from subbyte.errors import NumericsError
 from subbyte.learn.training import train
 from subbyte.learn.training.checkpoint import load_checkpoint
+from tests.learn.training.runs import (
+    ADAM,
+    FILES,
+    digits,
+    few,
+    left_by,
+    lively,
+    replace,
+    rows,
+    run,
+    seeded,
+)
 from tests.workplace import names_in
 
 DATA = few(digits(), 700)  # 5 steps an epoch
+ON_GRID = {"optimizer": "sgd", "qat": "grid"}
 SGD = replace(ADAM, optimizer="sgd", lr=0.05)
 
 
@@ -35,10 +46,12 @@ class Bursting(nn.Module):
         return self.net(x) * (self.worth if self.training and int(self.calls) >= self.at else 1)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "qsgd", "grid-sgd"])
+@pytest.mark.parametrize(
+    "method", [{"optimizer": name} for name in ("sgd", "adam", "qsgd")] + [ON_GRID], ids=str
+)
 @pytest.mark.parametrize(("at", "log_every"), [(6, 1), (8, 4), (14, 100)])
-def test_the_step_its_rate_and_what_is_kept_are_named(optimizer, at, log_every, tmp_path):
-    settings = replace(ADAM, optimizer=optimizer, lr=0.02, log_every=log_every, rate="linear")
+def test_the_step_its_rate_and_what_is_kept_are_named(method, at, log_every, tmp_path):
+    settings = replace(ADAM, **method, lr=0.02, log_every=log_every, lr_schedule="linear")
     epoch, rate = (at - 1) // 5, 0.02 * (1 - (at - 1) / 15)
     with pytest.raises(NumericsError) as error:
         train(seeded(lambda: Bursting(at)), DATA, settings, tmp_path)
@@ -86,14 +99,14 @@ def test_with_a_lower_rate_another_folder_works(tmp_path):
 
 def test_weights_that_break_in_the_last_step_of_an_epoch_are_no_other_matter(tmp_path):
     # one step: its loss is a number
-    settings = replace(SGD, lr=1e38, batch_size=700, rate="constant", epochs=1)
+    settings = replace(SGD, lr=1e38, batch_size=700, lr_schedule="constant", epochs=1)
     with pytest.raises(NumericsError, match=r"(step|epoch) 1\b.*lower --lr"):
         run(tmp_path, settings, data=DATA)
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "qsgd", "grid-sgd"])
-def test_a_loss_far_above_that_of_guessing_is_divergence_too(optimizer, tmp_path):
+@pytest.mark.parametrize("method", [{"optimizer": "qsgd"}, ON_GRID], ids=str)
+def test_a_loss_far_above_that_of_guessing_is_divergence_too(method, tmp_path):
     """Though every number is finite."""
     with pytest.raises(
         NumericsError,
@@ -102,7 +115,7 @@ def test_a_loss_far_above_that_of_guessing_is_divergence_too(optimizer, tmp_path
         train(
             seeded(lambda: Bursting(8, 1000.0)),
             DATA,
-            replace(SGD, optimizer=optimizer, lr=1e-4),
+            replace(SGD, **method, lr=1e-4),
             tmp_path,
         )
     kept = load_checkpoint(tmp_path)

@@ -1,7 +1,6 @@
 """Networks trained on grids are packed to the codes they were trained on; others are refused."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.training.runs import ADAM, Normed, digits, few, seeded
 from torch import Tensor, nn
 
 import subbyte
@@ -18,8 +16,16 @@ from subbyte.errors import NumericsError, RecipeError, SubbyteError
 from subbyte.learn.training import PACKED, pack, train
 from subbyte.learn.training import finish as finish_module
 from subbyte.models import load_weights
+from tests.learn.training.runs import ADAM, Normed, digits, few, replace, seeded
 
 DATA = few(digits(), 500)
+METHODS = {
+    "sgd": ("sgd", "grid", 0.05),
+    "adamw": ("adamw", "grid", 3e-3),
+    "ste": ("adam", "ste", 3e-3),
+    "lsq": ("adam", "lsq", 3e-3),
+}
+"""By name: optimizer, weight quantizer, learning rate."""
 IMAGES = DATA.test.images(range(60))
 
 
@@ -53,17 +59,10 @@ def trained(
     out: Path, bits: int, method: str, network: Callable[[], nn.Module] = Normed, **more: Any
 ) -> nn.Module:
     """The plain network that a run on `bits` left in `out`."""
-    if method.startswith("grid-"):
-        chosen: dict[str, Any] = {
-            "optimizer": {"name": method, "bits": bits} | more.pop("grid", {})
-        }
-    else:
-        chosen = {
-            "optimizer": "adam",
-            "quantizer": {"name": method, "bits": bits} | more.pop("grid", {}),
-        }
+    optimizer, qat, lr = METHODS[method]
+    chosen = {"name": qat, "bits": bits} | more.pop("grid", {})
     settings = replace(
-        ADAM, epochs=2, batch_size=64, lr=0.05 if method == "grid-sgd" else 3e-3, **chosen, **more
+        ADAM, epochs=2, batch_size=64, lr=lr, optimizer=optimizer, qat=chosen, **more
     )
     train(seeded(network), DATA, settings, out)
     model = seeded(network, 1)
@@ -122,8 +121,7 @@ def test_rows_that_use_few_of_their_codes_are_packed_too(tmp_path):
     assert_same(pack(model, DATA.test, 4, (), tmp_path / PACKED), logits(model))
 
 
-METHODS = ["grid-sgd", "grid-adamw", "ste", "lsq"]
-QUICK = {("grid-sgd", 3), ("lsq", 2)}
+QUICK = {("sgd", 3), ("lsq", 2)}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +163,7 @@ def test_packed_networks_are_exported_and_checked(bits, packed_at, tmp_path):
 
 
 def test_exempt_layers_stay_float_to_the_bit(tmp_path):
-    model = trained(tmp_path, 3, "grid-sgd", float_layers=("conv*",))
+    model = trained(tmp_path, 3, "sgd", float_layers=("conv*",))
     expected = logits(model)
     packed = pack(model, DATA.test, 3, ("conv*",), tmp_path / PACKED)
     assert_same(packed, expected)
@@ -216,7 +214,7 @@ def test_a_packed_network_that_says_something_else_is_never_written(tmp_path, mo
 
 def test_a_network_with_its_quantizers_still_on_is_packed_or_clearly_refused(tmp_path):
     model = seeded(Normed)
-    train(model, DATA, replace(ADAM, epochs=1, quantizer="lsq", lr=3e-3), tmp_path)
+    train(model, DATA, replace(ADAM, epochs=1, qat="lsq", lr=3e-3), tmp_path)
     try:
         packed = pack(model, DATA.test, 4, (), tmp_path / PACKED)
     except SubbyteError as error:
@@ -237,7 +235,7 @@ class Up(nn.Module):
         return self.fc(F.relu(self.grouped(F.relu(self.up(F.relu(self.down(x)))))).mean((2, 3)))
 
 
-@pytest.mark.parametrize("method", ["grid-sgd", pytest.param("lsq", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["sgd", pytest.param("lsq", marks=pytest.mark.slow)])
 def test_transposed_convolutions_are_found_again(method, tmp_path):
     model = trained(tmp_path, 4, method, Up)
     assert_same(pack(model, DATA.test, 4, (), tmp_path / PACKED), logits(model))

@@ -6,20 +6,30 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tests.training.runs import FILES, Normed, digits, few, left_by, rows, run, seeded, stopping
 
 from subbyte.errors import ModelError, RecipeError
 from subbyte.learn.training import TrainSettings
 from subbyte.learn.training.parallel import processes
+from tests.learn.training.runs import (
+    FILES,
+    Normed,
+    digits,
+    few,
+    left_by,
+    replace,
+    rows,
+    run,
+    seeded,
+    stopping,
+)
 from tests.workplace import names_in
 
-ROOT = Path(__file__).parents[2]
-SGD = TrainSettings(
+ROOT = Path(__file__).parents[3]
+SGD = TrainSettings.of(
     epochs=2,
     lr=0.05,
     batch_size=32,
@@ -29,13 +39,13 @@ SGD = TrainSettings(
     validation=60,
 )
 GRID = replace(
-    SGD, lr=0.2, optimizer={"name": "grid-sgd", "rounding": "half-even", "bits": 3, "extra_bits": 3}
+    SGD, lr=0.2, qat={"name": "grid", "rounding": "half-even", "bits": 3, "extra_bits": 3}
 )
 RUNS = {
     "short": replace(SGD, epochs=1, validation=0),
     "sgd": SGD,
     "grid": GRID,
-    "lsq": replace(SGD, quantizer="lsq"),
+    "lsq": replace(SGD, qat="lsq"),
     "stopped": SGD,
 }
 DATA = few(digits(), 572)  # 512 to train on: 8 batches of two times 32
@@ -65,7 +75,7 @@ def free_ports(count: int) -> list[str]:
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from tests.training.test_parallel import DATA, RUNS, run, stopping
+from tests.learn.training.test_parallel import DATA, RUNS, run, stopping
 out, ports = Path(sys.argv[1]) / ("second" if os.environ["RANK"] == "1" else ""), iter(sys.argv[3:])
 for name in sys.argv[2].split(","):
     os.environ["MASTER_PORT"] = next(ports)
@@ -197,7 +207,7 @@ def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
 
 
-CLI = (
+CLI: tuple[object, ...] = (
     "--model",
     "lenet-digits",
     "--data",
@@ -213,7 +223,17 @@ CLI = (
 
 @pytest.mark.slow
 def test_torchrun_trains_packs_and_says_so_once(tmp_path):
-    options = (*CLI, "--bits", 3, "--rounding", "half-even", "--out", tmp_path / "out")
+    options = (
+        *CLI,
+        "--qat",
+        "grid",
+        "--bits",
+        3,
+        "--rounding",
+        "half-even",
+        "--out",
+        tmp_path / "out",
+    )
     done = torchrun(*options)
     assert done.returncode == 0, done.stderr[-2000:]
     assert names_in(tmp_path / "out") == FILES | {"quantized.safetensors"}
@@ -225,7 +245,7 @@ def test_torchrun_trains_packs_and_says_so_once(tmp_path):
 
 @pytest.mark.slow
 def test_errors_under_torchrun_end_all_processes_and_say_why(tmp_path):
-    done = torchrun(*CLI, "--out", tmp_path / "out", "--rate", "constant", "--lr", "1e38")
+    done = torchrun(*CLI, "--out", tmp_path / "out", "--lr-schedule", "constant", "--lr", "1e38")
     assert done.returncode != 0 and re.search("training diverged: the loss of step", done.stderr)
     again = torchrun(*CLI, "--out", tmp_path / "out")
     assert again.returncode != 0 and "was made with lr = 1e+38" in again.stderr
@@ -234,7 +254,7 @@ def test_errors_under_torchrun_end_all_processes_and_say_why(tmp_path):
 OFTEN = """
 import faulthandler, sys
 from pathlib import Path
-from tests.training.test_parallel import DATA, RUNS, run
+from tests.learn.training.test_parallel import DATA, RUNS, run
 faulthandler.dump_traceback_later(60, exit=True)
 for number in range(8):
     run(Path(sys.argv[1]) / str(number), RUNS["short"], data=DATA)

@@ -1,14 +1,15 @@
 """Settings of a training run: what is out of range is named."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 
 from subbyte.errors import RecipeError
+from subbyte.learn.qat import WEIGHT_QUANTIZERS
 from subbyte.learn.training import TrainSettings
 from subbyte.learn.training.augment import AUGMENTATIONS
-from subbyte.learn.training.rates import RATES
+from subbyte.learn.training.lr_schedules import LR_SCHEDULES
 
 INF, NAN = float("inf"), float("nan")
 WRONG = [
@@ -30,8 +31,11 @@ WRONG = [
     ("validation", -1, "validation must be 0 or more"),
     ("seed", -1, "seed from 0 to 2^31 - 1; got 0, -1"),
     ("seed", 2**31, "seed from 0 to 2^31 - 1; got 0, 2147483648"),
-    ("rate", "cosinus", "rate: unknown 'cosinus'; known: " + ", ".join(RATES)),
-    ("augment", "flip", "augment: unknown 'flip'; known: " + ", ".join(AUGMENTATIONS)),
+    ("lr_schedule", "cosinus", "unknown method 'cosinus'; known: " + ", ".join(LR_SCHEDULES)),
+    ("augment", "flip", "augment: unknown method 'flip'; known: " + ", ".join(AUGMENTATIONS)),
+    ("qat", "lqs", "qat: unknown method 'lqs'; known: " + ", ".join(WEIGHT_QUANTIZERS)),
+    ("optimizer", {"name": "sgd", "lr": 3}, "optimizer sgd: unknown setting 'lr'; known: momentum"),
+    ("float_layers", ("fc1",), "float_layers are exempt from qat"),
     ("precision", "float16", "precision: unknown 'float16'; known: float32, bfloat16"),
 ]
 
@@ -39,7 +43,7 @@ WRONG = [
 @pytest.mark.parametrize(("name", "value", "message"), WRONG)
 def test_values_out_of_range_are_errors(name, value, message):
     with pytest.raises(RecipeError) as error:
-        TrainSettings(**{name: value})
+        TrainSettings.of(**{name: value})
     assert message in str(error.value)
 
 
@@ -55,13 +59,13 @@ def test_values_out_of_range_are_errors(name, value, message):
     ],
 )
 def test_ends_of_ranges_are_inside(name, value):
-    assert getattr(replace(TrainSettings(), **{name: value}), name) == value
+    assert getattr(TrainSettings(**{name: value}), name) == value
 
 
 def test_plain_values_name_every_setting_and_survive_json():
-    settings = TrainSettings(
-        optimizer={"name": "qsgd", "momentum": 0.5}, quantizer="lsq", float_layers=("a", "b*")
+    settings = TrainSettings.of(
+        optimizer={"name": "qsgd", "momentum": 0.5}, qat="lsq", float_layers=("a", "b*")
     )
     plain = json.loads(json.dumps(settings.plain()))
     assert list(plain) == [field.name for field in fields(TrainSettings)]
-    assert TrainSettings(**plain | {"float_layers": tuple(plain["float_layers"])}) == settings
+    assert TrainSettings.of(**plain | {"float_layers": tuple(plain["float_layers"])}) == settings

@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from subbyte.data import Split
 from subbyte.graph import Network
-from subbyte.pages.clips import JUDGED
+from subbyte.records.clips import JUDGED
 from subbyte.tasks import Evaluation, evaluate
 
 

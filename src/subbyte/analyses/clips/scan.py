@@ -28,16 +28,26 @@ from torch import Tensor, nn
 
 from subbyte.analyses.clips.judge import Judge
 from subbyte.analyses.clips.search import Granularity, Search
-from subbyte.analyses.clips.store import Rows
+from subbyte.analyses.clips.table import GrowingTable
 from subbyte.analyses.clips.targets import Target, gather
 from subbyte.core import GridSpec
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels
 from subbyte.engine.stages import Report
 from subbyte.graph import prepare
 from subbyte.io.settings import fingerprint, same_settings
-from subbyte.pages.clips import JUDGED, LOSS, MINMAX
 from subbyte.ranges.clips import Score, best, clip_spec, fractions, part_ends
 from subbyte.ranges.metrics import parse_metric
+from subbyte.records.clips import (
+    CHOICES,
+    CHOICES_KEY,
+    CORRELATION,
+    CORRELATION_COLUMNS,
+    JUDGED,
+    LOSS,
+    MINMAX,
+    SCAN,
+    SCAN_KEY,
+)
 
 Ends = tuple[Tensor, Tensor]
 """Lower and upper fractions, float64 [units], of one layer."""
@@ -92,9 +102,9 @@ class _Run:
         self.metrics = [parse_metric(name) for name in search.proxies]
         self.clips = fractions(*search.clip, search.resolution)
         judged = JUDGED if search.evaluate else ()
-        self.scan = Rows(out / "scan.csv", ("bits", "clip", *search.proxies, *judged), 2)
-        columns = ("bits", "granularity", "metric", "lower", "upper", *judged, "test")
-        self.choices = Rows(out / "choices.csv", columns, 3)
+        self.scan = GrowingTable(out / SCAN, (*SCAN_KEY, *search.proxies, *judged), 2)
+        columns = (*CHOICES_KEY, "lower", "upper", *judged, "test")
+        self.choices = GrowingTable(out / CHOICES, columns, 3)
 
     def go(self) -> None:
         """All that is missing."""
@@ -285,7 +295,7 @@ class _Run:
     def _write_clips(
         self, bits: int, granularity: Granularity, name: str, ends: list[Ends]
     ) -> None:
-        rows = Rows(
+        rows = GrowingTable(
             self.out / clips_file(bits, granularity, name),
             ("layer", "channel", "lower", "upper"),
             2,
@@ -308,7 +318,7 @@ class _Run:
         """
         if not self.search.evaluate:
             return
-        rows = Rows(self.out / "correlation.csv", ("bits", "metric", *JUDGED[:2]), 2)
+        rows = GrowingTable(self.out / CORRELATION, CORRELATION_COLUMNS, 2)
         rows.rows.clear()
         found: list[dict[str, object]] = []
         for bits, name in product(self.search.bits, self.search.proxies):

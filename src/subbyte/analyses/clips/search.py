@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from subbyte.errors import RecipeError
-from subbyte.pages.clips import LOSS
 from subbyte.ranges.clips import fractions
 from subbyte.ranges.metrics import metric_name, parse_metric
+from subbyte.records.clips import LOSS
 
 Granularity = Literal["network", "layer", "channel"]
 GRANULARITIES: tuple[Granularity, ...] = ("network", "layer", "channel")

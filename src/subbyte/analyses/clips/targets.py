@@ -11,7 +11,7 @@ from torch import Tensor
 
 from subbyte.analyses.clips.search import Search
 from subbyte.core import GridSpec
-from subbyte.engine.gradients import Against, gradient_stats, loss_of_weight
+from subbyte.engine.guidance import Against, gradient_stats, loss_of_weight
 from subbyte.engine.stages import Report
 from subbyte.engine.walk import Limits, collect, naming
 from subbyte.graph import Layer, Memory, Network, Pair, Travel, draw_classes, instrument, tensor_at
@@ -54,7 +54,7 @@ def gather(
 
     labels: int64 [n], or None to draw them from the network's own output.
     """
-    layers = [layer for layer in network.layers if layer.shared_with is None]
+    layers = network.owners
     needs = {need for name in search.proxies for need in parse_metric(name).needs}
     known: dict[str, dict[str, Any]] = {layer.name: {} for layer in layers}
     few = images[: search.grad_batches * search.batch_size]
@@ -100,11 +100,11 @@ def _single(stats: GradientStats) -> GradientStats:
 
 def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[str, Tensor]:
     """float32 [groups, columns, columns] by layer."""
-    layers, found = {layer.name: layer for layer in network.layers}, {}
+    found = {}
 
     def at_layer(name: str, pair: Pair) -> None:
-        if layers[name].shared_with is None:
-            found[name] = collect(layers[name], pair, limits).H.float()
+        if (layer := network.layer(name)).owns_weight:
+            found[name] = collect(layer, pair, limits).H.float()
 
     travel = Travel(
         instrument(network, []),

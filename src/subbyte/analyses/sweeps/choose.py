@@ -14,8 +14,8 @@ from typing import Any
 from scipy.special import stdtrit
 
 from subbyte.analyses.sweeps.space import Run, Setting
-from subbyte.analyses.sweeps.work import METRICS
 from subbyte.errors import RecipeError
+from subbyte.records.sweep import METRICS
 
 SUMMARIZED = tuple(name for name in METRICS if not name.endswith("_seconds") and name != "images")
 SMALLER_IS_BETTER = ("bits_per_weight", "packed_bytes")

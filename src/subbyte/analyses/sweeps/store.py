@@ -13,8 +13,6 @@ Whatever kills a sweep, a run's file is there whole or not at all; a changed set
 hashes it touches.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,10 +23,10 @@ from typing import Any
 import yaml
 
 from subbyte.analyses.sweeps.space import Run, Space
-from subbyte.analyses.sweeps.work import METRICS
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.io.files import write_json, write_text, written
-from subbyte.pages.sweep_files import MARK, RESULTS, SPACE, VERSION, read_mark
+from subbyte.records.base import read_document, table_text, write_document
+from subbyte.records.sweep import MARK, METRICS, RESULTS, SPACE, Mark, checked_outcome, read_outcome
 
 FIRST = ("run", "status", "name", "model", "data", "recipe", "calibration", "seed", "split")
 
@@ -69,19 +67,13 @@ class Results:
         mark = out / MARK
         if mark.exists():
             try:
-                version = read_mark(mark)["version"]
+                read_document(mark, Mark)
             except FormatError as reason:
                 raise FormatError(f"{reason}; choose another --out") from reason
-            if version != VERSION:
-                raise FormatError(
-                    f"{out} holds results of version {version}, this subbyte writes version "
-                    f"{VERSION}; choose another "
-                    "--out"
-                )
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise SubbyteError(f"--out {out} exists and holds no sweep; choose another folder")
         else:
-            write_json(mark, {"version": VERSION})
+            write_document(mark, Mark())
         (out / "runs").mkdir(exist_ok=True)
         (out / "cache").mkdir(exist_ok=True)
 
@@ -97,19 +89,15 @@ class Results:
         path = self.out / "runs" / f"{task.key}.json"
         if not path.exists():
             return None
-        try:
-            row = _checked(json.loads(path.read_text()))
-        except ValueError as reason:
-            raise FormatError(
-                f"{path} is damaged ({reason}); delete it, and the run is done again"
-            ) from reason
+        row = read_outcome(path).model_dump()
         self._rows[task.key] = row
         return row
 
     def add(self, task: Task, row: dict[str, Any]) -> None:
         """Keep what a run gave."""
-        write_json(self.out / "runs" / f"{task.key}.json", row)
-        self._rows[task.key] = row
+        found = checked_outcome(row).model_dump()
+        write_json(self.out / "runs" / f"{task.key}.json", found)
+        self._rows[task.key] = found
 
     def write_tables(self, tasks: Iterable[Task], axes: tuple[str, ...]) -> list[dict[str, Any]]:
         """Write results.csv and results.parquet of the runs that are there; returns the rows."""
@@ -142,29 +130,13 @@ class Results:
         """Keep what was asked, and what it was asked of."""
         content = space.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         write_text(self.out / SPACE, yaml.safe_dump(content, sort_keys=False))
-        write_json(self.out / MARK, {"version": VERSION, **about})
-
-
-def _checked(row: Any) -> dict[str, Any]:
-    """A run's file as it must be. Raises ValueError."""
-    status = row.get("status") if isinstance(row, dict) else None
-    needed = {"done": METRICS, "failed": ("error",)}.get(str(status))
-    if needed is None:
-        raise ValueError("no status 'done' or 'failed' in it")
-    kind = str if status == "failed" else (int, float)
-    wrong = [name for name in needed if not isinstance(row.get(name), kind)]
-    if wrong:
-        raise ValueError(f"{wrong[0]} is {row.get(wrong[0])!r}")
-    return dict(row)
+        write_document(self.out / MARK, Mark.model_validate(about))
 
 
 def table_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str]) -> str:
     """Rows as CSV; lists and mappings as JSON, nothing for None."""
-    columns, text = list(columns), io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(row.get(name)) for name in columns} for row in rows)
-    return text.getvalue()
+    columns = list(columns)
+    return table_text(columns, ([_cell(row.get(name)) for name in columns] for row in rows))
 
 
 def _cell(value: Any) -> Any:

@@ -23,7 +23,7 @@ from subbyte.engine.stages import Report, silent
 from subbyte.io.files import write_text
 from subbyte.jobs import versions
 from subbyte.methods import Engine
-from subbyte.pages.sweep_files import CHOSEN, SUMMARY
+from subbyte.records.sweep import CHOSEN, SUMMARY
 
 _TABLES = 20
 

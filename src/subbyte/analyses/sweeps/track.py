@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from subbyte.analyses.sweeps.store import Task
-from subbyte.analyses.sweeps.work import METRICS
 from subbyte.errors import SubbyteError
+from subbyte.records.sweep import METRICS
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """Of MLflow's own settings, where the environment does not say otherwise; its defaults try for

@@ -28,26 +28,9 @@ from subbyte.io.cache import Cache
 from subbyte.io.settings import fingerprint
 from subbyte.io.user_file import split_spec
 from subbyte.models import load_model
+from subbyte.records.sweep import Metrics
 from subbyte.tasks import Accuracy, Evaluation, agreement, evaluate
 
-METRICS = (
-    "images",
-    "original_top1_percent",
-    "quantized_top1_percent",
-    "original_top5_percent",
-    "quantized_top5_percent",
-    "agreement_percent",
-    "original_sparsity_percent",
-    "quantized_sparsity_percent",
-    "bits_per_weight",
-    "packed_bytes",
-    "capture_seconds",
-    "walk_seconds",
-    "evaluate_seconds",
-)
-"""Columns that a run measures; the names of GPFQ's log among them. Seconds are the only ones that
-differ by machine.
-"""
 _PIXELS = 16
 # of the order in which validation images are taken, whatever the seed of a run
 _VALIDATION_SEED = 7919
@@ -127,8 +110,9 @@ def measured_split(data: DataSet, run: Run) -> Split:
 
 
 def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
-    """Do a run; returns METRICS. folder: of the cache. Raises SubbyteError when anything does not
-    fit.
+    """Do a run; returns `Metrics` by name. folder: of the cache.
+
+    Raises SubbyteError when anything does not fit.
     """
     data, stages = inputs.data, Stages()
     images, _ = draw_calibration(data, run.calibration, run.seed)
@@ -146,21 +130,22 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
     with stages.stage("evaluate"):
         before, after = float_evaluation(inputs, split, cache), evaluate(quantized, split)
     weights = torch.cat([p.detach().flatten() for p in inputs.model.parameters() if p.ndim > 1])
-    return {
-        "images": len(split),
-        "original_top1_percent": round(before.top1, 4),
-        "quantized_top1_percent": round(after.top1, 4),
-        "original_top5_percent": round(before.top5, 4),
-        "quantized_top5_percent": round(after.top5, 4),
-        "agreement_percent": round(agreement(before.logits, after.logits), 4),
-        "original_sparsity_percent": round(100 * float((weights == 0).double().mean()), 4),
-        "quantized_sparsity_percent": round(quantized.zeros, 4),
-        "bits_per_weight": round(quantized.bits_per_weight, 6),
-        "packed_bytes": quantized.packed_bytes,
-        "capture_seconds": stages.seconds["capture"],
-        "walk_seconds": round(stages.seconds["plan"] + stages.seconds["walk"], 3),
-        "evaluate_seconds": stages.seconds["evaluate"],
-    }
+    found = Metrics(
+        images=len(split),
+        original_top1_percent=round(before.top1, 4),
+        quantized_top1_percent=round(after.top1, 4),
+        original_top5_percent=round(before.top5, 4),
+        quantized_top5_percent=round(after.top5, 4),
+        agreement_percent=round(agreement(before.logits, after.logits), 4),
+        original_sparsity_percent=round(100 * float((weights == 0).double().mean()), 4),
+        quantized_sparsity_percent=round(quantized.zeros, 4),
+        bits_per_weight=round(quantized.bits_per_weight, 6),
+        packed_bytes=quantized.packed_bytes,
+        capture_seconds=stages.seconds["capture"],
+        walk_seconds=round(stages.seconds["plan"] + stages.seconds["walk"], 3),
+        evaluate_seconds=stages.seconds["evaluate"],
+    )
+    return found.model_dump()
 
 
 def float_evaluation(inputs: Inputs, split: Split, cache: Cache) -> Evaluation:

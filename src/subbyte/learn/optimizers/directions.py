@@ -1,4 +1,4 @@
-"""What an update goes along, on one vector of gradients g and one of weights w.
+"""Directions that updates go along, on one vector of gradients g and one of weights w.
 
     Momentum   g <- g + weight_decay w;  m <- momentum m + (1 - dampening) g;  d = m, or g +
                                                                                momentum m (Nesterov)
@@ -23,6 +23,10 @@ from torch import Tensor
 from subbyte.errors import RecipeError
 from subbyte.learn.optimizers.layout import Layout
 
+Group = dict[str, Any]
+"""A param group of torch's optimizers: its tensors and its settings."""
+State = dict[str, Tensor]
+"""Vectors that a param group keeps between steps."""
 MISSED = "missed"
 """In the state, once a tensor had no gradient: how many of the group's steps each has missed, float
 [tensors].
@@ -32,13 +36,11 @@ MISSED = "missed"
 class Direction(Protocol):
     """Turns gradients into what weights are to move along."""
 
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> Group:
         """Settings of param groups, with their values unless a group has its own."""
         ...
 
-    def __call__(
-        self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]
-    ) -> Tensor:
+    def __call__(self, layout: Layout, gradient: Tensor, group: Group, state: State) -> Tensor:
         """The direction d, float [n]; may overwrite `gradient` [n] and what is in `state`."""
         ...
 
@@ -61,7 +63,7 @@ class Momentum:
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise RecipeError("nesterov needs a momentum above 0, and dampening 0")
 
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> Group:
         """See `Direction`."""
         return {
             "lr": 0.0,
@@ -71,24 +73,19 @@ class Momentum:
             "weight_decay": self.weight_decay,
         }
 
-    def __call__(
-        self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]
-    ) -> Tensor:
+    def __call__(self, layout: Layout, gradient: Tensor, group: Group, state: State) -> Tensor:
         """See `Direction`."""
         if group["weight_decay"]:
             gradient.add_(layout.vector(layout.params), alpha=group["weight_decay"])
         if not group["momentum"]:
             return gradient
-        if "momentum" not in state:
+        mean = state.get("momentum")
+        if mean is None:
             state["momentum"] = gradient.clone()
             for part in layout.still_parts():
                 state["momentum"][part] = 0
         else:
-            mean = (
-                state["momentum"]
-                .mul_(group["momentum"])
-                .add_(gradient, alpha=1 - group["dampening"])
-            )
+            mean.mul_(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
             if MISSED in state:  # a tensor's first gradient is its momentum
                 torch.where(
                     layout.spread(group["steps"] - state[MISSED]) == 0, gradient, mean, out=mean
@@ -114,15 +111,13 @@ class Adaptive:
                 f"{self.eps}, {self.weight_decay}"
             )
 
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> Group:
         """See `Direction`."""
         return {"lr": 0.0, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
 
-    def __call__(
-        self, layout: Layout, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]
-    ) -> Tensor:
+    def __call__(self, layout: Layout, gradient: Tensor, group: Group, state: State) -> Tensor:
         """See `Direction`."""
-        if "mean" not in state:
+        if state.get("mean") is None:
             state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
         b1, b2 = group["betas"]
         state["mean"].lerp_(gradient, 1 - b1)
@@ -139,9 +134,7 @@ class Adaptive:
         return direction
 
     @staticmethod
-    def _corrections(
-        layout: Layout, group: dict[str, Any], state: dict[str, Tensor]
-    ) -> tuple[Any, Any]:
+    def _corrections(layout: Layout, group: Group, state: State) -> tuple[Any, Any]:
         """1 - b1^t and sqrt(1 - b2^t): numbers, or [n] where tensors have steps of their own."""
         (b1, b2), t = group["betas"], group["steps"] + 1
         if MISSED not in state:

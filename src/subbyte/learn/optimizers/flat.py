@@ -1,4 +1,4 @@
-"""What the optimizers share: a param group is one vector, and a step is a few operations on it.
+"""The base of the optimizers: a param group is one vector, and a step is a few operations on it.
 
 Networks have many small tensors, on which most of a step is overhead: gradients are made one
 vector, the direction and its rounding are computed on it, and one call of `torch._foreach_add_` or
@@ -11,34 +11,33 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from subbyte.learn.optimizers.directions import MISSED, Direction
+from subbyte.learn.optimizers.directions import MISSED, Direction, Group, State
 from subbyte.learn.optimizers.layout import Layout
-from subbyte.learn.optimizers.rounding import RANDOM
+from subbyte.learn.optimizers.update_roundings import UPDATE_ROUNDINGS
+from subbyte.methods import Updates
 
-Params = Iterable[Tensor] | Iterable[dict[str, Any]]
-State = dict[str, Tensor]
+Params = Iterable[Tensor] | Iterable[Group]
 # primes above any number of steps, and of param groups, that are likely
 _SEEDS, _GROUPS = 1_000_003, 1009
 
 
-class FlatOptimizer(Optimizer):
+class FlatOptimizer(Updates):
     """Base of the optimizers here: a direction, and what is done with it in `_apply`.
 
     direction: what to move along. defaults: settings of param groups. Raises RecipeError for
         settings out of range.
     """
 
-    def __init__(self, params: Params, direction: Direction, defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Params, direction: Direction, defaults: Group) -> None:
         self.direction = direction
         self._layouts: dict[int, Layout] = {}
         self._moved: list[int] = []  # groups that the last step moved
         super().__init__(params, {"steps": 0, **direction.defaults(), **defaults})
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: torch's own keeps nothing of a subclass. What is made of the
-        parameters stays out.
+        """All attributes, for copies and pickles: torch's own keeps nothing of a subclass. Layouts
+        are made again.
         """
         return {**vars(self), "_layouts": {}}
 
@@ -67,14 +66,14 @@ class FlatOptimizer(Optimizer):
             self._layouts[number] = Layout(params, number)
         return self._layouts[number]
 
-    def group_state(self, group: dict[str, Any]) -> State:
+    def group_state(self, group: Group) -> State:
         """Vectors kept between steps, with the group's first tensor as torch keeps state by
         tensor.
         """
         state: State = self.state[group["params"][0]]
         return state
 
-    def _step_group(self, layout: Layout, group: dict[str, Any], gradient: Tensor) -> None:
+    def _step_group(self, layout: Layout, group: Group, gradient: Tensor) -> None:
         state = self.group_state(group)
         if layout.still and MISSED not in state:
             state[MISSED] = torch.zeros(len(layout.sizes), device=layout.update.device)
@@ -101,20 +100,18 @@ class FlatOptimizer(Optimizer):
         if layout.still:
             state[MISSED][layout.still] += 1
 
-    def _apply(
-        self, layout: Layout, group: dict[str, Any], state: State, direction: Tensor
-    ) -> None:
+    def _apply(self, layout: Layout, group: Group, state: State, direction: Tensor) -> None:
         """Move the parameters of a group along a direction [n]."""
         raise NotImplementedError
 
     def _after_step(self) -> None:
         """What is left to do when all groups have moved."""
 
-    def noise(self, layout: Layout, group: dict[str, Any]) -> torch.Generator:
+    def noise(self, layout: Layout, group: Group) -> torch.Generator:
         """The random numbers of this step: they depend on seed, group and step alone, so that a run
         can go on.
         """
-        if group["rounding"] in RANDOM:
+        if UPDATE_ROUNDINGS[group["rounding"]].random:
             stream = group["seed"] * _GROUPS + layout.number
             layout.generator.manual_seed((stream * _SEEDS + group["steps"]) % 2**63)
         return layout.generator

@@ -21,7 +21,7 @@ Weights without `bits` (biases, batch-norms) move by the same direction in float
 
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,11 +29,13 @@ from torch import Tensor
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
 from subbyte.io.registry import Method
-from subbyte.learn.optimizers.directions import Adaptive, Direction, Momentum
-from subbyte.learn.optimizers.flat import Params, State
-from subbyte.learn.optimizers.lattice import Lattice, LatticeOptimizer, Telemetry
+from subbyte.learn.optimizers.directions import Adaptive, Direction, Group, Momentum, State
+from subbyte.learn.optimizers.flat import Params
+from subbyte.learn.optimizers.lattice import Lattice, LatticeOptimizer
 from subbyte.learn.optimizers.layout import Layout
-from subbyte.learn.optimizers.rounding import UPDATE_ROUNDINGS
+from subbyte.learn.optimizers.resolution_schedules import schedule_for_run
+from subbyte.learn.optimizers.update_roundings import UPDATE_ROUNDINGS, update_rounding
+from subbyte.methods import Telemetry, Trained
 from subbyte.ranges import Mse, fit_grid
 
 MOST_FINE = 15
@@ -42,7 +44,7 @@ MOST_FINE = 15
 
 @dataclass(frozen=True)
 class GridSettings:
-    """What weights are trained on.
+    """The grid that weights are trained on.
 
     bits: of the codes that the network computes with, 2 to 8. extra_bits: m, that updates add up on
         besides.
@@ -50,8 +52,8 @@ class GridSettings:
         above 1 weights
     may grow, as those that training starts from nothing do. resolution: bits that updates are
     rounded to at first; None: all of them.
-    schedule: how they rise, a name of SCHEDULES or a mapping. rounding: a name of UPDATE_ROUNDINGS
-        but gaussian.
+    schedule: how they rise, a name of RESOLUTION_SCHEDULES or a mapping. rounding: a name of
+        UPDATE_ROUNDINGS but gaussian.
     seed: of rounding at random.
     Raises RecipeError for values out of range, and for a resolution above bits + extra_bits.
     """
@@ -74,8 +76,8 @@ class GridSettings:
             )
         if not 0 < self.reach < inf:
             raise RecipeError(f"reach must be a positive number, got {self.reach}")
-        if self.rounding == "gaussian":
-            raise RecipeError("gaussian noise leaves the grid; choose another rounding")
+        if not update_rounding(self.rounding).to_lattice:
+            raise RecipeError(f"{self.rounding} noise leaves the grid; choose another rounding")
         if self.resolution is not None and self.resolution < 1:
             raise RecipeError(
                 f"resolution on a grid is a number of bits, 1 or more, got {self.resolution}"
@@ -89,6 +91,10 @@ class GridSettings:
         return Lattice(
             start, schedule=self.schedule, rounding=self.rounding, cap=most, seed=self.seed
         )
+
+    def for_run(self, steps: int) -> "GridSettings":
+        """The grid of a run whose epochs have so many steps."""
+        return replace(self, schedule=schedule_for_run(self.schedule, steps))
 
 
 class GridOptimizer(LatticeOptimizer):
@@ -109,7 +115,7 @@ class GridOptimizer(LatticeOptimizer):
             params, lr, direction, {**asdict(settings.lattice()), **asdict(settings), "axis": 0}
         )
 
-    def _check(self, group: dict[str, Any]) -> None:
+    def _check(self, group: Group) -> None:
         """See `LatticeOptimizer`; what goes on a grid is put on it."""
         if group["bits"] is None:
             group["resolution"] = group["cap"]
@@ -125,7 +131,7 @@ class GridOptimizer(LatticeOptimizer):
         self._start(self.layout(len(self.param_groups) - 1), group)
 
     @torch.no_grad()
-    def _start(self, layout: Layout, group: dict[str, Any]) -> None:
+    def _start(self, layout: Layout, group: Group) -> None:
         spec, fine = self._spec(group), 2 ** group["extra_bits"]
         codes, scales = [], []
         for p in layout.params:
@@ -139,12 +145,10 @@ class GridOptimizer(LatticeOptimizer):
         self._hand_out(layout, group, state, state["codes"].to(layout.update.dtype))
 
     @staticmethod
-    def _spec(group: dict[str, Any]) -> GridSpec:
+    def _spec(group: Group) -> GridSpec:
         return GridSpec(bits=group["bits"], granularity=group["granularity"])
 
-    def _apply(
-        self, layout: Layout, group: dict[str, Any], state: State, direction: Tensor
-    ) -> None:
+    def _apply(self, layout: Layout, group: Group, state: State, direction: Tensor) -> None:
         if group["bits"] is None:
             torch.mul(direction, -group["lr"], out=layout.update)
             layout.add()
@@ -157,9 +161,8 @@ class GridOptimizer(LatticeOptimizer):
         update = torch.div(direction, self._scale(layout, group, state), out=layout.update).mul_(
             scaled
         )
-        UPDATE_ROUNDINGS[group["rounding"]](update, self.noise(layout, group)).mul_(
-            step * 2.0**most
-        )
+        rounding = UPDATE_ROUNDINGS[group["rounding"]]
+        rounding.round(update, self.noise(layout, group)).mul_(step * 2.0**most)
         for part in layout.still_parts():
             update[part] = 0
         codes = torch.add(update, state["codes"]).clamp_(*_ends(group))
@@ -167,7 +170,7 @@ class GridOptimizer(LatticeOptimizer):
         self._hand_out(layout, group, state, codes)
 
     @torch.no_grad()
-    def _hand_out(self, layout: Layout, group: dict[str, Any], state: State, codes: Tensor) -> None:
+    def _hand_out(self, layout: Layout, group: Group, state: State, codes: Tensor) -> None:
         """Write the weights of fine codes, which are overwritten."""
         values = _parents(codes, group["extra_bits"]).mul_(self._scale(layout, group, state))
         views = [
@@ -176,7 +179,7 @@ class GridOptimizer(LatticeOptimizer):
         ]
         torch._foreach_copy_(layout.params, views)
 
-    def _scale(self, layout: Layout, group: dict[str, Any], state: State) -> Tensor:
+    def _scale(self, layout: Layout, group: Group, state: State) -> Tensor:
         """The scale of every number, float [n]."""
         if layout.scale is None:
             parts = zip(layout.params, self._scales(layout, group, state), strict=True)
@@ -186,7 +189,7 @@ class GridOptimizer(LatticeOptimizer):
         return layout.scale
 
     @staticmethod
-    def _scales(layout: Layout, group: dict[str, Any], state: State) -> tuple[Tensor, ...]:
+    def _scales(layout: Layout, group: Group, state: State) -> tuple[Tensor, ...]:
         """The scales of every tensor: float [rows] or [1]."""
         whole = group["granularity"] == "tensor"
         counts = [1 if whole else len(_matrix(p, group)) for p in layout.params]
@@ -221,28 +224,31 @@ class GridOptimizer(LatticeOptimizer):
             int((q.dequantize() != _matrix(p, group_of[id(p)])).sum()) for p, q in self.quantized()
         )
 
-    def _telemetry(self, number: int) -> tuple[int, Telemetry] | None:
-        group = self.param_groups[number]
-        if group["bits"] is None:
-            return None
-        found = super()._telemetry(number)
-        assert found is not None
-        size, of_lattice = found
-        state, (low, high) = self.group_state(group), _ends(group)
-        saturated = float(((state["codes"] == low) | (state["codes"] == high)).sum())
-        return size, replace(of_lattice, saturated=100 * saturated / size)
+    def _rounded_groups(self) -> list[int]:
+        groups = enumerate(self.param_groups)
+        return [number for number, group in groups if group["bits"] is not None]
 
-    def _unit_squares(self, layout: Layout, group: dict[str, Any]) -> Tensor:
+    def telemetry(self) -> Telemetry:
+        """See `Updates`."""
+        saturated, total = 0.0, 0
+        for number in self._rounded_groups():
+            group, size = self.param_groups[number], sum(self.layout(number).sizes)
+            codes, (low, high) = self.group_state(group)["codes"], _ends(group)
+            saturated += size * (100 * float(((codes == low) | (codes == high)).sum()) / size)
+            total += size
+        return replace(super().telemetry(), saturated=saturated / max(1, total))
+
+    def _unit_squares(self, layout: Layout, group: Group) -> Tensor:
         scale = self._scale(layout, group, self.group_state(group)).double().split(layout.sizes)
         unit = 2.0 ** group["bits"]
         return torch.stack([(part * unit).square().mean() for part in scale]).cpu()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Group) -> None:
         """See torch.optim.Optimizer."""
         super().load_state_dict(state_dict)
         for number, group in enumerate(self.param_groups):
             state = self.group_state(group)
-            if "codes" in state:
+            if state.get("codes") is not None:
                 self._hand_out(self.layout(number), group, state, state["codes"].clone())
                 # torch makes state the parameters' type
                 state["codes"] = state["codes"].to(torch.int16)
@@ -265,7 +271,7 @@ def starting_scale(matrix: Tensor, spec: GridSpec) -> Tensor:
     return torch.where(there, scale, usual)
 
 
-def _matrix(values: Tensor, group: dict[str, Any]) -> Tensor:
+def _matrix(values: Tensor, group: Group) -> Tensor:
     """[output channels, columns] of a tensor's numbers; a vector is one row."""
     return (
         values.detach().transpose(0, group["axis"]).flatten(1)
@@ -274,12 +280,12 @@ def _matrix(values: Tensor, group: dict[str, Any]) -> Tensor:
     )
 
 
-def _beside(scale: Tensor, p: Tensor, group: dict[str, Any]) -> Tensor:
+def _beside(scale: Tensor, p: Tensor, group: Group) -> Tensor:
     """The scales of a tensor, one or one a channel, in a shape that broadcasts with it."""
     return scale.reshape([-1 if axis == group["axis"] else 1 for axis in range(p.ndim)])
 
 
-def _ends(group: dict[str, Any]) -> tuple[int, int]:
+def _ends(group: Group) -> tuple[int, int]:
     """Smallest and largest fine code: those whose parents are codes of `bits` bits."""
     fine, half = 2 ** group["extra_bits"], 2 ** (group["bits"] - 1)
     return -half * fine - fine // 2, (half - 1) * fine + (fine - 1) // 2
@@ -328,3 +334,21 @@ class GridAdamW(GridOptimizer):
         settings: GridSettings | None = None,
     ) -> None:
         super().__init__(params, lr, Adaptive(betas, eps, weight_decay), settings or GridSettings())
+
+
+def groups_of(trained: Trained) -> list[Group]:
+    """Param groups of a run: weights that go on grids, and the rest. Raises RecipeError when there
+    are none of the former.
+    """
+    chosen = {id(p) for p in (*trained.layers, *trained.across)}
+    if not chosen:
+        raise RecipeError(
+            "there is no layer to put on a grid: all are exempt, or the network has none"
+        )
+    rest = [p for p in trained.params if id(p) not in chosen]
+    groups: list[Group] = [
+        {"params": trained.layers},
+        {"params": trained.across, "axis": 1},
+        {"params": rest, "bits": None},
+    ]
+    return [group for group in groups if group["params"]]

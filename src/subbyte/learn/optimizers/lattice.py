@@ -10,25 +10,32 @@ a Langevin step of temperature 1 / (24 lr Qp^2). Below half a step of the lattic
 all: there the error is -h. Error
 feedback carries it over to the next step: e <- e + h, w <- w + Q(e), e <- e - Q(e).
 
-Differs from the published code, which `compat` has: momentum, weight decay and param groups count;
-the index rises when codes stop moving, not when they sum to 0, between steps and not within one; it
-may belong to each tensor; it is part of `state_dict`.
+Differs from the published code, which `qsgd-2021` and its like keep: momentum, weight decay and
+param groups count; the index rises when codes stop moving, not when they sum to 0, between steps
+and not within one; it may belong to each tensor; it is part of `state_dict`.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from subbyte.errors import RecipeError
-from subbyte.io.registry import Method, build_method
-from subbyte.learn.optimizers.directions import MISSED, Adaptive, Direction, Momentum
-from subbyte.learn.optimizers.flat import FlatOptimizer, Params, State
+from subbyte.io.registry import Method
+from subbyte.learn.optimizers.directions import (
+    MISSED,
+    Adaptive,
+    Direction,
+    Group,
+    Momentum,
+    State,
+)
+from subbyte.learn.optimizers.flat import FlatOptimizer, Params
 from subbyte.learn.optimizers.layout import Layout
-from subbyte.learn.optimizers.rounding import UPDATE_ROUNDINGS
-from subbyte.learn.optimizers.schedules import SCHEDULES, OnStall, Schedule
+from subbyte.learn.optimizers.resolution_schedules import schedule_for_run, schedule_from
+from subbyte.learn.optimizers.update_roundings import UPDATE_ROUNDINGS, update_rounding
+from subbyte.methods import ResolutionSchedule, Telemetry
 
 MOST = 126
 """The largest cap: steps of 2^-126 are the smallest normal float32 numbers."""
@@ -42,9 +49,9 @@ class Lattice:
     """The lattice that updates are rounded to.
 
     resolution: the index at the start, whatever its sign. base, eta: Qp = eta * base^index.
-    schedule: a name of SCHEDULES, or a mapping with `name` and settings. rounding: a name of
-    UPDATE_ROUNDINGS. error_feedback: what rounding leaves is carried over to the next step. cap:
-    the highest index. seed: of rounding that is random.
+    schedule: a name of RESOLUTION_SCHEDULES, or a mapping with `name` and settings. rounding: a
+    name of UPDATE_ROUNDINGS. error_feedback: what rounding leaves is carried over to the next step.
+    cap: the highest index. seed: of rounding that is random.
     Raises RecipeError for values out of range, and for a resolution above the cap.
     """
 
@@ -68,39 +75,34 @@ class Lattice:
             raise RecipeError(
                 f"base must be 2 or more and eta positive, got {self.base} and {self.eta}"
             )
-        if self.rounding not in UPDATE_ROUNDINGS:
-            raise RecipeError(
-                f"unknown rounding {self.rounding!r}; known: {', '.join(UPDATE_ROUNDINGS)}"
-            )
+        update_rounding(self.rounding)
         if self.seed < 0:
             raise RecipeError(f"seed must be 0 or more, got {self.seed}")
-        build_method(SCHEDULES, self.schedule, "schedule")
+        schedule_from(self.schedule)
+
+    def for_run(self, steps: int) -> "Lattice":
+        """The lattice of a run whose epochs have so many steps."""
+        return replace(self, schedule=schedule_for_run(self.schedule, steps))
 
 
 @dataclass(frozen=True)
-class Telemetry:
-    """How the last step went, over all tensors: means weighted by size.
+class _Moved:
+    """The last step of one param group, of `size` numbers; the rest as in `Telemetry`."""
 
-    index: the resolution. moved: share of codes that were not 0, percent. saturated: share of codes
-    at an end of their grid, percent; None without grids. temperature: 1 / (24 lr Qp^2).
-    """
-
+    size: int
     index: float
     moved: float
-    saturated: float | None
     temperature: float
 
 
 class LatticeOptimizer(FlatOptimizer):
     """Moves by rounded updates. Use QSGD or QtAdamW."""
 
-    def __init__(
-        self, params: Params, lr: float, direction: Direction, defaults: dict[str, Any]
-    ) -> None:
-        self._schedules: dict[str, Schedule] = {}
+    def __init__(self, params: Params, lr: float, direction: Direction, defaults: Group) -> None:
+        self._schedules: dict[str, ResolutionSchedule] = {}
         super().__init__(params, direction, {**direction.defaults(), **defaults, "lr": lr})
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: Group) -> None:
         """See torch.optim.Optimizer. Raises RecipeError for settings out of range, and adds nothing
         then.
         """
@@ -111,21 +113,16 @@ class LatticeOptimizer(FlatOptimizer):
             self.param_groups.pop()
             raise
 
-    def _check(self, group: dict[str, Any]) -> None:
+    def _check(self, group: Group) -> None:
         """Raise RecipeError where a setting of a param group is out of range."""
         if not isfinite(group["lr"]) or group["lr"] < 0:
             raise RecipeError(f"lr must be 0 or more, got {group['lr']}")
         for cls in (type(self.direction), Lattice):
             cls(**{field.name: group[field.name] for field in fields(cls)})  # type: ignore[arg-type]
 
-    def _apply(
-        self, layout: Layout, group: dict[str, Any], state: State, direction: Tensor
-    ) -> None:
-        index, rounded, update = (
-            self.index(layout, group, state),
-            UPDATE_ROUNDINGS[group["rounding"]],
-            layout.update,
-        )
+    def _apply(self, layout: Layout, group: Group, state: State, direction: Tensor) -> None:
+        index, update = self.index(layout, group, state), layout.update
+        rounding = UPDATE_ROUNDINGS[group["rounding"]]
         layout.index = index
         noise, factor = self.noise(layout, group), -group["lr"]
         if group["error_feedback"]:
@@ -135,30 +132,32 @@ class LatticeOptimizer(FlatOptimizer):
             )
         if isinstance(index, int) and not group["error_feedback"]:  # the fewest operations
             resolution = group["eta"] * group["base"] ** index
-            rounded(torch.mul(direction, factor * resolution, out=update), noise)
+            rounding.round(torch.mul(direction, factor * resolution, out=update), noise)
             layout.add(1 / resolution)
             return
         scaled, step = self.lattice(layout, group, index, factor)
-        rounded(torch.mul(direction, scaled, out=update), noise).mul_(step)
+        rounding.round(torch.mul(direction, scaled, out=update), noise).mul_(step)
         if group["error_feedback"]:
             state["error"].sub_(update)
         layout.add()
 
-    def index(self, layout: Layout, group: dict[str, Any], state: State) -> int | Tensor:
+    def index(self, layout: Layout, group: Group, state: State) -> int | Tensor:
         """The index of this step: a number where time alone decides, else float [tensors] or
         [1].
         """
         schedule = self._schedule(group["schedule"])
         index = schedule.index(group["resolution"], group["steps"], group["base"], group["eta"])
-        if not isinstance(schedule, OnStall):
+        if not schedule.measured:
             return min(index, int(group["cap"]))
-        if "index" not in state:
-            count = len(layout.sizes) if schedule.scope == "tensor" else 1
-            state["index"] = torch.full((count,), float(index), device=layout.update.device)
-        return state["index"]
+        found = state.get("index")
+        if found is None:
+            count = len(layout.sizes) if schedule.by_tensor else 1
+            found = torch.full((count,), float(index), device=layout.update.device)
+            state["index"] = found
+        return found
 
     def lattice(
-        self, layout: Layout, group: dict[str, Any], index: int | Tensor, factor: float
+        self, layout: Layout, group: Group, index: int | Tensor, factor: float
     ) -> tuple[Tensor, Tensor]:
         """The factor times Qp, and 1 / Qp, of every number: float [n], [1] or []; kept until either
         changes.
@@ -173,33 +172,29 @@ class LatticeOptimizer(FlatOptimizer):
             layout.lattice = (factor, scaled, step)
         return layout.lattice[1:]
 
-    def _schedule(self, method: Method) -> Schedule:
+    def _schedule(self, method: Method) -> ResolutionSchedule:
         key = repr(method)
         if key not in self._schedules:
-            self._schedules[key] = build_method(SCHEDULES, method, "schedule")
+            self._schedules[key] = schedule_from(method)
         return self._schedules[key]
 
     def _after_step(self) -> None:
         """Measure who moved, where it is time to, and raise the index of those who did not."""
-        moved: list[tuple[int, OnStall, Tensor, Tensor]] = []
+        moved: list[tuple[int, ResolutionSchedule, Tensor, Tensor]] = []
         clock = max(group["steps"] for group in self.param_groups)  # all groups together have one
         for number in self._moved:
             group, layout = self.param_groups[number], self.layout(number)
             schedule = self._schedule(group["schedule"])
-            if (
-                not isinstance(schedule, OnStall)
-                or not isinstance(layout.index, Tensor)
-                or group["lr"] == 0
-            ):
+            if layout.index is None or group["lr"] == 0:  # not rounded, or not moved
                 continue
-            if schedule.due(clock if schedule.scope == "global" else group["steps"]):
+            if schedule.due(group["steps"] if schedule.by_tensor else clock):
                 assert layout.direction is not None
                 codes = self._codes(layout, group)
                 moved.append(
                     (number, schedule, layout.count(codes), layout.count(layout.direction))
                 )
         for number, schedule, codes, all_codes in moved:
-            if schedule.scope == "global":
+            if not schedule.by_tensor:
                 codes = torch.stack([part.sum() for _, _, part, _ in moved]).sum()
                 all_codes = torch.stack([part.sum() for _, _, _, part in moved]).sum()
             group = self.param_groups[number]
@@ -210,11 +205,11 @@ class LatticeOptimizer(FlatOptimizer):
             )
             self.layout(number).lattice = None
 
-    def _codes(self, layout: Layout, group: dict[str, Any]) -> Tensor:
+    def _codes(self, layout: Layout, group: Group) -> Tensor:
         """What is 0 where the last step moved nothing, [n]. Gaussian noise moves all: what would
         rounding?
         """
-        if group["rounding"] != "gaussian":
+        if UPDATE_ROUNDINGS[group["rounding"]].to_lattice:
             return layout.update
         assert layout.direction is not None and layout.lattice is not None
         # the update is in units of the weights then, and the error what it left
@@ -223,46 +218,43 @@ class LatticeOptimizer(FlatOptimizer):
         return torch.round(asked * layout.lattice[1])
 
     def telemetry(self) -> Telemetry:
-        """How the last step went. Reads from the device."""
-        parts = [
-            part
-            for number in range(len(self.param_groups))
-            if (part := self._telemetry(number)) is not None
-        ]
+        """See `Updates`: means over all tensors that are rounded, by size."""
+        parts = [self._measured(number) for number in self._rounded_groups()]
         if not parts:
             raise RecipeError("there is nothing to measure: no param group has its updates rounded")
-        total = sum(size for size, _ in parts)
+        total = sum(part.size for part in parts)
+        return Telemetry(
+            index=sum(part.size * part.index for part in parts) / total,
+            moved=sum(part.size * part.moved for part in parts) / total,
+            temperature=sum(part.size * part.temperature for part in parts) / total,
+        )
 
-        def mean(name: str) -> float:
-            return sum(size * float(getattr(found, name)) for size, found in parts) / total
+    def _rounded_groups(self) -> list[int]:
+        """Numbers of the param groups whose updates are rounded."""
+        return list(range(len(self.param_groups)))
 
-        saturated = None if parts[0][1].saturated is None else mean("saturated")
-        return Telemetry(mean("index"), mean("moved"), saturated, mean("temperature"))
-
-    def _telemetry(self, number: int) -> tuple[int, Telemetry] | None:
-        """Of one param group, with its size; None where nothing is rounded."""
+    def _measured(self, number: int) -> _Moved:
+        """The last step of one param group."""
         group, layout = self.param_groups[number], self.layout(number)
         sizes = torch.tensor(layout.sizes, dtype=torch.float64)
-        found = (
-            self.index(layout, group, self.group_state(group))
-            if layout.index is None
-            else layout.index
-        )
+        found = layout.index
+        if found is None:  # before the first step
+            found = self.index(layout, group, self.group_state(group))
         index = torch.as_tensor(found, dtype=torch.float64).cpu().expand(len(sizes))
         step = 1 / (group["eta"] * float(group["base"]) ** index)
         size = int(sizes.sum())
         moved = 100 * float((layout.update != 0).sum()) / size
         squares = float((sizes * self._unit_squares(layout, group) * step.square()).sum()) / size
         temperature = squares / (24 * max(group["lr"], _SLOWEST))
-        return size, Telemetry(float((index * sizes).sum()) / size, moved, None, temperature)
+        return _Moved(size, float((index * sizes).sum()) / size, moved, temperature)
 
-    def _unit_squares(self, layout: Layout, group: dict[str, Any]) -> Tensor:
+    def _unit_squares(self, layout: Layout, group: Group) -> Tensor:
         """Mean square of what the lattice is counted in, by tensor: float64 [tensors] on the
         CPU.
         """
         return torch.ones(len(layout.sizes), dtype=torch.float64)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Group) -> None:
         """See torch.optim.Optimizer; all that a run needs to go on is in there."""
         super().load_state_dict(state_dict)
         self._layouts.clear()

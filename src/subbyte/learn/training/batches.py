@@ -10,7 +10,8 @@ from torch import Tensor
 
 from subbyte.data import Split
 from subbyte.errors import DataError
-from subbyte.learn.training.augment import AUGMENTATIONS, DRAWS
+from subbyte.learn.training.augment import DRAWS
+from subbyte.methods import Augmentation
 
 _EPOCHS = 1_000_003  # a prime above any number of epochs, so that (seed, epoch) pairs do not meet
 
@@ -27,7 +28,7 @@ class Batches:
 
     split: Split
     batch_size: int
-    augment: str
+    augment: Augmentation
     seed: int
     rank: int = 0
     world: int = 1
@@ -55,6 +56,6 @@ class Batches:
                 self.rank :: self.world
             ]
             yield (
-                AUGMENTATIONS[self.augment](self.split.images(chosen), draws),
+                self.augment.apply(self.split.images(chosen), draws),
                 self.split.labels[chosen],
             )

@@ -4,7 +4,7 @@ anything.
 
 import io
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from subbyte.errors import FormatError, NumericsError
 from subbyte.io.files import write_bytes
-from subbyte.learn.training.weights import plain_state
+from subbyte.learn.qat import plain_state
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
 
@@ -31,12 +31,18 @@ class Checkpoint:
     method: str
     optimizer: dict[str, Any]
 
-    def __post_init__(self) -> None:
-        kinds = {"epoch": int, "model": dict, "method": str, "optimizer": dict}
-        if wrong := [
-            name for name, kind in kinds.items() if not isinstance(getattr(self, name), kind)
-        ]:
-            raise ValueError(f"it has no {wrong[0]}")
+    @classmethod
+    def read(cls, found: object) -> "Checkpoint":
+        """What a file holds. Raises ValueError when it is something else."""
+        match found:
+            case {
+                "epoch": int(epoch),
+                "model": dict(model),
+                "method": str(method),
+                "optimizer": dict(optimizer),
+            }:
+                return cls(epoch, model, method, optimizer)
+        raise ValueError("it lacks an epoch, a network or an optimizer")
 
 
 def save_checkpoint(out: Path, epoch: int, model: nn.Module, optimizer: Optimizer) -> None:
@@ -78,10 +84,7 @@ def load_checkpoint(out: Path) -> Checkpoint | None:
         if wrong := zipfile.ZipFile(content).testzip():
             raise ValueError(f"the checksum of {wrong} differs")
         content.seek(0)
-        found = torch.load(content, map_location="cpu", weights_only=True)
-        held = found if isinstance(found, dict) else {}
-        parts: dict[str, Any] = {field.name: held.get(field.name) for field in fields(Checkpoint)}
-        return Checkpoint(**parts)
+        return Checkpoint.read(torch.load(content, map_location="cpu", weights_only=True))
     except Exception as reason:  # there is no end to what zipfile, torch and its pickles raise
         first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
         raise FormatError(

@@ -10,7 +10,7 @@ from subbyte.engine.quantization import quantize
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import NumericsError
 from subbyte.exporters.packed import save
-from subbyte.learn.training.weights import layers_of, remove_quantizers
+from subbyte.learn.qat import layers_of, remove_quantizers
 from subbyte.recipe import Recipe
 
 PACKED = "quantized.safetensors"

@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from subbyte.data import DataSet, Split
 from subbyte.errors import DataError, FormatError, NumericsError
-from subbyte.io.registry import build_method
 from subbyte.io.settings import same_settings
-from subbyte.learn.optimizers import OPTIMIZERS
+from subbyte.learn.qat import layers_of, output_axis, remove_quantizers
+from subbyte.learn.qat.layers import weight_of
 from subbyte.learn.training.batches import Batches
 from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
 from subbyte.learn.training.parallel import Processes, processes
 from subbyte.learn.training.record import Record, Row
 from subbyte.learn.training.settings import TrainSettings
 from subbyte.learn.training.step import Steps
-from subbyte.learn.training.weights import QUANTIZERS, layers_of, output_axis, remove_quantizers
+from subbyte.methods import Trained, Updates
 from subbyte.tasks import check_labels, evaluate
 
 Report = Callable[[str, int, int, str], None]
@@ -77,7 +76,7 @@ def train(
     """
     with (
         processes(device) as here,
-        torch.random.fork_rng(devices=[here.device] if "cuda" in here.device else []),
+        torch.random.fork_rng(devices=[here.device] if here.on_gpu else []),
     ):
         parts = split_data(data, settings)
         size = settings.batch_size * here.world
@@ -115,7 +114,6 @@ def train(
         return record
 
 
-_WARM_UP = 0.2  # of the epochs
 _FAR = 20.0  # times the loss of guessing: nothing is learned from there
 
 
@@ -135,38 +133,27 @@ def quantize_weights(model: nn.Module, settings: TrainSettings) -> None:
     made of them.
     """
     remove_quantizers(model, rounded=False)
-    if settings.quantizer is not None:
-        build_method(QUANTIZERS, settings.quantizer, "quantizer").attach(
-            layers_of(model, settings.float_layers)
-        )
+    if settings.qat is not None:
+        settings.qat.attach(layers_of(model, settings.float_layers))
 
 
-def build_optimizer(model: nn.Module, settings: TrainSettings, steps: int) -> Optimizer:
-    """The optimizer that the settings name; steps: an epoch. Raises RecipeError for an unknown
-    one.
+def build_optimizer(model: nn.Module, settings: TrainSettings, steps: int) -> Updates:
+    """The optimizer of a run with so many steps an epoch. Raises RecipeError where its settings are
+    out of range, and where there is no layer to put on a grid.
     """
-    named = settings.optimizer
-    method: dict[str, Any] = {"name": named} if isinstance(named, str) else dict(named)
-    schedule = method.get("schedule")
-    if schedule == "epochs" or (isinstance(schedule, dict) and schedule.get("name") == "epochs"):
-        method["schedule"] = {
-            "steps": steps,
-            **({"name": schedule} if isinstance(schedule, str) else schedule),
-        }
-    if method.get("compat") == "2023":  # as published: a fifth of the run
-        method = {"epoch_steps": steps, "warm_up": _WARM_UP * settings.epochs, **method}
-    chosen: Any = build_method(OPTIMIZERS, method, "optimizer")
     layers = layers_of(model, settings.float_layers).values()
     along, across = (
-        [layer.weight for layer in layers if output_axis(layer) == axis] for axis in (0, 1)
+        [weight_of(layer) for layer in layers if output_axis(layer) == axis] for axis in (0, 1)
     )
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer: Optimizer = chosen.build(trained, along, settings.lr, across)
-    return optimizer
+    params = [p for p in model.parameters() if p.requires_grad]
+    trained = Trained(params, along, settings.lr, across, steps, settings.epochs)
+    if settings.qat is None:
+        return settings.optimizer.build(trained)
+    return settings.qat.build(settings.optimizer, trained)
 
 
 def _resumed(
-    out: Path, model: nn.Module, optimizer: Optimizer, here: Processes
+    out: Path, model: nn.Module, optimizer: Updates, here: Processes
 ) -> tuple[Record, int]:
     checkpoint = here.from_first(load_checkpoint(out) if here.first else None)
     if checkpoint is None:

@@ -30,6 +30,11 @@ class Processes:
     device: str
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return _is_gpu(self.device)
+
+    @property
     def first(self) -> bool:
         """Whether this is the one that writes."""
         return self.rank == 0
@@ -38,7 +43,7 @@ class Processes:
         """The network as it is called in training: gradients are averaged over processes."""
         if self.world == 1:
             return model
-        if self.device.startswith("cuda"):
+        if self.on_gpu:
             return nn.parallel.DistributedDataParallel(
                 nn.SyncBatchNorm.convert_sync_batchnorm(model),
                 device_ids=[torch.device(self.device)],
@@ -66,22 +71,29 @@ def processes(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun started; without it this one is alone. Raises ModelError for
     unknown devices.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"device {device!r}: torch finds no GPU here; use --device cpu")
     try:
-        torch.empty(1, device=device)
+        missing = _is_gpu(device) and not torch.cuda.is_available()
+        torch.empty(1, device="cpu" if missing else device)
     except (RuntimeError, AssertionError) as reason:
         first = str(reason).splitlines()[0]
         raise ModelError(
             f"device {device!r} can't be used ({first}); use --device cpu or cuda"
         ) from reason
+    if missing:
+        raise ModelError(f"device {device!r}: torch finds no GPU here; use --device cpu")
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Processes(0, 1, device)
         return
-    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device.startswith("cuda") else device
+    gpu = _is_gpu(device)
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else device
     # one for the process's life: now and then torch hangs in ending it for the next
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if own.startswith("cuda") else "gloo")
+        dist.init_process_group("nccl" if gpu else "gloo")
         atexit.register(dist.destroy_process_group)
     yield Processes(dist.get_rank(), dist.get_world_size(), own)
+
+
+def _is_gpu(device: str) -> bool:
+    """Whether a device is a GPU. Raises RuntimeError for what is no device at all."""
+    return torch.device(device).type == "cuda"

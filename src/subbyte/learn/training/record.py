@@ -1,38 +1,26 @@
-"""What a training run writes down: a row an epoch, and a row every few steps; CSV and JSON, whole
-at any moment.
+"""The log of a training run while it goes on: rows that are written whole after every epoch, and
+read again when a run goes on.
 """
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from subbyte.errors import FormatError
-from subbyte.io.files import write_json, write_text
-from subbyte.pages.runs import (
-    EPOCH_COLUMNS,
+from subbyte.records.training import (
     EPOCHS,
-    LOG,
-    STEP_COLUMNS,
     STEPS,
-    Row,
-    read_rows,
-    read_settings,
+    Epoch,
+    Run,
+    Settings,
+    Step,
+    read_epochs,
+    read_steps,
 )
 
-__all__ = [
-    "EPOCHS",
-    "EPOCH_COLUMNS",
-    "LOG",
-    "STEPS",
-    "STEP_COLUMNS",
-    "Record",
-    "Row",
-    "read_rows",
-    "read_settings",
-]
+Row = dict[str, Any]
+"""Cells by column of `Epoch` or `Step`."""
 
 
 @dataclass
@@ -46,34 +34,25 @@ class Record:
         """Write epochs.csv, steps.csv and log.json into the folder `out`; `about`: the settings,
         for log.json.
         """
-        write_text(out / STEPS, _csv(self.steps, STEP_COLUMNS))
-        write_text(out / EPOCHS, _csv(self.epochs, EPOCH_COLUMNS))
-        write_json(out / LOG, {"settings": dict(about), "epochs": self.epochs})
+        epochs = [Epoch.model_validate(row) for row in self.epochs]
+        steps = [Step.model_validate(row) for row in self.steps]
+        Run(Settings.model_validate(dict(about)), epochs, steps).write(out)
 
     @classmethod
     def read(cls, out: Path, epochs: int) -> "Record":
         """The rows of the first `epochs` epochs. Raises FormatError when a file is damaged, or
         lacks one of them.
         """
-        wanted = list(range(1, epochs + 1))
-        found = []
-        for name, columns in ((EPOCHS, EPOCH_COLUMNS), (STEPS, STEP_COLUMNS)):
-            rows = [row for row in read_rows(out / name, columns) if row["epoch"] in wanted]
-            if sorted({row["epoch"] for row in rows}) != wanted:
+        wanted = set(range(1, epochs + 1))
+        found = [
+            [row.model_dump() for row in rows if row.epoch in wanted]
+            for rows in (read_epochs(out), read_steps(out))
+        ]
+        for name, rows in zip((EPOCHS, STEPS), found, strict=True):
+            if {row["epoch"] for row in rows} != wanted:
                 raise FormatError(
                     f"{out / name} is not the log of a training run (it lacks epochs of the "
                     f"{epochs} that are done); "
                     "delete checkpoint.pt to start anew, or choose another --out"
                 )
-            found.append(rows)
         return cls(*found)
-
-
-def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {name: "" if row.get(name) is None else row[name] for name in columns} for row in rows
-    )
-    return text.getvalue()

@@ -1,16 +1,31 @@
 """Everything that a training run is determined by, besides the network and the data."""
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from subbyte.errors import RecipeError
-from subbyte.io.registry import Method
-from subbyte.learn.training.augment import AUGMENTATIONS
-from subbyte.learn.training.rates import RATES
+import torch
+from torch import nn
 
-PRECISIONS = ("float32", "bfloat16")
+from subbyte.errors import RecipeError
+from subbyte.io.registry import Registry
+from subbyte.learn.optimizers import OPTIMIZERS, GridSettings
+from subbyte.learn.optimizers.plain import Sgd
+from subbyte.learn.qat import WEIGHT_QUANTIZERS
+from subbyte.learn.training.augment import AUGMENTATIONS, Unchanged
+from subbyte.learn.training.lr_schedules import LR_SCHEDULES, Cosine
+from subbyte.methods import Augmentation, LrSchedule, Optimizer, WeightQuantizer
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Of the forward pass, by name."""
+METHODS: dict[str, Registry[Any]] = {
+    "optimizer": OPTIMIZERS,
+    "lr_schedule": LR_SCHEDULES,
+    "augment": AUGMENTATIONS,
+    "qat": WEIGHT_QUANTIZERS,
+}
+"""Where the settings that are methods are looked up."""
+SGD, COSINE, UNCHANGED = Sgd(), Cosine(), Unchanged()
 
 
 @dataclass(frozen=True)
@@ -18,39 +33,43 @@ class TrainSettings:
     """How to train.
 
     epochs: passes over the training images. batch_size: images a step, of each process. lr:
-    learning rate at its highest. optimizer: a name of `optim.OPTIMIZERS`, or a mapping with `name`
-    and its settings. rate: a name of `rates.RATES`. warmup: epochs over which the learning rate
-    rises from 0. label_smoothing: share of a label that is spread over all classes. augment: a name
-    of `augment.AUGMENTATIONS`. validation: training images kept apart, whose accuracy is logged
-    every epoch. evaluate_every: epochs between two measurements. seed: of order, augmentation and
-    whatever else is random. precision: of the forward pass, 'float32', or 'bfloat16' where autocast
-    allows it.
-    log_every: steps between two rows of the log. quantizer: a name of `weights.QUANTIZERS`, by
-    which layers compute with rounded weights, or a mapping. float_layers: patterns of layers whose
-    weights are not put on grids.
-    Raises RecipeError where a value is out of range.
+    learning rate at its highest. optimizer, lr_schedule, augment: methods of OPTIMIZERS,
+    LR_SCHEDULES, AUGMENTATIONS. warmup: epochs over which the learning rate rises from 0.
+    label_smoothing: share of a label that is spread over all classes. validation: training images
+    kept apart, whose accuracy is logged every epoch. evaluate_every: epochs between two
+    measurements. seed: of order, augmentation and whatever else is random. precision: of the
+    forward pass, a name of PRECISIONS, where autocast allows it. log_every: steps between two rows
+    of the log. qat: one of WEIGHT_QUANTIZERS, by which layers compute with low-bit weights; None:
+    they are float. float_layers: patterns of layers whose weights are float all the same.
+    Raises RecipeError where a value is out of range, or two do not go together.
     """
 
     epochs: int = 20
     batch_size: int = 128
     lr: float = 0.1
-    optimizer: Method = "sgd"
-    rate: str = "cosine"
+    optimizer: Optimizer[GridSettings] = SGD
+    lr_schedule: LrSchedule = COSINE
     warmup: float = 0.0
     label_smoothing: float = 0.0
-    augment: str = "none"
+    augment: Augmentation = UNCHANGED
     validation: int = 0
     evaluate_every: int = 1
     seed: int = 0
     precision: str = "float32"
     log_every: int = 10
-    quantizer: Method | None = None
+    qat: WeightQuantizer[nn.Module] | None = None
     float_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "evaluate_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        counts = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "evaluate_every": self.evaluate_every,
+            "log_every": self.log_every,
+        }
+        for name, count in counts.items():
+            if count < 1:
+                raise RecipeError(f"{name} must be 1 or more, got {count}")
         if not isfinite(self.lr) or self.lr <= 0:
             raise RecipeError(f"lr must be a positive number, got {self.lr}")
         if not 0 <= self.warmup <= self.epochs:
@@ -66,25 +85,34 @@ class TrainSettings:
                 f"validation must be 0 or more, seed from 0 to 2^31 - 1; got {self.validation}, "
                 f"{self.seed}"
             )
-        choices: dict[str, Collection[str]] = {
-            "rate": RATES,
-            "augment": AUGMENTATIONS,
-            "precision": PRECISIONS,
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise RecipeError(
-                    f"{name}: unknown {getattr(self, name)!r}; known: {', '.join(known)}"
-                )
-        optimizer = (
-            self.optimizer if isinstance(self.optimizer, str) else str(self.optimizer.get("name"))
-        )
-        if self.quantizer is not None and optimizer.startswith("grid-"):
+        if self.precision not in PRECISIONS:
             raise RecipeError(
-                f"a quantizer rounds float weights, and {optimizer} keeps none; choose "
-                f"{optimizer.removeprefix('grid-')}, or do without the quantizer"
+                f"precision: unknown {self.precision!r}; known: {', '.join(PRECISIONS)}"
             )
+        if self.qat is not None:
+            self.qat.check(self.optimizer)
+        elif self.float_layers:
+            raise RecipeError("float_layers are exempt from qat, and without it all are float")
+
+    @classmethod
+    def of(cls, **said: Any) -> "TrainSettings":
+        """Settings as they are said: methods by name, or as mappings of `name` and settings.
+
+        Raises RecipeError for unknown names and settings as well.
+        """
+        methods = {
+            name: registry.build(said[name])
+            for name, registry in METHODS.items()
+            if said.get(name) is not None
+        }
+        return cls(**said | methods)
 
     def plain(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return asdict(self)
+        """All settings, every one of the methods', as plain values for JSON; inverse of `of`."""
+        own = vars(self)
+        methods = {
+            name: registry.settings(own[name])
+            for name, registry in METHODS.items()
+            if own[name] is not None
+        }
+        return own | methods

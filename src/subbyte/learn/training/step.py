@@ -6,14 +6,13 @@ from math import isfinite
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from subbyte.errors import NumericsError
-from subbyte.learn.optimizers import LatticeOptimizer, Published2021, Published2023
+from subbyte.learn.training.lr_schedules import warmed_up
 from subbyte.learn.training.parallel import Processes
-from subbyte.learn.training.rates import factor
 from subbyte.learn.training.record import Row
-from subbyte.learn.training.settings import TrainSettings
+from subbyte.learn.training.settings import PRECISIONS, TrainSettings
+from subbyte.methods import Updates
 
 
 @dataclass
@@ -25,7 +24,7 @@ class Steps:
     """
 
     model: nn.Module
-    optimizer: Optimizer
+    optimizer: Updates
     settings: TrainSettings
     processes: Processes
     before: int
@@ -40,7 +39,7 @@ class Steps:
             group["lr"] = rate
         device = self.processes.device
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        mixed = self.settings.precision == "bfloat16"
+        mixed = PRECISIONS[self.settings.precision] != torch.float32
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
             logits = self.model(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(
@@ -58,8 +57,8 @@ class Steps:
         if self.settings.warmup:
             # the first step of a warm-up moves, too
             epoch = (self.before + number + 1) / self.per_epoch
-        return self.settings.lr * factor(
-            self.settings.rate, epoch, self.settings.epochs, self.settings.warmup
+        return self.settings.lr * warmed_up(
+            self.settings.lr_schedule, epoch, self.settings.epochs, self.settings.warmup
         )
 
     def due(self, number: int) -> bool:
@@ -119,17 +118,15 @@ class Steps:
         return ""
 
     def telemetry(self) -> Row:
-        """Of optimizers that quantize."""
-        if isinstance(self.optimizer, Published2021 | Published2023):
-            return {"resolution_bits": self.optimizer.index}
-        if not isinstance(self.optimizer, LatticeOptimizer):
-            return {}
+        """What the optimizer says of the last step, for the log."""
         found = self.optimizer.telemetry()
-        return {
-            "resolution_bits": round(found.index, 4),
-            "moved_percent": round(found.moved, 4),
-            "saturated_percent": None if found.saturated is None else round(found.saturated, 4),
-            "temperature": float(f"{found.temperature:.6g}")
-            if isfinite(found.temperature)
-            else None,
-        }
+        row: Row = {}
+        if found.index is not None:
+            row["resolution_bits"] = round(found.index, 4)
+        if found.moved is not None:
+            row["moved_percent"] = round(found.moved, 4)
+        if found.saturated is not None:
+            row["saturated_percent"] = round(found.saturated, 4)
+        if found.temperature is not None and isfinite(found.temperature):
+            row["temperature"] = float(f"{found.temperature:.6g}")
+        return row

@@ -1,0 +1,214 @@
+"""A captured graph as plain arrays, and back: what `torch.export` takes seconds for is done once
+for all processes.
+
+The nodes are JSON: operations by name, arguments as numbers, text, lists and names of nodes;
+tensors stand beside them. torch's own files of graphs hold pickles and expressions that are
+evaluated; here a reader can call nothing but ATen operations and those few of Python's on numbers
+that graphs hold. Of sizes that follow the batch it is only kept that they do.
+"""
+
+import json
+import operator
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+from subbyte.graph.layers import tensor_at
+
+_FUNCTIONS = {
+    f"operator.{f.__name__}": f
+    for f in (operator.getitem, operator.add, operator.mul, operator.floordiv)
+}
+_NAMED = (torch.dtype, torch.memory_format, torch.layout)
+_DTYPES = {
+    torch.float16,
+    torch.float32,
+    torch.float64,
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+}
+_GRAPH = "graph"
+
+
+class UnstorableError(Exception):
+    """A graph holds what the file has no way to say."""
+
+
+def to_tensors(graph_module: fx.GraphModule) -> dict[str, Tensor]:
+    """A graph whose nodes read, compute and return tensors. Raises UnstorableError for others."""
+    nodes = [_node(node) for node in graph_module.graph.nodes]
+    named = {
+        f"parameter {name}": value.detach()
+        for name, value in graph_module.named_parameters(remove_duplicate=False)
+    }
+    named |= {
+        f"buffer {name}": value
+        for name, value in graph_module.named_buffers(remove_duplicate=False)
+    }
+    known = {label.partition(" ")[2] for label in named}
+    read = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
+    named |= {f"constant {name}": tensor_at(graph_module, name) for name in sorted(read - known)}
+    for name, value in named.items():
+        if (
+            value.dtype not in _DTYPES
+            or value.layout is not torch.strided
+            or not value.is_contiguous()
+        ):
+            raise UnstorableError(
+                f"{name} is {value.dtype}, {value.layout}, strides {value.stride()}"
+            )
+    text = json.dumps(nodes).encode()
+    return {_GRAPH: torch.frombuffer(bytearray(text), dtype=torch.uint8), **named}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> fx.GraphModule:
+    """The graph that `to_tensors` was given."""
+    module = fx.GraphModule(nn.Module(), fx.Graph())
+    for label, value in tensors.items():
+        if label != _GRAPH:
+            kind, _, name = label.partition(" ")
+            _register(module, kind, name, value)
+    graph = fx.Graph()
+    made: dict[str, fx.Node] = {}
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    batch = _batch_size(mode)
+    for name, op, target, args, kwargs, stack, shape in json.loads(bytes(tensors[_GRAPH].numpy())):
+        function, values = (
+            _function(target) if op == "call_function" else target,
+            _decode(args, made),
+        )
+        if op == "output":
+            (values,) = values  # captured graphs return a tuple of one and unpack it later
+        node = graph.create_node(op, function, tuple(values), _decode(kwargs, made), name)
+        node.meta["nn_module_stack"] = {key: (module_name, "") for key, module_name in stack}
+        with mode:
+            node.meta["val"] = _without_values(shape, batch)
+        made[name] = node
+    module.graph = graph
+    return module
+
+
+def _node(node: fx.Node) -> list[Any]:
+    if node.op not in ("placeholder", "get_attr", "call_function", "output"):
+        raise UnstorableError(f"{node.op} of {node.target}")
+    target = node.target if isinstance(node.target, str) else _name(node.target)
+    entries = (node.meta.get("nn_module_stack") or {}).items()
+    stack = [(key, entry[0]) for key, entry in entries if isinstance(entry, tuple)]
+    shape = _shape(node.meta.get("val"))
+    return [
+        node.name,
+        node.op,
+        target,
+        _encode(tuple(node.args)),
+        _encode(dict(node.kwargs)),
+        stack,
+        shape,
+    ]
+
+
+def _name(function: Any) -> str:
+    if isinstance(function, torch._ops.OpOverload) and function.namespace == "aten":
+        return str(function)
+    for name, known in _FUNCTIONS.items():
+        if function is known:
+            return name
+    raise UnstorableError(f"a call of {function}")
+
+
+def _function(name: str) -> Any:
+    if name in _FUNCTIONS:
+        return _FUNCTIONS[name]
+    namespace, packet, overload = name.split(".")
+    if namespace != "aten":
+        raise ValueError(f"{name} is no operation of ATen's")
+    return attrgetter(f"{packet}.{overload}")(torch.ops.aten)
+
+
+def _encode(value: Any) -> Any:
+    """JSON of an argument: plain values as they are, others as a list that begins with their
+    kind.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, fx.Node):
+        return ["node", value.name]
+    if isinstance(value, _NAMED):
+        return ["torch", str(value).removeprefix("torch.")]
+    if isinstance(value, torch.device):
+        return ["device", str(value)]
+    if isinstance(value, tuple | list):
+        return ["tuple" if isinstance(value, tuple) else "list", *map(_encode, value)]
+    if isinstance(value, dict):
+        return ["dict", *([key, _encode(entry)] for key, entry in value.items())]
+    raise UnstorableError(f"an argument of type {type(value).__name__}")
+
+
+def _decode(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
+    if not isinstance(value, list):
+        return value
+    kind, *rest = value
+    if kind == "node":
+        return nodes[rest[0]]
+    if kind == "torch":
+        found = vars(torch)[rest[0]]
+        if not isinstance(found, _NAMED):
+            raise ValueError(f"torch.{rest[0]} is no type, layout or format")
+        return found
+    if kind == "device":
+        return torch.device(rest[0])
+    if kind == "dict":
+        return {key: _decode(entry, nodes) for key, entry in rest}
+    return (tuple if kind == "tuple" else list)(_decode(entry, nodes) for entry in rest)
+
+
+def _register(module: nn.Module, kind: str, name: str, value: Tensor) -> None:
+    *parents, leaf = name.split(".")
+    for part in parents:
+        if part not in module._modules:
+            module.add_module(part, nn.Module())
+        module = module.get_submodule(part)
+    if kind == "parameter":
+        module.register_parameter(leaf, nn.Parameter(value, value.is_floating_point()))
+    elif kind == "buffer":
+        module.register_buffer(leaf, value)
+    else:
+        setattr(module, leaf, value)
+
+
+def _shape(value: Any) -> Any:
+    """What is known of a node's value: type and sizes, None for those that follow the batch; None
+    for no tensor.
+    """
+    if isinstance(value, tuple | list):
+        return ["tuple", *map(_shape, value)]
+    if not isinstance(value, Tensor):
+        return None
+    sizes = [size if isinstance(size, int) else None for size in value.shape]
+    return ["tensor", str(value.dtype).removeprefix("torch."), sizes]
+
+
+def _without_values(shape: Any, batch: torch.SymInt) -> Any:
+    if shape is None:
+        return None
+    kind, *rest = shape
+    if kind == "tuple":
+        return tuple(_without_values(each, batch) for each in rest)
+    sizes = [batch if size is None else size for size in rest[1]]
+    return torch.empty(sizes, dtype=_decode(["torch", rest[0]], {}))
+
+
+def _batch_size(mode: FakeTensorMode) -> torch.SymInt:
+    """A size that stands for any."""
+    context: StatelessSymbolicContext[Any, Any] = StatelessSymbolicContext(
+        dynamic_sizes=[DimDynamic.DYNAMIC]
+    )
+    return mode.from_tensor(torch.zeros(2), symbolic_context=context).shape[0]  # type: ignore[return-value]

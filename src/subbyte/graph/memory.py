@@ -1,0 +1,72 @@
+"""Values of the two travellers, in chunks, in bounded memory.
+
+A value is one tensor (or number, or tuple) a chunk of images. Chunks beyond the budget live in
+memory-mapped temporary files, which the system pages in and out and which vanish with the tensor.
+"""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+Chunks = list[Any]
+
+
+@dataclass
+class Pair:
+    """A value in the float network and in the quantized one; the same object until quantization
+    parts them.
+    """
+
+    float: Chunks
+    quantized: Chunks
+
+    @property
+    def same(self) -> bool:
+        """Whether the two travellers still agree exactly."""
+        return self.float is self.quantized
+
+
+@dataclass
+class Memory:
+    """Budget for chunks kept in RAM, in bytes; what exceeds it goes to files in `folder` (the
+    system's default).
+    """
+
+    limit: int
+    folder: Path | None = None
+    used: int = 0
+    spilled: int = 0
+    _in_files: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary)
+
+    def admit(self, value: Any) -> Any:
+        """The value itself while the budget lasts, else a copy of it backed by a file."""
+        if not isinstance(value, Tensor) or value in self._in_files:
+            return value
+        size = value.numel() * value.element_size()
+        if self.used + size <= self.limit or size == 0:
+            self.used += size
+            return value
+        self.spilled += size
+        return self._to_file(value)
+
+    def release(self, pair: Pair) -> None:
+        """Give back what a value took; call it once, when nobody will read it again."""
+        for chunks in (pair.float,) if pair.same else (pair.float, pair.quantized):
+            for value in chunks:
+                if isinstance(value, Tensor) and value not in self._in_files:
+                    self.used -= value.numel() * value.element_size()
+            chunks.clear()
+
+    def _to_file(self, value: Tensor) -> Tensor:
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="subbyte-") as file:
+            file.truncate(value.numel() * value.element_size())
+            # outlives the name
+            mapped = torch.from_file(file.name, shared=True, size=value.numel(), dtype=value.dtype)
+        mapped = mapped.reshape(value.shape).copy_(value)
+        self._in_files[mapped] = None
+        return mapped

@@ -1,0 +1,70 @@
+"""The contract of a kind of folder that a page can be about, and how a user wants it drawn."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
+
+from subbyte.errors import RecipeError
+from subbyte.pages.parts import Story
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a folder is drawn, by the options of `subbyte report`.
+
+    smooth: logged rows in the running mean of training loss and of moved codes, 1 for none; epochs:
+    of training to draw, from the first, 0 for all; window: clips to either side of the best by the
+    true loss, 0 for all; metrics: of a clip search to draw, in this order, () for all.
+    Raises RecipeError when a number is out of range.
+    """
+
+    smooth: int = 1
+    epochs: int = 0
+    window: float = 0.15
+    metrics: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.smooth < 1:
+            raise RecipeError(f"--smooth must be 1 row or more, got {self.smooth}")
+        if self.epochs < 0:
+            raise RecipeError(f"--epochs must be 0 (all) or more, got {self.epochs}")
+        if not self.window >= 0:
+            raise RecipeError(f"--window must be 0 (all) or more, got {self.window:g}")
+
+    def asked(self) -> list[str]:
+        """Names of the options that are not as they are by default."""
+        usual = asdict(View())
+        return [name for name, value in asdict(self).items() if value != usual[name]]
+
+
+class Subject(ABC, Generic[R]):
+    """Folders of one command. A new kind is a subclass and a line in `subjects.SUBJECTS`.
+
+    title: of its part in a page of several kinds; holds: what such a folder holds, for errors;
+    files: names, any of which says that a folder is one; options: fields of `View` that it heeds.
+    """
+
+    title: ClassVar[str]
+    holds: ClassVar[str]
+    files: ClassVar[tuple[str, ...]]
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def owns(self, folder: Path) -> bool:
+        """Whether a folder is one."""
+        return any((folder / name).is_file() for name in self.files)
+
+    @abstractmethod
+    def read(self, name: str, folder: Path) -> R:
+        """What a folder holds; name: what tells it from the others of a page. Raises FormatError,
+        naming the file, when one is missing, damaged or of another version.
+        """
+
+    @abstractmethod
+    def tell(self, found: Sequence[R], view: View) -> Story:
+        """What there is to say of one or several. Raises FormatError when `view` asks for what they
+        do not have.
+        """

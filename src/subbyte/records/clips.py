@@ -1,0 +1,177 @@
+"""What a clip search leaves behind, as CSV files that grow row by row.
+
+scan.csv         bits, clip; what every metric gives for it; with images to evaluate on the true
+                 loss, the divergence from the float network, and the accuracy
+choices.csv      bits, granularity, metric; the clip that the metric chose, what it costs, and
+                 top-1 on the test split
+correlation.csv  bits, metric; rank correlations with true loss and divergence, where the
+                 images to evaluate on say them
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from subbyte.errors import FormatError
+from subbyte.records.base import Percent, Record, first_error, read_cells
+
+SCAN, CHOICES, CORRELATION, SETTINGS = (
+    "scan.csv",
+    "choices.csv",
+    "correlation.csv",
+    "settings.json",
+)
+LOSS, MINMAX = "loss", "minmax"
+JUDGED = (LOSS, "divergence", "accuracy")
+"""Columns that are measured on the network, not read off its weights."""
+SCAN_KEY, CHOICES_KEY = ("bits", "clip"), ("bits", "granularity", "metric")
+CORRELATION_COLUMNS = ("bits", "metric", LOSS, "divergence")
+_WORDS = ("granularity", "metric", "layer")
+_ADVICE = "delete what is damaged, and the same `subbyte gradquant` command makes it again"
+
+
+class Judged(Record):
+    """What clips cost the network: mean cross-entropy, mean divergence from the float network's
+    output, accuracy.
+    """
+
+    loss: float
+    divergence: float
+    accuracy: Percent
+
+
+class Tried(Record):
+    """A row of scan.csv. metrics: what each gives, by name; judged: None where there are no images
+    to evaluate on.
+    """
+
+    bits: int
+    clip: float
+    metrics: dict[str, float]
+    judged: Judged | None
+
+
+class Choice(Record):
+    """A row of choices.csv. lower, upper: fractions of the range that are kept, means where each
+    layer or channel has its own; test: top-1.
+    """
+
+    bits: int
+    granularity: str
+    metric: str
+    lower: float
+    upper: float
+    judged: Judged | None
+    test: Percent
+
+
+class Correlation(Record):
+    """A row of correlation.csv: Spearman's rank correlations over the clips of the scan; None where
+    either side is constant.
+    """
+
+    bits: int
+    metric: str
+    loss: float | None = None
+    divergence: float | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """A folder of a clip search. settings: by name, none where there is no settings.json."""
+
+    scan: list[Tried]
+    choices: list[Choice]
+    correlations: list[Correlation]
+    settings: dict[str, Any]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of those that were scanned."""
+        return list(self.scan[0].metrics)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of one of the CSV files as text, one or more; columns that are no words hold numbers or
+    nothing.
+
+    Raises FormatError when the file is missing, damaged or empty.
+    """
+    rows = read_cells(path, _ADVICE)
+    if not rows:
+        raise FormatError(f"{path} has no rows; {_ADVICE}")
+    for number, row in enumerate(rows, 1):
+        for column, text in row.items():
+            if column not in _WORDS and text and not _is_number(text):
+                raise FormatError(
+                    f"{path} is damaged (row {number}: {column} is {text!r}); {_ADVICE}"
+                )
+    return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def read_search(folder: Path) -> Search:
+    """All that a folder holds. Raises FormatError, naming the file, when one is missing or
+    damaged.
+    """
+    scan, choices = read_table(folder / SCAN), read_table(folder / CHOICES)
+    metrics = [name for name in scan[0] if name not in (*SCAN_KEY, *JUDGED)]
+    found: list[Correlation] = []
+    if (folder / CORRELATION).exists():
+        rows = read_table(folder / CORRELATION)
+        found = _records(folder / CORRELATION, Correlation, list(map(_filled, rows)))
+    tried = [
+        row | {"metrics": {name: row[name] for name in metrics}, "judged": _judged(row)}
+        for row in scan
+    ]
+    chosen = [row | {"judged": _judged(row)} for row in choices]
+    return Search(
+        _records(folder / SCAN, Tried, tried),
+        _records(folder / CHOICES, Choice, chosen),
+        found,
+        _settings(folder / SETTINGS),
+    )
+
+
+R = TypeVar("R", Tried, Choice, Correlation)
+
+
+def _filled(row: dict[str, str]) -> dict[str, Any]:
+    return {name: text for name, text in row.items() if text}
+
+
+def _judged(row: dict[str, str]) -> dict[str, Any] | None:
+    found = {name: row[name] for name in JUDGED if name in row}
+    return found or None
+
+
+def _records(path: Path, kind: type[R], rows: list[dict[str, Any]]) -> list[R]:
+    found = []
+    for number, row in enumerate(rows, 1):
+        try:
+            found.append(kind.model_validate(row))
+        except ValidationError as error:
+            raise FormatError(
+                f"{path} is damaged (row {number}: {first_error(error)}); {_ADVICE}"
+            ) from error
+    return found
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
+    except OSError as error:
+        raise FormatError(f"{path} can't be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise FormatError(f"{path} is damaged ({first_error(error)})") from error

@@ -1,0 +1,394 @@
+"""What a sweep leaves behind: sweep.json, what it is a sweep of; runs/HASH.json, what a run gave;
+results.csv, a row a run; summary.csv, a row a setting; chosen.csv, the setting that was chosen, on
+the test images.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite, log2
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from subbyte.errors import FormatError
+from subbyte.records.base import (
+    Count,
+    Document,
+    Percent,
+    Record,
+    Seconds,
+    first_error,
+    read_cells,
+    read_document,
+)
+
+MARK, RESULTS, SUMMARY, CHOSEN, SPACE = (
+    "sweep.json",
+    "results.csv",
+    "summary.csv",
+    "chosen.csv",
+    "space.yaml",
+)
+LABEL = "label"
+"""The axis that names settings which go together."""
+_CHOSEN_BY, _SEEDS = "chosen_by", "seeds"
+_OF_RUNS = ("run", "status", "model", "data", "seed", "split", "images", "error")
+_NUMBER = re.compile(r"([-+]?[\d.]+(?:e[-+]?\d+)?)\s*(bits|bytes|KB|kB|MB|bops|)")
+_UNITS = {"KB": 1e3, "kB": 1e3, "MB": 1e6}
+_DONE = "done"
+_CLOSE = 0.5  # points
+_ADVICE = "the same `subbyte sweep` command writes it anew"
+
+Cells = dict[str, str]
+
+
+class Metrics(Record):
+    """What a run measures; the names of GPFQ's log among them. Seconds are the only ones that
+    differ by machine.
+    """
+
+    images: Count
+    original_top1_percent: Percent
+    quantized_top1_percent: Percent
+    original_top5_percent: Percent
+    quantized_top5_percent: Percent
+    agreement_percent: Percent
+    original_sparsity_percent: Percent
+    quantized_sparsity_percent: Percent
+    bits_per_weight: float
+    packed_bytes: Count
+    capture_seconds: Seconds
+    walk_seconds: Seconds
+    evaluate_seconds: Seconds
+
+
+METRICS = tuple(Metrics.model_fields)
+
+
+class Done(Metrics):
+    """A run that ended well."""
+
+    status: Literal["done"] = "done"
+
+
+class Failed(Record):
+    """A run that could not be done. error: why."""
+
+    status: Literal["failed"] = "failed"
+    error: str
+
+
+Outcome = Annotated[Done | Failed, Field(discriminator="status")]
+_OUTCOME: TypeAdapter[Done | Failed] = TypeAdapter(Outcome)
+
+
+def checked_outcome(row: Mapping[str, object]) -> Done | Failed:
+    """What a run gave. Raises FormatError when something is missing in it."""
+    try:
+        return _OUTCOME.validate_python(row)
+    except ValidationError as error:
+        raise FormatError(f"a run gave no result ({first_error(error)})") from error
+
+
+def read_outcome(path: Path) -> Done | Failed:
+    """What a run gave. Raises FormatError when its file is damaged."""
+    try:
+        return _OUTCOME.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise FormatError(
+            f"{path} is damaged ({first_error(error)}); delete it, and the run is done again"
+        ) from error
+
+
+class Inputs(Record):
+    """A network and its data, without folders. identity: what says that they are the same again."""
+
+    model: str
+    checkpoint: str | None = None
+    data: str
+    identity: str
+
+
+class Mark(Document):
+    """Contents of sweep.json. runs: how many there are to be; versions: of the software."""
+
+    VERSION: ClassVar[int] = 1
+    WRITER: ClassVar[str] = "subbyte sweep"
+
+    runs: Count = 0
+    versions: dict[str, str] = Field(default_factory=dict)
+    inputs: list[Inputs] = Field(default_factory=list)
+
+
+def place(text: str) -> float | None:
+    """Where a setting's value lies on an axis of numbers; None when it is no number.
+
+    'ternary' is log2(3) bits; numbers with a unit, such as 2.5bits or 100KB, are numbers.
+    """
+    if text == "ternary":
+        return log2(3)
+    found = _NUMBER.fullmatch(text)
+    try:
+        return float(found[1]) * _UNITS.get(found[2], 1.0) if found else None
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Over seeds. half: of its 95 % confidence interval; None of a single seed."""
+
+    value: float
+    half: float | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of summary.csv. cells: the setting, by axis; seeds: how many; means: of what was
+    measured, by name.
+
+    What a label stands for is not among the axes.
+    """
+
+    cells: Cells
+    seeds: str
+    means: Mapping[str, Mean]
+
+    @property
+    def name(self) -> str:
+        """Such as 'rounding gpfq, bits 3'."""
+        return ", ".join(_said(axis, text) for axis, text in self.cells.items()) or "all"
+
+    @property
+    def top1(self) -> Mean:
+        """Percent."""
+        return self.means["quantized_top1_percent"]
+
+    @property
+    def float_top1(self) -> float:
+        """Of the float network, percent."""
+        return self.means["original_top1_percent"].value
+
+    @property
+    def agreement(self) -> float:
+        """With the float network, percent."""
+        return self.means["agreement_percent"].value
+
+    @property
+    def zeros(self) -> Mean:
+        """Percent of the weights."""
+        return self.means["quantized_sparsity_percent"]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """With scales and zero points."""
+        return self.means["bits_per_weight"].value
+
+    @property
+    def bytes(self) -> float:
+        """Packed."""
+        return self.means["packed_bytes"].value
+
+
+_NEEDED = (
+    "original_top1_percent",
+    "quantized_top1_percent",
+    "agreement_percent",
+    "quantized_sparsity_percent",
+    "bits_per_weight",
+    "packed_bytes",
+)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A folder of `subbyte sweep`.
+
+    name: tells the folder from others; title: the space's name; rows: of results.csv, those that
+    failed too; runs: how many there are to be; space: as YAML; about: versions and inputs.
+    """
+
+    name: str
+    title: str
+    axes: tuple[str, ...]
+    rows: tuple[Cells, ...]
+    runs: int
+    settings: tuple[Setting, ...]
+    chosen: tuple[Setting, ...]
+    space: str
+    about: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def read(cls, name: str, folder: Path) -> "Sweep":
+        """Raises FormatError when a file is missing, damaged or of another version, or no run has
+        ended.
+        """
+        mark = read_document(folder / MARK, Mark)
+        rows = _cells(folder / RESULTS, _OF_RUNS)
+        if not rows:
+            raise FormatError(f"{folder / RESULTS} has no rows: no run has ended yet")
+        settings, axes = _settings(folder / SUMMARY)
+        if not settings and any(_is_done(row) for row in rows):
+            raise FormatError(
+                f"{folder / SUMMARY} is damaged (it has no rows); start the sweep again, and it "
+                f"goes on"
+            )
+        chosen = _settings(folder / CHOSEN)[0] if (folder / CHOSEN).exists() else ()
+        return cls(
+            name,
+            rows[0].get("name") or name,
+            axes,
+            tuple(rows),
+            max(len(rows), mark.runs),
+            settings,
+            chosen,
+            _text(folder / SPACE),
+            (
+                *((f"version of {one}", text) for one, text in mark.versions.items()),
+                *((f"fingerprint of {o.model}, {o.data}", o.identity) for o in mark.inputs),
+            ),
+        )
+
+    @property
+    def best(self) -> Setting:
+        """The most accurate, the first of equals; some setting must be there."""
+        return max(self.settings, key=lambda one: one.top1.value)
+
+    @cached_property
+    def float_top1(self) -> float | None:
+        """Percent, where it is one for all settings, but for the validation images that differ by
+        what calibrates.
+        """
+        found = [one.float_top1 for one in self.settings]
+        return (
+            round(sum(found) / len(found), 4)
+            if found and max(found) - min(found) < _CLOSE
+            else None
+        )
+
+    @property
+    def failed(self) -> list[Cells]:
+        """Rows of runs that failed."""
+        return [row for row in self.rows if not _is_done(row)]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of results.csv that say anything."""
+        return tuple(name for name in self.rows[0] if any(row[name] for row in self.rows))
+
+    @cached_property
+    def _values(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for axis in self.axes:
+            texts = list(dict.fromkeys(one.cells[axis] for one in self.settings))
+            places = [place(text) for text in texts]
+            if all(one is not None for one in places):
+                texts = [
+                    text
+                    for _, text in sorted(
+                        zip(places, texts, strict=True), key=lambda pair: pair[0] or 0.0
+                    )
+                ]
+            found[axis] = tuple(texts)
+        return found
+
+    def values(self, axis: str) -> tuple[str, ...]:
+        """Of an axis: rising where they are numbers, else as they come."""
+        return self._values[axis]
+
+    def numeric(self, axis: str) -> bool:
+        """Whether an axis has at least two values, all of them numbers."""
+        return len(self.values(axis)) > 1 and all(
+            place(text) is not None for text in self.values(axis)
+        )
+
+    def grouped(self, axes: Sequence[str]) -> dict[tuple[str, ...], list[Setting]]:
+        """Settings by their values of some axes, which are said with the axis's name where they are
+        numbers.
+        """
+        found: dict[tuple[str, ...], list[Setting]] = {}
+        for one in self.settings:
+            key = tuple(_said(axis, one.cells[axis]) for axis in axes)
+            found.setdefault(key, []).append(one)
+        return found
+
+
+def _is_done(row: Cells) -> bool:
+    return row["status"] == _DONE
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text() if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as reason:
+        raise FormatError(f"{path} can't be read ({reason})") from reason
+
+
+def _said(axis: str, text: str) -> str:
+    """A value with its axis, such as 'bits 3'; words speak for themselves. Axes of one last part
+    are told apart.
+    """
+    part, _, last = axis.rpartition(".")
+    whole = f"{part} {last}" if part not in ("", "weights") else last
+    return f"{whole} {text or 'none'}" if not text or place(text) is not None else text
+
+
+def _settings(path: Path) -> tuple[tuple[Setting, ...], tuple[str, ...]]:
+    """Settings and axes; those are the columns before `seeds`."""
+    rows = _cells(path, (_SEEDS, *_NEEDED), numbers=_NEEDED)
+    header = list(rows[0]) if rows else [_SEEDS]
+    axes = _free([name for name in header[: header.index(_SEEDS)] if name != _CHOSEN_BY], rows)
+    found = [
+        Setting(
+            {axis: row[axis] for axis in axes},
+            row[_SEEDS],
+            {name: Mean(float(row[name]), _half(row, name)) for name in _NEEDED},
+        )
+        for row in rows
+    ]
+    return tuple(found), axes
+
+
+def _half(row: Cells, name: str) -> float | None:
+    text = row.get(f"{name}_ci95", "")
+    return float(text) if text else None
+
+
+def _free(axes: Sequence[str], rows: Sequence[Cells]) -> tuple[str, ...]:
+    """Axes without those that the labels stand for: that have one value for each label."""
+    if LABEL not in axes:
+        return tuple(axes)
+    labels = len({row[LABEL] for row in rows})
+    return tuple(
+        axis
+        for axis in axes
+        if axis == LABEL or len({(row[LABEL], row[axis]) for row in rows}) > labels
+    )
+
+
+def _cells(path: Path, needed: Sequence[str], numbers: Sequence[str] = ()) -> list[Cells]:
+    """Rows of a CSV file. Raises FormatError when it is missing, damaged, lacks a column, or a
+    number is none.
+    """
+    rows = read_cells(path, _ADVICE)
+    for k, row in enumerate(rows, 1):
+        missing = [name for name in needed if name not in row]
+        if missing:
+            raise FormatError(f"{path} is damaged (row {k} has no {missing[0]}); {_ADVICE}")
+        columns = [*numbers, *(f"{name}_ci95" for name in numbers if row.get(f"{name}_ci95"))]
+        wrong = [name for name in columns if not _is_number(row[name])]
+        if wrong:
+            raise FormatError(
+                f"{path} is damaged (row {k}: {wrong[0]} is {row[wrong[0]]}); {_ADVICE}"
+            )
+    return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return isfinite(float(text))
+    except ValueError:
+        return False

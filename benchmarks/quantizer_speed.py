@@ -42,7 +42,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import Grid, GridSpec, Uniform, share_of
 from subbyte.graph.instrument import FakeQuantize
 
 CHANNELS = 64
@@ -95,10 +95,8 @@ class Quantizer:
     def tap(self) -> Run:
         bits = (self.top + 1).bit_length() - 1
         spec = GridSpec(
-            bits,
-            signed=False,
-            symmetric=False,
-            granularity="channel" if self.scale.ndim else "tensor",
+            Uniform(bits, signed=False, symmetric=False),
+            share_of("channel" if self.scale.ndim else "tensor"),
         )
         tap = FakeQuantize("benchmark", self.axis).to(self.scale.device)
         tap.set_grid(Grid.of(spec, self.scale, self.zero))

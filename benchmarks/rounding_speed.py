@@ -34,7 +34,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from subbyte.core import Geometry, Grid, GridSpec, QTensor
+from subbyte.core import Geometry, Grid, GridSpec, PerChannel, QTensor, Uniform
 from subbyte.ranges import RANGES, GridFitter
 from subbyte.rounding import ROUNDINGS
 from subbyte.rounding.diffusion import Diffusion
@@ -76,7 +76,7 @@ def problem(rows: int, columns: int, samples: int, bits: int) -> Problem:
         part.add_(0.1 * torch.randn(len(part), columns)).relu_()
     weight = torch.randn(rows, columns) / columns**0.5
     return Problem(
-        weight, x, x_q, GridFitter(RANGES["minmax"](), GridSpec(bits, granularity="channel"))
+        weight, x, x_q, GridFitter(RANGES["minmax"](), GridSpec(Uniform(bits), PerChannel()))
     )
 
 
@@ -90,7 +90,11 @@ def residual(weight: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
     for t in range(weight.shape[1]):
         u.addr_(weight[:, t], x[t])
         argument = (u @ x_q[t]) / x_q[t].dot(x_q[t])
-        q = torch.round(argument / scale).clamp_(grid.spec.qmin, grid.spec.qmax).mul_(scale)
+        q = (
+            torch.round(argument / scale)
+            .clamp_(grid.spec.alphabet.qmin, grid.spec.alphabet.qmax)
+            .mul_(scale)
+        )
         u.addr_(q, x_q[t], alpha=-1)
         rounded[:, t] = q
     return rounded

@@ -129,10 +129,10 @@ def numbers(q: subbyte.QuantizedModel) -> Iterable[tuple[str, Tensor]]:
     """Everything that was decided: the one place that knows where a quantized network keeps it."""
     for name, weight in sorted(q.weights.items()):
         yield f"{name} codes", weight.codes.to(torch.int32)
-        for part in ("scale", "zero_point", "codebook", "widths", "counts"):
-            value = getattr(weight.grid, part)
-            if value is not None:
-                yield f"{name} {part}", value
+        yield f"{name} scale", weight.grid.scale
+        yield f"{name} zero_point", weight.grid.zero_point
+        if weight.grid.own.numel():
+            yield f"{name} {weight.grid.spec.alphabet.own}", weight.grid.own
     for name, value in sorted(q.leftovers.items()):
         yield f"float {name}", value
     for tap in q.plan.taps:

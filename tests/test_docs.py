@@ -52,11 +52,10 @@ def test_commands_in_the_readme_exist() -> None:
 def test_the_format_page_gives_the_bytes_that_pack_writes() -> None:
     import torch
 
-    from subbyte.core import GridSpec, pack
+    from subbyte.core.packing import pack_digits
 
-    three = GridSpec(bits=3, signed=False)
-    assert pack(torch.tensor([5, 1, 7]), three).tolist() == [0xCD, 0x01]
-    assert pack(torch.tensor([1, -1, 0, 0, 1]), GridSpec.ternary()).tolist() == [200]
+    assert pack_digits(torch.tensor([5, 1, 7]), 8).tolist() == [0xCD, 0x01]
+    assert pack_digits(torch.tensor([2, 0, 1, 1, 2]), 3).tolist() == [200]
 
 
 def _readme() -> str:

@@ -29,6 +29,7 @@ from tests.learn.training.runs import FILES, digits, few, left_by, rows
 from tests.workplace import names_in
 
 QUANTIZED = "quantized.safetensors"
+WRITTEN = FILES | {"report.html"}
 ADAM = ("--optimizer", "adam", "--lr", 0.01)
 
 
@@ -91,11 +92,12 @@ def settings(out: Path) -> dict[str, Any]:
 def test_it_writes_weights_logs_and_a_last_line(train, tmp_path):
     done = train(tmp_path / "out", *ADAM, "--epochs", 3, "--validation", 20, "--log-every", 2)
     out = result(done, tmp_path / "out")
-    assert names_in(out) == FILES
+    assert names_in(out) == WRITTEN
     epochs, steps = rows(out, "epochs.csv"), rows(out, "steps.csv")
     assert len(epochs) == 3 and [row["step"] for row in steps] == ["2", "3", "4", "6", "8", "9"]
     assert done.out.splitlines() == [
-        f"test top-1 {float(epochs[-1]['test_top1_percent']):.2f} % after epoch 3; files: {out}/*"
+        f"test top-1 {float(epochs[-1]['test_top1_percent']):.2f} % after epoch 3; files: {out}/*",
+        f"to look at: {out / 'report.html'}",
     ]
     log = json.loads((out / "log.json").read_text())
     assert [row["epoch"] for row in log["epochs"]] == [1, 2, 3]
@@ -135,12 +137,12 @@ def test_the_weights_have_the_accuracy_it_says(train, small, tmp_path):
 def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp_path):
     done = train(tmp_path / "out", *options, "--epochs", 3)
     out = result(done, tmp_path / "out")
-    assert names_in(out) == FILES | {QUANTIZED}
+    assert names_in(out) == WRITTEN | {QUANTIZED}
     assert re.fullmatch(
         rf"every weight is on its grid: \d\.\d\d bits a weight, [\d,]+ bytes, in {out / QUANTIZED}",
         done.out.splitlines()[0],
     )
-    assert len(done.out.splitlines()) == 2 and "test top-1" in done.out.splitlines()[1]
+    assert len(done.out.splitlines()) == 3 and "test top-1" in done.out.splitlines()[1]
     state = load_file(out / "model.safetensors")
     for name in ("conv1", "conv2", "fc1", "fc2", "fc3"):
         matrix = state[f"{name}.weight"].flatten(1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from subbyte.compat.ldnq import alternate, project, to_levels
-from subbyte.core import GridSpec
+from subbyte.core import GridSpec, Levels, PerChannel, Uniform
 from subbyte.core.levels import POWER_COUNTS, powers
 from subbyte.errors import RecipeError
 from subbyte.ranges import GridFitter, MinMax
@@ -122,7 +122,7 @@ def layer(run: dict[str, Any]) -> tuple[Tensor, LayerStats, GridFitter]:
     return (
         W.T.float().contiguous(),
         stats,
-        GridFitter(MinMax(), GridSpec.level_set(powers(run["kbits"]), "tensor")),
+        GridFitter(MinMax(), GridSpec(Levels(powers(run["kbits"])))),
     )
 
 
@@ -158,7 +158,7 @@ def test_our_own_mode_is_better_where_their_scale_does_not_reach(count):
     """They start from mean |W| whatever the levels, so that the outer ones of many stay unused."""
     for seed in range(6):
         given = draw(1, 60, 12, 8, seed=seed)
-        fit = GridFitter(MinMax(), GridSpec.level_set(powers(count), "tensor"))
+        fit = GridFitter(MinMax(), GridSpec(Levels(powers(count))))
         ours, theirs = (
             given.stats.output_error(
                 given.weight, method.round(given.weight, fit, given.stats).dequantize()
@@ -171,10 +171,10 @@ def test_our_own_mode_is_better_where_their_scale_does_not_reach(count):
 @pytest.mark.parametrize(
     "spec",
     [
-        GridSpec.level_set(powers(5), "channel"),
-        GridSpec.level_set((-3, -1, 0, 1, 3), "tensor"),
-        GridSpec.level_set((-1, 1), "tensor"),
-        GridSpec(bits=3),
+        GridSpec(Levels(powers(5)), PerChannel()),
+        GridSpec(Levels((-3, -1, 0, 1, 3))),
+        GridSpec(Levels((-1, 1))),
+        GridSpec(Uniform(3)),
     ],
 )
 def test_grids_that_they_do_not_know_are_refused(spec):
@@ -187,12 +187,12 @@ def test_grouped_layers_are_refused():
     given = INPUTS["grouped"]
     with pytest.raises(RecipeError, match="groups"):
         Ldnq(compat=True).round(
-            given.weight, GridFitter(MinMax(), GridSpec.level_set(powers(3), "tensor")), given.stats
+            given.weight, GridFitter(MinMax(), GridSpec(Levels(powers(3)))), given.stats
         )
 
 
 def test_weights_of_zero_stay_zero():
     given = INPUTS["dense"]
-    fit = GridFitter(MinMax(), GridSpec.level_set(powers(7), "tensor"))
+    fit = GridFitter(MinMax(), GridSpec(Levels(powers(7))))
     q = Ldnq(compat=True).round(torch.zeros_like(given.weight), fit, given.stats)
     assert not q.dequantize().any()

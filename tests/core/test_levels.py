@@ -5,7 +5,7 @@ from itertools import pairwise, product
 
 import pytest
 
-from subbyte.core import GridSpec
+from subbyte.core import Levels
 from subbyte.core.levels import POWER_COUNTS, apot, odd, powers, whole
 from subbyte.errors import RecipeError
 
@@ -53,7 +53,7 @@ def test_small_apot_sets_by_hand(bits, positive):
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_apot_fits_in_its_bits(bits):
     assert len(apot(bits)) <= 2**bits - 1
-    assert GridSpec.level_set(apot(bits)).bits == bits
+    assert Levels(apot(bits)).width == bits
 
 
 def test_powers_by_hand():
@@ -87,8 +87,9 @@ def test_levels_are_whole_numbers_rising_and_symmetric_without_common_factor(lev
 
 @every_set
 def test_levels_make_a_grid_that_whole_numbers_reach(levels):
-    spec = GridSpec.level_set(levels)
-    assert (spec.levels, spec.count, spec.reach) == (levels, len(levels), (levels[0], levels[-1]))
+    alphabet = Levels(levels)
+    assert (alphabet.positions, alphabet.count) == (levels, len(levels))
+    assert alphabet.integers == (levels[0], levels[-1], 1)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Means and variances are those of the outputs on the calibration rows, computed f
 import pytest
 import torch
 
-from subbyte.core import Geometry, GridSpec, QTensor
+from subbyte.core import TERNARY, Geometry, GridSpec, PerChannel, QTensor
 from subbyte.correct import CORRECTIONS
 from subbyte.stats import LayerStats, MomentCollector
 from subbyte.testing.cases import INPUTS, SPECS, Inputs, draw, fitter, layer_stats, outputs
@@ -61,7 +61,7 @@ def test_moments_match_variances_where_rows_have_scales_of_their_own(spec, case)
     given = INPUTS[case]
     before = nearest(given, spec)
     q, bias = corrected("moments", spec, case)
-    if SPECS[spec].granularity == "tensor":
+    if SPECS[spec].share.one_scale:
         assert torch.equal(q.grid.scale, before.grid.scale)
         return
     wanted, got = float_outputs(given), quantized_outputs(given, q, bias)
@@ -146,7 +146,7 @@ def test_moments_reach_through_zero_points():
 def test_ternary_layers_get_their_power_back():
     """Nearest ternary codes lose much of a row's power; moments restore it."""
     given = draw(1, 200, 20, 8)
-    spec = GridSpec.ternary()
+    spec = GridSpec(TERNARY, PerChannel())
     rounded = QTensor.nearest(given.weight, fitter(spec)(given.weight))
     q, bias = CORRECTIONS["moments"]().correct(given.weight, bias_of(given), rounded, given.stats)
     wanted = float_outputs(given).std(0)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import Grid, GridSpec, PerChannel, QTensor, Uniform
 from subbyte.correct import CORRECTIONS, Weights
 from subbyte.errors import RecipeError
 from subbyte.ranges import GridFitter, MinMax
@@ -19,7 +19,7 @@ from subbyte.stats import LayerStats
 from subbyte.testing.cases import SPECS, Inputs, draw, fitter, layer_stats, outputs
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles" / "aciq.json"
-MIN_MAX_3 = GridSpec(bits=3, signed=False, symmetric=False, granularity="channel")
+MIN_MAX_3 = GridSpec(Uniform(3, signed=False, symmetric=False), PerChannel())
 
 
 def nearest(weight: Tensor, spec: GridSpec) -> QTensor:
@@ -105,7 +105,7 @@ def test_means_of_outputs_come_nearer_to_the_float_layers(seed):
 
 
 def grid(rows: int) -> Grid:
-    return Grid.of(GridSpec(bits=3, granularity="channel"), torch.full((rows, 1), 0.28))
+    return Grid.of(GridSpec(Uniform(3), PerChannel()), torch.full((rows, 1), 0.28))
 
 
 def test_rows_without_a_spread_keep_their_scale():

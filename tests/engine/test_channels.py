@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import subbyte
-from subbyte.core import Grid, GridSpec
+from subbyte.core import Grid, GridSpec, PerChannel, Widths
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import RecipeError
 from subbyte.graph import FakeQuantize
@@ -108,11 +108,10 @@ def test_budgets_are_kept_and_told(name):
     model = quantized(name)
     taps = [model.instrumented.tap(tap.name).grid for tap in model.plan.taps]
     grids = [*filter(None, taps), *(weight.grid for weight in model.weights.values())]
-    mixed = [grid for grid in grids if grid.widths is not None]
+    mixed = [grid for grid in grids if grid.spec.alphabet.own == "widths"]
     assert bool(mixed) == (name.split(",")[0] in ("bits", "weights"))
     for grid in mixed:
-        assert grid.widths is not None and grid.spec.mixed is not None
-        assert float(grid.widths.double().mean()) <= grid.spec.mixed
+        assert float(grid.own.double().mean()) <= grid.spec.alphabet.mean
     rows = {row.name: row for row in model.ledger}
     for tap in model.plan.taps:
         assert ("range of every batch" in rows[tap.name].reason) == tap.dynamic
@@ -140,10 +139,10 @@ def test_channels_are_found_on_the_right_axis():
 @pytest.mark.parametrize("signed", [True, False])
 def test_a_tap_rounds_each_channel_on_its_own_grid(shape, signed):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    spec = GridSpec(bits=8, signed=signed, symmetric=False, granularity="channel", mixed=4.0)
+    spec = GridSpec(Widths(mean=4.0, bits=8, signed=signed, symmetric=False), PerChannel())
     zero = torch.tensor([[-1], [2], [1]]) if not signed else torch.tensor([[1], [2], [-3]])
     grid = Grid.of(
-        spec, torch.tensor([[0.3], [0.2], [0.05]]), zero, widths=torch.tensor([[0], [3], [8]])
+        spec, torch.tensor([[0.3], [0.2], [0.05]]), zero, own=torch.tensor([[0], [3], [8]])
     )
     tap = FakeQuantize("tap", 1)
     tap.set_grid(grid)

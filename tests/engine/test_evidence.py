@@ -13,7 +13,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import (
+    TERNARY,
+    Codebook,
+    Counts,
+    Grid,
+    GridSpec,
+    Levels,
+    PerChannel,
+    PerGroup,
+    QTensor,
+    Uniform,
+    Widths,
+    share_of,
+)
 from subbyte.core.levels import apot, odd
 from subbyte.engine.evidence import (
     Named,
@@ -29,19 +42,20 @@ from subbyte.graph import tensor_at
 from subbyte.ranges import Mse, fit_grid
 from subbyte.records import Distribution, Evidence
 from tests.networks import build, captured, images, quantized
+from tests.reference.grids import positions
 
 ROWS, COLUMNS = 6, 50
 SPECS = {
-    "asymmetric": GridSpec(bits=4, symmetric=False, granularity="channel"),
-    "one scale": GridSpec(bits=3, symmetric=False),
-    "unsigned": GridSpec(bits=4, signed=False, symmetric=False),
-    "8 bits": GridSpec(bits=8, granularity="channel"),
-    "6 bits": GridSpec(bits=6, granularity="channel"),
-    "ternary": GridSpec.ternary(),
-    "wide": GridSpec(bits=2, wide=True, granularity="channel"),
-    "groups": GridSpec(bits=2, granularity="group", group_size=16),
-    "odd": GridSpec.level_set(odd(2)),
-    "apot": GridSpec.level_set(apot(4)),
+    "asymmetric": GridSpec(Uniform(4, symmetric=False), PerChannel()),
+    "one scale": GridSpec(Uniform(3, symmetric=False)),
+    "unsigned": GridSpec(Uniform(4, signed=False, symmetric=False)),
+    "8 bits": GridSpec(Uniform(8), PerChannel()),
+    "6 bits": GridSpec(Uniform(6), PerChannel()),
+    "ternary": GridSpec(TERNARY, PerChannel()),
+    "wide": GridSpec(Uniform(2, wide=True), PerChannel()),
+    "groups": GridSpec(Uniform(2), PerGroup(16)),
+    "odd": GridSpec(Levels(odd(2)), PerChannel()),
+    "apot": GridSpec(Levels(apot(4)), PerChannel()),
 }
 
 
@@ -60,13 +74,12 @@ def placed(x: Tensor, grid: Grid) -> list[float]:
     for r in range(x.shape[0]):
         for c in range(x.shape[1]):
             k = 0 if grid.scale.numel() == 1 else r
-            column = c // grid.spec.group_size if grid.spec.group_size else 0
+            column = c // (grid.spec.share.block or x.shape[1])
             scale = grid.scale.reshape(max(1, grid.scale.shape[0] if grid.scale.ndim else 1), -1)[
                 k, column
             ]
             zero = grid.zero_point.reshape(scale_rows(grid), -1)[k, column]
-            coded = grid.spec.uniform and grid.widths is None
-            found.append(float(x[r, c] / scale + (zero if coded else 0)))
+            found.append(float(x[r, c] / scale + zero))
     return found
 
 
@@ -100,16 +113,14 @@ def test_histograms_are_those_of_a_plain_loop(name, outlier):
     assert (found.counts, found.below, found.above) == (counts, below, above)
     assert sum(counts) + below + above == x.numel() and len(counts) <= 81
     assert above == (outlier > 0) and below == 0
-    assert len(found.taken) == len(found.levels) == grid.spec.count
-    for code, count in zip(range(grid.spec.qmin, grid.spec.qmax + 1), found.taken, strict=True):
+    assert len(found.taken) == len(found.levels) == grid.spec.alphabet.count
+    for code, count in zip(
+        range(grid.spec.alphabet.qmin, grid.spec.alphabet.qmax + 1), found.taken, strict=True
+    ):
         assert count == int((rounded.codes == code).sum())
-    levels = (
-        list(range(grid.spec.qmin, grid.spec.qmax + 1))
-        if grid.spec.uniform
-        else list(grid.spec.levels)
-    )
-    assert found.levels == pytest.approx(levels, rel=1e-5)
-    assert found.unit == ("codes" if grid.spec.uniform else "steps")
+    alphabet = grid.spec.alphabet
+    assert found.levels == pytest.approx(positions(alphabet)[0].tolist(), rel=1e-5)
+    assert found.unit == ("codes" if alphabet.even else "steps")
     assert found.values == (float(x.min()), float(x.max()))
     scales = sorted(grid.scale.reshape(-1).tolist())
     assert found.scales[0] == pytest.approx(scales[0], rel=1e-5)
@@ -132,7 +143,7 @@ def test_clipped_values_are_those_that_rounding_moves_by_more_than_half_a_step(n
     ends = torch.cat(
         [
             grid.decode(torch.full_like(grid.encode(x), code))
-            for code in (grid.spec.qmin, grid.spec.qmax)
+            for code in (grid.spec.alphabet.qmin, grid.spec.alphabet.qmax)
         ]
     )
     assert found.reach == pytest.approx((float(ends.min()), float(ends.max())), rel=1e-5)
@@ -140,16 +151,17 @@ def test_clipped_values_are_those_that_rounding_moves_by_more_than_half_a_step(n
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_levels_lie_in_the_middle_of_a_bin(bits):
-    found = spread(matrix(), fit_grid(Mse(), matrix(), GridSpec(bits=bits, granularity="channel")))
+    found = spread(matrix(), fit_grid(Mse(), matrix(), GridSpec(Uniform(bits), PerChannel())))
     for level in found.levels:
         part = (level - found.start) / found.width
         assert part - math.floor(part) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_rows_of_their_own_levels_have_none_in_common():
-    counts = torch.tensor([2, 3, 4, 5, 9, 127])[:, None]
+    given = Counts((2, 3, 4, 5, 9, 127))
+    counts = given.given
     x, scale = matrix(), torch.full((ROWS, 1), 0.25)
-    grid = Grid.of(GridSpec.counting(), scale, counts=counts)
+    grid = Grid.of(GridSpec(Uniform(given, signed=PerChannel())), scale)
     rounded = QTensor.nearest(x, grid)
     found = spread(x, grid, rounded)
     assert (
@@ -165,11 +177,11 @@ def test_rows_of_their_own_levels_have_none_in_common():
 
 
 def test_rows_of_their_own_widths_have_no_levels_in_common():
-    spec = GridSpec(bits=8, symmetric=False, granularity="channel", mixed=3.0)
+    spec = GridSpec(Widths(mean=3.0, bits=8, symmetric=False), PerChannel())
     widths = torch.tensor([0, 1, 2, 3, 4, 8])[:, None]
     x = matrix()
     grid = Grid.of(
-        spec, torch.full((ROWS, 1), 0.25), torch.tensor([1, 0, -1, 2, 0, 0])[:, None], widths=widths
+        spec, torch.full((ROWS, 1), 0.25), torch.tensor([1, 0, -1, 2, 0, 0])[:, None], own=widths
     )
     rounded = QTensor.nearest(x, grid)
     found = spread(x, grid, rounded)
@@ -185,7 +197,7 @@ def test_rows_of_their_own_widths_have_no_levels_in_common():
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_codebooks_have_their_levels_where_they_are_shared(granularity):
-    spec = GridSpec.fitted(5, granularity)
+    spec = GridSpec(Codebook(5), share_of(granularity))
     rows = 1 if granularity == "tensor" else ROWS
     codebook = torch.tensor([[-2.0, -0.5, 0.0, 0.5, 2.0]]).repeat(rows, 1)
     codebook[-1, -1] = 2.5
@@ -209,7 +221,7 @@ def test_float_values_are_counted_as_they_are():
     )
     constant = spread(torch.full((2, 3), 7.0), None)
     assert sum(constant.counts) == 6 and constant.counts[0] == 6
-    one = spread(torch.zeros(2, 3), Grid.of(GridSpec(bits=2), torch.tensor(1.0)))
+    one = spread(torch.zeros(2, 3), Grid.of(GridSpec(Uniform(2)), torch.tensor(1.0)))
     assert one.counts[next(k for k, count in enumerate(one.counts) if count)] == 6
 
 
@@ -270,7 +282,9 @@ def test_activations_are_those_of_the_float_network(settings):
         )
         if grid is not None:
             assert found[tap.name].scales[2] == pytest.approx(float(grid.scale.median()), rel=0.5)
-            assert found[tap.name].levels == list(range(grid.spec.qmin, grid.spec.qmax + 1))
+            assert found[tap.name].levels == list(
+                range(grid.spec.alphabet.qmin, grid.spec.alphabet.qmax + 1)
+            )
 
 
 def test_looking_changes_nothing():

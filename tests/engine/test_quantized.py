@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import subbyte
-from subbyte.core import GridSpec, QTensor
+from subbyte.core import GridSpec, PerChannel, PerGroup, QTensor, Uniform
 from subbyte.engine.quantized import LedgerRow
 from subbyte.graph import prepare, tensor_at
 from tests.networks import NAMES, build, images, quantized, signal_to_noise
@@ -147,10 +147,10 @@ def test_weights_lie_on_their_grids(name):
             matrix = layer.geometry.to_matrix(tensor_at(model.graph_module, layer.weight))
             assert torch.equal(QTensor.nearest(matrix, weight.grid).dequantize(), matrix)
             assert torch.equal(weight.dequantize(), matrix)
-            assert len(matrix[0].unique()) <= weight.grid.spec.count
+            assert len(matrix[0].unique()) <= weight.grid.spec.alphabet.count
             assert (
-                int(weight.codes.min()) >= weight.grid.spec.qmin
-                and int(weight.codes.max()) <= weight.grid.spec.qmax
+                int(weight.codes.min()) >= weight.grid.spec.alphabet.qmin
+                and int(weight.codes.max()) <= weight.grid.spec.alphabet.qmax
             )
 
 
@@ -247,19 +247,19 @@ def test_every_number_of_bits_is_kept(bits):
     result = subbyte.quantize(
         model, x, subbyte.load_recipe("w4", [f"weights.bits={bits}", "weights.rounding=nearest"])
     )
-    assert all(weight.grid.spec.bits == bits for weight in result.weights.values())
+    assert all(weight.grid.label == str(bits) for weight in result.weights.values())
     assert signal_to_noise(model(x), result(x)) > 6 * bits - 10
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (["symmetric=false"], GridSpec(bits=3, symmetric=False, granularity="channel")),
-        (["narrow=true"], GridSpec(bits=3, narrow=True, granularity="channel")),
-        (["granularity=tensor"], GridSpec(bits=3, granularity="tensor")),
+        (["symmetric=false"], GridSpec(Uniform(3, symmetric=False), PerChannel())),
+        (["narrow=true"], GridSpec(Uniform(3, narrow=True), PerChannel())),
+        (["granularity=tensor"], GridSpec(Uniform(3))),
         (
             ["granularity=group", "group_size=4"],
-            GridSpec(bits=3, granularity="group", group_size=4),
+            GridSpec(Uniform(3), PerGroup(4)),
         ),
     ],
 )
@@ -274,8 +274,8 @@ def test_grids_are_as_asked(settings, expected):
         assert weight.grid.spec == expected
         codes = weight.codes
         assert (
-            int(codes.min()) >= expected.qmin
-            and int(codes.max()) <= expected.qmax
+            int(codes.min()) >= expected.alphabet.qmin
+            and int(codes.max()) <= expected.alphabet.qmax
             and len(codes.unique()) > 4
         )
 

@@ -11,7 +11,7 @@ from torch.func import functional_call
 import subbyte
 import subbyte.engine.sensitivity as surveying
 from subbyte import load_recipe, quantize
-from subbyte.core import GridSpec, QTensor
+from subbyte.core import GridSpec, PerChannel, QTensor, Uniform
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.quantization import assemble
 from subbyte.engine.sensitivity import Option, Question, survey
@@ -92,7 +92,7 @@ def test_layers_with_bits_of_their_own_keep_them_and_count():
     plan, options = met("residual", *own)
     taken = chosen(options)
     specs = {layer.name: layer for layer in plan.layers}
-    assert specs["stem"].spec is None and specs["fc"].spec.bits == 3
+    assert specs["stem"].spec is None and specs["fc"].spec.label == "3"
     assert (specs["stem"].wanted, specs["fc"].wanted, specs["fc"].reason) == ("2", "3", "")
     assert [option.layer for option in options].count("fc") == 1
     stem = captured("residual").layers[0].geometry
@@ -206,16 +206,12 @@ def test_channels_get_levels_of_their_own_within_the_budget(name, share, tmp_pat
     quantized = assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW))
     assert bits - 0.3 < quantized.bits_per_weight <= bits
     for layer in plan.layers:
-        assert (
-            layer.counts is not None
-            and set(layer.counts) <= {3, 4, 5, 16, 127}
-            and len(layer.counts) == layer.rows
-        )
-        counts = quantized.weights[layer.name].grid.counts
-        assert counts is not None and counts[:, 0].tolist() == list(layer.counts)
+        counts = layer.spec.alphabet.counts
+        assert set(counts) <= {3, 4, 5, 16, 127} and len(counts) == layer.rows
+        assert quantized.weights[layer.name].grid.own[:, 0].tolist() == list(counts)
         mine = {option.width: option.rows for option in options if option.layer == layer.name}
-        assert sum(mine.values()) == layer.rows and mine["ternary"] == layer.counts.count(3)
-    assert any(len(set(layer.counts or ())) > 1 for layer in plan.layers)
+        assert sum(mine.values()) == layer.rows and mine["ternary"] == counts.count(3)
+    assert any(len(set(layer.spec.alphabet.counts)) > 1 for layer in plan.layers)
     assert Plan.from_dict(plan.to_dict()) == plan
     subbyte.save(quantized, tmp_path / "packed.safetensors")
     again = subbyte.load(tmp_path / "packed.safetensors", build(name))
@@ -338,7 +334,7 @@ def test_layers_with_bits_of_their_own_keep_them_beside_channels():
     plan, options = met("shared", *CHANNELS, "budget=6bits", "layers.head.weights.bits=3")
     found = {layer.name: layer for layer in plan.layers}
     assert (
-        found["head"].spec == GridSpec(bits=3, symmetric=False, granularity="channel")
+        found["head"].spec == GridSpec(Uniform(3, symmetric=False), PerChannel())
         and not found["head"].counts
     )
     inner = [layer for name, layer in found.items() if name.startswith("inner")]

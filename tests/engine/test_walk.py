@@ -165,7 +165,7 @@ def test_tap_ranges_are_those_of_the_quantized_traveller(name):
             min(0.0, float(frozen[source.name].min())),
             max(0.0, float(frozen[source.name].max())),
         )
-        step = (high - low) / (2**tap.spec.bits - 1)
+        step = (high - low) / (tap.spec.alphabet.count - 1)
         assert float(result.grids[tap.name].scale) == pytest.approx(step, rel=1e-4), tap.name
 
 

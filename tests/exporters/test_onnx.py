@@ -238,7 +238,7 @@ def test_four_bit_activations_have_sixteen_levels(container, exported):
         for node in probe.graph.node
         if node.op_type == "DequantizeLinear"
     }
-    four = [tap.name for tap in model.plan.taps if tap.spec.bits == 4]
+    four = [tap.name for tap in model.plan.taps if tap.spec.label == "4"]
     assert len(four) == 5
     for name in four:
         probe.graph.output.append(

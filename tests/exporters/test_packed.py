@@ -229,7 +229,7 @@ def test_metadata_of_any_other_kind_is_refused(text, tmp_path):
 
 @pytest.mark.parametrize(
     "missing",
-    ["layers/b1.conv1/codes", "layers/fc/scale", "taps/input/zero_point", "float/fc.bias"],
+    ["layers/b1.conv1/codes", "layers/fc/scale", "activations/input/zero_point", "float/fc.bias"],
 )
 def test_files_without_a_tensor_are_refused(missing, tmp_path, monkeypatch):
     """Even if their checksum is right."""
@@ -251,7 +251,7 @@ def test_files_without_a_tensor_are_refused(missing, tmp_path, monkeypatch):
         ("layers/fc/scale", lambda t: t[:-1]),
         ("layers/fc/scale", lambda t: -t),
         ("layers/fc/scale", lambda t: t * torch.nan),
-        ("taps/input/scale", lambda t: t.reshape(1).repeat(2)),
+        ("activations/input/scale", lambda t: t.reshape(1).repeat(2)),
         ("float/fc.bias", lambda t: t[:-1]),
         ("float/fc.bias", lambda t: t.long()),
     ],

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import Grid, GridSpec, Levels, Uniform
 from subbyte.graph import (
     Edge,
     FakeQuantize,
@@ -20,9 +20,9 @@ from subbyte.graph import (
 from tests.reference.networks import NAMES, Calls, images, prepared
 
 every_network = pytest.mark.parametrize("name", NAMES)
-COARSE = Grid.of(GridSpec(bits=3), torch.tensor(0.5))
+COARSE = Grid.of(GridSpec(Uniform(3)), torch.tensor(0.5))
 FINE = Grid.of(
-    GridSpec(bits=8, signed=False, symmetric=False), torch.tensor(0.03), torch.tensor(120)
+    GridSpec(Uniform(8, signed=False, symmetric=False)), torch.tensor(0.03), torch.tensor(120)
 )
 
 
@@ -144,13 +144,13 @@ def test_values_are_rounded_where_the_tap_is(place):
 
 
 SPECS = {
-    "int8": GridSpec(8),
-    "uint8": GridSpec(8, False, False),
-    "int4": GridSpec(4, True, False),
-    "uint4": GridSpec(4, False),
-    "uint1": GridSpec(1, False, False),
-    "narrow": GridSpec(2, narrow=True),
-    "levels": GridSpec(3, levels=(-3.0, -1.0, -0.25, 0.0, 1.5)),
+    "int8": GridSpec(Uniform(8)),
+    "uint8": GridSpec(Uniform(8, signed=False, symmetric=False)),
+    "int4": GridSpec(Uniform(4, signed=True, symmetric=False)),
+    "uint4": GridSpec(Uniform(4, signed=False)),
+    "uint1": GridSpec(Uniform(1, signed=False, symmetric=False)),
+    "narrow": GridSpec(Uniform(2, narrow=True)),
+    "levels": GridSpec(Levels((-3.0, -1.0, -0.25, 0.0, 1.5))),
 }
 
 
@@ -158,9 +158,13 @@ SPECS = {
 @pytest.mark.parametrize("shape", [(4000,), (), (2, 3, 4, 5)])
 def test_fake_quantize_is_the_grid(spec, shape):
     """Exactly; up to ties where gradients go through."""
-    fixed = spec.symmetric or spec.levels is not None
-    grid = Grid.of(spec, torch.tensor(0.0371), None if fixed else torch.tensor(spec.qmax - 1))
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.0371 * spec.count
+    zero = torch.tensor(spec.alphabet.zero_points[-2:][0])
+    grid = Grid.of(spec, torch.tensor(0.0371), zero)
+    x = (
+        torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        * 0.0371
+        * spec.alphabet.count
+    )
     tap = FakeQuantize("somewhere")
     tap.set_grid(grid)
     assert torch.equal(tap(x), grid.quantize(x))

@@ -12,7 +12,7 @@ import torch
 
 from subbyte.analyses.sweeps import sweep
 from subbyte.analyses.sweeps.space import Run
-from subbyte.core import GridSpec, QTensor
+from subbyte.core import GridSpec, PerChannel, QTensor, Uniform
 from subbyte.engine.evidence import Named, predictions, spread
 from subbyte.ranges import Mse, fit_grid
 from subbyte.records import Evidence
@@ -126,7 +126,7 @@ def evidence() -> Evidence:
     """Three layers on 4 bits, a scale a channel; two activations; 200 images, some change."""
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(4, 60, generator=generator) for _ in LAYERS]
-    spec = GridSpec(bits=4, symmetric=False, granularity="channel")
+    spec = GridSpec(Uniform(4, symmetric=False), PerChannel())
     layers = {}
     for name, weight in zip(LAYERS, weights, strict=True):
         grid = fit_grid(Mse(), weight, spec)
@@ -135,7 +135,7 @@ def evidence() -> Evidence:
     activations = {}
     for name, bits in (("input", 8), ("stem:out", 4)):
         activations[name] = spread(
-            values, fit_grid(Mse(), values, GridSpec(bits=bits, signed=False, symmetric=False))
+            values, fit_grid(Mse(), values, GridSpec(Uniform(bits, signed=False, symmetric=False)))
         )
     logits = torch.randn(200, 3, generator=generator)
     other = torch.where(torch.rand(200, 1, generator=generator) < 0.3, logits.flip(1), logits)

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.compat.aciq import quantize_activations
-from subbyte.core import Grid, GridSpec
+from subbyte.core import TERNARY, Grid, GridSpec, Levels, Uniform
 from subbyte.errors import RecipeError
 from subbyte.ranges import Aciq, MinMax, Mse, Sigma, fit_grid
 from subbyte.ranges.aciq_coding import draw, simulated_mse
 from subbyte.ranges.priors import alpha, best_scale, exact_alpha, laplace_alpha, level_mse
+from tests.reference.grids import positions
 
-UINT4 = GridSpec(bits=4, signed=False, symmetric=False)
-UINT2 = GridSpec(bits=2, signed=False, symmetric=False)
-INT4 = GridSpec(bits=4)
-WIDE = GridSpec(bits=2, wide=True)
-LEVELS = GridSpec.level_set((-4, -2, -1, 0, 1, 2, 4), granularity="tensor")
+UINT4 = GridSpec(Uniform(4, signed=False, symmetric=False))
+UINT2 = GridSpec(Uniform(2, signed=False, symmetric=False))
+INT4 = GridSpec(Uniform(4))
+WIDE = GridSpec(Uniform(2, wide=True))
+LEVELS = GridSpec(Levels((-4, -2, -1, 0, 1, 2, 4)))
 N = 40_001  # draws: expectations are met to about 1 %
 PRIORS = ("laplace", "gauss")
 
@@ -41,7 +42,7 @@ def error(grid: Grid, x: Tensor) -> float:
 
 def expected(prior: str, grid: Grid, mean: float, one_sided: bool) -> float:
     """Exact expected error of a grid; of its mirror image for values of 0 and below."""
-    codes = torch.arange(grid.spec.qmin, grid.spec.qmax + 1)
+    codes = torch.arange(grid.spec.alphabet.qmin, grid.spec.alphabet.qmax + 1)
     levels = (grid.units(codes) * grid.scale).double().numpy()
     mirrored = one_sided and levels[-1] <= 0
     return float(level_mse(prior, -levels[::-1] if mirrored else levels, mean, one_sided))  # type: ignore[arg-type]
@@ -49,14 +50,14 @@ def expected(prior: str, grid: Grid, mean: float, one_sided: bool) -> float:
 
 def top(grid: Grid) -> float:
     """Largest value of a grid."""
-    return float((grid.spec.qmax - grid.zero_point) * grid.scale)
+    return float((grid.spec.alphabet.qmax - grid.zero_point) * grid.scale)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_signed_windows_lie_about_the_mean(prior):
     """n = 2^bits - 1 steps; alpha shifts with the values."""
     for bits in (2, 3, 4, 8):
-        spec = GridSpec(bits=bits, symmetric=False)
+        spec = GridSpec(Uniform(bits, symmetric=False))
         for mean in (0.0, 0.4):
             grid = fit_grid(Aciq(prior), sample(prior, mean), spec)
             assert float(grid.scale) * (2**bits - 1) / 2 == pytest.approx(
@@ -72,11 +73,11 @@ def test_the_mean_before_a_relu_is_found(prior, mean):
     """From the values alone: the grid is the best for them, for both signs."""
     x = sample(prior, mean).relu()
     for bits in (2, 4):
-        spec = GridSpec(bits=bits, signed=False, symmetric=False)
+        spec = GridSpec(Uniform(bits, signed=False, symmetric=False))
         steps = 2**bits - 1
         best = exact_alpha(prior, steps, one_sided=True, mean=mean)
         grid, mirrored = fit_grid(Aciq(prior), x, spec), fit_grid(Aciq(prior), -x, spec)
-        assert int(grid.zero_point) == 0 and int(mirrored.zero_point) == spec.qmax
+        assert int(grid.zero_point) == 0 and int(mirrored.zero_point) == spec.alphabet.qmax
         for found in (grid, mirrored):
             assert expected(prior, found, mean, True) <= 1.01 * float(
                 level_mse(prior, best * np.linspace(0, 1, steps + 1), mean, True)
@@ -84,10 +85,10 @@ def test_the_mean_before_a_relu_is_found(prior, mean):
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-@pytest.mark.parametrize("spec", [INT4, WIDE, LEVELS, GridSpec.ternary("tensor"), GridSpec(bits=2)])
+@pytest.mark.parametrize("spec", [INT4, WIDE, LEVELS, GridSpec(TERNARY), GridSpec(Uniform(2))])
 @pytest.mark.parametrize("mean", [0.0, 0.6, -2.0])
 def test_grids_without_a_zero_point_have_the_best_scale(prior, spec, mean):
-    levels = spec.levels or tuple(range(spec.qmin, spec.qmax + 1))
+    levels = tuple(positions(spec.alphabet)[0].tolist())
     for one_sided, x in ((False, sample(prior, mean)), (True, sample(prior, mean).relu())):
         best = best_scale(prior, levels, mean, one_sided) * np.array(levels, float)
         got = expected(prior, fit_grid(Aciq(prior), x, spec), mean, one_sided)
@@ -95,7 +96,9 @@ def test_grids_without_a_zero_point_have_the_best_scale(prior, spec, mean):
 
 
 @pytest.mark.parametrize("name", ["laplace", "gauss", "uniform", "relu", "outlier"])
-@pytest.mark.parametrize("spec", [UINT2, UINT4, GridSpec(bits=8, symmetric=False), INT4, LEVELS])
+@pytest.mark.parametrize(
+    "spec", [UINT2, UINT4, GridSpec(Uniform(8, symmetric=False)), INT4, LEVELS]
+)
 def test_auto_is_never_worse_than_a_prior_or_minmax_and_near_the_search(name, spec):
     x = {
         "laplace": sample("laplace"),
@@ -141,7 +144,7 @@ def test_ours_never_clips_beyond_the_values():
     x = torch.rand(1, 20_000, generator=torch.Generator().manual_seed(0))
     for bits, factor in ((8, 20), (4, 5)):
         theirs = quantize_activations(x[:, None, :, None], "laplace", bits, relu=False)[:, 0, :, 0]
-        grid = fit_grid(Aciq(), x, GridSpec(bits=bits, symmetric=False))
+        grid = fit_grid(Aciq(), x, GridSpec(Uniform(bits, symmetric=False)))
         assert top(grid) <= 1.0001
         assert float((theirs - x).square().mean()) > factor * error(grid, x)
 
@@ -150,8 +153,8 @@ def test_ours_never_clips_beyond_the_values():
 def test_no_range_goes_beyond_the_values(method):
     for low, high in ((-0.3, 1.0), (-1.0, 0.3), (-0.9, 1.0), (0.2, 1.0), (-1.0, -0.2)):
         x = torch.linspace(low, high, 999)[None]
-        grid = fit_grid(method, x, GridSpec(bits=8, symmetric=False))
-        widest = fit_grid(MinMax(), x, GridSpec(bits=8, symmetric=False))
+        grid = fit_grid(method, x, GridSpec(Uniform(8, symmetric=False)))
+        widest = fit_grid(MinMax(), x, GridSpec(Uniform(8, symmetric=False)))
         assert float(grid.scale) <= float(widest.scale) * (1 + 1e-6)
         assert top(widest) - top(grid) + float(grid.scale) > -1e-3
         assert float(fit_grid(method, x, INT4).scale) <= float(
@@ -172,10 +175,10 @@ def test_a_mean_far_from_0_has_a_level():
 
 def test_compat_has_the_constants_of_the_paper():
     for bits, coefficient in ((2, 2.83), (4, 5.03), (8, 9.89)):
-        spec = GridSpec(bits=bits, symmetric=False)
+        spec = GridSpec(Uniform(bits, symmetric=False))
         grid = fit_grid(Aciq(compat=True), sample("laplace"), spec)
         assert float(grid.scale) * (2**bits - 1) / 2 == pytest.approx(coefficient, rel=3e-3)
-        symmetric = fit_grid(Aciq(compat=True), sample("laplace"), GridSpec(bits=bits))
+        symmetric = fit_grid(Aciq(compat=True), sample("laplace"), GridSpec(Uniform(bits)))
         assert float(symmetric.scale) == pytest.approx(float(grid.scale), rel=3e-3)
     relu = fit_grid(Aciq("gauss", compat=True), sample("gauss").relu(), UINT4)
     assert top(relu) == pytest.approx(2.936, rel=3e-3)
@@ -214,14 +217,15 @@ def test_a_formula_can_be_traced(method, spec):
 
 def test_sigma_is_so_many_deviations_from_the_mean():
     x = sample("gauss", 0.5)
-    grid = fit_grid(Sigma(2), x, GridSpec(bits=8, symmetric=False))
-    assert (float((grid.spec.qmin - grid.zero_point) * grid.scale), top(grid)) == pytest.approx(
-        (-1.5, 2.5), abs=0.02
-    )
+    grid = fit_grid(Sigma(2), x, GridSpec(Uniform(8, symmetric=False)))
+    assert (
+        float((grid.spec.alphabet.qmin - grid.zero_point) * grid.scale),
+        top(grid),
+    ) == pytest.approx((-1.5, 2.5), abs=0.02)
     assert top(fit_grid(Sigma(9), x, INT4)) <= float(x.abs().max()) * 1.0001
     counts = torch.tensor([[1.0, 2.0, 1.0]])  # mean 1, variance 4.5
     weighted = fit_grid(
-        Sigma(0.5), torch.tensor([[-2.0, 1.0, 4.0]]), GridSpec(bits=8, symmetric=False), counts
+        Sigma(0.5), torch.tensor([[-2.0, 1.0, 4.0]]), GridSpec(Uniform(8, symmetric=False)), counts
     )
     assert float(weighted.scale) * 255 == pytest.approx(4.5**0.5)
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import Codebook, Grid, GridSpec, Levels, PerChannel, PerGroup, Uniform
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.ranges import MinMax, clips, fit_grid
 from subbyte.ranges.clips import best, clip_spec, clipped_grid, fractions, part_ends, scores
 from subbyte.ranges.metrics import METRICS, Evidence, metric_name, parse_metric
 from subbyte.stats import GradientStats
+from tests.reference.grids import positions
 
 EVERY = (
     "mse:2",
@@ -104,12 +105,7 @@ def test_every_metric_says_what_a_slow_loop_says(bits, symmetric, per_channel, m
         grid = clipped_grid(weight, spec, lower[:, k], upper[:, k])
         q = grid.quantize(weight).double().numpy()
         scale, zero = grid.scale.expand(len(weight), 1), grid.zero_point.expand(len(weight), 1)
-        codes = (
-            torch.tensor(spec.levels)
-            if spec.levels
-            else torch.arange(spec.qmin, spec.qmax + 1) - zero
-        )
-        levels = (codes * scale).double().numpy()
+        levels = ((positions(spec.alphabet) - zero) * scale).double().numpy()
         for m, name in enumerate(EVERY):
             expected = [
                 slow(name, weight[row].double().numpy(), q[row], row, evidence, levels[row])
@@ -165,7 +161,7 @@ def test_grids_grow_to_min_max_and_hold_zero(per_channel):
     for bits in range(1, 9):
         for symmetric in (True, False):
             spec = clip_spec(bits, symmetric=symmetric, per_channel=per_channel)
-            assert spec.count == 2**bits
+            assert spec.alphabet.count == 2**bits
             whole = clipped_grid(weight, spec, torch.ones(units), torch.ones(units))
             expected = fit_grid(MinMax(), weight, spec)
             assert torch.equal(whole.scale, expected.scale) and torch.equal(
@@ -280,9 +276,9 @@ def test_bad_input_is_an_error():
         with pytest.raises(RecipeError, match="was given none"):
             run(metric=METRICS[name](), evidence=Evidence())
     for wrong in (
-        GridSpec(4, granularity="group", group_size=4),
-        GridSpec.fitted(4),
-        GridSpec.level_set((0, 1, 4)),
+        GridSpec(Uniform(4), PerGroup(4)),
+        GridSpec(Codebook(4), PerChannel()),
+        GridSpec(Levels((0, 1, 4)), PerChannel()),
     ):
         with pytest.raises(RecipeError, match="of a tensor or of each channel"):
             run(spec=wrong)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from subbyte.core import GridSpec
+from subbyte.core import Counts, GridSpec, Levels, PerChannel
 from subbyte.ranges import GridFitter, Mse, Percentile
 
 COUNTS = (3, 4, 2, 9, 4, 127)
@@ -20,9 +20,9 @@ def test_rows_have_the_scale_of_their_level_set(method, weighted, scalar):
         "rows": torch.rand(1, 30, generator=generator) ** 4,
         "all": torch.rand(6, 30),
     }[weighted]
-    grid = GridFitter(method, GridSpec.counting(), importance, scalar, counts=COUNTS)(x)
-    assert grid.counts is not None and grid.counts[:, 0].tolist() == list(COUNTS)
+    grid = GridFitter(method, GridSpec(Counts(COUNTS), PerChannel()), importance, scalar)(x)
+    assert grid.own[:, 0].tolist() == list(COUNTS)
     for row, count in enumerate(COUNTS):
-        spec = GridSpec.level_set(tuple(code - (count - 1) / 2 for code in range(count)))
+        spec = GridSpec(Levels(code - (count - 1) / 2 for code in range(count)), PerChannel())
         alone = GridFitter(method, spec, importance, scalar)(x)
         assert torch.equal(grid.scale[row], alone.scale[row]), count

@@ -5,18 +5,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from subbyte.core import GridSpec
+from subbyte.core import TERNARY, GridSpec, Levels, PerChannel, Uniform
 from subbyte.errors import RecipeError
 from subbyte.ranges import Kl, MinMax, fit_grid
 from subbyte.ranges.kl import divergence
 from subbyte.ranges.minmax import grid_of_range
+from tests.reference.grids import positions
 
-INT8 = GridSpec(bits=8)
-UINT4 = GridSpec(bits=4, signed=False, symmetric=False)
+INT8 = GridSpec(Uniform(8))
+UINT4 = GridSpec(Uniform(4, signed=False, symmetric=False))
 SPECS = {
-    "int4": GridSpec(bits=4),
+    "int4": GridSpec(Uniform(4)),
     "uint4": UINT4,
-    "levels": GridSpec.level_set((-4, -1, 0, 1, 2), granularity="tensor"),
+    "levels": GridSpec(Levels((-4, -1, 0, 1, 2))),
 }
 
 
@@ -47,7 +48,7 @@ def test_divergence_is_the_definition(name):
     low, high = torch.tensor(ends).T[:, :, None]
     scale, zero_point = grid_of_range(low, high, spec)
     got = divergence(centres, mass, low, high, scale, zero_point, spec)
-    codes = np.array(spec.levels) if spec.levels else np.arange(spec.qmin, spec.qmax + 1)
+    codes = positions(spec.alphabet)[0].numpy()
     for k, (a, b) in enumerate(ends):
         levels = (codes - int(zero_point[k])) * float(scale[k])
         wanted = slow(centres[0].numpy(), mass[0].numpy(), np.float32(a), np.float32(b), levels)
@@ -58,7 +59,7 @@ def test_outliers_are_cut_off_and_uniform_values_are_not():
     outlier = torch.cat([normal(), torch.tensor([[40.0]])], 1)
     assert 2 < float(fit_grid(Kl(), outlier, INT8).scale) * 127 < 8
     x = torch.rand(1, 20_000, generator=torch.Generator().manual_seed(0))
-    for spec in (UINT4, GridSpec(bits=8, symmetric=False)):
+    for spec in (UINT4, GridSpec(Uniform(8, symmetric=False))):
         grid, whole = fit_grid(Kl(), x, spec), fit_grid(MinMax(), x, spec)
         torch.testing.assert_close(grid.scale, whole.scale, rtol=0.02, atol=0)
 
@@ -67,7 +68,7 @@ def test_few_values_are_not_clipped():
     """Each is alone in its bin, so there is nothing to tell a better range by."""
     for n in (1, 2, 9, 40):
         x = normal(n, seed=n)
-        for spec in (INT8, UINT4, GridSpec(bits=2), GridSpec.ternary("tensor")):
+        for spec in (INT8, UINT4, GridSpec(Uniform(2)), GridSpec(TERNARY)):
             grid, whole = fit_grid(Kl(), x, spec), fit_grid(MinMax(), x, spec)
             torch.testing.assert_close(grid.scale, whole.scale)
             assert torch.equal(grid.zero_point, whole.zero_point)
@@ -82,7 +83,7 @@ def test_zeros_do_not_count():
 
 def test_blocks_that_do_not_fit_at_once_are_split(monkeypatch):
     x = normal(3000).reshape(6, 500)
-    spec = GridSpec(bits=4, granularity="channel")
+    spec = GridSpec(Uniform(4), PerChannel())
     whole = fit_grid(Kl(), x, spec)
     monkeypatch.setattr("subbyte.ranges.kl._MAX_ELEMENTS", 5000)
     parts = fit_grid(Kl(), x, spec)

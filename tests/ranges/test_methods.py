@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import Grid, GridSpec, Levels, PerChannel, PerGroup, Uniform
 from subbyte.errors import RecipeError
 from subbyte.ranges import MinMax, Mse, Percentile, fit_grid
 from subbyte.stats import histogram
@@ -49,7 +49,7 @@ def test_minmax_loses_nothing(spec):
     wanted = SPECS[spec]
     for x in shapes(300).values():
         grid = fit_grid(MinMax(), x[None], wanted)
-        gap = max(np.diff(wanted.levels)) if wanted.levels else 1.0
+        gap = max(np.diff(wanted.alphabet.positions))
         worst = float((grid.quantize(x[None]) - x).abs().max())
         assert worst <= float(grid.scale) * gap / 2 * (1 + 1e-5)
 
@@ -64,7 +64,7 @@ def test_minmax_is_no_wider_than_it_must(spec):
         grid = fit_grid(MinMax(), x[None], wanted)
         choices = representable(wanted, float(grid.scale) * 0.99, int(grid.zero_point))
         low, high = min(float(x.min()), 0), max(float(x.max()), 0)
-        if wanted.symmetric or wanted.levels is not None:
+        if not wanted.alphabet.has_zero_point:
             assert choices[0] > low or choices[-1] < high, name
         else:
             assert choices[-1] - choices[0] < high - low, name
@@ -88,7 +88,7 @@ def test_percentile_100_is_minmax(spec, weighted):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_percentile_is_between_quantiles(percent, n, sign):
     x = sign * (torch.randn(n, generator=torch.Generator().manual_seed(n)).double() + 0.2).float()
-    spec = GridSpec(bits=8, signed=False, symmetric=False)
+    spec = GridSpec(Uniform(8, signed=False, symmetric=False))
     grid = fit_grid(Percentile(percent), x[None], spec)
     low, high = quantile_ends(x.numpy(), np.ones(n, int), percent)
     wanted = fit_grid(MinMax(), torch.tensor([[low, high]]), spec)
@@ -108,7 +108,7 @@ def test_percentile_counts_every_value_as_often_as_it_came(percent):
     generator = np.random.default_rng(0)
     x = generator.normal(size=200).astype(np.float32)
     counts = generator.integers(0, 50, 200)
-    spec = GridSpec(bits=8, signed=False, symmetric=False)
+    spec = GridSpec(Uniform(8, signed=False, symmetric=False))
     grid = fit_grid(
         Percentile(percent), torch.from_numpy(x)[None], spec, torch.from_numpy(counts)[None]
     )
@@ -119,7 +119,7 @@ def test_percentile_counts_every_value_as_often_as_it_came(percent):
 def test_percentile_cuts_an_outlier_and_only_it():
     x = torch.linspace(-1, 1, 1000)[None].clone()
     x[0, -1] = 100
-    spec = GridSpec(bits=8, signed=False, symmetric=False)
+    spec = GridSpec(Uniform(8, signed=False, symmetric=False))
     scale = float(fit_grid(Percentile(99.8), x, spec).scale)
     assert scale == pytest.approx(2 / 255, rel=0.01)
 
@@ -135,10 +135,10 @@ def test_the_padding_of_ragged_groups_is_no_value(method, levels, weighted):
     importance = (
         0.1 + torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) if weighted else None
     )
-    spec = GridSpec(bits=4, symmetric=False, granularity="group", group_size=8, levels=levels)
+    spec = GridSpec(Levels(levels), PerGroup(8))
     grid = fit_grid(method, x, spec, importance)
     rest = None if importance is None else importance[:, 8:]
-    alone = fit_grid(method, x[:, 8:], replace(spec, granularity="channel", group_size=None), rest)
+    alone = fit_grid(method, x[:, 8:], replace(spec, share=PerChannel()), rest)
     torch.testing.assert_close(grid.scale[:, 1], alone.scale[:, 0], rtol=1e-6, atol=0)
 
 
@@ -173,7 +173,9 @@ def test_mse_is_never_worse_than_minmax(spec, power, weighted):
             assert cost_of(searched, x, weights, row, power) <= bound * (1 + 1e-5)
 
 
-@pytest.mark.parametrize("spec", [name for name, spec in SPECS.items() if spec.bits < 8])
+@pytest.mark.parametrize(
+    "spec", [name for name, spec in SPECS.items() if spec.alphabet.count < 256]
+)
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
 def test_mse_is_close_to_the_finest_search(spec, power):
     """At most 2 % worse than many scales with every zero point; for 8 bits see the taps."""
@@ -214,14 +216,14 @@ def taps() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", taps())
 def test_mse_draws_both_ends_of_a_tap_in(name, bits):
     """At most 5 % worse than the best of 24 x 48 pairs of ends."""
-    spec = GridSpec(bits=bits, signed=False, symmetric=False)
+    spec = GridSpec(Uniform(bits, signed=False, symmetric=False))
     seen = histogram([taps()[name]])
     grid = fit_grid(Mse(), seen.values, spec, seen.counts)
     x, counts = seen.values[0].double().numpy(), seen.counts[0].double().numpy()
     least = np.inf
     for below in np.linspace(1 / 24, 1, 24) * x.min() if x.min() < 0 else [0.0]:
         for above in np.linspace(1 / 48, 1, 48) * x.max():
-            scale = (above - below) / spec.qmax
+            scale = (above - below) / spec.alphabet.qmax
             least = min(
                 least, cost(x, counts, representable(spec, scale, int(np.round(-below / scale))))
             )

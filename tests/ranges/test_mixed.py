@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import Grid, GridSpec, PerChannel, Uniform, Widths
 from subbyte.errors import NumericsError
 from subbyte.ranges import Aciq, MinMax, Mse, fit_grid
 
@@ -23,7 +23,7 @@ class Given:
 
 
 def spec(*, symmetric: bool = False, signed: bool = True, mean: float = 3.0) -> GridSpec:
-    return GridSpec(bits=8, signed=signed, symmetric=symmetric, granularity="channel", mixed=mean)
+    return GridSpec(Widths(8, mean, signed, symmetric), PerChannel())
 
 
 def values() -> Tensor:
@@ -52,7 +52,7 @@ def test_the_method_is_told_what_each_width_costs(method, symmetric, weighted):
     assert told.mean_bits == 2.5 and told.distortion.shape == (6, 9)
     for width in range(2, 9):
         alone = fit_grid(
-            method, x, GridSpec(bits=width, symmetric=symmetric, granularity="channel"), importance
+            method, x, GridSpec(Uniform(width, symmetric=symmetric), PerChannel()), importance
         )
         error = (share * (alone.quantize(x) - x).double().square()).sum(1)
         torch.testing.assert_close(told.distortion[:, width], error)
@@ -62,13 +62,11 @@ def test_the_method_is_told_what_each_width_costs(method, symmetric, weighted):
 def test_every_row_gets_the_grid_of_its_width(signed):
     x, widths = values(), [0, 0, 0, 0, 1, 5]
     grid = fit_grid(Mse(), x, spec(signed=signed), None, Given(widths))
-    assert grid.widths is not None and grid.widths[:, 0].tolist() == widths
+    assert grid.own[:, 0].tolist() == widths
     q = grid.quantize(x)
     # rows of no bits are their mean
     torch.testing.assert_close(q[:4], x[:4].mean(1, keepdim=True).expand(4, 30))
-    alone = fit_grid(
-        Mse(), x, GridSpec(bits=5, signed=signed, symmetric=False, granularity="channel")
-    )
+    alone = fit_grid(Mse(), x, GridSpec(Uniform(5, signed, symmetric=False), PerChannel()))
     assert torch.equal(q[5], alone.quantize(x)[5])
     assert 0 in q[4] and len(q[4].unique()) == 2
     steps = torch.linspace(-3, 3, 2001)[:, None]
@@ -86,7 +84,7 @@ def test_weighted_rows_of_no_bits_are_their_weighted_mean():
 
 def test_no_values_are_an_error():
     with pytest.raises(NumericsError, match="no values"):
-        fit_grid(MinMax(), torch.empty(3, 0), GridSpec(granularity="channel"))
+        fit_grid(MinMax(), torch.empty(3, 0), GridSpec(Uniform(), PerChannel()))
 
 
 def test_a_row_of_one_number_is_kept():

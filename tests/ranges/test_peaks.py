@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.core import GridSpec
+from subbyte.core import GridSpec, PerChannel, PerGroup, Uniform
 from subbyte.ranges import GridFitter, Median, RowMax
 from subbyte.ranges.peaks import quantile
 
-WIDE = GridSpec(bits=4, wide=True, granularity="tensor")
-CHANNEL = GridSpec(bits=4, wide=True, granularity="channel")
+WIDE = GridSpec(Uniform(4, wide=True))
+CHANNEL = GridSpec(Uniform(4, wide=True), PerChannel())
 
 
 def weights(rows: int = 5, columns: int = 12) -> torch.Tensor:
@@ -47,8 +47,8 @@ def test_columns_without_input_count_like_the_others(method):
 @pytest.mark.parametrize("method", [RowMax(), RowMax(0.5), Median()])
 def test_the_last_group_of_a_row_is_not_filled_up_with_zeros(method):
     w = weights()
-    groups = GridFitter(method, GridSpec(bits=4, granularity="group", group_size=5))(w).scale
-    alone = GridFitter(method, GridSpec(bits=4, granularity="channel"))(w[:, 10:]).scale
+    groups = GridFitter(method, GridSpec(Uniform(4), PerGroup(5)))(w).scale
+    alone = GridFitter(method, GridSpec(Uniform(4), PerChannel()))(w[:, 10:]).scale
     torch.testing.assert_close(groups[:, 2:], alone)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from subbyte.core import GridSpec
+from subbyte.core import GridSpec, PerChannel, Uniform
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Network, instrument, prepare
 from subbyte.io.user_file import UserFiles
@@ -80,11 +80,14 @@ def recipe(**settings) -> Recipe:
 
 
 def bits_of(plan: Plan) -> dict[str, int | None]:
-    return {layer.name: None if layer.spec is None else layer.spec.bits for layer in plan.layers}
+    return {
+        layer.name: None if layer.spec is None else layer.spec.alphabet.width
+        for layer in plan.layers
+    }
 
 
 def taps_of(plan: Plan) -> dict[str, tuple[str, int]]:
-    return {tap.name: (tap.role, tap.spec.bits) for tap in plan.taps}
+    return {tap.name: (tap.role, tap.spec.alphabet.width) for tap in plan.taps}
 
 
 def read_bits(network: Network, plan: Plan) -> dict[str, int | None]:
@@ -97,7 +100,7 @@ def read_bits(network: Network, plan: Plan) -> dict[str, int | None]:
     found = {}
     for name, node in instrumented.layers.items():
         source = node.all_input_nodes[0]
-        found[name] = tap_at[source].spec.bits if source in tap_at else None
+        found[name] = tap_at[source].spec.alphabet.width if source in tap_at else None
     return found
 
 
@@ -108,20 +111,21 @@ def test_all_layers_get_the_stated_bits_first_and_last_included(network, preset)
     assert [layer.name for layer in plan.layers] == LAYERS
     for layer in plan.layers:
         assert layer.spec is not None and layer.reason == ""
-        assert layer.spec.granularity == "channel"
+        assert layer.spec.share == PerChannel()
         assert (layer.wanted, layer.spec.label) == (str(wanted.bits), str(wanted.bits))
-        assert layer.spec.is_ternary == (preset == "ternary")
-        assert layer.spec.symmetric == wanted.symmetric
+        assert (layer.spec.alphabet.count == 3) == (preset == "ternary")
+        assert layer.spec.alphabet.symmetric == wanted.symmetric
 
 
 def test_gpfq_and_ldnq_have_the_levels_of_their_papers(network):
     gpfq, ldnq = (make_plan(network, load_recipe(name)) for name in ("gpfq", "ldnq"))
     for layer in gpfq.layers:
-        assert (
-            layer.spec == GridSpec(bits=4, wide=True, granularity="tensor") and layer.scalar == 1.16
-        )
-        assert (layer.wanted, layer.spec.label, layer.spec.count) == ("4 wide", "4.09", 17)
-    assert all(layer.spec is not None and layer.spec.levels == (-1, 0, 1) for layer in ldnq.layers)
+        assert layer.spec == GridSpec(Uniform(4, wide=True)) and layer.scalar == 1.16
+        assert (layer.wanted, layer.spec.label, layer.spec.alphabet.count) == ("4 wide", "4.09", 17)
+    assert all(
+        layer.spec is not None and layer.spec.alphabet.positions == (-1, 0, 1)
+        for layer in ldnq.layers
+    )
     assert {layer.wanted for layer in ldnq.layers} == {"3 levels"}
 
 
@@ -138,7 +142,9 @@ def test_gpfq_and_ldnq_have_the_levels_of_their_papers(network):
 )
 def test_levels_by_name_number_or_list(network, settings, levels, asked):
     plan = make_plan(network, recipe(weights=settings))
-    assert all(layer.spec is not None and layer.spec.levels == levels for layer in plan.layers)
+    assert all(
+        layer.spec is not None and layer.spec.alphabet.positions == levels for layer in plan.layers
+    )
     assert {layer.wanted for layer in plan.layers} == {asked}
 
 
@@ -231,7 +237,7 @@ def test_taps_of_w4a4(network):
     assert by_name["block1.add:out"].feeds == ("block2.conv1", "block2.down")
     assert all(tap.place.edges == () for tap in plan.taps if tap.role != "feed")
     assert all(
-        tap.spec == GridSpec(bits=int(str(tap.asked)), signed=False, symmetric=False)
+        tap.spec == GridSpec(Uniform(int(str(tap.asked)), signed=False, symmetric=False))
         for tap in plan.taps
     )
 
@@ -250,7 +256,7 @@ def test_what_the_layers_read(network, preset, wanted):
 def test_w8a8_needs_no_second_tap_anywhere(network):
     plan = make_plan(network, load_recipe("w8a8"))
     assert {tap.role for tap in plan.taps} == {"input", "value"}
-    assert {tap.spec.bits for tap in plan.taps} == {8}
+    assert {tap.spec.alphabet.width for tap in plan.taps} == {8}
 
 
 @pytest.mark.parametrize(
@@ -300,7 +306,7 @@ def test_no_layer_reads_coarser_values_than_it_asked_for(network, preset, overri
     asked = load_recipe(preset, overrides)
     read = read_bits(network, make_plan(network, asked))
     assert all(
-        str(tap.asked) == str(tap.spec.bits) or tap.reason for tap in make_plan(network, asked).taps
+        str(tap.asked) == tap.spec.label or tap.reason for tap in make_plan(network, asked).taps
     )
     for name in LAYERS[1:]:
         own = asked.layers[name].activations if name in asked.layers else {}
@@ -354,9 +360,9 @@ def test_settings_of_input_and_others_reach_their_taps(network):
     overrides = ["input.range=minmax", "input.bits=6", "others.symmetric=true", "others.bits=7"]
     plan = make_plan(network, load_recipe("w4a4", overrides))
     by_name = {tap.name: tap for tap in plan.taps}
-    assert (by_name["input"].range, by_name["input"].spec.bits) == (MinMax(), 6)
-    assert by_name["fc:out"].spec == GridSpec(bits=7, signed=True, symmetric=True)
-    assert by_name["mean:out"].spec == GridSpec(bits=4, signed=False, symmetric=False)
+    assert (by_name["input"].range, by_name["input"].spec.alphabet.width) == (MinMax(), 6)
+    assert by_name["fc:out"].spec == GridSpec(Uniform(7, signed=True, symmetric=True))
+    assert by_name["mean:out"].spec == GridSpec(Uniform(4, signed=False, symmetric=False))
 
 
 def test_float_others_leave_only_the_feeds(network):
@@ -430,7 +436,7 @@ def test_grids_of_weights_are_the_recipes(network):
     settings = {"bits": 3, "symmetric": False, "granularity": "group", "group_size": 9}
     assert make_plan(network, recipe(weights=settings)).layers[1].spec == GridSpec(**settings)
     plan = make_plan(network, recipe(weights={"bits": 2, "narrow": True, "granularity": "tensor"}))
-    assert plan.layers[0].spec == GridSpec(bits=2, narrow=True)
+    assert plan.layers[0].spec == GridSpec(Uniform(2, narrow=True))
 
 
 def test_skipped_layers_stay_float_and_say_why(network):
@@ -593,13 +599,19 @@ def without(entry, key):
         (lambda plan: without(plan, "layers"), "layers: Field required"),
         (lambda plan: without(plan["layers"][0], "rows"), "layers.0.rows: Field required"),
         (lambda plan: plan["layers"][1].update(bits=3), "layers.1.bits: Unexpected"),
-        (lambda plan: plan["layers"][0]["grid"].update(bits=99), "layers.0.grid: bits must be"),
+        (
+            lambda plan: plan["layers"][0]["grid"]["alphabet"].update(bits=99),
+            "layers.0.grid: .*bits",
+        ),
         (lambda plan: plan["layers"][0].update(grid={"bits": 4}), "layers.0.grid: it is no grid"),
         (lambda plan: plan["layers"][0].update(rounding="gtpq"), "layers.0.rounding: .*'gtpq'"),
         (lambda plan: plan["layers"][0].update(rounding={"name": "gpfq", "damping": 1}), "damping"),
         (lambda plan: plan["activations"][2].update(grid=None), "activations.2.grid: a grid is"),
         (lambda plan: plan["activations"][0].update(asked="4 tall"), "activations.0.asked"),
-        (lambda plan: plan["layers"][0]["grid"].update(granularity="tensor"), "stem: beacon finds"),
+        (
+            lambda plan: plan["layers"][0]["grid"]["share"].update(kind="tensor"),
+            "stem: beacon finds",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_plan_is_named_with_its_path(network, spoil, words):

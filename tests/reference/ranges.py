@@ -3,13 +3,12 @@
 import numpy as np
 
 from subbyte.core import GridSpec
+from tests.reference.grids import positions
 
 
 def representable(spec: GridSpec, scale: float, zero_point: int = 0) -> np.ndarray:
     """All numbers of a grid, ascending."""
-    if spec.levels is not None:
-        return np.asarray(spec.levels) * scale
-    return (np.arange(spec.qmin, spec.qmax + 1) - zero_point) * scale
+    return (positions(spec.alphabet)[0].numpy() - zero_point) * scale
 
 
 def cost(values: np.ndarray, weights: np.ndarray, choices: np.ndarray, power: float = 2.0) -> float:
@@ -27,10 +26,8 @@ def finest(
     steps: int = 120,
 ) -> float:
     """Least cost over every zero point and `steps` scales, up to the one that covers all it can."""
-    fixed = spec.symmetric or spec.levels is not None
-    zero_points = [0] if fixed else range(spec.qmin, spec.qmax + 1)
     best = np.inf
-    for zero in zero_points:
+    for zero in spec.alphabet.zero_points:
         unit = representable(spec, 1.0, zero)
         ends = ((values.min(), unit[0]), (values.max(), unit[-1]))
         largest = max(end / code for end, code in ends if code)

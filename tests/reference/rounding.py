@@ -14,26 +14,12 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid
+from tests.reference.grids import representable
 
 
 def alphabet(grid: Grid, rows: int, columns: int) -> Tensor:
     """Every number that each weight may become, by code: float64 [rows, columns, codes]."""
-    spec = grid.spec
-    codes = torch.arange(spec.qmin, spec.qmax + 1, dtype=torch.float64)
-    shares = {"tensor": (rows, columns), "channel": (1, columns), "group": (1, spec.group_size)}
-    share = shares[spec.granularity]
-
-    def spread(parameter: Tensor) -> Tensor:
-        full = parameter.double().reshape(1, 1) if parameter.ndim == 0 else parameter.double()
-        return full.repeat_interleave(share[0], 0).repeat_interleave(share[1], 1)[
-            :rows, :columns, None
-        ]
-
-    if grid.codebook is not None:
-        return grid.codebook.double()[:, None] * spread(grid.scale)
-    if spec.levels is not None:
-        return torch.tensor(spec.levels, dtype=torch.float64) * spread(grid.scale)
-    return (codes - spread(grid.zero_point)) * spread(grid.scale)
+    return representable(grid, (rows, columns))
 
 
 def pick(values: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,7 +50,7 @@ def gpfq(
             argument = column_q @ u / power if power > 0 else w[rows, t].double()
             choices = table[:, t]
             index = ((argument[:, None] - choices).square() + price(choices)).argmin(1)
-            codes[rows, t] = index + grid.spec.qmin
+            codes[rows, t] = index + grid.spec.alphabet.qmin
             u = u - torch.outer(column_q, choices.gather(1, index[:, None])[:, 0])
     return codes
 
@@ -85,7 +71,7 @@ def gptq(w: Tensor, grid: Grid, x_q: Tensor, damping: float, order: str) -> Tens
         current = original.clone()
         for step, t in enumerate(visits):
             index, current[:, t] = pick(current[:, t], table[:, t])
-            codes[rows, t] = index + grid.spec.qmin
+            codes[rows, t] = index + grid.spec.alphabet.qmin
             rest = [j for j in visits[step + 1 :] if live[j]]
             if rest and live[t]:
                 done = [j for j in visits[: step + 1] if live[j]]
@@ -115,7 +101,7 @@ def gptaq(
         for t, column in enumerate(visits):
             now = z[:, t].clone()
             index, q = pick(now, table[:, t])
-            codes[rows, column] = index + grid.spec.qmin
+            codes[rows, column] = index + grid.spec.alphabet.qmin
             z[:, t:] += torch.outer(now, pull[t, t:]) - torch.outer((now - q) / U[t, t], U[t, t:])
     return codes
 
@@ -134,7 +120,7 @@ def qronos(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor, order: str) -> Tensor:
         for t, column in enumerate(visits):
             missing = wanted - a_q[:, :t] @ z[:, :t].T - a_q[:, t + 1 :] @ z[:, t + 1 :].T
             index, z[:, t] = pick(a_q[:, t] @ missing / a_q[:, t].square().sum(), table[:, t])
-            codes[rows, column] = index + grid.spec.qmin
+            codes[rows, column] = index + grid.spec.alphabet.qmin
             if t + 1 < len(visits):
                 left = wanted - a_q[:, : t + 1] @ z[:, : t + 1].T
                 z[:, t + 1 :] = torch.linalg.lstsq(a_q[:, t + 1 :], left).solution.T
@@ -164,7 +150,7 @@ def sweep(target: Tensor, codes: Tensor, grid: Grid, x_q: Tensor) -> Tensor:
     for rows, group in _groups(target.shape[0], x_q.shape[0]):
         table = alphabet(grid, *target.shape)[rows]
         inputs = x_q[group].double()
-        values = table.gather(2, (codes[rows] - grid.spec.qmin)[..., None])[..., 0]
+        values = table.gather(2, (codes[rows] - grid.spec.alphabet.qmin)[..., None])[..., 0]
         for t in range(target.shape[1]):
             if not bool(inputs[:, t].any()):
                 continue
@@ -177,7 +163,7 @@ def sweep(target: Tensor, codes: Tensor, grid: Grid, x_q: Tensor) -> Tensor:
             ]
             index = torch.stack(errors).argmin(0)
             values[:, t] = table[:, t].gather(1, index[:, None])[:, 0]
-            codes[rows, t] = index + grid.spec.qmin
+            codes[rows, t] = index + grid.spec.alphabet.qmin
     return codes
 
 
@@ -196,7 +182,7 @@ def best_codes(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
 def on_grid(codes: Tensor, grid: Grid) -> Tensor:
     """Values of codes: float64 [rows, columns]."""
     table = alphabet(grid, *codes.shape)
-    return table.gather(2, (codes.long() - grid.spec.qmin)[..., None])[..., 0]
+    return table.gather(2, (codes.long() - grid.spec.alphabet.qmin)[..., None])[..., 0]
 
 
 def _groups(rows: int, groups: int) -> list[tuple[Tensor, int]]:

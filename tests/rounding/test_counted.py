@@ -5,7 +5,7 @@ level set's result.
 import pytest
 import torch
 
-from subbyte.core import GridSpec
+from subbyte.core import Counts, GridSpec, Levels, PerChannel
 from subbyte.errors import RecipeError
 from subbyte.ranges import GridFitter, Mse
 from subbyte.rounding import ROUNDINGS
@@ -32,15 +32,13 @@ def counts_of(rows: int) -> tuple[int, ...]:
 def test_rows_are_those_of_level_sets(method, case):
     given, rounding = INPUTS[case], ROUNDINGS[method]()
     counts = counts_of(len(given.weight))
-    fit = GridFitter(Mse(steps=12), GridSpec.counting(), counts=counts)
+    fit = GridFitter(Mse(steps=12), GridSpec(Counts(counts), PerChannel()))
     q = rounding.round(given.weight, fit, given.stats)
-    assert q.grid.spec == GridSpec.counting() and q.grid.counts is not None
-    assert q.grid.counts[:, 0].tolist() == list(counts)
-    assert torch.equal(q.grid.encode(q.dequantize()), q.codes) and bool(
-        (q.codes < q.grid.counts).all()
-    )
+    assert q.grid.spec == fit.spec and q.grid.own[:, 0].tolist() == list(counts)
+    assert torch.equal(q.grid.encode(q.dequantize()), q.codes)
+    assert bool((q.codes < q.grid.own).all())
     for row, count in enumerate(counts):
-        levels = GridSpec.level_set(tuple(code - (count - 1) / 2 for code in range(count)))
+        levels = GridSpec(Levels(code - (count - 1) / 2 for code in range(count)), PerChannel())
         alone = rounding.round(given.weight, fitter(levels), given.stats)
         assert torch.equal(q.codes[row], alone.codes[row]), count
         torch.testing.assert_close(q.grid.scale[row], alone.grid.scale[row], rtol=1e-5, atol=0)
@@ -49,6 +47,7 @@ def test_rows_are_those_of_level_sets(method, case):
 @pytest.mark.parametrize("method", REFUSING)
 def test_methods_that_choose_levels_themselves_say_so(method):
     given = INPUTS["dense"]
-    fit = GridFitter(Mse(steps=12), GridSpec.counting(), counts=counts_of(len(given.weight)))
+    spec = GridSpec(Counts(counts_of(len(given.weight))), PerChannel())
+    fit = GridFitter(Mse(steps=12), spec)
     with pytest.raises(RecipeError, match=method):
         ROUNDINGS[method]().round(given.weight, fit, given.stats)

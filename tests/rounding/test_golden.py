@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import Grid, GridSpec, Levels, PerChannel, QTensor, Uniform
 from subbyte.precondition.magr import project_l1
 from subbyte.ranges import GridFitter, MinMax, RowMax
 from subbyte.rounding import Beacon, Corrected, Descent, Gpfq, Gptq, Nearest, Qronos, Spfq
@@ -39,13 +39,13 @@ O1_FLOAT = (layer_stats(X1, X1), W1)
 
 def steps(step: float, reach: int) -> Grid:
     """The authors' alphabet {k * step, |k| <= reach}, the same for all rows."""
-    spec = GridSpec.level_set(tuple(range(-reach, reach + 1)), granularity="tensor")
+    spec = GridSpec(Levels(tuple(range(-reach, reach + 1))))
     return Grid.of(spec, torch.tensor(step))
 
 
 def wide(bits: int, scalar: float = 1.16, percentile: float = 1.0) -> GridFitter:
     """Their alphabet and step, the way a recipe asks for it."""
-    return GridFitter(RowMax(percentile), GridSpec(bits=bits, wide=True), scalar=scalar)
+    return GridFitter(RowMax(percentile), GridSpec(Uniform(bits, wide=True)), scalar=scalar)
 
 
 def total(q: Tensor, case: Case) -> float:
@@ -131,7 +131,7 @@ def test_gpfq_relative_errors_of_single_rows():
 
 
 def test_comq_is_gpfq_on_float_inputs_and_an_asymmetric_grid():
-    spec = GridSpec(bits=3, signed=False, symmetric=False, granularity="channel")
+    spec = GridSpec(Uniform(3, signed=False, symmetric=False), PerChannel())
     scale = (W1.amax(1) - W1.amin(1))[:, None] / 7
     assert scale[:, 0].tolist() == pytest.approx([0.17857143, 0.14285714, 0.16071429])
     grid = Grid.of(spec, scale, torch.tensor([[4], [3], [3]]))
@@ -228,7 +228,7 @@ def test_whole_methods_do_no_worse_than_nearest_here(case):
 )
 def test_rowmax_and_the_scalar_give_their_steps(bits, scalar, percentile, step):
     grid = wide(bits, scalar, percentile)(W1)
-    assert (grid.spec.count, grid.scale.shape) == (2**bits + 1, ())
+    assert (grid.spec.alphabet.count, grid.scale.shape) == (2**bits + 1, ())
     assert float(grid.scale) == pytest.approx(step, rel=1e-6)
 
 
@@ -253,7 +253,7 @@ def test_gpfq_with_l0():
     """Levels are sign * (0.05 + k * step), and 0; theirs, by code: 5 is 0, 6 and 4 are +-0.05."""
     q = Gpfq(regularizer="L0", penalty=0.05).round(W1, wide(3), O1[0])
     right = [0.05 + 0.1808333333 * k for k in range(5)]
-    assert q.grid.codebook[0].tolist() == pytest.approx(
+    assert q.grid.own[0].tolist() == pytest.approx(
         [*(-x for x in reversed(right)), 0, *right], rel=1e-6
     )
     signs = [[-1, -1, 1, -1, 1], [-1, 1, -1, 1, -1], [0, -1, 1, 1, -1]]
@@ -291,7 +291,7 @@ def test_scalars_with_a_step_of_one_half(regularizer):
     """
     method, scale, wanted = THRESHOLDS[regularizer]
     x = torch.ones(1, 1, 1, dtype=torch.float64)
-    fit = Fixed(Grid.of(GridSpec(bits=2, wide=True), torch.tensor(scale)))
+    fit = Fixed(Grid.of(GridSpec(Uniform(2, wide=True)), torch.tensor(scale)))
     got = (
         method.round(torch.tensor(SCALARS)[:, None], fit, layer_stats(x, x))
         .dequantize()[:, 0]
@@ -349,9 +349,7 @@ def comq(sweeps: int, order: str, fit) -> QTensor:
     return method.round(W1, fit, O1[0])
 
 
-COMQ_FIT = GridFitter(
-    MinMax(), GridSpec(bits=3, signed=False, symmetric=False, granularity="channel")
-)
+COMQ_FIT = GridFitter(MinMax(), GridSpec(Uniform(3, signed=False, symmetric=False), PerChannel()))
 
 
 @pytest.mark.parametrize("sweeps", [1, 2, 3, 5])
@@ -393,7 +391,7 @@ BEACON = {
 @pytest.mark.parametrize("bits", BEACON)
 def test_beacon_from_the_greedy_start(bits):
     codes, scales, error = BEACON[bits]
-    fit = GridFitter(MinMax(), GridSpec(bits=bits, granularity="channel"))
+    fit = GridFitter(MinMax(), GridSpec(Uniform(bits), PerChannel()))
     q = Beacon(start="greedy", first="smallest").round(W2, fit, O2[0])
     check_method(q, O2, codes, error)
     assert q.grid.scale[:, 0].tolist() == pytest.approx(scales, rel=1e-6)

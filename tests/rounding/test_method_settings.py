@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from subbyte.core import GridSpec, unpack
+from subbyte.core import GridSpec, PerChannel, Uniform, share_of, unpack
 from subbyte.errors import RecipeError
 from subbyte.precondition import Magr
 from subbyte.precondition.magr import project_l1
@@ -56,10 +56,10 @@ def test_random_codes_are_neighbours_and_right_on_average(spec):
     grid = GridFitter(MinMax(), SPECS[spec])(given.weight)
     nearest = grid.encode(given.weight).long()
     below = torch.where(grid.decode(nearest) <= given.weight, nearest, nearest - 1).clamp(
-        grid.spec.qmin
+        grid.spec.alphabet.qmin
     )
     above = torch.where(grid.decode(below) < given.weight, below + 1, below).clamp(
-        max=grid.spec.qmax
+        max=grid.spec.alphabet.qmax
     )
     low, high = grid.decode(below), grid.decode(above)
     total = torch.zeros_like(given.weight, dtype=torch.float64)
@@ -129,10 +129,15 @@ def test_l0s_codes_are_zero_or_beyond_the_penalty(penalty, spec):
     values = q.dequantize()
     assert bool(((values == 0) | (values.abs() >= penalty * (1 - 1e-6))).all())
     assert (values == 0).any() and (values != 0).any()
-    ends = grid.scale.reshape(-1) * torch.tensor([[grid.spec.qmin], [grid.spec.qmax]])
-    below = penalty + (grid.scale.reshape(-1) - penalty / grid.spec.qmax) * -grid.spec.qmin
-    torch.testing.assert_close(q.grid.codebook[:, -1], ends[1], rtol=1e-6, atol=0)
-    torch.testing.assert_close(q.grid.codebook[:, 0], -below, rtol=1e-6, atol=0)
+    ends = grid.scale.reshape(-1) * torch.tensor(
+        [[grid.spec.alphabet.qmin], [grid.spec.alphabet.qmax]]
+    )
+    below = (
+        penalty
+        + (grid.scale.reshape(-1) - penalty / grid.spec.alphabet.qmax) * -grid.spec.alphabet.qmin
+    )
+    torch.testing.assert_close(q.grid.own[:, -1], ends[1], rtol=1e-6, atol=0)
+    torch.testing.assert_close(q.grid.own[:, 0], -below, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -141,11 +146,11 @@ def test_l0s_codes_are_zero_or_beyond_the_penalty(penalty, spec):
 def test_l0_has_two_levels_more_than_the_grid(bits, wide, count):
     """+-penalty; with 8 bits that is more than bytes count."""
     given = LARGE["large"]
-    fit = GridFitter(MinMax(), GridSpec(bits=bits, wide=wide, granularity="channel"))
+    fit = GridFitter(MinMax(), GridSpec(Uniform(bits, wide=wide), PerChannel()))
     q = Gpfq(regularizer="L0", penalty=1e-3).round(given.weight, fit, given.stats)
-    assert q.grid.codebook.shape == (len(given.weight), count)
+    assert q.grid.own.shape == (len(given.weight), count)
     assert torch.equal(q.grid.encode(q.dequantize()), q.codes)
-    assert torch.equal(unpack(q.pack(), q.grid.spec, tuple(q.codes.shape)), q.codes)
+    assert torch.equal(unpack(q.pack(), q.grid, tuple(q.codes.shape)), q.codes)
 
 
 @pytest.mark.parametrize("spec", ["int4", "ternary", "int4 tensor"])
@@ -214,16 +219,16 @@ CLUSTERED = draw(2, 60, 80, 12, seed=31)
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_every_used_level_is_the_mean_of_its_weights(granularity, weighted, spec):
     """But for rows that keep the levels which the search started from."""
-    given, fit = CLUSTERED, fitter(replace(SPECS[spec], granularity=granularity))
+    given, fit = CLUSTERED, fitter(replace(SPECS[spec], share=share_of(granularity)))
     q = Kmeans(weighted=weighted).round(given.weight, fit, given.stats)
     shares = importance(given) if weighted else torch.ones_like(given.weight, dtype=torch.float64)
     rows = 1 if granularity == "tensor" else len(given.weight)
     start = fit(given.weight)
-    codes = torch.arange(start.spec.qmin, start.spec.qmax + 1).expand(rows, -1)
-    kept = torch.isclose(start.decode(codes), q.grid.codebook).all(1)
-    assert q.grid.codebook.shape == (rows, SPECS[spec].count) and not kept.all()
+    codes = torch.arange(start.spec.alphabet.qmin, start.spec.alphabet.qmax + 1).expand(rows, -1)
+    kept = torch.isclose(start.decode(codes), q.grid.own).all(1)
+    assert q.grid.own.shape == (rows, SPECS[spec].alphabet.count) and not kept.all()
     blocks = (x.reshape(rows, -1) for x in (given.weight, shares, q.codes.long()))
-    for w, share, own, levels in zip(*(x[~kept] for x in (*blocks, q.grid.codebook)), strict=True):
+    for w, share, own, levels in zip(*(x[~kept] for x in (*blocks, q.grid.own)), strict=True):
         for code in own.unique():
             mean = (share * w)[own == code].sum() / share[own == code].sum()
             assert float(mean) == pytest.approx(

@@ -139,7 +139,7 @@ def test_gptaq_is_its_formula(case, order, spec, strength):
     given = LARGE[case]
     grid = fitter(SPECS[spec])(given.weight)
     codes = reference.gptaq(given.weight, grid, given.x, given.x_q, 0.02, strength, order)
-    wanted = QTensor(codes.to(grid.spec.code_dtype), grid)
+    wanted = QTensor(codes.to(grid.spec.alphabet.code_dtype), grid)
     wanted = best_of(given.weight, [wanted, QTensor.nearest(given.weight, grid)], given.stats)
     got = run(Gptaq(damping=0.02, strength=strength, order=order), given, spec)
     same_codes(got, wanted.codes.long(), grid, given.weight, given)
@@ -301,7 +301,7 @@ def test_beacon_ends_where_no_other_code_has_a_better_angle(spec, start):
     ours = (q.codes != wanted.codes).any(1)  # rows that are not nearest's
     assert int(ours.sum()) > 20
     for t in range(q.codes.shape[1]):
-        for code in range(q.grid.spec.qmin, q.grid.spec.qmax + 1):
+        for code in range(q.grid.spec.alphabet.qmin, q.grid.spec.alphabet.qmax + 1):
             codes = q.codes.clone()
             codes[:, t] = code
             other = cosines(given, QTensor(codes, q.grid))

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import TERNARY, Grid, GridSpec, PerChannel, QTensor
 from subbyte.ranges import MinMax, fit_grid
 from subbyte.rounding import Corrected, Gpfq, Gptq, Nearest
 from subbyte.rounding.diffusion import Diffusion
@@ -142,18 +142,18 @@ def test_refit_scales_are_least_squares(case, spec):
     given = LIVE[case]
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
     fitted = start
-    for _ in range(300 if start.grid.spec.granularity == "group" else 1):
+    for _ in range(300 if start.grid.spec.share.block else 1):
         fitted = refit_scales(linear(given), fitted, given.stats)
     assert torch.equal(fitted.codes, start.codes)
     units = start.grid.units(start.codes).double()
-    size = start.grid.spec.group_size or units.shape[1]
+    size = start.grid.spec.share.block or units.shape[1]
     parts = [torch.zeros_like(units) for _ in range(0, units.shape[1], size)]
     for k, part in enumerate(parts):
         part[:, k * size : (k + 1) * size] = units[:, k * size : (k + 1) * size]
     # [rows, m, parts]
     columns = torch.stack([outputs(part, given.x_q).T for part in parts], -1)
     wanted = outputs(given.weight, given.x_q).T[..., None]
-    if start.grid.spec.granularity == "tensor":
+    if start.grid.spec.share.one_scale:
         columns, wanted = columns.reshape(1, -1, 1), wanted.reshape(1, -1, 1)
     solution = torch.linalg.lstsq(columns, wanted, driver="gelsd").solution[..., 0]
     sound = (solution > 0).all(1)
@@ -181,7 +181,7 @@ def test_descent_never_goes_up_and_ends_where_no_single_step_helps(case, spec):
     for sweeps in (0, 1, 2, 50):
         q = descend(linear(given), start, given.stats, sweeps)
         after = output_error(given.weight, q.dequantize(), given.x_q, given.x_q)
-        if start.grid.spec.granularity == "tensor":
+        if start.grid.spec.share.one_scale:
             before, after = before.sum(), after.sum()
         assert bool((after <= before * (1 + 1e-5) + 1e-9).all())
         before = after
@@ -214,7 +214,7 @@ def test_every_row_keeps_the_best_of_its_starts(case, spec):
     def errors(method) -> torch.Tensor:
         q = method.round(given.weight, fit, given.stats).dequantize()
         each = output_error(given.weight, q, given.x, given.x_q)
-        return each.sum(0, keepdim=True) if SPECS[spec].granularity == "tensor" else each
+        return each.sum(0, keepdim=True) if SPECS[spec].share.one_scale else each
 
     starts = (0.7, 1.0, 1.4)
     single = [errors(Corrected(starts=(factor,))) for factor in starts]
@@ -235,7 +235,7 @@ def _refit(target: torch.Tensor, codes: torch.Tensor, grid: Grid, x_q: torch.Ten
 @pytest.mark.parametrize("seed", range(4))
 def test_no_codes_beat_all_codes(method, seed):
     given = draw(2, 20, 5, 6, mismatch=0.5, seed=seed)
-    q = method.round(given.weight, fitter(GridSpec.ternary()), given.stats)
+    q = method.round(given.weight, fitter(GridSpec(TERNARY, PerChannel())), given.stats)
     bound = reference.best_codes(given.weight, q.grid, given.x, given.x_q)
     got = output_error(given.weight, q.dequantize(), given.x, given.x_q)
     assert bool((got >= bound * (1 - 1e-5)).all())
@@ -250,7 +250,7 @@ def test_corrected_comes_close_to_the_best_codes():
     total = torch.zeros(3, dtype=torch.float64)
     for seed in range(10):
         given = draw(1, 20, 5, 8, mismatch=0.3, seed=seed)
-        fit = fitter(GridSpec.ternary())
+        fit = fitter(GridSpec(TERNARY, PerChannel()))
         q = Corrected(damping=0.0, sweeps=20).round(given.weight, fit, given.stats)
         nearest = Nearest().round(given.weight, fit, given.stats)
         total[0] += reference.best_codes(given.weight, q.grid, given.x, given.x_q).sum()
@@ -306,7 +306,7 @@ def test_uncorrelated_inputs_leave_nothing_to_gain(method, spec):
 
 def test_rows_that_nearest_serves_better_are_rounded_to_nearest():
     """GPFQ often loses to nearest with clipping grids; then the row, and only it, is nearest's."""
-    fit = fitter(GridSpec.ternary())
+    fit = fitter(GridSpec(TERNARY, PerChannel()))
     changed = kept = 0
     for seed in range(20):
         given = draw(1, 60, 10, 8, seed=seed)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import subbyte
-from subbyte.core import GridSpec, QTensor
+from subbyte.core import GridSpec, PerGroup, QTensor, Uniform
 from subbyte.errors import RecipeError
 from subbyte.methods import Rounding
 from subbyte.rounding import (
@@ -69,8 +69,14 @@ def rounded(variant: str, spec: str, case: str) -> QTensor:
 @cases
 def test_codes_are_a_matrix_on_a_grid(variant, spec, case):
     q = rounded(variant, spec, case)
-    assert q.codes.shape == INPUTS[case].weight.shape and q.codes.dtype == q.grid.spec.code_dtype
-    assert q.grid.spec.qmin <= int(q.codes.min()) and int(q.codes.max()) <= q.grid.spec.qmax
+    assert (
+        q.codes.shape == INPUTS[case].weight.shape
+        and q.codes.dtype == q.grid.spec.alphabet.code_dtype
+    )
+    assert (
+        q.grid.spec.alphabet.qmin <= int(q.codes.min())
+        and int(q.codes.max()) <= q.grid.spec.alphabet.qmax
+    )
     assert torch.equal(q.grid.encode(q.dequantize()), q.codes)
 
 
@@ -120,7 +126,7 @@ def test_regularized_grids_are_symmetric():
     for spec in (
         SPECS["uint2"],
         SPECS["levels"],
-        GridSpec(bits=4, granularity="group", group_size=4),
+        GridSpec(Uniform(4), PerGroup(4)),
     ):
         with pytest.raises(RecipeError, match="L0 needs a symmetric uniform grid"):
             VARIANTS["gpfq L0"].round(given.weight, fitter(spec), given.stats)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import Grid, GridSpec, Levels
 from subbyte.ranges.aciq_coding import draw
 from subbyte.ranges.priors import Prior, alpha, exact_alpha, formula_mse, level_mse
 from subbyte.records.aciq import Clipped, Clipping, Optimum
@@ -67,7 +67,7 @@ def curve(prior: Prior, one_sided: bool, bits: int, samples: int, seed: int) -> 
     values = draw(prior, samples, torch.Generator().manual_seed(seed))
     values = values.clamp_min(0) if one_sided else values
     shape = _shape(bits, one_sided)
-    spec = GridSpec.level_set(tuple(shape), granularity="tensor")
+    spec = GridSpec(Levels(tuple(shape)))
     points = []
     for a in _FURTHEST[prior] * np.linspace(0, 1, _POINTS + 1)[1:] ** 1.6:
         error = (Grid.of(spec, torch.tensor(a)).quantize(values) - values).square().mean()

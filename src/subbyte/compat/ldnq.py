@@ -25,9 +25,9 @@ _PATIENCE = 3
 
 def known_to_original(spec: GridSpec) -> bool:
     """Whether the authors' code knows grids of this kind."""
-    levels = spec.levels
-    known = levels is not None and len(levels) in POWER_COUNTS and levels == powers(len(levels))
-    return known and spec.granularity == "tensor"
+    levels = spec.alphabet.positions
+    known = len(levels) in POWER_COUNTS and levels == powers(len(levels))
+    return known and spec.share.one_scale
 
 
 def original(weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
@@ -40,7 +40,7 @@ def original(weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         raise NumericsError(
             "ldnq: the weights or the second moments of the layer's inputs hold NaN or Inf"
         )
-    units, scale, _ = alternate(stats.grouped(weight)[0].mT, stats.H[0], fit.spec.count)
+    units, scale, _ = alternate(stats.grouped(weight)[0].mT, stats.H[0], fit.spec.alphabet.count)
     grid = Grid.of(fit.spec, torch.tensor(scale if scale > 0 else 1.0, device=weight.device))
     return QTensor.nearest((units.mT * grid.scale.double()).to(torch.float32), grid)
 

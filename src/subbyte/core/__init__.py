@@ -1,35 +1,54 @@
-"""Tensors only: grids, quantized tensors, packing, entropy."""
+"""Tensors only: alphabets and shares, their grids, quantized tensors, packing, entropy."""
 
+from subbyte.core.alphabet import Alphabet, Integers
+from subbyte.core.alphabets import (
+    ALPHABETS,
+    MAX_BITS,
+    MOST_LEVELS,
+    TERNARY,
+    Codebook,
+    Counts,
+    Levels,
+    Uniform,
+    Widths,
+)
 from subbyte.core.entropy import compressed_bytes, shannon_entropy
 from subbyte.core.geometry import Geometry
-from subbyte.core.grid import Grid, nearest_level, take_levels
-from subbyte.core.packing import (
-    pack,
-    pack_grid,
-    packed_bytes,
-    packed_grid_bytes,
-    unpack,
-    unpack_grid,
-)
+from subbyte.core.grid import Grid, GridSpec
+from subbyte.core.ladders import Even, Ladder, Uneven
+from subbyte.core.packing import digit_bytes, pack, packed_bytes, unpack
 from subbyte.core.qtensor import QTensor
-from subbyte.core.spec import MAX_BITS, MOST_LEVELS, Granularity, GridSpec
+from subbyte.core.shares import Granularity, PerChannel, PerGroup, PerTensor, Share, share_of
 
 __all__ = [
+    "ALPHABETS",
     "MAX_BITS",
     "MOST_LEVELS",
+    "TERNARY",
+    "Alphabet",
+    "Codebook",
+    "Counts",
+    "Even",
     "Geometry",
     "Granularity",
     "Grid",
     "GridSpec",
+    "Integers",
+    "Ladder",
+    "Levels",
+    "PerChannel",
+    "PerGroup",
+    "PerTensor",
     "QTensor",
+    "Share",
+    "Uneven",
+    "Uniform",
+    "Widths",
     "compressed_bytes",
-    "nearest_level",
+    "digit_bytes",
     "pack",
-    "pack_grid",
     "packed_bytes",
-    "packed_grid_bytes",
     "shannon_entropy",
-    "take_levels",
+    "share_of",
     "unpack",
-    "unpack_grid",
 ]

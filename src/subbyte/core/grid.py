@@ -1,29 +1,55 @@
 """Grids: the set of real numbers that the codes of a tensor can stand for.
 
-    uniform      x ~= (code - zero_point) * scale          qmin <= code <= qmax
-    level set    x ~= levels[code] * scale                 0 <= code < len(levels)
-    codebook     x ~= codebook[row, code] * scale          levels that are fitted to the tensor or
-                                                           to each row
-    mixed        uniform, each row with codes of a width of its own: 0 to 8 bits, a row of 0 bits
-                 being one number
-    counted      x ~= (code - (n - 1) / 2) * scale         each row with a number n of levels of its
-                                                           own, 2 to 127
+    GridSpec = alphabet x share           what a grid may be, before any data is seen
+    Grid     = spec + numbers             scale, zero point, and what the alphabet has of its own
 
-Rounding is to the nearest representable number: half to even on uniform grids (as ONNX's
-QuantizeLinear), to the
-lower level on level sets and codebooks. Zero points are integers, so real 0 lies on every uniform
-grid whose zero point is in range.
+    x ~= (position(code) - zero_point) * scale
+
+Rounding is to the nearest representable number. Zero points are whole numbers, so real 0 lies on
+every grid that has 0 among its codes and whose zero point is in range.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from subbyte.core.spec import MOST_LEVELS, GridSpec
+from subbyte.core.alphabet import Alphabet, extremes
+from subbyte.core.alphabets import alphabet_from
+from subbyte.core.ladders import Ladder
+from subbyte.core.shares import PerTensor, Share, share_from
 from subbyte.errors import NumericsError, RecipeError
 
-_FLOAT_BYTES = 4
+
+@dataclass(frozen=True)
+class GridSpec:
+    """Which numbers there are, and who has a scale in common.
+
+    Raises RecipeError where the two do not go together.
+    """
+
+    alphabet: Alphabet
+    share: Share = field(default_factory=PerTensor)
+
+    def __post_init__(self) -> None:
+        if refusal := self.alphabet.refuses(self.share):
+            raise RecipeError(refusal)
+
+    @property
+    def label(self) -> str:
+        """What people call the width."""
+        return self.alphabet.label
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for files; `from_dict` reads them."""
+        return {"alphabet": self.alphabet.to_dict(), "share": self.share.to_dict()}
+
+    @classmethod
+    def from_dict(cls, entry: dict[str, Any]) -> "GridSpec":
+        """Inverse of `to_dict`. Raises RecipeError or KeyError when it is not one."""
+        return cls(alphabet_from(entry["alphabet"]), share_from(entry["share"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,92 +57,34 @@ class Grid:
     """A spec with its numbers.
 
     scale: float32, positive. Shape [] (tensor), [rows, 1] (channel) or [rows, ceil(columns /
-        group_size)] (group).
-    zero_point: int32, the shape of `scale`; all 0 where the spec is symmetric, a level set or a
-        codebook.
-    codebook: float32 [1, count] (tensor) or [rows, count] (channel), rising along each row;
-        codebooks only.
-    counts: int32 [rows, 1], number of each row's levels; counted grids only.
-    widths: int32 [rows, 1], bits of each row's codes; mixed grids only. Rows of 0 bits have the one
-        code 0 and a zero point of -1, 0 or 1, so that they stand for scale, 0 or -scale.
+        size)] (group).
+    zero_point: int32, the shape of `scale`; all 0 where the alphabet has none.
+    own: what the alphabet has of its own in each row, float32 or int32 [1 or rows, n]; [0] for
+        most.
     Raises NumericsError for scales that are not positive finite numbers, RecipeError for zero
-    points out of range, a codebook that does not rise or widths beyond 0 ... bits.
+    points out of range or numbers that do not fit the alphabet.
     """
 
     spec: GridSpec
     scale: Tensor
     zero_point: Tensor
-    codebook: Tensor | None = None
-    widths: Tensor | None = None
-    counts: Tensor | None = None
+    own: Tensor
 
     def __post_init__(self) -> None:
-        self._check_codebook()
-        self._check_widths()
-        self._check_counts()
+        self._alphabet.check_own(self.own, self.scale, self.spec.share)
         if not bool((torch.isfinite(self.scale) & (self.scale > 0)).all()):
             raise NumericsError(
-                f"scales must be positive finite numbers, got {_extremes(self.scale)}"
+                f"scales must be positive finite numbers, got {extremes(self.scale)}"
             )
         if self.zero_point.shape != self.scale.shape:
             raise RecipeError(
                 f"zero_point {tuple(self.zero_point.shape)} and scale {tuple(self.scale.shape)} "
                 f"differ"
             )
-        low, high = self.ends
-        if self.spec.fixed_zero:
-            low, high = 0 * low, 0 * high
-        if self.widths is not None:
-            low, high = (
-                torch.where(self.widths == 0, -1, low),
-                torch.where(self.widths == 0, 1, high),
-            )
+        low, high = map(torch.as_tensor, self._alphabet.zero_ends(self.own))
         if bool(((self.zero_point < low) | (self.zero_point > high)).any()):
             shown = f"{int(low.min())}..{int(high.max())}"
-            raise RecipeError(f"zero points must lie in {shown}, got {_extremes(self.zero_point)}")
-
-    def _check_widths(self) -> None:
-        if (self.widths is None) != (self.spec.mixed is None):
-            raise RecipeError("widths go with a mixed spec, and only with it")
-        if self.widths is None:
-            return
-        if self.widths.shape != self.scale.shape or bool(
-            ((self.widths < 0) | (self.widths > self.spec.bits)).any()
-        ):
-            raise RecipeError(
-                f"widths must be {list(self.scale.shape)} and lie in 0..{self.spec.bits}, "
-                f"got {list(self.widths.shape)}, {_extremes(self.widths)}"
-            )
-
-    def _check_counts(self) -> None:
-        if (self.counts is None) == self.spec.counted:
-            raise RecipeError("counts go with a counted spec, and only with it")
-        if self.counts is None:
-            return
-        if (
-            self.counts.shape != self.scale.shape
-            or not 2 <= self.counts.min() <= self.counts.max() <= MOST_LEVELS
-        ):
-            raise RecipeError(
-                f"counts must be {list(self.scale.shape)} and lie in 2..{MOST_LEVELS}, "
-                f"got {list(self.counts.shape)}, {_extremes(self.counts)}"
-            )
-
-    def _check_codebook(self) -> None:
-        if (self.codebook is None) != (self.spec.codebook is None):
-            raise RecipeError("a codebook goes with a codebook's spec, and only with it")
-        if self.codebook is None:
-            return
-        rows = 1 if self.spec.granularity == "tensor" else self.scale.shape[0]
-        if self.codebook.shape != (rows, self.spec.count) or not bool(
-            (self.codebook.diff(dim=1) > 0).all()
-        ):
-            raise RecipeError(
-                f"a codebook must be [{rows}, {self.spec.count}] and rise along each row, "
-                f"got {list(self.codebook.shape)}: {self.codebook.reshape(-1)[:8].tolist()}"
-            )
-        if not bool(torch.isfinite(self.codebook).all()):
-            raise NumericsError("a codebook holds NaN or Inf")
+            raise RecipeError(f"zero points must lie in {shown}, got {extremes(self.zero_point)}")
 
     @classmethod
     def of(
@@ -124,20 +92,36 @@ class Grid:
         spec: GridSpec,
         scale: Tensor,
         zero_point: Tensor | None = None,
-        codebook: Tensor | None = None,
-        widths: Tensor | None = None,
-        counts: Tensor | None = None,
+        own: Tensor | None = None,
     ) -> "Grid":
-        """The grid with this scale; the zero point is 0 unless given. Numbers are converted to
-        float32 and int32.
+        """The grid with this scale. The zero point is 0 unless given, the alphabet's own numbers
+        those that it knows. Numbers are converted to float32 and int32.
         """
         scale = scale.to(torch.float32)
         if zero_point is None:
             zero_point = torch.zeros_like(scale)
         zero_point = zero_point.long().clamp(-(2**15), 2**15).int()  # far out of range stays so
-        codebook = None if codebook is None else codebook.to(torch.float32)
-        widths, counts = (None if t is None else t.int() for t in (widths, counts))
-        return cls(spec, scale, zero_point, codebook, widths, counts)
+        own = spec.alphabet.given if own is None else own
+        own = own.to(scale.device, torch.float32 if own.is_floating_point() else torch.int32)
+        return cls(spec, scale, zero_point, own)
+
+    @classmethod
+    def of_stored(cls, spec: GridSpec, stored: Mapping[str, Tensor]) -> "Grid":
+        """Inverse of `stored`. Raises KeyError for a tensor that is missing."""
+        alphabet = spec.alphabet
+        zero_point = stored["zero_point"] if alphabet.has_zero_point else None
+        own = stored[alphabet.own] if alphabet.own else None
+        return cls.of(spec, stored["scale"], zero_point, own)
+
+    @property
+    def stored(self) -> dict[str, Tensor]:
+        """What a file holds of it, by name, in the types that it is stored in."""
+        alphabet, held = self._alphabet, {"scale": self.scale}
+        if alphabet.has_zero_point:
+            held["zero_point"] = self.zero_point.to(alphabet.zero_dtype or alphabet.code_dtype)
+        if alphabet.own:
+            held[alphabet.own] = self.own.to(alphabet.own_dtype)
+        return {name: tensor.cpu().contiguous() for name, tensor in held.items()}
 
     def with_scale(self, scale: Tensor) -> "Grid":
         """The same codes on another scale (same shape as before)."""
@@ -145,72 +129,78 @@ class Grid:
 
     def to(self, device: torch.device | str) -> "Grid":
         """The same grid on another device."""
-        own = (self.codebook, self.widths, self.counts)
-        codebook, widths, counts = (None if t is None else t.to(device) for t in own)
-        return Grid(
-            self.spec, self.scale.to(device), self.zero_point.to(device), codebook, widths, counts
-        )
+        own = self.own.to(device)
+        return Grid(self.spec, self.scale.to(device), self.zero_point.to(device), own)
+
+    @property
+    def _alphabet(self) -> Alphabet:
+        return self.spec.alphabet
 
     @property
     def step(self) -> Tensor:
-        """What the whole numbers of `GridSpec.reach` count: the scale, of counted grids half of
-        it.
-        """
-        return self.scale / 2 if self.spec.counted else self.scale
+        """What the whole numbers of `Alphabet.integers` count; the scale where there are none."""
+        integers = self._alphabet.integers
+        return self.scale if integers is None else self.scale / integers.per_step
 
     @property
     def ends(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest code, int32, the shape of the scale."""
-        if self.counts is not None:
-            return torch.zeros_like(self.counts), self.counts - 1
-        if self.widths is None:
-            shape, device = self.scale.shape, self.scale.device
-            low, high = (
-                torch.full(shape, end, dtype=torch.int32, device=device)
-                for end in (self.spec.qmin, self.spec.qmax)
-            )
-            return low, high
-        count = 2**self.widths
-        low = -(count // 2) if self.spec.signed else 0 * count
-        return low.int(), (low + count - 1).int()
+        shape, device = self.scale.shape, self.scale.device
+        low, high = (
+            torch.as_tensor(end, dtype=torch.int32, device=device).expand(shape)
+            for end in self._alphabet.ends(self.own)
+        )
+        return low, high
+
+    @property
+    def reach(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest real number of each block: float32, the shape of the scale."""
+        rows = self.scale.shape[0] if self.scale.ndim else 1
+        low, high = (
+            self.spec.share.shaped(end * self.scale, rows)
+            for end in self._alphabet.ladder(self.zero_point, self.own).ends
+        )
+        return low, high
 
     def spread(self, parameter: Tensor, columns: int) -> Tensor:
         """`scale` or `zero_point` as it applies to the columns of a [rows, columns] tensor:
         broadcastable to it.
         """
-        if self.spec.granularity != "group":
-            return parameter
-        return parameter.repeat_interleave(self.spec.group_size or 1, dim=1)[:, :columns]
+        return self.spec.share.spread(parameter, columns)
+
+    def ladder(self, columns: int) -> Ladder:
+        """The numbers that a [rows, columns] tensor is rounded to, in steps of the scale."""
+        return self._alphabet.ladder(self.spread(self.zero_point, columns), self.own)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Nearest codes of x, in the spec's code dtype and x's shape.
+        """Nearest codes of x, in the alphabet's code dtype and x's shape.
 
-        x: float; any shape for granularity 'tensor', [rows, columns] for the others.
+        x: float; any shape for one scale a tensor, [rows, columns] for others.
         Raises NumericsError where x is NaN (infinities saturate).
         """
         if bool(torch.isnan(x).any()):
             raise NumericsError(
                 f"{int(torch.isnan(x).sum())} of {x.numel()} values to quantize are NaN"
             )
-        scaled = x.to(torch.float32) / self.spread(self.scale, x.shape[-1] if x.ndim else 1)
-        if not self.spec.uniform:
-            return nearest_level(scaled, self.levels(x.device)).to(self.spec.code_dtype)
-        codes = torch.round(scaled) + self.spread(self.zero_point, x.shape[-1] if x.ndim else 1)
-        if self.widths is not None:
-            return codes.clamp_(*self.ends).to(self.spec.code_dtype)
-        return codes.clamp_(self.spec.qmin, self.spec.qmax).to(self.spec.code_dtype)
+        columns = _columns(x)
+        steps = x.to(torch.float32) / self.spread(self.scale, columns)
+        return self.ladder(columns).encode(steps).to(self._alphabet.code_dtype)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Real values of codes, float32, the codes' shape."""
-        columns = codes.shape[-1] if codes.ndim else 1
-        return self.units(codes) * self.spread(self.scale, columns)
+        return self.units(codes) * self.spread(self.scale, _columns(codes))
 
     def units(self, codes: Tensor) -> Tensor:
-        """Real values divided by the scale, float32: `code - zero_point`, or the level."""
-        if not self.spec.uniform:
-            return take_levels(codes, self.levels(codes.device))
-        columns = codes.shape[-1] if codes.ndim else 1
-        return codes.to(torch.float32) - self.spread(self.zero_point, columns)
+        """Real values divided by the scale, float32."""
+        return self.ladder(_columns(codes)).decode(codes)
+
+    def table(self) -> Tensor:
+        """What each code stands for, divided by the scale: float32 [rows, count], or [1, count]
+        for one scale. Rows have one scale, and all codes.
+        """
+        rows = 1 if self.spec.share.one_scale else self.scale.shape[0]
+        codes = torch.arange(self._alphabet.qmin, self._alphabet.qmax + 1, device=self.scale.device)
+        return self.units(codes.expand(rows, -1))
 
     def quantize(self, x: Tensor) -> Tensor:
         """Nearest representable values (fake-quantize): `decode(encode(x))`."""
@@ -218,64 +208,20 @@ class Grid:
 
     @property
     def label(self) -> str:
-        """The spec's label; of mixed and counted grids with the mean width that they have."""
-        if self.counts is not None:
-            return f"{float(self.counts.double().log2().mean()):.2f} mixed"
-        return (
-            self.spec.label
-            if self.widths is None
-            else f"{float(self.widths.float().mean()):.2f} mixed"
-        )
+        """The spec's label; where rows vary with the mean width that they have."""
+        return self._alphabet.label_of(self.own)
+
+    @property
+    def words(self) -> str:
+        """The width in a sentence."""
+        return self._alphabet.words(self.own)
 
     @property
     def nbytes(self) -> int:
-        """Stored bytes of scales, zero points, widths or counts, and levels (of a level set once,
-        of codebooks all).
-        """
-        scales = self.scale.numel()
-        zero_points = 0 if self.spec.fixed_zero else scales * (1 if self.widths is None else 2)
-        widths = 0 if self.widths is None and self.counts is None else scales
-        levels = (
-            0
-            if self.spec.uniform or self.spec.counted
-            else self.levels(self.scale.device).numel() * _FLOAT_BYTES
-        )
-        return scales * _FLOAT_BYTES + zero_points + widths + levels
-
-    def levels(self, device: torch.device) -> Tensor:
-        """What codes that are not uniform stand for, in steps of the scale: float32 [1 or rows,
-        count].
-
-        inf for codes that a row of a counted grid has not.
-        """
-        if self.counts is not None:
-            codes = torch.arange(int(self.counts.max()), device=device)
-            counts = self.counts.to(device)
-            return torch.where(codes < counts, codes - (counts - 1) / 2, torch.inf).to(
-                torch.float32
-            )
-        if self.codebook is not None:
-            return self.codebook.to(device)
-        return torch.tensor(self.spec.levels, dtype=torch.float32, device=device)[None]
+        """Stored bytes of scales, zero points, numbers of its own, and listed levels."""
+        held = self.stored.values()
+        return sum(t.numel() * t.element_size() for t in held) + self._alphabet.nbytes
 
 
-def nearest_level(values: Tensor, levels: Tensor) -> Tensor:
-    """Index of the nearest of rising levels, the lower one at a tie: int64, the shape of `values`.
-
-    values: any shape for levels [1, count]; [rows, columns] for [rows, count].
-    """
-    middles = ((levels[:, 1:].double() + levels[:, :-1].double()) / 2).to(values.dtype)
-    if levels.shape[0] == 1:
-        return torch.bucketize(values, middles[0])
-    return torch.searchsorted(middles.contiguous(), values.contiguous())
-
-
-def take_levels(codes: Tensor, levels: Tensor) -> Tensor:
-    """levels[code], or levels[row, code] for [rows, columns] codes: the codes' shape."""
-    if levels.shape[0] == 1:
-        return levels[0][codes.long()]
-    return levels.gather(1, codes.long())
-
-
-def _extremes(x: Tensor) -> str:
-    return f"values from {x.min().item():g} to {x.max().item():g}"
+def _columns(x: Tensor) -> int:
+    return x.shape[-1] if x.ndim else 1

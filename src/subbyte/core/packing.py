@@ -11,11 +11,11 @@
 
 Whichever is smaller of the second and of whole bits is taken. Codes are counted from 0 here (code -
 qmin).
-On mixed grids the rows of each width, narrowest first, are packed as codes of that many bits; rows
-of 0 bits take none. On counted grids the rows of each number of levels, fewest first, are packed as
-that many codes.
+Where rows have different numbers of codes, those of each number, fewest first, are packed together;
+rows of one code take no bytes.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from subbyte.core.grid import Grid
-from subbyte.core.spec import GridSpec
 from subbyte.errors import FormatError
 
 _WIDEST_WORD = 8  # bytes
@@ -64,117 +63,97 @@ def _last_bytes(layout: Words, digits: int) -> int:
     return next(k for k in range(layout.bytes + 1) if layout.base**digits <= 256**k)
 
 
-def packed_bytes(spec: GridSpec, count: int) -> int:
-    """Bytes that `count` codes of this spec take."""
-    layout = words(spec.count)
+def digit_bytes(base: int, count: int) -> int:
+    """Bytes that `count` digits of a base take."""
+    layout = words(base)
     if layout is None:
-        return -(-count * _width(spec.count) // 8)
+        return -(-count * _width(base) // 8)
     return count // layout.digits * layout.bytes + _last_bytes(layout, count % layout.digits)
 
 
-def pack(codes: Tensor, spec: GridSpec) -> Tensor:
-    """Pack codes (any shape, read in row-major order) into uint8 [packed_bytes].
+def pack_digits(digits: Tensor, base: int) -> Tensor:
+    """Pack digits from 0 to base - 1 (any shape, read in row-major order) into uint8.
 
-    Raises FormatError when a code lies outside the spec's range.
+    Raises FormatError for a number that is no digit.
     """
-    digits = codes.detach().cpu().to(torch.int64).numpy().reshape(-1) - spec.qmin
-    if digits.size and (digits.min() < 0 or digits.max() >= spec.count):
-        raise FormatError(
-            f"codes from {digits.min() + spec.qmin} to {digits.max() + spec.qmin} do not fit "
-            f"{spec.qmin}..{spec.qmax}"
-        )
-    layout = words(spec.count)
+    flat = digits.detach().cpu().to(torch.int64).numpy().reshape(-1)
+    if flat.size and (flat.min() < 0 or flat.max() >= base):
+        raise FormatError(f"digits from {flat.min()} to {flat.max()} do not fit 0..{base - 1}")
+    layout = words(base)
     if layout is None:
-        bits = ((digits[:, None] >> np.arange(_width(spec.count))) & 1).astype(np.uint8)
+        bits = ((flat[:, None] >> np.arange(_width(base))) & 1).astype(np.uint8)
         return torch.from_numpy(np.packbits(bits.reshape(-1), bitorder="little"))
-    padded = np.pad(digits.astype(np.uint64), (0, -digits.size % layout.digits)).reshape(
-        -1, layout.digits
-    )
-    numbers = (padded * _powers(layout)).sum(1, dtype=np.uint64)
+    padded = np.pad(flat.astype(np.uint64), (0, -flat.size % layout.digits))
+    numbers = (padded.reshape(-1, layout.digits) * _powers(layout)).sum(1, dtype=np.uint64)
     stored = numbers.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : layout.bytes].reshape(-1)
-    return torch.from_numpy(stored[: packed_bytes(spec, digits.size)].copy())
+    return torch.from_numpy(stored[: digit_bytes(base, flat.size)].copy())
 
 
-def unpack(packed: Tensor, spec: GridSpec, shape: tuple[int, ...]) -> Tensor:
-    """Inverse of `pack`: codes of this shape in the spec's code dtype.
+def unpack_digits(packed: Tensor, base: int, count: int) -> Tensor:
+    """Inverse of `pack_digits`: int32 [count].
 
-    Raises FormatError when the bytes are too few, too many, or do not stand for codes of this spec.
+    Raises FormatError when the bytes are too few, too many, or do not stand for digits.
     """
-    count = int(np.prod(shape))
-    if packed.dtype != torch.uint8 or packed.numel() != packed_bytes(spec, count):
+    if packed.dtype != torch.uint8 or packed.numel() != digit_bytes(base, count):
         raise FormatError(
-            f"{count} codes of {spec.label} bits take {packed_bytes(spec, count)} bytes of uint8, "
-            f"got {packed.numel()} of {packed.dtype}"
+            f"{count} codes, {base} to choose from, take {digit_bytes(base, count)} bytes of "
+            f"uint8, got {packed.numel()} of {packed.dtype}"
         )
     data = packed.cpu().numpy().reshape(-1)
-    layout = words(spec.count)
-    digits, valid = (
-        _from_bits(data, _width(spec.count), count) if layout is None else _from_words(data, layout)
+    layout = words(base)
+    found, valid = (
+        _from_bits(data, _width(base), count) if layout is None else _from_words(data, layout)
     )
-    codes, padding = digits[:count], digits[count:]
-    if not valid or padding.any() or (count and int(codes.max()) >= spec.count):
-        raise FormatError(
-            f"the bytes hold no codes of {spec.label} bits in {spec.qmin}..{spec.qmax}: the file "
-            f"is damaged"
-        )
-    return torch.from_numpy(codes.astype(np.int16) + spec.qmin).to(spec.code_dtype).reshape(shape)
+    digits, padding = found[:count], found[count:]
+    if not valid or padding.any() or (count and int(digits.max()) >= base):
+        raise FormatError(f"the bytes hold no codes of which there are {base}: the file is damaged")
+    return torch.from_numpy(digits.astype(np.int32))
 
 
-def pack_grid(codes: Tensor, grid: Grid) -> Tensor:
+def pack(codes: Tensor, grid: Grid) -> Tensor:
     """Pack the codes [rows, columns] of a grid into uint8. Raises FormatError when one lies out of
     range.
     """
-    if grid.widths is None and grid.counts is None:
-        return pack(codes, grid.spec)
-    digits = codes.to(torch.int32) - grid.ends[0]
-    return torch.cat(
-        [
-            torch.empty(0, dtype=torch.uint8),
-            *(pack(digits[rows], spec) for rows, spec in _parts(grid)),
-        ]
-    )
+    rows, low = len(codes), grid.ends[0]
+    digits = codes.to(torch.int64) - (low if grid.spec.alphabet.varies else grid.spec.alphabet.qmin)
+    parts = [pack_digits(digits[taken], base) for taken, base in _parts(grid, rows)]
+    return torch.cat([torch.empty(0, dtype=torch.uint8), *parts])
 
 
-def packed_grid_bytes(grid: Grid, shape: tuple[int, ...]) -> int:
+def packed_bytes(grid: Grid, shape: Sequence[int]) -> int:
     """Bytes that codes of this shape take on a grid."""
-    if grid.widths is None and grid.counts is None:
-        return packed_bytes(grid.spec, int(np.prod(shape)))
-    return sum(packed_bytes(spec, int(rows.sum()) * shape[1]) for rows, spec in _parts(grid))
+    rows, columns = shape
+    return sum(digit_bytes(base, int(taken.sum()) * columns) for taken, base in _parts(grid, rows))
 
 
-def unpack_grid(packed: Tensor, grid: Grid, shape: tuple[int, int]) -> Tensor:
-    """Inverse of `pack_grid`. Raises FormatError when the bytes are not codes of the grid."""
-    if grid.widths is None and grid.counts is None:
-        return unpack(packed, grid.spec, shape)
-    if packed.numel() != packed_grid_bytes(grid, shape):
-        wanted = packed_grid_bytes(grid, shape)
-        raise FormatError(
-            f"codes {list(shape)} of these widths take {wanted} bytes, got {packed.numel()}"
-        )
-    digits = torch.zeros(shape, dtype=torch.int32)
-    start = 0
-    for rows, spec in _parts(grid):
-        part = (int(rows.sum()), shape[1])
-        stop = start + packed_bytes(spec, part[0] * part[1])
-        digits[rows] = unpack(packed[start:stop], spec, part).to(torch.int32)
-        start = stop
-    return (digits + grid.ends[0]).to(grid.spec.code_dtype)
+def unpack(packed: Tensor, grid: Grid, shape: tuple[int, int]) -> Tensor:
+    """Inverse of `pack`: codes in the alphabet's code dtype.
 
-
-def _parts(grid: Grid) -> list[tuple[Tensor, GridSpec]]:
-    """Which rows, bool [rows], have codes of each kind that takes bytes, and what their digits
-    are.
+    Raises FormatError when the bytes are not codes of the grid.
     """
-    if grid.counts is not None:
-        counts = grid.counts[:, 0]
-        return [(counts == n, GridSpec.level_set(tuple(range(int(n))))) for n in counts.unique()]
-    assert grid.widths is not None
-    widths = grid.widths[:, 0]
-    return [
-        (widths == bits, GridSpec(bits=int(bits), signed=False))
-        for bits in widths.unique()
-        if bits > 0
-    ]
+    wanted = packed_bytes(grid, shape)
+    if packed.dtype != torch.uint8 or packed.numel() != wanted:
+        raise FormatError(
+            f"codes {list(shape)} of {grid.label} bits take {wanted} bytes of uint8, got "
+            f"{packed.numel()} of {packed.dtype}"
+        )
+    digits, start = torch.zeros(shape, dtype=torch.int32), 0
+    for taken, base in _parts(grid, shape[0]):
+        count = int(taken.sum()) * shape[1]
+        stop = start + digit_bytes(base, count)
+        digits[taken] = unpack_digits(packed[start:stop], base, count).reshape(-1, shape[1])
+        start = stop
+    low = grid.ends[0] if grid.spec.alphabet.varies else grid.spec.alphabet.qmin
+    return (digits + low).to(grid.spec.alphabet.code_dtype)
+
+
+def _parts(grid: Grid, rows: int) -> list[tuple[Tensor, int]]:
+    """Which rows, bool [rows], have how many codes: those that take bytes, fewest codes first."""
+    if not grid.spec.alphabet.varies:
+        return [(torch.ones(rows, dtype=torch.bool), grid.spec.alphabet.count)]
+    low, high = grid.ends
+    counts = (high - low + 1)[:, 0].cpu()
+    return [(counts == n, int(n)) for n in counts.unique() if n > 1]
 
 
 def _from_bits(data: np.ndarray, bits: int, count: int) -> tuple[np.ndarray, bool]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from subbyte.core.grid import Grid
-from subbyte.core.packing import pack_grid, packed_grid_bytes
+from subbyte.core.packing import pack, packed_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +30,12 @@ class QTensor:
 
     def pack(self) -> Tensor:
         """The codes as bytes: uint8 [packed_bytes]."""
-        return pack_grid(self.codes, self.grid)
+        return pack(self.codes, self.grid)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of codes, scales, zero points, widths and levels."""
-        return packed_grid_bytes(self.grid, self.codes.shape) + self.grid.nbytes
+        """Bytes of codes, scales, zero points, and the alphabet's own numbers."""
+        return packed_bytes(self.grid, self.codes.shape) + self.grid.nbytes
 
     @property
     def zeros(self) -> float:

@@ -43,7 +43,7 @@ class Moments(Correction):
         self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
     ) -> tuple[QTensor, Tensor]:
         """See `methods.Correction`."""
-        if rounded.grid.spec.granularity != "tensor":
+        if not rounded.grid.spec.share.one_scale:
             wanted, wanted_is = _variance(stats.grouped(weight), stats.F, stats.mean)
             got, got_is = _variance(stats.grouped(rounded.dequantize()), stats.H, stats.mean_q)
             sound = wanted_is & got_is

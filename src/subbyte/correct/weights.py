@@ -52,7 +52,7 @@ class Weights(Correction):
         self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
     ) -> tuple[QTensor, Tensor]:
         """See `methods.Correction`."""
-        if self.norm and rounded.grid.spec.granularity != "tensor":
+        if self.norm and not rounded.grid.spec.share.one_scale:
             factor = _norm_ratio(weight.double(), rounded.dequantize().double())
             rounded = rounded.with_scale(rounded.grid.scale * factor)
         if not self.mean:

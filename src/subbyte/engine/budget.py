@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from subbyte.allocate import Budget, choose, choose_by_price
-from subbyte.core import MOST_LEVELS, GridSpec, packed_bytes
+from subbyte.core import MOST_LEVELS, Counts, GridSpec, Levels, PerChannel, digit_bytes
 from subbyte.core.levels import centred
 from subbyte.engine.sensitivity import Answer, Option, Question, survey
 from subbyte.engine.walk import Limits, Progress
@@ -95,18 +95,19 @@ def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
     if len(options) == 1:
         return options
     where = f"recipe {recipe}: layer {options[0].name}: budget_for channels"
-    replace(options[0], spec=GridSpec.counting()).check(where)
+    varying = GridSpec(Counts((MOST_LEVELS,)), PerChannel())
+    replace(options[0], spec=varying).check(where)
     counts = set()
     for spec in (option.spec for option in options):
-        if spec is None or spec.granularity != "channel" or spec.mixed is not None:
+        if spec is None or spec.alphabet.varies or not spec.share.by_row:
             raise RecipeError(
                 f"{where} needs weights with a scale a channel, and no `allocate` of their own"
             )
-        counts.add(min(spec.count, MOST_LEVELS))
+        counts.add(min(spec.alphabet.count, MOST_LEVELS))
     if len(counts) == 1:
         return options[:1]
     return [
-        replace(options[0], spec=GridSpec.level_set(centred(count)), allocate=None)
+        replace(options[0], spec=GridSpec(Levels(centred(count)), PerChannel()), allocate=None)
         for count in sorted(counts)
     ]
 
@@ -121,8 +122,8 @@ def _decided(
         return asked
     specs = [option.spec for option in options]
     if counted:
-        counts = tuple(spec.count for spec in specs if spec is not None)
-        decided = replace(asked, spec=GridSpec.counting(), counts=counts, allocate=None)
+        counts = tuple(spec.alphabet.count for spec in specs if spec is not None)
+        decided = replace(asked, spec=GridSpec(Counts(counts), PerChannel()), allocate=None)
     else:
         decided = next(plan for plan in widths if plan.spec == specs[0])
     reason = "; ".join(filter(None, (decided.reason, f"allocated under {asked.budget}")))
@@ -233,7 +234,8 @@ def _row_cost(plan: LayerPlan, option: Option, room: _Room) -> float:
     if room.budget.counts == "bops":
         return option.bops / plan.rows
     assert plan.spec is not None
-    return packed_bytes(plan.spec, _MANY) / _MANY * (prod(plan.shape) // plan.rows) + _OF_A_ROW
+    each = digit_bytes(plan.spec.alphabet.count, _MANY) / _MANY
+    return each * (prod(plan.shape) // plan.rows) + _OF_A_ROW
 
 
 def _spent(plans: list[LayerPlan], options: list[Option], taken: list[int]) -> int:
@@ -244,5 +246,5 @@ def _spent(plans: list[LayerPlan], options: list[Option], taken: list[int]) -> i
     for number in set(taken):
         spec = plans[number].spec
         assert spec is not None
-        total += packed_bytes(spec, taken.count(number) * columns)
+        total += digit_bytes(spec.alphabet.count, taken.count(number) * columns)
     return total

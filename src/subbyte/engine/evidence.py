@@ -120,22 +120,23 @@ def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Dist
             above=above,
             values=values,
         )
-    levels, coded = _common_levels(grid), grid.spec.uniform and grid.widths is None
-    t = x / grid.spread(grid.scale, x.shape[-1])
-    if coded:
-        t = t + grid.spread(grid.zero_point, x.shape[-1])
+    alphabet = grid.spec.alphabet
+    levels = [_short(level) for level in alphabet.shared_levels(grid.own)]
+    # codes of channels with unlike zero points lie on one axis, if all have the same codes
+    shift = grid.spread(grid.zero_point, x.shape[-1]) * bool(levels)
+    t = x / grid.spread(grid.scale, x.shape[-1]) + shift
     start, width, bins = _bins(levels, _pair(t))
     counts, below, above = _histogram(t, start, width, bins)
     taken: list[int] = []
     of_bins: list[int] = []
     if rounded is not None and levels:
         taken = torch.bincount(
-            rounded.codes.reshape(-1).long() - grid.spec.qmin, minlength=len(levels)
+            rounded.codes.reshape(-1).long() - alphabet.qmin, minlength=len(levels)
         ).tolist()
     elif rounded is not None:
         of_bins = _histogram(grid.units(rounded.codes), start, width, bins)[0]
     return Distribution(
-        unit="codes" if coded else "steps",
+        unit="codes" if alphabet.even and levels else "steps",
         start=start,
         width=width,
         counts=counts,
@@ -144,24 +145,14 @@ def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Dist
         levels=levels,
         taken=taken,
         rounded=of_bins,
-        clipped_percent=_short(100 * _clipped(t, grid, coded)),
+        clipped_percent=_short(100 * _clipped(t, grid, shift)),
         values=values,
         reach=_reach(grid),
         scales=_quantiles(grid.scale),
-        zero_points=None
-        if grid.spec.fixed_zero
-        else (int(grid.zero_point.min()), int(grid.zero_point.max())),
+        zero_points=(int(grid.zero_point.min()), int(grid.zero_point.max()))
+        if alphabet.has_zero_point
+        else None,
     )
-
-
-def _common_levels(grid: Grid) -> list[float]:
-    """Positions of the levels that all channels share, rising; none where each has its own."""
-    if grid.widths is not None:
-        return []
-    if grid.spec.uniform:
-        return [float(code) for code in range(grid.spec.qmin, grid.spec.qmax + 1)]
-    levels = grid.levels(grid.scale.device)
-    return [_short(level) for level in levels[0].tolist()] if len(levels) == 1 else []
 
 
 def _bins(levels: list[float], ends: tuple[float, float]) -> tuple[float, float, int]:
@@ -195,30 +186,16 @@ def _histogram(t: Tensor, start: float, width: float, bins: int) -> tuple[list[i
     return torch.bincount(inside, minlength=bins).tolist(), below, above
 
 
-def _clipped(t: Tensor, grid: Grid, coded: bool) -> float:
+def _clipped(t: Tensor, grid: Grid, shift: Tensor) -> float:
     """Share of values more than half a step beyond the outermost level of their row."""
-    if grid.spec.uniform:
-        low, high = (end if coded else end - grid.zero_point for end in grid.ends)
-        low, high = (
-            grid.spread(end, t.shape[-1]) - sign * 0.5 for end, sign in ((low, 1), (high, -1))
-        )
-    else:
-        levels = grid.levels(t.device)
-        low = levels[:, :1] - (levels[:, 1:2] - levels[:, :1]) / 2
-        high = (
-            -low if grid.spec.counted else levels[:, -1:] + (levels[:, -1:] - levels[:, -2:-1]) / 2
-        )
-    return float(((t < low) | (t > high)).double().mean())
+    ladder = grid.ladder(t.shape[-1])
+    (low, high), (below, above) = ladder.ends, ladder.margins
+    return float(((t < low + shift - below) | (t > high + shift + above)).double().mean())
 
 
 def _reach(grid: Grid) -> tuple[float, float]:
     """Smallest and largest number on the grid."""
-    if grid.spec.uniform:
-        low, high = ((end - grid.zero_point) * grid.scale for end in grid.ends)
-    else:
-        levels = grid.levels(grid.scale.device)
-        low = levels[:, :1] * grid.scale
-        high = -low if grid.spec.counted else levels[:, -1:] * grid.scale
+    low, high = grid.reach
     return _short(float(low.min())), _short(float(high.max()))
 
 

@@ -117,15 +117,15 @@ class QuantizedModel(Layered, nn.Module):
             grid is None
             or weight is None
             or layer.name in self.notes
-            or grid.spec.granularity != "tensor"
+            or not grid.spec.share.one_scale
         ):
             return None
-        spec = weight.grid.spec
-        reach = spec.reach
-        plain = reach is not None and reach[1] - reach[0] < 256 and spec.granularity != "group"
-        return (
-            (grid.scale * weight.grid.step).expand(layer.geometry.rows, 1)[:, 0] if plain else None
-        )
+        integers = weight.grid.spec.alphabet.integers
+        if integers is None or integers.high - integers.low > 255:
+            return None
+        if weight.grid.spec.share.block is not None:
+            return None
+        return (grid.scale * weight.grid.step).expand(layer.geometry.rows, 1)[:, 0]
 
     def _bias(self, layer: Layer, bias: Tensor) -> Tensor:
         """The bias on the int32 grid that integer kernels add it on."""
@@ -174,7 +174,7 @@ class QuantizedModel(Layered, nn.Module):
             return LedgerRow(plan.name, "layer", plan.wanted, "float", plan.reason, size, sqnr)
         weight = self.weights[plan.name]
         spec = weight.grid.spec
-        changed = f"{spec.count} levels of its rounding's own" if spec != plan.spec else ""
+        changed = f"{spec.alphabet.count} levels of its rounding's own" if spec != plan.spec else ""
         reason = "; ".join(filter(None, (plan.reason, changed, note)))
         return LedgerRow(
             plan.name,

@@ -275,7 +275,7 @@ def _shares(slopes: Tensor, error: Tensor) -> Tensor:
 
 
 def _input_bits(plan: Plan, layer: str) -> float:
-    bits = [tap.spec.mixed or tap.spec.bits for tap in plan.taps if layer in tap.feeds]
+    bits = [tap.spec.alphabet.width for tap in plan.taps if layer in tap.feeds]
     return min(bits, default=_FLOAT_BITS)
 
 
@@ -283,7 +283,7 @@ def _width(spec: GridSpec | None) -> float:
     """Whole bits that hold a code, or their mean over channels."""
     if spec is None:
         return _FLOAT_BITS
-    return spec.mixed or (spec.count - 1).bit_length()
+    return spec.alphabet.width
 
 
 def _multiplications(layer: Layer, shape: torch.Size) -> float:

@@ -66,11 +66,8 @@ class Tuner:
             )
         parameters = {f"{layer.name}/bias": self._biases[layer.name] for layer in self._layers}
         for layer in self._layers:
-            rows = (
-                1
-                if self._weights[layer.name].grid.spec.granularity == "tensor"
-                else layer.geometry.rows
-            )
+            share = self._weights[layer.name].grid.spec.share
+            rows = 1 if share.one_scale else layer.geometry.rows
             parameters[f"{layer.name}/factor"] = torch.ones(rows, 1, device=self._device)
         on_device = None if labels is None else [part.to(self._device) for part in labels]
         learned = self._method.at_end(self._forward, parameters, self._logits, on_device)
@@ -80,9 +77,8 @@ class Tuner:
             self._biases[layer.name] = learned[f"{layer.name}/bias"]
             weight = self._weights[layer.name]
             factor = learned[f"{layer.name}/factor"].clamp_min(_LEAST_FACTOR)
-            self._weights[layer.name] = weight.with_scale(
-                weight.grid.scale * factor.reshape(_shape(weight, factor))
-            )
+            shaped = weight.grid.spec.share.shaped(factor, len(factor))
+            self._weights[layer.name] = weight.with_scale(weight.grid.scale * shaped)
         return True
 
     def _forward(self, k: int, given: dict[str, Tensor]) -> Tensor:
@@ -97,7 +93,3 @@ class Tuner:
         output = functional_call(self._graph_module, tensors, (self._chunks[k].to(self._device),))
         assert isinstance(output, Tensor)
         return output
-
-
-def _shape(weight: QTensor, factor: Tensor) -> tuple[int, ...]:
-    return () if weight.grid.spec.granularity == "tensor" else tuple(factor.shape)

@@ -287,7 +287,7 @@ def round_layer(
         diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
         importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
     guided = guided or stats
-    fit = GridFitter(plan.range, plan.spec, importance, plan.scalar, plan.allocate, plan.counts)
+    fit = GridFitter(plan.range, plan.spec, importance, plan.scalar, plan.allocate)
     if plan.precondition is None:
         rounded = plan.rounding.round(weight, fit, guided)
     else:

@@ -16,15 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from subbyte.core import Grid, GridSpec, QTensor, unpack_grid
+from subbyte.core import Grid, GridSpec, QTensor, unpack
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.errors import FormatError, RecipeError
 from subbyte.graph import Network, prepare, set_tensor, tensor_at
 from subbyte.io.files import write_bytes
 from subbyte.io.user_file import UserFiles
-from subbyte.recipe import LayerPlan, Plan, misfit, spec_dict, spec_from
+from subbyte.recipe import LayerPlan, Plan, misfit
 
-VERSION = 1
+VERSION = 2
 _NO_FILES = UserFiles(run=False)
 
 
@@ -38,27 +38,27 @@ class Packed:
 
     def spec(self, layer: LayerPlan) -> GridSpec:
         """The grid that the layer got, which its rounding may have made of the planned one."""
-        spec = spec_from(self.header["grids"].get(layer.name))
-        if spec is None:
+        if layer.name not in self.header["grids"]:
             raise FormatError(f"the header has no grid for layer {layer.name!r}; it is incomplete")
-        return spec
+        return GridSpec.from_dict(self.header["grids"][layer.name])
 
     def weight(self, layer: LayerPlan, columns: int) -> QTensor:
         """Codes and grid of a layer. columns: of its matrix."""
         grid = self.grid(f"layers/{layer.name}", self.spec(layer))
         return QTensor(
-            unpack_grid(self.tensor(f"layers/{layer.name}/codes"), grid, (layer.rows, columns)),
-            grid,
+            unpack(self.tensor(f"layers/{layer.name}/codes"), grid, (layer.rows, columns)), grid
         )
 
     def grid(self, prefix: str, spec: GridSpec) -> Grid:
         """The grid stored under a prefix."""
-        own = (
-            self.tensors.get(f"{prefix}/{part}")
-            for part in ("zero_point", "codebook", "widths", "counts")
-        )
+        own = (name for name in self.tensors if name.rpartition("/")[0] == prefix)
+        stored = {name.rpartition("/")[2]: self.tensors[name] for name in own}
         try:
-            return Grid.of(spec, self.tensor(f"{prefix}/scale"), *own)
+            return Grid.of_stored(spec, stored)
+        except KeyError as error:
+            raise FormatError(
+                f"the file holds no tensor '{prefix}/{error.args[0]}'; it is incomplete"
+            ) from error
         except ValueError as error:
             raise FormatError(f"{prefix}: {error}") from error
 
@@ -80,7 +80,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
     header = {
         "version": VERSION,
         "plan": model.plan.to_dict(),
-        "grids": {name: spec_dict(weight.grid.spec) for name, weight in model.weights.items()},
+        "grids": {name: weight.grid.spec.to_dict() for name, weight in model.weights.items()},
         "input_shape": list(model.input_shape),
         "values": list(model.values),
         "findings": {
@@ -126,7 +126,7 @@ def load(path: str | Path, model: nn.Module) -> QuantizedModel:
     }
     biases = {name: tensor_at(network.graph_module, layers[name].bias) for name in weights}
     grids = {
-        tap.name: packed.grid(f"taps/{tap.name}", tap.spec)
+        tap.name: packed.grid(f"activations/{tap.name}", tap.spec)
         for tap in packed.plan.taps
         if not tap.dynamic
     }
@@ -163,7 +163,8 @@ def read(path: str | Path) -> Packed:
         version = header["version"]
         if version != VERSION:
             raise FormatError(
-                f"{path}: format version {version!r}; this subbyte reads version {VERSION}"
+                f"{path}: format version {version!r}; this subbyte reads version {VERSION}; "
+                f"quantize the network again"
             )
         digest = header.pop("sha256")
         if digest != _digest(tensors, header):
@@ -184,25 +185,14 @@ def _tensors(model: QuantizedModel) -> dict[str, Tensor]:
         tensors |= _grid_tensors(f"layers/{name}", weight.grid)
     for tap in model.plan.taps:
         grid = model.instrumented.tap(tap.name).grid
-        tensors |= {} if grid is None else _grid_tensors(f"taps/{tap.name}", grid)
+        tensors |= {} if grid is None else _grid_tensors(f"activations/{tap.name}", grid)
     for name, value in model.leftovers.items():
         tensors[f"float/{name}"] = value.detach().cpu().contiguous().clone()
     return tensors
 
 
 def _grid_tensors(prefix: str, grid: Grid) -> dict[str, Tensor]:
-    tensors = {f"{prefix}/scale": grid.scale.cpu().contiguous()}
-    if grid.codebook is not None:
-        tensors[f"{prefix}/codebook"] = grid.codebook.cpu().contiguous()
-    if not grid.spec.fixed_zero:
-        # rows of 0 bits have -1, 0 or 1
-        kind = grid.spec.code_dtype if grid.widths is None else torch.int16
-        tensors[f"{prefix}/zero_point"] = grid.zero_point.cpu().to(kind).contiguous()
-    if grid.widths is not None:
-        tensors[f"{prefix}/widths"] = grid.widths.cpu().to(torch.uint8).contiguous()
-    if grid.counts is not None:
-        tensors[f"{prefix}/counts"] = grid.counts.cpu().to(torch.uint8).contiguous()
-    return tensors
+    return {f"{prefix}/{name}": tensor for name, tensor in grid.stored.items()}
 
 
 def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:

@@ -20,23 +20,25 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from subbyte.core import GridSpec, QTensor
+from subbyte.core import Alphabet, QTensor, Share
 from subbyte.engine.quantized import QuantizedModel
+from subbyte.errors import RecipeError
 from subbyte.graph import DOMAIN, FakeQuantize, Layer
 
 _RANGES = {"int2": (-2, 1), "int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255)}
 _DTYPES = {"int2": ml_dtypes.int2, "int4": ml_dtypes.int4, "int8": np.int8, "uint8": np.uint8}
+_TOO_FAR = "the levels do not fit 8-bit integers"
 _FAR = 2**31 - 1  # beyond every axis
 _OPSETS = {"int2": 25, "int4": 21, "int8": 21, "uint8": 21}
 
 
-def storage(spec: GridSpec, container: str) -> str | None:
-    """ONNX type that holds a weight's codes, or the whole numbers of its levels; None where there
-    is none.
+def storage(alphabet: Alphabet, container: str) -> str | None:
+    """ONNX type that holds the whole numbers that stand for a weight's levels; None where there is
+    none.
     """
-    if spec.reach is None:
+    if alphabet.integers is None:
         return None
-    low, high = spec.reach
+    low, high, _ = alphabet.integers
     fitting = [
         k
         for k, (least, most) in _RANGES.items()
@@ -49,7 +51,7 @@ def storage(spec: GridSpec, container: str) -> str | None:
 
 def needed_opset(model: QuantizedModel, container: str) -> int:
     """Lowest ONNX opset that has the types of all weights."""
-    kinds = [storage(q.grid.spec, container) for q in model.weights.values()]
+    kinds = [storage(q.grid.spec.alphabet, container) for q in model.weights.values()]
     return max([21, *(_OPSETS[kind] for kind in kinds if kind is not None)])
 
 
@@ -117,26 +119,34 @@ class _Writer:
 
     def tap(self, site: str, source: ir.Value, before: ir.Node) -> ir.Value:
         tap = self.model.instrumented.tap(site)
-        spec = tap.spec
-        assert spec is not None
+        assert tap.spec is not None
+        alphabet = tap.spec.alphabet
+        if not alphabet.even:
+            raise RecipeError(
+                f"activation quantizer {site}: ONNX rounds activations to evenly spaced numbers "
+                f"only; choose other levels, or export no ONNX file"
+            )
         # stored unsigned: integer kernels are best with uint8 inputs
-        lift = 128 if spec.signed else 0
+        lift = 128 if alphabet.qmin < 0 else 0
+        ends = alphabet.qmin, alphabet.qmax
         if tap.grid is None:
             scale, zero = self.chosen(site, lift, before)
         else:
             scale = self.constant(f"{site}.scale", lambda: tap.scale.numpy())
-            # rows of 0 bits may have -1
-            stored = tap.zero_point.clamp(spec.qmin, spec.qmax).numpy() + lift
+            stored = tap.zero_point.clamp(*ends).numpy() + lift  # rows of 0 bits may have -1
             zero = self.constant(f"{site}.zero_point", lambda: stored.astype(np.uint8))
-        if tap.widths is not None:
+        if alphabet.varies:
             source = self.clamped(site, tap, source, before)
         axis = {} if tap.axis is None else {"axis": tap.axis}
         value = self.node("QuantizeLinear", [source, scale, zero], before, **axis)
-        if spec.bits < 8:
-            low = self.constant(f"{site}.qmin", lambda: np.array(spec.qmin + lift, np.uint8))
-            high = self.constant(f"{site}.qmax", lambda: np.array(spec.qmax + lift, np.uint8))
+        if alphabet.count < 256:
+            low, high = (
+                self.constant(f"{site}.{name}", np.array(end + lift, np.uint8).copy)
+                for name, end in zip(("qmin", "qmax"), ends, strict=True)
+            )
             value = self.node("Clip", [value, low, high], before)
-            self.notes[site] = f"{spec.bits} bits: int8 codes clipped to {spec.qmin}..{spec.qmax}"
+            words = alphabet.words(tap.own)
+            self.notes[site] = f"{words}: int8 codes clipped to {ends[0]}..{ends[1]}"
         return self.node("DequantizeLinear", [value, scale, zero], before, **axis)
 
     def chosen(self, site: str, lift: int, before: ir.Node) -> tuple[ir.Value, ir.Value]:
@@ -153,8 +163,9 @@ class _Writer:
         """Each channel cut to the numbers that its own width can hold; ONNX has one width a
         tensor.
         """
-        assert source.shape is not None and tap.axis is not None
-        self.notes[site] = "channels of 0 to 8 bits, cut to their ends, in int8 codes"
+        assert source.shape is not None and tap.axis is not None and tap.spec is not None
+        words = tap.spec.alphabet.words(tap.own)
+        self.notes[site] = f"{words}, cut to their ends, in int8 codes"
         shape = (-1, *[1] * (len(source.shape) - 1 - tap.axis))
         for op, end in zip(("Max", "Min"), tap.real_ends, strict=True):
             bound = self.constant(f"{site}.{op.lower()}", end.reshape(shape).numpy)
@@ -166,9 +177,11 @@ class _Writer:
         if layer.name in self.dequantized:
             return self.dequantized[layer.name]
         weight = self.model.weights[layer.name]
-        kind = storage(weight.grid.spec, self.container)
+        alphabet = weight.grid.spec.alphabet
+        kind = storage(alphabet, self.container)
         if kind is None:
-            self.notes[layer.name] = f"stored as float32: {_why_float(weight.grid.spec)}"
+            why = alphabet.not_whole if alphabet.integers is None else _TOO_FAR
+            self.notes[layer.name] = f"stored as float32: {why}"
             dense = layer.geometry.to_weight(weight.dequantize()).numpy()
             value = self.constant(f"{layer.weight}.levels", lambda: dense)
         else:
@@ -177,18 +190,11 @@ class _Writer:
         return value
 
     def integers(self, layer: Layer, weight: QTensor, kind: str, before: ir.Node) -> ir.Value:
-        spec = weight.grid.spec
+        share, words = weight.grid.spec.share, weight.grid.words
         codes, zero = _folded(weight, kind)
-        if spec.mixed is not None:
-            self.notes[layer.name] = f"channels of 0 to 8 bits in {kind.upper()}"
-        elif weight.grid.counts is not None:
-            self.notes[layer.name] = (
-                f"channels of 2 to {int(weight.grid.counts.max())} levels in {kind.upper()}"
-            )
-        elif kind != "int8" or spec.bits < 8:
-            self.notes[layer.name] = (
-                f"{spec.label} bits in {kind.upper()}" if spec.label != kind[3:] else kind.upper()
-            )
+        if words != "8 bits":
+            held = kind.upper()
+            self.notes[layer.name] = held if words == f"{held[3:]} bits" else f"{words} in {held}"
         if kind == "int8" and self.model.input_grid(layer) is not None and _may_saturate(codes):
             kind, codes, zero = "uint8", codes + 128, zero + 128
         scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
@@ -196,11 +202,11 @@ class _Writer:
         zero_value = self.constant(
             shared or f"{layer.weight}.zero_point", lambda: zero.astype(_DTYPES[kind])
         )
-        shape, arranged = _arrange(layer, codes, by_matrix=spec.granularity == "group")
+        shape, arranged = _arrange(layer, codes, by_matrix=share.block is not None)
         stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(_DTYPES[kind]))
-        attributes = {} if spec.granularity == "tensor" else {"axis": _axis(layer, spec)}
-        if spec.granularity == "group":
-            attributes["block_size"] = spec.group_size or 1
+        attributes = {} if share.one_scale else {"axis": _axis(layer, share)}
+        if share.block is not None:
+            attributes["block_size"] = share.block
         value = self.node("DequantizeLinear", [stored, scale, zero_value], before, **attributes)
         return self.restore(layer, value, shape, before)
 
@@ -248,7 +254,8 @@ class _Writer:
                 self.float_bias(layer)
             if (
                 step is None
-                or storage(self.model.weights[layer.name].grid.spec, self.container) != "int8"
+                or storage(self.model.weights[layer.name].grid.spec.alphabet, self.container)
+                != "int8"
             ):
                 continue
             bias = self.graph.initializers.get(layer.bias)
@@ -284,24 +291,14 @@ class _Writer:
         return self.node("DequantizeLinear", [stored, scale], before, axis=0)
 
 
-def _why_float(spec: GridSpec) -> str:
-    if spec.codebook is not None:
-        return "ONNX has no codebooks"
-    return (
-        "the levels are not whole numbers"
-        if spec.reach is None
-        else "the levels do not fit 8-bit integers"
-    )
-
-
 def _folded(weight: QTensor, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Codes [rows, columns] and zero points; the zero points are subtracted when the container has
     room.
     """
     low, high = _RANGES[kind]
-    zero = weight.grid.zero_point.numpy()
-    steps = weight.grid.units(weight.codes) * (2 if weight.grid.spec.counted else 1)
-    shifted = steps.numpy().astype(np.int32)
+    zero, integers = weight.grid.zero_point.numpy(), weight.grid.spec.alphabet.integers
+    assert integers is not None
+    shifted = (weight.grid.units(weight.codes) * integers.per_step).numpy().astype(np.int32)
     if shifted.min() >= low and shifted.max() <= high:
         return shifted, _flat(np.zeros_like(zero), weight)
     return weight.codes.numpy().astype(np.int32), _flat(zero, weight)
@@ -324,11 +321,11 @@ def _scale(weight: QTensor) -> np.ndarray:
 
 
 def _flat(parameter: np.ndarray, weight: QTensor) -> np.ndarray:
-    return parameter.reshape(-1) if weight.grid.spec.granularity == "channel" else parameter
+    return weight.grid.spec.share.flat(torch.from_numpy(parameter)).numpy()
 
 
-def _axis(layer: Layer, spec: GridSpec) -> int:
-    if spec.granularity == "group":
+def _axis(layer: Layer, share: Share) -> int:
+    if share.block is not None:
         return 1
     return 1 if layer.geometry.kind == "conv_transpose" and layer.geometry.groups == 1 else 0
 

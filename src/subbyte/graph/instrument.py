@@ -30,7 +30,7 @@ class FakeQuantize(nn.Module):
 
     scale: Tensor
     zero_point: Tensor
-    widths: Tensor | None
+    own: Tensor
 
     def __init__(self, site: str, axis: int | None = None) -> None:
         super().__init__()
@@ -39,14 +39,13 @@ class FakeQuantize(nn.Module):
         self.fit: Fit | None = None
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
-        self.register_buffer("widths", None)
+        self.register_buffer("own", torch.empty(0))
 
     def set_grid(self, grid: Grid) -> None:
         """Fix the grid: one scale for the whole tensor, or one a channel."""
-        here = grid.to(self.scale.device)
-        shape = () if self.axis is None else (-1,)
-        self.spec, self.widths = here.spec, None if here.widths is None else here.widths.reshape(-1)
-        self.scale, self.zero_point = here.scale.reshape(shape), here.zero_point.reshape(shape)
+        here, share = grid.to(self.scale.device), grid.spec.share
+        self.spec, self.own = here.spec, here.own
+        self.scale, self.zero_point = share.flat(here.scale), share.flat(here.zero_point)
 
     def set_dynamic(self, spec: GridSpec, fit: Fit) -> None:
         """Choose the grid of every batch from its own values."""
@@ -58,18 +57,19 @@ class FakeQuantize(nn.Module):
         if self.fit is not None:
             return None
         assert self.spec is not None, f"tap {self.site} has no grid yet"
-        if self.axis is None:
-            return Grid(self.spec, self.scale, self.zero_point)
-        widths = None if self.widths is None else self.widths[:, None]
-        return Grid(self.spec, self.scale[:, None], self.zero_point[:, None], widths=widths)
+        return self._grid(self.scale, self.zero_point)
+
+    def _grid(self, scale: Tensor, zero_point: Tensor) -> Grid:
+        assert self.spec is not None
+        share, rows = self.spec.share, scale.numel()
+        scale, zero_point = (share.shaped(part, rows) for part in (scale, zero_point))
+        return Grid(self.spec, scale, zero_point, self.own)
 
     @property
     def real_ends(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest number of each channel of a fixed grid: float32 [channels]."""
         assert self.grid is not None
-        low, high = (
-            ((end - self.grid.zero_point) * self.grid.scale)[:, 0] for end in self.grid.ends
-        )
+        low, high = (end[:, 0] for end in self.grid.reach)
         return low, high
 
     def chosen(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,36 +85,34 @@ class FakeQuantize(nn.Module):
         """X of any shape to its nearest representable values."""
         if self.spec is None:
             return x
-        if self.spec.levels is not None:
-            assert self.grid is not None
-            return self.grid.quantize(x)
         scale, zero_point = self.chosen(x)
+        if not self.spec.alphabet.even:
+            return self._by_rows(x, self._grid(scale, zero_point))
         if x.is_cuda or x.requires_grad:
             return self._fused(x, scale, zero_point)
-        low, high = self._codes_from_zero(zero_point)
         if self.axis is None:  # plain numbers: twice as fast
-            return (x / scale).round_().clamp_(int(low), int(high)).mul_(scale)
-        low, high, scale = (self._along(part, x) for part in (low, high, scale))
-        return (x / scale).round_().clamp_(low, high).mul_(scale)
+            ladder = self.spec.alphabet.ladder(int(zero_point), self.own)
+            return ladder.nearest(x / scale).mul_(scale)
+        scale, zero_point, own = (self._along(part, x) for part in (scale, zero_point, self.own))
+        return self.spec.alphabet.ladder(zero_point, own).nearest(x / scale).mul_(scale)
 
-    def _codes_from_zero(self, zero_point: Tensor) -> tuple[Tensor, Tensor]:
-        """Smallest and largest code less the zero point."""
-        assert self.spec is not None
-        if self.widths is None:
-            return self.spec.qmin - zero_point, self.spec.qmax - zero_point
-        assert self.grid is not None
-        low, high = (end[:, 0] - zero_point for end in self.grid.ends)
-        return low, high
+    def _by_rows(self, x: Tensor, grid: Grid) -> Tensor:
+        """Any alphabet, its channels laid out as rows."""
+        if self.axis is None:
+            return grid.quantize(x)
+        first = x.movedim(self.axis, 0)
+        rounded = grid.quantize(first.flatten(1)).reshape(first.shape)
+        return rounded.movedim(0, self.axis)
 
     def _fused(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
         """One pass, with gradients, that multiplies by 1 / scale; on the CPU 3 to 10 times slower
         than the others.
         """
         assert self.spec is not None
-        ends = self.spec.qmin, self.spec.qmax
+        ends = self.spec.alphabet.qmin, self.spec.alphabet.qmax
         if self.axis is None:
             return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, *ends)
-        if self.widths is not None:
+        if self.spec.alphabet.varies:
             x = torch.clamp(x, *(self._along(end, x) for end in self.real_ends))
             zero_point = zero_point.clamp(*ends)
         return torch.fake_quantize_per_channel_affine(x, scale, zero_point, self.axis, *ends)

@@ -3,7 +3,7 @@ Gauss's (ACIQ).
 
     asymmetric, both signs     [mean - alpha, mean + alpha],  alpha = W(3 n^2) b  or  gauss_alpha(n)
                                                               sigma
-    symmetric, level sets      the scale with the least expected error of their own levels at this
+    without a zero point       the scale with the least expected error of their own levels at this
                                mean
     one sign, after a ReLU     [0, alpha(mean)]: the least expected error given that values below 0
                                became 0
@@ -89,15 +89,16 @@ def _clip(
     )
     place = ratio.clamp(0, 1) * (_NODES - 1)
     side = first * torch.where(below, _look_up(mirrored, place), _look_up(above, place))
-    if spec.fixed_zero:
+    if not spec.alphabet.has_zero_point:
         offset = mean / spread
         place = ((offset / _FURTHEST).clamp(-1, 1) + 1) / 2 * (_NODES - 1)
         both = spread * _look_up(signed, place) * (offset.abs() / _FURTHEST).clamp_min(1)
         scale = torch.where(one_sided, side, both) * peak
         widest, zero_point = grid_of_range(low, high, spec)
         return positive(torch.minimum(scale.float(), widest)), zero_point
-    top = side * (spec.count - 1)
-    reach = spread * alpha(prior, spec.count if compat else spec.count - 1)
+    count = spec.alphabet.count
+    top = side * (count - 1)
+    reach = spread * alpha(prior, count if compat else count - 1)
     bottom = torch.where(one_sided, torch.where(below, -top, 0.0), mean - reach)
     top = torch.where(one_sided, torch.where(below, 0.0, top), mean + reach)
     return grid_of_range(
@@ -144,9 +145,10 @@ def _table(kind: str, prior: Prior, spec: GridSpec, compat: bool) -> tuple[float
     to 8; or, in units of the mean of the values that are not 0, over their ratio from 0 to 1 (kind
     above; below for values under 0).
     """
-    if not spec.fixed_zero:
-        return () if kind == "signed" else _one_sided(prior, tuple(range(spec.count)), compat)
-    levels = spec.levels or tuple(range(spec.qmin, spec.qmax + 1))
+    levels = spec.alphabet.positions
+    if spec.alphabet.has_zero_point:
+        counted = tuple(level - levels[0] for level in levels)
+        return () if kind == "signed" else _one_sided(prior, counted, compat)
     if kind == "signed":
         return _both_signs(prior, levels, compat)
     return _one_sided(

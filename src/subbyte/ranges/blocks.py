@@ -1,20 +1,18 @@
 """Cutting a tensor into the blocks that share a scale, and putting their scales together into a
 grid.
 
-On mixed grids the range of every row is chosen for each width from 1 to 8 bits; the squared errors
-that remain decide how the bits are shared out. A row of 0 bits is its mean. On counted grids the
-numbers of levels are given.
+Where rows vary the range of every row is chosen for each alphabet that it may have. Either the plan
+says which one each row has, or the squared errors that remain decide how bits are shared out; a row
+of 0 bits is its mean.
 """
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec
-from subbyte.core.levels import centred
-from subbyte.errors import NumericsError
+from subbyte.errors import NumericsError, RecipeError
 from subbyte.methods import Allocate, Range
 
 
@@ -23,9 +21,7 @@ class GridFitter:
     """A range method at work on one layer: the `methods.FitGrid` that rounding methods get.
 
     importance: of each weight, [rows, columns], or None; scalar: factor on every scale that the
-        method chooses;
-    allocate: shares bits out to the rows of a mixed grid; counts: levels of each row of a counted
-        grid.
+        method chooses; allocate: shares bits out to rows that vary.
     """
 
     method: Range
@@ -33,16 +29,10 @@ class GridFitter:
     importance: Tensor | None = None
     scalar: float = 1.0
     allocate: Allocate | None = None
-    counts: tuple[int, ...] | None = None
 
     def __call__(self, weight: Tensor) -> Grid:
         """The grid for a matrix [rows, columns]."""
-        if self.counts is not None:
-            grid = _fit_counted(
-                self.method, weight, self.spec, self.importance, torch.tensor(self.counts)
-            )
-        else:
-            grid = fit_grid(self.method, weight, self.spec, self.importance, self.allocate)
+        grid = fit_grid(self.method, weight, self.spec, self.importance, self.allocate)
         return grid if self.scalar == 1 else grid.with_scale(grid.scale * self.scalar)
 
 
@@ -57,8 +47,9 @@ def fit_grid(
 
     values: [rows, columns]; importance: of each value, same shape, or None; values of importance 0
         do not count;
-    allocate: for mixed grids.
-    Raises NumericsError when a value is NaN or Inf, or when there is none.
+    allocate: where rows vary and the plan does not say how.
+    Raises NumericsError when a value is NaN or Inf, or when there is none, RecipeError for
+    codebooks, whose levels no range can give.
     """
     if values.numel() == 0:
         raise NumericsError(
@@ -69,25 +60,32 @@ def fit_grid(
             f"no range can be chosen: {int((~torch.isfinite(values)).sum())} values are NaN or Inf"
         )
     values = values.to(torch.float32)
-    if spec.mixed is not None:
-        assert allocate is not None, "a mixed grid needs a method that allocates bits"
-        return _fit_mixed(method, values, spec, importance, allocate)
+    if spec.alphabet.varies:
+        given = spec.alphabet.given.to(values.device)
+        if given.numel():
+            return _fit_given(method, values, spec, importance, given)
+        assert allocate is not None, "rows that vary need a method that allocates bits"
+        return _fit_allocated(method, values, spec, importance, allocate)
+    if not spec.alphabet.positions:
+        raise RecipeError(
+            "no range can be chosen for a codebook: its levels are fitted when weights are rounded"
+        )
     if method.weights_only:
         importance = None
-    blocks, weights = _blocks(values, spec), _importance(values, importance, spec)
+    blocks, weights = spec.share.blocks(values), _importance(values, importance, spec)
     if weights is not None:
         # if none counts, all do
         weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)
         blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
-    if spec.granularity == "tensor":
+    if spec.share.one_scale:
         scale, zero_point = method.choose_for_tensor(blocks.reshape(values.shape), weights, spec)
     else:
         scale, zero_point = method.choose(blocks, weights, spec)
-    shape = {"tensor": (), "channel": (-1, 1), "group": (values.shape[0], -1)}[spec.granularity]
-    return Grid.of(spec, scale.reshape(shape), zero_point.reshape(shape))
+    scale, zero_point = (spec.share.shaped(part, len(values)) for part in (scale, zero_point))
+    return Grid.of(spec, scale, zero_point)
 
 
-def _fit_mixed(
+def _fit_allocated(
     method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None, allocate: Allocate
 ) -> Grid:
     share = (
@@ -97,36 +95,36 @@ def _fit_mixed(
     )
     # if none counts, all do
     share = torch.where((share > 0).any(1, keepdim=True), share, 1.0).double()
-    mean, variance, grids = *_mean_and_variance(values, share), []
+    mean, variance = _mean_and_variance(values, share)
+    grids: dict[int, Grid] = {}
     distortion = [variance * share.sum(1)]
-    for width in range(1, spec.bits + 1):
-        grids.append(fit_grid(method, values, spec.of_width(width), importance))
-        distortion.append((share * (grids[-1].quantize(values) - values).double().square()).sum(1))
-    widths = allocate.bits(torch.stack(distortion, 1), variance.sqrt(), spec.mixed or 0.0)[
-        :, None
-    ].int()
+    for width, alphabet in spec.alphabet.choices.items():
+        grids[width] = fit_grid(method, values, GridSpec(alphabet, spec.share), importance)
+        error = grids[width].quantize(values) - values
+        distortion.append((share * error.double().square()).sum(1))
+    widths = allocate.bits(torch.stack(distortion, 1), variance.sqrt(), spec.alphabet.width)
+    own = widths[:, None].int()
+    lowest = torch.as_tensor(spec.alphabet.ends(own)[0])
     scale = torch.where(mean == 0, 1.0, mean.abs()).float()[:, None]
     zero_point = -mean.sign().int()[:, None]
-    for width, grid in enumerate(grids, 1):
-        # codes of 1 bit are counted from 0
-        lowest = grid.spec.qmin - (-(2 ** (width - 1)) if spec.signed else 0)
-        scale = torch.where(widths == width, grid.scale, scale)
-        zero_point = torch.where(widths == width, grid.zero_point - lowest, zero_point)
-    return Grid.of(spec, scale, zero_point, widths=widths)
+    for width, grid in grids.items():
+        # a row's codes may be counted from another one than its alphabet's
+        moved = grid.zero_point - grid.spec.alphabet.qmin + lowest
+        scale = torch.where(own == width, grid.scale, scale)
+        zero_point = torch.where(own == width, moved, zero_point)
+    return Grid.of(spec, scale, zero_point, own)
 
 
-def _fit_counted(
-    method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None, counts: Tensor
+def _fit_given(
+    method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None, own: Tensor
 ) -> Grid:
-    scale = torch.ones(len(counts), 1, device=values.device)
-    counts = counts.to(values.device)
-    for count in counts.unique().tolist():
-        rows = counts == count
+    scale = torch.ones(own.shape, device=values.device)
+    for number, alphabet in spec.alphabet.choices.items():
+        rows = (own == number)[:, 0]
         share = None if importance is None else importance.expand_as(values)[rows]
-        scale[rows] = fit_grid(
-            method, values[rows], GridSpec.level_set(centred(count)), share
-        ).scale
-    return Grid.of(spec, scale, counts=counts[:, None])
+        found = fit_grid(method, values[rows], GridSpec(alphabet, spec.share), share)
+        scale[rows] = found.scale
+    return Grid.of(spec, scale, own=own)
 
 
 def _mean_and_variance(values: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,17 +136,8 @@ def _mean_and_variance(values: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(mean.abs() < tiny, 0.0, mean)[:, 0], variance[:, 0]
 
 
-def _blocks(values: Tensor, spec: GridSpec) -> Tensor:
-    if spec.granularity == "tensor":
-        return values.reshape(1, -1)
-    if spec.granularity == "channel":
-        return values
-    size = spec.group_size or 1
-    return F.pad(values, (0, -values.shape[1] % size)).reshape(-1, size)
-
-
 def _importance(values: Tensor, importance: Tensor | None, spec: GridSpec) -> Tensor | None:
     if importance is None:
-        ragged = spec.granularity == "group" and values.shape[1] % (spec.group_size or 1)
-        return _blocks(torch.ones_like(values), spec) if ragged else None
-    return _blocks(importance.to(torch.float32).expand_as(values), spec)
+        ragged = values.shape[1] % (spec.share.block or 1)
+        return spec.share.blocks(torch.ones_like(values)) if ragged else None
+    return spec.share.blocks(importance.to(torch.float32).expand_as(values))

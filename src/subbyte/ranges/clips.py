@@ -4,7 +4,7 @@
     grid(c) covers [lower * min(w, 0), upper * max(w, 0)],  lower = upper = c unless the ends are
                                                             searched apart
 
-The range is that of a row or of the whole matrix, as the spec's granularity says; 0 lies on every
+The range is that of a row or of the whole matrix, as the spec's share says; 0 lies on every
 grid of more than one bit, which those of the original do not grant. One bit is {-s, s} where the
 spec is symmetric, else {0, s} or {-s, 0}. At c = 1 the grid is min-max's. Searched is exhaustively;
 ties go to the widest clip. All rows and clips are done at once; cost: R numel a metric, R numel
@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from subbyte.core import Granularity, Grid, GridSpec
+from subbyte.core import Grid, GridSpec, Levels, PerChannel, PerTensor, Uniform
 from subbyte.core.levels import odd
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.ranges.metrics import Evidence, Metric, Trial
@@ -47,10 +47,10 @@ def clip_spec(bits: int, *, symmetric: bool, per_channel: bool) -> GridSpec:
     """The grids that are searched: uniform, whole zero points where they are not symmetric; 1 bit:
     see above.
     """
-    granularity: Granularity = "channel" if per_channel else "tensor"
+    share = PerChannel() if per_channel else PerTensor()
     if bits == 1 and symmetric:
-        return GridSpec.level_set(odd(1), granularity=granularity)
-    return GridSpec(bits, signed=symmetric, symmetric=symmetric, granularity=granularity)
+        return GridSpec(Levels(odd(1)), share)
+    return GridSpec(Uniform(bits, signed=symmetric, symmetric=symmetric), share)
 
 
 def clipped_grid(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -> Grid:
@@ -58,8 +58,8 @@ def clipped_grid(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -
     row.
     """
     scale, zero_point = _grids(weight, spec, lower[:, None], upper[:, None])
-    shape = () if spec.granularity == "tensor" else (-1, 1)
-    return Grid.of(spec, scale.reshape(shape), zero_point.reshape(shape))
+    scale, zero_point = (spec.share.shaped(part, len(weight)) for part in (scale, zero_point))
+    return Grid.of(spec, scale, zero_point)
 
 
 def scores(
@@ -73,7 +73,7 @@ def scores(
     """What every metric says of every clip: float64 [metrics, rows, k].
 
     weight: [rows, columns]; lower, upper: fractions, float64 [units, k], units being 1 or the rows
-    as the spec's granularity says. Raises NumericsError when a weight or a metric is NaN or Inf.
+    as the spec's share says. Raises NumericsError when a weight or a metric is NaN or Inf.
     """
     if not bool(torch.isfinite(weight).all()):
         raise NumericsError(
@@ -127,20 +127,20 @@ def part_ends(score: Score, clips: Tensor, start: Tensor) -> tuple[Tensor, Tenso
 
 def _grids(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and zero point [units, k]."""
-    steps = {b - a for a, b in pairwise(spec.levels or ())}
-    if spec.granularity == "group" or spec.codebook is not None or len(steps) > 1:
+    positions = spec.alphabet.positions
+    if spec.share.block is not None or len({b - a for a, b in pairwise(positions)}) != 1:
         raise RecipeError(
             "clips are searched for grids of a tensor or of each channel whose levels are equally "
             "far apart"
         )
-    blocks = weight.reshape(1, -1) if spec.granularity == "tensor" else weight
+    blocks = spec.share.blocks(weight)
     low, high = (
         blocks.amin(1, keepdim=True).double() * lower,
         blocks.amax(1, keepdim=True).double() * upper,
     )
     scale, zero_point = grid_of_range(low.reshape(-1), high.reshape(-1), spec)
     # zeros are as good as exact on the finest of grids
-    if spec.levels is not None and 0 not in spec.levels:
+    if 0 not in positions:
         scale = torch.where(
             ((low == 0) & (high == 0)).reshape(-1), torch.finfo(torch.float32).tiny, scale
         )
@@ -154,5 +154,4 @@ def _round(weight: Tensor, spec: GridSpec, lower: Tensor, upper: Tensor) -> tupl
         part[..., None].expand(shape) for part in _grids(weight, spec, lower, upper)
     )
     error = quantized(weight[:, None], spec, scale, zero_point).sub_(weight[:, None])
-    codes = spec.levels or range(spec.qmin, spec.qmax + 1)
-    return error, (torch.tensor(codes, device=weight.device) - zero_point) * scale
+    return error, (torch.tensor(spec.alphabet.positions, device=weight.device) - zero_point) * scale

@@ -29,7 +29,7 @@ class Exact(Range):
     weights_on_grid = True
     refuses = (
         Refusal(
-            lambda self, spec: not spec.uniform,
+            lambda self, spec: not spec.alphabet.even,
             "exact: looks for evenly spaced values; it can't work with levels or a codebook",
         ),
     )
@@ -41,37 +41,35 @@ class Exact(Range):
         no such grid.
         """
         self.check(spec)
+        alphabet = spec.alphabet
         values = values.double()
         low, high = values.amin(1).clamp_max(0), values.amax(1).clamp_min(0)
         scale, found = positive(high - low), high == low
-        for steps in range(1, spec.qmax - spec.qmin + 1):
+        for steps in range(1, alphabet.count):
             step = positive((high - low) / steps)
             fits = self._fits(values, step, spec) & ~found
             scale, found = torch.where(fits, step, scale), found | fits
         if not bool(found.all()):
             first = int((~found).nonzero()[0])
-            block = {"tensor": "tensor", "channel": "row", "group": "group"}[spec.granularity]
+            block = spec.share.block_name
+            middle = "" if alphabet.has_zero_point else " with 0 in the middle"
             raise RecipeError(
                 f"exact: {int((~found).sum())} of {len(found)} {block}s lie on no grid of "
-                f"{spec.label} bits"
-                f"{' with 0 in the middle' if spec.symmetric else ''}, the first is {block} "
-                f"{first}; "
-                "train them on one, or choose another range"
+                f"{spec.label} bits{middle}, the first is {block} {first}; train them on one, or "
+                f"choose another range"
             )
         codes = torch.round(values / scale[:, None])
         power = codes.square().sum(1)
         scale = torch.where(power > 0, (codes * values).sum(1) / positive(power), scale)
         lowest = codes.amin(1).clamp_max(0)
-        zero_point = torch.zeros_like(lowest) if spec.symmetric else spec.qmin - lowest
+        zero_point = alphabet.qmin - lowest if alphabet.has_zero_point else torch.zeros_like(lowest)
         return positive(scale).float(), zero_point.to(torch.int32)
 
     @staticmethod
     def _fits(values: Tensor, step: Tensor, spec: GridSpec) -> Tensor:
         scaled = values / step[:, None]
-        codes = torch.round(scaled)
+        codes, alphabet = torch.round(scaled), spec.alphabet
         fits = (scaled - codes).abs().amax(1) < _WHOLE
-        if spec.symmetric:
-            fits &= (codes.amin(1) >= spec.qmin) & (codes.amax(1) <= spec.qmax)
-        return fits & (
-            codes.amax(1).clamp_min(0) - codes.amin(1).clamp_max(0) <= spec.qmax - spec.qmin
-        )
+        if not alphabet.has_zero_point:
+            fits &= (codes.amin(1) >= alphabet.qmin) & (codes.amax(1) <= alphabet.qmax)
+        return fits & (codes.amax(1).clamp_min(0) - codes.amin(1).clamp_max(0) < alphabet.count)

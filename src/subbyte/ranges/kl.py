@@ -13,12 +13,12 @@ equal divergences the wider range is taken: so are few values, each alone in its
 all. Cost: 128 passes over the filled bins of all blocks.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import Grid, GridSpec, PerChannel
 from subbyte.errors import RecipeError
 from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
@@ -123,11 +123,13 @@ def divergence(
     highest = torch.where(inside, bins, -torch.inf).argmax(1, keepdim=True)
     reference = kept.scatter_add(1, lowest, (mass * below).sum(1, keepdim=True))
     reference = reference.scatter_add(1, highest, (mass * above).sum(1, keepdim=True))
-    channel = replace(spec, granularity="channel", group_size=None)
-    grid = Grid.of(channel, scale.reshape(-1, 1), zero_point.reshape(-1, 1))
-    level = grid.encode(bins).long() - spec.qmin
+    grid = Grid.of(
+        GridSpec(spec.alphabet, PerChannel()), scale.reshape(-1, 1), zero_point.reshape(-1, 1)
+    )
+    level = grid.encode(bins).long() - spec.alphabet.qmin
     sums, counts = (
-        torch.zeros(rows, spec.count, dtype=mass.dtype, device=mass.device) for _ in range(2)
+        torch.zeros(rows, spec.alphabet.count, dtype=mass.dtype, device=mass.device)
+        for _ in range(2)
     )
     sums.scatter_add_(1, level, kept)
     counts.scatter_add_(1, level, inside.to(mass.dtype))

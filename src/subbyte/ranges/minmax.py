@@ -3,7 +3,9 @@
 symmetric:   scale = max(min(x, 0) / qmin, max(x, 0) / qmax)
 asymmetric:  scale = (max(x, 0) - min(x, 0)) / (qmax - qmin),   zero_point = round(qmin - min(x, 0)
                                                                 / scale)
-level set:   the smallest scale whose outermost levels cover every value
+
+qmin and qmax are the outermost positions: of levels, the smallest scale at which they cover every
+value.
 """
 
 from dataclasses import dataclass
@@ -31,20 +33,13 @@ class MinMax(Range):
 def grid_of_range(low: Tensor, high: Tensor, spec: GridSpec) -> tuple[Tensor, Tensor]:
     """Scale and zero point [blocks] whose grid covers [low, high] and 0."""
     low, high = low.clamp_max(0).double(), high.clamp_min(0).double()
-    qmin, qmax = spec.qmin, spec.qmax
-    if spec.levels is not None:
-        below, above = min(spec.levels[0], 0.0), max(spec.levels[-1], 0.0)
-        scale = torch.maximum(_ratio(low, below), _ratio(high, above))
-    elif spec.symmetric:
-        below, above = float(qmin), float(qmax)
-        scale = torch.maximum(_ratio(low, below), _ratio(high, above))
-    else:
-        scale = (high - low) / (qmax - qmin)
-    scale = positive(scale)
-    if spec.symmetric or spec.levels is not None:
-        zero_point = torch.zeros_like(scale, dtype=torch.int32)
-    else:
-        zero_point = torch.round(qmin - low / scale).clamp(qmin, qmax).to(torch.int32)
+    first, last = spec.alphabet.positions[0], spec.alphabet.positions[-1]
+    if not spec.alphabet.has_zero_point:
+        below, above = min(first, 0.0), max(last, 0.0)
+        scale = positive(torch.maximum(_ratio(low, below), _ratio(high, above)))
+        return scale.float(), torch.zeros_like(scale, dtype=torch.int32)
+    scale = positive((high - low) / (last - first))
+    zero_point = torch.round(first - low / scale).clamp(first, last).to(torch.int32)
     return scale.float(), zero_point
 
 

@@ -2,7 +2,7 @@
 
     argmin over (scale, zero_point) of  sum_i importance_i |x_i - Q(x_i)|^power
 
-Symmetric grids and level sets: `steps` scales up to the one that covers everything. Asymmetric
+Without a zero point to choose: `steps` scales up to the one that covers everything. Asymmetric
     grids with few codes
 (8 or less): every zero point with `steps` scales. Wider ones: both ends are drawn in independently,
 on a coarse grid of positions (9 `steps` in all) that is refined around the best. With power 2 and
@@ -46,7 +46,7 @@ class Mse(Range):
     ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
         best = Best(values, importance, spec, self.power)
-        if spec.symmetric or spec.levels is not None or spec.count <= _FEW_CODES:
+        if not spec.alphabet.has_zero_point or spec.alphabet.count <= _FEW_CODES:
             best.try_grids(*self._candidates(values, spec))
         else:
             self._two_ended(values, spec, best)
@@ -55,20 +55,18 @@ class Mse(Range):
     def _candidates(self, values: Tensor, spec: GridSpec) -> tuple[Tensor, Tensor]:
         """Scales and zero points [candidates, blocks]; for each zero point `steps` scales."""
         low, high = values.amin(1), values.amax(1)
-        fixed = spec.symmetric or spec.levels is not None
         span = torch.maximum(low.abs(), high.abs())
-        if spec.levels is not None:
-            reach = min((abs(v) for v in (spec.levels[0], spec.levels[-1]) if v), default=1.0)
-        else:
-            reach = max(1.0, min(-spec.qmin, spec.qmax) if spec.signed else spec.qmax)
-        zero_points = [0] if fixed else range(spec.qmin, spec.qmax + 1)
-        if not fixed:
-            reach = (spec.qmax - spec.qmin) / 2
+        first, last = spec.alphabet.positions[0], spec.alphabet.positions[-1]
+        reach = (
+            (last - first) / 2
+            if spec.alphabet.has_zero_point
+            else min((abs(end) for end in (first, last) if end), default=1.0)
+        )
         largest = positive(span / reach)
         ratios = torch.tensor(
             [(k + 1) / self.steps for k in range(self.steps)], dtype=span.dtype, device=span.device
         )
-        zeros = torch.tensor(list(zero_points), dtype=torch.int32, device=span.device)
+        zeros = torch.tensor(list(spec.alphabet.zero_points), dtype=torch.int32, device=span.device)
         scale = (largest * ratios[:, None]).repeat(len(zeros), 1)
         return scale, zeros.repeat_interleave(self.steps)[:, None].expand_as(scale)
 
@@ -158,8 +156,5 @@ def quantized(values: Tensor, spec: GridSpec, scale: Tensor, zero_point: Tensor)
     """`Grid.quantize` for candidates: scales and zero points that broadcast to the values, no
     checks.
     """
-    scaled = values / scale
-    if spec.levels is not None:
-        levels = torch.tensor(spec.levels, dtype=values.dtype, device=values.device)
-        return levels[torch.bucketize(scaled, (levels[1:] + levels[:-1]) / 2)] * scale
-    return scaled.round_().clamp_(spec.qmin - zero_point, spec.qmax - zero_point).mul_(scale)
+    ladder = spec.alphabet.ladder(zero_point, spec.alphabet.given.to(values.device), values.dtype)
+    return ladder.nearest(values / scale).mul_(scale)

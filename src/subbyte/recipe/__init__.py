@@ -1,6 +1,6 @@
 """What the user asks for, and what becomes of it for one network."""
 
-from subbyte.recipe.plan import LayerPlan, Plan, TapPlan, spec_dict, spec_from
+from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
 from subbyte.recipe.read import PRESETS, Source, load_recipe, load_request
 from subbyte.recipe.recipe import (
     ActivationSettings,
@@ -34,6 +34,4 @@ __all__ = [
     "misfit",
     "parse_settings",
     "plan_widths",
-    "spec_dict",
-    "spec_from",
 ]

@@ -5,7 +5,7 @@ A plan can be written (plan.yaml) and run again: together with the network, the 
 and the limits of the walk it determines every code.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -36,36 +36,16 @@ def _whole(registry: Registry[Any]) -> PlainSerializer:
     return PlainSerializer(registry.settings)
 
 
-def spec_dict(spec: GridSpec | None) -> dict[str, Any] | None:
-    """Plain values of a spec; `spec_from` reads them."""
-    return (
-        None
-        if spec is None
-        else {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(spec).items()}
-    )
-
-
-def spec_from(entry: dict[str, Any] | None) -> GridSpec | None:
-    """Inverse of `spec_dict`."""
-    if entry is None:
-        return None
-    levels = entry["levels"]
-    return GridSpec(**{**entry, "levels": None if levels is None else tuple(levels)})
-
-
 def _read_spec(entry: Any) -> GridSpec:
     if isinstance(entry, GridSpec):
         return entry
     try:
-        spec = spec_from(entry)
-    except (KeyError, TypeError) as error:
+        return GridSpec.from_dict(entry)
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is no grid ({type(error).__name__}: {error})") from error
-    if spec is None:
-        raise ValueError("a grid is needed")
-    return spec
 
 
-Spec = Annotated[GridSpec, PlainValidator(_read_spec), PlainSerializer(spec_dict)]
+Spec = Annotated[GridSpec, PlainValidator(_read_spec), PlainSerializer(GridSpec.to_dict)]
 
 
 @dataclass(frozen=True)
@@ -73,8 +53,7 @@ class LayerPlan:
     """asked: the width that the recipe states; budget: what chooses one in its place; spec: None
     when the layer stays float, for the `reason` given; shape: of the weight, as torch has it; rows:
     output channels; scalar: factor on the scales that the range chooses; guided: runs of output
-    channels whose inputs are weighted by squared gradients to the power guided_power, 0 for none;
-    counts: levels of each row, on counted grids.
+    channels whose inputs are weighted by squared gradients to the power guided_power, 0 for none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
@@ -94,7 +73,6 @@ class LayerPlan:
     allocate: Annotated[Allocate, read(ALLOCATIONS), _whole(ALLOCATIONS)] | None = None
     guided: int = 0
     guided_power: float = 1.0
-    counts: tuple[int, ...] | None = None
     budget: BudgetSetting | None = None
 
     def check(self, where: str) -> None:

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from subbyte.core import MAX_BITS, GridSpec
+from subbyte.core import (
+    TERNARY,
+    Alphabet,
+    GridSpec,
+    Levels,
+    PerChannel,
+    PerTensor,
+    Uniform,
+    Widths,
+    share_of,
+)
 from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Layer, Network, TapPlace, TapPoint, channel_axis
@@ -201,22 +211,22 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
 
 def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> GridSpec:
     try:
-        if settings.levels is not None and settings.levels != "wide":
-            return GridSpec.level_set(_levels(settings), settings.granularity, settings.group_size)
-        if settings.bits == "ternary":
-            return GridSpec.ternary(settings.granularity, settings.group_size)
-        wide, mixed = settings.levels == "wide", settings.allocate is not None
-        return GridSpec(
-            bits=MAX_BITS if mixed else int(settings.bits or 0),
-            mixed=float(settings.bits or 0) if mixed else None,
-            symmetric=settings.symmetric or wide,
-            narrow=settings.narrow,
-            wide=wide,
-            granularity=settings.granularity,
-            group_size=settings.group_size,
-        )
+        share = share_of(settings.granularity, settings.group_size)
+        return GridSpec(_weight_alphabet(settings), share)
     except RecipeError as error:
         raise RecipeError(f"recipe {recipe.name}: layer {layer.name}: weights: {error}") from error
+
+
+def _weight_alphabet(settings: WeightSettings) -> Alphabet:
+    wide = settings.levels == "wide"
+    if settings.levels is not None and not wide:
+        return Levels(_levels(settings))
+    if settings.bits == "ternary":
+        return TERNARY
+    bits, symmetric = settings.bits or 0, settings.symmetric or wide
+    if settings.allocate is not None:
+        return Widths(mean=float(bits), symmetric=symmetric)
+    return Uniform(int(bits), symmetric=symmetric, narrow=settings.narrow, wide=wide)
 
 
 def _levels(settings: WeightSettings) -> tuple[float, ...]:
@@ -297,14 +307,13 @@ def _tap(
     by_channel = settings.granularity == "channel" and place.axis is not None
     if settings.granularity == "channel" and not by_channel:
         reasons.append("one value a channel: the tensor has one scale")
-    mixed = float(settings.bits) if settings.allocate is not None and by_channel else None
-    spec = GridSpec(
-        bits=int(settings.bits) if mixed is None else MAX_BITS,
-        signed=settings.symmetric,
-        symmetric=settings.symmetric,
-        granularity="channel" if by_channel else "tensor",
-        mixed=mixed,
+    signs = {"signed": settings.symmetric, "symmetric": settings.symmetric}
+    alphabet: Alphabet = (
+        Widths(mean=float(settings.bits), **signs)
+        if settings.allocate is not None and by_channel
+        else Uniform(int(settings.bits), **signs)
     )
+    spec = GridSpec(alphabet, PerChannel() if by_channel else PerTensor())
     place = place if by_channel else replace(place, axis=None)
     return TapPlan(
         place,

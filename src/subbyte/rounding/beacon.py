@@ -49,11 +49,11 @@ class Beacon(Rounding):
 
     refuses = (
         Refusal(
-            lambda self, spec: spec.granularity != "channel",
+            lambda self, spec: not spec.share.by_row,
             "beacon finds one scale a row: granularity must be channel",
         ),
         Refusal(
-            lambda self, spec: spec.mixed is not None or spec.counted,
+            lambda self, spec: spec.alphabet.varies,
             "beacon needs the same levels for every row; it can't allocate bits to channels",
         ),
     )
@@ -87,9 +87,7 @@ class _Units:
     """The numbers that codes stand for, in steps: rising, float64 [groups, rows, count]."""
 
     def __init__(self, grid: Grid, stats: LayerStats) -> None:
-        rows = grid.scale.shape[0]
-        codes = torch.arange(grid.spec.qmin, grid.spec.qmax + 1, device=grid.scale.device)
-        table = grid.units(codes.expand(rows, -1)).to(torch.float64)
+        table = grid.table().to(torch.float64)
         self.table = table.reshape(stats.H.shape[0], -1, table.shape[1])
 
     def candidates(self, p: Tensor) -> Tensor:

@@ -2,16 +2,16 @@
 its inner loop.
 """
 
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, nearest_level, take_levels
+from subbyte.core import Grid
 from subbyte.stats import LayerStats
 
 Order = Literal["diagonal", "natural"]
-_ON_GRID = 1e-4  # steps; float32 noise of values that lie on the grid
 
 
 class ColumnOrder:
@@ -68,7 +68,6 @@ class Columns:
         noise: Tensor | None = None,
     ) -> None:
         groups, rows, columns = shape
-        self._spec = grid.spec
         self._noise = noise if noise is None or order is None else order.values(noise)
 
         def grouped(parameter: Tensor) -> Tensor:
@@ -78,10 +77,11 @@ class Columns:
             return full if order is None or full.shape[-1] == 1 else order.values(full)
 
         self._scale = grouped(grid.scale)
-        if self._spec.uniform:
-            self._low, self._high = (grouped(end - grid.zero_point) for end in grid.ends)
-        else:
-            self._levels = grid.levels(grid.scale.device).to(dtype)
+        zero_point = grouped(grid.zero_point).reshape(groups * rows, -1)
+        # one column of zero points, or one for each column of the values
+        self._zero_point = zero_point if grid.spec.alphabet.has_zero_point else zero_point[:, :1]
+        self._ladder_of = partial(grid.spec.alphabet.ladder, own=grid.own, dtype=dtype)
+        self._ladders = [self._ladder_of(part) for part in self._zero_point.split(1, 1)]
 
     def scale(self, j: int) -> Tensor:
         """Scales of column j: [groups, rows]."""
@@ -90,18 +90,13 @@ class Columns:
     def round(self, values: Tensor, j: int) -> Tensor:
         """Representable values for column j: [groups, rows] to the same shape."""
         scale = self.scale(j)
-        steps = values / scale
-        if not self._spec.uniform:
-            return self._to_levels(steps, j) * scale
-        k = j if self._low.shape[-1] > 1 else 0
+        steps = (values / scale).reshape(-1, 1)
+        ladder = self._ladders[j if len(self._ladders) > 1 else 0]
         if self._noise is None:
-            steps = torch.round(steps)
+            rounded = ladder.nearest(steps)
         else:
-            whole = torch.round(steps)
-            steps = torch.where(
-                (steps - whole).abs() < _ON_GRID, whole, torch.floor(steps + self._noise[..., j])
-            )
-        return steps.clamp_(self._low[..., k], self._high[..., k]).mul_(scale)
+            rounded = ladder.either(steps, self._noise[..., j].reshape(-1, 1))
+        return rounded.reshape(values.shape).mul_(scale)
 
     def round_each(self, values: Tensor, j: Tensor) -> Tensor:
         """Nearest representable values where every row has a column of its own: j, values [groups,
@@ -109,23 +104,9 @@ class Columns:
         """
         own = self._scale if self._scale.shape[-1] == 1 else self._scale.gather(2, j[..., None])
         scale = own[..., 0]
-        steps = values / scale
-        if not self._spec.uniform:
-            nearest = nearest_level(steps.reshape(-1, 1), self._levels)
-            return take_levels(nearest, self._levels).reshape(steps.shape) * scale
-        low, high = (
-            b if b.shape[-1] == 1 else b.gather(2, j[..., None]) for b in (self._low, self._high)
-        )
-        return torch.round(steps).clamp_(low[..., 0], high[..., 0]).mul_(scale)
-
-    def _to_levels(self, steps: Tensor, j: int) -> Tensor:
-        flat = steps.reshape(-1, 1)
-        nearest = nearest_level(flat, self._levels)
-        if self._noise is None:
-            return take_levels(nearest, self._levels).reshape(steps.shape)
-        value = take_levels(nearest, self._levels)
-        other = (nearest + torch.sign(flat - value).long()).clamp(0, self._levels.shape[1] - 1)
-        gap = take_levels(other, self._levels) - value
-        share = torch.where(gap == 0, 0.0, (flat - value) / torch.where(gap == 0, 1.0, gap))
-        moved = self._noise[..., j].reshape(-1, 1) < torch.where(share.abs() < _ON_GRID, 0.0, share)
-        return torch.where(moved, value + gap, value).reshape(steps.shape)
+        steps = (values / scale).reshape(-1, 1)
+        if len(self._ladders) == 1:
+            ladder = self._ladders[0]
+        else:
+            ladder = self._ladder_of(self._zero_point.gather(1, j.reshape(-1, 1)))
+        return ladder.nearest(steps).reshape(values.shape).mul_(scale)

@@ -26,7 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import Codebook, Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid, Refusal, Rounding
 from subbyte.rounding.columns import Order
@@ -102,7 +102,9 @@ class Gpfq(Rounding):
 
 def _plain(spec: GridSpec) -> bool:
     """Whether L0 can take levels away from a grid."""
-    return spec.uniform and spec.fixed_zero and spec.signed and spec.granularity != "group"
+    alphabet = spec.alphabet
+    plain = alphabet.even and not alphabet.has_zero_point and alphabet.qmin < 0
+    return plain and spec.share.block is None
 
 
 def penalized_grid(grid: Grid, penalty: float) -> Grid:
@@ -110,8 +112,7 @@ def penalized_grid(grid: Grid, penalty: float) -> Grid:
 
     Raises RecipeError when the penalty leaves no room for the steps.
     """
-    spec = grid.spec
-    below, above = -spec.qmin, spec.qmax
+    below, above = -grid.spec.alphabet.qmin, grid.spec.alphabet.qmax
     scale = grid.scale.reshape(-1, 1).to(torch.float64)
     step = scale - penalty / above
     if bool((step < _NARROWEST * scale).any()):
@@ -126,5 +127,5 @@ def penalized_grid(grid: Grid, penalty: float) -> Grid:
 
     zero = torch.zeros_like(scale)
     codebook = torch.cat([-side(below).flip(1), zero, side(above)], 1)
-    fitted = GridSpec.fitted(codebook.shape[1], spec.granularity)
-    return Grid.of(fitted, torch.ones_like(grid.scale), codebook=codebook)
+    fitted = GridSpec(Codebook(codebook.shape[1]), grid.spec.share)
+    return Grid.of(fitted, torch.ones_like(grid.scale), own=codebook)

@@ -21,7 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import Codebook, Grid, GridSpec, QTensor
 from subbyte.errors import NumericsError
 from subbyte.methods import FitGrid, Objective, Refusal, Rounding
 from subbyte.stats import LayerStats
@@ -42,15 +42,15 @@ class Kmeans(Rounding):
     fits_levels = True
     refuses = (
         Refusal(
-            lambda self, spec: spec.granularity == "group",
+            lambda self, spec: spec.share.block is not None,
             "kmeans: codebooks belong to a tensor or a channel; granularity can't be group",
         ),
         Refusal(
-            lambda self, spec: self.keep_mean and spec.granularity == "tensor",
+            lambda self, spec: self.keep_mean and spec.share.one_scale,
             "kmeans: keep_mean moves each channel's levels; it needs granularity channel",
         ),
         Refusal(
-            lambda self, spec: spec.mixed is not None or spec.counted,
+            lambda self, spec: spec.alphabet.varies,
             "kmeans gives every channel as many levels; it can't allocate bits to channels",
         ),
     )
@@ -62,18 +62,16 @@ class Kmeans(Rounding):
             raise NumericsError("kmeans: the weights hold NaN or Inf")
         start = fit(weight)
         importance = self._importance(weight, stats)
-        rows = [weight, importance, _levels(start)]
-        if fit.spec.granularity == "tensor":
-            rows = [x.reshape(1, -1) for x in rows]
+        rows = [*map(fit.spec.share.blocks, (weight, importance)), start.table() * start.scale]
         fitted = [_fit(*(x.cpu().double().numpy() for x in row)) for row in zip(*rows, strict=True)]
         codebook = torch.from_numpy(np.stack(fitted)).to(weight)
-        spec = GridSpec.fitted(codebook.shape[1], fit.spec.granularity)
-        grid = Grid.of(spec, torch.ones_like(start.scale), codebook=codebook)
+        spec = GridSpec(Codebook(codebook.shape[1]), fit.spec.share)
+        grid = Grid.of(spec, torch.ones_like(start.scale), own=codebook)
         rounded = QTensor.nearest(weight, grid)
         if not self.keep_mean:
             return rounded
         shift = (weight.double() - rounded.dequantize().double()).mean(1, keepdim=True).to(codebook)
-        return QTensor(rounded.codes, Grid.of(spec, grid.scale, codebook=codebook + shift))
+        return QTensor(rounded.codes, Grid.of(spec, grid.scale, own=codebook + shift))
 
     def _importance(self, weight: Tensor, stats: LayerStats) -> Tensor:
         """[rows, columns], with mean 1."""
@@ -89,13 +87,6 @@ class Kmeans(Rounding):
         if not bool(torch.isfinite(spread).all()):
             raise NumericsError("kmeans: the second moments of the layer's inputs hold NaN or Inf")
         return spread / spread.mean()
-
-
-def _levels(grid: Grid) -> Tensor:
-    """What each code stands for: float32 [rows, count], or [1, count] for one scale."""
-    rows = 1 if grid.spec.granularity == "tensor" else grid.scale.shape[0]
-    codes = torch.arange(grid.spec.qmin, grid.spec.qmax + 1, device=grid.scale.device)
-    return grid.decode(codes.expand(rows, -1))
 
 
 def _fit(values: np.ndarray, importance: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -23,7 +23,6 @@ Cost: for each penalty d^3, for each of them and each start 2 rows d^2 an iterat
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.compat.ldnq import known_to_original, original
@@ -154,16 +153,6 @@ def _euclidean_scale(V: Tensor, rounded: QTensor) -> Grid:
     """The scale <V, Q> / <Q, Q> for fixed codes; one that would not be positive stays."""
     grid, units = rounded.grid, rounded.grid.units(rounded.codes)
     products, squares = V * units, units * units
-    spec = grid.spec
-    if spec.granularity == "tensor":
-        top, bottom = products.sum(), squares.sum()
-    elif spec.granularity == "channel":
-        top, bottom = products.sum(1, keepdim=True), squares.sum(1, keepdim=True)
-    else:
-        size = spec.group_size or 1
-        pad = (0, -V.shape[1] % size)
-        top, bottom = (
-            F.pad(x, pad).reshape(V.shape[0], -1, size).sum(2) for x in (products, squares)
-        )
+    top, bottom = grid.spec.share.sums(products), grid.spec.share.sums(squares)
     sound = (bottom > 0) & (top > 0)
     return grid.with_scale(torch.where(sound, top / torch.where(sound, bottom, 1.0), grid.scale))

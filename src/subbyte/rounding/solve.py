@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, QTensor
+from subbyte.core import QTensor
 from subbyte.errors import NumericsError
 from subbyte.stats import LayerStats
 
@@ -92,11 +92,11 @@ def better_of(
 ) -> QTensor:
     """Row by row, the candidate with the lower error; ties go to the first.
 
-    Where rows share one scale or a budget of bits, or the specs differ, the whole matrix is chosen
-    by the sum of the errors. Grids are no codebooks.
+    Where rows share one scale or a budget of bits, or the grids have other numbers of their own,
+    the whole matrix is chosen by the sum of the errors.
     """
-    alike = first.grid.spec == second.grid.spec and _same_widths(first.grid, second.grid)
-    if first.grid.spec.granularity == "tensor" or not alike:
+    one, other = first.grid, second.grid
+    if one.spec.share.one_scale or one.spec != other.spec or not torch.equal(one.own, other.own):
         return first if first_error.sum() <= second_error.sum() else second
     take = (first_error <= second_error)[:, None]
     grid = replace(
@@ -105,11 +105,6 @@ def better_of(
         zero_point=torch.where(take, first.grid.zero_point, second.grid.zero_point),
     )
     return QTensor(torch.where(take, first.codes, second.codes), grid)
-
-
-def _same_widths(first: Grid, second: Grid) -> bool:
-    pairs = ((first.widths, second.widths), (first.counts, second.counts))
-    return all(one is None or other is None or torch.equal(one, other) for one, other in pairs)
 
 
 def best_of(weight: Tensor, candidates: list[QTensor], stats: LayerStats) -> QTensor:

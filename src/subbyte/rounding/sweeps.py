@@ -46,16 +46,13 @@ def refit_scales(linear: Tensor, rounded: QTensor, stats: LayerStats) -> QTensor
     """
     units = rounded.grid.units(rounded.codes)
     scale = rounded.grid.scale
-    spec = rounded.grid.spec
-    if spec.granularity != "group":
+    share = rounded.grid.spec.share
+    if share.block is None:
         u = stats.grouped(units)
         fit = (u * linear).sum(-1).reshape(-1, 1)
         energy = ((u @ stats.H) * u).sum(-1).reshape(-1, 1)
-        if spec.granularity == "tensor":
-            fit, energy = fit.sum(), energy.sum()
-        return rounded.with_scale(_positive_ratio(fit, energy, scale))
-    scale = scale.clone()
-    size = spec.group_size or 1
+        return rounded.with_scale(_positive_ratio(share.sums(fit), share.sums(energy), scale))
+    scale, size = scale.clone(), share.block
     for k in range(scale.shape[1]):
         part = torch.zeros_like(units)
         part[:, k * size : (k + 1) * size] = units[:, k * size : (k + 1) * size]

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import TERNARY, Grid, GridSpec, Levels, PerChannel, PerGroup, Uniform
 from subbyte.methods import FitGrid
 from subbyte.ranges import GridFitter, Mse
 from subbyte.stats import LayerStats
 
 SPECS = {
-    "int4": GridSpec(bits=4, granularity="channel"),
-    "uint2": GridSpec(bits=2, symmetric=False, granularity="channel"),
-    "ternary": GridSpec.ternary(),
-    "uint3 groups": GridSpec(bits=3, symmetric=False, granularity="group", group_size=5),  # ragged
-    "int4 tensor": GridSpec(bits=4, granularity="tensor"),
-    "levels": GridSpec.level_set((-4, -2, -1, 0, 1, 2, 4)),
+    "int4": GridSpec(Uniform(4), PerChannel()),
+    "uint2": GridSpec(Uniform(2, symmetric=False), PerChannel()),
+    "ternary": GridSpec(TERNARY, PerChannel()),
+    "uint3 groups": GridSpec(Uniform(3, symmetric=False), PerGroup(5)),  # ragged
+    "int4 tensor": GridSpec(Uniform(4)),
+    "levels": GridSpec(Levels((-4, -2, -1, 0, 1, 2, 4)), PerChannel()),
 }
 
 

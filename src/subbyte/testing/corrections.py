@@ -17,7 +17,7 @@ every_spec = of(*SPECS)
 
 def by_row(method: Correction) -> list[str]:
     """Grids whose scales rows do not share."""
-    return [name for name, spec in SPECS.items() if spec.granularity != "tensor"]
+    return [name for name, spec in SPECS.items() if not spec.share.one_scale]
 
 
 def bias_of(given: Inputs) -> Tensor:

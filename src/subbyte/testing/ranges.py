@@ -5,7 +5,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec
+from subbyte.core import (
+    TERNARY,
+    Grid,
+    GridSpec,
+    Levels,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    Uniform,
+    share_of,
+)
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.methods import Range
 from subbyte.ranges import MinMax, fit_grid
@@ -14,17 +24,17 @@ from subbyte.testing.checks import Suite, of, raises, require
 
 SUITE: Suite[Range] = Suite()
 SPECS = {
-    "int2": GridSpec(bits=2, granularity="channel"),
-    "int4": GridSpec(bits=4, granularity="channel"),
-    "int4 narrow": GridSpec(bits=4, narrow=True, granularity="channel"),
-    "ternary": GridSpec.ternary(),
-    "int8": GridSpec(bits=8, granularity="channel"),
-    "asymmetric int2": GridSpec(bits=2, symmetric=False, granularity="channel"),
-    "asymmetric int3": GridSpec(bits=3, symmetric=False, granularity="channel"),
-    "uint8": GridSpec(bits=8, signed=False, symmetric=False, granularity="channel"),
-    "uint4": GridSpec(bits=4, signed=False, symmetric=False, granularity="channel"),
-    "levels": GridSpec.level_set((-4, -2, -1, 0, 1, 2, 4)),
-    "lopsided levels": GridSpec.level_set((-1, 0, 1, 3)),
+    "int2": GridSpec(Uniform(2), PerChannel()),
+    "int4": GridSpec(Uniform(4), PerChannel()),
+    "int4 narrow": GridSpec(Uniform(4, narrow=True), PerChannel()),
+    "ternary": GridSpec(TERNARY, PerChannel()),
+    "int8": GridSpec(Uniform(8), PerChannel()),
+    "asymmetric int2": GridSpec(Uniform(2, symmetric=False), PerChannel()),
+    "asymmetric int3": GridSpec(Uniform(3, symmetric=False), PerChannel()),
+    "uint8": GridSpec(Uniform(8, signed=False, symmetric=False), PerChannel()),
+    "uint4": GridSpec(Uniform(4, signed=False, symmetric=False), PerChannel()),
+    "levels": GridSpec(Levels((-4, -2, -1, 0, 1, 2, 4)), PerChannel()),
+    "lopsided levels": GridSpec(Levels((-1, 0, 1, 3)), PerChannel()),
 }
 VALUES = {"0.7": 0.7, "-0.7": -0.7, "1e-20": 1e-20, "-3e20": -3e20, "123456": 123456.0}
 
@@ -77,7 +87,7 @@ def grids_that_it_refuses_are_refused_when_choosing(method: Range, spec: str) ->
 def scales_have_the_shape_of_the_spec(method: Range, spec: str, granularity: str) -> None:
     """30 columns are 4 groups of 7, and 2."""
     size = {"group": 7}.get(granularity)
-    wanted = replace(SPECS[spec], granularity=granularity, group_size=size)  # type: ignore[arg-type]
+    wanted = replace(SPECS[spec], share=share_of(granularity, size))
     grid = fit_grid(method, suited(method, values(), wanted), wanted)
     require(grid.spec == wanted, f"the grid is {grid.spec}")
     require(grid.scale.shape == fit_grid(MinMax(), values(), wanted).scale.shape, "other shape")
@@ -92,7 +102,7 @@ def blocks_do_not_know_of_one_another(method: Range, spec: str) -> None:
     x, wanted = values(3, 20), SPECS[spec]
     x[1] = x[1].abs()
     grid = fit_grid(method, x, wanted)
-    grouped = fit_grid(method, x, replace(wanted, granularity="group", group_size=8))
+    grouped = fit_grid(method, x, replace(wanted, share=PerGroup(8)))
     for row in range(len(x)):
         alone = fit_grid(method, x[row : row + 1], wanted)
         torch.testing.assert_close(grid.scale[row], alone.scale[0])
@@ -101,7 +111,7 @@ def blocks_do_not_know_of_one_another(method: Range, spec: str) -> None:
             torch.testing.assert_close(grouped.scale[row, k], alone.scale[0, 0])
             same_zero = torch.equal(grouped.zero_point[row, k], alone.zero_point[0, 0])
             require(same_zero, "a group alone has another zero point")
-    whole = fit_grid(method, x, replace(wanted, granularity="tensor"))
+    whole = fit_grid(method, x, replace(wanted, share=PerTensor()))
     alone = fit_grid(method, x.reshape(1, -1), wanted)
     torch.testing.assert_close(whole.scale, alone.scale[0, 0])
 
@@ -133,8 +143,8 @@ def one_sided_blocks_spend_no_codes_on_the_other_side(method: Range, spec: str, 
     x = suited(method, int(sign) * values(4, 200).abs(), wanted)
     grid = fit_grid(method, x, wanted)
     require((error(grid, x) <= x.double().square().mean(1)).all(), "worse than nothing but 0")
-    if not wanted.fixed_zero:
-        ends = [(end - grid.zero_point) * grid.scale for end in (wanted.qmin, wanted.qmax)]
+    if wanted.alphabet.has_zero_point:
+        ends = grid.reach
         low, high = ends if int(sign) > 0 else (-ends[1], -ends[0])
         require((low >= 0).all() and (low <= 0).all() and (high > 0).all(), "codes are wasted")
 
@@ -166,14 +176,14 @@ def the_ends_of_float32(method: Range, spec: str, magnitude: str) -> None:
 def negated_values_get_the_mirrored_grid(method: Range, spec: str) -> None:
     """Grids that are their own mirror image; asymmetric ones mirror their zero point."""
     wanted = SPECS[spec]
-    levels = wanted.levels or (wanted.qmin, wanted.qmax)
-    if wanted.fixed_zero and levels[0] != -levels[-1]:
+    free, levels = wanted.alphabet.has_zero_point, wanted.alphabet.positions
+    if not free and levels[0] != -levels[-1]:
         return
     x = suited(method, values(6, 501), wanted)
     grid, mirrored = fit_grid(method, x, wanted), fit_grid(method, -x, wanted)
     torch.testing.assert_close(mirrored.scale, grid.scale, rtol=1e-6, atol=0)
-    if not wanted.fixed_zero:
-        expected = wanted.qmin + wanted.qmax - grid.zero_point
+    if free:
+        expected = wanted.alphabet.qmin + wanted.alphabet.qmax - grid.zero_point
         require((mirrored.zero_point - expected).abs().max() <= 1, "the zero point is not mirrored")
 
 
@@ -226,7 +236,7 @@ def a_block_of_no_importance_at_all_still_fits_its_values(method: Range, spec: s
 @SUITE.over(weighing)
 def histograms_stand_for_their_values(method: Range, spec: str) -> None:
     """Values [1, n] with counts: as if each came that often."""
-    wanted = replace(SPECS[spec], granularity="tensor")
+    wanted = replace(SPECS[spec], share=PerTensor())
     x = torch.tensor([[-1.5, -0.25, 0.0, 0.5, 0.75, 3.0]])
     counts = torch.tensor([[3.0, 40.0, 100.0, 70.0, 20.0, 1.0]])
     each = x.repeat_interleave(counts[0].long(), 1)
@@ -236,7 +246,7 @@ def histograms_stand_for_their_values(method: Range, spec: str) -> None:
 @SUITE.over(lambda method: [k for k in weighing(method) if k in ("uint8", "uint4", "int8")])
 def the_histogram_of_an_activation_is_as_good_as_its_values(method: Range, spec: str) -> None:
     """Through `stats.histogram`, as in the walk."""
-    wanted = replace(SPECS[spec], granularity="tensor")
+    wanted = replace(SPECS[spec], share=PerTensor())
     x = torch.randn(64, 500, generator=torch.Generator().manual_seed(3)).relu() * 2
     seen = histogram(list(x.split(10)))
     got = fit_grid(method, seen.values, wanted, seen.counts)

@@ -7,7 +7,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import Codebook, Grid, GridSpec, PerChannel, QTensor, Uniform
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.methods import Objective, Rounding
 from subbyte.testing.cases import INPUTS, QUICK, SPECS, Fixed, Inputs, draw, fitter, output_error
@@ -28,7 +28,7 @@ def refused(method: Rounding) -> list[str]:
 
 def by_row(method: Rounding) -> list[str]:
     """Grids that it does not refuse, with scales that rows do not share."""
-    return [name for name in working(method) if SPECS[name].granularity != "tensor"]
+    return [name for name in working(method) if not SPECS[name].share.one_scale]
 
 
 def fine(method: Rounding) -> list[str]:
@@ -88,16 +88,19 @@ def codes_are_a_matrix_on_a_grid_of_the_spec(method: Rounding, spec: str, case: 
     """Shapes and types are those of the grid that was asked for."""
     q, weight, wanted = rounded(method, spec, case), INPUTS[case].weight, SPECS[spec]
     if method.fits_levels:
-        wanted = GridSpec.fitted(wanted.count, wanted.granularity)
+        wanted = GridSpec(Codebook(wanted.alphabet.count), wanted.share)
     scale = fitter(SPECS[spec])(weight).scale
     require(q.grid.spec == wanted, f"the grid is {q.grid.spec}, not {wanted}")
     require(q.codes.shape == weight.shape, f"codes are {tuple(q.codes.shape)}")
-    require(q.codes.dtype == wanted.code_dtype, f"codes are {q.codes.dtype}")
+    require(q.codes.dtype == wanted.alphabet.code_dtype, f"codes are {q.codes.dtype}")
     require(q.grid.scale.shape == scale.shape, f"scales are {tuple(q.grid.scale.shape)}")
     require(q.grid.scale.dtype == torch.float32, f"scales are {q.grid.scale.dtype}")
     require(q.grid.zero_point.dtype == torch.int32, f"zero points are {q.grid.zero_point.dtype}")
     low, high = int(q.codes.min()), int(q.codes.max())
-    require(wanted.qmin <= low and high <= wanted.qmax, f"codes reach from {low} to {high}")
+    require(
+        wanted.alphabet.qmin <= low and high <= wanted.alphabet.qmax,
+        f"codes reach from {low} to {high}",
+    )
     require(torch.equal(q.grid.encode(q.dequantize()), q.codes), "codes are not their values'")
 
 
@@ -124,7 +127,7 @@ def never_worse_than_nearest_in_its_own_objective(method: Rounding, spec: str, c
     given, measure = INPUTS[case], MEASURES[method.objective]
     nearest = QTensor.nearest(given.weight, fitter(SPECS[spec])(given.weight))
     got, bound = (measure(given, q.dequantize()) for q in (rounded(method, spec, case), nearest))
-    if SPECS[spec].granularity == "tensor":
+    if SPECS[spec].share.one_scale:
         got, bound = got.sum(), bound.sum()
     power = measure(given, torch.zeros_like(given.weight)).max()
     worse = (got > bound * (1 + 1e-9) + 1e-12 * power).sum()
@@ -136,9 +139,9 @@ def weights_on_the_grid_come_back_exactly(method: Rounding, spec: str, case: str
     """Where the inputs of both networks are the same."""
     given = INPUTS[case]
     grid, generator = fitter(SPECS[spec])(given.weight), torch.Generator().manual_seed(1)
-    low, high = grid.spec.qmin, grid.spec.qmax
+    low, high = grid.spec.alphabet.qmin, grid.spec.alphabet.qmax
     codes = torch.randint(low, high + 1, given.weight.shape, generator=generator)
-    codes = codes.to(grid.spec.code_dtype)
+    codes = codes.to(grid.spec.alphabet.code_dtype)
     again = method.round(grid.decode(codes), Fixed(grid), given.stats)
     same = method.fits_levels or torch.equal(again.codes, codes)  # its codes count other levels
     require(same, "other codes")
@@ -219,7 +222,7 @@ def nan_in_the_weights_is_an_error(method: Rounding, spec: str) -> None:
 def fine_grids_lose_next_to_nothing(method: Rounding, spec: str, case: str) -> None:
     """With 8 bits the outputs are those of the float layer, as far as the inputs allow."""
     given = INPUTS[case]
-    q = method.round(given.weight, fitter(replace(SPECS["int4"], bits=8)), given.stats)
+    q = method.round(given.weight, fitter(GridSpec(Uniform(8), PerChannel())), given.stats)
     matched = method.objective in (Objective.WEIGHTS, Objective.INPUTS)
     seen = replace(given, x=given.x_q) if matched else given
     power = output_error(given.weight, torch.zeros_like(given.weight), given.x_q, given.x_q)

@@ -5,7 +5,7 @@ leave it.
 import pytest
 import torch
 
-from subbyte.core import GridSpec
+from subbyte.core import GridSpec, PerChannel, Uniform, share_of
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.learn.optimizers import GridAdamW, GridSettings, GridSGD
 from subbyte.ranges import Exact, Mse, fit_grid
@@ -100,7 +100,7 @@ def test_weights_are_code_times_scale_at_every_moment(cls, granularity, bits, ex
         fit_grid(
             Exact(),
             rows_of(p, granularity),
-            GridSpec(bits=bits, symmetric=False, granularity="channel"),
+            GridSpec(Uniform(bits, symmetric=False), PerChannel()),
         )
 
 
@@ -116,7 +116,7 @@ def test_training_starts_at_the_nearest_codes_on_the_grid_of_least_error(
     codes = fine_codes(optimizer).split([p.numel() for p in params])
     for (p, q), old, fine in zip(optimizer.quantized(), before, codes, strict=True):
         matrix = old.detach().reshape(old.shape[0] if old.ndim > 1 else 1, -1)
-        best = fit_grid(Mse(), matrix, GridSpec(bits=bits, granularity=granularity))
+        best = fit_grid(Mse(), matrix, GridSpec(Uniform(bits), share_of(granularity)))
         torch.testing.assert_close(q.grid.scale, best.scale * reach)
         wanted = (matrix / q.grid.scale * 2**extra).clamp(low, high)
         assert float((fine.reshape(matrix.shape) - wanted).abs().max()) <= 0.5 + 1e-3
@@ -138,7 +138,7 @@ def test_quantized_are_the_parameters(granularity, bits, extra):
     assert [id(p) for p, _ in found] == [id(p) for p in params[:4]]
     for p, q in found:
         rows = p.shape[0] if p.ndim > 1 else 1
-        assert q.grid.spec == GridSpec(bits=bits, granularity=granularity)
+        assert q.grid.spec == GridSpec(Uniform(bits), share_of(granularity))
         assert q.grid.scale.shape == ((rows, 1) if granularity == "channel" else ())
         assert q.codes.shape == (rows, p.numel() // rows) and q.codes.dtype == torch.int8
         assert torch.equal(q.dequantize().reshape(p.shape), p.detach())

@@ -38,7 +38,7 @@ class Target:
         """float64 [metrics, units, k] of fractions [units, k]."""
         with naming(self.layer.name):
             values = scores(self.weight, spec, lower, upper, metrics, self.evidence)
-        return values.sum(1, keepdim=True) if spec.granularity == "tensor" else values
+        return values.sum(1, keepdim=True) if spec.share.one_scale else values
 
     def rounded(self, spec: GridSpec, lower: Tensor, upper: Tensor) -> Tensor:
         """The weight at fractions [units], in torch's shape."""

@@ -26,7 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import Grid, GridSpec, QTensor, Uniform, share_of
 from subbyte.errors import RecipeError
 from subbyte.io.registry import Method
 from subbyte.learn.optimizers.directions import Adaptive, Direction, Group, Momentum, State
@@ -146,7 +146,7 @@ class GridOptimizer(LatticeOptimizer):
 
     @staticmethod
     def _spec(group: Group) -> GridSpec:
-        return GridSpec(bits=group["bits"], granularity=group["granularity"])
+        return GridSpec(Uniform(group["bits"]), share_of(group["granularity"]))
 
     def _apply(self, layout: Layout, group: Group, state: State, direction: Tensor) -> None:
         if group["bits"] is None:
@@ -191,7 +191,7 @@ class GridOptimizer(LatticeOptimizer):
     @staticmethod
     def _scales(layout: Layout, group: Group, state: State) -> tuple[Tensor, ...]:
         """The scales of every tensor: float [rows] or [1]."""
-        whole = group["granularity"] == "tensor"
+        whole = share_of(group["granularity"]).one_scale
         counts = [1 if whole else len(_matrix(p, group)) for p in layout.params]
         return torch.split(state["scale"], counts)
 
@@ -208,11 +208,9 @@ class GridOptimizer(LatticeOptimizer):
             for p, part, scale in zip(
                 layout.params, codes, self._scales(layout, group, state), strict=True
             ):
-                shape = (-1, 1) if group["granularity"] == "channel" else ()
-                grid = Grid.of(spec, scale.reshape(shape))
-                pairs.append(
-                    (p, QTensor(_matrix(part.view(p.shape), group).to(spec.code_dtype), grid))
-                )
+                matrix = _matrix(part.view(p.shape), group).to(spec.alphabet.code_dtype)
+                grid = Grid.of(spec, spec.share.shaped(scale, len(matrix)))
+                pairs.append((p, QTensor(matrix, grid)))
         return pairs
 
     def off_grid(self) -> int:
@@ -266,7 +264,7 @@ def starting_scale(matrix: Tensor, spec: GridSpec) -> Tensor:
     usual = (
         scale[there].mean()
         if bool(there.any())
-        else 1 / (matrix.shape[1] ** 0.5 * max(1, spec.qmax))
+        else 1 / (matrix.shape[1] ** 0.5 * max(1, spec.alphabet.qmax))
     )
     return torch.where(there, scale, usual)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from subbyte.core import GridSpec
+from subbyte.core import GridSpec, Uniform, share_of
 from subbyte.errors import RecipeError
 from subbyte.learn.optimizers.grid import starting_scale
 from subbyte.learn.qat.layers import layers_of, output_axis, weight_of
@@ -31,14 +31,10 @@ class _Rounded(nn.Module):
         super().__init__()
         matrix = weight.detach().transpose(0, axis).flatten(1)
         scale = starting_scale(matrix, spec)
-        shape = (
-            [-1 if k == axis else 1 for k in range(weight.ndim)]
-            if spec.granularity == "channel"
-            else []
-        )
+        shape = [-1 if k == axis else 1 for k in range(weight.ndim)] if spec.share.by_row else []
         self.scale = nn.Parameter(scale.reshape(shape).clone(), requires_grad=learned)
-        self.qmin, self.qmax = spec.qmin, spec.qmax
-        self.share = 1 / sqrt(weight.numel() / scale.numel() * spec.qmax)
+        self.qmin, self.qmax = spec.alphabet.qmin, spec.alphabet.qmax
+        self.share = 1 / sqrt(weight.numel() / scale.numel() * self.qmax)
 
     def forward(self, weight: Tensor) -> Tensor:
         scale = self.scale.abs().clamp_min(torch.finfo(weight.dtype).tiny)
@@ -64,7 +60,7 @@ class BehindRounded(WeightQuantizer[nn.Module]):
 
     def attach(self, layers: Mapping[str, nn.Module]) -> None:
         """See `WeightQuantizer`."""
-        spec = GridSpec(bits=self.bits, granularity=self.granularity)
+        spec = GridSpec(Uniform(self.bits), share_of(self.granularity))
         for layer in layers.values():
             rounded = _Rounded(weight_of(layer), output_axis(layer), spec, self.learned)
             parametrize.register_parametrization(layer, "weight", rounded)

@@ -1,0 +1,170 @@
+"""Shares: who has a scale in common. Tensors are matrices [rows, columns] here.
+
+tensor     one scale for all                                    scales []
+channel    one for each row, that is for an output channel      scales [rows, 1]
+group      one for each `size` neighbours in a row              scales [rows, ceil(columns / size)]
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from subbyte.errors import RecipeError
+
+Granularity = Literal["tensor", "channel", "group"]
+"""A share as users name it."""
+
+
+class Share(ABC):
+    """kind: its name in recipes and files; block_name: what has a scale, as people say it."""
+
+    kind: ClassVar[Granularity]
+    block_name: ClassVar[str]
+    one_scale: ClassVar[bool] = False
+    """The whole tensor has one scale."""
+
+    @property
+    def block(self) -> int | None:
+        """So many neighbours in a row share a scale; None: the whole row does."""
+        return None
+
+    @property
+    def by_row(self) -> bool:
+        """Each row has one scale of its own."""
+        return not self.one_scale and self.block is None
+
+    @abstractmethod
+    def blocks(self, values: Tensor) -> Tensor:
+        """[blocks, n]: what shares a scale, side by side; short blocks are filled up with 0."""
+
+    @abstractmethod
+    def shaped(self, numbers: Tensor, rows: int) -> Tensor:
+        """A number for each block, [blocks], in the shape that a grid holds scales in."""
+
+    @abstractmethod
+    def sums(self, values: Tensor) -> Tensor:
+        """The sum of each block of [rows, columns], in the shape of the scales."""
+
+    def flat(self, parameter: Tensor) -> Tensor:
+        """Scales or zero points as runtimes want them: [], [rows] or [rows, groups]."""
+        return parameter
+
+    def spread(self, parameter: Tensor, columns: int) -> Tensor:
+        """Scales or zero points in a shape that broadcasts with [rows, columns]."""
+        return parameter
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `share_from` reads them."""
+        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class PerTensor(Share):
+    """One scale for the whole tensor, which may have any shape."""
+
+    kind = "tensor"
+    block_name = "tensor"
+    one_scale = True
+
+    def blocks(self, values: Tensor) -> Tensor:
+        """See `Share`."""
+        return values.reshape(1, -1)
+
+    def shaped(self, numbers: Tensor, rows: int) -> Tensor:
+        """See `Share`."""
+        return numbers.reshape(())
+
+    def sums(self, values: Tensor) -> Tensor:
+        """See `Share`."""
+        return values.sum()
+
+
+@dataclass(frozen=True)
+class PerChannel(Share):
+    """One scale for each row."""
+
+    kind = "channel"
+    block_name = "row"
+
+    def blocks(self, values: Tensor) -> Tensor:
+        """See `Share`."""
+        return values
+
+    def shaped(self, numbers: Tensor, rows: int) -> Tensor:
+        """See `Share`."""
+        return numbers.reshape(-1, 1)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """See `Share`."""
+        return values.sum(1, keepdim=True)
+
+    def flat(self, parameter: Tensor) -> Tensor:
+        """See `Share`."""
+        return parameter.reshape(-1)
+
+
+@dataclass(frozen=True)
+class PerGroup(Share):
+    """One scale for each `size` neighbours in a row; the last group of a row may be shorter."""
+
+    size: int
+
+    kind = "group"
+    block_name = "group"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise RecipeError(f"group_size must be at least 1, got {self.size}")
+
+    @property
+    def block(self) -> int:
+        """See `Share`."""
+        return self.size
+
+    def blocks(self, values: Tensor) -> Tensor:
+        """See `Share`."""
+        return F.pad(values, (0, -values.shape[1] % self.size)).reshape(-1, self.size)
+
+    def shaped(self, numbers: Tensor, rows: int) -> Tensor:
+        """See `Share`."""
+        return numbers.reshape(rows, -1)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """See `Share`."""
+        padded = F.pad(values, (0, -values.shape[1] % self.size))
+        return padded.reshape(len(values), -1, self.size).sum(2)
+
+    def spread(self, parameter: Tensor, columns: int) -> Tensor:
+        """See `Share`."""
+        return parameter.repeat_interleave(self.size, dim=1)[:, :columns]
+
+
+SHARES: dict[str, type[Share]] = {share.kind: share for share in (PerTensor, PerChannel, PerGroup)}
+
+
+def share_from(entry: dict[str, Any]) -> Share:
+    """Inverse of `Share.to_dict`. Raises RecipeError for an unknown kind or other values."""
+    settings = dict(entry)
+    kind = settings.pop("kind", None)
+    if kind not in SHARES:
+        raise RecipeError(f"share: expected one of {', '.join(SHARES)}, got {kind!r}")
+    try:
+        return SHARES[kind](**settings)
+    except TypeError as error:
+        raise RecipeError(f"share {kind}: {error}") from error
+
+
+def share_of(granularity: str, group_size: int | None = None) -> Share:
+    """The share of a recipe's words. Raises RecipeError for a group size without groups, or groups
+    without one.
+    """
+    if (group_size is not None) != issubclass(SHARES[granularity], PerGroup):
+        raise RecipeError(
+            f"group_size={group_size} with granularity={granularity!r}: "
+            "a group size goes with granularity 'group', and only with it"
+        )
+    settings = {} if group_size is None else {"size": group_size}
+    return share_from({"kind": granularity, **settings})

@@ -21,7 +21,7 @@ from _store import Progress, Row, Store, limited
 from subbyte.analyses.clips import Granularity, Search, run
 from subbyte.data import load_data
 from subbyte.models import load_model
-from subbyte.pages.clips import read_rows
+from subbyte.records.clips import read_table
 
 WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet44": "resnet44-014dd654.th"}
 METRICS = ("mse:2", "grad:1", "grad:1.5", "fisher", "gauss_newton", "kl")
@@ -58,7 +58,7 @@ def rows(model: str, seed: int, images: int, folder: Path) -> list[Row]:
             "top1": row["test"],
             "images": images,
         }
-        for row in read_rows(folder / "choices.csv")
+        for row in read_table(folder / "choices.csv")
     ]
 
 

@@ -72,7 +72,9 @@ def plain(tmp_path):
 def both(tmp_path):
     """Two runs, the second of which quantizes."""
     sgd = make_run(tmp_path / "sgd", validation=True)
-    qsgd = make_run(tmp_path / "qsgd", quantized=True, settings=PLAIN | {"optimizer": "qsgd"})
+    qsgd = make_run(
+        tmp_path / "qsgd", quantized=True, settings=PLAIN | {"optimizer": {"name": "qsgd"}}
+    )
     return [trained(sgd, "sgd"), trained(qsgd, "qsgd")]
 
 
@@ -200,10 +202,14 @@ def test_words_and_table_say_how_it_went(both):
 def test_runs_that_say_little_are_described_all_the_same(tmp_path):
     settings = {
         "epochs": 10,
-        "optimizer": {"name": "sgd", "nesterov": True, "weight_decay": 0.1, "dampening": None},
+        "optimizer": {"name": "sgd", "nesterov": True, "weight_decay": 0.1, "dampening": 0.0},
+        "qat": {"name": "grid", "bits": 3, "schedule": {"name": "table", "at": [2]}, "seed": 0},
     }
     run = trained(make_run(tmp_path / "run", settings=settings), "run")
-    assert "4 of 10 epochs of sgd (nesterov, weight decay 0.1)" in describe(run)
+    assert (
+        "4 of 10 epochs of sgd (nesterov, weight decay 0.1), qat grid (bits 3, schedule table (at "
+        "[2])) from"
+    ) in describe(run)
     run = changed(run, test_top1_percent=None)
     assert "not measured yet" in describe(run) and runs_table([run]).rows[0][-3:] == ("", "", "")
     bare = trained(make_run(tmp_path / "bare", settings={}), "bare")

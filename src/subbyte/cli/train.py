@@ -23,6 +23,7 @@ from subbyte.cli.common import (
     console,
     errors,
     progress,
+    write_page,
 )
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError
@@ -174,8 +175,8 @@ def _run(
     about: dict[str, Any],
     device: str,
 ) -> None:
-    """Train, pack what is on grids, and say how it went; of several processes the first does the
-    last two.
+    """Train, pack what is on grids, say and show how it went; of several processes the first does
+    all but the training.
     """
     classes = len(images.classes)
     torch.manual_seed(settings.seed)
@@ -192,6 +193,7 @@ def _run(
         f"test top-1 {last['test_top1_percent']:.2f} % after epoch {last['epoch']}; files: {out}/*"
     )
     console.print(text, highlight=False, soft_wrap=True)
+    write_page(out)
 
 
 def _name(model: str, layers: int | None) -> str:

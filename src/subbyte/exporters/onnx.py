@@ -30,7 +30,6 @@ from subbyte.graph import mark_sites
 from subbyte.io.files import written
 from subbyte.methods import Exported, Runner
 
-_TORCH_OPSET = 21  # lowest that has every type the int8 and INT4 containers need
 _TORCH_MAX_OPSET = 23
 
 

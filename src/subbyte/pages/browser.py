@@ -36,15 +36,13 @@ def axis(label: str, **more: Any) -> Spec:
 
 
 def log_axis(label: str, values: Sequence[float]) -> Spec:
-    """An axis of powers of ten, with 2 and 5 between them where it is short."""
+    """An axis of powers of ten: with 2 and 5 between them where it is short, with any steps where
+    that would be too few.
+    """
     some = [value for value in values if value > 0]
-    short = bool(some) and max(some) < 1000 * min(some)
-    return axis(
-        label,
-        type="log",
-        tickformat="~s" if max(some, default=1) >= 1000 else "~g",
-        dtick="D2" if short else 1,
-    )
+    low, high = min(some, default=1), max(some, default=1)
+    steps = {"dtick": 1} if high >= 1000 * low else {"dtick": "D2"} if high >= 20 * low else {}
+    return axis(label, type="log", tickformat="~s" if high >= 1000 else "~g", **steps)
 
 
 def entry(name: str, traces: list[int], color: str, sign: str) -> Spec:

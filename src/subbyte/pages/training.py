@@ -18,7 +18,7 @@ from subbyte.pages.figures import Chart, Line
 from subbyte.pages.parts import Part, Section, Story, Table, Text
 from subbyte.pages.subject import Subject, View
 from subbyte.pages.wording import two_digits
-from subbyte.records.training import EPOCHS, LOG, Epoch, Run, Settings, Step, read_run
+from subbyte.records.training import EPOCHS, LOG, Epoch, Method, Run, Settings, Step, read_run
 
 _ABOUT_RESOLUTION = (
     "Where the optimizer quantizes: the resolution is the index of the lattice that updates are "
@@ -296,23 +296,26 @@ _NONE: tuple[int, float | None] = (0, None)
 
 
 def _optimizer(settings: Settings) -> str:
-    """Such as `sgd (momentum 0.9, nesterov)`."""
-    chosen = settings.optimizer
-    if isinstance(chosen, str):
-        return chosen or "an optimizer"
-    parts = [_said(name, value) for name, value in chosen.items() if name != "name"]
-    told = ", ".join(filter(None, parts)).replace("_", " ")
-    name = str(chosen.get("name", "an optimizer"))
-    return f"{name} ({told})" if told else name
+    """The methods that moved weights, such as `sgd (momentum 0.9), qat lsq (bits 3)`."""
+    told = "an optimizer" if settings.optimizer is None else _method(settings.optimizer)
+    return told if settings.qat is None else f"{told}, qat {_method(settings.qat)}"
 
 
-def _said(name: str, value: Any) -> str:
-    """A setting of an optimizer; '' for one that is not set."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return name if value else f"no {name}"
-    return f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
+def _method(method: Method) -> str:
+    """A method and those of its settings that are on."""
+    on = [
+        name if value is True else f"{name} {_value(value)}"
+        for name, value in method.settings.items()
+        if value
+    ]
+    return f"{method.name} ({', '.join(on).replace('_', ' ')})" if on else method.name
+
+
+def _value(value: Any) -> str:
+    """A setting in words: a number, a name, a list, or a method within the method."""
+    if isinstance(value, dict):
+        return _method(Method.model_validate(value))
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _rate(settings: Settings) -> str:

@@ -83,9 +83,12 @@ class LedgerEntry(Record):
 
     @property
     def notes(self) -> str:
-        """The reason, and how exported files hold it, as one line."""
-        told = dict.fromkeys((self.reason, *self.exports.values()))
-        return "; ".join(note for note in told if note)
+        """The reason, and how exported files hold it, as one line; exporters are named where their
+        files differ.
+        """
+        alike = len(set(self.exports.values())) == 1
+        held = [note if alike else f"{name}: {note}" for name, note in self.exports.items()]
+        return "; ".join(filter(None, dict.fromkeys((self.reason, *held))))
 
 
 class Option(Record):

@@ -77,10 +77,23 @@ class Epoch(Record):
     temperature: Temperature | None = None
 
 
+class Method(Record):
+    """A method by its name, with all its settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Values of JSON by name."""
+        return dict(self.model_extra or {})
+
+
 class Settings(Record):
     """What a run was asked for; all settings are kept, those that a page speaks of have types.
 
-    optimizer: a name, or a name and its settings.
+    optimizer: what moved the weights; qat: what kept them on low-bit grids.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -89,7 +102,8 @@ class Settings(Record):
     data: str = ""
     epochs: PositiveInt | None = None
     lr: float | None = None
-    optimizer: str | dict[str, Any] = ""
+    optimizer: Method | None = None
+    qat: Method | None = None
 
     def plain(self) -> dict[str, Any]:
         """All of them by name, as they were written."""

@@ -236,7 +236,7 @@ def test_torchrun_trains_packs_and_says_so_once(tmp_path):
     )
     done = torchrun(*options)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert names_in(tmp_path / "out") == FILES | {"quantized.safetensors"}
+    assert names_in(tmp_path / "out") == FILES | {"quantized.safetensors", "report.html"}
     assert (
         done.stdout.count("test top-1") == 1
         and done.stdout.count("every weight is on its grid") == 1

@@ -1,7 +1,7 @@
 """Training from images and labels: one loop for every optimizer, on one device or several."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from subbyte.data import DataSet, Split
+from subbyte.engine.stages import Report
 from subbyte.errors import DataError, FormatError, NumericsError
 from subbyte.io.settings import same_settings
 from subbyte.learn.qat import layers_of, output_axis, remove_quantizers
@@ -24,8 +25,6 @@ from subbyte.learn.training.settings import TrainSettings
 from subbyte.learn.training.step import Steps
 from subbyte.methods import Trained, Updates
 from subbyte.tasks import check_labels, evaluate
-
-Report = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)

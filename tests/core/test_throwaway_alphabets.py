@@ -13,11 +13,11 @@ from subbyte.engine.evidence import tap_spreads, weight_spreads
 from subbyte.errors import FormatError, RecipeError
 from subbyte.pages import distributions
 from subbyte.ranges import GridFitter, Mse, fit_grid
-from subbyte.recipe.plan import Plan, make_plan
+from subbyte.recipe import Plan, make_plan
 from subbyte.rounding import ROUNDINGS
+from subbyte.testing.cases import INPUTS
 from tests.networks import build, captured, images
 from tests.reference.grids import assert_nearest
-from tests.rounding.cases import INPUTS
 
 NETWORK = "functional"
 

@@ -22,8 +22,7 @@ from subbyte import export, quantize
 from subbyte.engine.walk import walk
 from subbyte.graph import prepare
 from subbyte.models import MODELS
-from subbyte.recipe import load_recipe
-from subbyte.recipe.plan import make_plan
+from subbyte.recipe import load_recipe, make_plan
 
 IMAGES = 100
 

@@ -14,7 +14,7 @@ import subbyte
 from subbyte.engine.quantization import assemble
 from subbyte.engine.walk import Limits, WalkResult, walk
 from subbyte.graph import Network, prepare
-from subbyte.recipe.plan import make_plan
+from subbyte.recipe import make_plan
 from tests.reference.networks import Block, Calls, randomize
 
 EVERY_ROW = Limits(rows=0)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from subbyte.exporters import export, runner
     from subbyte.exporters.packed import load, save
     from subbyte.models import load_model
-    from subbyte.recipe import Recipe, load_recipe
-    from subbyte.recipe.plan import Plan
+    from subbyte.recipe import Plan, Recipe, load_recipe
     from subbyte.tasks import evaluate
 
 __version__ = "0.1.0"
@@ -41,7 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Limits": "subbyte.engine.walk",
-    "Plan": "subbyte.recipe.plan",
+    "Plan": "subbyte.recipe",
     "QuantizedModel": "subbyte.engine.quantized",
     "Recipe": "subbyte.recipe",
     "draw_calibration": "subbyte.data",

@@ -30,7 +30,7 @@ from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.methods import Exported, Runner
 from subbyte.pages.write import PAGE
-from subbyte.recipe import Recipe
+from subbyte.recipe import Plan, Recipe
 from subbyte.records import (
     FIGURES,
     PLAN,
@@ -60,7 +60,7 @@ class Job:
 
     model: str
     data: str
-    recipe: Recipe
+    recipe: Recipe | Plan
     calibration: int = 500
     seed: int = 0
     exports: tuple[str, ...] = ()
@@ -224,7 +224,7 @@ def summary(
         layers=rows["layer"],
         activations=rows["activation"],
         skipped=[Skipped(**asdict(s)) for s in done.network.skipped],
-        settings=job.recipe.model_dump(mode="json"),
+        settings=job.recipe.stated(),
         about=dict(job.about) | {"fingerprint": data.fingerprint},
         versions=versions(),
     )

@@ -1,24 +1,81 @@
 """The contracts of every kind of method, on one page.
 
-A method is a frozen dataclass of hyper-parameters with one pure verb on tensors. To add one, write
-one file in its package and one line in that package's dictionary; recipes, `--help`, the
-documentation and the conformance tests read the dictionaries. Nothing is stored on a method,
-arguments are never changed, and there is no hidden randomness.
+A method is a frozen dataclass of hyper-parameters, derived from the class of its kind, with one
+pure verb on tensors. To add one, write one file in its package and one line in that package's
+registry; or keep the class in a file of your own and name it `path/file.py:Class` in a recipe.
+Recipes, `--help`, the documentation and the conformance suites (`subbyte.testing`) read the
+registries. Nothing is stored on a method, arguments are never changed, and there is no hidden
+randomness.
 
-Exporters and engines of sweeps are added in the same way, but touch files and processes.
+What a method needs or can't do is declared by class attributes that its kind lists with their
+defaults; a public name that the kind does not list is an error when the class is defined.
+
+Exporters and engines of sweeps are added in the same way, but touch files and processes. So are
+figures of reports, whose contract needs what pages are made of: `pages.figure.Figure`, one file in
+`pages/figures/`; and kinds of folders that reports are about: `pages.subject.Subject`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from inspect import get_annotations
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.errors import RecipeError
 from subbyte.stats import LayerStats
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Grids that a method can't work on.
+
+    holds: whether a grid is one of them, of the method (whose settings may matter) and the spec;
+    because: a sentence for people that begins with the method's name.
+    """
+
+    holds: Callable[[Any, GridSpec], bool]
+    because: str
+
+
+class Method:
+    """What methods of all kinds have in common."""
+
+    refuses: ClassVar[tuple[Refusal, ...]] = ()
+    """Grids of weights that it can't work on; plans say so before data are seen."""
+
+    def refusal(self, spec: GridSpec) -> str | None:
+        """The reason why it can't work on grids of a spec, or None where it can."""
+        return next((each.because for each in self.refuses if each.holds(self, spec)), None)
+
+    def check(self, spec: GridSpec) -> None:
+        """Raise RecipeError where it can't work on grids of a spec."""
+        reason = self.refusal(spec)
+        if reason is not None:
+            raise RecipeError(reason)
+
+    def __init_subclass__(cls, contract: bool = False, **given: Any) -> None:
+        """Refuse what looks like a capability or verb but is none of the kind's."""
+        super().__init_subclass__(**given)
+        if contract:
+            return
+        listed = {name for base in cls.__mro__[1:] for name in vars(base)}
+        notes = get_annotations(cls)
+        settings = {name for name, note in notes.items() if "ClassVar" not in str(note)}
+        for name in (*vars(cls), *notes):
+            if name in settings and name in listed:
+                raise RecipeError(f"{cls.__name__}: {name} is declared by its kind, no setting")
+            if not name.startswith("_") and name not in listed | settings:
+                known = ", ".join(sorted(k for k in listed if not k.startswith("_")))
+                raise RecipeError(
+                    f"{cls.__name__}: {name} is nothing that its kind knows; known: {known}; names "
+                    f"of its own begin with _"
+                )
 
 
 class FitGrid(Protocol):
@@ -34,18 +91,35 @@ class FitGrid(Protocol):
         ...
 
 
-class Range(Protocol):
+class Range(Method, ABC, contract=True):
     """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the
     blocks).
-
-    What a range may have besides: the attribute `weights_only = True`, when it means nothing for
-    activations and importance is none of its business; `importance`, 'fisher' or 'gradient', when
-    that of a weight is to be its squared or absolute gradient in place of the mean square of what
-    it multiplies; `choose_for_rows(values [rows, columns], spec)`, when the one scale of a tensor
-    depends on its rows; `closed_form = True`, when `choose` is a formula that `torch.export` can
-    trace, so that the range of an activation tensor can be chosen for every batch.
     """
 
+    weights_only: ClassVar[bool] = False
+    """It means nothing for activations, and importance is none of its business."""
+
+    weights_on_grid: ClassVar[bool] = False
+    """It finds the grid that weights lie on already, and refuses others."""
+
+    importance: ClassVar[Literal["inputs", "fisher", "gradient"]] = "inputs"
+    """What the importance of a weight is: the mean square of what it multiplies, its mean squared
+    gradient, or its mean absolute one; the latter two are known of weights only.
+    """
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether `choose` is a formula that `torch.export` can trace, so that the range of an
+        activation tensor can be chosen for every batch.
+        """
+        return False
+
+    @property
+    def for_activations(self) -> bool:
+        """Whether it can choose the range of an activation tensor."""
+        return not self.weights_only and self.importance == "inputs"
+
+    @abstractmethod
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec
     ) -> tuple[Tensor, Tensor]:
@@ -55,44 +129,68 @@ class Range(Protocol):
         Returns scale float32 [blocks] and zero_point int32 [blocks]. Scales are positive even for
         blocks of zeros.
         """
-        ...
+
+    def choose_for_tensor(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
+        """The one scale of values [rows, n], importance as theirs: that of one block, unless the
+        rows matter.
+
+        Returns scale and zero point [1].
+        """
+        share = None if importance is None else importance.reshape(1, -1)
+        return self.choose(values.reshape(1, -1), share, spec)
 
 
-class Allocate(Protocol):
+class Allocate(Method, ABC, contract=True):
     """Shares bits out to channels."""
 
+    @abstractmethod
     def bits(self, distortion: Tensor, spread: Tensor, mean_bits: float) -> Tensor:
         """Widths of channels whose sum is at most `mean_bits` a channel: int64 [channels].
 
         distortion: float64 [channels, 1 + most bits], the squared error that each channel keeps
         with codes of 0, 1, 2 ... bits; spread: float64 [channels], its standard deviation.
         """
-        ...
 
 
-class Rounding(Protocol):
+class Objective(Enum):
+    """What a rounding makes small, and so which second moments it reads."""
+
+    WEIGHTS = "the squared errors of the weights"
+    POWER = "the squared errors of the weights times the power of their inputs"
+    INPUTS = "the squared errors of the outputs on the quantized network's inputs"
+    OUTPUTS = "the squared errors of the outputs against the float layer's"
+
+
+class Rounding(Method, ABC, contract=True):
     """Turns weights into codes."""
 
+    objective: ClassVar[Objective] = Objective.OUTPUTS
+    """Never worse in it than the nearest codes."""
+
+    fits_levels: ClassVar[bool] = False
+    """Its grid is a codebook of its own, with as many levels as the planned one has codes."""
+
+    @abstractmethod
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """weight: float32 [rows, columns]; fit: chooses a grid for a matrix of that shape; stats:
         the layer's inputs.
 
         Never worse, in the method's own objective, than rounding `weight` to the nearest codes of
         `fit(weight)`: row by row, or as a whole where rows share a scale. Raises RecipeError when
-        it can't work on grids of `fit.spec`; a method with a `check(spec)` says so when plans are
-        made.
+        it refuses grids of `fit.spec`.
         """
-        ...
 
 
-class Precondition(Protocol):
+class Precondition(Method, ABC, contract=True):
     """Changes weights before they are rounded, so that they are easier to round but give the same
     outputs.
     """
 
+    @abstractmethod
     def prepare(self, weight: Tensor, stats: LayerStats) -> Tensor:
         """weight: float32 [rows, columns]; returns the same shape."""
-        ...
 
 
 Forward = Callable[[int, dict[str, Tensor]], Tensor]
@@ -101,14 +199,15 @@ gradients.
 """
 
 
-class Tune(Protocol):
+class Tune(Method, ABC, contract=True):
     """Lets what is not fixed learn from the float network."""
 
     @property
     def needs_labels(self) -> bool:
         """Whether `at_end` reads the labels of the calibration images."""
-        ...
+        return False
 
+    @abstractmethod
     def after_layer(
         self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]
     ) -> dict[str, Tensor]:
@@ -117,8 +216,8 @@ class Tune(Protocol):
         parameters: weights and biases of later layers, and the layer's bias; logits: of the float
             network, by batch.
         """
-        ...
 
+    @abstractmethod
     def at_end(
         self,
         forward: Forward,
@@ -131,12 +230,12 @@ class Tune(Protocol):
 
         labels: of the calibration images, int64 by batch, where the caller has them.
         """
-        ...
 
 
-class Correction(Protocol):
+class Correction(Method, ABC, contract=True):
     """Makes up for what rounding did to a layer's output, at no cost at inference."""
 
+    @abstractmethod
     def correct(
         self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
     ) -> tuple[QTensor, Tensor]:
@@ -144,7 +243,6 @@ class Correction(Protocol):
 
         Returns the codes, perhaps on another scale, and the new bias.
         """
-        ...
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from subbyte.recipe.plan import Plan
+from subbyte.recipe import Plan
 from tests.workplace import lay_out, names_in
 
 FILES = {

@@ -2,7 +2,6 @@
 early.
 """
 
-import errno
 import json
 import os
 import re
@@ -148,6 +147,10 @@ def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp
         matrix = state[f"{name}.weight"].flatten(1)
         few_values = all(len(row.unique()) <= 2 ** int(options[3]) for row in matrix)  # type: ignore[call-overload]
         assert few_values == (name not in options)
+    before = (out / QUANTIZED).read_bytes()
+    (out / QUANTIZED).unlink()  # a run that was stopped before it was packed is packed
+    assert train(out, *options, "--epochs", 3).out == done.out
+    assert (out / QUANTIZED).read_bytes() == before
     found = []
     for name in ("model.safetensors", QUANTIZED):
         shown = run(
@@ -199,15 +202,6 @@ def test_the_same_command_goes_on_and_gives_the_same_bytes(train, tmp_path, monk
     other = result(train(tmp_path / "other", *options, "--seed", 1), tmp_path / "other")
     assert left_by(other)["model.safetensors"] != left_by(whole)["model.safetensors"]
     assert settings(other)["initial"] != settings(whole)["initial"]  # other initial weights, too
-
-
-def test_packing_is_made_up_for(train, tmp_path):
-    options = ("--qat", "grid", "--bits", 3)
-    out = result(train(tmp_path / "out", *options), tmp_path / "out")
-    before = (out / QUANTIZED).read_bytes()
-    (out / QUANTIZED).unlink()
-    result(train(tmp_path / "out", *options), out)
-    assert (out / QUANTIZED).read_bytes() == before
 
 
 SGD = ("--lr", 0.05)
@@ -561,38 +555,6 @@ def test_a_damaged_checkpoint_is_one_clear_line(train, tmp_path, monkeypatch):
     assert "checkpoint.pt is damaged" in text and "delete it to start anew" in text
     path.unlink()
     result(train(tmp_path / "out", *SGD, "--epochs", 3), tmp_path / "out")
-
-
-FULL = [
-    ("checkpoint.pt", SGD),
-    pytest.param(QUANTIZED, GRID, marks=pytest.mark.slow),
-]
-
-
-@pytest.mark.parametrize(("name", "options"), FULL)
-def test_a_full_disk_is_one_clear_line_and_keeps_what_was_there(
-    name, options, train, tmp_path, monkeypatch
-):
-    out, options = tmp_path / "out", (*options, "--epochs", 3)
-    with monkeypatch.context() as patch:
-        stop_at(patch, 7)
-        train(out, *options)
-    before = (out / "checkpoint.pt").read_bytes()
-    with monkeypatch.context() as patch:
-        replaced = Path.replace
-
-        def fail(self: Path, target: Path) -> Path:
-            if Path(target).name == name:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return replaced(self, target)
-
-        patch.setattr(Path, "replace", fail)
-        text = refused(train(out, *options))
-    assert name in text and "No space left on device" in text
-    assert not any("partial" in found for found in names_in(out))
-    assert name != "checkpoint.pt" or (out / name).read_bytes() == before
-    result(train(out, *options), out)
-    assert len(rows(out, "epochs.csv")) == 3 and (out / name).exists()
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(train, tmp_path):

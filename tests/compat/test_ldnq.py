@@ -22,7 +22,7 @@ from subbyte.errors import RecipeError
 from subbyte.ranges import GridFitter, MinMax
 from subbyte.rounding import Ldnq
 from subbyte.stats import LayerStats
-from tests.rounding.cases import INPUTS, draw
+from subbyte.testing.cases import INPUTS, draw
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles" / "gradquant-ldnq.json"
 POINTS, PROJECTIONS, RUNS = 17, 8, 20

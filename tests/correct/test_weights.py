@@ -16,8 +16,7 @@ from subbyte.correct import CORRECTIONS, Weights
 from subbyte.errors import RecipeError
 from subbyte.ranges import GridFitter, MinMax
 from subbyte.stats import LayerStats
-from tests.reference.rounding import layer_stats, outputs
-from tests.rounding.cases import SPECS, Inputs, draw, fitter
+from subbyte.testing.cases import SPECS, Inputs, draw, fitter, layer_stats, outputs
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles" / "aciq.json"
 MIN_MAX_3 = GridSpec(Uniform(3, signed=False, symmetric=False), PerChannel())

@@ -14,7 +14,7 @@ from subbyte.errors import RecipeError
 from subbyte.graph import Memory, Pair, instrument, layer_gradients, outputs
 from subbyte.io.cache import NO_CACHE
 from subbyte.ranges import RANGES, fit_grid
-from subbyte.recipe.plan import Plan, make_plan
+from subbyte.recipe import Plan, make_plan
 from subbyte.stats import LayerStats, MomentCollector, moments
 from tests.networks import captured, images, walked
 from tests.reference.geometries import GEOMETRIES

@@ -8,8 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from subbyte.engine.quantization import carry_out, quantize
 from subbyte.engine.stages import Stages
 from subbyte.errors import CaptureError, DataError, ModelError, NumericsError, RecipeError
-from subbyte.recipe import load_recipe
-from subbyte.recipe.plan import make_plan
+from subbyte.recipe import load_recipe, make_plan
 from tests.networks import build, captured, images
 
 

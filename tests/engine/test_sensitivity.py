@@ -18,7 +18,7 @@ from subbyte.engine.sensitivity import Option, Question, survey
 from subbyte.engine.walk import round_layer, walk
 from subbyte.errors import RecipeError
 from subbyte.graph import instrument, prepare, tensor_at
-from subbyte.recipe.plan import Plan, make_plan
+from subbyte.recipe import Plan, make_plan
 from subbyte.stats import LayerStats
 from tests.networks import EVERY_ROW, build, captured, images
 
@@ -93,7 +93,7 @@ def test_layers_with_bits_of_their_own_keep_them_and_count():
     taken = chosen(options)
     specs = {layer.name: layer for layer in plan.layers}
     assert specs["stem"].spec is None and specs["fc"].spec.label == "3"
-    assert (specs["stem"].asked, specs["fc"].asked, specs["fc"].reason) == ("2", "3", "")
+    assert (specs["stem"].wanted, specs["fc"].wanted, specs["fc"].reason) == ("2", "3", "")
     assert [option.layer for option in options].count("fc") == 1
     stem = captured("residual").layers[0].geometry
     assert taken["stem"].bytes == 4 * stem.rows * stem.columns
@@ -152,7 +152,7 @@ def test_recipes_say_what_is_no_budget():
         load_recipe("w2", ["budget='2.5'"])
     with pytest.raises(RecipeError, match="widths"):
         load_recipe("w2", ["widths=[]"])
-    with pytest.raises(RecipeError, match=r"widths: .*'2 tall'"):
+    with pytest.raises(RecipeError, match=r"widths.0: .*'2 tall'"):
         load_recipe("w2", ["widths=[2 tall]"])
     with pytest.raises(RecipeError, match="got '5'"):
         load_recipe("w2", ["budget=5"])
@@ -180,7 +180,7 @@ def test_quantize_meets_a_budget():
     model, x = build("waves"), images("waves")
     quantized = quantize(model, x, load_recipe("w4", [*FAST, "budget=4bits"]))
     assert quantized.bits_per_weight <= 4
-    assert {layer.asked for layer in quantized.plan.layers} == {"budget 4bits"}
+    assert {layer.wanted for layer in quantized.plan.layers} == {"budget 4bits"}
     assert len(quantized.plan.layers) == len(prepare(model, x[:2]).layers)
 
 

@@ -14,7 +14,7 @@ import subbyte.engine.sensitivity
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.walk import Limits, WalkResult, walk
 from subbyte.io.cache import Cache
-from subbyte.recipe.plan import make_plan
+from subbyte.recipe import make_plan
 from subbyte.stats import MomentCollector
 from tests.networks import captured, images
 

@@ -15,7 +15,7 @@ from subbyte.errors import DataError, RecipeError
 from subbyte.exporters.packed import save
 from subbyte.graph import Memory, Pair, Rest, Travel, instrument, tensor_at
 from subbyte.methods import FitGrid
-from subbyte.recipe.plan import make_plan
+from subbyte.recipe import make_plan
 from subbyte.rounding import Nearest
 from subbyte.stats import LayerStats
 from tests.networks import build, captured, images, quantized, signal_to_noise, walked

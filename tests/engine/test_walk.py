@@ -23,7 +23,7 @@ from subbyte.exporters.packed import save
 from subbyte.graph import Network, prepare, set_tensor
 from subbyte.graph.instrument import copied
 from subbyte.methods import FitGrid
-from subbyte.recipe.plan import Plan, make_plan
+from subbyte.recipe import Plan, make_plan
 from subbyte.rounding import Nearest
 from subbyte.stats import LayerStats
 from tests.networks import EVERY_ROW, Chain, build, captured, images, signal_to_noise, walked

@@ -4,6 +4,7 @@ kernels.
 
 from collections import Counter
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,18 @@ def slow(*values: object):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-QUICK = ("w8a8", "w4a4", "w3", "w2")
-every_recipe = pytest.mark.parametrize("recipe", [r if r in QUICK else slow(r) for r in RECIPES])
+QUICK = {  # one of each type in each container
+    ("w8a8", "int8"),
+    ("w4a4", "int8"),
+    ("w4a4", "compact"),
+    ("w3", "compact"),
+    ("w2", "int8"),
+    ("w2", "compact"),
+}
+every_file = pytest.mark.parametrize(
+    ("recipe", "container"),
+    [pair if pair in QUICK else slow(*pair) for pair in product(RECIPES, CONTAINERS)],
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +125,7 @@ def run(path: Path, x: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
 
 
-@every_container
-@every_recipe
+@every_file
 def test_onnx_runtime_computes_what_torch_computes(recipe, container, exported):
     model, x = quantized("residual", recipe), images("residual")
     made, _ = exported("residual", recipe, container)
@@ -132,8 +142,7 @@ def test_onnx_runtime_computes_what_torch_computes(recipe, container, exported):
         assert float((difference > 1e-5).double().mean()) < 0.1
 
 
-@every_container
-@every_recipe
+@every_file
 def test_files_are_sound_onnx_of_the_opset_they_need(recipe, container, exported):
     made, program = exported("residual", recipe, container)
     onnx.checker.check_model(str(made.path), full_check=True)
@@ -145,8 +154,7 @@ def test_files_are_sound_onnx_of_the_opset_they_need(recipe, container, exported
     )
 
 
-@every_container
-@every_recipe
+@every_file
 def test_files_hold_the_integers_themselves(recipe, container, exported):
     _, program = exported("residual", recipe, container)
     model, found = quantized("residual", recipe), initializers(program)
@@ -164,7 +172,7 @@ def test_files_hold_the_integers_themselves(recipe, container, exported):
     assert sum(len(node.SerializeToString()) for node in constants) < 1000
 
 
-@every_recipe
+@pytest.mark.parametrize("recipe", ["w8a8", "w4a4"])
 def test_no_pair_of_products_saturates_on_processors_without_dot_products(recipe, exported):
     """Their kernels add pairs of uint8 x int8 products in int16; those for uint8 weights do not."""
     _, program = exported("residual", recipe, "int8")
@@ -176,15 +184,13 @@ def test_no_pair_of_products_saturates_on_processors_without_dot_products(recipe
 
 def test_fewer_bits_make_smaller_files(exported):
     count = 8 * 27 + 2 * 8 * 72 + 16 * 72 + 16 * 144 + 80
-    sizes = {(r, c): exported("residual", r, c)[0].bytes for r in WEIGHT_ONLY for c in CONTAINERS}
-    for recipe in WEIGHT_ONLY:
-        saved = count // 2 if TYPES[recipe] == "INT4" else 3 * count // 4
+    sizes = {pair: exported("residual", *pair)[0].bytes for pair in QUICK}
+    for recipe, saved in (("w4a4", count // 2), ("w2", 3 * count // 4)):
         assert sizes[recipe, "int8"] - sizes[recipe, "compact"] > 0.75 * saved
-    assert sizes["ternary", "compact"] < sizes["w4", "compact"]
+    assert sizes["w2", "compact"] < sizes["w3", "compact"]
 
 
-@every_container
-@every_recipe
+@every_file
 def test_files_tell_nothing_of_the_machine(recipe, container, exported):
     data = exported("residual", recipe, container)[0].path.read_bytes()
     places = [str(Path(subbyte.__file__).parents[i]) for i in range(3)] + [
@@ -204,16 +210,14 @@ def test_files_tell_nothing_of_the_machine(recipe, container, exported):
         assert word.encode() not in data, word
 
 
-@every_container
-def test_eight_bits_run_on_integer_kernels_from_end_to_end(container, exported, tmp_path):
-    found = optimized(exported("residual", "w8a8", container)[0].path, tmp_path)
+def test_eight_bits_run_on_integer_kernels_from_end_to_end(exported, tmp_path):
+    found = optimized(exported("residual", "w8a8", "int8")[0].path, tmp_path)
     assert found["QLinearConv"] == 5 and found["QLinearAdd"] == 2 and found["QGemm"] == 1
     assert not {"Conv", "FusedConv", "Gemm", "Add", "Relu"} & set(found)
 
 
-@pytest.mark.parametrize("recipe", ["w4a8", "w4a4"])
-def test_fewer_bits_run_on_integer_kernels_too(recipe, exported, tmp_path):
-    found = optimized(exported("residual", recipe, "int8")[0].path, tmp_path)
+def test_fewer_bits_run_on_integer_kernels_too(exported, tmp_path):
+    found = optimized(exported("residual", "w4a4", "int8")[0].path, tmp_path)
     assert found["QLinearConv"] == 5 and found["QLinearAdd"] == 2
     assert not {"Conv", "FusedConv", "Gemm", "Add"} & set(found)
 
@@ -293,8 +297,17 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize("grid", [*list(GRIDS)[:3], *map(slow, list(GRIDS)[3:])])
-@pytest.mark.parametrize(("recipe", "container"), [("w8a8", "int8"), ("w3", "compact")])
+@pytest.mark.parametrize(
+    ("grid", "recipe", "container"),
+    [
+        ("groups of 8", "w8a8", "int8"),
+        ("groups of 8", "w3", "compact"),
+        ("one scale", "w8a8", "int8"),
+        ("zero points", "w3", "compact"),
+        *(slow(grid, "w8a8", "int8") for grid in list(GRIDS)[2:]),
+        *(slow(grid, "w3", "compact") for grid in list(GRIDS)[3:]),
+    ],
+)
 def test_every_kind_of_grid_agrees(grid, recipe, container, exported):
     model, x = quantized("mobile", recipe, *GRIDS[grid]), images("mobile")
     made, program = exported("mobile", recipe, container, *GRIDS[grid])
@@ -445,29 +458,26 @@ def test_parity_is_measured_on_the_images_given(exported):
     )
 
 
-LEVELS = {  # ONNX type by container int8, compact; None: float32
-    "weights.levels=wide weights.bits=1": ("INT8", "INT2"),
-    "weights.levels=wide weights.bits=3": ("INT8", "INT4"),
-    "weights.levels=wide weights.bits=4": ("INT8", "INT8"),
-    "weights.levels=wide weights.bits=8": (None, None),
-    "weights.levels=odd weights.bits=2": ("INT8", "INT4"),
-    "weights.levels=7": ("INT8", "INT4"),
-    "weights.levels=11": ("INT8", "INT8"),
-    "weights.levels=apot": ("INT8", "INT8"),
-    "weights.levels=[-1,0,0.5,1]": ("INT8", "INT4"),
-    "weights.levels=[-1,0,0.3,1]": (None, None),
-    "weights.rounding=kmeans": (None, None),
-}
+LEVELS = [  # settings, container, ONNX type; None: float32
+    ("weights.levels=wide weights.bits=1", "compact", "INT2"),
+    ("weights.levels=wide weights.bits=3", "int8", "INT8"),
+    ("weights.levels=wide weights.bits=4", "compact", "INT8"),
+    ("weights.levels=wide weights.bits=8", "int8", None),
+    ("weights.levels=odd weights.bits=2", "compact", "INT4"),
+    ("weights.levels=11", "compact", "INT8"),
+    ("weights.levels=[-1,0,0.5,1]", "compact", "INT4"),
+    ("weights.levels=[-1,0,0.3,1]", "compact", None),
+    ("weights.rounding=kmeans", "int8", None),
+]
 
 
-@every_container
-@pytest.mark.parametrize("settings", LEVELS)
-def test_level_sets_are_integers_where_they_are_whole_numbers(settings, container, exported):
-    made, program = exported(
-        "functional", "w4", container, "weights.symmetric=true", *settings.split()
-    )
-    model = quantized("functional", "w4", "weights.symmetric=true", *settings.split())
-    wanted = LEVELS[settings][CONTAINERS.index(container)]
+@pytest.mark.parametrize(("settings", "container", "wanted"), LEVELS)
+def test_level_sets_are_integers_where_they_are_whole_numbers(
+    settings, container, wanted, exported
+):
+    chosen = ("weights.symmetric=true", *settings.split())
+    made, program = exported("functional", "w4", container, *chosen)
+    model = quantized("functional", "w4", *chosen)
     held = initializers(program)
     for layer in model.layers:
         if wanted is None:

@@ -18,12 +18,12 @@ every_network = pytest.mark.parametrize("name", NAMES)
 
 
 @every_network
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_outputs_are_those_of_the_module_for_any_batch_size(name, count):
+def test_outputs_are_those_of_the_module_for_any_batch_size(name):
     model, graph_module = captured(name)
-    x = images(name, count, seed=count)
-    with torch.no_grad():
-        torch.testing.assert_close(graph_module(x), outputs(model, x), rtol=1e-5, atol=1e-6)
+    for count in (1, 7):
+        x = images(name, count, seed=count)
+        with torch.no_grad():
+            torch.testing.assert_close(graph_module(x), outputs(model, x), rtol=1e-5, atol=1e-6)
 
 
 @every_network
@@ -97,8 +97,10 @@ def test_state_that_is_no_tensor_does_no_harm():
     torch.testing.assert_close(capture(model, x)(x), outputs(model, x))
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("key", ["0.weight", "1.running_var", "8.bias"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("0.weight", torch.nan), ("1.running_var", torch.inf), ("8.bias", -torch.inf)],
+)
 def test_weights_that_are_no_numbers_are_named(key, value):
     model = build("sequential")
     model.state_dict()[key].view(-1)[1] = value

@@ -51,10 +51,9 @@ def test_outputs_are_the_same_before_grids_are_set(name):
             assert torch.equal(run(instrumented, x), network.graph_module(x))
 
 
-@every_network
-def test_the_network_itself_gets_no_taps(name):
-    network = prepared(name)
-    before, x = str(network.graph_module.graph), images(name)
+def test_the_network_itself_gets_no_taps():
+    network = prepared("residual")
+    before, x = str(network.graph_module.graph), images("residual")
     state = {key: value.clone() for key, value in network.graph_module.state_dict().items()}
     with torch.no_grad():
         expected = network.graph_module(x)
@@ -155,23 +154,24 @@ SPECS = {
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-@pytest.mark.parametrize("shape", [(4000,), (), (2, 3, 4, 5)])
-def test_fake_quantize_is_the_grid(spec, shape):
+def test_fake_quantize_is_the_grid(spec):
     """Exactly; up to ties where gradients go through."""
     zero = torch.tensor(spec.alphabet.zero_points[-2:][0])
     grid = Grid.of(spec, torch.tensor(0.0371), zero)
-    x = (
-        torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        * 0.0371
-        * spec.alphabet.count
-    )
     tap = FakeQuantize("somewhere")
     tap.set_grid(grid)
-    assert torch.equal(tap(x), grid.quantize(x))
-    away = ((x.double() / 0.0371) % 1 - 0.5).abs() > 1e-3
-    got = tap(x.clone().requires_grad_()).detach()
-    assert got.shape == x.shape and got.dtype == torch.float32 and int(away.sum()) > 0.9 * x.numel()
-    torch.testing.assert_close(got[away], grid.quantize(x)[away], rtol=1e-6, atol=0)
+    for shape in ((2, 3, 4, 100), ()):
+        x = (
+            torch.randn(shape, generator=torch.Generator().manual_seed(0))
+            * 0.0371
+            * spec.alphabet.count
+        )
+        assert torch.equal(tap(x), grid.quantize(x))
+        away = ((x.double() / 0.0371) % 1 - 0.5).abs() > 1e-3
+        got = tap(x.clone().requires_grad_()).detach()
+        assert got.shape == x.shape and got.dtype == torch.float32
+        assert int(away.sum()) > 0.9 * x.numel()
+        torch.testing.assert_close(got[away], grid.quantize(x)[away], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)

@@ -14,8 +14,9 @@ from subbyte.models.built_in import find_entry
 IMAGENET = {name for name, entry in MODELS.items() if entry.input_shape == (3, 224, 224)}
 
 
-@pytest.mark.parametrize("name", [*MODELS, "cifar-resnet8"])
-@pytest.mark.parametrize("classes", [None, 7])
+@pytest.mark.parametrize(
+    ("name", "classes"), [*((name, None) for name in MODELS), ("cifar-resnet8", 7), ("cnn", 7)]
+)
 def test_every_network_takes_its_input_and_gives_as_many_logits_as_asked(name, classes):
     entry = find_entry(name)
     assert entry is not None and entry.name == name and entry.description

@@ -8,7 +8,7 @@ import torch
 from subbyte.core import GridSpec, PerChannel, PerGroup, QTensor, Uniform
 from subbyte.errors import RecipeError
 from subbyte.ranges import Exact, fit_grid
-from tests.ranges.cases import SPECS, values
+from subbyte.testing.ranges import SPECS, values
 
 symmetries = pytest.mark.parametrize("symmetric", [True, False])
 

@@ -10,7 +10,7 @@ from subbyte.core import Grid, GridSpec, Levels, PerChannel, PerGroup, Uniform
 from subbyte.errors import RecipeError
 from subbyte.ranges import MinMax, Mse, Percentile, fit_grid
 from subbyte.stats import histogram
-from tests.ranges.cases import SPECS, values
+from subbyte.testing.ranges import SPECS, values
 from tests.reference.ranges import cost, finest, quantile_ends, representable
 
 specs = pytest.mark.parametrize("spec", SPECS)

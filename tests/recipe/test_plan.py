@@ -4,15 +4,14 @@ import json
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
-from subbyte.core import GridSpec, Levels, PerChannel, Uniform
+from subbyte.core import GridSpec, PerChannel, Uniform
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Network, instrument, prepare
+from subbyte.io.user_file import UserFiles
 from subbyte.ranges import MinMax, Percentile
-from subbyte.recipe import PRESETS, Recipe, load_recipe
-from subbyte.recipe.plan import LayerPlan, Plan, TapPlan, make_plan
+from subbyte.recipe import PRESETS, Plan, Recipe, load_recipe, load_request, make_plan
 from subbyte.rounding import Gptq, Nearest
 
 torch.set_num_threads(1)
@@ -113,7 +112,7 @@ def test_all_layers_get_the_stated_bits_first_and_last_included(network, preset)
     for layer in plan.layers:
         assert layer.spec is not None and layer.reason == ""
         assert layer.spec.share == PerChannel()
-        assert (layer.asked, layer.spec.label) == (str(wanted.bits), str(wanted.bits))
+        assert (layer.wanted, layer.spec.label) == (str(wanted.bits), str(wanted.bits))
         assert (layer.spec.alphabet.count == 3) == (preset == "ternary")
         assert layer.spec.alphabet.symmetric == wanted.symmetric
 
@@ -122,12 +121,12 @@ def test_gpfq_and_ldnq_have_the_levels_of_their_papers(network):
     gpfq, ldnq = (make_plan(network, load_recipe(name)) for name in ("gpfq", "ldnq"))
     for layer in gpfq.layers:
         assert layer.spec == GridSpec(Uniform(4, wide=True)) and layer.scalar == 1.16
-        assert (layer.asked, layer.spec.label, layer.spec.alphabet.count) == ("4 wide", "4.09", 17)
+        assert (layer.wanted, layer.spec.label, layer.spec.alphabet.count) == ("4 wide", "4.09", 17)
     assert all(
         layer.spec is not None and layer.spec.alphabet.positions == (-1, 0, 1)
         for layer in ldnq.layers
     )
-    assert {layer.asked for layer in ldnq.layers} == {"3 levels"}
+    assert {layer.wanted for layer in ldnq.layers} == {"3 levels"}
 
 
 @pytest.mark.parametrize(
@@ -146,19 +145,19 @@ def test_levels_by_name_number_or_list(network, settings, levels, asked):
     assert all(
         layer.spec is not None and layer.spec.alphabet.positions == levels for layer in plan.layers
     )
-    assert {layer.asked for layer in plan.layers} == {asked}
+    assert {layer.wanted for layer in plan.layers} == {asked}
 
 
 def test_bits_take_the_place_of_a_number_of_levels_and_the_other_way_round(network):
     plan = make_plan(network, load_recipe("ldnq", ["first_last=8", "layers.*conv2.weights.bits=4"]))
-    asked = {layer.name: layer.asked for layer in plan.layers}
+    asked = {layer.name: layer.wanted for layer in plan.layers}
     assert [asked[name] for name in (LAYERS[0], LAYERS[-1])] == ["8", "8"]
     assert all(
-        layer.asked == layer.spec.label for layer in plan.layers if layer.asked in ("4", "8")
+        layer.wanted == layer.spec.label for layer in plan.layers if layer.wanted in ("4", "8")
     )
     assert {asked[name] for name in LAYERS[1:-1]} <= {"3 levels", "4"}
     assert {
-        layer.asked
+        layer.wanted
         for layer in make_plan(network, load_recipe("ternary", ["weights.levels=9"])).layers
     } == {"9 levels"}
 
@@ -238,7 +237,7 @@ def test_taps_of_w4a4(network):
     assert by_name["block1.add:out"].feeds == ("block2.conv1", "block2.down")
     assert all(tap.place.edges == () for tap in plan.taps if tap.role != "feed")
     assert all(
-        tap.spec == GridSpec(Uniform(int(tap.asked), signed=False, symmetric=False))
+        tap.spec == GridSpec(Uniform(int(str(tap.asked)), signed=False, symmetric=False))
         for tap in plan.taps
     )
 
@@ -306,7 +305,9 @@ def test_activation_bits_of_single_layers(network, overrides, changed, feeds):
 def test_no_layer_reads_coarser_values_than_it_asked_for(network, preset, overrides):
     asked = load_recipe(preset, overrides)
     read = read_bits(network, make_plan(network, asked))
-    assert all(tap.asked == tap.spec.label or tap.reason for tap in make_plan(network, asked).taps)
+    assert all(
+        str(tap.asked) == tap.spec.label or tap.reason for tap in make_plan(network, asked).taps
+    )
     for name in LAYERS[1:]:
         own = asked.layers[name].activations if name in asked.layers else {}
         assert read[name] == own.get("bits", asked.activations.bits), name
@@ -403,7 +404,7 @@ def test_first_last_sets_both_ends_and_nothing_else(network):
     assert read_bits(network, plan) == dict.fromkeys(LAYERS, 4) | {"stem": 8, "fc": 8}
     only_weights = make_plan(network, load_recipe("ternary", ["first_last=6"]))
     assert bits_of(only_weights) == dict.fromkeys(LAYERS, 2) | {"stem": 6, "fc": 6}
-    assert [layer.asked for layer in only_weights.layers] == ["6", *["ternary"] * 5, "6"]
+    assert [layer.wanted for layer in only_weights.layers] == ["6", *["ternary"] * 5, "6"]
 
 
 def test_a_pattern_beats_first_last(network):
@@ -453,7 +454,7 @@ def test_skipped_layers_stay_float_and_say_why(network):
 
 def test_float_weights_are_asked_for_as_such(network):
     plan = make_plan(network, load_recipe("w8a8", ["layers.stem.weights.bits=null"]))
-    assert (plan.layers[0].spec, plan.layers[0].asked) == (None, "float")
+    assert (plan.layers[0].spec, plan.layers[0].wanted) == (None, "float")
     assert plan.layers[0].reason == "float by the recipe"
     assert read_bits(network, plan)["stem"] == 8
 
@@ -486,17 +487,17 @@ def test_a_pattern_that_matches_nothing_lists_the_layers(network):
     [
         (
             {"weights": {"bit": 4}},
-            ["layer fc", "weights", "bit:", "levels, allocate, bits, symmetric"],
+            ["layers.fc.weights: bit:", "levels, allocate, bits, symmetric"],
         ),
         ({"weights": {"bits": 9}}, ["layer fc", "weights", "2 to 8", "9"]),
         (
             {"weights": {"rounding": {"name": "gptq", "dampin": 1}}},
-            ["layer fc: weights", "dampin", "order"],
+            ["layers.fc.weights", "dampin", "order"],
         ),
         ({"activations": {"bits": 1}}, ["layer fc", "activations", "2 to 8", "1"]),
         (
             {"activations": {"rounding": "gptq"}},
-            ["layer fc: activations", "bits, symmetric, range, granularity"],
+            ["layers.fc.activations: rounding:", "bits, symmetric, range, granularity"],
         ),
         ({"weights": {"granularity": "group"}}, ["layer fc", "weights", "group_size"]),
         ({"weights": {"group_size": 4}}, ["layer fc", "weights", "group_size"]),
@@ -559,35 +560,72 @@ def test_plans_survive_yaml_and_json(network, shared, name):
     for each in (network, shared):
         overrides = [o for o in ROUND_TRIPS[name] if each is network or not o.startswith("layers")]
         plan = make_plan(each, load_recipe(name.split()[0], overrides))
-        assert Plan.from_dict(plan.to_dict()) == plan
-        assert Plan.from_dict(yaml.safe_load(plan.to_yaml())) == plan
-        assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+        assert Plan.from_yaml(plan.to_yaml()) == plan
+        assert load_request(json.loads(json.dumps(plan.to_dict()))) == plan
+        assert make_plan(each, plan) is plan
 
 
-def test_level_sets_survive_too(network):
-    """No recipe asks for them yet; the API may."""
-    plan = make_plan(network, load_recipe("w4a4"))
-    layer = LayerPlan(
-        **vars(plan.layers[0]) | {"spec": GridSpec(Levels((-1, 0, 0.5)), PerChannel())}
+def test_a_plan_is_read_from_its_file_and_names_users_classes(network, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from dataclasses import dataclass\nfrom subbyte.rounding import Nearest\n"
+        "@dataclass(frozen=True)\nclass Mine(Nearest):\n    setting: int = 3\n"
     )
-    tap = TapPlan(**vars(plan.taps[0]) | {"spec": GridSpec(Uniform(3))})
-    changed = Plan("mine", (layer,), (tap,))
-    assert Plan.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
+    mine = load_recipe("w4", [f"weights.rounding={tmp_path}/own.py:Mine"])
+    plan, file = make_plan(network, mine), tmp_path / "plan.yaml"
+    file.write_text(plan.to_yaml())
+    assert Plan.read(file) == load_request(file) == plan
+    unread = Plan.from_dict(plan.to_dict(), UserFiles(run=False))
+    assert unread.to_dict() == plan.to_dict()
+    with pytest.raises(RecipeError, match=r"own.py:Mine is a class of a user's file"):
+        unread.layers[0].rounding.round(None, None, None)
+    with pytest.raises(RecipeError, match="is a plan; a recipe is needed"):
+        load_recipe(file)
+    with pytest.raises(RecipeError, match="a plan leaves nothing open"):
+        load_request(file, ["weights.bits=3"])
 
 
-def test_two_plans_differ_when_anything_does(network):
-    overrides = ([], ["weights.bits=3"], ["others.range=minmax"])
-    plans = [make_plan(network, load_recipe("w4a4", each)) for each in overrides]
-    assert plans[0] != plans[1] and plans[0] != plans[2] and plans[1] != plans[2]
-    assert plans[0] == make_plan(network, load_recipe("w4a4"))
+def test_a_plan_for_another_network_is_refused(network, shared):
+    with pytest.raises(RecipeError, match="w4: made for a network with layer 'stem'"):
+        make_plan(shared, make_plan(network, load_recipe("w4")))
 
 
-@pytest.mark.parametrize("change", [{"layers": None}, {"bits": 4}])
-def test_other_dictionaries_are_refused(network, change):
-    data = make_plan(network, load_recipe("w4a4")).to_dict()
-    if change == {"layers": None}:
-        del data["layers"]
-    else:
-        data["layers"][0]["grid"]["alphabet"]["bits"] = 99
-    with pytest.raises((RecipeError, KeyError)):
+def without(entry, key):
+    del entry[key]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda plan: without(plan, "layers"), "layers: Field required"),
+        (lambda plan: without(plan["layers"][0], "rows"), "layers.0.rows: Field required"),
+        (lambda plan: plan["layers"][1].update(bits=3), "layers.1.bits: Unexpected"),
+        (
+            lambda plan: plan["layers"][0]["grid"]["alphabet"].update(bits=99),
+            "layers.0.grid: .*bits",
+        ),
+        (lambda plan: plan["layers"][0].update(grid={"bits": 4}), "layers.0.grid: it is no grid"),
+        (lambda plan: plan["layers"][0].update(rounding="gtpq"), "layers.0.rounding: .*'gtpq'"),
+        (lambda plan: plan["layers"][0].update(rounding={"name": "gpfq", "damping": 1}), "damping"),
+        (lambda plan: plan["activations"][2].update(grid=None), "activations.2.grid: a grid is"),
+        (lambda plan: plan["activations"][0].update(asked="4 tall"), "activations.0.asked"),
+        (
+            lambda plan: plan["layers"][0]["grid"]["share"].update(kind="tensor"),
+            "stem: beacon finds",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_plan_is_named_with_its_path(network, spoil, words):
+    data = make_plan(network, load_recipe("w4a4", ["weights.rounding=beacon"])).to_dict()
+    spoil(data)
+    with pytest.raises(RecipeError, match=words):
         Plan.from_dict(data)
+
+
+def test_a_plan_says_which_widths_are_left_to_a_budget(network):
+    asked = ["budget=2.5bits", "first_last=8", "layers.block1.conv1.weights.levels=7"]
+    more = ["layers.block1.conv2.skip=true", "layers.block2.*.weights.range=minmax"]
+    plan = make_plan(network, load_recipe("w4", [*asked, *more]))
+    left = [layer.name for layer in plan.layers if layer.budget is not None]
+    assert left == ["block2.conv1", "block2.conv2", "block2.down"]
+    assert {layer.wanted for layer in plan.layers} == {"8", "7 levels", "4", "budget 2.5bits"}
+    assert Plan.from_yaml(plan.to_yaml()) == plan

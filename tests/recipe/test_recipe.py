@@ -1,16 +1,23 @@
 """Recipes: presets, YAML, overrides, and what errors say."""
 
+import pickle
+
 import pytest
 import yaml
 
 from subbyte.correct import CORRECTIONS
-from subbyte.errors import RecipeError
-from subbyte.ranges import RANGES
-from subbyte.recipe import PRESETS, Recipe, load_recipe
-from subbyte.recipe.registry import build_method, method_settings
-from subbyte.rounding import ROUNDINGS
+from subbyte.errors import RecipeError, SubbyteError
+from subbyte.ranges import RANGES, Mse
+from subbyte.recipe import (
+    PRESETS,
+    ActivationSettings,
+    Recipe,
+    WeightSettings,
+    Width,
+    load_recipe,
+)
+from subbyte.rounding import ROUNDINGS, Corrected, Gpfq, Gptq, Nearest
 
-REGISTRIES = {"range": RANGES, "rounding": ROUNDINGS, "correction": CORRECTIONS}
 TOP = ["name", "weights", "activations", "others", "input", "first_last", "layers"]
 WEIGHTS = [
     "bits",
@@ -100,28 +107,110 @@ def test_a_recipe_is_its_own_source_and_survives_yaml():
     assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(recipe.model_dump()))) == recipe
 
 
-@pytest.mark.parametrize("kind", REGISTRIES)
-def test_every_method_can_be_named_and_told_its_settings(tmp_path, kind):
-    for name, cls in REGISTRIES[kind].items():
-        settings = method_settings(REGISTRIES[kind], cls())
-        assert settings["name"] == name
-        assert build_method(REGISTRIES[kind], settings, kind) == cls()
-        assert build_method(REGISTRIES[kind], name, kind) == cls()
-        text = yaml.safe_dump({"weights": {kind: settings}})
-        assert getattr(parse(tmp_path, text).weights, kind) == settings
+def test_a_method_is_a_name_a_mapping_or_an_object(tmp_path):
+    damped = parse(tmp_path, "weights: {rounding: {name: gptq, damping: 0.02}}")
+    assert damped.weights.rounding == Gptq(damping=0.02)
+    assert Recipe(weights={"rounding": Gptq(damping=0.02)}).weights == damped.weights
+    assert load_recipe({"weights": {"rounding": Gptq(damping=0.02)}}).weights == damped.weights
+    assert damped.model_dump()["weights"]["rounding"] == {"name": "gptq", "damping": 0.02}
+    assert parse(tmp_path, "weights: {rounding: gpfq}").weights.rounding == Gpfq()
+    several = parse(tmp_path, "weights: {rounding: {name: corrected, starts: [0.5, 2]}}")
+    assert several.weights.rounding == Corrected(starts=(0.5, 2))
+    assert several.model_dump()["weights"]["rounding"]["starts"] == [0.5, 2]
 
 
-def test_lists_in_the_settings_of_a_method(tmp_path):
-    recipe = parse(tmp_path, "weights: {rounding: {name: corrected, starts: [0.5, 2]}}")
-    method = build_method(ROUNDINGS, recipe.weights.rounding, "rounding")
-    assert method.starts == (0.5, 2)
-    assert yaml.safe_load(yaml.safe_dump(method_settings(ROUNDINGS, method)))["starts"] == [0.5, 2]
+MINE = """
+from dataclasses import dataclass
+from subbyte.core import QTensor
+from subbyte.methods import Rounding
+
+@dataclass(frozen=True)
+class Shifted(Rounding):
+    by: float = 0.0
+
+    def round(self, weight, fit, stats):
+        return QTensor.nearest(weight + self.by, fit(weight))
+
+class Bare(Rounding):
+    def round(self, weight, fit, stats):
+        raise AssertionError
+
+@dataclass(frozen=True)
+class Lacking(Rounding):
+    pass
+
+class Other:
+    pass
+"""
 
 
-def test_the_settings_of_a_method_reach_it():
-    recipe = load_recipe("w4", ["weights.rounding={name: gptq, damping: 0.5, order: natural}"])
-    method = build_method(ROUNDINGS, recipe.weights.rounding, "rounding")
-    assert (method.damping, method.order) == (0.5, "natural")
+@pytest.fixture
+def mine(tmp_path):
+    (tmp_path / "own.py").write_text(MINE)
+    return tmp_path
+
+
+def test_a_method_may_be_a_class_of_a_users_file(mine, monkeypatch):
+    recipe = parse(mine, "weights: {rounding: {name: 'own.py:Shifted', by: 0.25}}")
+    assert recipe.weights.rounding.by == 0.25
+    assert load_recipe(recipe, ["weights.rounding.by=0.5"]).weights.rounding.by == 0.5
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+    monkeypatch.chdir(mine)
+    again = load_recipe("w4", ["weights.rounding=own.py:Shifted", "weights.rounding.by=0.25"])
+    assert again.weights.rounding == recipe.weights.rounding
+    pattern = load_recipe("w4", ["layers.fc.weights.rounding=own.py:Shifted"]).layers["fc"]
+    assert type(pattern.weights["rounding"]) is type(recipe.weights.rounding)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none.py:X", "none.py: there is no such file"),
+        ("own.py", "which of its classes"),
+        ("own.py:Absent", "'Absent' is not in it; its classes are: Bare, "),
+        ("own.py:Other", "is no rounding; derive it from subbyte.methods.Rounding"),
+        ("own.py:Lacking", "lacks round"),
+        ("own.py:Bare", "decorate"),
+        ("{name: 'own.py:Shifted', bi: 1}", "unknown setting 'bi'; known: by"),
+    ],
+)
+def test_a_users_class_that_is_no_method_is_an_error(mine, name, words):
+    said = message(mine, f"weights: {{rounding: {name}}}")
+    assert "weights.rounding" in said and words in said
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Recipe(weights="w4"), "weights: expected a mapping of settings, got 'w4'"),
+        (lambda: Recipe(weights={"rounding": 3}), "weights.rounding: .* got 3"),
+        (lambda: Recipe(weights={"rounding": Mse()}), "weights.rounding: .* a Rounding"),
+        (lambda: Recipe(wights={}), "wights: unknown setting; known here: name, weights"),
+        (lambda: WeightSettings(bits=9), "bits: weight bits must be"),
+        (lambda: ActivationSettings(range="fisher"), "range 'fisher' is a rule for weights"),
+        (lambda: Recipe().model_copy(update={"first_last": 9}), "first_last"),
+        (lambda: Recipe.model_validate({"layers": {"fc": {"weights": {"bit": 1}}}}), "fc.*bit"),
+        (lambda: load_recipe({"others": {"bits": 1}}), "others.bits"),
+        (lambda: load_recipe(4), "got int"),
+    ],
+)
+def test_every_way_of_making_settings_raises_one_kind_of_error(make, words):
+    with pytest.raises(SubbyteError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    "text", ["4", "2.5", "2 wide", "1 odd", "3 apot", "7 levels", "2.5 mixed", "ternary", "float"]
+)
+def test_widths_come_back_from_their_text(text):
+    width = Width.parse(text)
+    assert str(width) == text and Width.parse(width.plain()) == width
+
+
+@pytest.mark.parametrize("wrong", ["", "wide", "4 wides", "ternary 3", True, None, "-2", "2 float"])
+def test_other_texts_are_no_widths(wrong):
+    with pytest.raises(RecipeError, match="expected a number of bits"):
+        Width.parse(wrong)
 
 
 @pytest.mark.parametrize(
@@ -268,17 +357,17 @@ def test_yaml_runs_no_code(tmp_path):
         ("weights.bits=null", lambda r: r.weights.bits, None),
         ("weights.bits=ternary", lambda r: r.weights.bits, "ternary"),
         ("weights.symmetric=false", lambda r: r.weights.symmetric, False),
-        ("weights.rounding=gpfq", lambda r: r.weights.rounding, "gpfq"),
+        ("weights.rounding=gpfq", lambda r: r.weights.rounding, Gpfq()),
         (
             "weights.rounding.sweeps=9",
             lambda r: r.weights.rounding,
-            {"name": "corrected", "sweeps": 9},
+            Corrected(sweeps=9),
         ),
-        ("weights.rounding.damping=0.02", lambda r: r.weights.rounding["damping"], 0.02),
-        ("activations.range.power=3", lambda r: r.activations.range, {"name": "mse", "power": 3}),
+        ("weights.rounding.damping=0.02", lambda r: r.weights.rounding.damping, 0.02),
+        ("activations.range.power=3", lambda r: r.activations.range, Mse(power=3)),
         ("first_last=8", lambda r: r.first_last, 8),
         ("name=mine", lambda r: r.name, "mine"),
-        ("weights={bits: 5, rounding: nearest}", lambda r: r.weights.rounding, "nearest"),
+        ("weights={bits: 5, rounding: nearest}", lambda r: r.weights.rounding, Nearest()),
         ("layers.fc.skip=true", lambda r: r.layers["fc"].skip, True),
         ("layers.fc.weights.bits=8", lambda r: r.layers["fc"].weights, {"bits": 8}),
         ("layers.layer1.*.weights.bits=8", lambda r: r.layers["layer1.*"].weights, {"bits": 8}),
@@ -292,7 +381,7 @@ def test_yaml_runs_no_code(tmp_path):
         (
             "layers.a.0.weights.rounding={name: gptq, damping: 1}",
             lambda r: r.layers["a.0"].weights,
-            {"rounding": {"name": "gptq", "damping": 1}},
+            {"rounding": Gptq(damping=1)},
         ),
     ],
 )
@@ -308,7 +397,7 @@ def test_overrides_apply_in_order_and_leave_the_rest():
         "weights.rounding.order=natural",
     ]
     recipe = load_recipe("w4a4", steps)
-    assert recipe.weights.rounding == {"name": "gptq", "damping": 0.02, "order": "natural"}
+    assert recipe.weights.rounding == Gptq(damping=0.02, order="natural")
     assert (recipe.weights.bits, recipe.activations.bits, recipe.name) == (4, 4, "w4a4")
     assert load_recipe("w4", ["weights.bits=3", "weights.bits=5"]).weights.bits == 5
     both = load_recipe("w4", ["layers.a.0.weights.bits=8", "layers.a.0.activations.bits=4"]).layers[
@@ -324,7 +413,7 @@ def test_overrides_do_not_change_the_recipe_they_start_from():
     load_recipe(
         recipe, ["weights.rounding.damping=0.1", "layers.fc.weights.bits=2", "layers.x.skip=true"]
     )
-    assert recipe.weights.rounding == {"name": "gptq", "damping": 0.5}
+    assert recipe.weights.rounding == Gptq(damping=0.5)
     assert list(recipe.layers) == ["fc"] and recipe.layers["fc"].weights == {"bits": 8}
 
 

@@ -4,6 +4,7 @@ input).
 
 from collections.abc import Callable
 from functools import cache
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import weight_norm
 
 from subbyte.graph import Network, capture, prepare
+from subbyte.graph.instrument import copied
 
 
 class Calls(nn.Module):
@@ -317,5 +319,7 @@ def captured(name: str) -> tuple[nn.Module, nn.Module]:
 
 @cache
 def prepared(name: str) -> Network:
-    """A network captured, folded, searched; do not change it."""
-    return prepare(build(name), images(name))
+    """A network captured (once for `captured` and this), folded, searched; do not change it."""
+    model, graph_module = captured(name)
+    with patch("subbyte.graph.network.capture", lambda *_: copied(graph_module)):
+        return prepare(model, images(name))

@@ -14,14 +14,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid
-from subbyte.stats import LayerStats
 from tests.reference.grids import representable
-
-
-def layer_stats(x: Tensor, x_q: Tensor) -> LayerStats:
-    """The second moments of materialised rows."""
-    x, x_q, m = x.double(), x_q.double(), x.shape[1]
-    return LayerStats(x_q.mT @ x_q / m, x_q.mT @ x / m, x.mT @ x / m, x.mean(1), x_q.mean(1), m)
 
 
 def alphabet(grid: Grid, rows: int, columns: int) -> Tensor:
@@ -184,18 +177,6 @@ def best_codes(w: Tensor, grid: Grid, x: Tensor, x_q: Tensor) -> Tensor:
             wanted = x[group].double() @ w[row].double()
             best[row] = (x_q[group].double() @ q.T - wanted[:, None]).square().mean(0).min()
     return best
-
-
-def output_error(w: Tensor, q: Tensor, x: Tensor, x_q: Tensor) -> Tensor:
-    """Mean square output error of each row, from the outputs themselves: float64 [rows]."""
-    return (outputs(w, x) - outputs(q, x_q)).square().mean(0)
-
-
-def outputs(w: Tensor, x: Tensor) -> Tensor:
-    """x w' of every group: float64 [m, rows]."""
-    return torch.cat(
-        [x[g].double() @ w[rows].double().T for rows, g in _groups(w.shape[0], x.shape[0])], 1
-    )
 
 
 def on_grid(codes: Tensor, grid: Grid) -> Tensor:

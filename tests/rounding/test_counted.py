@@ -9,7 +9,7 @@ from subbyte.core import Counts, GridSpec, Levels, PerChannel
 from subbyte.errors import RecipeError
 from subbyte.ranges import GridFitter, Mse
 from subbyte.rounding import ROUNDINGS
-from tests.rounding.cases import INPUTS, fitter
+from subbyte.testing.cases import INPUTS, fitter
 
 REFUSING = ("kmeans", "beacon")
 CASES = (

@@ -18,8 +18,7 @@ from subbyte.rounding.path import align, follow_path
 from subbyte.rounding.qronos import first_exact
 from subbyte.rounding.solve import corrected_target
 from subbyte.stats import LayerStats
-from tests.reference.rounding import layer_stats
-from tests.rounding.cases import Fixed
+from subbyte.testing.cases import Fixed, layer_stats
 
 Case = tuple[LayerStats, Tensor]
 

@@ -32,7 +32,7 @@ from subbyte.rounding import (
     sweeps,
 )
 from subbyte.rounding.path import follow_path
-from tests.rounding.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter
+from subbyte.testing.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter
 from tests.rounding.test_methods import LARGE, error, run
 
 RANDOM = {

@@ -28,8 +28,8 @@ from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.path import align
 from subbyte.rounding.qronos import first_exact
 from subbyte.rounding.solve import best_of
+from subbyte.testing.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter, output_error, outputs
 from tests.reference import rounding as reference
-from tests.rounding.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter
 from tests.rounding.test_references import same_codes
 
 specs = pytest.mark.parametrize("spec", SPECS)
@@ -45,7 +45,7 @@ large = pytest.mark.parametrize("case", LARGE)
 
 def error(given: Inputs, q: QTensor | Tensor) -> Tensor:
     values = q.dequantize() if isinstance(q, QTensor) else q
-    return reference.output_error(given.weight, values, given.x, given.x_q)
+    return output_error(given.weight, values, given.x, given.x_q)
 
 
 def run(method, given: Inputs, spec: str) -> QTensor:
@@ -262,8 +262,8 @@ def test_more_sweeps_of_descent_are_no_worse(case, spec, start, refit, order):
 def cosines(given: Inputs, q: QTensor) -> Tensor:
     """Between X w and X_q times the codes' numbers, of each row."""
     wanted, got = (
-        reference.outputs(given.weight, given.x),
-        reference.outputs(q.grid.units(q.codes), given.x_q),
+        outputs(given.weight, given.x),
+        outputs(q.grid.units(q.codes), given.x_q),
     )
     return (wanted * got).sum(0) / (wanted.norm(dim=0) * got.norm(dim=0))
 

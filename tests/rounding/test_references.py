@@ -17,8 +17,17 @@ from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.path import follow_path
 from subbyte.rounding.solve import corrected_target
 from subbyte.rounding.sweeps import descend, refit_scales
+from subbyte.testing.cases import (
+    INPUTS,
+    SPECS,
+    Inputs,
+    draw,
+    fitter,
+    layer_stats,
+    output_error,
+    outputs,
+)
 from tests.reference import rounding as reference
-from tests.rounding.cases import INPUTS, SPECS, Inputs, draw, fitter, linear
 
 specs = pytest.mark.parametrize("spec", SPECS)
 SMALL = [
@@ -37,6 +46,13 @@ WIDE = {  # wider than a block of the library's loops
 LIVE = INPUTS | WIDE
 
 
+def linear(given: Inputs) -> torch.Tensor:
+    """What coordinate descent pulls towards when the target is the weight: float64 [groups, rows,
+    columns].
+    """
+    return given.stats.grouped(given.weight) @ given.stats.H
+
+
 def same_codes(
     got: QTensor, codes: torch.Tensor, grid: Grid, target: torch.Tensor, given: Inputs
 ) -> None:
@@ -45,12 +61,8 @@ def same_codes(
     """
     rows = (got.codes.long() != codes).any(1)
     assert int(rows.sum()) <= max(1, rows.numel() // 10)
-    ours = reference.output_error(target, reference.on_grid(got.codes, grid), given.x, given.x_q)[
-        rows
-    ]
-    theirs = reference.output_error(target, reference.on_grid(codes, grid), given.x, given.x_q)[
-        rows
-    ]
+    ours = output_error(target, reference.on_grid(got.codes, grid), given.x, given.x_q)[rows]
+    theirs = output_error(target, reference.on_grid(codes, grid), given.x, given.x_q)[rows]
     torch.testing.assert_close(ours, theirs, rtol=0.1, atol=0)
 
 
@@ -139,8 +151,8 @@ def test_refit_scales_are_least_squares(case, spec):
     for k, part in enumerate(parts):
         part[:, k * size : (k + 1) * size] = units[:, k * size : (k + 1) * size]
     # [rows, m, parts]
-    columns = torch.stack([reference.outputs(part, given.x_q).T for part in parts], -1)
-    wanted = reference.outputs(given.weight, given.x_q).T[..., None]
+    columns = torch.stack([outputs(part, given.x_q).T for part in parts], -1)
+    wanted = outputs(given.weight, given.x_q).T[..., None]
     if start.grid.spec.share.one_scale:
         columns, wanted = columns.reshape(1, -1, 1), wanted.reshape(1, -1, 1)
     solution = torch.linalg.lstsq(columns, wanted, driver="gelsd").solution[..., 0]
@@ -165,18 +177,16 @@ def test_a_scale_that_would_turn_negative_stays():
 def test_descent_never_goes_up_and_ends_where_no_single_step_helps(case, spec):
     given = INPUTS[case]
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
-    before = reference.output_error(given.weight, start.dequantize(), given.x_q, given.x_q)
+    before = output_error(given.weight, start.dequantize(), given.x_q, given.x_q)
     for sweeps in (0, 1, 2, 50):
         q = descend(linear(given), start, given.stats, sweeps)
-        after = reference.output_error(given.weight, q.dequantize(), given.x_q, given.x_q)
+        after = output_error(given.weight, q.dequantize(), given.x_q, given.x_q)
         if start.grid.spec.share.one_scale:
             before, after = before.sum(), after.sum()
         assert bool((after <= before * (1 + 1e-5) + 1e-9).all())
         before = after
     again = reference.sweep(given.weight, q.codes, q.grid, given.x_q)
-    better = reference.output_error(
-        given.weight, reference.on_grid(again, q.grid), given.x_q, given.x_q
-    )
+    better = output_error(given.weight, reference.on_grid(again, q.grid), given.x_q, given.x_q)
     torch.testing.assert_close(better.sum(), after.sum(), rtol=1e-5, atol=1e-9)
 
 
@@ -203,7 +213,7 @@ def test_every_row_keeps_the_best_of_its_starts(case, spec):
 
     def errors(method) -> torch.Tensor:
         q = method.round(given.weight, fit, given.stats).dequantize()
-        each = reference.output_error(given.weight, q, given.x, given.x_q)
+        each = output_error(given.weight, q, given.x, given.x_q)
         return each.sum(0, keepdim=True) if SPECS[spec].share.one_scale else each
 
     starts = (0.7, 1.0, 1.4)
@@ -215,10 +225,8 @@ def test_every_row_keeps_the_best_of_its_starts(case, spec):
 
 def _refit(target: torch.Tensor, codes: torch.Tensor, grid: Grid, x_q: torch.Tensor) -> Grid:
     """Least squares of each row's one scale."""
-    units = reference.outputs(codes.double(), x_q)
-    return grid.with_scale(
-        ((units * reference.outputs(target, x_q)).sum(0) / units.square().sum(0))[:, None]
-    )
+    units = outputs(codes.double(), x_q)
+    return grid.with_scale(((units * outputs(target, x_q)).sum(0) / units.square().sum(0))[:, None])
 
 
 @pytest.mark.parametrize(
@@ -229,7 +237,7 @@ def test_no_codes_beat_all_codes(method, seed):
     given = draw(2, 20, 5, 6, mismatch=0.5, seed=seed)
     q = method.round(given.weight, fitter(GridSpec(TERNARY, PerChannel())), given.stats)
     bound = reference.best_codes(given.weight, q.grid, given.x, given.x_q)
-    got = reference.output_error(given.weight, q.dequantize(), given.x, given.x_q)
+    got = output_error(given.weight, q.dequantize(), given.x, given.x_q)
     assert bool((got >= bound * (1 - 1e-5)).all())
     by_moments = given.stats.output_error(given.weight, q.dequantize())
     torch.testing.assert_close(by_moments, got, rtol=1e-6, atol=1e-12)
@@ -246,10 +254,8 @@ def test_corrected_comes_close_to_the_best_codes():
         q = Corrected(damping=0.0, sweeps=20).round(given.weight, fit, given.stats)
         nearest = Nearest().round(given.weight, fit, given.stats)
         total[0] += reference.best_codes(given.weight, q.grid, given.x, given.x_q).sum()
-        total[1] += reference.output_error(given.weight, q.dequantize(), given.x, given.x_q).sum()
-        total[2] += reference.output_error(
-            given.weight, nearest.dequantize(), given.x, given.x_q
-        ).sum()
+        total[1] += output_error(given.weight, q.dequantize(), given.x, given.x_q).sum()
+        total[2] += output_error(given.weight, nearest.dequantize(), given.x, given.x_q).sum()
     assert total[1] < 1.1 * total[0]
     assert total[2] > 1.3 * total[0]
 
@@ -266,10 +272,7 @@ def test_no_damping_and_too_few_rows_still_give_codes(method, m, seed):
         Nearest().round(given.weight, fit, given.stats),
     )
     x = given.x_q if isinstance(method, Gptq) else given.x
-    errors = [
-        reference.output_error(given.weight, each.dequantize(), x, given.x_q)
-        for each in (q, nearest)
-    ]
+    errors = [output_error(given.weight, each.dequantize(), x, given.x_q) for each in (q, nearest)]
     assert bool((errors[0] <= errors[1] * (1 + 1e-9) + 1e-12).all())
 
 
@@ -296,8 +299,8 @@ def test_uncorrelated_inputs_leave_nothing_to_gain(method, spec):
     x = torch.diag(powers.double().sqrt())[None]
     weight = draw(1, 8, 8, 6, seed=4).weight
     fit = fitter(SPECS[spec])
-    q = method.round(weight, fit, reference.layer_stats(x, x))
-    nearest = Nearest().round(weight, fit, reference.layer_stats(x, x))
+    q = method.round(weight, fit, layer_stats(x, x))
+    nearest = Nearest().round(weight, fit, layer_stats(x, x))
     assert torch.equal(q.codes, nearest.codes)
 
 
@@ -310,10 +313,7 @@ def test_rows_that_nearest_serves_better_are_rounded_to_nearest():
         grid = fit(given.weight)
         path, nearest = follow_path(given.weight, grid, given.stats), grid.quantize(given.weight)
         q = Gpfq().round(given.weight, fit, given.stats).dequantize()
-        errors = [
-            reference.output_error(given.weight, each, given.x, given.x_q)
-            for each in (path, nearest)
-        ]
+        errors = [output_error(given.weight, each, given.x, given.x_q) for each in (path, nearest)]
         better = errors[0] <= errors[1]
         assert torch.equal(q, torch.where(better[:, None], path, nearest))
         changed, kept = changed + int(better.sum()), kept + int((~better).sum())

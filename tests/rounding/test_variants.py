@@ -27,7 +27,7 @@ from subbyte.rounding import (
     Spfq,
     Stochastic,
 )
-from tests.rounding.cases import INPUTS, SPECS, fitter
+from subbyte.testing.cases import INPUTS, SPECS, fitter
 
 VARIANTS: dict[str, Rounding] = {
     "gpfq float": Gpfq(data="float"),

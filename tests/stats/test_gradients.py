@@ -9,10 +9,11 @@ from torch import Tensor
 from subbyte.core import Geometry
 from subbyte.errors import NumericsError
 from subbyte.stats import GradientCollector, GradientStats, gradients, position_weights
-from tests.reference.geometries import GEOMETRIES
+from tests.reference.geometries import FEW, GEOMETRIES
 from tests.reference.operations import operate, rows_of
 
 every_kind = pytest.mark.parametrize(("geometry", "shape"), GEOMETRIES.values(), ids=GEOMETRIES)
+few_kinds = pytest.mark.parametrize(("geometry", "shape"), FEW.values(), ids=FEW)
 IMAGES = 5
 Call = tuple[Tensor, Tensor]
 
@@ -52,9 +53,17 @@ def same(got: Tensor, wanted: Tensor) -> None:
 
 
 @every_kind
-@pytest.mark.parametrize("most", [2**24, 1])
-def test_gradients_are_autograds(geometry, shape, most, monkeypatch):
-    monkeypatch.setattr(gradients, "_MAX_ELEMENTS", most)
+def test_gradients_are_autograds(geometry, shape):
+    check_gradients(geometry, shape)
+
+
+@few_kinds
+def test_gradients_are_autograds_piece_by_piece(geometry, shape, monkeypatch):
+    monkeypatch.setattr(gradients, "_MAX_ELEMENTS", 1)
+    check_gradients(geometry, shape)
+
+
+def check_gradients(geometry: Geometry, shape: tuple[int, ...]) -> None:
     calls = [call(geometry, shape, 0), call(geometry, shape, 1)]  # a weight used twice
     each = torch.stack([of_image(geometry, calls, i) for i in range(IMAGES)])
     first, second = ([(x[part], g[part]) for x, g in calls] for part in (slice(3), slice(3, None)))
@@ -104,7 +113,7 @@ def test_gradients_that_are_no_numbers_are_refused():
         collected(geometry, [[(x, g)]])
 
 
-@every_kind
+@few_kinds
 def test_weights_of_positions_are_mean_squares_over_runs_of_channels(geometry, shape):
     _, g = call(geometry, shape, 0)
     parts = geometry.groups

@@ -4,8 +4,13 @@ from subbyte.allocate.aciq import Aciq
 from subbyte.allocate.budget import Budget
 from subbyte.allocate.choice import choose, choose_by_price
 from subbyte.allocate.optimum import Optimum
+from subbyte.io.registry import Registry
 from subbyte.methods import Allocate
 
-ALLOCATIONS: dict[str, type[Allocate]] = {"optimum": Optimum, "aciq": Aciq}
+ALLOCATIONS: Registry[Allocate] = Registry(
+    "allocate",
+    Allocate,
+    {"optimum": Optimum, "aciq": Aciq},
+)
 
 __all__ = ["ALLOCATIONS", "Aciq", "Budget", "Optimum", "choose", "choose_by_price"]

@@ -43,6 +43,9 @@ class Budget:
         counts: Literal["bits", "bytes", "bops"] = "bits" if match[2] == "bits" else "bops"
         return cls("".join(text.split()), amount, "bytes" if match[2].endswith("B") else counts)
 
+    def __str__(self) -> str:
+        return self.text
+
 
 def whole_bits(mean_bits: float, channels: int, most: int) -> int:
     """Bits that all channels may have together, `most` each. Raises RecipeError for a mean below 0

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from subbyte.allocate.budget import whole_bits
 from subbyte.errors import NumericsError
+from subbyte.methods import Allocate
 
 
 @dataclass(frozen=True)
-class Optimum:
+class Optimum(Allocate):
     """Has no settings."""
 
     def bits(self, distortion: Tensor, spread: Tensor, mean_bits: float) -> Tensor:

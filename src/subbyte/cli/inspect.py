@@ -16,8 +16,9 @@ from subbyte.cli.tables import plan_table
 from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError
 from subbyte.exporters.packed import read
+from subbyte.io.user_file import UserFiles
 from subbyte.learn.training.finish import PACKED
-from subbyte.recipe.plan import Plan
+from subbyte.recipe import Plan
 from subbyte.records import RESULT, Result, read_document
 
 
@@ -147,7 +148,7 @@ def _onnx(file: Path) -> None:
 
 
 def _plan(file: Path) -> None:
-    console.print(plan_table(_read(file, lambda text: Plan.from_dict(yaml.safe_load(text)))))
+    console.print(plan_table(_read(file, lambda text: Plan.from_yaml(text, UserFiles(run=False)))))
 
 
 def _result(file: Path) -> None:

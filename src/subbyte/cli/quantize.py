@@ -32,8 +32,7 @@ from subbyte.exporters import EXPORTERS
 from subbyte.graph import prepare
 from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model
-from subbyte.recipe import PRESETS, Recipe, load_recipe
-from subbyte.recipe.plan import make_plan
+from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
 from subbyte.records import Result
 
 
@@ -43,7 +42,7 @@ def quantize(
     data: DataOption = "",
     weights: WeightsOption = None,
     recipe: Annotated[
-        str, typer.Option(help=f"A preset ({', '.join(PRESETS)}) or a YAML file.")
+        str, typer.Option(help=f"A preset ({', '.join(PRESETS)}), a YAML file, or a plan.yaml.")
     ] = "w8a8",
     out: Annotated[Path | None, typer.Option(help="Folder to write; must not exist.")] = None,
     settings: Annotated[
@@ -101,7 +100,7 @@ def quantize(
     """Quantize a trained network, export it, and measure what it cost."""
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
-    asked = load_recipe(recipe, [*(settings or []), *scaled, *wanted])
+    asked = load_request(recipe, [*(settings or []), *scaled, *wanted])
     if dry_run:
         _dry_run(model, weights, data, shape, asked, (normalize, resize, crop))
         return
@@ -166,7 +165,7 @@ def _dry_run(
     weights: Path | None,
     data: str,
     shape: str | None,
-    recipe: Recipe,
+    recipe: Recipe | Plan,
     pixels: tuple[Any, Any, Any],
 ) -> None:
     size = _shape(shape) if shape else input_shape(model)

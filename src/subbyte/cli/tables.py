@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from subbyte.pages.parts import Table as PageTable
-from subbyte.recipe.plan import LayerPlan, Plan
+from subbyte.recipe import LayerPlan, Plan
 from subbyte.records import LedgerEntry, Option, Result
 
 

@@ -23,19 +23,17 @@ _GAIN, _STILL = 1e-3, 1e-3  # absolute
 _PATIENCE = 3
 
 
-def check_original(spec: GridSpec) -> None:
-    """Raises RecipeError for grids that the authors' code does not know."""
+def known_to_original(spec: GridSpec) -> bool:
+    """Whether the authors' code knows grids of this kind."""
     levels = spec.alphabet.positions
     known = len(levels) in POWER_COUNTS and levels == powers(len(levels))
-    if not known or not spec.share.one_scale:
-        raise RecipeError("ldnq: compat needs `levels: 3` (5, 7, 9, 11) with granularity tensor")
+    return known and spec.share.one_scale
 
 
 def original(weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
     """`Ldnq(compat=True)`. Raises RecipeError for grids and layers that the authors' code does not
     know.
     """
-    check_original(fit.spec)
     if stats.H.shape[0] != 1:
         raise RecipeError("ldnq: compat knows no layers with groups")
     if not bool(torch.isfinite(weight).all() & torch.isfinite(stats.H).all()):

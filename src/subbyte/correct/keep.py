@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from subbyte.core import QTensor
+from subbyte.methods import Correction
 from subbyte.stats import LayerStats
 
 
 @dataclass(frozen=True)
-class Keep:
+class Keep(Correction):
     """Leave codes, scale and bias as they are."""
 
     def correct(

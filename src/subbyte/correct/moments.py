@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from subbyte.core import QTensor
+from subbyte.methods import Correction
 from subbyte.stats import LayerStats
 
 _NOISE = 1e-6  # relative: products are taken in float32
 
 
 @dataclass(frozen=True)
-class Bias:
+class Bias(Correction):
     """Match the mean of every output channel."""
 
     def correct(
@@ -35,7 +36,7 @@ class Bias:
 
 
 @dataclass(frozen=True)
-class Moments:
+class Moments(Correction):
     """Match the mean and the variance of every output channel."""
 
     def correct(

@@ -24,13 +24,14 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
+from subbyte.methods import Correction
 from subbyte.stats import LayerStats
 
 _NOISE = 1e-6  # relative: weights are float32
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Correction):
     """Match the mean weight of every output channel (`mean`) and the norm of its weights around it
     (`norm`).
 

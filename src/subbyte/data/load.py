@@ -14,7 +14,7 @@ from subbyte.data.mnist import load_fashion_mnist, load_mnist
 from subbyte.data.normalize import Normalization, parse_normalization
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
-from subbyte.models.user_file import call_user_file, split_spec
+from subbyte.io.user_file import call_user_file, split_spec
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from subbyte.engine.sensitivity import Answer, Option, Question, survey
 from subbyte.engine.walk import Limits, Progress
 from subbyte.errors import RecipeError
 from subbyte.graph import Network
-from subbyte.recipe import Bits, Recipe, width_settings
-from subbyte.recipe.plan import LayerPlan, Plan, check_rounding, make_plan
+from subbyte.recipe import LayerPlan, Plan, Recipe, make_plan, plan_widths
 
 _OF_A_ROW = 5  # bytes: its scale and its number of levels
 _TRIES = 20
@@ -49,23 +48,20 @@ def meet_budget(
     below the least that the widths allow.
     """
     assert recipe.budget is not None
-    budget, by_row = Budget.parse(recipe.budget), recipe.budget_for == "channels"
-    plans, asked = (
-        [_plan(network, recipe, width) for width in recipe.widths],
-        make_plan(network, recipe),
-    )
-    either, other = (_plan(network, recipe, bits).layers for bits in (3, 4))
+    budget, by_row = recipe.budget, recipe.budget_for == "channels"
+    asked = make_plan(network, recipe)
+    widths = {
+        layer.name: [layer] if layer.budget is None else plan_widths(network, recipe, layer.name)
+        for layer in asked.layers
+    }
     candidates = {
-        layer.name: _distinct([plan.layers[number] for plan in plans])
-        if either[number].spec != other[number].spec
-        else [asked.layers[number]]  # the recipe states it, whatever the rest gets
-        for number, layer in enumerate(network.layers)
-        if layer.owns_weight
+        layer.name: _distinct(widths[layer.name]) for layer in network.layers if layer.owns_weight
     }
     if by_row:
         candidates = {name: _counted(options, recipe.name) for name, options in candidates.items()}
-    question = Question.of(candidates, plans[0], by_row)
-    answer = survey(network, plans[0], question, images, limits or Limits(), progress)
+    first = replace(asked, layers=tuple(plans[0] for plans in widths.values()))
+    question = Question.of(candidates, first, by_row)
+    answer = survey(network, first, question, images, limits or Limits(), progress)
     room = _Room(budget, sum(prod(options[0].shape) for options in candidates.values()))
     taken = (
         _rows_taken(candidates, answer, room) if by_row else _layers_taken(candidates, answer, room)
@@ -76,26 +72,12 @@ def meet_budget(
         for number, option in enumerate(options)
     ]
     layers = []
-    for number, layer in enumerate(network.layers):
-        plan, options = asked.layers[number], candidates[layer.owner]
-        same = [plan.layers[number] for plan in plans]
-        decided = _decided(plan, same, options, taken[layer.owner], by_row)
-        if decided is not plan:
-            reason = "; ".join(filter(None, (decided.reason, f"allocated under {budget.text}")))
-            decided = replace(decided, asked=f"budget {budget.text}", reason=reason)
-        layers.append(decided)
+    for layer, plan in zip(network.layers, asked.layers, strict=True):
+        owner = layer.owner
+        options = [candidates[owner][number] for number in taken[owner]]
+        counted = by_row and len(candidates[owner]) > 1
+        layers.append(_decided(plan, widths[plan.name], options, counted))
     return replace(asked, layers=tuple(layers)), table
-
-
-def _plan(network: Network, recipe: Recipe, width: Bits | str) -> Plan:
-    """The plan that has this width wherever the recipe leaves it open."""
-    weights = recipe.weights.model_copy(update=width_settings(width))
-    try:
-        return make_plan(network, recipe.model_copy(update={"weights": weights}))
-    except RecipeError as error:
-        raise RecipeError(
-            f"{error} (width {width} of the candidates under a budget; `widths` lists them)"
-        ) from error
 
 
 def _distinct(plans: list[LayerPlan]) -> list[LayerPlan]:
@@ -113,7 +95,8 @@ def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
     if len(options) == 1:
         return options
     where = f"recipe {recipe}: layer {options[0].name}: budget_for channels"
-    check_rounding(options[0].rounding, GridSpec(Counts((MOST_LEVELS,)), PerChannel()), where)
+    varying = GridSpec(Counts((MOST_LEVELS,)), PerChannel())
+    replace(options[0], spec=varying).check(where)
     counts = set()
     for spec in (option.spec for option in options):
         if spec is None or spec.alphabet.varies or not spec.share.by_row:
@@ -130,23 +113,21 @@ def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
 
 
 def _decided(
-    asked: LayerPlan,
-    same: list[LayerPlan],
-    options: list[LayerPlan],
-    taken: list[int],
-    by_row: bool,
+    asked: LayerPlan, widths: list[LayerPlan], options: list[LayerPlan], counted: bool
 ) -> LayerPlan:
-    """A layer's plan with the options taken; one without a choice as the recipe asks. same: its
-    plan in each width.
+    """A layer's plan with the option that each of its rows takes; one whose width is stated as it
+    is. widths: its plan in each width; counted: rows have numbers of levels of their own.
     """
-    spec = options[taken[0]].spec
-    if len(options) == 1 and asked.spec == spec:
+    if asked.budget is None:
         return asked
-    if by_row and len(options) > 1:
-        specs = [options[k].spec for k in taken]
+    specs = [option.spec for option in options]
+    if counted:
         counts = tuple(spec.alphabet.count for spec in specs if spec is not None)
-        return replace(asked, spec=GridSpec(Counts(counts), PerChannel()), allocate=None)
-    return next(plan for plan in same if plan.spec == spec)
+        decided = replace(asked, spec=GridSpec(Counts(counts), PerChannel()), allocate=None)
+    else:
+        decided = next(plan for plan in widths if plan.spec == specs[0])
+    reason = "; ".join(filter(None, (decided.reason, f"allocated under {asked.budget}")))
+    return replace(decided, asked=asked.asked, reason=reason)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from subbyte.graph import (
     signs,
 )
 from subbyte.io.cache import Cache
-from subbyte.recipe.plan import Plan
+from subbyte.recipe import Plan
 from subbyte.stats import GradientCollector, GradientStats, position_weights
 
 _LEAST = 1e-6  # of the mean weight: where nothing depends on a run of channels its rows weigh alike

@@ -7,7 +7,6 @@ The library call, the command line and sweeps all go through `carry_out`.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +19,7 @@ from subbyte.engine.stages import Report, Stages, silent
 from subbyte.engine.walk import Limits, Progress, WalkResult, walk
 from subbyte.errors import DataError
 from subbyte.graph import Network, prepare
-from subbyte.recipe import Recipe, load_recipe
-from subbyte.recipe.plan import Plan, make_plan
+from subbyte.recipe import Plan, Recipe, Source, load_request, make_plan
 from subbyte.tasks import agreement
 
 
@@ -41,7 +39,7 @@ class Quantization:
 def quantize(
     model: nn.Module,
     images: Tensor | Iterable[Any],
-    recipe: str | Path | Recipe | Plan = "w8a8",
+    recipe: Source | Plan = "w8a8",
     *,
     labels: Tensor | None = None,
     limits: Limits | None = None,
@@ -52,8 +50,8 @@ def quantize(
     model: any module that maps one tensor [batch, ...] to one tensor; it is left as it is. images:
     calibration images [n, ...] as the network takes them, or batches of them (of a batch that is a
     tuple the first item counts).
-    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, a Recipe, or
-    a Plan, which is done as it is.
+    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, a mapping,
+    a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
     labels: int64 [n]; only a recipe whose tuning ends with them needs any.
     progress: called with the stage, steps done, steps in all, and what is being worked on.
     Raises SubbyteError (see `errors`) when model, images or recipe do not fit.
@@ -61,7 +59,7 @@ def quantize(
     calibration = collect(images)
     return carry_out(
         lambda: prepare(model, calibration[:2]),
-        recipe if isinstance(recipe, Plan) else load_recipe(recipe),
+        load_request(recipe),
         calibration,
         labels=lambda: labels,
         limits=limits,
@@ -103,9 +101,7 @@ def decide(
 
     images: of calibration, [n, ...]; read only for a budget.
     """
-    if isinstance(wanted, Plan):
-        return wanted, []
-    if wanted.budget is None:
+    if isinstance(wanted, Plan) or wanted.budget is None:
         return make_plan(network, wanted), []
     return meet_budget(network, wanted, images, limits=limits, progress=progress)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
 from subbyte.graph import Instrumented, Layer, Layered, Network, instrument, set_tensor, tensor_at
-from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
+from subbyte.recipe import LayerPlan, Plan, TapPlan
 
 _INT32 = 2**31 - 1
 
@@ -154,7 +154,7 @@ class QuantizedModel(Layered, nn.Module):
         return LedgerRow(
             tap.name,
             "activation",
-            tap.asked,
+            str(tap.asked),
             bits,
             "; ".join(filter(None, (tap.reason, *how))),
             size,
@@ -168,10 +168,10 @@ class QuantizedModel(Layered, nn.Module):
         if not layer.owns_weight:
             weights = self.weights
             bits = weights[layer.owner].grid.label if layer.owner in weights else "float"
-            return LedgerRow(plan.name, "layer", plan.asked, bits, plan.reason, 0, sqnr)
+            return LedgerRow(plan.name, "layer", plan.wanted, bits, plan.reason, 0, sqnr)
         if plan.name not in self.weights:
             size = 4 * layer.geometry.rows * layer.geometry.columns
-            return LedgerRow(plan.name, "layer", plan.asked, "float", plan.reason, size, sqnr)
+            return LedgerRow(plan.name, "layer", plan.wanted, "float", plan.reason, size, sqnr)
         weight = self.weights[plan.name]
         spec = weight.grid.spec
         changed = f"{spec.alphabet.count} levels of its rounding's own" if spec != plan.spec else ""
@@ -179,7 +179,7 @@ class QuantizedModel(Layered, nn.Module):
         return LedgerRow(
             plan.name,
             "layer",
-            plan.asked,
+            plan.wanted,
             weight.grid.label,
             reason,
             weight.nbytes,

@@ -44,7 +44,7 @@ from subbyte.graph import (
     layer_gradients,
     outputs,
 )
-from subbyte.recipe.plan import LayerPlan, Plan
+from subbyte.recipe import LayerPlan, Plan
 from subbyte.stats import output_positions, position_weights
 
 _IMAGES = 128  # on which outputs are compared; statistics are of all

@@ -22,7 +22,7 @@ from subbyte.errors import DataError, NumericsError, RecipeError
 from subbyte.graph import Chunks, Instrumented, Layer, Memory, Network, Pair, Travel, instrument
 from subbyte.io.cache import NO_CACHE, Cache
 from subbyte.ranges import GridFitter, fit_grid
-from subbyte.recipe.plan import LayerPlan, Plan
+from subbyte.recipe import LayerPlan, Plan
 from subbyte.rounding import best_of
 from subbyte.stats import LayerStats, MomentCollector, channel_histograms, histogram
 

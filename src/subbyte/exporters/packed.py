@@ -21,9 +21,11 @@ from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.errors import FormatError, RecipeError
 from subbyte.graph import Network, prepare, set_tensor, tensor_at
 from subbyte.io.files import write_bytes
-from subbyte.recipe.plan import LayerPlan, Plan
+from subbyte.io.user_file import UserFiles
+from subbyte.recipe import LayerPlan, Plan, misfit
 
 VERSION = 2
+_NO_FILES = UserFiles(run=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +171,7 @@ def read(path: str | Path) -> Packed:
             raise FormatError(
                 f"{path}: the contents do not match their checksum; the file was damaged or altered"
             )
-        return Packed(tensors, Plan.from_dict(header["plan"]), header)
+        return Packed(tensors, Plan.from_dict(header["plan"], _NO_FILES), header)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecipeError) as error:
         raise FormatError(
             f"{path}: its header can't be read ({type(error).__name__}: {error})"
@@ -224,19 +226,9 @@ def _json(header: dict[str, Any]) -> str:
 
 
 def _require_same(packed: Packed, network: Network, path: str | Path) -> None:
-    plan = packed.plan
-    theirs = [(p.name, tuple(p.shape)) for p in plan.layers]
-    ours = [(layer.name, layer.geometry.weight_shape) for layer in network.layers]
-    for (name, shape), (own, own_shape) in zip(theirs, ours, strict=False):
-        if (name, shape) != (own, own_shape):
-            raise FormatError(
-                f"{path}: made for a network with layer {name!r} {shape}, this one has {own!r} "
-                f"{own_shape}"
-            )
-    if len(theirs) != len(ours):
-        raise FormatError(
-            f"{path}: made for a network with {len(theirs)} layers, this one has {len(ours)}"
-        )
+    reason = misfit(packed.plan, network)
+    if reason is not None:
+        raise FormatError(f"{path}: {reason}")
     values = packed.header["values"]
     if values != [point.name for point in network.taps]:
         raise FormatError(

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from subbyte.errors import ModelError
+from subbyte.io.user_file import call_user_file, split_spec
 from subbyte.models.built_in import FAMILY, MODELS, ModelEntry, find_entry
-from subbyte.models.user_file import call_user_file, split_spec
 from subbyte.models.weights import load_weights, read_weights, rows, set_weights, weights_file
 
 log = logging.getLogger("subbyte")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import RecipeError
+from subbyte.methods import Precondition
 from subbyte.rounding.solve import largest_eigenvalue
 from subbyte.stats import LayerStats
 
@@ -23,7 +24,7 @@ _ROOM = 1.02  # power iteration comes to the largest eigenvalue from below
 
 
 @dataclass(frozen=True)
-class Magr:
+class Magr(Precondition):
     """strength: of the penalty, relative to a row's root mean square; steps: of the proximal
     gradient.
     """

@@ -1,5 +1,6 @@
 """Choose the range of a grid."""
 
+from subbyte.io.registry import Registry
 from subbyte.methods import Range
 from subbyte.ranges.aciq import Aciq
 from subbyte.ranges.blocks import GridFitter, fit_grid
@@ -12,19 +13,23 @@ from subbyte.ranges.peaks import Median, RowMax
 from subbyte.ranges.percentile import Percentile
 from subbyte.ranges.sigma import Sigma
 
-RANGES: dict[str, type[Range]] = {
-    "minmax": MinMax,
-    "percentile": Percentile,
-    "mse": Mse,
-    "fisher": Fisher,
-    "gradient": Gradient,
-    "rowmax": RowMax,
-    "median": Median,
-    "aciq": Aciq,
-    "sigma": Sigma,
-    "kl": Kl,
-    "exact": Exact,
-}
+RANGES: Registry[Range] = Registry(
+    "range",
+    Range,
+    {
+        "minmax": MinMax,
+        "percentile": Percentile,
+        "mse": Mse,
+        "fisher": Fisher,
+        "gradient": Gradient,
+        "rowmax": RowMax,
+        "median": Median,
+        "aciq": Aciq,
+        "sigma": Sigma,
+        "kl": Kl,
+        "exact": Exact,
+    },
+)
 
 __all__ = [
     "RANGES",

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
+from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
 from subbyte.ranges.mse import Best
 from subbyte.ranges.priors import Prior, alpha, best_scale, mean_of_ratio, positive_part
@@ -40,7 +41,7 @@ _FURTHEST = 8.0  # mean of values of both signs in units of their spread; in pro
 
 
 @dataclass(frozen=True)
-class Aciq:
+class Aciq(Range):
     """Clip where the prior says: laplace or gauss; auto: per block the better of them, or min-max,
     on the values.
     """

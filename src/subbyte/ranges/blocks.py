@@ -70,16 +70,15 @@ def fit_grid(
         raise RecipeError(
             "no range can be chosen for a codebook: its levels are fitted when weights are rounded"
         )
-    if getattr(method, "weights_only", False):
+    if method.weights_only:
         importance = None
     blocks, weights = spec.share.blocks(values), _importance(values, importance, spec)
     if weights is not None:
         # if none counts, all do
         weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)
         blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
-    for_rows = getattr(method, "choose_for_rows", None)
-    if for_rows is not None and spec.share.one_scale:
-        scale, zero_point = for_rows(values, spec)
+    if spec.share.one_scale:
+        scale, zero_point = method.choose_for_tensor(blocks.reshape(values.shape), weights, spec)
     else:
         scale, zero_point = method.choose(blocks, weights, spec)
     scale, zero_point = (spec.share.shaped(part, len(values)) for part in (scale, zero_point))

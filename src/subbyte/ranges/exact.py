@@ -15,16 +15,24 @@ from torch import Tensor
 
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
+from subbyte.methods import Range, Refusal
 from subbyte.ranges.minmax import positive
 
 _WHOLE = 1e-4
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Range):
     """Find the grid that weights already lie on, and refuse those that lie on none."""
 
     weights_only = True
+    weights_on_grid = True
+    refuses = (
+        Refusal(
+            lambda self, spec: not spec.alphabet.even,
+            "exact: looks for evenly spaced values; it can't work with levels or a codebook",
+        ),
+    )
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec
@@ -32,11 +40,8 @@ class Exact:
         """See `methods.Range`; the importance is not read. Raises RecipeError where a block lies on
         no such grid.
         """
+        self.check(spec)
         alphabet = spec.alphabet
-        if not alphabet.even:
-            raise RecipeError(
-                "exact: looks for evenly spaced values; it can't work with levels or a codebook"
-            )
         values = values.double()
         low, high = values.amin(1).clamp_max(0), values.amax(1).clamp_min(0)
         scale, found = positive(high - low), high == low

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
+from subbyte.methods import Range
 from subbyte.ranges.mse import Mse
 
 
 @dataclass(frozen=True)
-class Fisher:
+class Fisher(Range):
     """Search `steps` scales for the least squared error weighted by the diagonal of the Fisher
     information.
     """
@@ -43,7 +44,7 @@ class Fisher:
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(Range):
     """Search `steps` scales for the least |error|^power weighted by the size of the gradient."""
 
     steps: int = 85

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, PerChannel
 from subbyte.errors import RecipeError
+from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
 
 _THRESHOLDS = 128
@@ -29,7 +30,7 @@ _MAX_ELEMENTS = 2**22  # of the histograms that are looked at together: 32 MiB i
 
 
 @dataclass(frozen=True)
-class Kl:
+class Kl(Range):
     """Clip where the histogram of `bins` bins changes least in the sense of Kullback and
     Leibler.
     """

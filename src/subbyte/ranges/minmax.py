@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from subbyte.core import GridSpec
+from subbyte.methods import Range
 
 
 @dataclass(frozen=True)
-class MinMax:
+class MinMax(Range):
     """Cover every value."""
 
     closed_form = True

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
+from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
 
 _FEW_CODES = 8
@@ -27,7 +28,7 @@ _TOGETHER = 1 << 17  # values in one operation: they stay in the cache
 
 
 @dataclass(frozen=True)
-class Mse:
+class Mse(Range):
     """Search `steps` scales for the least mean |error|^power."""
 
     steps: int = 85

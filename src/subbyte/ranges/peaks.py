@@ -17,11 +17,12 @@ from torch import Tensor
 
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
+from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range
 
 
 @dataclass(frozen=True)
-class RowMax:
+class RowMax(Range):
     """Reach the mean over rows of each row's largest weight, or of a quantile (percentile, 0 to 1)
     of their sizes.
     """
@@ -41,14 +42,16 @@ class RowMax:
         """See `methods.Range`; of the importance only counts whether it is 0."""
         return _reaching(quantile(values.abs(), self.percentile, importance), values, spec)
 
-    def choose_for_rows(self, values: Tensor, spec: GridSpec) -> tuple[Tensor, Tensor]:
+    def choose_for_tensor(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
         peak = quantile(values.abs(), self.percentile).mean()
         return _reaching(peak[None], values.reshape(1, -1), spec)
 
 
 @dataclass(frozen=True)
-class Median:
+class Median(Range):
     """Reach the median size of the weights; needs a scalar well above 1."""
 
     weights_only = True

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
+from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range
 
 
 @dataclass(frozen=True)
-class Percentile:
+class Percentile(Range):
     """Keep `percent` % of the values inside the range."""
 
     percent: float = 99.99

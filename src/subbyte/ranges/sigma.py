@@ -12,11 +12,12 @@ from torch import Tensor
 
 from subbyte.core import GridSpec
 from subbyte.errors import RecipeError
+from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
 
 
 @dataclass(frozen=True)
-class Sigma:
+class Sigma(Range):
     """Keep what lies within `width` standard deviations of the mean."""
 
     width: float = 3.0

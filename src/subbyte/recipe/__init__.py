@@ -1,25 +1,37 @@
 """What the user asks for, and what becomes of it for one network."""
 
+from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
+from subbyte.recipe.read import PRESETS, Source, load_recipe, load_request
 from subbyte.recipe.recipe import (
-    PRESETS,
+    ActivationSettings,
     Bits,
     LayerSettings,
     Recipe,
-    TapSettings,
     WeightSettings,
-    load_recipe,
-    parse_settings,
-    width_settings,
 )
+from subbyte.recipe.resolve import Pattern, make_plan, misfit, plan_widths
+from subbyte.recipe.settings import Settings, parse_settings
+from subbyte.recipe.width import Family, Width
 
 __all__ = [
     "PRESETS",
+    "ActivationSettings",
     "Bits",
+    "Family",
+    "LayerPlan",
     "LayerSettings",
+    "Pattern",
+    "Plan",
     "Recipe",
-    "TapSettings",
+    "Settings",
+    "Source",
+    "TapPlan",
     "WeightSettings",
+    "Width",
     "load_recipe",
+    "load_request",
+    "make_plan",
+    "misfit",
     "parse_settings",
-    "width_settings",
+    "plan_widths",
 ]

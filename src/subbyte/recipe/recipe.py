@@ -41,49 +41,51 @@ channel gets from 0 to 8. Activations may have `dynamic: true`: a range for ever
 formula (minmax, sigma, or aciq with a prior).
 """
 
-import re
-from importlib import resources
 from math import inf
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     StrictFloat,
     StrictInt,
-    ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
 
-from subbyte.allocate import ALLOCATIONS, Budget
+from subbyte.allocate import ALLOCATIONS
 from subbyte.core.levels import POWER_COUNTS
-from subbyte.correct import CORRECTIONS
+from subbyte.correct import CORRECTIONS, Moments
 from subbyte.errors import RecipeError
+from subbyte.io.registry import ANYWHERE, Registry
 from subbyte.precondition import PRECONDITIONS
-from subbyte.ranges import RANGES
-from subbyte.recipe.registry import Method, build_method
-from subbyte.rounding import ROUNDINGS
-from subbyte.tune import TUNES
+from subbyte.ranges import RANGES, Mse
+from subbyte.recipe.settings import (
+    AllocateSetting,
+    BudgetSetting,
+    CorrectionSetting,
+    PreconditionSetting,
+    RangeSetting,
+    RoundingSetting,
+    Settings,
+    TuneSetting,
+    WidthSetting,
+)
+from subbyte.recipe.width import Family, Width
+from subbyte.rounding import ROUNDINGS, Corrected
 
 Bits = StrictInt | StrictFloat | Literal["ternary"]
 Levels = str | int | list[float]
 FAMILIES = ("wide", "odd", "apot")
-T = TypeVar("T")
-PRESETS = ("w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq")
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _known(registry: dict[str, type[T]], method: Method, kind: str) -> Method:
-    build_method(registry, method, kind)
-    return method
+_METHODS: dict[str, Registry[Any]] = {
+    "range": RANGES,
+    "rounding": ROUNDINGS,
+    "correction": CORRECTIONS,
+    "precondition": PRECONDITIONS,
+    "allocate": ALLOCATIONS,
+}
+_WIDTHS = [Width.parse(width) for width in ("ternary", "2 odd", "2 wide", 3, "3 wide", 4, 6, 8)]
 
 
 def _whole_or_allocated(bits: Bits | None, info: ValidationInfo) -> None:
@@ -92,7 +94,7 @@ def _whole_or_allocated(bits: Bits | None, info: ValidationInfo) -> None:
         raise ValueError(f"{bits} bits are a mean over channels; that needs allocate")
 
 
-def _by_channel(settings: "TapSettings | WeightSettings") -> None:
+def _by_channel(settings: "ActivationSettings | WeightSettings") -> None:
     if settings.allocate is not None and settings.granularity != "channel":
         raise RecipeError(
             f"allocate gives each channel bits of its own; it needs granularity channel, not "
@@ -100,18 +102,25 @@ def _by_channel(settings: "TapSettings | WeightSettings") -> None:
         )
 
 
-class TapSettings(_Settings):
+class ActivationSettings(Settings):
     """How activation tensors are quantized. bits: null for float, or 2 to 8."""
 
-    allocate: Method | None = None
+    allocate: AllocateSetting | None = None
     bits: StrictInt | StrictFloat | None = 8
     symmetric: bool = False
-    range: Method = "mse"
+    range: RangeSetting = Mse()
     granularity: Literal["tensor", "channel"] = "tensor"
     dynamic: bool = False
 
+    @property
+    def width(self) -> Width:
+        """What is asked for."""
+        if self.bits is None:
+            return Width(None, Family.FLOAT)
+        return Width(self.bits, Family.STEPS if self.allocate is None else Family.MIXED)
+
     @model_validator(mode="after")
-    def _together(self) -> "TapSettings":
+    def _together(self) -> "ActivationSettings":
         _by_channel(self)
         if not self.dynamic:
             return self
@@ -119,17 +128,12 @@ class TapSettings(_Settings):
             raise RecipeError(
                 "dynamic ranges are chosen batch by batch; bits can't be allocated to channels then"
             )
-        if not getattr(build_method(RANGES, self.range, "range"), "closed_form", False):
+        if not self.range.closed_form:
             raise RecipeError(
                 f"dynamic needs a range in closed form: minmax, sigma, or aciq with a prior; not "
-                f"{self.range!r}"
+                f"{RANGES.short(self.range)!r}"
             )
         return self
-
-    @field_validator("allocate")
-    @classmethod
-    def _allocate(cls, method: Method | None) -> Method | None:
-        return None if method is None else _known(ALLOCATIONS, method, "allocate")
 
     @field_validator("bits")
     @classmethod
@@ -141,32 +145,48 @@ class TapSettings(_Settings):
 
     @field_validator("range")
     @classmethod
-    def _range(cls, method: Method) -> Method:
-        found = build_method(RANGES, method, "range")
-        if getattr(found, "weights_only", False) or hasattr(found, "importance"):
-            raise RecipeError(f"range {method!r} is a rule for weights, not for activations")
+    def _range(cls, method: RangeSetting) -> RangeSetting:
+        if not method.for_activations:
+            raise RecipeError(
+                f"range {RANGES.short(method)!r} is a rule for weights, not for activations"
+            )
         return method
 
 
-class WeightSettings(_Settings):
+class WeightSettings(Settings):
     """How weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for levels `wide`
     and `odd`).
     """
 
     levels: Levels | None = None
-    allocate: Method | None = None
+    allocate: AllocateSetting | None = None
     bits: Bits | None = 8
     symmetric: bool = True
     narrow: bool = False
     granularity: Literal["tensor", "channel", "group"] = "channel"
     group_size: int | None = None
-    range: Method = "mse"
+    range: RangeSetting = Mse()
     scalar: float = 1.0
-    precondition: Method | None = None
-    rounding: Method = "corrected"
-    correction: Method = "moments"
+    precondition: PreconditionSetting | None = None
+    rounding: RoundingSetting = Corrected()
+    correction: CorrectionSetting = Moments()
     guided: int = Field(default=0, ge=0)
     guided_power: float = Field(default=1.0, gt=0, le=1)
+
+    @property
+    def width(self) -> Width:
+        """What is asked for."""
+        if self.bits is None:
+            return Width(None, Family.FLOAT)
+        if isinstance(self.levels, int):
+            return Width(self.levels, Family.LEVELS)
+        if isinstance(self.levels, list):
+            return Width(len(self.levels), Family.LEVELS)
+        if self.bits == "ternary":
+            return Width(None, Family.TERNARY)
+        if self.levels is not None:
+            return Width(self.bits, Family(self.levels))
+        return Width(self.bits, Family.STEPS if self.allocate is None else Family.MIXED)
 
     @model_validator(mode="after")
     def _together(self) -> "WeightSettings":
@@ -178,11 +198,6 @@ class WeightSettings(_Settings):
                 "allocate needs 2^bits equal steps: no levels, ternary or narrow grids"
             )
         return self
-
-    @field_validator("allocate")
-    @classmethod
-    def _allocate(cls, method: Method | None) -> Method | None:
-        return None if method is None else _known(ALLOCATIONS, method, "allocate")
 
     @field_validator("bits")
     @classmethod
@@ -224,70 +239,78 @@ class WeightSettings(_Settings):
             raise ValueError(f"scalar must be a positive number; got {scalar}")
         return scalar
 
-    @field_validator("precondition")
-    @classmethod
-    def _precondition(cls, method: Method | None) -> Method | None:
-        return None if method is None else _known(PRECONDITIONS, method, "precondition")
 
-    @field_validator("range")
-    @classmethod
-    def _range(cls, method: Method) -> Method:
-        return _known(RANGES, method, "range")
+def _changes(
+    model: type[Settings], changes: dict[str, Any], info: ValidationInfo
+) -> dict[str, Any]:
+    """Some settings of a group, methods among them built; values are checked where they meet the
+    rest.
+    """
+    for name in changes:
+        if name not in model.model_fields:
+            raise RecipeError(
+                f"{name}: unknown setting; known here: {', '.join(model.model_fields)}"
+            )
+    return {
+        name: _METHODS[name].build(value, info.context or ANYWHERE)
+        if name in _METHODS and value is not None
+        else value
+        for name, value in changes.items()
+    }
 
-    @field_validator("rounding")
-    @classmethod
-    def _rounding(cls, method: Method) -> Method:
-        return _known(ROUNDINGS, method, "rounding")
 
-    @field_validator("correction")
-    @classmethod
-    def _correction(cls, method: Method) -> Method:
-        return _known(CORRECTIONS, method, "correction")
-
-
-class LayerSettings(_Settings):
+class LayerSettings(Settings):
     """What differs for the layers of a pattern: any settings of their weights and input
     activations.
     """
 
     skip: bool | None = None
-    weights: dict[str, Any] = {}
-    activations: dict[str, Any] = {}
+    weights: dict[str, Any] = Field(default_factory=dict)
+    activations: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("weights")
+    @classmethod
+    def _weights(cls, changes: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return _changes(WeightSettings, changes, info)
+
+    @field_validator("activations")
+    @classmethod
+    def _activations(cls, changes: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return _changes(ActivationSettings, changes, info)
+
+    @field_serializer("weights", "activations")
+    def _plain(self, changes: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: _METHODS[name].short(value) if name in _METHODS and value is not None else value
+            for name, value in changes.items()
+        }
 
 
-class Recipe(_Settings):
+class Recipe(Settings):
     """Everything the user may ask for. See the module's text for the YAML."""
 
     name: str = "custom"
     weights: WeightSettings = WeightSettings()
-    activations: TapSettings = TapSettings(bits=None)
-    others: TapSettings = TapSettings()
-    input: TapSettings = TapSettings()
+    activations: ActivationSettings = ActivationSettings(bits=None)
+    others: ActivationSettings = ActivationSettings()
+    input: ActivationSettings = ActivationSettings()
     first_last: int | None = None
-    tune: Method | None = None
-    budget: str | None = None
+    tune: TuneSetting | None = None
+    budget: BudgetSetting | None = None
     budget_for: Literal["layers", "channels"] = "layers"
-    widths: list[Bits | str] = Field(
-        default=["ternary", "2 odd", "2 wide", 3, "3 wide", 4, 6, 8], min_length=1
-    )
-    layers: dict[str, LayerSettings] = {}
+    widths: list[WidthSetting] = Field(default=_WIDTHS, min_length=1)
+    layers: dict[str, LayerSettings] = Field(default_factory=dict)
 
-    @field_validator("budget", mode="before")
-    @classmethod
-    def _budget(cls, text: Any) -> str | None:
-        return None if text is None else Budget.parse(str(text)).text
+    def stated(self) -> dict[str, Any]:
+        """Its settings as plain values for JSON."""
+        return self.model_dump(mode="json")
 
     @field_validator("widths")
     @classmethod
-    def _widths(cls, widths: list[Bits | str]) -> list[Bits | str]:
+    def _widths(cls, widths: list[WidthSetting]) -> list[WidthSetting]:
         for width in widths:
-            WeightSettings(**width_settings(width))
+            WeightSettings(**width.settings())
         return widths
-
-    @field_validator("tune")
-    @classmethod
-    def _tune(cls, method: Method | None) -> Method | None:
-        return None if method is None else _known(TUNES, method, "tune")
 
     @field_validator("first_last")
     @classmethod
@@ -295,127 +318,3 @@ class Recipe(_Settings):
         if bits is not None and not 2 <= bits <= 8:
             raise ValueError(f"first_last must be from 2 to 8 bits; got {bits}")
         return bits
-
-
-def width_settings(width: Bits | str) -> dict[str, Any]:
-    """Settings of weights that an entry of `widths` stands for: 2, ternary, or text such as 2 wide:
-    bits and `levels`.
-
-    They take the place of bits and levels, and grids that can't be narrow or allocated are not.
-    Raises ValueError for other text.
-    """
-    if not isinstance(width, str):
-        return {"bits": width, "levels": None}
-    plain = {"narrow": False, "allocate": None}
-    if width == "ternary":
-        return {"bits": width, "levels": None} | plain
-    match = re.fullmatch(r"([1-8]) (wide|odd)", width)
-    if match is None:
-        raise ValueError(
-            f"expected a number of bits, ternary, or text such as 2 wide and 2 odd; got {width!r}"
-        )
-    return {"bits": int(match[1]), "levels": match[2]} | plain
-
-
-def load_recipe(source: str | Path | Recipe, overrides: list[str] | None = None) -> Recipe:
-    """A preset's name, a YAML file or a Recipe, with overrides like `weights.rounding=gpfq` applied
-    in order.
-
-    Raises RecipeError with the path of the setting that is unknown or out of range.
-    """
-    if not isinstance(source, str | Path | Recipe):
-        raise RecipeError(
-            f"a recipe is a preset, a file or a Recipe, got {type(source).__name__}; try "
-            f"Recipe(**mapping)"
-        )
-    recipe = source if isinstance(source, Recipe) else _read(str(source))
-    if not overrides:
-        return recipe
-    settings = recipe.model_dump()
-    for override in overrides:
-        _override(settings, override)
-    return parse_settings(Recipe, settings, f"recipe {recipe.name}")
-
-
-def parse_settings(model: type[T], settings: dict[str, Any], where: str) -> T:
-    """Validate a mapping; RecipeError names the first setting that is wrong."""
-    try:
-        return model.model_validate(settings)  # type: ignore[attr-defined, no-any-return]
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"] if part not in ("int", "str")) or "(top)"
-        message = str(first["msg"]).removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = (
-                f"unknown setting; known here: {', '.join(_keys_at(model, first['loc'][:-1]))}"
-            )
-        raise RecipeError(f"{where}: {path}: {message}") from error
-
-
-def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
-    for part in path:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = LayerSettings if field is None else field.annotation
-    fields = getattr(model, "model_fields", LayerSettings.model_fields)
-    return [field.alias or name for name, field in fields.items()]
-
-
-def _read(source: str) -> Recipe:
-    if source.lower() in PRESETS:
-        text = (
-            resources.files("subbyte.recipe").joinpath(f"presets/{source.lower()}.yaml").read_text()
-        )
-    elif Path(source).is_file():
-        text = _text(Path(source))
-    else:
-        raise RecipeError(
-            f"recipe {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file"
-        )
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {source}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise RecipeError(
-            f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}"
-        )
-    settings.setdefault("name", Path(source).stem.lower())
-    return parse_settings(Recipe, settings, f"recipe {source}")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path}: not YAML text ({error})") from error
-
-
-def _override(settings: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path.strip():
-        raise RecipeError(f"--set {override!r}: expected path=value, such as weights.rounding=gpfq")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from error
-    *parents, leaf = _split(path.strip())
-    here = settings
-    for part in parents:
-        below = here.setdefault(part, {})
-        if isinstance(below, str):
-            # `rounding: gptq` takes settings as {name: gptq, ...}
-            below = here[part] = {"name": below}
-        if not isinstance(below, dict):
-            raise RecipeError(f"--set {override!r}: {part!r} is a value, not a group of settings")
-        here = below
-    here[leaf] = value
-
-
-def _split(path: str) -> list[str]:
-    """Parts of a setting's path; a layer's pattern may hold dots itself:
-    `layers.layer1.*.weights.bits`.
-    """
-    pattern = re.fullmatch(r"layers\.(.+?)\.(skip|(?:weights|activations)(?:\..+)?)", path)
-    return ["layers", pattern[1], *pattern[2].split(".")] if pattern else path.split(".")

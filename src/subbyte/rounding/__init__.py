@@ -1,5 +1,6 @@
 """Weights to codes."""
 
+from subbyte.io.registry import Registry
 from subbyte.methods import Rounding
 from subbyte.rounding.adaround import Adaround
 from subbyte.rounding.beacon import Beacon
@@ -16,21 +17,25 @@ from subbyte.rounding.solve import best_of
 from subbyte.rounding.spfq import Spfq
 from subbyte.rounding.stochastic import Stochastic
 
-ROUNDINGS: dict[str, type[Rounding]] = {
-    "nearest": Nearest,
-    "stochastic": Stochastic,
-    "kmeans": Kmeans,
-    "gpfq": Gpfq,
-    "spfq": Spfq,
-    "gptq": Gptq,
-    "gptaq": Gptaq,
-    "qronos": Qronos,
-    "beacon": Beacon,
-    "descent": Descent,
-    "ldnq": Ldnq,
-    "corrected": Corrected,
-    "adaround": Adaround,
-}
+ROUNDINGS: Registry[Rounding] = Registry(
+    "rounding",
+    Rounding,
+    {
+        "nearest": Nearest,
+        "stochastic": Stochastic,
+        "kmeans": Kmeans,
+        "gpfq": Gpfq,
+        "spfq": Spfq,
+        "gptq": Gptq,
+        "gptaq": Gptaq,
+        "qronos": Qronos,
+        "beacon": Beacon,
+        "descent": Descent,
+        "ldnq": Ldnq,
+        "corrected": Corrected,
+        "adaround": Adaround,
+    },
+)
 
 __all__ = [
     "ROUNDINGS",

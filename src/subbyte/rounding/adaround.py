@@ -20,7 +20,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.corrected import Corrected
 from subbyte.rounding.solve import best_of, corrected_target, matched_error, mean_ridge
 from subbyte.rounding.sweeps import descend
@@ -34,7 +34,7 @@ _SWEEPS = 12
 
 
 @dataclass(frozen=True)
-class Adaround:
+class Adaround(Rounding):
     """steps: of Adam; rate: its learning rate; balance: weight of the regularizer; damping: see
     `corrected`.
     """

@@ -25,9 +25,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.core import Grid, QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Refusal, Rounding
 from subbyte.rounding.solve import best_of
 from subbyte.rounding.sweeps import refit_scales
 from subbyte.stats import LayerStats
@@ -36,7 +36,7 @@ _TIE = 1e-12  # relative
 
 
 @dataclass(frozen=True)
-class Beacon:
+class Beacon(Rounding):
     """Choose codes by the angle between outputs.
 
     sweeps: visits of every column; start: nearest or greedy; first: of a greedy start's first
@@ -47,20 +47,20 @@ class Beacon:
     start: Literal["nearest", "greedy"] = "nearest"
     first: Literal["proportional", "smallest"] = "proportional"
 
+    refuses = (
+        Refusal(
+            lambda self, spec: not spec.share.by_row,
+            "beacon finds one scale a row: granularity must be channel",
+        ),
+        Refusal(
+            lambda self, spec: spec.alphabet.varies,
+            "beacon needs the same levels for every row; it can't allocate bits to channels",
+        ),
+    )
+
     def __post_init__(self) -> None:
         if self.sweeps < 0:
             raise RecipeError(f"beacon: sweeps must be >= 0, got {self.sweeps}")
-
-    def check(self, spec: GridSpec) -> None:
-        """See `methods.Rounding`."""
-        if not spec.share.by_row:
-            raise RecipeError(
-                f"beacon finds one scale a row: granularity must be channel, got {spec.share.kind}"
-            )
-        if spec.alphabet.varies:
-            raise RecipeError(
-                "beacon needs the same levels for every row; it can't allocate bits to channels"
-            )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

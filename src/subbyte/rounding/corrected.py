@@ -22,7 +22,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.solve import best_of, corrected_target
 from subbyte.rounding.sweeps import descend
@@ -30,7 +30,7 @@ from subbyte.stats import LayerStats
 
 
 @dataclass(frozen=True)
-class Corrected:
+class Corrected(Rounding):
     """Error-corrected rounding.
 
     damping: ridge as a share of H's mean diagonal; sweeps: visits of every column by coordinate

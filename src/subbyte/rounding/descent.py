@@ -22,7 +22,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import Columns
 from subbyte.rounding.solve import best_of
 from subbyte.rounding.sweeps import refit_scales, sweep, sweep_by_row, unit_diagonal
@@ -30,7 +30,7 @@ from subbyte.stats import LayerStats
 
 
 @dataclass(frozen=True)
-class Descent:
+class Descent(Rounding):
     """Coordinate descent.
 
     sweeps: visits of every column; order: natural, or greedy (each row by its own decreasing

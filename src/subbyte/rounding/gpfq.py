@@ -28,7 +28,7 @@ from torch import Tensor
 
 from subbyte.core import Codebook, Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Refusal, Rounding
 from subbyte.rounding.columns import Order
 from subbyte.rounding.noise import row_noise
 from subbyte.rounding.path import follow_path
@@ -40,7 +40,7 @@ _NARROWEST = 1e-3  # of a penalized grid's step, against the grid it is made fro
 
 
 @dataclass(frozen=True)
-class Gpfq:
+class Gpfq(Rounding):
     """Follow the float network's path, column by column.
 
     data: inputs of the quantized network (X_q) or of the float one; order: natural, or diagonal
@@ -57,6 +57,13 @@ class Gpfq:
     seed: int = 0
     fallback: bool = True
 
+    refuses = (
+        Refusal(
+            lambda self, spec: self.regularizer == "L0" and not _plain(spec),
+            "gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or channel",
+        ),
+    )
+
     def __post_init__(self) -> None:
         if self.regularizer == "none" and self.penalty:
             raise RecipeError(
@@ -65,16 +72,6 @@ class Gpfq:
         if self.penalty and self.penalty < _LEAST_PENALTY:
             raise RecipeError(
                 f"gpfq: penalty must be 0 or at least {_LEAST_PENALTY:g}, got {self.penalty:g}"
-            )
-
-    def check(self, spec: GridSpec) -> None:
-        """See `methods.Rounding`."""
-        alphabet = spec.alphabet
-        plain = alphabet.even and not alphabet.has_zero_point and alphabet.qmin < 0
-        if self.regularizer == "L0" and not (plain and spec.share.block is None):
-            raise RecipeError(
-                "gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or "
-                "channel"
             )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
@@ -101,6 +98,13 @@ class Gpfq:
 
     def _hard(self, argument: Tensor) -> Tensor:
         return torch.where(argument.abs() > self.penalty, argument, 0.0)
+
+
+def _plain(spec: GridSpec) -> bool:
+    """Whether L0 can take levels away from a grid."""
+    alphabet = spec.alphabet
+    plain = alphabet.even and not alphabet.has_zero_point and alphabet.qmin < 0
+    return plain and spec.share.block is None
 
 
 def penalized_grid(grid: Grid, penalty: float) -> Grid:

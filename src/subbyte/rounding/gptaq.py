@@ -15,7 +15,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import Order
 from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.solve import best_of
@@ -23,7 +23,7 @@ from subbyte.stats import LayerStats
 
 
 @dataclass(frozen=True)
-class Gptaq:
+class Gptaq(Rounding):
     """damping: ridge as a share of H's mean diagonal; strength: of the pull; order: 'diagonal' or
     'natural'.
     """

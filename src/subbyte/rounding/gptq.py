@@ -13,7 +13,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Objective, Rounding
 from subbyte.rounding.columns import Order
 from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.solve import better_of, matched_error
@@ -21,13 +21,15 @@ from subbyte.stats import LayerStats
 
 
 @dataclass(frozen=True)
-class Gptq:
+class Gptq(Rounding):
     """damping: ridge as a share of H's mean diagonal; order: 'diagonal' (decreasing) or
     'natural'.
     """
 
     damping: float = 0.01
     order: Order = "diagonal"
+
+    objective = Objective.INPUTS
 
     def __post_init__(self) -> None:
         if self.damping < 0:

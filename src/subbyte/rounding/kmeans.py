@@ -22,15 +22,15 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from subbyte.core import Codebook, Grid, GridSpec, QTensor
-from subbyte.errors import NumericsError, RecipeError
-from subbyte.methods import FitGrid
+from subbyte.errors import NumericsError
+from subbyte.methods import FitGrid, Objective, Refusal, Rounding
 from subbyte.stats import LayerStats
 
 _ITERATIONS = 300
 
 
 @dataclass(frozen=True)
-class Kmeans:
+class Kmeans(Rounding):
     """Fit a codebook. weighted: by the diagonal of H; keep_mean: move each channel's levels so that
     the mean of its weights stays.
     """
@@ -38,20 +38,22 @@ class Kmeans:
     weighted: bool = True
     keep_mean: bool = False
 
-    def check(self, spec: GridSpec) -> None:
-        """See `methods.Rounding`."""
-        if spec.share.block is not None:
-            raise RecipeError(
-                "kmeans: codebooks belong to a tensor or a channel; granularity can't be group"
-            )
-        if self.keep_mean and spec.share.one_scale:
-            raise RecipeError(
-                "kmeans: keep_mean moves each channel's levels; it needs granularity channel"
-            )
-        if spec.alphabet.varies:
-            raise RecipeError(
-                "kmeans gives every channel as many levels; it can't allocate bits to channels"
-            )
+    objective = Objective.POWER
+    fits_levels = True
+    refuses = (
+        Refusal(
+            lambda self, spec: spec.share.block is not None,
+            "kmeans: codebooks belong to a tensor or a channel; granularity can't be group",
+        ),
+        Refusal(
+            lambda self, spec: self.keep_mean and spec.share.one_scale,
+            "kmeans: keep_mean moves each channel's levels; it needs granularity channel",
+        ),
+        Refusal(
+            lambda self, spec: spec.alphabet.varies,
+            "kmeans gives every channel as many levels; it can't allocate bits to channels",
+        ),
+    )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

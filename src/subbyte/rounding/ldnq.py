@@ -25,10 +25,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from subbyte.compat.ldnq import check_original, original
-from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.compat.ldnq import known_to_original, original
+from subbyte.core import Grid, QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Refusal, Rounding
 from subbyte.rounding.solve import (
     best_of,
     better_of,
@@ -44,7 +44,7 @@ _INNER = 10
 
 
 @dataclass(frozen=True)
-class Ldnq:
+class Ldnq(Rounding):
     """penalties: rho as shares of H's mean diagonal; starts: factors on the recipe's scales; each
     pair is tried for so many iterations, the best goes through so many sweeps of coordinate
     descent. corrected: make up for earlier layers' errors; damping: ridge of that as a share of H's
@@ -59,6 +59,13 @@ class Ldnq:
     damping: float = 0.01
     compat: bool = False
 
+    refuses = (
+        Refusal(
+            lambda self, spec: self.compat and not known_to_original(spec),
+            "ldnq: compat needs `levels: 3` (5, 7, 9, 11) with granularity tensor",
+        ),
+    )
+
     def __post_init__(self) -> None:
         if (
             not self.penalties
@@ -72,15 +79,11 @@ class Ldnq:
         if self.sweeps < 0 or self.damping < 0:
             raise RecipeError(f"ldnq: sweeps >= 0 and damping >= 0 are needed, got {self}")
 
-    def check(self, spec: GridSpec) -> None:
-        """See `methods.Rounding`."""
-        if self.compat:
-            check_original(spec)
-
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`; with `compat` nearest is a candidate at the authors' scale
         only.
         """
+        self.check(fit.spec)
         if self.compat:
             return original(weight, fit, stats)
         target = corrected_target(weight, stats, self.damping) if self.corrected else weight

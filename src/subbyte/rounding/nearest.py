@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from subbyte.core import QTensor
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Objective, Rounding
 from subbyte.stats import LayerStats
 
 
 @dataclass(frozen=True)
-class Nearest:
+class Nearest(Rounding):
     """Round to nearest."""
+
+    objective = Objective.WEIGHTS
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`; the statistics are not read."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from subbyte.core import Grid, QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import ColumnOrder, Columns, Order
 from subbyte.rounding.diffusion import diffuse, inverse_factor
 from subbyte.rounding.solve import best_of, cholesky, damped, norm_ridge
@@ -28,7 +28,7 @@ from subbyte.stats import LayerStats
 
 
 @dataclass(frozen=True)
-class Qronos:
+class Qronos(Rounding):
     """damping: ridge as a share of H's largest eigenvalue (1e-6 for weights only, 1e-3 with 4-bit
     activations).
     """

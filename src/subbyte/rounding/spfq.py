@@ -19,7 +19,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.noise import row_noise
 from subbyte.rounding.path import align, follow_path
 from subbyte.rounding.solve import best_of
@@ -27,7 +27,7 @@ from subbyte.stats import LayerStats
 
 
 @dataclass(frozen=True)
-class Spfq:
+class Spfq(Rounding):
     """Align, then follow the path. order: sweeps of the alignment; stochastic: false rounds to
     nearest.
     """

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from subbyte.core import Grid, QTensor
 from subbyte.errors import RecipeError
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import Columns
 from subbyte.rounding.noise import row_noise
 from subbyte.rounding.solve import best_of
@@ -24,7 +24,7 @@ from subbyte.stats import LayerStats
 
 
 @dataclass(frozen=True)
-class Stochastic:
+class Stochastic(Rounding):
     """The best of `draws` random roundings of each row, by the seed."""
 
     draws: int = 16

@@ -1,8 +1,13 @@
 """What still learns while the walk goes on."""
 
+from subbyte.io.registry import Registry
 from subbyte.methods import Tune
 from subbyte.tune.cascade import Cascade
 
-TUNES: dict[str, type[Tune]] = {"cascade": Cascade}
+TUNES: Registry[Tune] = Registry(
+    "tune",
+    Tune,
+    {"cascade": Cascade},
+)
 
 __all__ = ["TUNES", "Cascade"]

@@ -24,11 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.errors import NumericsError, RecipeError
-from subbyte.methods import Forward
+from subbyte.methods import Forward, Tune
 
 
 @dataclass(frozen=True)
-class Cascade:
+class Cascade(Tune):
     """epochs: after each layer; rate: Adam's first step, relative to the root mean square of each
     tensor; retrain: what biases and scales learn from at the end, for `retrain_epochs`; seed: of
     the order of the batches.

@@ -8,7 +8,6 @@ import torch
 
 from subbyte.analyses.sweeps import make_runs
 from subbyte.analyses.sweeps.work import (
-    METRICS,
     captured,
     execute,
     float_evaluation,
@@ -19,6 +18,7 @@ from subbyte.data import draw_calibration, load_data
 from subbyte.engine.quantization import quantize
 from subbyte.errors import DataError
 from subbyte.io.cache import Cache
+from subbyte.records.sweep import METRICS
 from subbyte.tasks import agreement, evaluate
 from tests.analyses.sweeps.place import NETWORK, space_of
 

@@ -21,7 +21,6 @@ from subbyte.learn.optimizers import (
     QtAdamW,
 )
 from subbyte.methods import Trained, Updates
-from subbyte.recipe.registry import build_method
 from tests.learn.optimizers.cases import (
     ON_STALL,
     copies,
@@ -78,7 +77,7 @@ def build(
     """Matrices are weights of layers; a seed goes where there is one."""
     trained = Trained(params, [p for p in params if p.ndim > 1], lr, steps=7, epochs=5)
     own = {"seed": seed} if "seed" in {field.name for field in fields(OPTIMIZERS[name])} else {}
-    method = build_method(OPTIMIZERS, {"name": name, **settings, **own}, "optimizer")
+    method = OPTIMIZERS.build({"name": name, **settings, **own})
     if grid is None:
         return method.build(trained)
     return method.build_on_grid(trained, GridSettings(**grid, seed=seed).for_run(7))
@@ -88,7 +87,7 @@ def rounding_of(name: str, settings: dict, grid: dict | None) -> str | None:
     """The name of the rounding of updates, where there is one."""
     if grid is not None:
         return GridSettings(**grid).rounding
-    method = build_method(OPTIMIZERS, {"name": name, **settings}, "optimizer")
+    method = OPTIMIZERS.build({"name": name, **settings})
     return vars(method).get("rounding")
 
 
@@ -299,7 +298,7 @@ def test_the_guard_against_reading_sees_it():
 )
 def test_bad_recipes_are_an_error(method, message):
     with pytest.raises(RecipeError, match=message):
-        build_method(OPTIMIZERS, method, "optimizer")
+        OPTIMIZERS.build(method)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from subbyte.compat.optimizers import Published2021
 from subbyte.errors import RecipeError
 from subbyte.learn.optimizers import QSGD, RESOLUTION_SCHEDULES, Lattice
 from subbyte.learn.optimizers.resolution_schedules import Annealing, Epochs, OnStall, Table
-from subbyte.recipe.registry import build_method
 from tests.learn.optimizers.cases import move
 
 BOUNDS = {
@@ -183,6 +182,6 @@ def test_stalls_are_measured_early_and_then_once_a_window(window, wanted):
 )
 def test_bad_schedules_are_an_error(method, message):
     with pytest.raises(RecipeError, match=message):
-        build_method(RESOLUTION_SCHEDULES, method, "schedule")
+        RESOLUTION_SCHEDULES.build(method)
     with pytest.raises(RecipeError, match=message):
         Lattice(schedule=method)

@@ -19,6 +19,7 @@ from subbyte.analyses.sweeps.engines import attempt
 from subbyte.analyses.sweeps.store import Task
 from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.errors import SubbyteError
+from subbyte.io.user_file import MODULES
 from subbyte.methods import Engine, Outcome
 
 RETRIES = 3
@@ -31,8 +32,6 @@ SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 other work.
 """
 PATIENCE = 10.0  # seconds, for the head of a cluster to answer
-USER_FILES = "_subbyte_user_"
-"""How modules of users' files are called (models/user_file.py)."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +137,6 @@ def _connected(address: str) -> Any:
             ) from error
     for name, module in list(sys.modules.items()):
         # workers need not have the file that a network's class comes from
-        if name.startswith(USER_FILES):
+        if name.startswith(MODULES):
             ray.cloudpickle.register_pickle_by_value(module)
     return ray

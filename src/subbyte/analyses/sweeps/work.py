@@ -26,8 +26,8 @@ from subbyte.errors import DataError
 from subbyte.graph import Network, prepare
 from subbyte.io.cache import Cache
 from subbyte.io.settings import fingerprint
+from subbyte.io.user_file import split_spec
 from subbyte.models import load_model
-from subbyte.models.user_file import split_spec
 from subbyte.records.sweep import Metrics
 from subbyte.tasks import Accuracy, Evaluation, agreement, evaluate
 

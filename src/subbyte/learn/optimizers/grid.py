@@ -28,6 +28,7 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor, Uniform, share_of
 from subbyte.errors import RecipeError
+from subbyte.io.registry import Method
 from subbyte.learn.optimizers.directions import Adaptive, Direction, Group, Momentum, State
 from subbyte.learn.optimizers.flat import Params
 from subbyte.learn.optimizers.lattice import Lattice, LatticeOptimizer
@@ -36,7 +37,6 @@ from subbyte.learn.optimizers.resolution_schedules import schedule_for_run
 from subbyte.learn.optimizers.update_roundings import UPDATE_ROUNDINGS, update_rounding
 from subbyte.methods import Telemetry, Trained
 from subbyte.ranges import Mse, fit_grid
-from subbyte.recipe.registry import Method
 
 MOST_FINE = 15
 """Bits of fine codes, which are kept as int16."""

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import RecipeError
+from subbyte.io.registry import Method
 from subbyte.learn.optimizers.directions import (
     MISSED,
     Adaptive,
@@ -35,7 +36,6 @@ from subbyte.learn.optimizers.layout import Layout
 from subbyte.learn.optimizers.resolution_schedules import schedule_for_run, schedule_from
 from subbyte.learn.optimizers.update_roundings import UPDATE_ROUNDINGS, update_rounding
 from subbyte.methods import ResolutionSchedule, Telemetry
-from subbyte.recipe.registry import Method
 
 MOST = 126
 """The largest cap: steps of 2^-126 are the smallest normal float32 numbers."""

@@ -19,8 +19,8 @@ from math import ceil, floor, log, log2
 from typing import Literal
 
 from subbyte.errors import RecipeError
+from subbyte.io.registry import Method, Registry
 from subbyte.methods import ResolutionSchedule
-from subbyte.recipe.registry import Method, build_method, method_settings
 
 
 @dataclass(frozen=True)
@@ -130,20 +130,24 @@ class OnStall(ResolutionSchedule):
         return start
 
 
-RESOLUTION_SCHEDULES: dict[str, type[ResolutionSchedule]] = {
-    "on-stall": OnStall,
-    "annealing": Annealing,
-    "epochs": Epochs,
-    "table": Table,
-    "fixed": Fixed,
-}
+RESOLUTION_SCHEDULES: Registry[ResolutionSchedule] = Registry(
+    "schedule",
+    ResolutionSchedule,
+    {
+        "on-stall": OnStall,
+        "annealing": Annealing,
+        "epochs": Epochs,
+        "table": Table,
+        "fixed": Fixed,
+    },
+)
 
 
 def schedule_from(method: Method) -> ResolutionSchedule:
     """The schedule that settings name. Raises RecipeError for an unknown one."""
-    return build_method(RESOLUTION_SCHEDULES, method, "schedule")
+    return RESOLUTION_SCHEDULES.build(method)
 
 
 def schedule_for_run(method: Method, steps: int) -> Method:
     """The same as settings again, for a run whose epochs have so many steps."""
-    return method_settings(RESOLUTION_SCHEDULES, schedule_from(method).for_run(steps))
+    return RESOLUTION_SCHEDULES.settings(schedule_from(method).for_run(steps))

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from subbyte.io.registry import Registry
 from subbyte.methods import Augmentation
 
 DRAWS = 5
@@ -84,9 +85,13 @@ def _flip(images: Tensor, draws: Tensor) -> Tensor:
     return torch.where(draws[:, 2, None, None, None] < 0.5, images.flip(-1), images)
 
 
-AUGMENTATIONS: dict[str, type[Augmentation]] = {
-    "none": Unchanged,
-    "shift": Shift,
-    "shift-flip": ShiftFlip,
-    "resized": Resized,
-}
+AUGMENTATIONS: Registry[Augmentation] = Registry(
+    "augment",
+    Augmentation,
+    {
+        "none": Unchanged,
+        "shift": Shift,
+        "shift-flip": ShiftFlip,
+        "resized": Resized,
+    },
+)

@@ -20,6 +20,7 @@ multiplies this by a line from 0 to 1 over its epochs.
 from dataclasses import dataclass
 from math import cos, pi
 
+from subbyte.io.registry import Registry
 from subbyte.methods import LrSchedule
 
 _FLOOR = 0.1  # of the learning rate, where a cycle does not end at 0
@@ -103,16 +104,20 @@ class Cyclic(LrSchedule):
         return _FLOOR + (1 - _FLOOR) * (1 - abs(2 * place - 1))
 
 
-LR_SCHEDULES: dict[str, type[LrSchedule]] = {
-    "constant": Constant,
-    "cosine": Cosine,
-    "restarts": Restarts,
-    "step": Step,
-    "quarters": Quarters,
-    "linear": Linear,
-    "exp": Exponential,
-    "cyclic": Cyclic,
-}
+LR_SCHEDULES: Registry[LrSchedule] = Registry(
+    "lr_schedule",
+    LrSchedule,
+    {
+        "constant": Constant,
+        "cosine": Cosine,
+        "restarts": Restarts,
+        "step": Step,
+        "quarters": Quarters,
+        "linear": Linear,
+        "exp": Exponential,
+        "cyclic": Cyclic,
+    },
+)
 
 
 def warmed_up(schedule: LrSchedule, epoch: float, epochs: float, warmup: float) -> float:

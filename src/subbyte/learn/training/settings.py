@@ -8,17 +8,17 @@ import torch
 from torch import nn
 
 from subbyte.errors import RecipeError
+from subbyte.io.registry import Registry
 from subbyte.learn.optimizers import OPTIMIZERS, GridSettings
 from subbyte.learn.optimizers.plain import Sgd
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
 from subbyte.learn.training.augment import AUGMENTATIONS, Unchanged
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES, Cosine
 from subbyte.methods import Augmentation, LrSchedule, Optimizer, WeightQuantizer
-from subbyte.recipe.registry import build_method, method_settings
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Of the forward pass, by name."""
-METHODS: dict[str, dict[str, type[Any]]] = {
+METHODS: dict[str, Registry[Any]] = {
     "optimizer": OPTIMIZERS,
     "lr_schedule": LR_SCHEDULES,
     "augment": AUGMENTATIONS,
@@ -101,7 +101,7 @@ class TrainSettings:
         Raises RecipeError for unknown names and settings as well.
         """
         methods = {
-            name: build_method(registry, said[name], name)
+            name: registry.build(said[name])
             for name, registry in METHODS.items()
             if said.get(name) is not None
         }
@@ -111,7 +111,7 @@ class TrainSettings:
         """All settings, every one of the methods', as plain values for JSON; inverse of `of`."""
         own = vars(self)
         methods = {
-            name: method_settings(registry, own[name])
+            name: registry.settings(own[name])
             for name, registry in METHODS.items()
             if own[name] is not None
         }

@@ -1,9 +1,7 @@
-"""What `methods.Correction` promises, for every method in the registry, and what each one claims.
+"""What each correction claims.
 
 Means and variances are those of the outputs on the calibration rows, computed from the rows.
 """
-
-from functools import cache
 
 import pytest
 import torch
@@ -11,28 +9,17 @@ import torch
 from subbyte.core import TERNARY, Geometry, GridSpec, PerChannel, QTensor
 from subbyte.correct import CORRECTIONS
 from subbyte.stats import LayerStats, MomentCollector
-from tests.reference.rounding import layer_stats, outputs
-from tests.rounding.cases import INPUTS, SPECS, Inputs, draw, fitter
+from subbyte.testing.cases import INPUTS, SPECS, Inputs, draw, fitter, layer_stats, outputs
+from subbyte.testing.corrections import bias_of, nearest
+from subbyte.testing.corrections import corrected as corrected_by
 
 methods = pytest.mark.parametrize("method", CORRECTIONS)
 specs = pytest.mark.parametrize("spec", SPECS)
 inputs = pytest.mark.parametrize("case", INPUTS)
 
 
-def bias_of(given: Inputs) -> torch.Tensor:
-    return torch.linspace(-1, 2, len(given.weight))
-
-
-def nearest(given: Inputs, spec: str) -> QTensor:
-    return QTensor.nearest(given.weight, fitter(SPECS[spec])(given.weight))
-
-
-@cache
 def corrected(method: str, spec: str, case: str) -> tuple[QTensor, torch.Tensor]:
-    given = INPUTS[case]
-    return CORRECTIONS[method]().correct(
-        given.weight, bias_of(given), nearest(given, spec), given.stats
-    )
+    return corrected_by(CORRECTIONS[method](), spec, case)
 
 
 def float_outputs(given: Inputs) -> torch.Tensor:
@@ -41,73 +28,6 @@ def float_outputs(given: Inputs) -> torch.Tensor:
 
 def quantized_outputs(given: Inputs, q: QTensor, bias: torch.Tensor) -> torch.Tensor:
     return outputs(q.dequantize(), given.x_q) + bias
-
-
-@methods
-@specs
-@inputs
-def test_codes_stay_and_scales_are_positive(method, spec, case):
-    given = INPUTS[case]
-    before = nearest(given, spec)
-    q, bias = corrected(method, spec, case)
-    assert torch.equal(q.codes, before.codes)
-    assert q.grid.spec == before.grid.spec
-    assert (q.grid.scale.shape, q.grid.scale.dtype) == (before.grid.scale.shape, torch.float32)
-    assert bool((q.grid.scale > 0).all()) and bool(torch.isfinite(q.grid.scale).all())
-    assert torch.equal(q.grid.zero_point, before.grid.zero_point)
-    assert (bias.shape, bias.dtype) == ((len(given.weight),), torch.float32)
-    assert bool(torch.isfinite(bias).all())
-
-
-@methods
-@specs
-@inputs
-def test_the_same_call_gives_the_same_and_changes_no_argument(method, spec, case):
-    given = INPUTS[case]
-    weight, bias, rounded, stats = (
-        given.weight.clone(),
-        bias_of(given),
-        nearest(given, spec),
-        given.stats,
-    )
-    codes, scale = rounded.codes.clone(), rounded.grid.scale.clone()
-    before = {
-        name: value.clone()
-        for name, value in vars(stats).items()
-        if isinstance(value, torch.Tensor)
-    }
-    q, new = CORRECTIONS[method]().correct(weight, bias, rounded, stats)
-    assert torch.equal(q.grid.scale, corrected(method, spec, case)[0].grid.scale)
-    assert torch.equal(new, corrected(method, spec, case)[1])
-    assert torch.equal(weight, given.weight) and torch.equal(bias, bias_of(given))
-    assert torch.equal(rounded.codes, codes) and torch.equal(rounded.grid.scale, scale)
-    assert all(torch.equal(getattr(stats, name), value) for name, value in before.items())
-
-
-@methods
-@specs
-@pytest.mark.parametrize("case", [name for name in INPUTS if "x_q" not in name])
-def test_exact_weights_on_the_same_inputs_need_no_correction(method, spec, case):
-    given = INPUTS[case]
-    exact = nearest(given, spec)
-    q, bias = CORRECTIONS[method]().correct(exact.dequantize(), bias_of(given), exact, given.stats)
-    torch.testing.assert_close(q.grid.scale, exact.grid.scale, rtol=1e-6, atol=0)
-    torch.testing.assert_close(bias, bias_of(given), rtol=1e-5, atol=1e-6)
-
-
-@methods
-@pytest.mark.parametrize("spec", [name for name, spec in SPECS.items() if not spec.share.one_scale])
-@pytest.mark.parametrize("case", ["dense, x_q", "grouped, x_q", "depthwise, x_q"])
-def test_rows_do_not_know_of_one_another(method, spec, case):
-    given = INPUTS[case]
-    each = given.weight.shape[0] // given.x.shape[0]
-    order = torch.cat([g * each + torch.arange(each).roll(1) for g in range(given.x.shape[0])])
-    permuted = Inputs(given.x, given.x_q, given.weight[order])
-    q, bias = CORRECTIONS[method]().correct(
-        permuted.weight, bias_of(given)[order], nearest(permuted, spec), given.stats
-    )
-    torch.testing.assert_close(q.grid.scale, corrected(method, spec, case)[0].grid.scale[order])
-    torch.testing.assert_close(bias, corrected(method, spec, case)[1][order])
 
 
 @specs

@@ -1,4 +1,4 @@
-"""What every rounding method is tried on: inputs of layers, and grids."""
+"""What methods of weights are tried on: inputs of layers, and grids; and how outputs compare."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,6 @@ from subbyte.core import TERNARY, Grid, GridSpec, Levels, PerChannel, PerGroup, 
 from subbyte.methods import FitGrid
 from subbyte.ranges import GridFitter, Mse
 from subbyte.stats import LayerStats
-from tests.reference.rounding import layer_stats
 
 SPECS = {
     "int4": GridSpec(Uniform(4), PerChannel()),
@@ -21,9 +20,30 @@ SPECS = {
 }
 
 
+QUICK = ("int4", "int8", "ternary", "uint3 groups")
+"""Grids of the short suites, different in every respect."""
+
+
+def layer_stats(x: Tensor, x_q: Tensor) -> LayerStats:
+    """The second moments of materialised rows [groups, m, columns]."""
+    x, x_q, m = x.double(), x_q.double(), x.shape[1]
+    return LayerStats(x_q.mT @ x_q / m, x_q.mT @ x / m, x.mT @ x / m, x.mean(1), x_q.mean(1), m)
+
+
+def outputs(w: Tensor, x: Tensor) -> Tensor:
+    """X w' of every group: float64 [m, rows]."""
+    parts = torch.arange(w.shape[0]).chunk(x.shape[0])
+    return torch.cat([x[g].double() @ w[rows].double().T for g, rows in enumerate(parts)], 1)
+
+
+def output_error(w: Tensor, q: Tensor, x: Tensor, x_q: Tensor) -> Tensor:
+    """Mean square output error of each row, from the outputs themselves: float64 [rows]."""
+    return (outputs(w, x) - outputs(q, x_q)).square().mean(0)
+
+
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """x, x_q: [groups, m, columns]; weight: [rows, columns]."""
+    """What a layer sees and what it is. x, x_q: [groups, m, columns]; weight: [rows, columns]."""
 
     x: Tensor
     x_q: Tensor
@@ -31,11 +51,12 @@ class Inputs:
 
     @property
     def stats(self) -> LayerStats:
+        """The second moments of both."""
         return layer_stats(self.x, self.x_q)
 
     @property
     def dead(self) -> Tensor:
-        """bool [rows, columns]: weights that see nothing but 0."""
+        """Bool [rows, columns]: weights that see nothing but 0."""
         dead = ~self.x_q.bool().any(1)
         return dead.repeat_interleave(self.weight.shape[0] // dead.shape[0], 0)
 
@@ -90,20 +111,6 @@ def _inputs() -> dict[str, Inputs]:
 INPUTS = _inputs()
 
 
-def linear(given: Inputs) -> Tensor:
-    """What coordinate descent pulls towards when the target is the weight: float64 [groups, rows,
-    columns].
-    """
-    return given.stats.grouped(given.weight) @ given.stats.H
-
-
-def works_on(method: str, spec: GridSpec) -> bool:
-    """Whether a method has anything to say about a grid; where it has not, it must say so."""
-    if method == "beacon":
-        return spec.share.by_row
-    return method != "kmeans" or spec.share.block is None
-
-
 def fitter(spec: GridSpec) -> FitGrid:
     """A range that clips, at the cost of few candidates."""
     return GridFitter(Mse(steps=12), spec)
@@ -116,4 +123,5 @@ class Fixed:
         self.grid, self.spec = grid, grid.spec
 
     def __call__(self, weight: Tensor) -> Grid:
+        """The grid."""
         return self.grid

@@ -1,0 +1,168 @@
+"""Registries: the methods of one kind by name, built from what people write and written back.
+
+A method is written as a name (`gptq`), as a class of a user's file (`mine.py:MyRounding`), or as a
+mapping with one of these and settings (`{name: gptq, damping: 0.02}`); in Python it may be the
+object itself.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields
+from functools import cache
+from inspect import isabstract
+from math import isfinite
+from typing import Any, Generic, NoReturn, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from subbyte.errors import RecipeError
+from subbyte.io.user_file import UserFiles, class_spec, load_user_class, split_spec
+
+Method = str | dict[str, Any]
+T = TypeVar("T")
+ANYWHERE = UserFiles()
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Stands for a method of a user's file that is not run: it can be shown and written, not used.
+
+    settings: as JSON.
+    """
+
+    name: str
+    settings: str
+
+
+class Registry(Mapping[str, type[T]], Generic[T]):
+    """The methods of a kind: a mapping from their names to their classes.
+
+    kind: how recipes and errors call one, such as rounding; contract: the class that all derive
+    from; members: by name.
+    """
+
+    def __init__(self, kind: str, contract: Any, members: dict[str, type[T]]) -> None:
+        self.kind, self.contract, self._members = kind, contract, members
+
+    def __getitem__(self, name: str) -> type[T]:
+        return self._members[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def build(self, given: object, files: UserFiles = ANYWHERE) -> T:
+        """The method that is written as `given`, with its settings; an object is itself.
+
+        Raises RecipeError for an unknown name or setting, listing the known ones, for a file or
+        class that is missing, and for a class that is none of the kind.
+        """
+        if isinstance(given, self.contract):
+            return given  # type: ignore[no-any-return]
+        if not isinstance(given, str | Mapping):
+            raise RecipeError(
+                f"{self.kind}: expected a name, a mapping with a name and settings, or a "
+                f"{self.contract.__name__}; got {given!r}"
+            )
+        settings = {"name": given} if isinstance(given, str) else dict(given)
+        name = settings.pop("name", None)
+        where, spec = f"{self.kind} {name}", split_spec(name) if isinstance(name, str) else None
+        if spec is not None and not files.run:
+            stand_in: T = _absent(self.contract)(name, json.dumps(settings))
+            return stand_in
+        if spec is not None:
+            cls = load_user_class(files.find(spec[0]), spec[1], RecipeError)
+            self._require_contract(cls, where)
+        elif isinstance(name, str) and name in self:
+            cls = self[name]
+        else:
+            raise RecipeError(
+                f"{self.kind}: unknown method {name!r}; known: {', '.join(self)}, or a class as "
+                f"path/file.py:Class"
+            )
+        return _configured(cls, settings, where)
+
+    def settings(self, method: T) -> dict[str, Any]:
+        """Inverse of `build`: the name and every setting."""
+        if isinstance(method, Absent):
+            return {"name": method.name, **json.loads(method.settings)}
+        return {"name": self.name(method), **_plain(asdict(method))}  # type: ignore[call-overload]
+
+    def short(self, method: T) -> Method:
+        """Inverse of `build`: the name alone, or with those settings that are not the default."""
+        whole = self.settings(method)
+        if not isinstance(method, Absent):
+            defaults = {f.name: _plain(_default(f)) for f in fields(method)}  # type: ignore[arg-type]
+            whole = {k: v for k, v in whole.items() if k not in defaults or v != defaults[k]}
+        return whole["name"] if len(whole) == 1 else whole
+
+    def name(self, method: T) -> str:
+        """How recipes call a method: its name here, or the file and class of a user's."""
+        cls = type(method)
+        return next((name for name, known in self.items() if known is cls), class_spec(cls))
+
+    def _require_contract(self, cls: type, where: str) -> None:
+        """A user's class keeps the contract, as far as that can be seen without running it."""
+        contract = f"{self.contract.__module__}.{self.contract.__name__}"
+        if not issubclass(cls, self.contract):
+            raise RecipeError(f"{where} is no {self.kind}; derive it from {contract}")
+        if isabstract(cls):
+            missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
+            raise RecipeError(f"{where} lacks {missing}; {contract} says what they do")
+        if "__dataclass_fields__" not in vars(cls):
+            raise RecipeError(f"{where}: decorate the class with @dataclass(frozen=True)")
+
+
+def _configured(cls: type[T], settings: dict[str, Any], where: str) -> T:
+    """A method of a class with these settings. where: its kind and name."""
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    unknown = [key for key in settings if key not in known]
+    if unknown:
+        raise RecipeError(
+            f"{where}: unknown setting {unknown[0]!r}; known: {', '.join(known) or 'none'}"
+        )
+    if bad := [key for key, value in settings.items() if not _finite(value)]:
+        raise RecipeError(f"{where}: {bad[0]}: must be a finite number, got {settings[bad[0]]}")
+    try:
+        return TypeAdapter(cls).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = str(first["msg"]).removeprefix("Value error, ")
+        if not first["loc"]:  # the settings do not go together: the method says so itself
+            raise RecipeError(f"{where.split()[0]} {message}") from error
+        path = ".".join(map(str, first["loc"]))
+        raise RecipeError(f"{where}: {path}: {message}, got {first['input']!r}") from error
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or isfinite(value)
+
+
+def _default(setting: Field[Any]) -> Any:
+    """The default of a setting; MISSING, which no value equals, where it has none."""
+    factory = setting.default_factory
+    return setting.default if factory is MISSING else factory()
+
+
+def _plain(value: Any) -> Any:
+    """Settings as YAML has them: lists in place of tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(below) for key, below in value.items()}
+    return [_plain(below) for below in value] if isinstance(value, list | tuple) else value
+
+
+@cache
+def _absent(contract: Any) -> Any:
+    """The class of absent methods of a kind, which refuse to work."""
+
+    def refuse(self: Absent, *given: object, **named: object) -> NoReturn:
+        raise RecipeError(
+            f"{self.name} is a class of a user's file, which is not run when a packed file is read"
+        )
+
+    verbs = dict.fromkeys(contract.__abstractmethods__, refuse)
+    return type(f"Absent{contract.__name__}", (Absent, contract), dict(verbs))

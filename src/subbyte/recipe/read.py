@@ -1,0 +1,126 @@
+"""Reading what the user asks for: a preset, a file, a mapping or an object, and changes to it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from subbyte.errors import RecipeError
+from subbyte.io.registry import ANYWHERE
+from subbyte.io.user_file import UserFiles
+from subbyte.recipe.plan import Plan
+from subbyte.recipe.recipe import Recipe
+from subbyte.recipe.settings import parse_settings
+
+PRESETS = ("w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq")
+Source = str | Path | Mapping[str, Any] | Recipe
+"""A preset's name, the path of a YAML file, a mapping of settings, or a recipe."""
+
+
+def load_recipe(source: Source, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from any of its sources, with overrides like `weights.rounding=gpfq` applied in
+    order.
+
+    Classes of users' files are looked up in the folder of a recipe's file, then in the working
+    directory. Raises RecipeError with the path of the setting that is unknown or out of range.
+    """
+    request = load_request(source, overrides)
+    if isinstance(request, Plan):
+        raise RecipeError(f"{source} is a plan; a recipe is needed here")
+    return request
+
+
+def load_request(source: Source | Plan, overrides: Sequence[str] = ()) -> Recipe | Plan:
+    """A recipe, as `load_recipe` reads it, or a plan: itself, the path of a plan.yaml or its
+    mapping.
+
+    A mapping that names a recipe is a plan's. Raises RecipeError, also for overrides of a plan,
+    which leaves nothing open.
+    """
+    if isinstance(source, Recipe | Plan):
+        request = source
+    elif isinstance(source, Mapping):
+        request = _parse(dict(source), "recipe", "custom", ANYWHERE)
+    elif isinstance(source, str | Path):
+        request = _read(str(source))
+    else:
+        raise RecipeError(
+            f"a recipe is a preset, a file, a mapping, a Recipe or a Plan; got "
+            f"{type(source).__name__}"
+        )
+    if not overrides:
+        return request
+    if isinstance(request, Plan):
+        raise RecipeError(f"--set {overrides[0]!r}: a plan leaves nothing open; give its recipe")
+    settings = request.model_dump()
+    for override in overrides:
+        _override(settings, override)
+    return parse_settings(Recipe, settings, f"recipe {request.name}")
+
+
+def _parse(settings: dict[Any, Any], where: str, name: str, files: UserFiles) -> Recipe | Plan:
+    if {"recipe", "layers"} <= settings.keys():
+        return Plan.from_dict(settings, files)
+    return parse_settings(Recipe, {"name": name} | settings, where, files)
+
+
+def _read(source: str) -> Recipe | Plan:
+    if source.lower() in PRESETS:
+        text = (
+            resources.files("subbyte.recipe").joinpath(f"presets/{source.lower()}.yaml").read_text()
+        )
+    elif Path(source).is_file():
+        text = _text(Path(source))
+    else:
+        raise RecipeError(
+            f"recipe {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file"
+        )
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {source}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise RecipeError(
+            f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}"
+        )
+    path = Path(source)
+    return _parse(settings, f"recipe {source}", path.stem.lower(), UserFiles(path.parent))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path}: not YAML text ({error})") from error
+
+
+def _override(settings: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip():
+        raise RecipeError(f"--set {override!r}: expected path=value, such as weights.rounding=gpfq")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from error
+    *parents, leaf = _split(path.strip())
+    here = settings
+    for part in parents:
+        below = here.setdefault(part, {})
+        if isinstance(below, str):
+            # `rounding: gptq` takes settings as {name: gptq, ...}
+            below = here[part] = {"name": below}
+        if not isinstance(below, dict):
+            raise RecipeError(f"--set {override!r}: {part!r} is a value, not a group of settings")
+        here = below
+    here[leaf] = value
+
+
+def _split(path: str) -> list[str]:
+    """Parts of a setting's path; a layer's pattern may hold dots itself:
+    `layers.layer1.*.weights.bits`.
+    """
+    pattern = re.fullmatch(r"layers\.(.+?)\.(skip|(?:weights|activations)(?:\..+)?)", path)
+    return ["layers", pattern[1], *pattern[2].split(".")] if pattern else path.split(".")

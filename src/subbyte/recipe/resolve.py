@@ -1,0 +1,328 @@
+"""Resolving a recipe for one network, layer by layer and activation by activation, without data.
+
+Which tensors get which bits: every layer's weights those of the recipe, first and last included; a
+value that feeds a layer the activation bits; the network's input and all other values theirs. A
+value that is read by layers and by other operations at different bits has two quantizers: one
+behind the value for everybody, and one in front of the layers.
+"""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from subbyte.core import (
+    TERNARY,
+    Alphabet,
+    GridSpec,
+    Levels,
+    PerChannel,
+    PerTensor,
+    Uniform,
+    Widths,
+    share_of,
+)
+from subbyte.core.levels import apot, odd, powers, whole
+from subbyte.errors import RecipeError
+from subbyte.graph import Edge, Layer, Network, TapPlace, TapPoint, channel_axis
+from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
+from subbyte.recipe.recipe import ActivationSettings, LayerSettings, Recipe, WeightSettings
+from subbyte.recipe.settings import parse_settings
+from subbyte.recipe.width import Width
+
+_KIND = "kind:"  # a pattern for layers of a kind
+
+
+def make_plan(network: Network, request: Recipe | Plan) -> Plan:
+    """Resolve a recipe for a network; a plan that was made for it is itself.
+
+    Raises RecipeError when a pattern matches no layer, a setting does not fit one, or a plan was
+    made for another network.
+    """
+    if isinstance(request, Plan):
+        reason = misfit(request, network)
+        if reason is not None:
+            raise RecipeError(f"plan of recipe {request.recipe}: {reason}")
+        return request
+    recipe = request
+    for pattern in recipe.layers:
+        if not any(Pattern.parse(pattern).matches(layer) for layer in network.layers):
+            names = [layer.name for layer in network.layers]
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise RecipeError(
+                f"recipe {recipe.name}: layers: pattern {pattern!r} matches no layer; layers are "
+                f"{shown}"
+            )
+    layers = tuple(_plan_layer(recipe, network, layer, None) for layer in network.layers)
+    taps = tuple(tap for point in network.taps for tap in _plan_taps(recipe, network, point))
+    return Plan(recipe.name, layers, taps, recipe.tune)
+
+
+def plan_widths(network: Network, recipe: Recipe, name: str) -> list[LayerPlan]:
+    """Plans of a layer whose width is left to a budget: in each of the recipe's widths, in order.
+
+    Raises RecipeError where the layer can't have one of them.
+    """
+    layer, plans = network.layer(name), []
+    for width in recipe.widths:
+        try:
+            plans.append(_plan_layer(recipe, network, layer, width))
+        except RecipeError as error:
+            raise RecipeError(
+                f"{error} (width {width} of the candidates under a budget; `widths` lists them)"
+            ) from error
+    return plans
+
+
+def misfit(plan: Plan, network: Network) -> str | None:
+    """The reason why a plan can't be one for this network, or None."""
+    theirs = [(layer.name, layer.shape) for layer in plan.layers]
+    ours = [(layer.name, tuple(layer.geometry.weight_shape)) for layer in network.layers]
+    for (name, shape), (own, own_shape) in zip(theirs, ours, strict=False):
+        if (name, shape) != (own, own_shape):
+            return (
+                f"made for a network with layer {name!r} {shape}, this one has {own!r} {own_shape}"
+            )
+    if len(theirs) != len(ours):
+        return f"made for a network with {len(theirs)} layers, this one has {len(ours)}"
+    values = {point.node.name for point in network.taps}
+    missing = next((tap.name for tap in plan.taps if tap.place.node not in values), None)
+    if missing is not None:
+        return f"made for a network with a value {missing!r}, which this one has not"
+    return None
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which layers an entry of `layers` is for: by name, with wildcards, or, after `kind:`, by
+    kind.
+    """
+
+    names: str = "*"
+    kind: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Pattern":
+        """Read `layer1.*`, `fc` or `kind:linear`."""
+        before, colon, kind = text.partition(_KIND)
+        return cls(kind=kind) if colon and not before else cls(text)
+
+    def matches(self, layer: Layer) -> bool:
+        """Whether a layer is one of them."""
+        if self.kind is not None:
+            return layer.geometry.kind == self.kind
+        return fnmatch.fnmatch(layer.name, self.names)
+
+
+def _matching(recipe: Recipe, layer: Layer) -> list[LayerSettings]:
+    return [
+        settings
+        for pattern, settings in recipe.layers.items()
+        if Pattern.parse(pattern).matches(layer)
+    ]
+
+
+def _skipped(recipe: Recipe, layer: Layer) -> bool:
+    said = [settings.skip for settings in _matching(recipe, layer) if settings.skip is not None]
+    return bool(said) and said[-1]
+
+
+def _ends(network: Network) -> set[str]:
+    return {network.layers[0].name, network.layers[-1].name}
+
+
+def _changes(recipe: Recipe, network: Network, layer: Layer) -> list[dict[str, Any]]:
+    """Settings of a layer's weights that take the place of those of all, in order."""
+    changes = [settings.weights for settings in _matching(recipe, layer)]
+    ends = recipe.first_last is not None and layer.name in _ends(network)
+    return [{"bits": recipe.first_last}, *changes] if ends else changes
+
+
+def _states_width(changes: Sequence[dict[str, Any]]) -> bool:
+    """Whether they say how wide a layer's weights are: their bits, or a number of levels."""
+    levels = [change["levels"] for change in changes if "levels" in change]
+    counted = bool(levels) and isinstance(levels[-1], int | list)
+    return counted or any("bits" in change for change in changes)
+
+
+def _weights(
+    recipe: Recipe, network: Network, layer: Layer, width: Width | None
+) -> WeightSettings | None:
+    """Settings of a layer's weights; None when the layer is skipped. width: in place of the
+    recipe's, where no pattern states one.
+    """
+    settings = dict(recipe.weights) | ({} if width is None else width.settings())
+    for change in _changes(recipe, network, layer):
+        if "bits" in change and isinstance(settings["levels"], int | list):
+            # a number of levels takes the place of bits, and bits that of levels
+            settings["levels"] = None
+        settings |= change
+    where = f"recipe {recipe.name}: layer {layer.name}: weights"
+    return None if _skipped(recipe, layer) else parse_settings(WeightSettings, settings, where)
+
+
+def _activations(recipe: Recipe, network: Network, name: str) -> ActivationSettings:
+    settings, layer = dict(recipe.activations), network.layer(name)
+    if recipe.first_last is not None and name in _ends(network) and settings["bits"] is not None:
+        settings["bits"] = recipe.first_last
+    for override in _matching(recipe, layer):
+        settings |= override.activations
+    if _skipped(recipe, layer):
+        settings["bits"] = None
+    where = f"recipe {recipe.name}: layer {name}: activations"
+    return parse_settings(ActivationSettings, settings, where)
+
+
+def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | None) -> LayerPlan:
+    owner = network.layer(layer.owner)
+    settings = _weights(recipe, network, owner, width)
+    spec, reason = None, ""
+    if settings is None:
+        reason = "skipped by the recipe"
+    elif settings.bits is None:
+        reason = "float by the recipe"
+    else:
+        spec = _weight_spec(recipe, layer, settings)
+    if not layer.owns_weight:
+        reason = f"shares the weight of {layer.owner}" + (f", {reason}" if reason else "")
+    shown = settings or recipe.weights
+    stated = settings is None or _states_width(_changes(recipe, network, owner))
+    plan = LayerPlan(
+        layer.name,
+        layer.geometry.kind,
+        tuple(layer.geometry.weight_shape),
+        layer.geometry.rows,
+        shown.width,
+        spec,
+        shown.range,
+        shown.rounding,
+        shown.correction,
+        reason,
+        scalar=shown.scalar,
+        precondition=shown.precondition,
+        allocate=shown.allocate,
+        guided=shown.guided,
+        guided_power=shown.guided_power,
+        budget=None if stated else recipe.budget,
+    )
+    plan.check(f"recipe {recipe.name}: layer {layer.name}")
+    return plan
+
+
+def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> GridSpec:
+    try:
+        share = share_of(settings.granularity, settings.group_size)
+        return GridSpec(_weight_alphabet(settings), share)
+    except RecipeError as error:
+        raise RecipeError(f"recipe {recipe.name}: layer {layer.name}: weights: {error}") from error
+
+
+def _weight_alphabet(settings: WeightSettings) -> Alphabet:
+    wide = settings.levels == "wide"
+    if settings.levels is not None and not wide:
+        return Levels(_levels(settings))
+    if settings.bits == "ternary":
+        return TERNARY
+    bits, symmetric = settings.bits or 0, settings.symmetric or wide
+    if settings.allocate is not None:
+        return Widths(mean=float(bits), symmetric=symmetric)
+    return Uniform(int(bits), symmetric=symmetric, narrow=settings.narrow, wide=wide)
+
+
+def _levels(settings: WeightSettings) -> tuple[float, ...]:
+    levels = settings.levels
+    if isinstance(levels, int):
+        return powers(levels)
+    if isinstance(levels, list):
+        return whole(levels)
+    return {"odd": odd, "apot": apot}[str(levels)](int(settings.bits or 0))
+
+
+def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPlan]:
+    if recipe.activations.bits is None and not any(s.activations for s in recipe.layers.values()):
+        return []  # weights only
+    fed = {edge: network.reader(edge).name for edge in point.feeds}
+    wanted = {edge: _activations(recipe, network, name) for edge, name in fed.items()}
+    common = recipe.input if point.is_input else _common(recipe, point, list(wanted.values()))
+    taps = []
+    if common.bits is not None:
+        role, asked = (
+            ("input", common)
+            if point.is_input
+            else ("value", recipe.others if point.others else common)
+        )
+        taps.append(
+            _tap(
+                TapPlace(point.name, point.node.name, (), point.axis),
+                role,
+                common,
+                asked,
+                tuple(fed.values()),
+            )
+        )
+    if point.is_input:
+        return taps
+    groups: list[tuple[ActivationSettings, list[Edge]]] = []  # settings, where one value is read
+    for edge, settings in wanted.items():
+        if settings.bits is None or (common.bits is not None and settings.bits >= common.bits):
+            continue
+        value = network.value_at(edge)
+        group = next(
+            (e for s, e in groups if s == settings and network.value_at(e[0]) is value), None
+        )
+        if group is None:
+            groups.append((settings, [edge]))
+        else:
+            group.append(edge)
+    for settings, edges in groups:
+        names = [fed[edge] for edge in edges]
+        name = f"{point.name}:feed" + (f":{names[0]}" if len(groups) > 1 else "")
+        kind = network.reader(edges[0]).geometry.kind
+        axis = channel_axis(network.value_at(edges[0]), kind)
+        place = TapPlace(name, point.node.name, tuple(edges), axis)
+        taps.append(_tap(place, "feed", settings, settings, tuple(names)))
+    return taps
+
+
+def _common(recipe: Recipe, point: TapPoint, feeds: list[ActivationSettings]) -> ActivationSettings:
+    """What a value is rounded to for all its readers: the widest that one of them asks for; float
+    if one needs that.
+    """
+    readers = feeds + ([recipe.others] if point.others or not feeds else [])
+    if any(settings.bits is None for settings in readers):
+        return ActivationSettings(bits=None)
+    widest = max(settings.bits or 0 for settings in readers)
+    return next(settings for settings in reversed(readers) if settings.bits == widest)
+
+
+def _tap(
+    place: TapPlace,
+    role: str,
+    settings: ActivationSettings,
+    asked: ActivationSettings,
+    feeds: tuple[str, ...],
+) -> TapPlan:
+    assert settings.bits is not None
+    reasons = ["a layer reads the same value at more bits"] if asked.bits != settings.bits else []
+    by_channel = settings.granularity == "channel" and place.axis is not None
+    if settings.granularity == "channel" and not by_channel:
+        reasons.append("one value a channel: the tensor has one scale")
+    signs = {"signed": settings.symmetric, "symmetric": settings.symmetric}
+    alphabet: Alphabet = (
+        Widths(mean=float(settings.bits), **signs)
+        if settings.allocate is not None and by_channel
+        else Uniform(int(settings.bits), **signs)
+    )
+    spec = GridSpec(alphabet, PerChannel() if by_channel else PerTensor())
+    place = place if by_channel else replace(place, axis=None)
+    return TapPlan(
+        place,
+        role,
+        asked.width,
+        spec,
+        settings.range,
+        feeds,
+        "; ".join(reasons),
+        settings.allocate if by_channel else None,
+        settings.dynamic,
+    )

@@ -1,0 +1,129 @@
+"""What all groups of settings have in common: they are checked whenever they are made, and what is
+wrong is said in one line with the path to it.
+"""
+
+from collections.abc import Mapping
+from inspect import isclass
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic._internal._model_construction import ModelMetaclass
+
+from subbyte.allocate import ALLOCATIONS, Budget
+from subbyte.correct import CORRECTIONS
+from subbyte.errors import RecipeError
+from subbyte.io.registry import ANYWHERE, Registry
+from subbyte.io.user_file import UserFiles
+from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune
+from subbyte.precondition import PRECONDITIONS
+from subbyte.ranges import RANGES
+from subbyte.recipe.width import Width
+from subbyte.rounding import ROUNDINGS
+from subbyte.tune import TUNES
+
+T = TypeVar("T")
+_UNIONS = ("int", "float", "str")  # parts of pydantic's paths that are no settings
+_UNKNOWN = "extra_forbidden"
+
+
+def read(registry: Registry[Any]) -> PlainValidator:
+    """Reads a method of a kind; classes of users' files are looked up where the context says."""
+
+    def build(given: Any, info: ValidationInfo) -> Any:
+        return registry.build(given, info.context or ANYWHERE)
+
+    return PlainValidator(build)
+
+
+def _budget(given: object) -> Budget:
+    return given if isinstance(given, Budget) else Budget.parse(str(given))
+
+
+RangeSetting = Annotated[Range, read(RANGES), PlainSerializer(RANGES.short)]
+RoundingSetting = Annotated[Rounding, read(ROUNDINGS), PlainSerializer(ROUNDINGS.short)]
+CorrectionSetting = Annotated[Correction, read(CORRECTIONS), PlainSerializer(CORRECTIONS.short)]
+AllocateSetting = Annotated[Allocate, read(ALLOCATIONS), PlainSerializer(ALLOCATIONS.short)]
+PreconditionSetting = Annotated[
+    Precondition, read(PRECONDITIONS), PlainSerializer(PRECONDITIONS.short)
+]
+TuneSetting = Annotated[Tune, read(TUNES), PlainSerializer(TUNES.short)]
+WidthSetting = Annotated[Width, PlainValidator(Width.parse), PlainSerializer(Width.plain)]
+BudgetSetting = Annotated[Budget, PlainValidator(_budget), PlainSerializer(str)]
+
+
+class _Checked(ModelMetaclass):
+    """Makes calls of a class raise RecipeError."""
+
+    def __call__(self, *given: Any, **settings: Any) -> Any:
+        try:
+            return super().__call__(*given, **settings)
+        except ValidationError as error:
+            raise RecipeError(f"{self.__name__}: {complaint(self, error)}") from error
+
+
+class Settings(BaseModel, metaclass=_Checked):
+    """A group of settings. However it is made, RecipeError names the first that is wrong."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **how: Any) -> Any:
+        """Check a mapping."""
+        try:
+            return super().model_validate(obj, **how)
+        except ValidationError as error:
+            raise RecipeError(f"{cls.__name__}: {complaint(cls, error)}") from error
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **how: Any) -> Any:
+        """Check the text of a mapping."""
+        try:
+            return super().model_validate_json(json_data, **how)
+        except ValidationError as error:
+            raise RecipeError(f"{cls.__name__}: {complaint(cls, error)}") from error
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Any:
+        """The same settings but for these, which are checked."""
+        return type(self)(**(dict(self) | dict(update or {})))
+
+
+def parse_settings(model: type[T], settings: object, where: str, files: UserFiles = ANYWHERE) -> T:
+    """Check a mapping of settings of a class. where: for the message; files: where classes of
+    users' files are.
+
+    Raises RecipeError that names the first setting that is wrong.
+    """
+    try:
+        return TypeAdapter(model).validate_python(settings, context=files)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {complaint(model, error)}") from error
+
+
+def complaint(model: type[Any], error: ValidationError) -> str:
+    """The first thing that is wrong: the path to it, and what it is. model: what was checked."""
+    first = error.errors()[0]
+    loc = [part for part in first["loc"] if part not in _UNIONS]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        message = f"expected a mapping of settings, got {first['input']!r}"
+    if first["type"] == _UNKNOWN:
+        message = f"unknown setting; known here: {', '.join(_known(model, loc[:-1]))}"
+    return f"{'.'.join(map(str, loc)) or '(top)'}: {message}"
+
+
+def _known(model: type[BaseModel], path: list[Any]) -> list[str]:
+    """Names of the settings at a path below a group of them."""
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is not None:  # else the key of a dictionary of groups
+            parts = (field.annotation, *get_args(field.annotation))
+            model = next(part for part in parts if isclass(part) and issubclass(part, BaseModel))
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -338,7 +338,7 @@ def test_layers_with_bits_of_their_own_keep_them_beside_channels():
         and not found["head"].counts
     )
     inner = [layer for name, layer in found.items() if name.startswith("inner")]
-    assert len(inner) == 2 and inner[0].counts == inner[1].counts is not None
+    assert len(inner) == 2 and inner[0].spec == inner[1].spec
     assert [o.rows for o in options if o.layer == "head"] == [found["head"].rows]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from tests.rounding.cases import INPUTS
 
 import subbyte
 from subbyte.core import ALPHABETS, Alphabet, Grid, GridSpec, PerChannel, PerGroup, Share
@@ -17,7 +18,6 @@ from subbyte.recipe.plan import Plan, make_plan
 from subbyte.rounding import ROUNDINGS
 from tests.networks import build, captured, images
 from tests.reference.grids import assert_nearest
-from tests.rounding.cases import INPUTS
 
 NETWORK = "functional"
 

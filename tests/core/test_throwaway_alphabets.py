@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from tests.rounding.cases import INPUTS
 
 import subbyte
 from subbyte.core import ALPHABETS, Alphabet, Grid, GridSpec, PerChannel, PerGroup, Share

@@ -99,7 +99,7 @@ def class_spec(cls: type) -> str:
 
 
 class _Wanted(NamedTuple):
-    """What a file is to have under a name."""
+    """The kind of object that a user's file is to have under a name."""
 
     one: str
     several: str
@@ -114,7 +114,7 @@ class _Wanted(NamedTuple):
         return path.resolve()
 
     def pick(self, path: Path, name: str, module: ModuleType, error: type[SubbyteError]) -> Any:
-        """What the module has under the name; raises where it is nothing that fits."""
+        """The object that the module has under the name; raises where it is nothing that fits."""
         found = vars(module)
         if name in found and self.fits(found[name]):
             return found[name]

@@ -19,7 +19,7 @@ def size(count: int) -> str:
 
 
 def percent(share: float) -> str:
-    """With two decimals; 100 only for all of them."""
+    """A percentage with two decimals; 100 only for all of them."""
     return "100 %" if share == 100 else f"{min(share, 99.99):.2f} %"
 
 
@@ -31,27 +31,27 @@ def points(difference: float) -> str:
 
 
 def signed(difference: float) -> str:
-    """With two decimals and its sign; 0.00 without one."""
+    """A difference with two decimals and its sign; 0.00 without one."""
     return "0.00" if round(difference, 2) == 0 else f"{difference:+.2f}"
 
 
 def two_digits(number: float | None) -> str:
-    """With two decimals; '' for none."""
+    """A number with two decimals; '' for none."""
     return "" if number is None else f"{number:.2f}"
 
 
 def one_digit(number: float | None) -> str:
-    """With one decimal; '' for none."""
+    """A number with one decimal; '' for none."""
     return "" if number is None else f"{number:.1f}"
 
 
 def standard_error(top1: float, images: int) -> float:
-    """Of an accuracy, in points: sqrt(p (100 - p) / n)."""
+    """The standard error of an accuracy, in points: sqrt(p (100 - p) / n)."""
     return sqrt(max(0.0, top1 * (100 - top1)) / max(1, images))
 
 
 def width(bits: str) -> str:
-    """Of weights or activations, such as '4-bit', 'ternary' or 'mixed 2.5-bit'."""
+    """The width of weights or activations in words: '4-bit', 'ternary' or 'mixed 2.5-bit'."""
     if bits.endswith(" mixed"):
         return f"mixed {bits.removesuffix(' mixed')}-bit"
     return f"{bits}-bit" if bits[0].isdigit() else bits
@@ -63,7 +63,7 @@ def said_bits(row: LedgerEntry) -> str:
 
 
 def widths(rows: Sequence[LedgerEntry]) -> str:
-    """Of all of them, such as '4-bit' or 'ternary to 8-bit'."""
+    """The widths of all rows in words, such as '4-bit' or 'ternary to 8-bit'."""
     found = sorted({row.bits for row in rows}, key=_order)
     return width(found[0]) if len(found) == 1 else f"{width(found[0])} to {width(found[-1])}"
 

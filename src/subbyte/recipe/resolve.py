@@ -285,8 +285,8 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
 
 
 def _common(recipe: Recipe, point: TapPoint, feeds: list[ActivationSettings]) -> ActivationSettings:
-    """What a value is rounded to for all its readers: the widest that one of them asks for; float
-    if one needs that.
+    """The settings by which a value is rounded for all its readers: the widest that one of them
+    asks for; float if one needs that.
     """
     readers = feeds + ([recipe.others] if point.others or not feeds else [])
     if any(settings.bits is None for settings in readers):

@@ -16,7 +16,7 @@ from subbyte.errors import RecipeError
 
 
 class Family(Enum):
-    """What the number of a width counts, by the word after it."""
+    """The kinds of a width, by the word after its number; the kind says what the number counts."""
 
     STEPS = ""
     WIDE = "wide"
@@ -64,7 +64,7 @@ class Width:
         return f"{number} {self.family.value}".strip()
 
     def plain(self) -> int | str:
-        """Its value in YAML and JSON; `parse` reads it."""
+        """The width as a plain value for YAML and JSON; `parse` reads it."""
         return (
             self.number
             if self.family is Family.STEPS and isinstance(self.number, int)

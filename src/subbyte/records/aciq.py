@@ -1,5 +1,5 @@
-"""What `subbyte aciq` leaves behind: alphas.csv, the optima; mse.csv, the error at every place of
-clipping.
+"""The files that `subbyte aciq` writes: alphas.csv, the optima; mse.csv, the error at every place
+of clipping.
 """
 
 from collections.abc import Sequence
@@ -87,5 +87,5 @@ def read_clipping(folder: Path) -> Clipping:
 
 
 def _priors(rows: Sequence[R]) -> list[tuple[str, bool]]:
-    """In the order in which they come."""
+    """The priors and whether they are one-sided, in the order in which they come."""
     return list(dict.fromkeys((row.prior, row.one_sided) for row in rows))

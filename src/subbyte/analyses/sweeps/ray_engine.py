@@ -28,8 +28,8 @@ STARTS = 3
 on a busy one.
 """
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-"""Of Ray's own, where the environment does not say otherwise; workers of niceness 15 starve beside
-other work.
+"""Ray's settings where the environment does not give them; workers of niceness 15, Ray's default,
+starve beside other work.
 """
 PATIENCE = 10.0  # seconds, for the head of a cluster to answer
 

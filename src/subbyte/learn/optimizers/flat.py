@@ -105,7 +105,7 @@ class FlatOptimizer(Updates):
         raise NotImplementedError
 
     def _after_step(self) -> None:
-        """What is left to do when all groups have moved."""
+        """Do what is left when all groups have moved."""
 
     def noise(self, layout: Layout, group: Group) -> torch.Generator:
         """The random numbers of this step: they depend on seed, group and step alone, so that a run

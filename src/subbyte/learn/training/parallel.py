@@ -58,7 +58,7 @@ class Processes:
         return values
 
     def from_first(self, value: Any) -> Any:
-        """What process 0 has, in all processes; the others wait for it."""
+        """Return the value of process 0, in all processes; the others wait for it."""
         if self.world == 1:
             return value
         values = [value]

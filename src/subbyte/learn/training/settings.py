@@ -17,7 +17,7 @@ from subbyte.learn.training.lr_schedules import LR_SCHEDULES, Cosine
 from subbyte.methods import Augmentation, LrSchedule, Optimizer, WeightQuantizer
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Of the forward pass, by name."""
+"""The number types of the forward pass, by name."""
 METHODS: dict[str, Registry[Any]] = {
     "optimizer": OPTIMIZERS,
     "lr_schedule": LR_SCHEDULES,

@@ -167,7 +167,7 @@ class Rounding(Method, ABC, contract=True):
     """Turns weights into codes."""
 
     objective: ClassVar[Objective] = Objective.OUTPUTS
-    """Never worse in it than the nearest codes."""
+    """The errors that it makes small; in these it is never worse than the nearest codes."""
 
     fits_levels: ClassVar[bool] = False
     """Its grid is a codebook of its own, with as many levels as the planned one has codes."""
@@ -336,7 +336,7 @@ class Engine(Protocol[TaskT]):
 
 @dataclass(frozen=True)
 class Telemetry:
-    """How the last step of an optimizer went; None where it has nothing to say.
+    """An optimizer's report on its last step; None where it has nothing to say.
 
     index: resolution that updates were rounded to. moved: share of updates that were not 0 after
     rounding, percent. saturated: share of codes at an end of their grid, percent. temperature:

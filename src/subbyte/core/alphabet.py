@@ -34,7 +34,7 @@ class Integers(NamedTuple):
 
 
 class Alphabet(ABC):
-    """Which numbers there are.
+    """The numbers that codes can stand for.
 
     kind: its name in files. own: the name in files of the numbers that each row has of its own, ""
     for none, stored as `own_dtype`; zero_dtype: what zero points are stored as, None for the codes'

@@ -25,7 +25,7 @@ from subbyte.errors import NumericsError, RecipeError
 
 @dataclass(frozen=True)
 class GridSpec:
-    """Which numbers there are, and who has a scale in common.
+    """A kind of grid: the numbers that codes can stand for, and which weights share a scale.
 
     Raises RecipeError where the two do not go together.
     """

@@ -188,5 +188,5 @@ def digest(parts: Iterable[bytes]) -> str:
 
 
 def spread(count: int) -> list[int]:
-    """At most SAMPLES whole numbers spread evenly over 0 ... count - 1."""
+    """Return at most SAMPLES whole numbers spread evenly over 0 ... count - 1."""
     return sorted({i * count // SAMPLES for i in range(SAMPLES)}) if count else []

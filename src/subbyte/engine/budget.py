@@ -139,7 +139,7 @@ class _Room:
 
     @property
     def amount(self) -> float:
-        """Bytes or bit-operations."""
+        """The limit in bytes, or in bit-operations an image."""
         return (
             self.budget.amount * self.weights / 8
             if self.budget.counts == "bits"

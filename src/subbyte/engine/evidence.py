@@ -106,7 +106,7 @@ def tap_spreads(network: Network, model: QuantizedModel, images: Tensor) -> dict
 
 
 def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Distribution:
-    """How the values x [rows, columns] lie on a grid, and their rounding beside them."""
+    """The distribution of values x [rows, columns] on a grid, and of their rounding beside it."""
     values = _pair(x)
     if grid is None:
         start, width = values[0], (values[1] - values[0]) / _BINS or 1.0

@@ -75,7 +75,7 @@ def gradient_stats(
 
 
 def _targets(against: Against, images: int, batch: int, seed: int) -> list[Targets]:
-    """One for each batch."""
+    """The targets of each batch."""
     if isinstance(against, Tensor):
         if len(against) != images:
             raise DataError(f"{images} images need as many labels; got {len(against)}")

@@ -1,4 +1,4 @@
-"""How weights and activations lie on their grids, as histograms."""
+"""Histograms of weights and activations on their grids."""
 
 from collections.abc import Mapping
 

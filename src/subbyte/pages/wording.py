@@ -24,7 +24,7 @@ def percent(share: float) -> str:
 
 
 def points(difference: float) -> str:
-    """How far an accuracy lies from that of the float network."""
+    """The distance of an accuracy from the float network's, in words."""
     if round(difference, 2) == 0:
         return "the same as float"
     return f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'} float"
@@ -119,7 +119,7 @@ def summary(result: Result) -> str:
 
 
 def chance(result: Result, evidence: Evidence | None) -> str:
-    """How much of the difference may be chance, and how many predictions changed."""
+    """Sentences on how much of the difference may be chance, and how many predictions changed."""
     error = standard_error(result.quantized.top1, result.images)
     text = f"One standard error of an accuracy on {result.images:,} images is {error:.2f} points."
     if evidence is None:
@@ -139,7 +139,7 @@ def chance(result: Result, evidence: Evidence | None) -> str:
 
 
 def weakest(rows: Sequence[LedgerEntry], what: str) -> str:
-    """Where the most was lost, by signal-to-noise ratio; '' where none was measured."""
+    """The place where the most was lost, by signal-to-noise ratio, in words; '' for none."""
     measured = [row for row in rows if row.sqnr_db is not None]
     if not measured:
         return ""

@@ -108,7 +108,7 @@ def _by_channel(settings: "ActivationSettings | WeightSettings") -> None:
 
 
 class ActivationSettings(Settings):
-    """How activation tensors are quantized. bits: null for float, or 2 to 8."""
+    """Settings of how activation tensors are quantized. bits: null for float, or 2 to 8."""
 
     allocate: AllocateSetting | None = None
     bits: StrictInt | StrictFloat | None = 8
@@ -159,8 +159,8 @@ class ActivationSettings(Settings):
 
 
 class WeightSettings(Settings):
-    """How weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for levels `wide`
-    and `odd`).
+    """Settings of how weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for
+    levels `wide` and `odd`).
     """
 
     levels: Levels | None = None

@@ -94,7 +94,7 @@ def misfit(plan: Plan, network: Network) -> str | None:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Which layers an entry of `layers` is for: by name, with wildcards, or, after `kind:`, by
+    """The layers that an entry of `layers` is for: by name, with wildcards, or, after `kind:`, by
     kind.
     """
 

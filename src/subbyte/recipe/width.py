@@ -34,8 +34,8 @@ _STATED = (Family.STEPS, Family.WIDE, Family.ODD, Family.APOT, Family.TERNARY)
 
 @dataclass(frozen=True)
 class Width:
-    """How many numbers a tensor may take. number: of bits, or of levels; None where the family says
-    all.
+    """The count of numbers that a tensor may take. number: of bits, or of levels; None where the
+    family says all.
     """
 
     number: float | None

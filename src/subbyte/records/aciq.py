@@ -17,9 +17,9 @@ _ADVICE = "`subbyte aciq --force` writes it anew"
 
 
 class Optimum(Record):
-    """Where to clip for one width: by W(3 n^2) and its like with the number of steps n, with the
-    paper's 2^bits, and truly best; the expected error of each; and the error that the paper's
-    formula promises.
+    """The best places to clip for one width: by W(3 n^2) and its like with the number of steps n,
+    with the paper's 2^bits, and truly best; the expected error of each; and the error that the
+    paper's formula promises.
 
     Places and errors are in units of b or sigma, and of b^2 or sigma^2.
     """

@@ -18,7 +18,7 @@ Unit = Literal["codes", "steps", "values"]
 
 
 class Distribution(Record):
-    """How the values of a tensor lie on its grid.
+    """The distribution of a tensor's values on its grid.
 
     unit: of all positions: 'codes' (x / scale + zero_point, each value with the scale of its
     channel or group), 'steps' (x / scale), or 'values' (x itself: there is no grid). start, width:

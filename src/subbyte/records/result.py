@@ -14,7 +14,7 @@ RESULT, PLAN = "result.json", "plan.yaml"
 
 
 class Measured(Record):
-    """How right a network is on the test images, in percent.
+    """The accuracy of a network on the test images, in percent.
 
     agreement: of its classes with those of the float network; None for the float network itself.
     """

@@ -124,7 +124,7 @@ class Mark(Document):
 
 
 def place(text: str) -> float | None:
-    """Where a setting's value lies on an axis of numbers; None when it is no number.
+    """The place of a setting's value on an axis of numbers; None when it is no number.
 
     'ternary' is log2(3) bits; numbers with a unit, such as 2.5bits or 100KB, are numbers.
     """
@@ -159,12 +159,12 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """Such as 'rounding gpfq, bits 3'."""
+        """The setting in words, such as 'rounding gpfq, bits 3'."""
         return ", ".join(_said(axis, text) for axis, text in self.cells.items()) or "all"
 
     @property
     def top1(self) -> Mean:
-        """Percent."""
+        """Top-1 accuracy of the quantized network, percent."""
         return self.means["quantized_top1_percent"]
 
     @property
@@ -179,7 +179,7 @@ class Setting:
 
     @property
     def zeros(self) -> Mean:
-        """Percent of the weights."""
+        """Weights that are 0, percent."""
         return self.means["quantized_sparsity_percent"]
 
     @property
@@ -189,7 +189,7 @@ class Setting:
 
     @property
     def bytes(self) -> float:
-        """Packed."""
+        """Bytes of the packed network."""
         return self.means["packed_bytes"].value
 
 

@@ -107,7 +107,7 @@ class _Run:
         self.choices = GrowingTable(out / CHOICES, columns, 3)
 
     def go(self) -> None:
-        """All that is missing."""
+        """All parts that are missing."""
         for bits in self.search.bits:
             if self._done(bits):
                 continue

@@ -24,8 +24,8 @@ from subbyte.methods import Engine, Outcome
 
 RETRIES = 3
 STARTS = 3
-"""How often a Ray on this machine is tried: it gives up when its processes take 30 s, which they do
-on a busy one.
+"""The number of times that starting a Ray on this machine is tried: it gives up when its processes
+take 30 s, which they do on a busy one.
 """
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 """Ray's settings where the environment does not give them; workers of niceness 15, Ray's default,

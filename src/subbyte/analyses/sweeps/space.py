@@ -144,7 +144,7 @@ class Space(BaseModel):
         return tuple(dict.fromkeys(names))
 
     def count(self) -> int:
-        """How many runs there are before `only` and `except`; cheap, whatever the number."""
+        """The number of runs before `only` and `except`; cheap, whatever the number."""
         grid = [_length(name, values) for name, values in self.grid.items()]
         pairs = [len(next(iter(pair.values()))) for pair in self.pairs if pair]
         combined = prod(grid) * prod(pairs) if grid or pairs or not self.single else 0

@@ -29,7 +29,7 @@ _TABLES = 20
 
 
 class Tracker(Protocol):
-    """Where runs are recorded besides (`track.MlflowTracker`)."""
+    """A further place where runs are recorded (`track.MlflowTracker`)."""
 
     def log(self, task: Task, outcome: dict[str, Any]) -> None:
         """Record a run that has ended."""

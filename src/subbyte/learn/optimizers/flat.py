@@ -60,7 +60,7 @@ class FlatOptimizer(Updates):
         return loss
 
     def layout(self, number: int) -> Layout:
-        """Where the tensors of a param group lie."""
+        """The layout of a param group's tensors."""
         params = self.param_groups[number]["params"]
         if number not in self._layouts or len(self._layouts[number].params) != len(params):
             self._layouts[number] = Layout(params, number)

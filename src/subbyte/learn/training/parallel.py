@@ -51,7 +51,7 @@ class Processes:
         return nn.parallel.DistributedDataParallel(model)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean over processes."""
+        """The mean over processes."""
         if self.world > 1:
             dist.all_reduce(values)
             values /= self.world

@@ -24,13 +24,13 @@ METHODS: dict[str, Registry[Any]] = {
     "augment": AUGMENTATIONS,
     "qat": WEIGHT_QUANTIZERS,
 }
-"""Where the settings that are methods are looked up."""
+"""The registries of the settings that are methods."""
 SGD, COSINE, UNCHANGED = Sgd(), Cosine(), Unchanged()
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train.
+    """The settings of training.
 
     epochs: passes over the training images. batch_size: images a step, of each process. lr:
     learning rate at its highest. optimizer, lr_schedule, augment: methods of OPTIMIZERS,

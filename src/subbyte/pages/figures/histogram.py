@@ -1,4 +1,4 @@
-"""How the values of one tensor lie on its grid: bars, and what rounding made of them."""
+"""The histogram of one tensor's values on its grid: bars, and what rounding made of them."""
 
 from dataclasses import dataclass
 from html import escape
@@ -17,8 +17,8 @@ _WIDE, _HIGH = 120, 40  # of small pictures
 
 @dataclass(frozen=True)
 class Histogram:
-    """How values lie: counts by bin from `start` on, each `width` wide, out of `total` values, some
-    beyond all bins.
+    """The distribution of values: counts by bin from `start` on, each `width` wide, out of `total`
+    values, some beyond all bins.
 
     levels: of the grid; taken: rounded values on each, out of their sum; rounded: of each bin,
     where levels are not common or too many. ends: of the grid, beyond which values are clipped.

@@ -37,7 +37,7 @@ _MOST_BITS = 8
 
 @dataclass(frozen=True, eq=False)
 class RowStats:
-    """Of each row: float32 [rows]. std: with n - 1; b: mean |x - mean|."""
+    """Statistics of each row, float32 [rows]. std: with n - 1; b: mean |x - mean|."""
 
     low: Tensor
     high: Tensor

@@ -15,7 +15,7 @@ Order = Literal["diagonal", "natural"]
 
 
 class ColumnOrder:
-    """In which order columns are visited: a permutation of each group's columns, or none.
+    """The order in which columns are visited: a permutation of each group's columns, or none.
 
     Values are [groups, rows, columns], matrices [groups, columns, columns].
     """

@@ -1,4 +1,4 @@
-"""What a clip search is asked for."""
+"""The options of a clip search."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,7 @@ GRANULARITIES: tuple[Granularity, ...] = ("network", "layer", "channel")
 
 @dataclass(frozen=True)
 class Search:
-    """What to search, as the options of `subbyte gradquant` say it.
+    """The options of a clip search, as `subbyte gradquant` takes them.
 
     bits: widths; clip: fractions of the range, the first left out; resolution: clips tried;
     metrics: as `metrics.parse_metric` reads them, or `loss` (which is free for the whole network);

@@ -83,7 +83,9 @@ class Results:
         return row is not None and (row["status"] == "done" or not retry)
 
     def read(self, task: Task) -> dict[str, Any] | None:
-        """What is there of a run: metrics with `status` 'done', or 'failed' with `error`."""
+        """The stored outcome of a run: metrics with `status` 'done', or 'failed' with `error`; or
+        None.
+        """
         if task.key in self._rows:
             return self._rows[task.key]
         path = self.out / "runs" / f"{task.key}.json"
@@ -144,7 +146,7 @@ def _cell(value: Any) -> Any:
 
 
 def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: Iterable[str]) -> None:
-    """Without pyarrow there is no such file."""
+    """Write rows as Parquet; without pyarrow no such file is written."""
     try:
         import pyarrow
         import pyarrow.parquet

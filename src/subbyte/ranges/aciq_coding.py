@@ -57,7 +57,7 @@ def alpha_mult(omega: Tensor, relu: bool = False) -> Tensor:
 def mid_tread_activations(
     rows: Tensor, mean_bits: float, relu: bool, doubled: bool = True
 ) -> Tensor:
-    """Rows [rows, n] of activations, `aciq_compat.channel_rows`, with 2^mean_bits bins on average.
+    """Rows [rows, n] of activations, `compat.aciq.channel_rows`, with 2^mean_bits bins on average.
 
     doubled: on a CPU their look-up after a ReLU doubles the numbers of bins in place, so that they
     are 2 w from there on; on a GPU it does not.

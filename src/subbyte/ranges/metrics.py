@@ -17,7 +17,7 @@ layer's inputs:
 
 All are sums, so that those of channels add up to a layer's and those of layers to the network's;
 the original adds up means, in which a stem of 1,728 weights counts like a layer of two million. The
-original's own are in `gradquant_compat`.
+original's own are in `compat.gradquant`.
 """
 
 from collections.abc import Mapping

@@ -217,7 +217,7 @@ class _Writer:
         target = layer.geometry.weight_shape
         if shape == target:
             return value
-        if layer.geometry.kind == "conv_transpose":  # [rows, in / groups, *kernel]
+        if layer.geometry.transposed:  # [rows, in / groups, *kernel]
             groups, inputs = layer.geometry.groups, target[0] // layer.geometry.groups
             split = (groups, target[1], inputs, *layer.geometry.kernel)
             value = self.reshape(layer, value, split, "split", before)
@@ -327,7 +327,7 @@ def _flat(parameter: np.ndarray, weight: QTensor) -> np.ndarray:
 def _axis(layer: Layer, share: Share) -> int:
     if share.block is not None:
         return 1
-    return 1 if layer.geometry.kind == "conv_transpose" and layer.geometry.groups == 1 else 0
+    return layer.geometry.row_axis or 0  # rows of two axes are arranged along the first
 
 
 def _arrange(
@@ -337,7 +337,7 @@ def _arrange(
     geometry = layer.geometry
     if by_matrix:
         return codes.shape, codes
-    if geometry.kind != "conv_transpose" or geometry.groups == 1:
+    if geometry.row_axis is not None:
         arranged = geometry.to_weight(torch.from_numpy(codes)).numpy()
         return geometry.weight_shape, np.ascontiguousarray(arranged)
     inputs = geometry.weight_shape[0] // geometry.groups

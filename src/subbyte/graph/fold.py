@@ -58,7 +58,7 @@ def _obstacle(layer: Layer | None, norm: fx.Node, calls: dict[str, int]) -> str:
         return f"the output of {layer.name} is also read elsewhere"
     if max(calls[layer.weight], calls[layer.bias]) > 1:
         return f"the weight or bias of {layer.name} serves more than one call"
-    if layer.geometry.kind == "linear" and layer.node.meta["val"].ndim != 2:
+    if layer.geometry.channel_axis(layer.node.meta["val"].ndim) != 1:
         return f"it normalizes another axis than the outputs of {layer.name}"
     return "" if norm.args[3] is not None else "it has no running statistics"
 

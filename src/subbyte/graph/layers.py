@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from subbyte.core import Geometry
+from subbyte.core import Convolution, Geometry, Linear, TransposedConvolution
 from subbyte.errors import ModelError
 
 aten = torch.ops.aten
@@ -177,7 +177,7 @@ def _give_bias(graph_module: fx.GraphModule, node: fx.Node) -> None:
 def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
     shape = tuple(weight.shape)
     if node.target is aten.linear.default:
-        return Geometry("linear", shape)
+        return Linear(shape)
     axes = len(shape) - 2
     given: dict[str, Any] = dict(zip(_argument_names(node), node.args, strict=False)) | dict(
         node.kwargs
@@ -188,8 +188,8 @@ def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
         value = [value] if isinstance(value, int) else list(value)
         return tuple(value * axes if len(value) == 1 else value)
 
-    dilation, groups = numbers("dilation", 1), int(given.get("groups", 1))
-    padding = given.get("padding", [0])
+    stride, dilation = numbers("stride", 1), numbers("dilation", 1)
+    groups, padding = int(given.get("groups", 1)), given.get("padding", [0])
     if isinstance(padding, str):
         total = [
             d * (k - 1) if padding == "same" else 0
@@ -200,10 +200,8 @@ def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
         pairs = tuple((p, p) for p in numbers("padding", 0))
     if node.target in _TRANSPOSED:
         extra = numbers("output_padding", 0)
-        return Geometry(
-            "conv_transpose", shape, numbers("stride", 1), pairs, dilation, extra, groups
-        )
-    return Geometry("conv", shape, numbers("stride", 1), pairs, dilation, (), groups)
+        return TransposedConvolution(shape, stride, pairs, dilation, extra, groups)
+    return Convolution(shape, stride, pairs, dilation, (), groups)
 
 
 def _argument_names(node: fx.Node) -> list[str]:

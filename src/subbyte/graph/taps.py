@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from subbyte.core import Geometry
 from subbyte.graph.layers import Edge, Layer
 
 aten = torch.ops.aten
@@ -98,7 +99,7 @@ def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoin
             continue
         name = _unique(_name(node, layer_at), names)
         maker = layer_at.get(_before_clamps(node, layer_at))
-        axis = channel_axis(node, None if maker is None else maker.geometry.kind)
+        axis = channel_axis(node, None if maker is None else maker.geometry)
         points.append(
             TapPoint(
                 name, node, tuple(dict.fromkeys(feeds)), others, node.op == "placeholder", axis
@@ -107,15 +108,16 @@ def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoin
     return points
 
 
-def channel_axis(node: fx.Node, kind: str | None) -> int | None:
-    """Axis of a value's channels; None where each has one number an image. kind: of a layer that
-    makes or reads it.
+def channel_axis(node: fx.Node, geometry: Geometry | None) -> int | None:
+    """Axis of a value's channels; None where each has one number an image. geometry: of a layer
+    that makes or reads it.
     """
     axes = node.meta["val"].ndim
     if axes < 3:
         return None
-    convolved = axes > 3 if kind is None else kind != "linear"
-    return 1 if convolved else axes - 1
+    if geometry is not None:
+        return geometry.channel_axis(axes)
+    return 1 if axes > 3 else axes - 1
 
 
 def _is_float(node: fx.Node) -> bool:

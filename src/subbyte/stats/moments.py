@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Geometry
-from subbyte.stats.patches import column_order, output_positions, patches
+from subbyte.stats.patches import column_order, patches
 
 _MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
 
@@ -95,7 +95,7 @@ class MomentCollector:
         weights: of the rows, positive, [batch, groups * k, output positions]; in every chunk or in
             none.
         """
-        available = output_positions(x.shape, self._geometry)
+        available = self._geometry.positions(x.shape)
         taken = available if self._take is None else min(self._take, available)
         images = max(
             1, _MAX_ELEMENTS // max(1, taken * self._geometry.columns * self._geometry.groups)

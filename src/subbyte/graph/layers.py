@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from subbyte.core import Convolution, Geometry, Linear, TransposedConvolution
 from subbyte.errors import ModelError
+from subbyte.graph.nodes import is_call, is_tensor
 
 aten = torch.ops.aten
 _CONVS = {
@@ -110,10 +111,10 @@ def set_argument(node: fx.Node, index: int, value: fx.Node) -> None:
 
 def is_layer_call(node: fx.Node) -> bool:
     """Whether the node multiplies an input by a weight that is a parameter."""
-    if node.op != "call_function" or node.target not in _OPERATIONS:
+    if node.target not in _OPERATIONS:
         return False
     weight = argument(node, 1)
-    return isinstance(weight, fx.Node) and weight.op == "get_attr"
+    return isinstance(weight, fx.Node) and is_tensor(weight)
 
 
 def tensor_at(graph_module: fx.GraphModule, name: str) -> Tensor:
@@ -136,7 +137,7 @@ def find_layers(graph_module: fx.GraphModule) -> tuple[list[Layer], list[Skipped
             names = calls.setdefault(str(argument(node, 1).target), [])
             layers.append(_layer(graph_module, node, names))
             names.append(layers[-1].name)
-        elif node.op == "call_function":
+        elif is_call(node):
             skipped += _skipped(node, graph_module)
     return layers, skipped
 
@@ -219,7 +220,7 @@ def _skipped(node: fx.Node, graph_module: fx.GraphModule) -> list[Skipped]:
                 f"{operation}: its weight is computed, not a parameter; it stays float",
             )
         ]
-    names = [str(a.target) for a in node.all_input_nodes if a.op == "get_attr"]
+    names = [str(a.target) for a in node.all_input_nodes if is_tensor(a)]
     return [
         Skipped(name, f"{operation}: no convolution or linear layer; it stays float")
         for name in names

@@ -277,8 +277,7 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
     for settings, edges in groups:
         names = [fed[edge] for edge in edges]
         name = f"{point.name}:feed" + (f":{names[0]}" if len(groups) > 1 else "")
-        kind = network.reader(edges[0]).geometry.kind
-        axis = channel_axis(network.value_at(edges[0]), kind)
+        axis = channel_axis(network.value_at(edges[0]), network.reader(edges[0]).geometry)
         place = TapPlace(name, point.node.name, tuple(edges), axis)
         taps.append(_tap(place, "feed", settings, settings, tuple(names)))
     return taps

@@ -80,8 +80,8 @@ class Geometry(ABC):
 
     @abstractmethod
     def windows(self, x: Tensor) -> Tensor:
-        """The part of an input that each output position sees, in torch's shape: [batch, *out, *kernel,
-        channels].
+        """The part of an input, in torch's shape, that each output position sees: [batch, *out,
+        *kernel, channels].
         """
 
     def positions(self, shape: torch.Size) -> int:

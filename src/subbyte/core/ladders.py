@@ -66,7 +66,7 @@ class Even(Ladder):
         return steps.clamp_(self._low, self._high)  # type: ignore[arg-type]
 
     def encode(self, steps: Tensor) -> Tensor:
-        """See `Ladder`; codes are clamped to plain numbers, which is faster than steps to tensors."""
+        """See `Ladder`; to clamp codes to plain numbers is faster than steps to tensors."""
         return steps.round_().add_(self._zero_point).clamp_(*self._codes)  # type: ignore[arg-type]
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -155,7 +155,7 @@ class _Bytes:
         return each * (prod(plan.shape) // plan.rows) + _OF_A_ROW
 
     def taken(self, _: float, candidates: Candidates, answer: Answer, rows: Taken) -> float:
-        """The cost of all layers with rows of these options, whose costs add up to about so much."""
+        """The cost of all layers with rows of these options, which is about so much."""
         return sum(
             _spent(candidates[name], answer.options[name], numbers)
             for name, numbers in rows.items()

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
+from subbyte.records.sweep import Outcome
 from subbyte.stats import LayerStats
 
 
@@ -319,8 +320,6 @@ class Exporter(Protocol[ModelT]):
 
 
 TaskT = TypeVar("TaskT")
-Outcome = dict[str, Any]
-"""What a run of a sweep gave: its metrics and `status` 'done', or 'failed' with `error`."""
 
 
 class Engine(Protocol[TaskT]):

@@ -101,7 +101,7 @@ def sweep(
     _show(result, asked, out)
     if page:
         write_page(out)
-    if result.failed:
+    if result.failures:
         raise typer.Exit(3)
 
 
@@ -191,24 +191,25 @@ def _estimate(one: Run) -> float:
 
 
 def _show(result: SweepResult, space: Space, out: Path) -> None:
-    for row in result.chosen:
-        setting = ", ".join(f"{name} = {row[name]}" for name in space.axes)
-        half = row["quantized_top1_percent_ci95"]
-        spread = "" if half is None else f" ± {half:.2f}"
+    for one in result.chosen:
+        setting = ", ".join(f"{name} = {value}" for name, value in one.setting.items())
+        top1 = one.metrics["quantized_top1_percent"]
+        spread = "" if top1.half is None else f" ± {top1.half:.2f}"
         console.print(
             f"chosen by {space.choose} on validation images: {setting}; "
-            f"test top-1 {row['quantized_top1_percent']:.2f}{spread} % over {row['seeds']} seeds",
+            f"test top-1 {top1.mean:.2f}{spread} % over {one.seeds} seeds",
             highlight=False,
             soft_wrap=True,
         )
-    for row in [row for row in result.rows if row["status"] == "failed"][:_FAILURES]:
+    failures = result.failures
+    for key, why in failures[:_FAILURES]:
         errors.print(
-            f"run {row['run']} failed: {row['error']}",
+            f"run {key} failed: {why}",
             highlight=False,
             soft_wrap=True,
             markup=False,
         )
-    failed = f", {result.failed} failed (see the column error)" if result.failed else ""
+    failed = f", {len(failures)} failed (see the column error)" if failures else ""
     console.print(
         f"{len(result.rows)} runs{failed}: {out}/results.csv, summary.csv",
         highlight=False,

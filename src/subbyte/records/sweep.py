@@ -64,6 +64,11 @@ class Metrics(Record):
     walk_seconds: Seconds
     evaluate_seconds: Seconds
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All of them by name."""
+        return self.model_dump(include=set(METRICS))
+
 
 METRICS = tuple(Metrics.model_fields)
 
@@ -81,19 +86,12 @@ class Failed(Record):
     error: str
 
 
-Outcome = Annotated[Done | Failed, Field(discriminator="status")]
-_OUTCOME: TypeAdapter[Done | Failed] = TypeAdapter(Outcome)
+Outcome = Done | Failed
+"""What a run of a sweep gave."""
+_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="status")])
 
 
-def checked_outcome(row: Mapping[str, object]) -> Done | Failed:
-    """What a run gave. Raises FormatError when something is missing in it."""
-    try:
-        return _OUTCOME.validate_python(row)
-    except ValidationError as error:
-        raise FormatError(f"a run gave no result ({first_error(error)})") from error
-
-
-def read_outcome(path: Path) -> Done | Failed:
+def read_outcome(path: Path) -> Outcome:
     """What a run gave. Raises FormatError when its file is damaged."""
     try:
         return _OUTCOME.validate_json(path.read_bytes())

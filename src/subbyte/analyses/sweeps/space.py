@@ -50,7 +50,8 @@ LABEL = "label"
 PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "calibration")
 """What a run has besides a recipe and a seed."""
 _PATHS = ("recipe", "model", "checkpoint", "data")  # may hold `..` that is no range
-Setting = dict[str, Any]
+Setting = dict[str, object]
+"""Values by axis, as YAML has them."""
 
 
 class Space(BaseModel):
@@ -68,7 +69,7 @@ class Space(BaseModel):
     crop: int | None = None
     calibration: int = Field(default=500, ge=1)
     fixed: Setting = Field(default={}, alias="set")
-    grid: dict[str, Any] = {}
+    grid: dict[str, object] = {}
     pairs: list[dict[str, list[Any]]] = []
     single: list[Setting] = Field(default=[], alias="list")
     only: list[Setting] = []
@@ -249,14 +250,14 @@ def _run(space: Space, setting: Setting, seed: int) -> Run:
         recipe = load_recipe(valid.recipe, overrides)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
-    places = {name: getattr(valid, name) for name in PLACES}
+    resolved = {name: getattr(valid, name) for name in PLACES}
     return Run(
         setting,
         recipe,
         seed=valid.seeds[0],
         split=space.measure,
         validation=space.validation,
-        **places,
+        **resolved,
     )
 
 

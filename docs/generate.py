@@ -17,10 +17,12 @@ from subbyte.analyses.sweeps import SPACES
 from subbyte.cli.main import app
 from subbyte.correct import CORRECTIONS
 from subbyte.data import KINDS
+from subbyte.io.registry import Registry
 from subbyte.learn.optimizers import OPTIMIZERS, RESOLUTION_SCHEDULES
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
 from subbyte.learn.training.augment import AUGMENTATIONS
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES
+from subbyte.methods import Method, Rounding
 from subbyte.models import MODELS, pretrained
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
@@ -47,9 +49,10 @@ def methods() -> str:
         NOTE,
         "# Methods",
         "",
-        "A recipe names a method, or gives its settings: `rounding: {name: gptq, damping: 0.02}`.",
+        "A recipe names a method, or gives its settings: `rounding: {name: gptq, damping: 0.02}`;",
+        "a class of your own is `rounding: mine.py:MyRounding`, see `subbyte.testing.check`.",
     ]
-    kinds: list[tuple[str, dict[str, Any]]] = [
+    kinds: list[tuple[str, Registry[Any]]] = [
         ("Ranges", RANGES),
         ("Allocation of bits to channels", ALLOCATIONS),
         ("Preconditions", PRECONDITIONS),
@@ -71,7 +74,7 @@ def methods() -> str:
             "|---|---|---|",
         ]
         parts += [
-            f"| `{name}` | {_settings(cls)} | {_first(cls.__doc__)} |"
+            f"| `{name}` | {_settings(cls)} | {' '.join([_first(cls.__doc__), *_declared(cls)])} |"
             for name, cls in registry.items()
         ]
         modules = MODULES.get(title) or dict.fromkeys(cls.__module__ for cls in registry.values())
@@ -79,6 +82,13 @@ def methods() -> str:
             text = cleandoc(sys.modules[module].__doc__ or "")
             parts += ["", f"### {module.removeprefix('subbyte.')}", "", "```text", text, "```"]
     return "\n".join(parts) + "\n"
+
+
+def _declared(cls: type[Any]) -> list[str]:
+    """What a method declares: what it makes small, and grids that it refuses, in sentences."""
+    made = [f"Objective: {cls.objective.value}."] if issubclass(cls, Rounding) else []
+    refused = [each.because for each in cls.refuses] if issubclass(cls, Method) else []
+    return made + ([f"Refuses grids: {'; '.join(refused)}."] if refused else [])
 
 
 def recipes() -> str:

@@ -26,6 +26,15 @@ def test_a_name_a_file_a_recipe_and_a_plan_give_the_same_network(tmp_path):
     first = quantize(model, x, "w4a8")
     for wanted in (tmp_path / "w4a8.yaml", recipe, make_plan(captured("shared"), recipe)):
         same(first, quantize(model, x, wanted))
+    same(first, quantize(model, x, recipe.model_dump()))
+
+
+@pytest.mark.parametrize("overrides", [(), ("budget=5bits",), ("tune=cascade", "weights.guided=2")])
+def test_a_written_plan_is_run_again_with_the_same_result(tmp_path, overrides):
+    model, x, file = build("shared"), images("shared"), tmp_path / "plan.yaml"
+    first = quantize(model, x, load_recipe("w4a4", overrides))
+    file.write_text(first.plan.to_yaml())
+    same(first, quantize(model, x, file))
 
 
 def test_stages_are_reported_and_timed():

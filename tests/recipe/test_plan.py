@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from subbyte.core import GridSpec, PerChannel, Uniform
+from subbyte.core import GridSpec, PerChannel, PerGroup, Uniform
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Network, instrument, prepare
 from subbyte.io.user_file import UserFiles
@@ -434,7 +434,8 @@ def test_methods_of_single_layers(network):
 
 def test_grids_of_weights_are_the_recipes(network):
     settings = {"bits": 3, "symmetric": False, "granularity": "group", "group_size": 9}
-    assert make_plan(network, recipe(weights=settings)).layers[1].spec == GridSpec(**settings)
+    wanted = GridSpec(Uniform(3, symmetric=False), PerGroup(9))
+    assert make_plan(network, recipe(weights=settings)).layers[1].spec == wanted
     plan = make_plan(network, recipe(weights={"bits": 2, "narrow": True, "granularity": "tensor"}))
     assert plan.layers[0].spec == GridSpec(Uniform(2, narrow=True))
 
@@ -606,7 +607,10 @@ def without(entry, key):
         (lambda plan: plan["layers"][0].update(grid={"bits": 4}), "layers.0.grid: it is no grid"),
         (lambda plan: plan["layers"][0].update(rounding="gtpq"), "layers.0.rounding: .*'gtpq'"),
         (lambda plan: plan["layers"][0].update(rounding={"name": "gpfq", "damping": 1}), "damping"),
-        (lambda plan: plan["activations"][2].update(grid=None), "activations.2.grid: a grid is"),
+        (
+            lambda plan: plan["activations"][2].update(grid=None),
+            "activations.2.grid: it is no grid",
+        ),
         (lambda plan: plan["activations"][0].update(asked="4 tall"), "activations.0.asked"),
         (
             lambda plan: plan["layers"][0]["grid"]["share"].update(kind="tensor"),

@@ -20,7 +20,12 @@
       "fc":       {skip: true}
       "kind:linear": {weights: {scalar: 1.2}}      # conv, conv_transpose or linear layers
 
-A method is a name, or a mapping with its settings: `rounding: {name: gptq, damping: 0.02}`.
+A method is a name, or a mapping with its settings: `rounding: {name: gptq, damping: 0.02}`. A
+class in a file of one's own is a name, too: `rounding: mine.py:MyRounding`, or `{name:
+mine.py:MyRounding, ...}`; the file is looked up in the recipe's folder, then in the working
+directory. In Python a method may be the object itself.
+
+A written plan.yaml may be given wherever a recipe may: it is done as it is, with the same result.
 
 Weights take `levels` in place of 2^bits equal steps:
     wide      2^bits + 1 equal steps, symmetric (GPFQ 2023; bits from 1)

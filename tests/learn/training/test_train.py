@@ -305,7 +305,9 @@ REPORTED = [
 ]
 
 
-@pytest.mark.parametrize(("methods", "filled"), REPORTED, ids=str)
+@pytest.mark.parametrize(
+    ("methods", "filled"), REPORTED, ids=["-".join(methods.values()) for methods, _ in REPORTED]
+)
 def test_what_the_optimizer_reports_is_logged(methods, filled, tmp_path):
     settings = replace(ADAM, epochs=2, lr=3e-3, **methods)
     out = run(tmp_path, settings, data=few(digits(), 400))

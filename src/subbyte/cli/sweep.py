@@ -13,7 +13,7 @@ from rich.table import Table
 
 from subbyte.analyses.sweeps import SPACES, Local, Ray, Space, SweepResult, load_space, make_tasks
 from subbyte.analyses.sweeps import sweep as run
-from subbyte.analyses.sweeps.space import Run
+from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.analyses.sweeps.store import Results, Task
 from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.cli.common import command, console, errors, progress, write_page
@@ -186,7 +186,7 @@ def _estimate(one: Run) -> float:
         inputs.model(images)
     each = (time.perf_counter() - start) / len(images)
     return each * (
-        _WALK * one.calibration + (one.validation if one.split == "validation" else len(test))
+        _WALK * one.calibration + (len(test) if one.split is Measured.TEST else one.validation)
     )
 
 

@@ -71,6 +71,8 @@ class Metrics(Record):
 
 
 METRICS = tuple(Metrics.model_fields)
+UNCOMPARED = ("images", "capture_seconds", "walk_seconds", "evaluate_seconds")
+"""What says nothing of how good a setting is."""
 
 
 class Done(Metrics):

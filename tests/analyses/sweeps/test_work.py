@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from subbyte.analyses.sweeps import make_runs
+from subbyte.analyses.sweeps.space import Measured
 from subbyte.analyses.sweeps.work import (
     captured,
     execute,
@@ -60,7 +61,7 @@ def test_validation_images_are_nearly_the_same_whatever_calibrates(run, inputs):
 
 
 def test_test_images(run, inputs):
-    split = measured_split(inputs.data, replace(run, split="test"))
+    split = measured_split(inputs.data, replace(run, split=Measured.TEST))
     assert len(split) == 40 and torch.equal(split.labels, inputs.data.test.labels)
 
 
@@ -74,7 +75,7 @@ def test_too_few_images(run, inputs, tmp_path):
 
 
 def test_a_run_measures_what_quantize_gives(run, inputs):
-    run = replace(run, split="test")
+    run = replace(run, split=Measured.TEST)
     found = execute(run, inputs, None)
     quantized = quantize(
         inputs.model, draw_calibration(inputs.data, run.calibration, run.seed)[0], run.recipe
@@ -99,7 +100,7 @@ def test_the_cache_holds_the_float_network(run, inputs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 0}, {"calibration": 17}, {"split": "test"}, {"validation": 29}]
+    "change", [{"seed": 0}, {"calibration": 17}, {"split": Measured.TEST}, {"validation": 29}]
 )
 def test_the_cache_tells_images_apart(change, run, inputs, tmp_path):
     other = replace(run, **change)

@@ -12,12 +12,12 @@ from statistics import mean, stdev
 
 from scipy.special import stdtrit
 
-from subbyte.analyses.sweeps.space import Run, Setting
+from subbyte.analyses.sweeps.space import Measured, Run, Setting
 from subbyte.analyses.sweeps.store import Row
 from subbyte.errors import RecipeError
-from subbyte.records.sweep import METRICS, Done
+from subbyte.records.sweep import METRICS, UNCOMPARED, Done
 
-SUMMARIZED = tuple(name for name in METRICS if not name.endswith("_seconds") and name != "images")
+SUMMARIZED = tuple(name for name in METRICS if name not in UNCOMPARED)
 SMALLER_IS_BETTER = ("bits_per_weight", "packed_bytes")
 
 
@@ -112,4 +112,4 @@ def best_setting(rows: Sequence[Row], column: str) -> Setting:
 
 def test_runs(rows: Sequence[Row], setting: Setting) -> list[Run]:
     """The runs of a setting once more, measured on test images."""
-    return [replace(row.task.run, split="test") for row in rows if row.setting == setting]
+    return [replace(row.task.run, split=Measured.TEST) for row in rows if row.setting == setting]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from subbyte.analyses.sweeps.space import Run, Setting, Space
+from subbyte.analyses.sweeps.space import Measured, Run, Setting, Space
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.io.files import write_json, write_text, written
 from subbyte.records.base import read_document, table_text, write_document
@@ -46,7 +46,7 @@ def task_of(run: Run, identity: str, version: str) -> Task:
         "calibration": run.calibration,
         "seed": run.seed,
         "split": run.split,
-        "validation": run.validation if run.split == "validation" else None,
+        "validation": run.validation if run.split is Measured.VALIDATION else None,
         "inputs": identity,
         "version": version,
     }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from subbyte.analyses.sweeps.space import Run
+from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_data
 from subbyte.engine.quantization import carry_out
 from subbyte.engine.stages import Stages
@@ -89,7 +89,7 @@ def measured_split(data: DataSet, run: Run) -> Split:
     of them.
     Raises DataError where there are too few training images.
     """
-    if run.split == "test":
+    if run.split is Measured.TEST:
         return draw_calibration(data, run.calibration, run.seed)[1]
     if data.train is None:
         raise DataError(

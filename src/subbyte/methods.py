@@ -44,6 +44,10 @@ class Refusal:
     because: str
 
 
+def _public(name: str) -> bool:
+    return not name.startswith("_")
+
+
 class Method:
     """What methods of all kinds have in common."""
 
@@ -71,8 +75,8 @@ class Method:
         for name in (*vars(cls), *notes):
             if name in settings and name in listed:
                 raise RecipeError(f"{cls.__name__}: {name} is declared by its kind, no setting")
-            if not name.startswith("_") and name not in listed | settings:
-                known = ", ".join(sorted(k for k in listed if not k.startswith("_")))
+            if _public(name) and name not in listed | settings:
+                known = ", ".join(sorted(filter(_public, listed)))
                 raise RecipeError(
                     f"{cls.__name__}: {name} is nothing that its kind knows; known: {known}; names "
                     f"of its own begin with _"

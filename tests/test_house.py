@@ -174,6 +174,23 @@ def test_every_file_says_what_it_is_for(file):
     assert ast.get_docstring(ast.parse(file.read_text()))
 
 
+def fragments(text: str) -> list[str]:
+    """Docstrings, those of names among them, that begin as fragments do."""
+    said = [
+        node.value.value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+    return [doc for doc in said if doc.lstrip().startswith(("Of ", "What "))]
+
+
+@every_file
+def test_docstrings_are_no_fragments(file):
+    assert not fragments(file.read_text())
+
+
 def test_public_names_are_sorted_and_complete():
     assert subbyte.__all__ == sorted(subbyte.__all__)
     tree = ast.parse((HOUSE / "__init__.py").read_text())

@@ -73,7 +73,7 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What the float network, the quantized one and the exported files named, on one split."""
+    """The outputs of the float network, the quantized one and the exported files on one split."""
 
     float: Evaluation
     quantized: Evaluation
@@ -134,13 +134,13 @@ def export_files(names: Sequence[str], model: QuantizedModel) -> dict[str, str]:
 
 
 def _about(job: Job, data: DataSet) -> dict[str, Any]:
-    """What a packed file says of where it comes from."""
+    """The origin that a packed file states: network, data, seed, and what the job adds."""
     own = {"model": job.model, "data": data.name, "seed": job.seed, "calibration": job.calibration}
     return own | dict(job.about)
 
 
 def _named(measured: Measured, data: DataSet, split: Split) -> Named:
-    """What the networks named, for the figures."""
+    """The outputs of both networks on a split, for the figures."""
     return Named(
         measured.float.logits,
         measured.quantized.logits,
@@ -151,7 +151,7 @@ def _named(measured: Measured, data: DataSet, split: Split) -> Named:
 
 
 def _table(options: list[Option]) -> str:
-    """As CSV, one row an option."""
+    """The options as CSV, one row an option."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(Option)], lineterminator="\n")
     writer.writeheader()
@@ -193,7 +193,7 @@ def summary(
     measured: Measured,
     seconds: dict[str, float],
 ) -> Result:
-    """What result.json holds: accuracies and agreements in percent, sizes in bytes, times in
+    """The content of result.json: accuracies and agreements in percent, sizes in bytes, times in
     seconds.
     """
     before, after, model = measured.float, measured.quantized, done.model

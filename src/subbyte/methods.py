@@ -49,7 +49,7 @@ def _public(name: str) -> bool:
 
 
 class Method:
-    """What methods of all kinds have in common."""
+    """The base of methods of all kinds."""
 
     refuses: ClassVar[tuple[Refusal, ...]] = ()
     """Grids of weights that it can't work on; plans say so before data are seen."""
@@ -88,7 +88,7 @@ class FitGrid(Protocol):
 
     @property
     def spec(self) -> GridSpec:
-        """What the recipe asks for."""
+        """The spec of the grid that the recipe asks for."""
         ...
 
     def __call__(self, weight: Tensor) -> Grid:
@@ -108,8 +108,8 @@ class Range(Method, ABC, contract=True):
     """It finds the grid that weights lie on already, and refuses others."""
 
     importance: ClassVar[Literal["inputs", "fisher", "gradient"]] = "inputs"
-    """What the importance of a weight is: the mean square of what it multiplies, its mean squared
-    gradient, or its mean absolute one; the latter two are known of weights only.
+    """The importance of a weight: the mean square of what it multiplies, its mean squared gradient,
+    or its mean absolute one; the latter two are known of weights only.
     """
 
     @property
@@ -160,7 +160,7 @@ class Allocate(Method, ABC, contract=True):
 
 
 class Objective(Enum):
-    """What a rounding makes small, and so which second moments it reads."""
+    """The quantity that a rounding makes small, which says what second moments it reads."""
 
     WEIGHTS = "the squared errors of the weights"
     POWER = "the squared errors of the weights times the power of their inputs"
@@ -172,7 +172,7 @@ class Rounding(Method, ABC, contract=True):
     """Turns weights into codes."""
 
     objective: ClassVar[Objective] = Objective.OUTPUTS
-    """Never worse in it than the nearest codes."""
+    """The errors that it makes small; in these it is never worse than the nearest codes."""
 
     fits_levels: ClassVar[bool] = False
     """Its grid is a codebook of its own, with as many levels as the planned one has codes."""
@@ -216,7 +216,7 @@ class Tune(Method, ABC, contract=True):
     def after_layer(
         self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]
     ) -> dict[str, Tensor]:
-        """After a layer is rounded: new values of the parameters, by name.
+        """Learn after a layer is rounded; return new values of the parameters, by name.
 
         parameters: weights and biases of later layers, and the layer's bias; logits: of the float
             network, by batch.
@@ -230,8 +230,8 @@ class Tune(Method, ABC, contract=True):
         logits: list[Tensor],
         labels: list[Tensor] | None,
     ) -> dict[str, Tensor]:
-        """After the last layer: new biases, and factors on the scales of each layer's rows, by
-        name.
+        """Learn after the last layer; return new biases, and factors on the scales of each layer's
+        rows, by name.
 
         labels: of the calibration images, int64 by batch, where the caller has them.
         """
@@ -292,7 +292,7 @@ class Exporter(Protocol[ModelT]):
 
     @property
     def name(self) -> str:
-        """As users write it, such as onnx-int8."""
+        """The name as users write it, such as onnx-int8."""
         ...
 
     @property
@@ -339,7 +339,7 @@ class Engine(Protocol[TaskT]):
 
 @dataclass(frozen=True)
 class Telemetry:
-    """How the last step of an optimizer went; None where it has nothing to say.
+    """An optimizer's report on its last step; None where it has nothing to say.
 
     index: resolution that updates were rounded to. moved: share of updates that were not 0 after
     rounding, percent. saturated: share of codes at an end of their grid, percent. temperature:

@@ -18,7 +18,7 @@ _UNITS |= {f"{prefix}bops": 1e3**power for power, prefix in enumerate("KMGT", 1)
 
 @dataclass(frozen=True)
 class Budget:
-    """What the weights of a network may cost.
+    """A limit on what the weights of a network may cost.
 
     text: as written; amount: bits, bytes or bit-operations, by `counts`: `bits` stored bits per
     weight, `bytes` of all layers' weights, or `bops` bit-operations an image.

@@ -1,4 +1,4 @@
-"""What the commands share: options, progress bars, and errors as one clear line."""
+"""Helpers that the commands share: options, progress bars, and errors as one clear line."""
 
 import functools
 import os

@@ -90,7 +90,9 @@ def _packed(file: Path) -> None:
 
 
 class _Size(NamedTuple):
-    """What the weights of a layer take, or of several; entropy: bits of all weights together."""
+    """The number of weights of one layer, or of several, and the bytes that they take; entropy:
+    bits of all weights together.
+    """
 
     weights: int
     codes: int

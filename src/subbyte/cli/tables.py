@@ -86,7 +86,7 @@ def plain_table(table: PageTable) -> Table:
 
 
 def plan_table(plan: Plan) -> Table:
-    """What will be done, before any data is seen."""
+    """The plan as a table: what will be done, before any data is seen."""
     tuned = "" if plan.tune is None else f", tune: {type(plan.tune).__name__.lower()}"
     table = Table(title=f"plan: {plan.recipe}{tuned}", title_justify="left")
     for name in ("name", "what", "bits", "range", "rounding", "correction", "note"):

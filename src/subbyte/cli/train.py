@@ -263,7 +263,7 @@ def _settings_of(method: type[Any]) -> list[str]:
 
 
 def _owners(setting: str) -> str:
-    """Where a setting would have an effect, for an error."""
+    """The methods that have a setting, in words for an error; '' where none has."""
     found = [f"--optimizer {n}" for n, cls in OPTIMIZERS.items() if setting in _settings_of(cls)]
     found += [f"--qat {n}" for n, cls in WEIGHT_QUANTIZERS.items() if setting in _settings_of(cls)]
     return f"; {setting} is a setting of {', '.join(found)}" if found else ""

@@ -36,7 +36,7 @@ _MOST_BITS = 8
 
 
 class Clip(Enum):
-    """Where windows end."""
+    """The rule for the ends of windows."""
 
     MINMAX = "minmax"
     LAPLACE = "laplace"
@@ -46,7 +46,7 @@ class Clip(Enum):
 
 @dataclass(frozen=True, eq=False)
 class RowStats:
-    """Of each row: float32 [rows]. std: with n - 1; b: mean |x - mean|."""
+    """Statistics of each row, float32 [rows]. std: with n - 1; b: mean |x - mean|."""
 
     low: Tensor
     high: Tensor

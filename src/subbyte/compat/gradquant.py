@@ -1,5 +1,5 @@
-"""What GradQuant's code computes (Choi 2022, gradQuantize.py), for reproducing its figures. All in
-float32, as there.
+"""The computations of GradQuant's code (Choi 2022, gradQuantize.py), for reproducing its figures.
+All in float32, as there.
 
     m = c min(w), M = c max(w); symmetric: T = max(|m|, |M|), m = -T, M = T
     s = (M - m) / (2^b - 1),   Q(w) = m + s round((clip(w, m, M) - m) / s)

@@ -1,5 +1,5 @@
-"""What the code of L-DNQ's authors computes, given H and W in one column order: for reproducing its
-figures.
+"""The computations of the code of L-DNQ's authors, given H and W in one column order, for
+reproducing its figures.
 
 One scale a tensor; the scale starts at mean |W| in every projection, rho = H_00, H is undamped, and
 an iterate counts only when it lowers the error tr (G - W)' H (G - W) by more than 1e-3. Exact ties

@@ -22,7 +22,7 @@ from subbyte.core.shares import Share
 from subbyte.errors import RecipeError
 
 NO_NUMBERS = torch.empty(0)
-"""Of their own, for alphabets without."""
+"""The rows' own numbers of an alphabet that has none."""
 
 
 class Integers(NamedTuple):
@@ -34,7 +34,7 @@ class Integers(NamedTuple):
 
 
 class Alphabet(ABC):
-    """Which numbers there are.
+    """The numbers that codes can stand for.
 
     kind: its name in files. own: the name in files of the numbers that each row has of its own, ""
     for none, stored as `own_dtype`; zero_dtype: what zero points are stored as, None for the codes'
@@ -55,7 +55,7 @@ class Alphabet(ABC):
     @property
     @abstractmethod
     def positions(self) -> tuple[float, ...]:
-        """What the codes stand for in steps, before a zero point is subtracted: rising; () where
+        """The values of the codes in steps, before a zero point is subtracted: rising; () where
         they are fitted, or rows differ.
         """
 
@@ -107,9 +107,7 @@ class Alphabet(ABC):
 
     @property
     def label(self) -> str:
-        """What people call the width: 'ternary' or the number of bits, fractional where codes are
-        not 2^b.
-        """
+        """The width in words: 'ternary' or the bits, fractional where there are not 2^b codes."""
         if self.count == 3:
             return "ternary"
         bits = log2(self.count)
@@ -127,7 +125,7 @@ class Alphabet(ABC):
 
     @property
     def choices(self) -> Mapping[int, "Alphabet"]:
-        """What a row's alphabet is, by the number that the row has of its own; where rows vary."""
+        """The alphabets of rows by the rows' own numbers; empty unless rows vary."""
         return {}
 
     @property

@@ -25,7 +25,7 @@ from subbyte.errors import NumericsError, RecipeError
 
 MAX_BITS = 8
 MOST_LEVELS = 127
-"""Of a row of its own count: twice a level is then a whole number of 8 bits."""
+"""The most levels of a row with a count of its own: twice a level is a whole number of 8 bits."""
 _MOST_CODES = 512  # of a codebook: room for the levels that GPFQ's L0 adds to 8 bits
 
 

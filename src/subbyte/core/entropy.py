@@ -1,4 +1,4 @@
-"""How few bytes codes could take: Shannon's bound, and what a compressor makes of them.
+"""The fewest bytes that codes could take: Shannon's bound, and what a compressor makes of them.
 
     H = - sum_v p_v log2 p_v      p_v = share of the codes that are v
 

@@ -25,7 +25,7 @@ from subbyte.errors import NumericsError, RecipeError
 
 @dataclass(frozen=True)
 class GridSpec:
-    """Which numbers there are, and who has a scale in common.
+    """A kind of grid: the numbers that codes can stand for, and which weights share a scale.
 
     Raises RecipeError where the two do not go together.
     """
@@ -39,7 +39,7 @@ class GridSpec:
 
     @property
     def label(self) -> str:
-        """What people call the width."""
+        """The width in words."""
         return self.alphabet.label
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Grid:
 
     @property
     def stored(self) -> dict[str, Tensor]:
-        """What a file holds of it, by name, in the types that it is stored in."""
+        """The tensors that a file holds of the grid, by name, in their stored types."""
         alphabet, held = self._alphabet, {"scale": self.scale}
         if alphabet.has_zero_point:
             held["zero_point"] = self.zero_point.to(alphabet.zero_dtype or alphabet.code_dtype)
@@ -138,7 +138,7 @@ class Grid:
 
     @property
     def step(self) -> Tensor:
-        """What the whole numbers of `Alphabet.integers` count; the scale where there are none."""
+        """The real value of one unit of `Alphabet.integers`; the scale where there are none."""
         integers = self._alphabet.integers
         return self.scale if integers is None else self.scale / integers.per_step
 
@@ -195,8 +195,8 @@ class Grid:
         return self.ladder(_columns(codes)).decode(codes)
 
     def table(self) -> Tensor:
-        """What each code stands for, divided by the scale: float32 [rows, count], or [1, count]
-        for one scale. Rows have one scale, and all codes.
+        """The value of each code, divided by the scale: float32 [rows, count], or [1, count] for
+        one scale. Each row has one scale, and all codes.
         """
         rows = 1 if self.spec.share.one_scale else self.scale.shape[0]
         codes = torch.arange(self._alphabet.qmin, self._alphabet.qmax + 1, device=self.scale.device)

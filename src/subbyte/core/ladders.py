@@ -45,7 +45,7 @@ class Ladder(ABC):
     @property
     @abstractmethod
     def margins(self) -> tuple[Number, Number]:
-        """How far the cells of both ends reach beyond them: half the distance to the neighbour."""
+        """The reach of both ends' cells beyond the ends: half the distance to the neighbour."""
 
 
 class Even(Ladder):

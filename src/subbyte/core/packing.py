@@ -39,7 +39,7 @@ class Words(NamedTuple):
 
 @cache
 def words(count: int) -> Words | None:
-    """How `count` codes share words of bytes; None where whole bits are as small."""
+    """The words of bytes that codes of `count` levels share; None where whole bits are as small."""
     fits = [Words(count, _digits(count, k), k) for k in range(1, _WIDEST_WORD + 1)]
     best = min((w for w in fits if w.digits), key=lambda w: w.bytes / w.digits)
     return best if 8 * best.bytes < _width(count) * best.digits else None
@@ -148,7 +148,7 @@ def unpack(packed: Tensor, grid: Grid, shape: tuple[int, int]) -> Tensor:
 
 
 def _parts(grid: Grid, rows: int) -> list[tuple[Tensor, int]]:
-    """Which rows, bool [rows], have how many codes: those that take bytes, fewest codes first."""
+    """Rows, bool [rows], with their number of codes: those that take bytes, fewest codes first."""
     if not grid.spec.alphabet.varies:
         return [(torch.ones(rows, dtype=torch.bool), grid.spec.alphabet.count)]
     low, high = grid.ends

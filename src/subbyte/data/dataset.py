@@ -1,4 +1,4 @@
-"""What a data set is to the rest of subbyte: labels that are known, and images that are read when
+"""Data sets as the rest of subbyte sees them: labels that are known, and images that are read when
 asked for.
 
 A split reads its images by index, so that a folder of a million JPEG files takes no more memory
@@ -188,5 +188,5 @@ def digest(parts: Iterable[bytes]) -> str:
 
 
 def spread(count: int) -> list[int]:
-    """At most SAMPLES whole numbers spread evenly over 0 ... count - 1."""
+    """Return at most SAMPLES whole numbers spread evenly over 0 ... count - 1."""
     return sorted({i * count // SAMPLES for i in range(SAMPLES)}) if count else []

@@ -1,4 +1,4 @@
-"""From pixels as stored to what a network is fed: resize the shorter side, crop the centre,
+"""Turn pixels as stored into what a network is fed: resize the shorter side, crop the centre,
 normalize.
 
 Sizes are rounded as torchvision rounds them, so that accuracies can be compared with published
@@ -19,7 +19,7 @@ from subbyte.errors import DataError
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What is done to every image of a data set.
+    """The steps that every image of a data set goes through.
 
     resize: pixels of the shorter side, aspect kept, bicubic. crop: of the centre square. None: not
         done.

@@ -139,7 +139,7 @@ class _Room:
 
     @property
     def amount(self) -> float:
-        """Bytes or bit-operations."""
+        """The limit in bytes, or in bit-operations an image."""
         return (
             self.budget.amount * self.weights / 8
             if self.budget.counts == "bits"
@@ -147,7 +147,7 @@ class _Room:
         )
 
     def cost(self, option: Option) -> float:
-        """Of a layer in a width."""
+        """The cost of a layer at a width: bit-operations an image, or bytes."""
         return option.bops if self.budget.counts == "bops" else float(option.bytes)
 
     def check(self, least: float) -> None:

@@ -1,10 +1,10 @@
-"""What a page about a quantized network shows and its ledger does not hold: how values lie on their
-grids, who was taken for whom, and the images whose class changed.
+"""Evidence for a page about a quantized network that its ledger does not hold: how values lie on
+their grids, which class was taken for which, and the images whose class changed.
 
 Weights are looked at on the axis of their codes, x / scale + zero_point, where channels of unlike
 scales have their levels in common. Activations are those of the float network on a few calibration
-images, seen as they pass, one tap at a time. Cost: one pass of the float network over 16 to 128
-images, and a few passes over the weights.
+images, seen as they pass, one activation quantizer at a time. Cost: one pass of the float network
+over 16 to 128 images, and a few passes over the weights.
 """
 
 import base64
@@ -35,7 +35,7 @@ _CELLS = 2500  # of a confusion matrix
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """What the float and the quantized network named.
+    """The outputs of the float and the quantized network on the same images.
 
     float, quantized: logits [n, classes]; labels: int64 [n]; classes: their names; read: images
     float32 [b, ...] of a list of indices below n.
@@ -64,8 +64,8 @@ def gather(
 
 
 def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Distribution]:
-    """Of every layer that owns its weight, by name; batch-norms are folded into the float
-    weights.
+    """The distribution of every layer's weights on their grid, by name of the layer that owns them;
+    batch-norms are folded into the float weights.
     """
     found = {}
     for layer in network.owners:
@@ -82,7 +82,7 @@ def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Distrib
 
 @torch.no_grad()
 def tap_spreads(network: Network, model: QuantizedModel, images: Tensor) -> dict[str, Distribution]:
-    """Of the float network's values at every tap of the plan, by name."""
+    """The distributions of the float network's values at every activation quantizer, by name."""
     found: dict[str, Distribution] = {}
     if not model.plan.taps:
         return found
@@ -106,7 +106,7 @@ def tap_spreads(network: Network, model: QuantizedModel, images: Tensor) -> dict
 
 
 def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Distribution:
-    """How the values x [rows, columns] lie on a grid, and their rounding beside them."""
+    """The distribution of values x [rows, columns] on a grid, and of their rounding beside it."""
     values = _pair(x)
     if grid is None:
         start, width = values[0], (values[1] - values[0]) / _BINS or 1.0

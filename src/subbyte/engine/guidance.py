@@ -35,8 +35,8 @@ from subbyte.stats import GradientCollector, GradientStats, position_weights
 
 _LEAST = 1e-6  # of the mean weight: where nothing depends on a run of channels its rows weigh alike
 Against = Tensor | Literal["signs", "sampled", "outputs", "expected"]
-"""What the loss is measured against: labels, int64 [n], or the network's own output (see
-`graph.backward`).
+"""The targets that the loss is measured against: labels, int64 [n], or the network's own output
+(see `graph.backward`).
 """
 
 
@@ -75,7 +75,7 @@ def gradient_stats(
 
 
 def _targets(against: Against, images: int, batch: int, seed: int) -> list[Targets]:
-    """One for each batch."""
+    """The targets of each batch."""
     if isinstance(against, Tensor):
         if len(against) != images:
             raise DataError(f"{images} images need as many labels; got {len(against)}")
@@ -105,7 +105,7 @@ def loss_of_weight(
 
 
 class Guide:
-    """What gradients of the float network say of the layers that ask for it.
+    """The importance that the float network's gradients give to layers that ask for it.
 
     importance: of weights, [rows, columns], by layer, for ranges that do not want that of inputs;
     weights: of rows, by layer and chunk.

@@ -25,7 +25,7 @@ from subbyte.tasks import agreement
 
 @dataclass(frozen=True, eq=False)
 class Quantization:
-    """What came of quantizing a network.
+    """The outcome of quantizing a network.
 
     network: the float one, as captured; options: what there was to choose from where widths were
     shared out under a budget; model: the quantized network, which holds its plan.

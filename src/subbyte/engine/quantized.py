@@ -16,7 +16,7 @@ _INT32 = 2**31 - 1
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """What became of one layer's weight (kind 'layer') or one activation tensor (kind
+    """The outcome for one layer's weight (kind 'layer') or one activation tensor (kind
     'activation').
 
     asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know;
@@ -37,8 +37,8 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the walk measured: sqnr_db by layer and tap name; agreement of float and quantized top-1
-    on the calibration images, percent; fold_error: see `graph.Network`.
+    """Measurements of the walk: sqnr_db by name of layer and activation quantizer; agreement of
+    float and quantized top-1 on the calibration images, percent; fold_error: see `graph.Network`.
     """
 
     sqnr_db: dict[str, float] = field(default_factory=dict)
@@ -47,8 +47,8 @@ class Findings:
 
 
 class QuantizedModel(Layered, nn.Module):
-    """A network whose weights are codes on grids and whose taps are rounded, as `quantize` and
-    `load` return it.
+    """A network whose weights are codes on grids and whose activations are rounded by their
+    quantizers, as `quantize` and `load` return it.
 
     Calling it maps [batch, ...] inputs to outputs with the arithmetic of the exported file, in
     float32.
@@ -204,15 +204,17 @@ class QuantizedModel(Layered, nn.Module):
 
     @property
     def leftovers(self) -> dict[str, Tensor]:
-        """What stays float: biases, batch-norms left alone, float layers; by dotted name."""
+        """The tensors that stay float: biases, batch-norms left alone, float layers; by dotted
+        name.
+        """
         quantized = {layer.weight for layer in self.layers if layer.name in self.weights}
         used = {str(n.target) for n in self.graph_module.graph.nodes if n.op == "get_attr"}
         return {name: tensor_at(self.graph_module, name) for name in sorted(used - quantized)}
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of everything the network needs: packed weights, taps' grids and float
-        leftovers.
+        """Bytes of everything the network needs: packed weights, grids of activation quantizers and
+        float leftovers.
         """
         rest = sum(t.numel() * t.element_size() for t in self.leftovers.values())
         taps = sum(self._tap_row(tap).bytes for tap in self.plan.taps)

@@ -71,9 +71,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Question:
-    """What is surveyed. candidates: by layer that owns its weight, its plans, one a width;
-    input_bits: by layer;
-    rows: whether the losses of single output channels are wanted.
+    """The subject of a survey. candidates: by layer that owns its weight, its plans, one a width;
+    input_bits: by layer; rows: whether the losses of single output channels are wanted.
     """
 
     candidates: dict[str, list[LayerPlan]]
@@ -90,7 +89,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a survey finds; it does not depend on the budget.
+    """The findings of a survey; they do not depend on the budget.
 
     options: of every layer that owns its weight; losses: by layer, where a question asks for rows,
     float64 [options, rows], the shares of its output channels in the divergence of each option.
@@ -175,9 +174,9 @@ class _Survey:
         )
 
     def run(self) -> dict[str, Tensor]:
-        """By layer that owns its weight: `operations`, of multiplications an image times bits of
-        their input; by layer
-        and option: `bytes` and `divergence`; `rows of` a layer: `Answer.losses`.
+        """The findings as tensors. `operations`: by layer that owns its weight, multiplications an
+        image times bits of their input; `bytes` and `divergence`: by layer and option; `rows of` a
+        layer: `Answer.losses`.
         """
         self.travel.memory.release(self.travel.run(self.chunks))
         rows = {
@@ -264,8 +263,8 @@ def _squared_slopes(
 
 
 def _shares(slopes: Tensor, error: Tensor) -> Tensor:
-    """Of rows in what a layer costs: their sum is 1. Where no gradient tells (behind a sign, say)
-    by error alone.
+    """The shares of rows in what a layer costs: their sum is 1. Where no gradient tells (behind a
+    sign, say) they go by error alone.
     """
     for shares in (slopes * error, error, torch.ones_like(error)):
         total = float(shares.sum())
@@ -287,7 +286,7 @@ def _width(spec: GridSpec | None) -> float:
 
 
 def _multiplications(layer: Layer, shape: torch.Size) -> float:
-    """Of one image; shape: of the layer's input."""
+    """The number of multiplications for one image; shape: of the layer's input."""
     geometry = layer.geometry
     # each input, not each output, meets the whole kernel
     transposed = geometry.kind == "conv_transpose"

@@ -1,6 +1,4 @@
-"""How a tuning method learns along with the walk: what it may change, and what becomes of what it
-learned.
-"""
+"""A tuning method at work in the walk: what it may change, and what becomes of what it learned."""
 
 import torch
 from torch import Tensor

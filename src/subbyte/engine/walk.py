@@ -2,9 +2,9 @@
 calibration images.
 
 x is the value in the float network, x_q the value in the network quantized so far. At a layer both
-inputs stream into its second moments; range, rounding and correction decide from those alone. At a
-tap the range of x_q is chosen. Then both travellers step on. One pass, whatever the depth; values
-live only as long as somebody will read them.
+inputs stream into its second moments; range, rounding and correction decide from those alone. At an
+activation quantizer the range of x_q is chosen. Then both travellers step on. One pass, whatever
+the depth; values live only as long as somebody will read them.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a walk may use.
+    """The resources that a walk may use.
 
     chunk: calibration images per step; memory: bytes of activations kept in RAM, the rest is paged
         to temporary files;
@@ -58,10 +58,10 @@ class Limits:
 
 @dataclass
 class WalkResult:
-    """weights, biases: by layer name, for layers that own their weight; grids: by tap name;
-    sqnr_db: by layer and tap name (a layer's output, or a tap's value, against the float
-    network's); logits: float and quantized on the calibration images; spilled_bytes: of activations
-    that went to temporary files.
+    """weights, biases: by layer name, for layers that own their weight; grids: by name of
+    activation quantizer; sqnr_db: by name of layer and activation quantizer (a layer's output, or a
+    quantizer's value, against the float network's); logits: float and quantized on the calibration
+    images; spilled_bytes: of activations that went to temporary files.
     """
 
     instrumented: Instrumented
@@ -129,7 +129,7 @@ def _tuner(
 
 
 class _Walker:
-    """Decides at every layer and tap; `graph.Travel` does the travelling."""
+    """Decides at every layer and activation quantizer; `graph.Travel` does the travelling."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class _Walker:
             self.tuner.after_layer(layer, self.travel)
 
     def at_tap(self, name: str, pair: Pair) -> Chunks:
-        """Choose the range of a tap; return its rounded value."""
+        """Choose the range of an activation quantizer; return its rounded value."""
         plan = self.tap_plans[name]
         _sqnr(pair, f"tap {name!r}")
         tap, axis = self.result.instrumented.tap(name), plan.place.axis
@@ -220,7 +220,7 @@ class _Walker:
         self.result.sqnr_db[name] = _sqnr(pair, where)
 
     def after(self, name: str, pair: Pair) -> None:
-        """Measure what a layer or tap gave."""
+        """Measure what a layer or activation quantizer gave."""
         self._measure(name, pair)
         self.done += 1
         if self.progress is not None:

@@ -1,15 +1,16 @@
 """Quantize/dequantize pairs and integer initialisers in place of the marks of `graph.sites`.
 
-    tap       x -> QuantizeLinear(uint8) -> [Clip to the codes below 8 bits] -> DequantizeLinear
+    quantizer x -> QuantizeLinear(uint8) -> [Clip to the codes below 8 bits] -> DequantizeLinear
     weight    integer initialiser -> DequantizeLinear (-> Reshape / Transpose where scales run
               across torch's axes)
     bias      int32 initialiser -> DequantizeLinear at input scale x weight scale, for integer
               kernels
 
-A tap below 8 bits saturates in uint8 first and is then clipped as an integer, which is exact
-because both share scale and zero point; so the layer before it keeps its integer kernel. 8-bit
-codes whose products could saturate on older processors are stored unsigned, 128 higher. Zero points
-are folded into the codes where the container has room: integer convolutions want 0.
+An activation quantizer below 8 bits saturates in uint8 first and is then clipped as an integer,
+which is exact because both share scale and zero point; so the layer before it keeps its integer
+kernel. 8-bit codes whose products could saturate on older processors are stored unsigned, 128
+higher. Zero points are folded into the codes where the container has room: integer convolutions
+want 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,8 +57,8 @@ def needed_opset(model: QuantizedModel, container: str) -> int:
 
 
 def insert_pairs(program: ir.Model, model: QuantizedModel, container: str) -> dict[str, str]:
-    """Replace every mark in the graph, in place. Returns, by layer or tap name, how the file holds
-    it.
+    """Replace every mark in the graph, in place. Returns, by name of layer or activation quantizer,
+    how the file holds it.
     """
     writer = _Writer(program, model, container)
     for node in list(program.graph):
@@ -213,7 +214,9 @@ class _Writer:
     def restore(
         self, layer: Layer, value: ir.Value, shape: tuple[int, ...], before: ir.Node
     ) -> ir.Value:
-        """From the arrangement in which scales run along one axis to torch's weight shape."""
+        """Bring a value from the arrangement whose scales run along one axis to torch's weight
+        shape.
+        """
         target = layer.geometry.weight_shape
         if shape == target:
             return value

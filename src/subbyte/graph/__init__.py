@@ -1,4 +1,6 @@
-"""Capture, folding, layers and taps: the only package that knows nn.Module and graphs."""
+"""Capture, folding, layers, activation quantizers: the only package that knows nn.Module and
+graphs.
+"""
 
 from subbyte.graph.backward import (
     Calls,

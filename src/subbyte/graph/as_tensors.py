@@ -185,8 +185,8 @@ def _register(module: nn.Module, kind: str, name: str, value: Tensor) -> None:
 
 
 def _shape(value: Any) -> Any:
-    """What is known of a node's value: type and sizes, None for those that follow the batch; None
-    for no tensor.
+    """The type and sizes of a node's value, None for sizes that follow the batch; None for no
+    tensor.
     """
     if isinstance(value, tuple | list):
         return ["tuple", *map(_shape, value)]

@@ -33,12 +33,12 @@ from subbyte.graph.layers import argument
 
 _MAX_CLASSES = 100  # that `expected` goes back for, one by one
 Calls = list[tuple[Tensor, Tensor]]
-"""Of every call of a layer its input and the gradient with respect to its output, the batch
+"""The calls of a layer: for each its input and the gradient with respect to its output, the batch
 first.
 """
 Targets = Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
-"""From p, float64 [n, classes], to the derivative of the loss by the logits, the same shape, and
-the share [n] of this derivative in the expectation; an image's shares add up to 1.
+"""Maps p, float64 [n, classes], to derivatives of the loss by the logits, each of the same shape
+and with its share [n] in the expectation; an image's shares add up to 1.
 """
 
 

@@ -1,4 +1,4 @@
-"""From the user's nn.Module to a graph of ATen operations, with dynamic batch size.
+"""Capture the user's nn.Module as a graph of ATen operations, with dynamic batch size.
 
 `torch.export` does the work; the graph is made functional (no in-place operations) but
 convolutions, linear layers and pools keep their own operations. Parameters stay `get_attr` nodes

@@ -1,4 +1,6 @@
-"""Taps as modules in the graph: what the walk fits, and what the quantized network runs."""
+"""Activation quantizers as modules in the graph: what the walk fits, and what the quantized network
+runs.
+"""
 
 import copy
 import warnings
@@ -125,8 +127,8 @@ class FakeQuantize(nn.Module):
 
 @dataclass(frozen=True)
 class TapPlace:
-    """Where a tap goes: behind the value `node`; for all its readers, or for those at
-    `edges` only, which read one and the same value: it, or what moves made of it.
+    """The place of an activation quantizer: behind the value `node`; for all its readers, or for
+    those at `edges` only, which read one and the same value: it, or what moves made of it.
 
     axis: of the channels that have scales of their own; None: one scale for the whole tensor.
     """
@@ -139,26 +141,28 @@ class TapPlace:
 
 @dataclass(frozen=True, eq=False)
 class Instrumented:
-    """A copy of a network's graph with its taps in place; layers and taps by name."""
+    """A copy of a network's graph with activation quantizers in place; they and layers by name."""
 
     graph_module: fx.GraphModule
     layers: dict[str, fx.Node]
     taps: dict[str, fx.Node]
 
     def tap(self, name: str) -> FakeQuantize:
-        """The module of a tap."""
+        """The module of an activation quantizer."""
         module = self.graph_module.get_submodule(str(self.taps[name].target))
         assert isinstance(module, FakeQuantize)
         return module
 
     def input_tap(self, layer: str) -> str | None:
-        """Name of the tap on whose grid a layer's input lies; None when the input is float."""
+        """The activation quantizer on whose grid a layer's input lies, by name; None for a float
+        input.
+        """
         source = grid_source(argument(self.layers[layer], 0))
         return next((name for name, node in self.taps.items() if node is source), None)
 
 
 def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
-    """Copy the network's graph and put the taps in. The network stays as it is."""
+    """Copy the network's graph and put the activation quantizers in. The network stays as it is."""
     graph_module = copied(network.graph_module)
     nodes = {node.name: node for node in graph_module.graph.nodes}
     layers = {layer.name: nodes[layer.node.name] for layer in network.layers}
@@ -206,8 +210,8 @@ def _tap_edges(
 
 
 def grid_source(node: object) -> fx.Node | None:
-    """The tap whose grid the value of `node` lies on: the node itself, or what it moves; None when
-    it is float.
+    """The activation quantizer whose grid the value of `node` lies on: the node itself, or what it
+    moves; None when it is float.
     """
     while isinstance(node, fx.Node):
         if node.op == "call_module" and str(node.target).startswith(_FOLDER):

@@ -1,4 +1,6 @@
-"""A captured, folded network with its layers and tap points: what plans are made for."""
+"""A captured, folded network with its layers and the points where activations can be quantized:
+what plans are made for.
+"""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,7 +57,7 @@ class Network(Layered):
 
 def prepare(model: nn.Module, example: Tensor, cache: Cache = NO_CACHE) -> Network:
     """Capture `model` for inputs like `example` [batch, ...], fold its batch-norms, find layers and
-    taps.
+    points where activations can be quantized.
 
     cache: of this model with these weights; the captured graph is kept there.
     Raises CaptureError when the network can't be captured, ModelError when it holds no layer at

@@ -12,7 +12,7 @@ from subbyte.graph.memory import Pair
 
 
 class Rest:
-    """From the values where the quantized traveller stands to the network's output.
+    """The rest of the network: from the values where the quantized traveller stands to the output.
 
     Tensors of the network are looked up by their dotted names: first in what a call is given, then
     among the values that `Travel.requantize` set, then in the float network.

@@ -1,11 +1,12 @@
-"""A quantized graph whose weights and taps are marked, for exporters: each mark becomes a node
-`subbyte::Site`.
+"""A quantized graph whose weights and activation quantizers are marked, for exporters: each mark
+becomes a node `subbyte::Site`.
 
 The mark computes nothing; `torch.onnx` writes it as a node of its own, with the site's name, and
 leaves it alone. The exporter then puts quantize/dequantize pairs in its place, knowing codes and
-grids from the model. Behind operations that only move values the mark of their input's tap is
-repeated, so that runtimes can move integers. The mark of a tap whose range is chosen for every
-batch takes the scale and zero point as inputs, and what computes them is exported too.
+grids from the model. Behind operations that only move values the mark of their input's activation
+quantizer is repeated, so that runtimes can move integers. The mark of an activation quantizer whose
+range is chosen for every batch takes the scale and zero point as inputs, and what computes them is
+exported too.
 """
 
 import copy
@@ -36,8 +37,8 @@ class _Site(nn.Module):
 
 
 def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModule:
-    """A copy of the graph with a mark on every tap (by its name) and on every given layer's weight
-    (by its name).
+    """A copy of the graph with a mark on every activation quantizer and on every given layer's
+    weight (both by name).
     """
     graph_module = copied(instrumented.graph_module)
     nodes = {node.name: node for node in graph_module.graph.nodes}

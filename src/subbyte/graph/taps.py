@@ -1,10 +1,10 @@
-"""Taps: the activation tensors that a runtime can quantize.
+"""Activation quantizers: the activation tensors that a runtime can quantize.
 
-A tap sits on the network's input, on the output of a layer (behind a clamp-like activation, which
-runtimes fuse), of an add, a multiplication, a pool or a concatenation, and on whatever else feeds a
-layer. Operations that only move values (reshape, slice, zero padding, max pool) hand the tap of
-their input on. A value may feed layers and other operations alike; who reads it decides its bits,
-in the plan.
+An activation quantizer sits on the network's input, on the output of a layer (behind a clamp-like
+activation, which runtimes fuse), of an add, a multiplication, a pool or a concatenation, and on
+whatever else feeds a layer. Operations that only move values (reshape, slice, zero padding, max
+pool) hand the activation quantizer of their input on. A value may feed layers and other operations
+alike; who reads it decides its bits, in the plan.
 """
 
 import operator
@@ -83,7 +83,7 @@ class TapPoint:
 
 
 def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoint]:
-    """All tap points in execution order."""
+    """All points where activations can be quantized, in execution order."""
     layer_at = {layer.node: layer for layer in layers}
     layer_inputs = {(layer.node, layer.input): Edge(layer.node.name, 0) for layer in layers}
     points: list[TapPoint] = []
@@ -151,7 +151,7 @@ def _computes(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> bool:
 
 
 def _fused_later(node: fx.Node) -> bool:
-    """Whether the only reader is an activation that takes the tap over."""
+    """Whether the only reader is an activation that takes the quantizer over."""
     users = list(node.users)
     return (
         node.op == "call_function"

@@ -23,7 +23,7 @@ class Travel:
     """Runs an instrumented graph on chunks of images.
 
     at_layer(name, input): before a layer is computed; at_tap(name, value): returns the quantized
-    traveller's value; after(name, value): when a layer or tap is done.
+    traveller's value; after(name, value): when a layer or activation quantizer is done.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Travel:
         self._ahead: list[fx.Node] = []
 
     def rest(self) -> Rest:
-        """What lies ahead, from the node that is being visited."""
+        """The rest of the network, from the node that is being visited."""
         return Rest(self._ahead, self._values, self._requantized, self._graph_module, self.device)
 
     def tensor(self, name: str) -> Tensor:

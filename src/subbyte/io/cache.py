@@ -1,4 +1,4 @@
-"""What many runs need, computed once: arrays on disk, in files whose names are the hash of all that
+"""A cache of what many runs need: arrays on disk, in files whose names are the hash of all that
 determines them.
 
 What changes has another name, as far as those who name it know what it depends on. The folder stays

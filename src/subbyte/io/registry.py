@@ -100,7 +100,9 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return whole["name"] if len(whole) == 1 else whole
 
     def name(self, method: T) -> str:
-        """How recipes call a method: its name here, or the file and class of a user's."""
+        """The name by which recipes call a method: its name here, or the file and class of a
+        user's.
+        """
         cls = type(method)
         return next((name for name, known in self.items() if known is cls), class_spec(cls))
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from subbyte.errors import SubbyteError
 
 MODULES = "_subbyte_user_"
-"""How the names of modules of users' files begin in sys.modules."""
+"""The beginning of the names that modules of users' files have in sys.modules."""
 
 
 def split_spec(spec: str) -> tuple[Path, str] | None:
@@ -30,7 +30,7 @@ def split_spec(spec: str) -> tuple[Path, str] | None:
 
 @dataclass(frozen=True)
 class UserFiles:
-    """Where files are looked up that a user names, and whether they may run.
+    """The place where files that a user names are looked up, and whether they may run.
 
     folder: that of the file which names them, before the working directory; run: whether they are
     executed at all; what a packed file names is not.
@@ -89,8 +89,8 @@ def _unpacked(spec: str, state: dict[str, Any]) -> object:
 
 
 def class_spec(cls: type) -> str:
-    """How a user names a class: 'path/file.py:Class', or its module in place of a path where it was
-    written at a prompt.
+    """The name by which a user names a class: 'path/file.py:Class', or its module in place of a
+    path where it was written at a prompt.
     """
     module = sys.modules.get(cls.__module__)
     file = None if module is None else vars(module).get("__file__")
@@ -98,7 +98,7 @@ def class_spec(cls: type) -> str:
 
 
 class _Wanted(NamedTuple):
-    """What a file is to have under a name."""
+    """The kind of object that a user's file is to have under a name."""
 
     one: str
     several: str
@@ -113,7 +113,7 @@ class _Wanted(NamedTuple):
         return path.resolve()
 
     def pick(self, path: Path, name: str, module: ModuleType, error: type[SubbyteError]) -> Any:
-        """What the module has under the name; raises where it is nothing that fits."""
+        """The object that the module has under the name; raises where it is nothing that fits."""
         found = vars(module)
         if name in found and self.fits(found[name]):
             return found[name]

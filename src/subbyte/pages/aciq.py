@@ -1,4 +1,4 @@
-"""What `subbyte aciq` found: where to clip what comes from two distributions, and what it costs."""
+"""The pages of `subbyte aciq`: where to clip values of two distributions, and what it costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

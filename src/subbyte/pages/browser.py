@@ -1,4 +1,4 @@
-"""What figures share when plotly.js draws them: axes, colours, and entries of the legend."""
+"""Helpers of figures that plotly.js draws: axes, colours, and entries of the legend."""
 
 from collections.abc import Sequence
 from html import escape

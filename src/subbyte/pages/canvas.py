@@ -1,4 +1,4 @@
-"""What figures share when matplotlib draws them: the optional extra `plots`."""
+"""Helpers of figures that matplotlib draws: the optional extra `plots`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ def frame(axes: Any, title: str, x_label: str, y_label: str = "") -> None:
 
 
 def legend(axes: Any) -> None:
-    """On the right of the drawing."""
+    """Put the legend on the right of the drawing."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
 
 
@@ -61,7 +61,9 @@ def log_x(axes: Any, values: Sequence[float | None]) -> None:
 
 
 def log_y(axes: Any) -> None:
-    """As `log_x`, over what is drawn already; gaps where values are 0 or less."""
+    """Make the y axis logarithmic, labelled as by `log_x`, over what is drawn already; gaps where
+    values are 0 or less.
+    """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     axes.set_yscale("log", nonpositive="mask")

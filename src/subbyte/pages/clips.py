@@ -1,5 +1,5 @@
-"""What a clip search found, to look at: curves of the metrics beside the true loss, and the
-accuracy at each choice.
+"""The pages of clip searches: curves of the metrics beside the true loss, and the accuracy at each
+choice.
 """
 
 import json
@@ -186,6 +186,6 @@ def _clip(one: Choice) -> str:
 
 
 def _normalised(values: Sequence[float]) -> list[float]:
-    """To 0 ... 1; a constant curve to 0."""
+    """The values scaled to 0 ... 1; a constant curve to 0."""
     low, high = min(values, default=nan), max(values, default=nan)
     return [(value - low) / (high - low) if high > low else 0.0 for value in values]

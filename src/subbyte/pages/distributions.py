@@ -1,4 +1,4 @@
-"""How weights and activations lie on their grids, as histograms."""
+"""Histograms of weights and activations on their grids."""
 
 from collections.abc import Mapping
 
@@ -17,18 +17,20 @@ _POSITIONS = {
     "steps": "{} / scale",
     "values": "{}",
 }
-"""What the axis of a histogram shows, by the unit of its positions."""
+"""The label of a histogram's axis, by the unit of its positions."""
 
 
 def weights(found: Mapping[str, Distribution]) -> Histograms:
-    """Of every layer."""
+    """The histograms of every layer's weights."""
     figures = tuple(_histogram(name, one, "weight") for name, one in found.items())
     title = "Weights on their grids"
     return Histograms(title, _ABOUT_WEIGHTS, "layer", "float", "quantized", figures)
 
 
 def activations(found: Mapping[str, Distribution], images: int) -> Histograms:
-    """Of every activation tensor: in real values where there is one scale, else by code."""
+    """The histograms of every activation tensor: in real values where there is one scale, else by
+    code.
+    """
     figures = tuple(_histogram(name, one.in_values(), "value") for name, one in found.items())
     about = (
         f"What the float network computes on {images} calibration images. Dashed: the ends of the "
@@ -56,7 +58,7 @@ def _histogram(name: str, one: Distribution, what: str) -> Histogram:
 
 
 def _said(one: Distribution) -> str:
-    """What the axis of codes leaves out."""
+    """A sentence on the values and scales, which an axis of codes leaves out."""
     told = [f"values from {one.values[0]:.4g} to {one.values[1]:.4g}"]
     if one.scales is None:
         return f"float, {told[0]}."

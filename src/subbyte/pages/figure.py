@@ -34,11 +34,11 @@ class Figure(Shown):
 
     @abstractmethod
     def items(self) -> list[Spec]:
-        """For the browser: one drawing, or several of which one is shown at a time."""
+        """The specs for the browser: one drawing, or several of which one is shown at a time."""
 
     @abstractmethod
     def draw(self) -> Any:
-        """For a picture: a figure of matplotlib. Raises SubbyteError when that is missing."""
+        """Draw a picture: a figure of matplotlib. Raises SubbyteError when that is missing."""
 
     def controls(self) -> tuple[str, str]:
         """HTML above and below the drawing, by which one of several items is chosen."""

@@ -129,7 +129,7 @@ def _said_range(name: str, one: Distribution) -> str:
 
 
 def _said_scales(one: Distribution | None, places: Sequence[int]) -> list[str]:
-    """What is clipped, and some quantiles of the scales."""
+    """Cells of a table: the percentage that is clipped, and some quantiles of the scales."""
     if one is None:
         return [""] * (1 + len(places))
     clipped = "" if one.clipped_percent is None else f"{one.clipped_percent:.3g}"

@@ -1,6 +1,4 @@
-"""What there is to say of one quantized network: the sections of a folder that `subbyte quantize`
-wrote.
-"""
+"""The sections about one quantized network, from a folder that `subbyte quantize` wrote."""
 
 import json
 from collections.abc import Mapping
@@ -49,13 +47,13 @@ class Network:
 
     @property
     def layers(self) -> Ledger:
-        """Its layers."""
+        """The network's layers."""
         found = {} if self.evidence is None else self.evidence.layers
         return Ledger.of_layers(self.result.layers, found)
 
     @property
     def activations(self) -> Ledger:
-        """Its activation tensors."""
+        """The network's activation tensors."""
         found = {} if self.evidence is None else self.evidence.activations
         return Ledger.of_activations(self.result.activations, found)
 

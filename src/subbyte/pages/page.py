@@ -16,7 +16,7 @@ from subbyte.pages.parts import Section, Story
 from subbyte.pages.writer import Heading, Writer
 
 GENERATOR = '<meta name="generator" content="subbyte report">'
-"""By which pages that may be replaced are known."""
+"""The tag by which pages that may be replaced are known."""
 LIMIT = 6_000_000  # bytes of a page
 _MARGIN = 100_000  # for all but sections and plotly.js
 MISSING = "pages with plots need plotly: pip install 'subbyte[plots]'"

@@ -1,5 +1,5 @@
-"""What a page is made of: sections of paragraphs, tables, pictures and plain text. Figures are
-parts, too (`figure`).
+"""The parts of a page: sections of paragraphs, tables, pictures and plain text. Figures are parts,
+too (`figure`).
 
 Each part writes itself as HTML, with every text escaped where it enters, and says which tables and
 figures are in it.
@@ -208,8 +208,7 @@ class Section(Part):
 
 @dataclass(frozen=True)
 class Story:
-    """What is to say of some folders: sentences in plain words for the top of the page, and
-    sections.
+    """The text about some folders: sentences in plain words for the top of the page, and sections.
 
     title: of a page about them alone; '': their names.
     """

@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class View:
-    """What of a folder is drawn, by the options of `subbyte report`.
+    """The options of `subbyte report` that say how much of a folder is drawn.
 
     smooth: logged rows in the running mean of training loss and of moved codes, 1 for none; epochs:
     of training to draw, from the first, 0 for all; window: clips to either side of the best by the
@@ -59,12 +59,12 @@ class Subject(ABC, Generic[R]):
 
     @abstractmethod
     def read(self, name: str, folder: Path) -> R:
-        """What a folder holds; name: what tells it from the others of a page. Raises FormatError,
-        naming the file, when one is missing, damaged or of another version.
+        """Read a folder; name: what tells it from the others of a page. Raises FormatError, naming
+        the file, when one is missing, damaged or of another version.
         """
 
     @abstractmethod
     def tell(self, found: Sequence[R], view: View) -> Story:
-        """What there is to say of one or several. Raises FormatError when `view` asks for what they
-        do not have.
+        """The story of one or several folders. Raises FormatError when `view` asks for what they do
+        not have.
         """

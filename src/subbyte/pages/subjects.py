@@ -16,4 +16,4 @@ SUBJECTS: tuple[Subject[Any], ...] = (
     ClipSearches(),
     Clippings(),
 )
-"""In the order of their parts in a page of several kinds."""
+"""All subjects, in the order of their parts in a page of several kinds."""

@@ -21,8 +21,8 @@ _FAR = 5.0  # points of accuracy that are a large price
 
 @dataclass(frozen=True)
 class Measure:
-    """What curves show of settings. label: of its axis, with the unit; compared: whether it is what
-    settings are ranked by, so that the float network and the best of the rest are said with it.
+    """A quantity that curves show of settings. label: of its axis, with the unit; compared: whether
+    settings are ranked by it, so that the float network and the best of the rest are said with it.
     """
 
     label: str
@@ -40,7 +40,7 @@ SPARSITY = Measure("weights that are 0, %", lambda one: one.zeros)
 
 
 def said(one: Setting) -> str:
-    """Its accuracy, with the interval, and how far that is from float."""
+    """A setting's accuracy, with the interval, and how far that is from float."""
     mean, spread = one.top1.value, "" if one.top1.half is None else f" ± {one.top1.half:.2f}"
     return f"{mean:.2f}{spread} % ({points(mean - one.float_top1)}, {one.float_top1:.2f} %)"
 
@@ -102,7 +102,7 @@ def _halves(means: Sequence[Mean]) -> list[float]:
 
 
 def _ends(means: Sequence[Mean]) -> tuple[list[float], list[float]]:
-    """Of their intervals, 100 % at most; ([], []) unless every mean has one."""
+    """The ends of the means' intervals, 100 % at most; ([], []) unless every mean has one."""
     halves = _halves(means)
     pairs = [(mean.value, half) for mean, half in zip(means, halves, strict=bool(halves))]
     return [mean - half for mean, half in pairs], [min(100.0, mean + half) for mean, half in pairs]

@@ -1,4 +1,4 @@
-"""What a sweep says: accuracy against every setting with error bands, heat maps of two of them,
+"""The pages of sweeps: accuracy against every setting with error bands, heat maps of two of them,
 size, what was chosen.
 
 Means are over seeds, bands and bars are 95 % confidence intervals of them: of chance in calibration
@@ -59,8 +59,8 @@ class Sweeps(Subject[Sweep]):
 
 
 def _words(sweep: Sweep) -> list[str]:
-    """What was done, the best setting, the smallest that is nearly as good, what was chosen, what
-    failed.
+    """Sentences on what was done, the best setting, the smallest that is nearly as good, what was
+    chosen, what failed.
     """
     seeds = len({row["seed"] for row in sweep.rows})
     told = [

@@ -1,5 +1,4 @@
-"""What training runs left behind, to look at: loss, accuracy and resolution as they went, side by
-side.
+"""The pages of training runs: loss, accuracy and resolution as they went, side by side.
 
 Training loss and the share of codes that move are running means over logged rows where that is
 asked for. All else is drawn as it was logged; the resolution, too, as the mean of two is none that
@@ -58,12 +57,12 @@ class Trained:
 
     @property
     def settings(self) -> Settings:
-        """What it was asked for."""
+        """The settings of the run."""
         return self.run.settings
 
     @property
     def last(self) -> Epoch:
-        """Its last epoch."""
+        """The run's last epoch."""
         return self.run.epochs[-1]
 
     @property
@@ -226,7 +225,7 @@ def _smoothed(view: View) -> str:
 
 
 def _styles(runs: Sequence[Trained], lines: Sequence[Line]) -> str:
-    """What dashes and dots mean, where colours do not say it."""
+    """A note on the meaning of dashes and dots, where colours do not say it."""
     if len(runs) == 1:
         return ""
     dotted = "; dotted: validation" if any(line.dotted for line in lines) else ""

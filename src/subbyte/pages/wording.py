@@ -19,39 +19,39 @@ def size(count: int) -> str:
 
 
 def percent(share: float) -> str:
-    """With two decimals; 100 only for all of them."""
+    """A percentage with two decimals; 100 only for all of them."""
     return "100 %" if share == 100 else f"{min(share, 99.99):.2f} %"
 
 
 def points(difference: float) -> str:
-    """How far an accuracy lies from that of the float network."""
+    """The distance of an accuracy from the float network's, in words."""
     if round(difference, 2) == 0:
         return "the same as float"
     return f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'} float"
 
 
 def signed(difference: float) -> str:
-    """With two decimals and its sign; 0.00 without one."""
+    """A difference with two decimals and its sign; 0.00 without one."""
     return "0.00" if round(difference, 2) == 0 else f"{difference:+.2f}"
 
 
 def two_digits(number: float | None) -> str:
-    """With two decimals; '' for none."""
+    """A number with two decimals; '' for none."""
     return "" if number is None else f"{number:.2f}"
 
 
 def one_digit(number: float | None) -> str:
-    """With one decimal; '' for none."""
+    """A number with one decimal; '' for none."""
     return "" if number is None else f"{number:.1f}"
 
 
 def standard_error(top1: float, images: int) -> float:
-    """Of an accuracy, in points: sqrt(p (100 - p) / n)."""
+    """The standard error of an accuracy, in points: sqrt(p (100 - p) / n)."""
     return sqrt(max(0.0, top1 * (100 - top1)) / max(1, images))
 
 
 def width(bits: str) -> str:
-    """Of weights or activations, such as '4-bit', 'ternary' or 'mixed 2.5-bit'."""
+    """The width of weights or activations in words: '4-bit', 'ternary' or 'mixed 2.5-bit'."""
     if bits.endswith(" mixed"):
         return f"mixed {bits.removesuffix(' mixed')}-bit"
     return f"{bits}-bit" if bits[0].isdigit() else bits
@@ -63,7 +63,7 @@ def said_bits(row: LedgerEntry) -> str:
 
 
 def widths(rows: Sequence[LedgerEntry]) -> str:
-    """Of all of them, such as '4-bit' or 'ternary to 8-bit'."""
+    """The widths of all rows in words, such as '4-bit' or 'ternary to 8-bit'."""
     found = sorted({row.bits for row in rows}, key=_order)
     return width(found[0]) if len(found) == 1 else f"{width(found[0])} to {width(found[-1])}"
 
@@ -119,7 +119,7 @@ def summary(result: Result) -> str:
 
 
 def chance(result: Result, evidence: Evidence | None) -> str:
-    """How much of the difference may be chance, and how many predictions changed."""
+    """Sentences on how much of the difference may be chance, and how many predictions changed."""
     error = standard_error(result.quantized.top1, result.images)
     text = f"One standard error of an accuracy on {result.images:,} images is {error:.2f} points."
     if evidence is None:
@@ -139,7 +139,7 @@ def chance(result: Result, evidence: Evidence | None) -> str:
 
 
 def weakest(rows: Sequence[LedgerEntry], what: str) -> str:
-    """Where the most was lost, by signal-to-noise ratio; '' where none was measured."""
+    """The place where the most was lost, by signal-to-noise ratio, in words; '' for none."""
     measured = [row for row in rows if row.sqnr_db is not None]
     if not measured:
         return ""

@@ -129,8 +129,7 @@ def _named(folders: Sequence[Path], names: Sequence[str]) -> Sequence[str]:
 
 
 def unique_names(folders: Sequence[Path]) -> list[str]:
-    """For each folder the shortest tail of its path that no other has, such as `run1`, or
-    `sgd/run1`.
+    """The shortest tail of each folder's path that no other has, such as `run1`, or `sgd/run1`.
 
     Raises RecipeError when a folder is given twice.
     """

@@ -1,4 +1,4 @@
-"""What a page knows while its parts are written as HTML: how deep it is, headings, figures."""
+"""The state of a page while its parts are written as HTML: how deep it is, headings, figures."""
 
 import re
 from collections.abc import Iterator

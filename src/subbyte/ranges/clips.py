@@ -70,7 +70,7 @@ def scores(
     metrics: Sequence[Metric],
     evidence: Evidence,
 ) -> Tensor:
-    """What every metric says of every clip: float64 [metrics, rows, k].
+    """The cost of every clip by every metric: float64 [metrics, rows, k].
 
     weight: [rows, columns]; lower, upper: fractions, float64 [units, k], units being 1 or the rows
     as the spec's share says. Raises NumericsError when a weight or a metric is NaN or Inf.

@@ -46,7 +46,7 @@ class Need(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is known of a layer besides its weights; None for what nobody asked for.
+    """The knowledge of a layer besides its weights; None for what nobody asked for.
 
     H: second moments of the inputs, float32 [groups, columns, columns]; hessian: the exact block of
     each filter, float32 [rows, columns, columns], also None where the layer is too large for it.
@@ -94,8 +94,8 @@ class Trial:
 
     @cached_property
     def form(self) -> Tensor:
-        """Of every error e' H e: float64 [rows, clips]. Raises RecipeError when nobody collected
-        H.
+        """The form e' H e of every error: float64 [rows, clips]. Raises RecipeError when nobody
+        collected H.
         """
         H = self.evidence.H
         if H is None:
@@ -112,7 +112,7 @@ class Metric(Protocol):
     needs: ClassVar[frozenset[Need]]
 
     def cost(self, trial: Trial) -> Tensor:
-        """Of every row on every grid: float64 [rows, clips]; adds up over rows."""
+        """The cost of every row on every grid: float64 [rows, clips]; adds up over rows."""
         ...
 
 
@@ -291,12 +291,12 @@ def _check_power(name: str, power: float) -> None:
 
 
 def _total(values: Tensor) -> Tensor:
-    """Of each row: float64 [rows, clips]."""
+    """The sum over each row: float64 [rows, clips]."""
     return values.sum(-1).double()
 
 
 def _weighed(values: Tensor, weights: Tensor) -> Tensor:
-    """Of each row with weights [rows, columns]: float64 [rows, clips]."""
+    """The sum over each row, weighted by [rows, columns]: float64 [rows, clips]."""
     return (weights.float()[:, None] @ values.mT)[:, 0].double()
 
 

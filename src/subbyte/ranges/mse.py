@@ -139,7 +139,7 @@ class Best:
         return winner
 
     def _errors(self, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """Of each candidate in each block; infinite where it is not a number."""
+        """The error of each candidate in each block; infinite where it is not a number."""
         error = (
             self._values
             - quantized(self._values, self._spec, scale[:, :, None], zero_point[:, :, None])

@@ -1,4 +1,4 @@
-"""Where to clip values of a known distribution: the mathematics of ACIQ.
+"""The best place to clip values of a known distribution: the mathematics of ACIQ.
 
 Banner, Nahshan, Soudry, "Post training 4-bit quantization of convolutional networks for
 rapid-deployment", 2019.

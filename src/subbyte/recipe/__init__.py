@@ -1,4 +1,4 @@
-"""What the user asks for, and what becomes of it for one network."""
+"""Recipes say what the user asks for; plans say what becomes of it for one network."""
 
 from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
 from subbyte.recipe.read import PRESETS, Source, load_recipe, load_request

@@ -90,7 +90,7 @@ class LayerPlan:
 
     @property
     def wanted(self) -> str:
-        """What was asked for, for people: a width, or that a budget chooses it."""
+        """The request in words: a width, or that a budget chooses it."""
         return str(self.asked) if self.budget is None else f"budget {self.budget}"
 
 
@@ -142,7 +142,7 @@ class Plan:
 
     @property
     def budget(self) -> Budget | None:
-        """What is still to be met when data are seen: nothing. A budget has chosen."""
+        """Always None: a budget has chosen the widths already, so nothing waits for data."""
         return None
 
     def stated(self) -> dict[str, object]:

@@ -4,7 +4,7 @@
                   precondition: null}
     activations:  {bits: 4, range: mse, granularity: tensor, allocate: null, dynamic: false}
                                    # tensors that feed a layer; bits null: float
-    others:       {bits: 8}        # all other taps: operands of adds, pools, logits
+    others:       {bits: 8}        # other activation quantizers: operands of adds, pools, logits
     input:        {bits: 8}        # the network's input
     tune:         null             # or cascade: later layers learn to make up for each rounded one
     budget:       null             # or 2.5bits, 100KB, 1.5Gbops: widths are shared out among layers
@@ -111,7 +111,7 @@ def _by_channel(settings: "ActivationSettings | WeightSettings") -> None:
 
 
 class ActivationSettings(Settings):
-    """How activation tensors are quantized. bits: null for float, or 2 to 8."""
+    """Settings of how activation tensors are quantized. bits: null for float, or 2 to 8."""
 
     allocate: AllocateSetting | None = None
     bits: StrictInt | StrictFloat | None = 8
@@ -122,7 +122,7 @@ class ActivationSettings(Settings):
 
     @property
     def width(self) -> Width:
-        """What is asked for."""
+        """The width that is asked for."""
         if self.bits is None:
             return Width(None, Family.FLOAT)
         return Width(self.bits, Family.STEPS if self.allocate is None else Family.MIXED)
@@ -167,8 +167,8 @@ class ActivationSettings(Settings):
 
 
 class WeightSettings(Settings):
-    """How weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for levels `wide`
-    and `odd`).
+    """Settings of how weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for
+    levels `wide` and `odd`).
     """
 
     levels: Levels | None = None
@@ -188,7 +188,7 @@ class WeightSettings(Settings):
 
     @property
     def width(self) -> Width:
-        """What is asked for."""
+        """The width that is asked for."""
         if self.bits is None:
             return Width(None, Family.FLOAT)
         if isinstance(self.levels, int):
@@ -278,7 +278,7 @@ def _changes(
 
 
 class LayerSettings(Settings):
-    """What differs for the layers of a pattern: any settings of their weights and input
+    """The settings that differ for the layers of a pattern: any of their weights and input
     activations.
     """
 
@@ -320,7 +320,7 @@ class Recipe(Settings):
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
 
     def stated(self) -> dict[str, object]:
-        """Its settings as plain values for JSON."""
+        """The recipe's settings as plain values for JSON."""
         return self.model_dump(mode="json")
 
     @field_validator("widths")

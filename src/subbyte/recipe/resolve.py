@@ -93,7 +93,7 @@ def misfit(plan: Plan, network: Network) -> str | None:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Which layers an entry of `layers` is for: by name, with wildcards, or, after `kind:`, by
+    """The layers that an entry of `layers` is for: by name, with wildcards, or, after `kind:`, by
     kind.
     """
 
@@ -283,8 +283,8 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
 
 
 def _common(recipe: Recipe, point: TapPoint, feeds: list[ActivationSettings]) -> ActivationSettings:
-    """What a value is rounded to for all its readers: the widest that one of them asks for; float
-    if one needs that.
+    """The settings by which a value is rounded for all its readers: the widest that one of them
+    asks for; float if one needs that.
     """
     readers = feeds + ([recipe.others] if point.others or not feeds else [])
     if any(settings.bits is None for settings in readers):

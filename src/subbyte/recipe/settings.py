@@ -1,5 +1,5 @@
-"""What all groups of settings have in common: they are checked whenever they are made, and what is
-wrong is said in one line with the path to it.
+"""The base of all groups of settings: they are checked whenever they are made, and what is wrong is
+said in one line with the path to it.
 """
 
 from collections.abc import Mapping

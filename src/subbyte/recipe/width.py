@@ -15,7 +15,7 @@ from subbyte.errors import RecipeError
 
 
 class Family(Enum):
-    """What the number of a width counts, by the word after it."""
+    """The kinds of a width, by the word after its number; the kind says what the number counts."""
 
     STEPS = ""
     WIDE = "wide"
@@ -38,8 +38,8 @@ _STATED = (Family.STEPS, Family.WIDE, Family.ODD, Family.APOT, Family.TERNARY)
 
 @dataclass(frozen=True)
 class Width:
-    """How many numbers a tensor may take. number: of bits, or of levels; None where the family says
-    all.
+    """The count of numbers that a tensor may take. number: of bits, or of levels; None where the
+    family says all.
     """
 
     number: float | None
@@ -68,7 +68,7 @@ class Width:
         return f"{number} {self.family.value}".strip()
 
     def plain(self) -> int | str:
-        """Its value in YAML and JSON; `parse` reads it."""
+        """The width as a plain value for YAML and JSON; `parse` reads it."""
         return (
             self.number
             if self.family is Family.STEPS and isinstance(self.number, int)

@@ -1,5 +1,5 @@
-"""What `subbyte aciq` leaves behind: alphas.csv, the optima; mse.csv, the error at every place of
-clipping.
+"""The files that `subbyte aciq` writes: alphas.csv, the optima; mse.csv, the error at every place
+of clipping.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ _ADVICE = "`subbyte aciq --force` writes it anew"
 
 
 class Optimum(Record):
-    """Where to clip for one width: by W(3 n^2) and its like with the number of steps n, with the
-    paper's 2^bits, and truly best; the expected error of each; and the error that the paper's
-    formula promises.
+    """The best places to clip for one width: by W(3 n^2) and its like with the number of steps n,
+    with the paper's 2^bits, and truly best; the expected error of each; and the error that the
+    paper's formula promises.
 
     Places and errors are in units of b or sigma, and of b^2 or sigma^2.
     """
@@ -87,5 +87,5 @@ def read_clipping(folder: Path) -> Clipping:
 
 
 def _priors(rows: Sequence[R]) -> list[tuple[str, bool]]:
-    """In the order in which they come."""
+    """The priors and whether they are one-sided, in the order in which they come."""
     return list(dict.fromkeys((row.prior, row.one_sided) for row in rows))

@@ -1,4 +1,4 @@
-"""How files become records: JSON as pydantic models, CSV as rows of them; damage is named with its
+"""Turn files into records: JSON as pydantic models, CSV as rows of them; damage is named with its
 place.
 """
 

@@ -1,4 +1,4 @@
-"""What a clip search leaves behind, as CSV files that grow row by row.
+"""The files of a clip search, as CSV that grows row by row.
 
 scan.csv         bits, clip; what every metric gives for it; with images to evaluate on the true
                  loss, the divergence from the float network, and the accuracy
@@ -34,8 +34,8 @@ _ADVICE = "delete what is damaged, and the same `subbyte gradquant` command make
 
 
 class Judged(Record):
-    """What clips cost the network: mean cross-entropy, mean divergence from the float network's
-    output, accuracy.
+    """The cost of clips to the network: mean cross-entropy, mean divergence from the float
+    network's output, accuracy.
     """
 
     loss: float

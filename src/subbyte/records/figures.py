@@ -18,7 +18,7 @@ Unit = Literal["codes", "steps", "values"]
 
 
 class Distribution(Record):
-    """How the values of a tensor lie on its grid.
+    """The distribution of a tensor's values on its grid.
 
     unit: of all positions: 'codes' (x / scale + zero_point, each value with the scale of its
     channel or group), 'steps' (x / scale), or 'values' (x itself: there is no grid). start, width:
@@ -57,8 +57,8 @@ class Distribution(Record):
         return self
 
     def in_values(self) -> "Distribution":
-        """With positions as real values, where all codes have one scale and zero point; else as it
-        is.
+        """The distribution with positions as real values, where all codes have one scale and zero
+        point; else as it is.
         """
         if self.unit != "codes" or self.scales is None or self.zero_points is None:
             return self
@@ -122,7 +122,7 @@ class Predictions(Record):
 
 
 class Evidence(Document):
-    """What a page draws of a quantized network besides its ledger.
+    """The data that a page draws of a quantized network besides its ledger.
 
     images: of calibration, on which activations were looked at; layers, activations: how their
     values lie, by name.
@@ -138,7 +138,7 @@ class Evidence(Document):
 
 
 def read_evidence(folder: Path) -> Evidence | None:
-    """What figures.json holds; None where there is none.
+    """Read figures.json; None where there is none.
 
     Raises FormatError when it is damaged or of another version.
     """

@@ -14,7 +14,7 @@ RESULT, PLAN = "result.json", "plan.yaml"
 
 
 class Measured(Record):
-    """How right a network is on the test images, in percent.
+    """The accuracy of a network on the test images, in percent.
 
     agreement: of its classes with those of the float network; None for the float network itself.
     """
@@ -63,7 +63,7 @@ class Sizes(Record):
 
 
 class LedgerEntry(Record):
-    """What became of a layer's weight, or of an activation tensor.
+    """The outcome for a layer's weight, or for an activation tensor.
 
     asked, bits: a number, or a word such as 'ternary' and 'float'; reason: why they differ or what
     else to know; bytes: of codes, scales and zero points; sqnr_db: of the layer's output or the
@@ -109,7 +109,7 @@ class Option(Record):
 
 
 class Skipped(Record):
-    """What stays float, and why."""
+    """A layer or tensor that stays float, and why."""
 
     name: str
     reason: str

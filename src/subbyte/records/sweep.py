@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: sweep.json, what it is a sweep of; runs/HASH.json, what a run gave;
+"""The files of a sweep: sweep.json, what it is a sweep of; runs/HASH.json, what a run gave;
 results.csv, a row a run; summary.csv, a row a setting; chosen.csv, the setting that was chosen, on
 the test images.
 """
@@ -46,7 +46,7 @@ Cells = dict[str, str]
 
 
 class Metrics(Record):
-    """What a run measures; the names of GPFQ's log among them. Seconds are the only ones that
+    """The measurements of a run; the names of GPFQ's log among them. Seconds are the only ones that
     differ by machine.
     """
 
@@ -72,7 +72,7 @@ class Metrics(Record):
 
 METRICS = tuple(Metrics.model_fields)
 UNCOMPARED = ("images", "capture_seconds", "walk_seconds", "evaluate_seconds")
-"""What says nothing of how good a setting is."""
+"""Metrics that settings are not compared by."""
 
 
 class Done(Metrics):
@@ -89,12 +89,12 @@ class Failed(Record):
 
 
 Outcome = Done | Failed
-"""What a run of a sweep gave."""
+"""The outcome of a run of a sweep."""
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="status")])
 
 
 def read_outcome(path: Path) -> Outcome:
-    """What a run gave. Raises FormatError when its file is damaged."""
+    """Read the outcome of a run. Raises FormatError when its file is damaged."""
     try:
         return _OUTCOME.validate_json(path.read_bytes())
     except ValidationError as error:
@@ -124,7 +124,7 @@ class Mark(Document):
 
 
 def place(text: str) -> float | None:
-    """Where a setting's value lies on an axis of numbers; None when it is no number.
+    """The place of a setting's value on an axis of numbers; None when it is no number.
 
     'ternary' is log2(3) bits; numbers with a unit, such as 2.5bits or 100KB, are numbers.
     """
@@ -139,7 +139,7 @@ def place(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Mean:
-    """Over seeds. half: of its 95 % confidence interval; None of a single seed."""
+    """A mean over seeds. half: of its 95 % confidence interval; None of a single seed."""
 
     value: float
     half: float | None = None
@@ -159,37 +159,37 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """Such as 'rounding gpfq, bits 3'."""
+        """The setting in words, such as 'rounding gpfq, bits 3'."""
         return ", ".join(_said(axis, text) for axis, text in self.cells.items()) or "all"
 
     @property
     def top1(self) -> Mean:
-        """Percent."""
+        """Top-1 accuracy of the quantized network, percent."""
         return self.means["quantized_top1_percent"]
 
     @property
     def float_top1(self) -> float:
-        """Of the float network, percent."""
+        """Top-1 accuracy of the float network, percent."""
         return self.means["original_top1_percent"].value
 
     @property
     def agreement(self) -> float:
-        """With the float network, percent."""
+        """Agreement with the float network, percent."""
         return self.means["agreement_percent"].value
 
     @property
     def zeros(self) -> Mean:
-        """Percent of the weights."""
+        """Weights that are 0, percent."""
         return self.means["quantized_sparsity_percent"]
 
     @property
     def bits_per_weight(self) -> float:
-        """With scales and zero points."""
+        """Bits per weight, with scales and zero points."""
         return self.means["bits_per_weight"].value
 
     @property
     def bytes(self) -> float:
-        """Packed."""
+        """Bytes of the packed network."""
         return self.means["packed_bytes"].value
 
 
@@ -276,7 +276,7 @@ class Sweep:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of results.csv that say anything."""
+        """The columns of results.csv that say anything."""
         return tuple(name for name in self.rows[0] if any(row[name] for row in self.rows))
 
     @cached_property
@@ -296,7 +296,7 @@ class Sweep:
         return found
 
     def values(self, axis: str) -> tuple[str, ...]:
-        """Of an axis: rising where they are numbers, else as they come."""
+        """The values of an axis: rising where they are numbers, else as they come."""
         return self._values[axis]
 
     def numeric(self, axis: str) -> bool:

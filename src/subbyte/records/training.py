@@ -1,4 +1,4 @@
-"""What a training run leaves behind: epochs.csv, a row an epoch; steps.csv, a row every few steps;
+"""The files of a training run: epochs.csv, a row an epoch; steps.csv, a row every few steps;
 log.json, the settings and the epochs.
 """
 
@@ -91,7 +91,7 @@ class Method(Record):
 
 
 class Settings(Record):
-    """What a run was asked for; all settings are kept, those that a page speaks of have types.
+    """The settings of a run; all are kept, those that a page speaks of have types.
 
     optimizer: what moved the weights; qat: what kept them on low-bit grids.
     """

@@ -13,7 +13,7 @@ from subbyte.stats import LayerStats
 
 
 class Order(StrEnum):
-    """In which order columns are visited: by decreasing power of their inputs, H_tt, or as they
+    """The order in which columns are visited: by decreasing power of their inputs, H_tt, or as they
     are.
     """
 
@@ -22,7 +22,7 @@ class Order(StrEnum):
 
 
 class ColumnOrder:
-    """In which order columns are visited: a permutation of each group's columns, or none.
+    """The order in which columns are visited: a permutation of each group's columns, or none.
 
     Values are [groups, rows, columns], matrices [groups, columns, columns].
     """
@@ -58,7 +58,7 @@ class ColumnOrder:
 
 
 class Given(StrEnum):
-    """Whose inputs the rounded layer is thought to see: the quantized network's, or the float
+    """The inputs that the rounded layer is thought to see: the quantized network's, or the float
     one's.
     """
 

@@ -30,14 +30,14 @@ from subbyte.stats import LayerStats
 
 
 class Visits(StrEnum):
-    """In which order a row's columns are visited."""
+    """The order in which a row's columns are visited."""
 
     NATURAL = "natural"
     GREEDY = "greedy"
 
 
 class Start(StrEnum):
-    """What the first sweep begins with."""
+    """The values that the first sweep begins with."""
 
     NEAREST = "nearest"
     WEIGHTS = "weights"

@@ -47,7 +47,7 @@ class Regularizer(StrEnum):
     L0 = "L0"
 
     def shrink(self, penalty: float) -> Shrink | None:
-        """What becomes of arguments before they are rounded; None where nothing does."""
+        """The change of arguments before they are rounded; None for no change."""
 
         def soft(argument: Tensor) -> Tensor:
             return argument.sign() * (argument.abs() - penalty).clamp_min(0)

@@ -23,7 +23,7 @@ from subbyte.stats import LayerStats
 
 _BLOCK = 128
 Shrink = Callable[[Tensor], Tensor]
-"""What becomes of an argument before it is rounded: the regularizers of sparse GPFQ."""
+"""Changes an argument before it is rounded: the regularizers of sparse GPFQ."""
 
 
 def follow_path(

@@ -28,8 +28,8 @@ def norm_ridge(stats: LayerStats, share: float) -> Tensor:
 
 
 def largest_eigenvalue(H: Tensor) -> Tensor:
-    """Of symmetric non-negative matrices, from below, by power iteration from their diagonals:
-    float64 [groups].
+    """The largest eigenvalue of symmetric non-negative matrices, from below, by power iteration
+    from their diagonals: float64 [groups].
     """
     vector = H.diagonal(dim1=-2, dim2=-1)[..., None] + torch.finfo(H.dtype).tiny
     for _ in range(_POWER_STEPS):

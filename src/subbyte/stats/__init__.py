@@ -1,4 +1,6 @@
-"""What the walk collects: second moments of layers, histograms of taps; gradients and curvature."""
+"""Statistics that the walk collects: second moments of layers' inputs, histograms of activations,
+gradients and curvature.
+"""
 
 from subbyte.stats.curvature import Trace, gauss_newton, hessian_blocks, hutch_plus_plus, hutchinson
 from subbyte.stats.gradients import GradientCollector, GradientStats, position_weights

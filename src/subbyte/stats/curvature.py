@@ -66,8 +66,7 @@ def hessian_blocks(loss: Callable[[Tensor], Tensor], weight: Tensor, name: str) 
 
 
 def gauss_newton(difference: Tensor, stats: LayerStats, outputs: Tensor) -> Tensor:
-    """By how much the loss of an image rises, to second order: 1/2 outputs_n d_n' H d_n, float64
-    [rows].
+    """The rise of an image's loss, to second order: 1/2 outputs_n d_n' H d_n, float64 [rows].
 
     difference: d, of the weights, [rows, columns]; stats: of the float network's inputs, with
         weighted rows or without;

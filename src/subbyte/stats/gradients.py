@@ -1,4 +1,4 @@
-"""What the gradients of the loss say of a layer's weights and outputs.
+"""The gradients of the loss with respect to a layer's weights and outputs.
 
 With g_i,p the gradient of image i's loss with respect to the layer's output at position p and x_i,p
 the row that it

@@ -1,7 +1,7 @@
-"""The distribution of a tap's values: exact ends and a histogram between them, in two passes over
-the chunks.
+"""The distribution of an activation quantizer's values: exact ends and a histogram between them, in
+two passes over the chunks.
 
-Of the whole tensor, or of each channel on its own.
+It is counted for the whole tensor, or for each channel on its own.
 """
 
 from collections.abc import Iterable

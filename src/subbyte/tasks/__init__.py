@@ -1,4 +1,4 @@
-"""What a right output is: accuracy, and agreement with the float network."""
+"""Measures of right outputs: accuracy, and agreement with the float network."""
 
 from subbyte.tasks.classification import (
     Accuracy,

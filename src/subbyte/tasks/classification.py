@@ -97,7 +97,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """How the images of one class fared.
+    """The results on the images of one class.
 
     label: the class. count: its images. top1: percent that were named right. mistaken_for: the
     class that the others were most often named, the first of several; mistakes: how often; 0 when

@@ -20,7 +20,7 @@ SUITES: dict[type[Method], Suite[Any]] = {
     Allocate: allocations.SUITE,
     Tune: tunes.SUITE,
 }
-"""By kind of method."""
+"""The suite of each kind of method."""
 
 
 def checks(method: Method | type[Method]) -> Iterator[Check]:

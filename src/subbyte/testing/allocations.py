@@ -1,4 +1,4 @@
-"""What `methods.Allocate` promises."""
+"""The contract of `methods.Allocate`, as checks."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,6 @@
-"""What methods of weights are tried on: inputs of layers, and grids; and how outputs compare."""
+"""The cases that methods of weights are tried on: inputs of layers, and grids; and how outputs
+compare.
+"""
 
 from dataclasses import dataclass
 
@@ -43,7 +45,7 @@ def output_error(w: Tensor, q: Tensor, x: Tensor, x_q: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a layer sees and what it is. x, x_q: [groups, m, columns]; weight: [rows, columns]."""
+    """A layer's inputs and its weight. x, x_q: [groups, m, columns]; weight: [rows, columns]."""
 
     x: Tensor
     x_q: Tensor

@@ -1,4 +1,4 @@
-"""What `methods.Correction` promises."""
+"""The contract of `methods.Correction`, as checks."""
 
 from dataclasses import fields
 from functools import cache

@@ -1,4 +1,4 @@
-"""What `methods.Precondition` promises."""
+"""The contract of `methods.Precondition`, as checks."""
 
 import torch
 

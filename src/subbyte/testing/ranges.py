@@ -1,4 +1,4 @@
-"""What `methods.Range` promises."""
+"""The contract of `methods.Range`, as checks."""
 
 from dataclasses import replace
 
@@ -191,7 +191,7 @@ def negated_values_get_the_mirrored_grid(method: Range, spec: str) -> None:
 def the_order_of_the_values_does_not_matter_and_they_are_not_changed(
     method: Range, spec: str
 ) -> None:
-    """With their importance."""
+    """The same holds when every value has an importance."""
     x = suited(method, values(), SPECS[spec])
     before = x.clone()
     importance = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) + 0.1

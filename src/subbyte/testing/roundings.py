@@ -1,4 +1,4 @@
-"""What `methods.Rounding` promises."""
+"""The contract of `methods.Rounding`, as checks."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -210,7 +210,7 @@ def nan_in_the_inputs_is_an_error_unless_they_are_not_read(
 
 @SUITE.over(of("int4"))
 def nan_in_the_weights_is_an_error(method: Rounding, spec: str) -> None:
-    """With a grid that is chosen, and with one that is given."""
+    """The error is raised with a grid that is chosen, and with one that is given."""
     given = draw(1, 40, 8, 4)
     weight = given.weight.clone()
     weight[1, 2] = float("nan")

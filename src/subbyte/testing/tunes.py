@@ -1,4 +1,4 @@
-"""What `methods.Tune` promises, on a small problem with a known answer."""
+"""The contract of `methods.Tune`, as checks on a small problem with a known answer."""
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ def loss(parameters: dict[str, Tensor], inputs: list[Tensor], logits: list[Tenso
 
 @SUITE.over()
 def later_parameters_come_nearer_to_the_float_logits(method: Tune) -> None:
-    """After a layer."""
+    """The parameters that come back after a layer lower the error of the logits."""
     parameters, inputs, logits = problem()
     learned = method.after_layer(forward_of(inputs), parameters, logits)
     require(loss(learned, inputs, logits) < loss(parameters, inputs, logits), "nothing is learned")

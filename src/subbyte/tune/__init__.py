@@ -1,4 +1,4 @@
-"""What still learns while the walk goes on."""
+"""Tuning methods: later parameters still learn while the walk goes on."""
 
 from subbyte.io.registry import Registry
 from subbyte.methods import Tune

@@ -1,4 +1,4 @@
-"""What clips cost the network: run with its weights replaced."""
+"""Measure what clips cost the network, by running it with its weights replaced."""
 
 from collections.abc import Mapping
 from functools import cached_property

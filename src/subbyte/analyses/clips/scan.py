@@ -107,7 +107,7 @@ class _Run:
         self.choices = GrowingTable(out / CHOICES, columns, 3)
 
     def go(self) -> None:
-        """All that is missing."""
+        """All parts that are missing."""
         for bits in self.search.bits:
             if self._done(bits):
                 continue
@@ -148,7 +148,7 @@ class _Run:
         )
 
     def _costs(self, bits: int, granularity: Granularity) -> list[Tensor]:
-        """Of every layer, both ends at the same clip: [metrics, units, clips]."""
+        """The costs of every layer, both ends at the same clip: [metrics, units, clips]."""
         spec = self._spec(bits, granularity)
         found = []
         for done, target in enumerate(self.targets):
@@ -229,7 +229,7 @@ class _Run:
     def _ends(
         self, bits: int, granularity: Granularity, name: str, costs: list[Tensor]
     ) -> list[Ends]:
-        """What a metric chooses for every layer."""
+        """The ends that a metric chooses for every layer."""
         if name == MINMAX:
             whole = [torch.ones(granularity.units(t.weight)).double() for t in self.targets]
             return [(end, end) for end in whole]
@@ -258,8 +258,8 @@ class _Run:
         return part_ends(score, self.clips, common) if self.search.apart else (common, common)
 
     def _loss_ends(self, bits: int, granularity: Granularity) -> list[Ends]:
-        """What the true loss chooses: one clip for the network; then, if asked, layer by layer, the
-        others fixed.
+        """The ends that the true loss chooses: one clip for the network; then, if asked, layer by
+        layer, the others fixed.
         """
         rows = [self.scan.find(bits, clip) for clip in self.clips.tolist()]
         seen = torch.tensor([[float(row[LOSS]) for row in rows if row]], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What a clip search is asked for."""
+"""The options of a clip search."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +12,7 @@ from subbyte.records.clips import LOSS
 
 
 class Granularity(StrEnum):
-    """Who shares a clip."""
+    """The weights that share a clip."""
 
     NETWORK = "network"
     LAYER = "layer"
@@ -24,7 +24,7 @@ class Granularity(StrEnum):
 
 
 class Labels(StrEnum):
-    """What the gradients' loss is measured against."""
+    """The labels that the gradients' loss is measured against."""
 
     TRUE = "true"
     SAMPLED = "sampled"
@@ -35,7 +35,7 @@ GRANULARITIES = tuple(Granularity)
 
 @dataclass(frozen=True)
 class Search:
-    """What to search, as the options of `subbyte gradquant` say it.
+    """The options of a clip search, as `subbyte gradquant` takes them.
 
     bits: widths; clip: fractions of the range, the first left out; resolution: clips tried;
     metrics: as `metrics.parse_metric` reads them, or `loss` (which is free for the whole network);

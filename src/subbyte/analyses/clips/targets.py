@@ -101,7 +101,7 @@ def _matrix(network: Network, layer: Layer) -> Tensor:
 
 
 def _single(stats: GradientStats) -> GradientStats:
-    """In float32, as searches want it."""
+    """The statistics in float32, as searches want them."""
     gradient, absolute = stats.gradient.float(), stats.absolute.float()
     return GradientStats(
         gradient, absolute, stats.fisher.float(), stats.outputs.float(), stats.images

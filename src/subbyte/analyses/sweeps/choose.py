@@ -1,4 +1,4 @@
-"""What a sweep says in the end: means over seeds, and the setting that is best, tested once.
+"""The summary of a sweep: means over seeds, and the best setting, which is tested once.
 
 Over n seeds: mean, standard deviation s, half the 95 % confidence interval, t(0.975, n - 1) s /
 sqrt(n). The setting is chosen by the mean on validation images; the test images are looked at for

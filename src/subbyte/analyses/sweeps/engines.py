@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are done: worker processes on this machine, or a Ray cluster.
+"""Engines that do the runs of a sweep: worker processes on this machine, or a Ray cluster.
 
 An engine takes tasks and hands results back one by one, in whatever order they end; what a run
 raises is a result, too. A worker that dies takes down the runs that are under way with it: each of

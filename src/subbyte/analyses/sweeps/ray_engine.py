@@ -25,12 +25,12 @@ from subbyte.records.sweep import Failed, Outcome
 
 RETRIES = 3
 STARTS = 3
-"""How often a Ray on this machine is tried: it gives up when its processes take 30 s, which they do
-on a busy one.
+"""The number of times that starting a Ray on this machine is tried: it gives up when its processes
+take 30 s, which they do on a busy one.
 """
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-"""Of Ray's own, where the environment does not say otherwise; workers of niceness 15 starve beside
-other work.
+"""Ray's settings where the environment does not give them; workers of niceness 15, Ray's default,
+starve beside other work.
 """
 PATIENCE = 10.0  # seconds, for the head of a cluster to answer
 

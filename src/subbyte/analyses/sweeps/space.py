@@ -49,7 +49,7 @@ SPACES = ("gpfq-bits", "gpfq-scalars", "aciq-table", "ldnq-levels", "clips", "ra
 LABEL = "label"
 """An axis that sets nothing."""
 PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "calibration")
-"""What a run has besides a recipe and a seed."""
+"""The settings that a run has besides its recipe and its seed."""
 _PATHS = ("recipe", "model", "checkpoint", "data")  # may hold `..` that is no range
 Setting = dict[str, object]
 """Values by axis, as YAML has them."""
@@ -155,14 +155,14 @@ class Space(BaseModel):
         return tuple(dict.fromkeys(names))
 
     def count(self) -> int:
-        """How many runs there are before `only` and `except`; cheap, whatever the number."""
+        """The number of runs before `only` and `except`; cheap, whatever the number."""
         grid = [_length(name, values) for name, values in self.grid.items()]
         pairs = [len(next(iter(pair.values()))) for pair in self.pairs if pair]
         combined = prod(grid) * prod(pairs) if grid or pairs or not self.single else 0
         return (combined + len(self.single)) * len(self.seeds)
 
     def settings(self) -> Iterator[Setting]:
-        """What each run sets, seeds left out. Raises RecipeError for axes that do not fit
+        """The settings of each run, seeds left out. Raises RecipeError for axes that do not fit
         together.
         """
         axes = [
@@ -206,7 +206,7 @@ class Run:
 
     @property
     def inputs(self) -> tuple[Any, ...]:
-        """What network and data it needs: runs of equal inputs share them."""
+        """The network and data that the run needs; runs of equal inputs share them."""
         return self.model, self.checkpoint, self.data, self.normalize, self.resize, self.crop
 
     def value(self, axis: str) -> Any:

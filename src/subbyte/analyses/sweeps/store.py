@@ -111,7 +111,7 @@ class Results:
         return isinstance(found, Done) or (found is not None and not retry)
 
     def read(self, task: Task) -> Outcome | None:
-        """What a run gave; None where it has not ended."""
+        """The stored outcome of a run; None where it has not ended."""
         if task.key in self._outcomes:
             return self._outcomes[task.key]
         path = self.out / "runs" / f"{task.key}.json"
@@ -159,7 +159,7 @@ def _cell(value: object) -> object:
 def _write_parquet(
     path: Path, rows: Sequence[Mapping[str, object]], columns: Iterable[str]
 ) -> None:
-    """Without pyarrow there is no such file."""
+    """Write rows as Parquet; without pyarrow no such file is written."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -30,7 +30,7 @@ _TABLES = 20
 
 
 class Tracker(Protocol):
-    """Where runs are recorded besides (`track.MlflowTracker`)."""
+    """A further place where runs are recorded (`track.MlflowTracker`)."""
 
     def log(self, task: Task, outcome: Outcome) -> None:
         """Record a run that has ended."""
@@ -75,8 +75,8 @@ def make_tasks(space: Space) -> list[Task]:
 
 
 def _tasks(runs: Sequence[Run]) -> list[Task]:
-    """In the order of the runs; each network and data set is read once, and its images are counted
-    then.
+    """The tasks, grouped by the inputs of their runs; each network and data set is read once, and
+    its images are counted then.
     """
     code, by_run, counted = version("subbyte"), {}, set()
     for run in sorted_by_inputs(runs):

@@ -10,9 +10,7 @@ from subbyte.errors import SubbyteError
 from subbyte.records.sweep import Failed, Outcome
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-"""Of MLflow's own settings, where the environment does not say otherwise; its defaults try for
-minutes.
-"""
+"""MLflow's settings where the environment does not give them; its defaults try for minutes."""
 
 
 class MlflowTracker:

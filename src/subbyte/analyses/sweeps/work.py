@@ -67,8 +67,8 @@ def load_inputs(
 
 
 def _code(model: str) -> str:
-    """What says how a network computes: its name, or the content of the user's file that makes
-    it.
+    """The text that tells how a network computes: its name, or, for a user's file, the hash of its
+    content and the name in it.
     """
     user = split_spec(model)
     return model if user is None else f"{sha256(user[0].read_bytes()).hexdigest()} {user[1]}"
@@ -161,6 +161,6 @@ def float_evaluation(inputs: Inputs, split: Split, cache: Cache) -> Evaluation:
 
 
 def _digest(split: Split) -> str:
-    """Of which images a split holds: by all labels, and the pixels of some."""
+    """The hash of a split's images: of all labels, and of the pixels of some."""
     some = split.images(np.linspace(0, len(split) - 1, min(len(split), _PIXELS)).astype(int))
     return sha256(split.labels.numpy().tobytes() + some.numpy().tobytes()).hexdigest()

@@ -28,8 +28,8 @@ Group = dict[str, Any]
 State = dict[str, Tensor]
 """Vectors that a param group keeps between steps."""
 MISSED = "missed"
-"""In the state, once a tensor had no gradient: how many of the group's steps each has missed, float
-[tensors].
+"""A key of the state once a tensor had no gradient: how many of the group's steps each has missed,
+float [tensors].
 """
 
 

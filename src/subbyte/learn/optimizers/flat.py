@@ -60,7 +60,7 @@ class FlatOptimizer(Updates):
         return loss
 
     def layout(self, number: int) -> Layout:
-        """Where the tensors of a param group lie."""
+        """The layout of a param group's tensors."""
         params = self.param_groups[number]["params"]
         if number not in self._layouts or len(self._layouts[number].params) != len(params):
             self._layouts[number] = Layout(params, number)
@@ -105,7 +105,7 @@ class FlatOptimizer(Updates):
         raise NotImplementedError
 
     def _after_step(self) -> None:
-        """What is left to do when all groups have moved."""
+        """Do what is left when all groups have moved."""
 
     def noise(self, layout: Layout, group: Group) -> torch.Generator:
         """The random numbers of this step: they depend on seed, group and step alone, so that a run

@@ -214,7 +214,7 @@ class GridOptimizer(LatticeOptimizer):
         return pairs
 
     def off_grid(self) -> int:
-        """How many weights are not exactly code times scale, of those that are to be: 0, or
+        """The number of weights that are not exactly code times scale, though they are to be: 0, or
         something is broken.
         """
         group_of = {id(p): group for group in self.param_groups for p in group["params"]}

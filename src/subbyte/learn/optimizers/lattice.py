@@ -206,8 +206,8 @@ class LatticeOptimizer(FlatOptimizer):
             self.layout(number).lattice = None
 
     def _codes(self, layout: Layout, group: Group) -> Tensor:
-        """What is 0 where the last step moved nothing, [n]. Gaussian noise moves all: what would
-        rounding?
+        """Values [n] that are 0 where the last step moved nothing. Gaussian noise moves everything;
+        there they are 0 where rounding would have moved nothing.
         """
         if UPDATE_ROUNDINGS[group["rounding"]].to_lattice:
             return layout.update

@@ -12,7 +12,7 @@ from subbyte.errors import RecipeError
 
 
 class Layout:
-    """Where the tensors of a param group lie in one vector of n numbers.
+    """The places of a param group's tensors in one vector of n numbers.
 
     number: of the group; update: float [n], overwritten every step; views: the same memory in the
         tensors' shapes;
@@ -49,8 +49,8 @@ class Layout:
         return spread
 
     def count(self, values: Tensor) -> Tensor:
-        """How many of [n] values are not 0, by tensor: int32 [tensors]. The fastest way of several,
-        by some margin.
+        """The number of the [n] values that are not 0, by tensor: int32 [tensors]. The fastest way
+        of several, by some margin.
         """
         counted = (values != 0).cumsum(0, dtype=torch.int32)
         return torch.cat([counted.new_zeros(1), counted])[self.bounds].diff()
@@ -87,7 +87,7 @@ class Layout:
         )
 
     def still_parts(self) -> list[slice]:
-        """Where the tensors without a gradient lie."""
+        """The places of the tensors without a gradient."""
         starts = [0, *accumulate(self.sizes)] if self.still else []
         return [slice(starts[k], starts[k + 1]) for k in self.still]
 

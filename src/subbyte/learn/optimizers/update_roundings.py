@@ -24,7 +24,7 @@ from subbyte.methods import UpdateRounding
 
 
 class HalfUp(UpdateRounding):
-    """To the nearest, ties up."""
+    """Round to the nearest whole number, ties up."""
 
     def round(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """See `UpdateRounding`."""
@@ -32,7 +32,7 @@ class HalfUp(UpdateRounding):
 
 
 class HalfEven(UpdateRounding):
-    """To the nearest, ties to the even one."""
+    """Round to the nearest whole number, ties to the even one."""
 
     def round(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """See `UpdateRounding`."""
@@ -69,7 +69,7 @@ UPDATE_ROUNDINGS: dict[str, UpdateRounding] = {
     "stochastic": Stochastic(),
     "gaussian": Gaussian(),
 }
-"""By name; they have no settings."""
+"""The roundings of updates, by name; they have no settings."""
 
 
 def update_rounding(name: str) -> UpdateRounding:

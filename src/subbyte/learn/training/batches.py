@@ -1,5 +1,5 @@
-"""Which images a step sees: the same on one device, on several, and in a run that goes on after a
-stop.
+"""The images that a step sees: the same on one device, on several, and in a run that goes on after
+a stop.
 """
 
 from collections.abc import Iterator

@@ -33,7 +33,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, found: object) -> "Checkpoint":
-        """What a file holds. Raises ValueError when it is something else."""
+        """The checkpoint that a file holds. Raises ValueError when it is something else."""
         match found:
             case {
                 "epoch": int(epoch),

@@ -1,4 +1,4 @@
-"""From a network that was trained on grids to packed codes that say the same."""
+"""Turn a network that was trained on grids into packed codes that say the same."""
 
 from pathlib import Path
 

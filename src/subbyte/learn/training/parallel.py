@@ -51,14 +51,14 @@ class Processes:
         return nn.parallel.DistributedDataParallel(model)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean over processes."""
+        """The mean over processes."""
         if self.world > 1:
             dist.all_reduce(values)
             values /= self.world
         return values
 
     def from_first(self, value: Any) -> Any:
-        """What process 0 has, in all processes; the others wait for it."""
+        """Return the value of process 0, in all processes; the others wait for it."""
         if self.world == 1:
             return value
         values = [value]

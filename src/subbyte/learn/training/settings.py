@@ -17,20 +17,20 @@ from subbyte.learn.training.lr_schedules import LR_SCHEDULES, Cosine
 from subbyte.methods import Augmentation, LrSchedule, Optimizer, WeightQuantizer
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Of the forward pass, by name."""
+"""The number types of the forward pass, by name."""
 METHODS: dict[str, Registry[Any]] = {
     "optimizer": OPTIMIZERS,
     "lr_schedule": LR_SCHEDULES,
     "augment": AUGMENTATIONS,
     "qat": WEIGHT_QUANTIZERS,
 }
-"""Where the settings that are methods are looked up."""
+"""The registries of the settings that are methods."""
 SGD, COSINE, UNCHANGED = Sgd(), Cosine(), Unchanged()
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train.
+    """The settings of training.
 
     epochs: passes over the training images. batch_size: images a step, of each process. lr:
     learning rate at its highest. optimizer, lr_schedule, augment: methods of OPTIMIZERS,

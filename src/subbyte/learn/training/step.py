@@ -118,7 +118,7 @@ class Steps:
         return ""
 
     def telemetry(self) -> Row:
-        """What the optimizer says of the last step, for the log."""
+        """The optimizer's report on the last step, for the log."""
         found = self.optimizer.telemetry()
         row: Row = {}
         if found.index is not None:

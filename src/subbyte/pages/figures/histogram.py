@@ -1,4 +1,4 @@
-"""How the values of one tensor lie on its grid: bars, and what rounding made of them."""
+"""The histogram of one tensor's values on its grid: bars, and what rounding made of them."""
 
 from dataclasses import dataclass
 from html import escape
@@ -17,8 +17,8 @@ _WIDE, _HIGH = 120, 40  # of small pictures
 
 @dataclass(frozen=True)
 class Histogram:
-    """How values lie: counts by bin from `start` on, each `width` wide, out of `total` values, some
-    beyond all bins.
+    """The distribution of values: counts by bin from `start` on, each `width` wide, out of `total`
+    values, some beyond all bins.
 
     levels: of the grid; taken: rounded values on each, out of their sum; rounded: of each bin,
     where levels are not common or too many. ends: of the grid, beyond which values are clipped.
@@ -38,7 +38,7 @@ class Histogram:
 
     @property
     def edges(self) -> list[float]:
-        """Of the bins, one more than there are."""
+        """The edges of the bins, one more than there are bins."""
         return [self.start + k * self.width for k in range(len(self.counts) + 1)]
 
     @property
@@ -48,8 +48,8 @@ class Histogram:
 
     @property
     def step(self) -> float:
-        """What a percentage is counted for: the mean distance of two levels where there are stems,
-        or a bin.
+        """The width that a percentage is counted for: the mean distance of two levels where there
+        are stems, or a bin.
         """
         if not self.stems:
             return self.width
@@ -77,7 +77,7 @@ class Histogram:
         return counts
 
     def item(self, before: str, after: str) -> Spec:
-        """For the browser; before, after: names of what is counted."""
+        """The drawing for the browser; before, after: names of what is counted."""
         data: list[Spec] = [
             {
                 "type": "bar",
@@ -137,7 +137,7 @@ class Histogram:
         return shapes
 
     def paint(self, axes: Any, *, logarithm: bool) -> None:
-        """In a picture of many."""
+        """Draw it in a picture of many."""
         least = min([height for height in self.heights if height > 0], default=1.0)
         floor = least / 2 if logarithm else 0.0
         looks = {"fill": True, "color": COLOURS[0], "alpha": 0.55}
@@ -156,7 +156,7 @@ class Histogram:
         axes.spines[["top", "right"]].set_visible(False)
 
     def small(self, *, logarithm: bool) -> str:
-        """As SVG, in the colours of the page."""
+        """A small drawing as SVG, in the colours of the page."""
         edges, heights = self.edges, self.heights
         wide = edges[-1] - edges[0]
         most = max([*heights, *(self.after if self.stems else [])], default=0) or 1.0

@@ -52,7 +52,7 @@ class Line:
 
     @property
     def style(self) -> str:
-        """In plotly's words."""
+        """The kind of line, in plotly's words."""
         return "dot" if self.dotted else "dash" if self.dashed else "solid"
 
     @property
@@ -145,12 +145,12 @@ class Drawn:
 
     @property
     def colour(self) -> str:
-        """As the page names it."""
+        """The colour as the page names it."""
         return "@ink" if self.place is None else f"@{self.place % len(COLOURS)}"
 
     @property
     def paint_colour(self) -> str:
-        """In hexadecimal, on white paper."""
+        """The colour in hexadecimal, on white paper."""
         return "#000000" if self.place is None else COLOURS[self.place % len(COLOURS)]
 
     def area(self) -> Spec:
@@ -228,7 +228,7 @@ def drawn(chart: Chart) -> list[Drawn]:
 
 
 def _band(line: Line, lowest: float) -> tuple[list[float], list[float], list[float]]:
-    """Without the points that have a gap."""
+    """The band's x, lower and upper ends, without the points that have a gap."""
     points = [
         (float(x), float(low), float(high))
         for x, low, high in zip(line.x, line.low, line.high, strict=False)

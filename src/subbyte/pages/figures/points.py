@@ -29,7 +29,9 @@ class Cloud:
     errors: Sequence[float] = ()
 
     def trace(self, place: int, *, labelled: bool, right: float) -> Spec:
-        """For the browser. right: x from which on there is no room for names on the right."""
+        """The points for the browser. right: x from which on there is no room for names on the
+        right.
+        """
         found: Spec = {
             "type": "scatter",
             "x": short(self.x),
@@ -51,7 +53,7 @@ class Cloud:
         return found
 
     def paint(self, axes: Any, place: int, *, labelled: bool) -> None:
-        """In a picture."""
+        """Draw the points in a picture."""
         axes.errorbar(
             self.x,
             self.y,

@@ -37,19 +37,19 @@ class Marks(ABC):
         return {self.name: self.values}
 
     def sign(self, place: int) -> str:
-        """In the legend."""
+        """The kind of sign that the legend shows."""
         del place
         return "fill"
 
     @abstractmethod
     def trace(self, place: int, shift: float, notes: list[str]) -> Spec:
-        """For the browser. place: of its colour; shift: down from the middle of a row; notes: one a
-        row, escaped.
+        """The marks for the browser. place: of its colour; shift: down from the middle of a row;
+        notes: one a row, escaped.
         """
 
     @abstractmethod
     def paint(self, axes: Any, place: int, shift: float) -> None:
-        """In a picture."""
+        """Draw the marks in a picture."""
 
     def _there(self) -> list[int]:
         """Rows that have a mark."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from subbyte.compat.aciq import RowStats, bins
 from subbyte.errors import RecipeError
-from subbyte.ranges.priors import Prior, laplace_alpha
+from subbyte.ranges.priors import PRIORS, Prior, laplace_alpha
 
 _NEVER = float(np.finfo(np.float32).max)
 
@@ -107,10 +107,7 @@ def simulated_mse(prior: Prior, alpha: float, bits: int, samples: int, seed: int
 
 def draw(prior: Prior, samples: int, generator: torch.Generator) -> Tensor:
     """Values of a prior with mean 0 and b or sigma 1: float64 [samples]."""
-    if prior == "gauss":
-        return torch.randn(samples, generator=generator, dtype=torch.float64)
-    uniform = torch.rand(samples, generator=generator, dtype=torch.float64) * 2 - 1
-    return -torch.sign(uniform) * torch.log1p(-uniform.abs())
+    return PRIORS[prior].draw(samples, generator)
 
 
 def kl_threshold(

@@ -1,4 +1,4 @@
-"""The kinds of nodes of a captured graph: its input, a tensor of the network, a call, or the output."""
+"""The kinds of nodes of a captured graph: input, tensor of the network, call, output."""
 
 from torch import fx
 

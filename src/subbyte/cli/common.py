@@ -26,8 +26,8 @@ from subbyte.errors import RecipeError, SubbyteError
 from subbyte.models import load_model
 from subbyte.pages.write import write_report
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 F = TypeVar("F", bound=Callable[..., Any])
 
 ModelOption = Annotated[

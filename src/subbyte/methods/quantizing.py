@@ -1,0 +1,232 @@
+"""The contracts of what the walk does: ranges, rounding, and what goes around them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from inspect import get_annotations
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+from subbyte.core import Grid, GridSpec, QTensor
+from subbyte.errors import RecipeError
+from subbyte.stats import LayerStats
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Grids that a method can't work on.
+
+    holds: whether a grid is one of them, of the method (whose settings may matter) and the spec;
+    because: a sentence for people that begins with the method's name.
+    """
+
+    holds: Callable[[Any, GridSpec], bool]
+    because: str
+
+
+def _public(name: str) -> bool:
+    return not name.startswith("_")
+
+
+class Method:
+    """The base of methods of all kinds."""
+
+    refuses: ClassVar[tuple[Refusal, ...]] = ()
+    """Grids of weights that it can't work on; plans say so before data are seen."""
+
+    def refusal(self, spec: GridSpec) -> str | None:
+        """The reason why it can't work on grids of a spec, or None where it can."""
+        return next((each.because for each in self.refuses if each.holds(self, spec)), None)
+
+    def check(self, spec: GridSpec) -> None:
+        """Raise RecipeError where it can't work on grids of a spec."""
+        reason = self.refusal(spec)
+        if reason is not None:
+            raise RecipeError(reason)
+
+    def __init_subclass__(cls, contract: bool = False, **given: Any) -> None:
+        """Refuse what looks like a capability or verb but is none of the kind's."""
+        super().__init_subclass__(**given)
+        if contract:
+            return
+        listed = {name for base in cls.__mro__[1:] for name in vars(base)}
+        notes = get_annotations(cls)
+        settings = {name for name, note in notes.items() if "ClassVar" not in str(note)}
+        for name in (*vars(cls), *notes):
+            if name in settings and name in listed:
+                raise RecipeError(f"{cls.__name__}: {name} is declared by its kind, no setting")
+            if _public(name) and name not in listed | settings:
+                known = ", ".join(sorted(filter(_public, listed)))
+                raise RecipeError(
+                    f"{cls.__name__}: {name} is nothing that its kind knows; known: {known}; names "
+                    f"of its own begin with _"
+                )
+
+
+class FitGrid(Protocol):
+    """The range method at work on one layer, as rounding methods see it (`ranges.GridFitter`)."""
+
+    @property
+    def spec(self) -> GridSpec:
+        """The spec of the grid that the recipe asks for."""
+        ...
+
+    def __call__(self, weight: Tensor) -> Grid:
+        """The grid of a weight matrix [rows, columns]."""
+        ...
+
+
+class Range(Method, ABC, contract=True):
+    """Chooses scale and zero point of blocks of values that share them (`ranges.fit_grid` cuts the
+    blocks).
+    """
+
+    weights_only: ClassVar[bool] = False
+    """It means nothing for activations, and importance is none of its business."""
+
+    weights_on_grid: ClassVar[bool] = False
+    """It finds the grid that weights lie on already, and refuses others."""
+
+    importance: ClassVar[Literal["inputs", "fisher", "gradient"]] = "inputs"
+    """The importance of a weight: the mean square of what it multiplies, its mean squared gradient,
+    or its mean absolute one; the latter two are known of weights only.
+    """
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether `choose` is a formula that `torch.export` can trace, so that the range of an
+        activation tensor can be chosen for every batch.
+        """
+        return False
+
+    @property
+    def for_activations(self) -> bool:
+        """Whether it can choose the range of an activation tensor."""
+        return not self.weights_only and self.importance == "inputs"
+
+    @abstractmethod
+    def choose(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
+        """values: float32 [blocks, n]; importance: weights of the values, same shape or [1, n], or
+        None for equal ones.
+
+        Returns scale float32 [blocks] and zero_point int32 [blocks]. Scales are positive even for
+        blocks of zeros.
+        """
+
+    def choose_for_tensor(
+        self, values: Tensor, importance: Tensor | None, spec: GridSpec
+    ) -> tuple[Tensor, Tensor]:
+        """The one scale of values [rows, n], importance as theirs: that of one block, unless the
+        rows matter.
+
+        Returns scale and zero point [1].
+        """
+        share = None if importance is None else importance.reshape(1, -1)
+        return self.choose(values.reshape(1, -1), share, spec)
+
+
+class Allocate(Method, ABC, contract=True):
+    """Shares bits out to channels."""
+
+    @abstractmethod
+    def bits(self, distortion: Tensor, spread: Tensor, mean_bits: float) -> Tensor:
+        """Widths of channels whose sum is at most `mean_bits` a channel: int64 [channels].
+
+        distortion: float64 [channels, 1 + most bits], the squared error that each channel keeps
+        with codes of 0, 1, 2 ... bits; spread: float64 [channels], its standard deviation.
+        """
+
+
+class Objective(Enum):
+    """The quantity that a rounding makes small, which says what second moments it reads."""
+
+    WEIGHTS = "the squared errors of the weights"
+    POWER = "the squared errors of the weights times the power of their inputs"
+    INPUTS = "the squared errors of the outputs on the quantized network's inputs"
+    OUTPUTS = "the squared errors of the outputs against the float layer's"
+
+
+class Rounding(Method, ABC, contract=True):
+    """Turns weights into codes."""
+
+    objective: ClassVar[Objective] = Objective.OUTPUTS
+    """The errors that it makes small; in these it is never worse than the nearest codes."""
+
+    fits_levels: ClassVar[bool] = False
+    """Its grid is a codebook of its own, with as many levels as the planned one has codes."""
+
+    @abstractmethod
+    def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
+        """weight: float32 [rows, columns]; fit: chooses a grid for a matrix of that shape; stats:
+        the layer's inputs.
+
+        Never worse, in the method's own objective, than rounding `weight` to the nearest codes of
+        `fit(weight)`: row by row, or as a whole where rows share a scale. Raises RecipeError when
+        it refuses grids of `fit.spec`.
+        """
+
+
+class Precondition(Method, ABC, contract=True):
+    """Changes weights before they are rounded, so that they are easier to round but give the same
+    outputs.
+    """
+
+    @abstractmethod
+    def prepare(self, weight: Tensor, stats: LayerStats) -> Tensor:
+        """weight: float32 [rows, columns]; returns the same shape."""
+
+
+Forward = Callable[[int, dict[str, Tensor]], Tensor]
+"""Logits of the k-th batch of calibration images, with these tensors in the network's place; has
+gradients.
+"""
+
+
+class Tune(Method, ABC, contract=True):
+    """Lets what is not fixed learn from the float network."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `at_end` reads the labels of the calibration images."""
+        return False
+
+    @abstractmethod
+    def after_layer(
+        self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """Learn after a layer is rounded; return new values of the parameters, by name.
+
+        parameters: weights and biases of later layers, and the layer's bias; logits: of the float
+            network, by batch.
+        """
+
+    @abstractmethod
+    def at_end(
+        self,
+        forward: Forward,
+        parameters: dict[str, Tensor],
+        logits: list[Tensor],
+        labels: list[Tensor] | None,
+    ) -> dict[str, Tensor]:
+        """Learn after the last layer; return new biases, and factors on the scales of each layer's
+        rows, by name.
+
+        labels: of the calibration images, int64 by batch, where the caller has them.
+        """
+
+
+class Correction(Method, ABC, contract=True):
+    """Makes up for what rounding did to a layer's output, at no cost at inference."""
+
+    @abstractmethod
+    def correct(
+        self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
+    ) -> tuple[QTensor, Tensor]:
+        """weight: float32 [rows, columns]; bias: float32 [rows]; rounded: codes of the weight.
+
+        Returns the codes, perhaps on another scale, and the new bias.
+        """

@@ -34,7 +34,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from subbyte.core import Geometry, Grid, GridSpec, PerChannel, QTensor, Uniform
+from subbyte.core import Grid, GridSpec, Linear, PerChannel, QTensor, Uniform
 from subbyte.ranges import RANGES, GridFitter
 from subbyte.rounding import ROUNDINGS
 from subbyte.rounding.diffusion import Diffusion
@@ -104,7 +104,7 @@ def collect(p: Problem, agree: bool) -> LayerStats:
     """Moments of all samples; agree: as if both networks' inputs were those of the quantized
     one.
     """
-    collector = MomentCollector(Geometry("linear", tuple(p.weight.shape)))
+    collector = MomentCollector(Linear(tuple(p.weight.shape)))
     for x, x_q in zip(p.x.split(CHUNK), p.x_q.split(CHUNK), strict=True):
         collector.add(x_q if agree else x, x_q)
     return collector.finish()

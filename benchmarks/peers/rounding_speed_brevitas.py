@@ -51,7 +51,7 @@ except ImportError as reason:
         f"brevitas can't be imported ({reason}); the top of this file says how to get it"
     ) from reason
 try:
-    from subbyte.core import Geometry, GridSpec, PerChannel, Uniform
+    from subbyte.core import GridSpec, Linear, PerChannel, Uniform
     from subbyte.ranges import RANGES, GridFitter
     from subbyte.rounding import Gpfq, Gptq
     from subbyte.stats import MomentCollector
@@ -101,7 +101,7 @@ def quant_linear(weight: Tensor, bits: int) -> QuantLinear:
 
 def ours(method: Gpfq | Gptq, weight: Tensor, batches: list[Tensor], bits: int) -> Outcome:
     fit = GridFitter(RANGES["minmax"](), GridSpec(Uniform(bits, narrow=True), PerChannel()))
-    collector = MomentCollector(Geometry("linear", tuple(weight.shape)))
+    collector = MomentCollector(Linear(tuple(weight.shape)))
     start = time.process_time()
     for batch in batches:
         # another object: G and F are collected

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
+from subbyte.records.sweep import Outcome
 from subbyte.stats import LayerStats
 
 
@@ -41,6 +42,10 @@ class Refusal:
 
     holds: Callable[[Any, GridSpec], bool]
     because: str
+
+
+def _public(name: str) -> bool:
+    return not name.startswith("_")
 
 
 class Method:
@@ -70,8 +75,8 @@ class Method:
         for name in (*vars(cls), *notes):
             if name in settings and name in listed:
                 raise RecipeError(f"{cls.__name__}: {name} is declared by its kind, no setting")
-            if not name.startswith("_") and name not in listed | settings:
-                known = ", ".join(sorted(k for k in listed if not k.startswith("_")))
+            if _public(name) and name not in listed | settings:
+                known = ", ".join(sorted(filter(_public, listed)))
                 raise RecipeError(
                     f"{cls.__name__}: {name} is nothing that its kind knows; known: {known}; names "
                     f"of its own begin with _"
@@ -319,8 +324,6 @@ class Exporter(Protocol[ModelT]):
 
 
 TaskT = TypeVar("TaskT")
-Outcome = dict[str, Any]
-"""The outcome of a run of a sweep: metrics and `status` 'done', or 'failed' with `error`."""
 
 
 class Engine(Protocol[TaskT]):

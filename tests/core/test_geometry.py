@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from subbyte.core import Geometry
+from subbyte.core import Convolution, Geometry, Linear, TransposedConvolution
 from tests.reference.examples import examples
 from tests.reference.geometries import GEOMETRIES, geometries
 from tests.reference.operations import operate
@@ -45,7 +45,7 @@ def test_a_row_is_what_one_output_channel_depends_on(name):
             geometry.weight_shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype
         )
     )
-    axis = -1 if geometry.kind == "linear" else 1
+    axis = geometry.channel_axis(len(shape))
     whole = operate(x, geometry.to_weight(matrix), geometry)
     assert whole.shape[axis] == geometry.rows
     for row in range(geometry.rows):
@@ -57,20 +57,20 @@ def test_a_row_is_what_one_output_channel_depends_on(name):
 
 
 def test_sizes_by_hand():
-    conv = Geometry("conv", (6, 2, 3, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), groups=3)
+    conv = Convolution((6, 2, 3, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), groups=3)
     assert (conv.kernel, conv.rows, conv.columns) == ((3, 5), 6, 30)
-    transposed = Geometry(
-        "conv_transpose", (6, 2, 3, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), (0, 0), groups=3
+    transposed = TransposedConvolution(
+        (6, 2, 3, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), (0, 0), groups=3
     )
     assert (transposed.kernel, transposed.rows, transposed.columns) == ((3, 5), 6, 30)
-    linear = Geometry("linear", (4, 9))
+    linear = Linear((4, 9))
     assert (linear.kernel, linear.rows, linear.columns) == ((), 4, 9)
 
 
 def test_columns_run_over_channels_then_kernel_positions():
     weight = torch.arange(12.0).reshape(1, 2, 2, 3)
-    conv = Geometry("conv", (1, 2, 2, 3), (1, 1), ((0, 0), (0, 0)), (1, 1))
+    conv = Convolution((1, 2, 2, 3), (1, 1), ((0, 0), (0, 0)), (1, 1))
     assert conv.to_matrix(weight).tolist() == [list(range(12))]
-    transposed = Geometry("conv_transpose", (2, 1, 2, 3), (1, 1), ((0, 0), (0, 0)), (1, 1), (0, 0))
+    transposed = TransposedConvolution((2, 1, 2, 3), (1, 1), ((0, 0), (0, 0)), (1, 1), (0, 0))
     flipped = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6]
     assert transposed.to_matrix(weight.reshape(2, 1, 2, 3)).tolist() == [flipped]

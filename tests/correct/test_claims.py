@@ -6,7 +6,7 @@ Means and variances are those of the outputs on the calibration rows, computed f
 import pytest
 import torch
 
-from subbyte.core import TERNARY, Geometry, GridSpec, PerChannel, QTensor
+from subbyte.core import TERNARY, GridSpec, Linear, PerChannel, QTensor
 from subbyte.correct import CORRECTIONS
 from subbyte.stats import LayerStats, MomentCollector
 from subbyte.testing.cases import INPUTS, SPECS, Inputs, draw, fitter, layer_stats, outputs
@@ -98,7 +98,7 @@ def test_channels_that_do_not_vary_keep_their_scale(method, spec):
 
 
 def collected(x: torch.Tensor, rows: int) -> LayerStats:
-    collector = MomentCollector(Geometry("linear", (rows, x.shape[1])))
+    collector = MomentCollector(Linear((rows, x.shape[1])))
     collector.add(x, x)
     return collector.finish()
 

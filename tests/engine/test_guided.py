@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import subbyte
-from subbyte.core import Geometry
+from subbyte.core import Convolution, Geometry
 from subbyte.engine.guidance import Guide, gradient_stats, look_ahead
 from subbyte.engine.walk import Limits, collect, round_layer
 from subbyte.errors import RecipeError
@@ -97,7 +97,7 @@ def test_equal_weights_change_nothing_and_the_rows_drawn_are_the_same(geometry, 
 
 
 def test_drawn_rows_keep_their_own_weights():
-    geometry = Geometry("conv", (1, 1, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
+    geometry = Convolution((1, 1, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
     x = torch.rand(6, 1, 5, 5) + 1
     collector = MomentCollector(geometry, 3)
     # sum of x / x over sum of 1 / x: the harmonic mean of the rows

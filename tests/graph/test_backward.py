@@ -9,6 +9,7 @@ from torch.func import functional_call
 from subbyte.errors import DataError, ModelError, NumericsError
 from subbyte.graph import (
     Instrumented,
+    Layer,
     Network,
     draw_classes,
     expected,
@@ -48,13 +49,13 @@ def test_summed_over_positions_they_are_the_gradients_of_biases(name):
             bias = dict(network.graph_module.state_dict())[layer.bias].clone().requires_grad_()
             logits = functional_call(network.graph_module, {layer.bias: bias}, (x[i : i + 1],))
             (wanted,) = torch.autograd.grad(F.cross_entropy(logits, labels[i : i + 1]), bias)
-            got = sum(channels(g[i : i + 1], layer.geometry.kind) for _, g in calls[layer.name])
+            got = sum(channels(g[i : i + 1], layer) for _, g in calls[layer.name])
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
 
 
-def channels(g: Tensor, kind: str) -> Tensor:
+def channels(g: Tensor, layer: Layer) -> Tensor:
     """Sum over positions of one image's gradient."""
-    return (g if kind == "linear" else g.movedim(1, -1)).flatten(0, -2).sum(0)
+    return g.movedim(layer.geometry.channel_axis(g.ndim), -1).flatten(0, -2).sum(0)
 
 
 def test_inputs_are_those_of_the_layers():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from subbyte.core import Geometry
+from subbyte.core import Convolution, Linear, TransposedConvolution
 from subbyte.errors import ModelError
 from subbyte.graph import (
     Edge,
@@ -87,7 +87,7 @@ def test_geometries_compute_what_the_calls_compute(name):
             tensor_at(network.graph_module, layer.weight),
             tensor_at(network.graph_module, layer.bias),
         )
-        axis = -1 if layer.geometry.kind == "linear" else 1
+        axis = layer.geometry.channel_axis(layer.node.meta["val"].ndim)
         expected = operate(env[layer.input.name], weight, layer.geometry).movedim(axis, -1) + bias
         torch.testing.assert_close(env[layer.node.name].movedim(axis, -1), expected)
 
@@ -110,8 +110,7 @@ def test_geometries_are_those_of_the_modules():
     }
     plain = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
     expected = [
-        Geometry("conv", tuple(conv.weight.shape), **{**plain, **own})
-        for conv, own in convs.items()
+        Convolution(tuple(conv.weight.shape), **{**plain, **own}) for conv, own in convs.items()
     ]
     network = prepare(nn.Sequential(*convs), torch.randn(2, 4, 19, 19))
     assert [layer.geometry for layer in network.layers] == expected
@@ -120,10 +119,8 @@ def test_geometries_are_those_of_the_modules():
 def test_geometry_of_transposed_and_linear_layers():
     model = nn.Sequential(nn.ConvTranspose1d(4, 6, 3, 3, 1, 2, 2, dilation=2), nn.Linear(17, 3))
     transposed, linear = prepare(model, torch.randn(2, 4, 5)).layers
-    assert transposed.geometry == Geometry(
-        "conv_transpose", (4, 3, 3), (3,), ((1, 1),), (2,), (2,), 2
-    )
-    assert linear.geometry == Geometry("linear", (3, 17))
+    assert transposed.geometry == TransposedConvolution((4, 3, 3), (3,), ((1, 1),), (2,), (2,), 2)
+    assert linear.geometry == Linear((3, 17))
 
 
 def test_every_call_of_a_shared_weight_is_a_layer_that_names_the_first():

@@ -16,6 +16,8 @@ from subbyte.core import GridSpec, PerChannel, QTensor, Uniform
 from subbyte.engine.evidence import Named, predictions, spread
 from subbyte.ranges import Mse, fit_grid
 from subbyte.records import Evidence
+from subbyte.records.sweep import Failed, Outcome
+from subbyte.rounding import ROUNDINGS
 from tests.analyses.sweeps.place import Fake, lay_out, metrics, space_of
 
 CLASSES = ("cat", "dog & <i>", "cow")
@@ -199,13 +201,13 @@ def make_sweep(
 ) -> Path:
     """A sweep over rounding and bits, of runs that were never done; changes: of the space."""
 
-    def outcome(run: Run) -> dict[str, Any]:
+    def outcome(run: Run) -> Outcome:
         if fails(run):
-            return {"status": "failed", "error": "out of <luck>"}
+            return Failed(error="out of <luck>")
         weights = run.recipe.weights
         bits = 1.58 if weights.bits == "ternary" else float(weights.bits)  # type: ignore[arg-type]
         return metrics(
-            top1(run) if top1 else swept_top1(str(weights.rounding), bits, run.seed),
+            top1(run) if top1 else swept_top1(ROUNDINGS.name(weights.rounding), bits, run.seed),
             original_top1_percent=91.5,
             packed_bytes=round(1000 * bits),
             images=2000,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from subbyte.compat.aciq import quantize_activations
+from subbyte.compat.aciq import Clip, quantize_activations
 from subbyte.core import TERNARY, Grid, GridSpec, Levels, Uniform
 from subbyte.errors import RecipeError
 from subbyte.ranges import Aciq, MinMax, Mse, Sigma, fit_grid
@@ -143,7 +143,9 @@ def test_ours_never_clips_beyond_the_values():
     """Uniform ones in 0 ... 1: their window ends at 1.8 or so; research/aciq.md, 1.7."""
     x = torch.rand(1, 20_000, generator=torch.Generator().manual_seed(0))
     for bits, factor in ((8, 20), (4, 5)):
-        theirs = quantize_activations(x[:, None, :, None], "laplace", bits, relu=False)[:, 0, :, 0]
+        theirs = quantize_activations(x[:, None, :, None], Clip.LAPLACE, bits, relu=False)[
+            :, 0, :, 0
+        ]
         grid = fit_grid(Aciq(), x, GridSpec(Uniform(bits, symmetric=False)))
         assert top(grid) <= 1.0001
         assert float((theirs - x).square().mean()) > factor * error(grid, x)

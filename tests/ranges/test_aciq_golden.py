@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from subbyte.compat.aciq import (
+    Clip,
     RowStats,
     allocated,
     allocated_to_goal,
@@ -66,11 +67,11 @@ def activations(key: str, x: Tensor) -> Tensor:
         return rows.reshape(3, 2, 3, 4).transpose(0, 1)
     if "avgbatch" in key:
         return quantize_activations_by_image(x, bits, relu)
-    names = {"minmax": "minmax", "laplace": "laplace", "gaus": "gauss", "2std": "sigma"}
-    clip = next(name for word, name in names.items() if f"_{word}_" in key)
+    clips = {"minmax": Clip.MINMAX, "laplace": Clip.LAPLACE, "gaus": Clip.GAUSS, "2std": Clip.SIGMA}
+    clip = next(clip for word, clip in clips.items() if f"_{word}_" in key)
     return quantize_activations(
         x, clip, bits, relu, per_channel="_pc_" in key, allocate="bitalloc" in key
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_activations():

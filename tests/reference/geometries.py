@@ -2,28 +2,26 @@
 
 from hypothesis import strategies as st
 
-from subbyte.core import Geometry
+from subbyte.core import Convolution, Geometry, Linear, TransposedConvolution
 
 
 def _conv(axes: int, weight: tuple[int, ...], **given: object) -> Geometry:
-    return _geometry("conv", axes, weight, **given)
+    return Convolution(weight, **{**_plain(axes), **given})
 
 
 def _transposed(axes: int, weight: tuple[int, ...], **given: object) -> Geometry:
-    return _geometry("conv_transpose", axes, weight, **given)
+    plain = {"output_padding": (0,) * axes, **_plain(axes)}
+    return TransposedConvolution(weight, **{**plain, **given})
 
 
-def _geometry(kind: str, axes: int, weight: tuple[int, ...], **given: object) -> Geometry:
-    full = {"stride": (1,) * axes, "padding": ((0, 0),) * axes, "dilation": (1,) * axes}
-    if kind == "conv_transpose":
-        full["output_padding"] = (0,) * axes
-    return Geometry(kind, weight, **{**full, **given})
+def _plain(axes: int) -> dict[str, object]:
+    return {"stride": (1,) * axes, "padding": ((0, 0),) * axes, "dilation": (1,) * axes}
 
 
 GEOMETRIES = {
-    "linear-2d": (Geometry("linear", (5, 7)), (6, 7)),
-    "linear-3d": (Geometry("linear", (5, 7)), (3, 4, 7)),
-    "linear-4d": (Geometry("linear", (2, 3)), (2, 3, 4, 3)),
+    "linear-2d": (Linear((5, 7)), (6, 7)),
+    "linear-3d": (Linear((5, 7)), (3, 4, 7)),
+    "linear-4d": (Linear((2, 3)), (2, 3, 4, 3)),
     "conv1d": (_conv(1, (4, 3, 3), stride=(2,), padding=((1, 1),)), (3, 3, 9)),
     "conv1d-asymmetric": (_conv(1, (4, 3, 4), dilation=(2,), padding=((2, 5),)), (2, 3, 7)),
     "conv2d": (_conv(2, (5, 4, 3, 3), padding=((1, 1), (1, 1))), (3, 4, 6, 5)),
@@ -91,6 +89,6 @@ def geometries(draw: st.DrawFn) -> tuple[Geometry, tuple[int, ...]]:
     weight = (
         (groups * per_in, per_out, *kernel) if transposed else (groups * per_out, per_in, *kernel)
     )
-    kind = "conv_transpose" if transposed else "conv"
+    kind = TransposedConvolution if transposed else Convolution
     shape = (draw(st.integers(1, 3)), groups * per_in, *spatial)
-    return Geometry(kind, weight, stride, padding, dilation, extra, groups), shape
+    return kind(weight, stride, padding, dilation, extra, groups), shape

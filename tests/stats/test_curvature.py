@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from subbyte.core import Geometry
+from subbyte.core import Linear
 from subbyte.engine.guidance import gradient_stats, loss_of_weight
 from subbyte.errors import ModelError, NumericsError, RecipeError
 from subbyte.graph import Layer, instrument, layer_gradients, sampled
@@ -62,7 +62,7 @@ def test_gauss_newton_is_the_hessian_of_the_last_layer_where_outputs_and_inputs_
     exact = hessian_blocks(
         lambda w: F.cross_entropy(x @ w.T, torch.zeros(500, dtype=torch.int64)), weight, "fc"
     )
-    moments = MomentCollector(geometry := Geometry("linear", (2, 6)))
+    moments = MomentCollector(geometry := Linear((2, 6)))
     moments.add(x, x)
     outputs = torch.full((2,), 0.25, dtype=torch.float64)  # E (p - y)^2 with p = 1/2
     got = gauss_newton(d, moments.finish(), outputs)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from subbyte.core import Geometry
+from subbyte.core import Geometry, Linear
 from subbyte.errors import NumericsError
 from subbyte.stats import GradientCollector, GradientStats, gradients, position_weights
 from tests.reference.geometries import FEW, GEOMETRIES
@@ -93,7 +93,7 @@ def test_targets_count_by_their_share():
 
 
 def test_an_image_may_have_several_entries_in_the_first_axis():
-    geometry = Geometry("linear", (5, 7))
+    geometry = Linear((5, 7))
     x, g = call(geometry, (IMAGES, 4, 7), 0)
     folded = [(x.reshape(-1, 2, 7), g.reshape(-1, 2, 5))]
     whole, parts = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from subbyte.core import Geometry
+from subbyte.core import Convolution, Geometry
 from subbyte.stats import LayerStats, MomentCollector, moments
 from tests.reference.geometries import FEW, GEOMETRIES
 from tests.reference.operations import operate, patch_matrix, rows_of
@@ -137,7 +137,7 @@ def test_grouped_is_a_view_by_groups():
 
 
 def test_dead_columns_are_those_without_quantized_input():
-    geometry = Geometry("conv", (4, 2, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), groups=2)
+    geometry = Convolution((4, 2, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), groups=2)
     x, x_q = inputs((3, 4, 4, 4))
     x_q[:, 1] = 0  # second channel of the first group
     x[:, 2] = 0  # first channel of the second group, in the float network only
@@ -147,7 +147,7 @@ def test_dead_columns_are_those_without_quantized_input():
 
 
 def test_kernel_positions_over_padding_only_are_dead():
-    geometry = Geometry("conv", (1, 1, 3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))
+    geometry = Convolution((1, 1, 3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))
     x = torch.ones(2, 1, 2, 2)
     dead = collected(geometry, (x, x)).dead.reshape(3, 3)
     assert dead.tolist() == [[True, True, True], [True, False, False], [True, False, False]]
@@ -174,7 +174,7 @@ def test_all_rows_are_taken_when_more_are_asked_for(geometry, shape):
 
 
 def test_rows_are_drawn_without_replacement_from_every_image():
-    geometry = Geometry("conv", (1, 1, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
+    geometry = Convolution((1, 1, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
     x = 2.0 ** torch.arange(25.0).reshape(1, 1, 5, 5)  # a sum tells which positions are in it
     sums = [round(collected(geometry, (x, x), rows=n).mean.item() * n) for n in (1, 7, 24)]
     assert [bin(total).count("1") for total in sums] == [1, 7, 24], "a position was drawn twice"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 
-from subbyte.core import Geometry
-from subbyte.stats import column_order, output_positions, patches
+from subbyte.core import Convolution, Geometry, Linear
+from subbyte.stats import column_order, patches
 from tests.reference.examples import examples
 from tests.reference.geometries import FEW, GEOMETRIES, geometries
 from tests.reference.operations import count_positions, operate, patch_matrix, rows_of
@@ -64,13 +64,11 @@ def test_strided_and_channels_last_inputs_give_the_same(geometry, shape):
 
 
 def check_count(geometry: Geometry, shape: tuple[int, ...]) -> None:
-    positions = output_positions(torch.Size(shape), geometry)
+    positions = geometry.positions(torch.Size(shape))
     assert patches(torch.zeros(shape), geometry).shape[1] == shape[0] * positions
-    if geometry.kind != "linear":
+    if not isinstance(geometry, Linear):
         assert positions == count_positions(torch.zeros(shape), geometry)
-    assert output_positions(torch.Size((99, *shape[1:])), geometry) == positions, (
-        "the batch must not count"
-    )
+    assert geometry.positions(torch.Size((99, *shape[1:]))) == positions, "the batch must not count"
 
 
 @few_kinds
@@ -85,10 +83,10 @@ def test_output_positions_are_the_rows_of_one_image_for_any_convolution(drawn):
 
 
 def test_output_positions_by_hand():
-    conv = Geometry("conv", (5, 4, 3, 3), (2, 1), ((1, 1), (0, 0)), (1, 1))
-    assert output_positions(torch.Size((7, 4, 8, 8)), conv) == 4 * 6
-    assert output_positions(torch.Size((7, 3, 2, 5)), Geometry("linear", (2, 5))) == 6
-    assert output_positions(torch.Size((7, 5)), Geometry("linear", (2, 5))) == 1
+    conv = Convolution((5, 4, 3, 3), (2, 1), ((1, 1), (0, 0)), (1, 1))
+    assert conv.positions(torch.Size((7, 4, 8, 8))) == 4 * 6
+    assert Linear((2, 5)).positions(torch.Size((7, 3, 2, 5))) == 6
+    assert Linear((2, 5)).positions(torch.Size((7, 5))) == 1
 
 
 @few_kinds
@@ -107,16 +105,16 @@ def test_chosen_positions_give_their_rows_image_by_image(geometry, shape):
 
 def test_columns_that_see_only_padding_follow_the_true_stride():
     x = torch.ones(2, 1, 2, 2)
-    everywhere = Geometry("conv", (1, 1, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    everywhere = Convolution((1, 1, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
     assert bool(patches(x, everywhere).any(1).all())
-    strided = Geometry("conv", (1, 1, 3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))
+    strided = Convolution((1, 1, 3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))
     live = patches(x, strided)[:, :, column_order(strided)].any(1).reshape(3, 3)
     assert live.tolist() == [[False, False, False], [False, True, True], [False, True, True]]
 
 
 def test_one_patch_by_hand():
     x = torch.arange(18.0).reshape(1, 2, 3, 3)
-    geometry = Geometry("conv", (1, 2, 2, 2), (1, 1), ((0, 0), (0, 0)), (2, 2))
+    geometry = Convolution((1, 2, 2, 2), (1, 1), ((0, 0), (0, 0)), (2, 2))
     assert patches(x, geometry)[:, :, column_order(geometry)].tolist() == [
         [[0, 2, 6, 8, 9, 11, 15, 17]]
     ]

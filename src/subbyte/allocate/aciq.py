@@ -12,7 +12,7 @@ T is the largest that keeps sum M_i within the budget. As T grows, M_i steps fro
 so that T need not be searched for: the first of these steps, in rising order, are taken until the
 budget is spent; equal ones in the order of channels and bits. A channel without spread gets 0 bits.
 Eq. 10 is optimal for a budget of bins, not of bits; `optimum` is never worse. The original's own
-ways to meet a mean are in `ranges/aciq_compat.py`.
+ways to meet a mean are in `compat.aciq`.
 """
 
 from dataclasses import dataclass

@@ -2,46 +2,62 @@
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from math import floor, isfinite, isnan
-from typing import Literal
 
 from subbyte.errors import RecipeError
 
-_UNITS = {"bits": 1.0, "B": 1.0, "bops": 1.0}
+
+class Measure(StrEnum):
+    """The unit of a budget: stored bits per weight, bytes of all layers' weights, or bit-operations
+    an image.
+    """
+
+    BITS = "bits"
+    BYTES = "bytes"
+    OPERATIONS = "bops"
+
+
+_UNITS = {
+    "bits": (1.0, Measure.BITS),
+    "B": (1.0, Measure.BYTES),
+    "bops": (1.0, Measure.OPERATIONS),
+}
 _UNITS |= {
-    f"{prefix}{rest}B": base**power
+    f"{prefix}{rest}B": (base**power, Measure.BYTES)
     for power, prefix in enumerate("KMG", 1)
     for rest, base in (("", 1e3), ("i", 1024.0))
 }
-_UNITS |= {f"{prefix}bops": 1e3**power for power, prefix in enumerate("KMGT", 1)}
+_UNITS |= {
+    f"{prefix}bops": (1e3**power, Measure.OPERATIONS) for power, prefix in enumerate("KMGT", 1)
+}
 
 
 @dataclass(frozen=True)
 class Budget:
     """A limit on what the weights of a network may cost.
 
-    text: as written; amount: bits, bytes or bit-operations, by `counts`: `bits` stored bits per
-    weight, `bytes` of all layers' weights, or `bops` bit-operations an image.
+    text: as written; amount: of what `counts` says.
     """
 
     text: str
     amount: float
-    counts: Literal["bits", "bytes", "bops"]
+    counts: Measure
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
         """Read 2.5bits, 100KB, 96KiB or 1.5Gbops. Raises RecipeError for anything else."""
         match = re.fullmatch(r"\s*([0-9.]+(?:[eE][0-9]+)?)\s*([A-Za-z]+)\s*", text)
         try:
-            amount = float(match[1]) * _UNITS[match[2]] if match else 0.0
+            factor, counts = _UNITS[match[2]] if match else (0.0, Measure.BITS)
+            amount = float(match[1]) * factor if match else 0.0
         except (ValueError, KeyError):
             amount = 0.0
-        if match is None or not isfinite(amount) or amount <= 0:
+        if not isfinite(amount) or amount <= 0:
             raise RecipeError(
                 f"expected a number above 0 and a unit, one of {', '.join(_UNITS)}; got {text!r}"
             )
-        counts: Literal["bits", "bytes", "bops"] = "bits" if match[2] == "bits" else "bops"
-        return cls("".join(text.split()), amount, "bytes" if match[2].endswith("B") else counts)
+        return cls("".join(text.split()), amount, counts)
 
     def __str__(self) -> str:
         return self.text

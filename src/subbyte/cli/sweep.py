@@ -13,7 +13,7 @@ from rich.table import Table
 
 from subbyte.analyses.sweeps import SPACES, Local, Ray, Space, SweepResult, load_space, make_tasks
 from subbyte.analyses.sweeps import sweep as run
-from subbyte.analyses.sweeps.space import Run
+from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.analyses.sweeps.store import Results, Task
 from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.cli.common import command, console, errors, progress, write_page
@@ -101,7 +101,7 @@ def sweep(
     _show(result, asked, out)
     if page:
         write_page(out)
-    if result.failed:
+    if result.failures:
         raise typer.Exit(3)
 
 
@@ -186,29 +186,30 @@ def _estimate(one: Run) -> float:
         inputs.model(images)
     each = (time.perf_counter() - start) / len(images)
     return each * (
-        _WALK * one.calibration + (one.validation if one.split == "validation" else len(test))
+        _WALK * one.calibration + (len(test) if one.split is Measured.TEST else one.validation)
     )
 
 
 def _show(result: SweepResult, space: Space, out: Path) -> None:
-    for row in result.chosen:
-        setting = ", ".join(f"{name} = {row[name]}" for name in space.axes)
-        half = row["quantized_top1_percent_ci95"]
-        spread = "" if half is None else f" ± {half:.2f}"
+    for one in result.chosen:
+        setting = ", ".join(f"{name} = {value}" for name, value in one.setting.items())
+        top1 = one.metrics["quantized_top1_percent"]
+        spread = "" if top1.half is None else f" ± {top1.half:.2f}"
         console.print(
             f"chosen by {space.choose} on validation images: {setting}; "
-            f"test top-1 {row['quantized_top1_percent']:.2f}{spread} % over {row['seeds']} seeds",
+            f"test top-1 {top1.mean:.2f}{spread} % over {one.seeds} seeds",
             highlight=False,
             soft_wrap=True,
         )
-    for row in [row for row in result.rows if row["status"] == "failed"][:_FAILURES]:
+    failures = result.failures
+    for key, why in failures[:_FAILURES]:
         errors.print(
-            f"run {row['run']} failed: {row['error']}",
+            f"run {key} failed: {why}",
             highlight=False,
             soft_wrap=True,
             markup=False,
         )
-    failed = f", {result.failed} failed (see the column error)" if result.failed else ""
+    failed = f", {len(failures)} failed (see the column error)" if failures else ""
     console.print(
         f"{len(result.rows)} runs{failed}: {out}/results.csv, summary.csv",
         highlight=False,

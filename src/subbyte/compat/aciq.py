@@ -17,8 +17,9 @@ with alpha a coefficient of two decimals times b or sigma. All in float32, as th
 variable-length codes of the same authors are in `ranges.aciq_coding`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -31,8 +32,16 @@ GAUSS = (None, 1.24, 1.71, 2.15, 2.55, 2.93, 3.28, 3.61, 3.92)
 GAUSS_RELU = (None, 1.71, 2.15, 2.55, 2.93, 3.28, 3.61, 3.92, 4.2)
 """Coefficients by bits, from 0 on."""
 
-Clip = Literal["minmax", "laplace", "gauss", "sigma"]
 _MOST_BITS = 8
+
+
+class Clip(Enum):
+    """The rule for the ends of windows."""
+
+    MINMAX = "minmax"
+    LAPLACE = "laplace"
+    GAUSS = "gauss"
+    SIGMA = "sigma"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,20 +102,26 @@ def clip_alpha(stats: RowStats, clip: Clip, bits: Tensor, relu: bool, width: flo
     Raises RecipeError for min-max, which has none, and for bits that the authors have no
     coefficient for.
     """
-    if clip == "sigma":
-        return width * stats.std
-    tables = {"laplace": (LAPLACE, LAPLACE_RELU), "gauss": (GAUSS, GAUSS_RELU)}
-    if clip not in tables:
-        raise RecipeError(f"there is no alpha for clip {clip!r}")
-    found = [tables[clip][relu][int(b)] for b in bits]
+    match clip:
+        case Clip.SIGMA:
+            return width * stats.std
+        case Clip.LAPLACE:
+            return _coefficients(LAPLACE_RELU if relu else LAPLACE, bits) * stats.b
+        case Clip.GAUSS:
+            return _coefficients(GAUSS_RELU if relu else GAUSS, bits) * stats.std
+    raise RecipeError(f"there is no alpha for clip {clip.value!r}")
+
+
+def _coefficients(table: Sequence[float | None], bits: Tensor) -> Tensor:
+    found = [table[int(b)] for b in bits]
     if None in found:
         raise RecipeError("the authors have no Gaussian coefficient for 0 bits")
-    return torch.tensor(found) * (stats.b if clip == "laplace" else stats.std)
+    return torch.tensor(found)
 
 
 def window(stats: RowStats, clip: Clip, bits: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
     """Offset and width of each row [rows]."""
-    if clip == "minmax":
+    if clip is Clip.MINMAX:
         offset = torch.zeros_like(stats.low) if relu else stats.low
         return offset, stats.high - offset
     alpha = clip_alpha(stats, clip, bits, relu)
@@ -126,7 +141,7 @@ def quantize_activations(
     stats = RowStats.of(rows)
     widths = allocated_to_goal(stats.std, bits) if allocate else torch.full_like(stats.std, bits)
     # Gauss's do not follow allocation
-    coefficients = widths if clip == "laplace" else torch.full_like(widths, bits)
+    coefficients = widths if clip is Clip.LAPLACE else torch.full_like(widths, bits)
     quantized = gemmlowp(rows, *window(stats, clip, coefficients, relu), widths)
     if not per_channel:
         return quantized.reshape(x.shape)
@@ -152,7 +167,7 @@ def quantize_weights(
         return gemmlowp_kernel(w, w.min(), w.max() - w.min(), bits)
     stats = RowStats.of(w)
     widths = allocated_to_goal(stats.std, bits) if allocate else torch.full_like(stats.std, bits)
-    return gemmlowp(w, *window(stats, "minmax", widths, relu=False), widths)
+    return gemmlowp(w, *window(stats, Clip.MINMAX, widths, relu=False), widths)
 
 
 def mean_shift(w: Tensor, quantized: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from subbyte.core.alphabets import (
     Widths,
 )
 from subbyte.core.entropy import compressed_bytes, shannon_entropy
-from subbyte.core.geometry import Geometry
+from subbyte.core.geometry import Convolution, Geometry, Linear, TransposedConvolution
 from subbyte.core.grid import Grid, GridSpec
 from subbyte.core.ladders import Even, Ladder, Uneven
 from subbyte.core.packing import digit_bytes, pack, packed_bytes, unpack
@@ -27,6 +27,7 @@ __all__ = [
     "TERNARY",
     "Alphabet",
     "Codebook",
+    "Convolution",
     "Counts",
     "Even",
     "Geometry",
@@ -36,11 +37,13 @@ __all__ = [
     "Integers",
     "Ladder",
     "Levels",
+    "Linear",
     "PerChannel",
     "PerGroup",
     "PerTensor",
     "QTensor",
     "Share",
+    "TransposedConvolution",
     "Uneven",
     "Uniform",
     "Widths",

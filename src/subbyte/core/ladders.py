@@ -52,7 +52,7 @@ class Even(Ladder):
     """Whole numbers one after another. low, high, zero_point: codes; tensors where rows differ."""
 
     def __init__(self, low: Number, high: Number, zero_point: Number) -> None:
-        self._zero_point = zero_point
+        self._zero_point, self._codes = zero_point, (low, high)
         self._low, self._high = low - zero_point, high - zero_point
 
     def nearest(self, steps: Tensor) -> Tensor:
@@ -66,8 +66,8 @@ class Even(Ladder):
         return steps.clamp_(self._low, self._high)  # type: ignore[arg-type]
 
     def encode(self, steps: Tensor) -> Tensor:
-        """See `Ladder`."""
-        return self.nearest(steps).add_(self._zero_point)
+        """See `Ladder`; to clamp codes to plain numbers is faster than steps to tensors."""
+        return steps.round_().add_(self._zero_point).clamp_(*self._codes)  # type: ignore[arg-type]
 
     def decode(self, codes: Tensor) -> Tensor:
         """See `Ladder`."""

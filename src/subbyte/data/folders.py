@@ -104,12 +104,13 @@ def load_imagefolder(path: Path, preprocess: Preprocess) -> DataSet:
     )
     names = _folders(path, expected)
     tested = next((n for n in ("val", "test") if n in names), None)
-    if tested is None and "train" in names:
+    trained = "train" in names
+    if tested is None and trained:
         raise DataError(f"{path}: has train/ but neither val/ nor test/; {expected}")
     if tested is None:
         roots = {"test": path}
     else:
-        roots = {"train": path / "train"} if "train" in names else {}
+        roots = {"train": path / "train"} if trained else {}
         roots["test"] = path / tested
         _warn_of_others(path, names, {"train", tested})
     classes = _folders(next(iter(roots.values())), expected)
@@ -187,11 +188,15 @@ def _synsets(
     )
 
 
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
 def _folders(path: Path, expected: str) -> list[str]:
     if not path.is_dir():
         raise DataError(f"{path}: there is no such folder; {expected}")
     names = sorted(
-        entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        entry.name for entry in path.iterdir() if entry.is_dir() and not _hidden(entry.name)
     )
     if not names:
         raise DataError(f"{path}: has no folders in it; {expected}")
@@ -240,7 +245,7 @@ def _files(root: Path, name: str) -> list[str]:
     for folder, _, files in os.walk(root / name, followlinks=True):
         for file in files:
             path = Path(folder, file)
-            if file.startswith("."):
+            if _hidden(file):
                 log.warning("%s: a hidden file, not read", path)
             elif path.suffix.lower() not in SUFFIXES:
                 raise DataError(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from subbyte.allocate import Budget, choose, choose_by_price
+from subbyte.allocate import Budget, Measure, choose, choose_by_price
 from subbyte.core import MOST_LEVELS, Counts, GridSpec, Levels, PerChannel, digit_bytes
 from subbyte.core.levels import centred
 from subbyte.engine.sensitivity import Answer, Option, Question, survey
@@ -31,6 +31,7 @@ _OF_A_ROW = 5  # bytes: its scale and its number of levels
 _TRIES = 20
 _MANY = 2**20  # codes, of which one takes as many bytes as on average
 Candidates = dict[str, list[LayerPlan]]
+Taken = dict[str, list[int]]
 
 
 def meet_budget(
@@ -62,7 +63,8 @@ def meet_budget(
     first = replace(asked, layers=tuple(plans[0] for plans in widths.values()))
     question = Question.of(candidates, first, by_row)
     answer = survey(network, first, question, images, limits or Limits(), progress)
-    room = _Room(budget, sum(prod(options[0].shape) for options in candidates.values()))
+    weights = sum(prod(options[0].shape) for options in candidates.values())
+    room = _ROOMS[budget.counts](budget, weights)
     taken = (
         _rows_taken(candidates, answer, room) if by_row else _layers_taken(candidates, answer, room)
     )
@@ -131,39 +133,78 @@ def _decided(
 
 
 @dataclass(frozen=True)
-class _Room:
-    """A budget for a network of so many weights."""
+class _Bytes:
+    """A budget of bytes for a network of so many weights: the room for its layers."""
 
     budget: Budget
     weights: int
 
     @property
     def amount(self) -> float:
-        """The limit in bytes, or in bit-operations an image."""
-        return (
-            self.budget.amount * self.weights / 8
-            if self.budget.counts == "bits"
-            else self.budget.amount
-        )
+        """Bytes."""
+        return self.budget.amount
 
     def cost(self, option: Option) -> float:
-        """The cost of a layer at a width: bit-operations an image, or bytes."""
-        return option.bops if self.budget.counts == "bops" else float(option.bytes)
+        """The cost of a layer in a width."""
+        return float(option.bytes)
+
+    def row_cost(self, plan: LayerPlan, option: Option) -> float:
+        """The cost of a row of a layer, where many have as many levels."""
+        assert plan.spec is not None
+        each = digit_bytes(plan.spec.alphabet.count, _MANY) / _MANY
+        return each * (prod(plan.shape) // plan.rows) + _OF_A_ROW
+
+    def taken(self, _: float, candidates: Candidates, answer: Answer, rows: Taken) -> float:
+        """The cost of all layers with rows of these options, which is about so much."""
+        return sum(
+            _spent(candidates[name], answer.options[name], numbers)
+            for name, numbers in rows.items()
+        )
 
     def check(self, least: float) -> None:
         """Raise RecipeError where less than the least is there."""
-        if self.amount >= least:
-            return
-        shown = f"{ceil(least):,} {self.budget.counts}"
-        if self.budget.counts == "bits":
-            shown = f"{ceil(8000 * least / self.weights) / 1000:g}bits"
-        raise RecipeError(
-            f"budget {self.budget.text}: the layers need at least {shown} in the narrowest of "
-            f"their widths"
-        )
+        if self.amount < least:
+            raise RecipeError(
+                f"budget {self.budget.text}: the layers need at least {self._shown(least)} in the "
+                f"narrowest of their widths"
+            )
+
+    def _shown(self, least: float) -> str:
+        return f"{ceil(least):,} {self.budget.counts}"
 
 
-def _layers_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str, list[int]]:
+class _Bits(_Bytes):
+    """A budget of bits per weight, as bytes."""
+
+    @property
+    def amount(self) -> float:
+        """Bytes."""
+        return self.budget.amount * self.weights / 8
+
+    def _shown(self, least: float) -> str:
+        return f"{ceil(8000 * least / self.weights) / 1000:g}bits"
+
+
+class _Operations(_Bytes):
+    """A budget of bit-operations: what rows take adds up exactly."""
+
+    def cost(self, option: Option) -> float:
+        """See `_Bytes`."""
+        return option.bops
+
+    def row_cost(self, plan: LayerPlan, option: Option) -> float:
+        """See `_Bytes`."""
+        return option.bops / plan.rows
+
+    def taken(self, about: float, candidates: Candidates, answer: Answer, rows: Taken) -> float:
+        """See `_Bytes`."""
+        return about
+
+
+_ROOMS = {Measure.BYTES: _Bytes, Measure.BITS: _Bits, Measure.OPERATIONS: _Operations}
+
+
+def _layers_taken(candidates: Candidates, answer: Answer, room: _Bytes) -> Taken:
     """Number of the option taken, once for each row of a layer: all the same."""
     costs = [[room.cost(option) for option in options] for options in answer.options.values()]
     room.check(sum(map(min, costs)))
@@ -175,7 +216,7 @@ def _layers_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[s
     }
 
 
-def _rows_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str, list[int]]:
+def _rows_taken(candidates: Candidates, answer: Answer, room: _Bytes) -> Taken:
     """Number of the option taken by each row of a layer.
 
     Rows of as many levels are packed together, which costs a few bytes more or less than their sum:
@@ -187,7 +228,7 @@ def _rows_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str
         options, rows = answer.options[name], plans[0].rows
         free = len(plans) > 1
         each = (
-            [_row_cost(plan, option, room) for plan, option in zip(plans, options, strict=True)]
+            [room.row_cost(plan, option) for plan, option in zip(plans, options, strict=True)]
             if free
             else []
         )
@@ -200,15 +241,13 @@ def _rows_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str
         losses.append(loss)
     least, limit = float(sum(cost.min(1).sum() for cost in costs)), room.amount
     taken = {name: cost.argmin(1).tolist() for name, cost in zip(candidates, costs, strict=True)}
-    room.check(least if room.budget.counts == "bops" else _total(candidates, answer, taken))
+    room.check(room.taken(least, candidates, answer, taken))
     for _ in range(_TRIES if limit >= least else 0):
         parts = np.split(
             choose_by_price(np.concatenate(costs), np.concatenate(losses), limit), _starts(costs)
         )
         found = {name: part.tolist() for name, part in zip(candidates, parts, strict=True)}
-        over = (
-            0.0 if room.budget.counts == "bops" else _total(candidates, answer, found) - room.amount
-        )
+        over = room.taken(limit, candidates, answer, found) - room.amount
         if over <= 0:
             taken = found
             break
@@ -219,23 +258,8 @@ def _rows_taken(candidates: Candidates, answer: Answer, room: _Room) -> dict[str
     }
 
 
-def _total(candidates: Candidates, answer: Answer, taken: dict[str, list[int]]) -> int:
-    """Bytes of all layers."""
-    return sum(
-        _spent(candidates[name], answer.options[name], numbers) for name, numbers in taken.items()
-    )
-
-
 def _starts(costs: list[NDArray[np.float64]]) -> list[int]:
     return list(accumulate(len(cost) for cost in costs))[:-1]
-
-
-def _row_cost(plan: LayerPlan, option: Option, room: _Room) -> float:
-    if room.budget.counts == "bops":
-        return option.bops / plan.rows
-    assert plan.spec is not None
-    each = digit_bytes(plan.spec.alphabet.count, _MANY) / _MANY
-    return each * (prod(plan.shape) // plan.rows) + _OF_A_ROW
 
 
 def _spent(plans: list[LayerPlan], options: list[Option], taken: list[int]) -> int:

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
-from subbyte.graph import Instrumented, Layer, Layered, Network, instrument, set_tensor, tensor_at
+from subbyte.graph import (
+    Instrumented,
+    Layer,
+    Layered,
+    Network,
+    instrument,
+    set_tensor,
+    tensor_at,
+    tensors_read,
+)
 from subbyte.recipe import LayerPlan, Plan, TapPlan
 
 _INT32 = 2**31 - 1
@@ -193,7 +202,7 @@ class QuantizedModel(Layered, nn.Module):
         count 32.
         """
         count = sum(layer.geometry.rows * layer.geometry.columns for layer in self.owners)
-        return 8 * sum(row.bytes for row in self.ledger if row.kind == "layer") / count
+        return 8 * sum(self._layer_row(plan).bytes for plan in self.plan.layers) / count
 
     @property
     def zeros(self) -> float:
@@ -208,8 +217,8 @@ class QuantizedModel(Layered, nn.Module):
         name.
         """
         quantized = {layer.weight for layer in self.layers if layer.name in self.weights}
-        used = {str(n.target) for n in self.graph_module.graph.nodes if n.op == "get_attr"}
-        return {name: tensor_at(self.graph_module, name) for name in sorted(used - quantized)}
+        left = tensors_read(self.graph_module) - quantized
+        return {name: tensor_at(self.graph_module, name) for name in sorted(left)}
 
     @property
     def packed_bytes(self) -> int:

@@ -23,7 +23,7 @@ a pass forward and back.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from math import isfinite, prod
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ from subbyte.graph import (
     outputs,
 )
 from subbyte.recipe import LayerPlan, Plan
-from subbyte.stats import output_positions, position_weights
+from subbyte.stats import position_weights
 
 _IMAGES = 128  # on which outputs are compared; statistics are of all
 _FLOAT_BITS = 32
@@ -193,7 +193,7 @@ class _Survey:
     def at_layer(self, name: str, pair: Pair) -> None:
         """Try the options of a layer from the statistics of its input."""
         layer = self.network.layer(name)
-        multiplications = _multiplications(layer, pair.float[0].shape)
+        multiplications = float(layer.geometry.multiplications(pair.float[0].shape))
         self.operations[layer.owner] += multiplications * self.question.input_bits[name]
         if not layer.owns_weight:
             return
@@ -283,12 +283,3 @@ def _width(spec: GridSpec | None) -> float:
     if spec is None:
         return _FLOAT_BITS
     return spec.alphabet.width
-
-
-def _multiplications(layer: Layer, shape: torch.Size) -> float:
-    """The number of multiplications for one image; shape: of the layer's input."""
-    geometry = layer.geometry
-    # each input, not each output, meets the whole kernel
-    transposed = geometry.kind == "conv_transpose"
-    positions = prod(shape[2:]) if transposed else output_positions(shape, geometry)
-    return float(geometry.rows * geometry.columns * positions)

@@ -13,6 +13,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, RecipeError
 from subbyte.exporters.onnx import Onnx
 from subbyte.exporters.parity import check_images
+from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
 from subbyte.methods import Exported, Exporter, Runner
 
 __all__ = [
@@ -26,7 +27,8 @@ __all__ = [
     "runner",
 ]
 
-_INTEGERS, _SMALL = Onnx("int8"), Onnx("compact")
+_INTEGERS = Onnx(Container("int8", (INT8, UINT8)))
+_SMALL = Onnx(Container("compact", (INT2, INT4, INT8, UINT8)))
 EXPORTERS: dict[str, Exporter[QuantizedModel]] = {
     exporter.name: exporter for exporter in (_INTEGERS, _SMALL)
 }

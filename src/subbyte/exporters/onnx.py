@@ -14,7 +14,6 @@ then renamed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import onnx
 import onnx_ir as ir
@@ -26,6 +25,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
+from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import mark_sites
 from subbyte.io.files import written
@@ -40,14 +40,14 @@ Shape = Sequence[int | str | None]
 class Onnx:
     """Codes inside int8 for integer kernels, or in the narrowest type that ONNX has for them."""
 
-    container: Literal["int8", "compact"]
+    container: Container
     runtime = "ONNX Runtime"
     suffixes = (".onnx",)
 
     @property
     def name(self) -> str:
         """See `methods.Exporter`."""
-        return f"onnx-{self.container}"
+        return f"onnx-{self.container.name}"
 
     def export(
         self, model: QuantizedModel, path: Path, inputs: Tensor, *, min_agreement: float
@@ -60,7 +60,7 @@ class Onnx:
         program.opset_imports[""] = opset
         program.producer_name = "subbyte"
         program.metadata_props["subbyte.recipe"] = model.plan.recipe
-        program.metadata_props["subbyte.container"] = self.container
+        program.metadata_props["subbyte.container"] = self.container.name
         with written(path) as temporary:
             ir.save(program, temporary)
             onnx.checker.check_model(str(temporary), full_check=False)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from subbyte.core import Grid, GridSpec, QTensor, unpack
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.errors import FormatError, RecipeError
-from subbyte.graph import Network, prepare, set_tensor, tensor_at
+from subbyte.graph import Network, prepare, set_tensor, tensor_at, tensors_read
 from subbyte.io.files import write_bytes
 from subbyte.io.user_file import UserFiles
 from subbyte.recipe import LayerPlan, Plan, misfit
@@ -107,7 +107,7 @@ def load(path: str | Path, model: nn.Module) -> QuantizedModel:
     shape = packed.header["input_shape"]
     network = prepare(model, torch.zeros(2, *shape))
     _require_same(packed, network, path)
-    used = {str(n.target) for n in network.graph_module.graph.nodes if n.op == "get_attr"}
+    used = tensors_read(network.graph_module)
     for name in [n for n in packed.tensors if n.startswith("float/")]:
         own = name.removeprefix("float/")
         if (

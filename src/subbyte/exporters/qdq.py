@@ -15,54 +15,35 @@ want 0.
 
 from collections.abc import Callable, Sequence
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from subbyte.core import Alphabet, QTensor, Share
+from subbyte.core import QTensor, Share
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import RecipeError
+from subbyte.exporters.storage import INT8, UINT8, Container, Storage
 from subbyte.graph import DOMAIN, FakeQuantize, Layer
 
-_RANGES = {"int2": (-2, 1), "int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255)}
-_DTYPES = {"int2": ml_dtypes.int2, "int4": ml_dtypes.int4, "int8": np.int8, "uint8": np.uint8}
 _TOO_FAR = "the levels do not fit 8-bit integers"
 _FAR = 2**31 - 1  # beyond every axis
-_OPSETS = {"int2": 25, "int4": 21, "int8": 21, "uint8": 21}
+_LEAST_OPSET = 21
 
 
-def storage(alphabet: Alphabet, container: str) -> str | None:
-    """ONNX type that holds the whole numbers that stand for a weight's levels; None where there is
-    none.
-    """
-    if alphabet.integers is None:
-        return None
-    low, high, _ = alphabet.integers
-    fitting = [
-        k
-        for k, (least, most) in _RANGES.items()
-        if least <= low and high <= most and (low < 0 or k == "uint8")
-    ]
-    if not fitting:
-        return None
-    return fitting[0] if container == "compact" else fitting[-1]
-
-
-def needed_opset(model: QuantizedModel, container: str) -> int:
+def needed_opset(model: QuantizedModel, container: Container) -> int:
     """Lowest ONNX opset that has the types of all weights."""
-    kinds = [storage(q.grid.spec.alphabet, container) for q in model.weights.values()]
-    return max([21, *(_OPSETS[kind] for kind in kinds if kind is not None)])
+    kinds = [container.storage(q.grid.spec.alphabet) for q in model.weights.values()]
+    return max([_LEAST_OPSET, *(kind.opset for kind in kinds if kind is not None)])
 
 
-def insert_pairs(program: ir.Model, model: QuantizedModel, container: str) -> dict[str, str]:
+def insert_pairs(program: ir.Model, model: QuantizedModel, container: Container) -> dict[str, str]:
     """Replace every mark in the graph, in place. Returns, by name of layer or activation quantizer,
     how the file holds it.
     """
     writer = _Writer(program, model, container)
     for node in list(program.graph):
-        if node.domain == DOMAIN and node.op_type == "Site":
+        if node.domain == DOMAIN:
             writer.replace(node)
     writer.biases()
     program.opset_imports.pop(DOMAIN, None)
@@ -74,7 +55,7 @@ def insert_pairs(program: ir.Model, model: QuantizedModel, container: str) -> di
 
 
 class _Writer:
-    def __init__(self, program: ir.Model, model: QuantizedModel, container: str) -> None:
+    def __init__(self, program: ir.Model, model: QuantizedModel, container: Container) -> None:
         self.graph, self.model, self.container = program.graph, model, container
         self.by_weight = {
             layer.weight: layer for layer in model.layers if layer.name in model.weights
@@ -179,7 +160,7 @@ class _Writer:
             return self.dequantized[layer.name]
         weight = self.model.weights[layer.name]
         alphabet = weight.grid.spec.alphabet
-        kind = storage(alphabet, self.container)
+        kind = self.container.storage(alphabet)
         if kind is None:
             why = alphabet.not_whole if alphabet.integers is None else _TOO_FAR
             self.notes[layer.name] = f"stored as float32: {why}"
@@ -190,21 +171,20 @@ class _Writer:
         self.dequantized[layer.name] = value
         return value
 
-    def integers(self, layer: Layer, weight: QTensor, kind: str, before: ir.Node) -> ir.Value:
-        share, words = weight.grid.spec.share, weight.grid.words
+    def integers(self, layer: Layer, weight: QTensor, kind: Storage, before: ir.Node) -> ir.Value:
+        share, note = weight.grid.spec.share, kind.note(weight.grid.words)
         codes, zero = _folded(weight, kind)
-        if words != "8 bits":
-            held = kind.upper()
-            self.notes[layer.name] = held if words == f"{held[3:]} bits" else f"{words} in {held}"
-        if kind == "int8" and self.model.input_grid(layer) is not None and _may_saturate(codes):
-            kind, codes, zero = "uint8", codes + 128, zero + 128
+        if note:
+            self.notes[layer.name] = note
+        if kind is INT8 and self.model.input_grid(layer) is not None and _may_saturate(codes):
+            kind, codes, zero = UINT8, codes + 128, zero + 128
         scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
-        shared = None if zero.any() else f"{kind}.zero.{'x'.join(map(str, zero.shape))}"
+        shared = None if zero.any() else f"{kind.name}.zero.{'x'.join(map(str, zero.shape))}"
         zero_value = self.constant(
-            shared or f"{layer.weight}.zero_point", lambda: zero.astype(_DTYPES[kind])
+            shared or f"{layer.weight}.zero_point", lambda: zero.astype(kind.dtype)
         )
         shape, arranged = _arrange(layer, codes, by_matrix=share.block is not None)
-        stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(_DTYPES[kind]))
+        stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(kind.dtype))
         attributes = {} if share.one_scale else {"axis": _axis(layer, share)}
         if share.block is not None:
             attributes["block_size"] = share.block
@@ -220,7 +200,7 @@ class _Writer:
         target = layer.geometry.weight_shape
         if shape == target:
             return value
-        if layer.geometry.kind == "conv_transpose":  # [rows, in / groups, *kernel]
+        if layer.geometry.transposed:  # [rows, in / groups, *kernel]
             groups, inputs = layer.geometry.groups, target[0] // layer.geometry.groups
             split = (groups, target[1], inputs, *layer.geometry.kernel)
             value = self.reshape(layer, value, split, "split", before)
@@ -255,28 +235,25 @@ class _Writer:
             step = self.model.bias_scale(layer)
             if layer.name in self.model.notes:
                 self.float_bias(layer)
-            if (
-                step is None
-                or storage(self.model.weights[layer.name].grid.spec.alphabet, self.container)
-                != "int8"
-            ):
+            if step is None:
+                continue
+            alphabet = self.model.weights[layer.name].grid.spec.alphabet
+            if self.container.storage(alphabet) is not INT8:
                 continue
             bias = self.graph.initializers.get(layer.bias)
             if bias is None or bias.const_value is None:
                 continue
-            for user in [
-                u for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2
-            ]:
-                value = self.int32_bias(layer, step, bias.const_value.numpy(), user.node)
-                user.node.replace_input_with(2, value)
+            for node in _added_by(bias):
+                value = self.int32_bias(layer, step, bias.const_value.numpy(), node)
+                node.replace_input_with(2, value)
 
     def float_bias(self, layer: Layer) -> None:
         """A bias that does not fit int32 is added on its own: runtimes would round it to int32
         inside the layer.
         """
         bias = self.graph.initializers[layer.bias]
-        for user in [u for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]:
-            node, output = user.node, user.node.outputs[0]
+        for node in _added_by(bias):
+            output = node.outputs[0]
             shape = (-1, *[1] * len(layer.geometry.kernel))
             value = self.reshape(layer, bias, shape, "bias.shape", node)
             node.replace_input_with(2, None)
@@ -294,15 +271,19 @@ class _Writer:
         return self.node("DequantizeLinear", [stored, scale], before, axis=0)
 
 
-def _folded(weight: QTensor, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def _added_by(bias: ir.Value) -> list[ir.Node]:
+    """The layers that have this bias as their third input."""
+    return [u.node for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]
+
+
+def _folded(weight: QTensor, kind: Storage) -> tuple[np.ndarray, np.ndarray]:
     """Codes [rows, columns] and zero points; the zero points are subtracted when the container has
     room.
     """
-    low, high = _RANGES[kind]
     zero, integers = weight.grid.zero_point.numpy(), weight.grid.spec.alphabet.integers
     assert integers is not None
     shifted = (weight.grid.units(weight.codes) * integers.per_step).numpy().astype(np.int32)
-    if shifted.min() >= low and shifted.max() <= high:
+    if shifted.min() >= kind.low and shifted.max() <= kind.high:
         return shifted, _flat(np.zeros_like(zero), weight)
     return weight.codes.numpy().astype(np.int32), _flat(zero, weight)
 
@@ -330,7 +311,7 @@ def _flat(parameter: np.ndarray, weight: QTensor) -> np.ndarray:
 def _axis(layer: Layer, share: Share) -> int:
     if share.block is not None:
         return 1
-    return 1 if layer.geometry.kind == "conv_transpose" and layer.geometry.groups == 1 else 0
+    return layer.geometry.row_axis or 0  # rows of two axes are arranged along the first
 
 
 def _arrange(
@@ -340,7 +321,7 @@ def _arrange(
     geometry = layer.geometry
     if by_matrix:
         return codes.shape, codes
-    if geometry.kind != "conv_transpose" or geometry.groups == 1:
+    if geometry.row_axis is not None:
         arranged = geometry.to_weight(torch.from_numpy(codes)).numpy()
         return geometry.weight_shape, np.ascontiguousarray(arranged)
     inputs = geometry.weight_shape[0] // geometry.groups

@@ -28,6 +28,7 @@ from subbyte.graph.layers import (
 )
 from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.network import Network, prepare
+from subbyte.graph.nodes import tensors_read
 from subbyte.graph.rest import Rest, float_outputs
 from subbyte.graph.sites import DOMAIN, mark_sites
 from subbyte.graph.taps import TapPoint, channel_axis, find_taps, moves
@@ -74,4 +75,5 @@ __all__ = [
     "signs",
     "silence",
     "tensor_at",
+    "tensors_read",
 ]

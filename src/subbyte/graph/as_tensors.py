@@ -9,7 +9,7 @@ that graphs hold. Of sizes that follow the batch it is only kept that they do.
 
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from subbyte.graph.layers import tensor_at
+from subbyte.graph.nodes import is_call, is_input, is_output, is_tensor, tensors_read
 
 _FUNCTIONS = {
     f"operator.{f.__name__}": f
@@ -55,8 +56,8 @@ def to_tensors(graph_module: fx.GraphModule) -> dict[str, Tensor]:
         for name, value in graph_module.named_buffers(remove_duplicate=False)
     }
     known = {label.partition(" ")[2] for label in named}
-    read = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
-    named |= {f"constant {name}": tensor_at(graph_module, name) for name in sorted(read - known)}
+    others = sorted(tensors_read(graph_module) - known)
+    named |= {f"constant {name}": tensor_at(graph_module, name) for name in others}
     for name, value in named.items():
         if (
             value.dtype not in _DTYPES
@@ -76,19 +77,15 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> fx.GraphModule:
     for label, value in tensors.items():
         if label != _GRAPH:
             kind, _, name = label.partition(" ")
-            _register(module, kind, name, value)
+            parent, leaf = _parent(module, name)
+            _REGISTER[kind](parent, leaf, value)
     graph = fx.Graph()
     made: dict[str, fx.Node] = {}
     mode = FakeTensorMode(shape_env=ShapeEnv())
     batch = _batch_size(mode)
     for name, op, target, args, kwargs, stack, shape in json.loads(bytes(tensors[_GRAPH].numpy())):
-        function, values = (
-            _function(target) if op == "call_function" else target,
-            _decode(args, made),
-        )
-        if op == "output":
-            (values,) = values  # captured graphs return a tuple of one and unpack it later
-        node = graph.create_node(op, function, tuple(values), _decode(kwargs, made), name)
+        target, args, kwargs = (_decode(part, made) for part in (target, args, kwargs))
+        node = graph.create_node(op, target, args, kwargs, name)
         node.meta["nn_module_stack"] = {key: (module_name, "") for key, module_name in stack}
         with mode:
             node.meta["val"] = _without_values(shape, batch)
@@ -98,9 +95,11 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> fx.GraphModule:
 
 
 def _node(node: fx.Node) -> list[Any]:
-    if node.op not in ("placeholder", "get_attr", "call_function", "output"):
+    if not any(is_kind(node) for is_kind in (is_input, is_tensor, is_call, is_output)):
         raise UnstorableError(f"{node.op} of {node.target}")
-    target = node.target if isinstance(node.target, str) else _name(node.target)
+    target = ["function", _name(node.target)] if is_call(node) else node.target
+    # captured graphs return a tuple of one and unpack it later
+    args = node.args[0] if is_output(node) else node.args
     entries = (node.meta.get("nn_module_stack") or {}).items()
     stack = [(key, entry[0]) for key, entry in entries if isinstance(entry, tuple)]
     shape = _shape(node.meta.get("val"))
@@ -108,7 +107,7 @@ def _node(node: fx.Node) -> list[Any]:
         node.name,
         node.op,
         target,
-        _encode(tuple(node.args)),
+        _encode(args),
         _encode(dict(node.kwargs)),
         stack,
         shape,
@@ -156,32 +155,50 @@ def _decode(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
     if not isinstance(value, list):
         return value
     kind, *rest = value
-    if kind == "node":
-        return nodes[rest[0]]
-    if kind == "torch":
-        found = vars(torch)[rest[0]]
-        if not isinstance(found, _NAMED):
-            raise ValueError(f"torch.{rest[0]} is no type, layout or format")
-        return found
-    if kind == "device":
-        return torch.device(rest[0])
-    if kind == "dict":
-        return {key: _decode(entry, nodes) for key, entry in rest}
-    return (tuple if kind == "tuple" else list)(_decode(entry, nodes) for entry in rest)
+    return _DECODE[kind](rest, nodes)
 
 
-def _register(module: nn.Module, kind: str, name: str, value: Tensor) -> None:
+def _named(name: str) -> Any:
+    """A type, layout or memory format of torch's."""
+    found = vars(torch)[name]
+    if not isinstance(found, _NAMED):
+        raise ValueError(f"torch.{name} is no type, layout or format")
+    return found
+
+
+_DECODE: dict[str, Callable[[list[Any], Mapping[str, fx.Node]], Any]] = {
+    "node": lambda rest, nodes: nodes[rest[0]],
+    "function": lambda rest, _: _function(rest[0]),
+    "torch": lambda rest, _: _named(rest[0]),
+    "device": lambda rest, _: torch.device(rest[0]),
+    "dict": lambda rest, nodes: {key: _decode(entry, nodes) for key, entry in rest},
+    "tuple": lambda rest, nodes: tuple(_decode(entry, nodes) for entry in rest),
+    "list": lambda rest, nodes: [_decode(entry, nodes) for entry in rest],
+}
+"""How a list is read that begins with this."""
+
+
+def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds the tensor of a dotted name, made where there is none, and the name's
+    last part.
+    """
     *parents, leaf = name.split(".")
     for part in parents:
         if part not in module._modules:
             module.add_module(part, nn.Module())
         module = module.get_submodule(part)
-    if kind == "parameter":
-        module.register_parameter(leaf, nn.Parameter(value, value.is_floating_point()))
-    elif kind == "buffer":
-        module.register_buffer(leaf, value)
-    else:
-        setattr(module, leaf, value)
+    return module, leaf
+
+
+def _register_parameter(module: nn.Module, name: str, value: Tensor) -> None:
+    module.register_parameter(name, nn.Parameter(value, value.is_floating_point()))
+
+
+_REGISTER: dict[str, Callable[[nn.Module, str, Tensor], None]] = {
+    "parameter": _register_parameter,
+    "buffer": nn.Module.register_buffer,
+    "constant": setattr,
+}
 
 
 def _shape(value: Any) -> Any:
@@ -203,7 +220,7 @@ def _without_values(shape: Any, batch: torch.SymInt) -> Any:
     if kind == "tuple":
         return tuple(_without_values(each, batch) for each in rest)
     sizes = [batch if size is None else size for size in rest[1]]
-    return torch.empty(sizes, dtype=_decode(["torch", rest[0]], {}))
+    return torch.empty(sizes, dtype=_named(rest[0]))
 
 
 def _batch_size(mode: FakeTensorMode) -> torch.SymInt:

@@ -85,7 +85,7 @@ def silence() -> Iterator[None]:
 
 
 def _check_signature(graph_module: fx.GraphModule, *, single: bool) -> None:
-    inputs = [n for n in graph_module.graph.nodes if n.op == "placeholder"]
+    inputs = graph_module.graph.find_nodes(op="placeholder")
     output = graph_module.graph.output_node().args[0]
     if len(inputs) != 1 or not isinstance(output, tuple | list) or len(output) != 1 or not single:
         raise CaptureError(

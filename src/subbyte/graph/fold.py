@@ -29,12 +29,11 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> tuple[list[str], list[Skip
     layers, _ = find_layers(graph_module)
     by_node = {layer.node: layer for layer in layers}
     calls: dict[str, int] = {}
-    for node in graph_module.graph.nodes:
-        if node.op == "get_attr":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + len(node.users)
+    for node in graph_module.graph.find_nodes(op="get_attr"):
+        calls[str(node.target)] = calls.get(str(node.target), 0) + len(node.users)
     folded, left = [], []
     for node in list(graph_module.graph.nodes):
-        if node.op != "call_function" or node.target not in _BATCH_NORMS:
+        if node.target not in _BATCH_NORMS:
             continue
         source = by_node.get(node.args[0])
         reason = _obstacle(source, node, calls)
@@ -58,7 +57,7 @@ def _obstacle(layer: Layer | None, norm: fx.Node, calls: dict[str, int]) -> str:
         return f"the output of {layer.name} is also read elsewhere"
     if max(calls[layer.weight], calls[layer.bias]) > 1:
         return f"the weight or bias of {layer.name} serves more than one call"
-    if layer.geometry.kind == "linear" and layer.node.meta["val"].ndim != 2:
+    if layer.geometry.channel_axis(layer.node.meta["val"].ndim) != 1:
         return f"it normalizes another axis than the outputs of {layer.name}"
     return "" if norm.args[3] is not None else "it has no running statistics"
 

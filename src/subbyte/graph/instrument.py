@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from subbyte.core import Grid, GridSpec
 from subbyte.graph.layers import Edge, argument, set_argument
 from subbyte.graph.network import Network
+from subbyte.graph.nodes import is_module
 from subbyte.graph.taps import moves
 
 _FOLDER = "subbyte_taps"
@@ -214,9 +215,9 @@ def grid_source(node: object) -> fx.Node | None:
     moves; None when it is float.
     """
     while isinstance(node, fx.Node):
-        if node.op == "call_module" and str(node.target).startswith(_FOLDER):
+        if is_module(node) and str(node.target).startswith(_FOLDER):
             return node
-        if node.op != "call_function" or not moves(node):
+        if not moves(node):
             return None
         node = node.args[0]
     return None

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from subbyte.core import Geometry
+from subbyte.core import Convolution, Geometry, Linear, TransposedConvolution
 from subbyte.errors import ModelError
+from subbyte.graph.nodes import is_call, is_tensor
 
 aten = torch.ops.aten
 _CONVS = {
@@ -110,10 +111,10 @@ def set_argument(node: fx.Node, index: int, value: fx.Node) -> None:
 
 def is_layer_call(node: fx.Node) -> bool:
     """Whether the node multiplies an input by a weight that is a parameter."""
-    if node.op != "call_function" or node.target not in _OPERATIONS:
+    if node.target not in _OPERATIONS:
         return False
     weight = argument(node, 1)
-    return isinstance(weight, fx.Node) and weight.op == "get_attr"
+    return isinstance(weight, fx.Node) and is_tensor(weight)
 
 
 def tensor_at(graph_module: fx.GraphModule, name: str) -> Tensor:
@@ -136,7 +137,7 @@ def find_layers(graph_module: fx.GraphModule) -> tuple[list[Layer], list[Skipped
             names = calls.setdefault(str(argument(node, 1).target), [])
             layers.append(_layer(graph_module, node, names))
             names.append(layers[-1].name)
-        elif node.op == "call_function":
+        elif is_call(node):
             skipped += _skipped(node, graph_module)
     return layers, skipped
 
@@ -177,7 +178,7 @@ def _give_bias(graph_module: fx.GraphModule, node: fx.Node) -> None:
 def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
     shape = tuple(weight.shape)
     if node.target is aten.linear.default:
-        return Geometry("linear", shape)
+        return Linear(shape)
     axes = len(shape) - 2
     given: dict[str, Any] = dict(zip(_argument_names(node), node.args, strict=False)) | dict(
         node.kwargs
@@ -188,8 +189,8 @@ def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
         value = [value] if isinstance(value, int) else list(value)
         return tuple(value * axes if len(value) == 1 else value)
 
-    dilation, groups = numbers("dilation", 1), int(given.get("groups", 1))
-    padding = given.get("padding", [0])
+    stride, dilation = numbers("stride", 1), numbers("dilation", 1)
+    groups, padding = int(given.get("groups", 1)), given.get("padding", [0])
     if isinstance(padding, str):
         total = [
             d * (k - 1) if padding == "same" else 0
@@ -200,10 +201,8 @@ def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
         pairs = tuple((p, p) for p in numbers("padding", 0))
     if node.target in _TRANSPOSED:
         extra = numbers("output_padding", 0)
-        return Geometry(
-            "conv_transpose", shape, numbers("stride", 1), pairs, dilation, extra, groups
-        )
-    return Geometry("conv", shape, numbers("stride", 1), pairs, dilation, (), groups)
+        return TransposedConvolution(shape, stride, pairs, dilation, extra, groups)
+    return Convolution(shape, stride, pairs, dilation, (), groups)
 
 
 def _argument_names(node: fx.Node) -> list[str]:
@@ -221,7 +220,7 @@ def _skipped(node: fx.Node, graph_module: fx.GraphModule) -> list[Skipped]:
                 f"{operation}: its weight is computed, not a parameter; it stays float",
             )
         ]
-    names = [str(a.target) for a in node.all_input_nodes if a.op == "get_attr"]
+    names = [str(a.target) for a in node.all_input_nodes if is_tensor(a)]
     return [
         Skipped(name, f"{operation}: no convolution or linear layer; it stays float")
         for name in names

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from subbyte.graph.layers import tensor_at
 from subbyte.graph.memory import Pair
+from subbyte.graph.nodes import is_module, is_output, is_tensor
 
 
 class Rest:
@@ -45,7 +46,7 @@ class Rest:
             if node in self._values:
                 value = self._values[node].quantized[k]
                 done[node] = value.to(self._device) if isinstance(value, Tensor) else value
-            elif node.op == "get_attr":
+            elif is_tensor(node):
                 name = str(node.target)
                 done[node] = given[name] if name in given else self.tensor(name)
             else:
@@ -54,17 +55,17 @@ class Rest:
 
         def run(node: fx.Node) -> Any:
             args, kwargs = fx.map_arg(node.args, argument), fx.map_arg(node.kwargs, argument)
-            if node.op == "call_module":
+            if is_module(node):
                 return self._graph_module.get_submodule(str(node.target))(*args, **kwargs)
             assert callable(node.target)
             return node.target(*args, **kwargs)
 
         for node in self._nodes:
-            if node.op == "output":
+            if is_output(node):
                 output = argument(node.all_input_nodes[0])
                 assert isinstance(output, Tensor)
                 return output
-            if node.op != "get_attr":
+            if not is_tensor(node):
                 argument(node)
         raise AssertionError("a captured graph has an output")
 

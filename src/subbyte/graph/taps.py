@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from subbyte.core import Geometry
 from subbyte.graph.layers import Edge, Layer
+from subbyte.graph.nodes import is_call, is_input
 
 aten = torch.ops.aten
 _CLAMPS = {
@@ -89,33 +91,30 @@ def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoin
     points: list[TapPoint] = []
     names: set[str] = set()
     for node in graph_module.graph.nodes:
-        if not _is_float(node) or node.op not in ("placeholder", "call_function") or moves(node):
+        if not _is_float(node) or not (is_input(node) or is_call(node)) or moves(node):
             continue
         feeds, others = _readers(node, layer_inputs)
-        if not (feeds or node.op == "placeholder" or _computes(node, layer_at)) or _fused_later(
-            node
-        ):
+        if not (feeds or is_input(node) or _computes(node, layer_at)) or _fused_later(node):
             continue
         name = _unique(_name(node, layer_at), names)
         maker = layer_at.get(_before_clamps(node, layer_at))
-        axis = channel_axis(node, None if maker is None else maker.geometry.kind)
+        axis = channel_axis(node, None if maker is None else maker.geometry)
         points.append(
-            TapPoint(
-                name, node, tuple(dict.fromkeys(feeds)), others, node.op == "placeholder", axis
-            )
+            TapPoint(name, node, tuple(dict.fromkeys(feeds)), others, is_input(node), axis)
         )
     return points
 
 
-def channel_axis(node: fx.Node, kind: str | None) -> int | None:
-    """Axis of a value's channels; None where each has one number an image. kind: of a layer that
-    makes or reads it.
+def channel_axis(node: fx.Node, geometry: Geometry | None) -> int | None:
+    """Axis of a value's channels; None where each has one number an image. geometry: of a layer
+    that makes or reads it.
     """
     axes = node.meta["val"].ndim
     if axes < 3:
         return None
-    convolved = axes > 3 if kind is None else kind != "linear"
-    return 1 if convolved else axes - 1
+    if geometry is not None:
+        return geometry.channel_axis(axes)
+    return 1 if axes > 3 else axes - 1
 
 
 def _is_float(node: fx.Node) -> bool:
@@ -129,7 +128,7 @@ def moves(node: fx.Node) -> bool:
     """
     if node.target is operator.getitem:
         return isinstance(node.args[0], fx.Node) and moves(node.args[0])
-    return node.op == "call_function" and node.target in MOVES and _pads_with_zero(node)
+    return node.target in MOVES and _pads_with_zero(node)
 
 
 def _pads_with_zero(node: fx.Node) -> bool:
@@ -154,7 +153,7 @@ def _fused_later(node: fx.Node) -> bool:
     """Whether the only reader is an activation that takes the quantizer over."""
     users = list(node.users)
     return (
-        node.op == "call_function"
+        is_call(node)
         and len(users) == 1
         and users[0].target in _CLAMPS
         and node.target not in _CLAMPS
@@ -182,7 +181,7 @@ def _is_float_or_tuple(node: fx.Node) -> bool:
 
 
 def _name(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> str:
-    if node.op == "placeholder":
+    if is_input(node):
         return "input"
     source = _before_clamps(node, layer_at)
     if source in layer_at:

@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from subbyte.graph.instrument import Instrumented
 from subbyte.graph.layers import tensor_at
 from subbyte.graph.memory import Chunks, Memory, Pair
+from subbyte.graph.nodes import is_call, is_input, is_output, is_tensor
 from subbyte.graph.rest import Rest
 
 
@@ -71,17 +72,15 @@ class Travel:
         last_reader = {argument: node for node in nodes for argument in node.all_input_nodes}
         for position, node in enumerate(nodes):
             self._ahead = nodes[position:]
-            if node.op == "get_attr":
+            if is_tensor(node):
                 self._constants[node] = tensor_at(self._graph_module, str(node.target))
-            elif node.op == "call_function" and all(
-                a in self._constants for a in node.all_input_nodes
-            ):
+            elif is_call(node) and all(a in self._constants for a in node.all_input_nodes):
                 # from weights alone
                 self._constants[node] = self._execute(node, self._constants.__getitem__)
-            elif node.op == "placeholder":
+            elif is_input(node):
                 stored = [self.memory.admit(chunk) for chunk in chunks]
                 self._values[node] = Pair(stored, stored)
-            elif node.op == "output":
+            elif is_output(node):
                 return self._values[node.all_input_nodes[0]]
             else:
                 self._visit(node)
@@ -116,7 +115,7 @@ class Travel:
     def _agree(self, node: fx.Node) -> bool:
         """Whether the node's inputs are the same for both travellers."""
         inputs = node.all_input_nodes
-        replaced = any(a.op == "get_attr" and str(a.target) in self._requantized for a in inputs)
+        replaced = any(is_tensor(a) and str(a.target) in self._requantized for a in inputs)
         return not replaced and all(self._values[a].same for a in inputs if a in self._values)
 
     def _step(self, node: fx.Node, *, quantized: bool) -> Chunks:
@@ -136,9 +135,7 @@ class Travel:
         return value.to(self.device) if isinstance(value, Tensor) else value
 
     def _execute(self, node: fx.Node, argument: Callable[[fx.Node], Any]) -> Any:
-        assert node.op == "call_function" and callable(node.target), (
-            f"unexpected {node.op} in a captured graph"
-        )
+        assert is_call(node) and callable(node.target), f"unexpected {node.op} in a captured graph"
         value = node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
         return (
             value.cpu()

@@ -32,13 +32,11 @@ def folder(out: Path, *, owns: Collection[str], force: bool) -> Iterator[Path]:
         yield fresh
         if out.exists():
             out.rename(previous)
-        try:
-            fresh.rename(out)
-        except BaseException:  # Ctrl-C too: the earlier result comes back
-            if previous.exists():
-                previous.rename(out)
-            raise
+        fresh.rename(out)
     finally:
+        # an error or Ctrl-C between both names: the earlier result comes back
+        if previous.exists() and not out.exists():
+            previous.rename(out)
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(previous, ignore_errors=True)
         for parent in made:

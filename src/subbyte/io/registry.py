@@ -8,6 +8,7 @@ object itself.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields
+from enum import Enum
 from functools import cache
 from inspect import isabstract
 from math import isfinite
@@ -155,7 +156,9 @@ def _default(setting: Field[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Settings as YAML has them: lists in place of tuples."""
+    """Settings as YAML has them: lists in place of tuples, and the texts of choices."""
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, dict):
         return {key: _plain(below) for key, below in value.items()}
     return [_plain(below) for below in value] if isinstance(value, list | tuple) else value

@@ -23,9 +23,8 @@ MODULES = "_subbyte_user_"
 
 def split_spec(spec: str) -> tuple[Path, str] | None:
     """'path/file.py:name' -> (path, name); None when `spec` is not of this form."""
-    file, colon, name = spec.rpartition(":")
-    if not colon and spec.endswith(".py"):
-        return Path(spec).expanduser(), ""
+    before, colon, after = spec.rpartition(":")
+    file, name = (before, after) if colon else (spec, "")
     return (Path(file).expanduser(), name) if file.endswith(".py") else None
 
 

@@ -22,7 +22,6 @@ Cost: a few passes over the values; with `auto` three quantizations more.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import sqrt
 from typing import Literal
 
 import torch
@@ -33,7 +32,7 @@ from subbyte.errors import RecipeError
 from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
 from subbyte.ranges.mse import Best
-from subbyte.ranges.priors import Prior, alpha, best_scale, mean_of_ratio, positive_part
+from subbyte.ranges.priors import PRIORS, Prior, alpha, best_scale, mean_of_ratio, positive_part
 
 _NODES = 65
 _JUMP = 1.2
@@ -50,24 +49,29 @@ class Aciq(Range):
     compat: bool = False
 
     def __post_init__(self) -> None:
-        if self.prior not in ("auto", "laplace", "gauss"):
+        if self.prior not in ("auto", *PRIORS):
             raise RecipeError(f"aciq: prior must be auto, laplace or gauss, got {self.prior!r}")
 
     @property
     def closed_form(self) -> bool:
         """See `methods.Range`: nothing is searched for with a given prior."""
-        return self.compat or self.prior != "auto"
+        return len(self._candidates) == 1
+
+    @property
+    def _candidates(self) -> tuple[Prior, ...]:
+        """The priors to choose among; the paper has Laplace's alone."""
+        if self.prior != "auto":
+            return (self.prior,)
+        return ("laplace",) if self.compat else tuple(PRIORS)
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec
     ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
-        if self.prior != "auto":
-            return _clip(values, importance, spec, self.prior, self.compat)
-        if self.compat:
-            return _clip(values, importance, spec, "laplace", compat=True)
+        if self.closed_form:
+            return _clip(values, importance, spec, self._candidates[0], self.compat)
         best = Best(values, importance, spec, power=2.0)  # of min-max, to begin with
-        for prior in ("laplace", "gauss"):
+        for prior in self._candidates:
             scale, zero_point = _clip(values, importance, spec, prior)
             best.try_grids(scale[None], zero_point[None])
         return best.scale, best.zero_point
@@ -84,13 +88,12 @@ def _clip(
     mean, spread = _moments(x, weight, prior)
     first, ratio = _seen(x.abs(), weight)
     one_sided, below = (low >= 0) | (high <= 0), high <= 0
-    signed, above, mirrored = (
-        _table(kind, prior, spec, compat) for kind in ("signed", "above", "below")
-    )
+    above, mirrored = _sides(prior, spec, compat)
     place = ratio.clamp(0, 1) * (_NODES - 1)
     side = first * torch.where(below, _look_up(mirrored, place), _look_up(above, place))
     if not spec.alphabet.has_zero_point:
         offset = mean / spread
+        signed = _both_signs(prior, spec.alphabet.positions, compat)
         place = ((offset / _FURTHEST).clamp(-1, 1) + 1) / 2 * (_NODES - 1)
         both = spread * _look_up(signed, place) * (offset.abs() / _FURTHEST).clamp_min(1)
         scale = torch.where(one_sided, side, both) * peak
@@ -110,10 +113,7 @@ def _moments(x: Tensor, weight: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
     """Mean and b or sigma of each row, float64 [blocks]; a spread of 0 is said to be 1."""
     total = weight.sum(1, dtype=torch.float64)
     mean = (x * weight).sum(1, dtype=torch.float64) / total
-    away = x - mean[:, None]
-    if prior == "laplace":
-        return mean, positive((away.abs() * weight).sum(1) / total)
-    return mean, positive(((away.square() * weight).sum(1) / total).sqrt())
+    return mean, positive(PRIORS[prior].spread(x - mean[:, None], weight, total))
 
 
 def _seen(size: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,24 +140,23 @@ def _look_up(table: tuple[float, ...], place: Tensor) -> Tensor:
     return torch.lerp(low, high, torch.where(jump, share.round(), share))
 
 
-def _table(kind: str, prior: Prior, spec: GridSpec, compat: bool) -> tuple[float, ...]:
-    """Scales over the mean of values of both signs in units of their spread (kind signed), from -8
-    to 8; or, in units of the mean of the values that are not 0, over their ratio from 0 to 1 (kind
-    above; below for values under 0).
+def _sides(
+    prior: Prior, spec: GridSpec, compat: bool
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scales for values above 0, and for values below it, in units of the mean of the sizes that
+    are not 0, over their ratio from 0 to 1.
     """
     levels = spec.alphabet.positions
     if spec.alphabet.has_zero_point:
-        counted = tuple(level - levels[0] for level in levels)
-        return () if kind == "signed" else _one_sided(prior, counted, compat)
-    if kind == "signed":
-        return _both_signs(prior, levels, compat)
-    return _one_sided(
-        prior, levels if kind == "above" else tuple(-level for level in reversed(levels)), compat
-    )
+        counted = _one_sided(prior, tuple(level - levels[0] for level in levels), compat)
+        return counted, counted
+    mirrored = tuple(-level for level in reversed(levels))
+    return _one_sided(prior, levels, compat), _one_sided(prior, mirrored, compat)
 
 
 @lru_cache(maxsize=128)
 def _both_signs(prior: Prior, levels: tuple[float, ...], compat: bool) -> tuple[float, ...]:
+    """Scales over the mean of values of both signs, both in units of their spread, from -8 to 8."""
     means = [_FURTHEST * (2 * k / (_NODES - 1) - 1) for k in range(_NODES)]
     if not compat:
         return tuple(best_scale(prior, levels, mean) for mean in means)
@@ -172,9 +171,7 @@ def _one_sided(prior: Prior, levels: tuple[float, ...], compat: bool) -> tuple[f
         reach = alpha(prior, sum(level >= 0 for level in levels) or 1, one_sided=True) / max(
             levels[-1], 1
         )
-        return tuple(
-            reach * (1 if prior == "laplace" else sqrt(1 + ratio * ratio)) for ratio in ratios
-        )
+        return tuple(reach * PRIORS[prior].spread_of_half(ratio) for ratio in ratios)
     means = [mean_of_ratio(prior, max(ratio, ratios[1] / 4)) for ratio in ratios]
     return tuple(
         best_scale(prior, levels, m, one_sided=True) / positive_part(prior, m)[0] for m in means

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from subbyte.compat.aciq import RowStats, bins
 from subbyte.errors import RecipeError
-from subbyte.ranges.priors import Prior, laplace_alpha
+from subbyte.ranges.priors import PRIORS, Prior, laplace_alpha
 
 _NEVER = float(np.finfo(np.float32).max)
 
@@ -57,7 +57,7 @@ def alpha_mult(omega: Tensor, relu: bool = False) -> Tensor:
 def mid_tread_activations(
     rows: Tensor, mean_bits: float, relu: bool, doubled: bool = True
 ) -> Tensor:
-    """Rows [rows, n] of activations, `aciq_compat.channel_rows`, with 2^mean_bits bins on average.
+    """Rows [rows, n] of activations, `compat.aciq.channel_rows`, with 2^mean_bits bins on average.
 
     doubled: on a CPU their look-up after a ReLU doubles the numbers of bins in place, so that they
     are 2 w from there on; on a GPU it does not.
@@ -107,10 +107,7 @@ def simulated_mse(prior: Prior, alpha: float, bits: int, samples: int, seed: int
 
 def draw(prior: Prior, samples: int, generator: torch.Generator) -> Tensor:
     """Values of a prior with mean 0 and b or sigma 1: float64 [samples]."""
-    if prior == "gauss":
-        return torch.randn(samples, generator=generator, dtype=torch.float64)
-    uniform = torch.rand(samples, generator=generator, dtype=torch.float64) * 2 - 1
-    return -torch.sign(uniform) * torch.log1p(-uniform.abs())
+    return PRIORS[prior].draw(samples, generator)
 
 
 def kl_threshold(

@@ -17,13 +17,14 @@ layer's inputs:
 
 All are sums, so that those of channels add up to a layer's and those of layers to the network's;
 the original adds up means, in which a stem of 1,728 weights counts like a layer of two million. The
-original's own are in `gradquant_compat`.
+original's own are in `compat.gradquant`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -31,9 +32,16 @@ from torch import Tensor
 from subbyte.errors import RecipeError
 from subbyte.stats import GradientStats
 
-Need = Literal["gradients", "H", "hessian"]
 _MAX_POWER = 8  # beyond it small errors vanish in float32
 _BINS = 128
+
+
+class Need(Enum):
+    """A part of the evidence."""
+
+    GRADIENTS = "gradients of the loss"
+    INPUTS = "second moments of the inputs"
+    HESSIAN = "exact second derivatives"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +139,7 @@ class Grad:
 
     power: float = 1.0
     signed: bool = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
 
     def __post_init__(self) -> None:
         _check_power("grad", self.power)
@@ -149,7 +157,7 @@ class Grad:
 class Fisher:
     """1/2 sum E[g^2] e^2."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS})
 
     def cost(self, trial: Trial) -> Tensor:
         """See `Metric`."""
@@ -160,7 +168,7 @@ class Fisher:
 class Hessian:
     """g'e + 1/2 e' H_n e: the loss to second order in one filter. May be negative."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "H", "hessian"})
+    needs: ClassVar[frozenset[Need]] = frozenset(Need)
 
     def cost(self, trial: Trial) -> Tensor:
         """See `Metric`."""
@@ -178,7 +186,7 @@ class GaussNewton:
     matters.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "H"})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.INPUTS})
 
     def cost(self, trial: Trial) -> Tensor:
         """See `Metric`."""

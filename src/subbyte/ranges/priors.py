@@ -18,14 +18,17 @@ n = 2^M - 1 steps. `level_mse` is no approximation: it integrates the squared er
 of any levels.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import exp, pi, sqrt
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import erfc, lambertw, log_ndtr, ndtr
+from torch import Tensor
 
 from subbyte.errors import RecipeError
 
@@ -57,23 +60,148 @@ def gauss_alpha(steps: float, one_sided: bool = False) -> float:
     return float(brentq(slope, 0.0, 40.0, xtol=1e-13))
 
 
-def alpha(prior: Prior, steps: float, one_sided: bool = False) -> float:
-    """Optimal clipping of either distribution."""
-    return laplace_alpha(steps, one_sided) if prior == "laplace" else gauss_alpha(steps, one_sided)
-
-
 def _doubled(steps: float, one_sided: bool) -> float:
     if not steps > 0:
         raise RecipeError(f"a grid to clip to needs one step or more, got {steps}")
     return 2 * steps if one_sided else steps
 
 
+class Distribution(ABC):
+    """A prior of mean 0 and spread 1: Laplace's b or Gauss's sigma."""
+
+    least_mean: ClassVar[float]
+    """The least mean that can be told from the values above 0."""
+
+    @abstractmethod
+    def alpha(self, steps: float, one_sided: bool = False) -> float:
+        """Optimal clipping for `steps` steps; raises RecipeError for none."""
+
+    @abstractmethod
+    def tail(self, a: Array) -> Array:
+        """T(a)."""
+
+    @abstractmethod
+    def moment(self, x: Array, q: Array) -> Array:
+        """int_-inf^x (t - q)^2 f(t) dt."""
+
+    @abstractmethod
+    def positive_part(self, mean: float) -> tuple[float, float]:
+        """Mean and variance of the values above 0 of the distribution moved to `mean`."""
+
+    @abstractmethod
+    def spread_of_half(self, ratio: float) -> float:
+        """The spread in units of the mean of the values above 0, given their standard deviation
+        over that mean.
+        """
+
+    @abstractmethod
+    def spread(self, away: Tensor, weight: Tensor, total: Tensor) -> Tensor:
+        """Spread of each row of values [rows, n] with mean 0; total: of their weights, [rows]."""
+
+    @abstractmethod
+    def draw(self, samples: int, generator: torch.Generator) -> Tensor:
+        """Values, float64 [samples]."""
+
+
+class Laplace(Distribution):
+    """f(x) = exp(-|x|) / 2."""
+
+    least_mean = 0.0  # all below look the same
+
+    def alpha(self, steps: float, one_sided: bool = False) -> float:
+        """See `laplace_alpha`."""
+        return laplace_alpha(steps, one_sided)
+
+    def tail(self, a: Array) -> Array:
+        """See `Distribution`."""
+        return np.asarray(np.exp(-a))
+
+    def moment(self, x: Array, q: Array) -> Array:
+        """See `Distribution`."""
+        d, density = x - q, np.exp(-np.abs(x)) / 2
+        above = 2 + q * q - density * (d * d + 2 * d + 2)
+        return np.where(x > 0, above, density * (d * d - 2 * d + 2))
+
+    def positive_part(self, mean: float) -> tuple[float, float]:
+        """See `Distribution`."""
+        if mean <= 0:
+            return 1.0, 1.0
+        share = 1 - exp(-mean) / 2
+        first = (mean + exp(-mean) / 2) / share
+        return first, (mean * mean + 2 - exp(-mean)) / share - first * first
+
+    def spread_of_half(self, ratio: float) -> float:
+        """See `Distribution`: the mean of the values above 0 is b."""
+        return 1.0
+
+    def spread(self, away: Tensor, weight: Tensor, total: Tensor) -> Tensor:
+        """See `Distribution`: b = E|x|."""
+        return (away.abs() * weight).sum(1) / total
+
+    def draw(self, samples: int, generator: torch.Generator) -> Tensor:
+        """See `Distribution`."""
+        uniform = torch.rand(samples, generator=generator, dtype=torch.float64) * 2 - 1
+        return -torch.sign(uniform) * torch.log1p(-uniform.abs())
+
+
+class Gauss(Distribution):
+    """f(x) = exp(-x^2 / 2) / sqrt(2 pi)."""
+
+    least_mean = -3.0  # almost nothing is left below
+
+    def alpha(self, steps: float, one_sided: bool = False) -> float:
+        """See `gauss_alpha`."""
+        return gauss_alpha(steps, one_sided)
+
+    def tail(self, a: Array) -> Array:
+        """See `Distribution`."""
+        return np.asarray((1 + a * a) * ndtr(-a) - a * np.exp(-a * a / 2) / sqrt(2 * pi))
+
+    def moment(self, x: Array, q: Array) -> Array:
+        """See `Distribution`."""
+        return np.asarray((1 + q * q) * ndtr(x) - (x - 2 * q) * np.exp(-x * x / 2) / sqrt(2 * pi))
+
+    def positive_part(self, mean: float) -> tuple[float, float]:
+        """See `Distribution`."""
+        hazard = exp(-mean * mean / 2 - float(log_ndtr(mean))) / sqrt(2 * pi)
+        return mean + hazard, 1 - hazard * (hazard + mean)
+
+    def spread_of_half(self, ratio: float) -> float:
+        """See `Distribution`: sigma is the root of the mean square."""
+        return sqrt(1 + ratio * ratio)
+
+    def spread(self, away: Tensor, weight: Tensor, total: Tensor) -> Tensor:
+        """See `Distribution`: sigma^2 = E x^2."""
+        return ((away.square() * weight).sum(1) / total).sqrt()
+
+    def draw(self, samples: int, generator: torch.Generator) -> Tensor:
+        """See `Distribution`."""
+        return torch.randn(samples, generator=generator, dtype=torch.float64)
+
+
+PRIORS: dict[Prior, Distribution] = {"laplace": Laplace(), "gauss": Gauss()}
+
+
+def alpha(prior: Prior, steps: float, one_sided: bool = False) -> float:
+    """Optimal clipping of either distribution."""
+    return PRIORS[prior].alpha(steps, one_sided)
+
+
+def positive_part(prior: Prior, mean: float) -> tuple[float, float]:
+    """Mean of the values above 0, in units of b or sigma, and their standard deviation over that
+    mean.
+
+    mean: of all values. The ratio falls from 1 (Laplace: at any mean up to 0) towards 0 as the mean
+        rises.
+    """
+    first, variance = PRIORS[prior].positive_part(mean)
+    return first, sqrt(max(variance, 0.0)) / first
+
+
 def formula_mse(prior: Prior, a: Array, steps: float, one_sided: bool = False) -> Array:
     """The paper's expected error when clipping at `a` (any shape), in units of b^2 or sigma^2."""
     n = _doubled(steps, one_sided)
-    gauss = (1 + a * a) * ndtr(-a) - a * np.exp(-a * a / 2) / sqrt(2 * pi)
-    tail = np.exp(-a) if prior == "laplace" else gauss
-    error: Array = 2 * tail + a * a / (3 * n * n)
+    error: Array = 2 * PRIORS[prior].tail(a) + a * a / (3 * n * n)
     return error / 2 if one_sided else error
 
 
@@ -88,16 +216,9 @@ def level_mse(prior: Prior, levels: Array, mean: float = 0.0, one_sided: bool = 
     lowest = -mean if one_sided else -_FAR
     ends = np.full((*q.shape[:-1], 1), _FAR)
     edges = np.concatenate([np.full_like(ends, lowest), np.maximum(middles, lowest), ends], axis=-1)
-    error: Array = (_moment(prior, edges[..., 1:], q) - _moment(prior, edges[..., :-1], q)).sum(-1)
+    moment = PRIORS[prior].moment
+    error: Array = (moment(edges[..., 1:], q) - moment(edges[..., :-1], q)).sum(-1)
     return error
-
-
-def _moment(prior: Prior, x: Array, q: Array) -> Array:
-    """int_-inf^x (t - q)^2 f(t) dt."""
-    if prior == "gauss":
-        return np.asarray((1 + q * q) * ndtr(x) - (x - 2 * q) * np.exp(-x * x / 2) / sqrt(2 * pi))
-    d, density = x - q, np.exp(-np.abs(x)) / 2
-    return np.where(x > 0, 2 + q * q - density * (d * d + 2 * d + 2), density * (d * d - 2 * d + 2))
 
 
 def best_scale(
@@ -128,32 +249,13 @@ def exact_alpha(prior: Prior, steps: int, one_sided: bool = False, mean: float =
     return reach * best_scale(prior, tuple(levels), mean if one_sided else 0.0, one_sided)
 
 
-def positive_part(prior: Prior, mean: float) -> tuple[float, float]:
-    """Mean of the values above 0, in units of b or sigma, and their standard deviation over that
-    mean.
-
-    mean: of all values. The ratio falls from 1 (Laplace: at any mean up to 0) towards 0 as the mean
-        rises.
-    """
-    if prior == "gauss":
-        hazard = exp(-mean * mean / 2 - float(log_ndtr(mean))) / sqrt(2 * pi)
-        first, variance = mean + hazard, 1 - hazard * (hazard + mean)
-    elif mean <= 0:
-        first, variance = 1.0, 1.0
-    else:
-        share = 1 - exp(-mean) / 2
-        first = (mean + exp(-mean) / 2) / share
-        variance = (mean * mean + 2 - exp(-mean)) / share - first * first
-    return first, sqrt(max(variance, 0.0)) / first
-
-
 def mean_of_ratio(prior: Prior, ratio: float) -> float:
     """The mean, in units of b or sigma, whose `positive_part` has this ratio, above 0: the inverse.
 
     The least mean looked at is 0 for Laplace (all below look the same) and -3 for Gauss (almost
     nothing is left).
     """
-    least = 0.0 if prior == "laplace" else -3.0
+    least = PRIORS[prior].least_mean
     if ratio >= positive_part(prior, least)[1]:
         return least
     return float(brentq(lambda mean: positive_part(prior, mean)[1] - ratio, least, 4 / ratio))

@@ -175,11 +175,11 @@ class Plan:
         """Always None: a budget has chosen the widths already, so nothing waits for data."""
         return None
 
-    def stated(self) -> dict[str, Any]:
+    def stated(self) -> dict[str, object]:
         """Settings of a recipe that it leaves open: none; its own text says all."""
         return {}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for YAML and JSON; `from_dict` reads them."""
         return {"version": VERSION, **_adapter().dump_python(self, mode="json", by_alias=True)}
 

@@ -46,6 +46,7 @@ channel gets from 0 to 8. Activations may have `dynamic: true`: a range for ever
 formula (minmax, sigma, or aciq with a prior).
 """
 
+from collections.abc import Mapping
 from math import inf
 from typing import Any, Literal
 
@@ -60,7 +61,9 @@ from pydantic import (
 )
 
 from subbyte.allocate import ALLOCATIONS
+from subbyte.core import PerChannel
 from subbyte.core.levels import POWER_COUNTS
+from subbyte.core.shares import SHARES
 from subbyte.correct import CORRECTIONS, Moments
 from subbyte.errors import RecipeError
 from subbyte.io.registry import ANYWHERE, Registry
@@ -100,7 +103,7 @@ def _whole_or_allocated(bits: Bits | None, info: ValidationInfo) -> None:
 
 
 def _by_channel(settings: "ActivationSettings | WeightSettings") -> None:
-    if settings.allocate is not None and settings.granularity != "channel":
+    if settings.allocate is not None and not settings.by_channel:
         raise RecipeError(
             f"allocate gives each channel bits of its own; it needs granularity channel, not "
             f"{settings.granularity}"
@@ -123,6 +126,11 @@ class ActivationSettings(Settings):
         if self.bits is None:
             return Width(None, Family.FLOAT)
         return Width(self.bits, Family.STEPS if self.allocate is None else Family.MIXED)
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether each channel has a scale of its own."""
+        return SHARES[self.granularity] is PerChannel
 
     @model_validator(mode="after")
     def _together(self) -> "ActivationSettings":
@@ -187,17 +195,22 @@ class WeightSettings(Settings):
             return Width(self.levels, Family.LEVELS)
         if isinstance(self.levels, list):
             return Width(len(self.levels), Family.LEVELS)
-        if self.bits == "ternary":
-            return Width(None, Family.TERNARY)
+        if isinstance(self.bits, str):
+            return Width(None, Family(self.bits))
         if self.levels is not None:
             return Width(self.bits, Family(self.levels))
         return Width(self.bits, Family.STEPS if self.allocate is None else Family.MIXED)
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether each channel has a scale of its own."""
+        return SHARES[self.granularity] is PerChannel
 
     @model_validator(mode="after")
     def _together(self) -> "WeightSettings":
         _by_channel(self)
         if self.allocate is not None and (
-            self.levels is not None or self.narrow or self.bits == "ternary"
+            self.levels is not None or self.narrow or self.width.family is Family.TERNARY
         ):
             raise RecipeError(
                 "allocate needs 2^bits equal steps: no levels, ternary or narrow grids"
@@ -209,16 +222,16 @@ class WeightSettings(Settings):
     def _bits(cls, bits: Bits | None, info: ValidationInfo) -> Bits | None:
         _whole_or_allocated(bits, info)
         levels = info.data.get("levels")
-        least = 1 if levels in ("wide", "odd") else 2
+        least = Family(levels).least_bits if isinstance(levels, str) else 2
         if isinstance(bits, int | float) and not least <= bits <= 8:
             raise ValueError(
                 f"weight bits must be ternary or from 2 to 8 (1 to 8 with levels: wide or odd), or "
                 f"null for float; "
                 f"got {bits}"
             )
-        if bits == "ternary" and isinstance(levels, str):
+        if isinstance(bits, str) and isinstance(levels, str):
             raise ValueError(
-                f"ternary has its own three levels; give a number of bits with levels: {levels}"
+                f"{bits} has its own three levels; give a number of bits with levels: {levels}"
             )
         return bits
 
@@ -246,8 +259,8 @@ class WeightSettings(Settings):
 
 
 def _changes(
-    model: type[Settings], changes: dict[str, Any], info: ValidationInfo
-) -> dict[str, Any]:
+    model: type[Settings], changes: Mapping[str, object], info: ValidationInfo
+) -> dict[str, object]:
     """Some settings of a group, methods among them built; values are checked where they meet the
     rest.
     """
@@ -270,21 +283,21 @@ class LayerSettings(Settings):
     """
 
     skip: bool | None = None
-    weights: dict[str, Any] = Field(default_factory=dict)
-    activations: dict[str, Any] = Field(default_factory=dict)
+    weights: dict[str, object] = Field(default_factory=dict)
+    activations: dict[str, object] = Field(default_factory=dict)
 
     @field_validator("weights")
     @classmethod
-    def _weights(cls, changes: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    def _weights(cls, changes: dict[str, object], info: ValidationInfo) -> dict[str, object]:
         return _changes(WeightSettings, changes, info)
 
     @field_validator("activations")
     @classmethod
-    def _activations(cls, changes: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    def _activations(cls, changes: dict[str, object], info: ValidationInfo) -> dict[str, object]:
         return _changes(ActivationSettings, changes, info)
 
     @field_serializer("weights", "activations")
-    def _plain(self, changes: dict[str, Any]) -> dict[str, Any]:
+    def _plain(self, changes: dict[str, object]) -> dict[str, object]:
         return {
             name: _METHODS[name].short(value) if name in _METHODS and value is not None else value
             for name, value in changes.items()
@@ -306,7 +319,7 @@ class Recipe(Settings):
     widths: list[WidthSetting] = Field(default=_WIDTHS, min_length=1)
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
 
-    def stated(self) -> dict[str, Any]:
+    def stated(self) -> dict[str, object]:
         """The recipe's settings as plain values for JSON."""
         return self.model_dump(mode="json")
 

@@ -7,9 +7,8 @@ behind the value for everybody, and one in front of the layers.
 """
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from subbyte.core import (
     TERNARY,
@@ -29,7 +28,7 @@ from subbyte.recipe.fits import misfit
 from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
 from subbyte.recipe.recipe import ActivationSettings, LayerSettings, Recipe, WeightSettings
 from subbyte.recipe.settings import parse_settings
-from subbyte.recipe.width import Width
+from subbyte.recipe.width import Family, Width
 
 _KIND = "kind:"  # a pattern for layers of a kind
 
@@ -117,18 +116,17 @@ def _ends(network: Network) -> set[str]:
     return {network.layers[0].name, network.layers[-1].name}
 
 
-def _changes(recipe: Recipe, network: Network, layer: Layer) -> list[dict[str, Any]]:
+def _changes(recipe: Recipe, network: Network, layer: Layer) -> list[dict[str, object]]:
     """Settings of a layer's weights that take the place of those of all, in order."""
     changes = [settings.weights for settings in _matching(recipe, layer)]
     ends = recipe.first_last is not None and layer.name in _ends(network)
     return [{"bits": recipe.first_last}, *changes] if ends else changes
 
 
-def _states_width(changes: Sequence[dict[str, Any]]) -> bool:
+def _states_width(changes: Sequence[Mapping[str, object]]) -> bool:
     """Whether they say how wide a layer's weights are: their bits, or a number of levels."""
-    levels = [change["levels"] for change in changes if "levels" in change]
-    counted = bool(levels) and isinstance(levels[-1], int | list)
-    return counted or any("bits" in change for change in changes)
+    said = {name: value for change in changes for name, value in change.items()}
+    return "bits" in said or isinstance(said.get("levels"), int | list)
 
 
 def _weights(
@@ -204,24 +202,24 @@ def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> Grid
 
 
 def _weight_alphabet(settings: WeightSettings) -> Alphabet:
-    wide = settings.levels == "wide"
-    if settings.levels is not None and not wide:
-        return Levels(_levels(settings))
-    if settings.bits == "ternary":
-        return TERNARY
-    bits, symmetric = settings.bits or 0, settings.symmetric or wide
-    if settings.allocate is not None:
-        return Widths(mean=float(bits), symmetric=symmetric)
-    return Uniform(int(bits), symmetric=symmetric, narrow=settings.narrow, wide=wide)
-
-
-def _levels(settings: WeightSettings) -> tuple[float, ...]:
-    levels = settings.levels
-    if isinstance(levels, int):
-        return powers(levels)
-    if isinstance(levels, list):
-        return whole(levels)
-    return {"odd": odd, "apot": apot}[str(levels)](int(settings.bits or 0))
+    width = settings.width
+    number = width.number or 0
+    match width.family:
+        case Family.TERNARY:
+            return TERNARY
+        case Family.LEVELS:
+            own = settings.levels
+            return Levels(whole(own) if isinstance(own, list) else powers(int(number)))
+        case Family.ODD:
+            return Levels(odd(int(number)))
+        case Family.APOT:
+            return Levels(apot(int(number)))
+        case Family.MIXED:
+            return Widths(mean=float(number), symmetric=settings.symmetric)
+    wide = width.family is Family.WIDE
+    return Uniform(
+        int(number), symmetric=settings.symmetric or wide, narrow=settings.narrow, wide=wide
+    )
 
 
 def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPlan]:
@@ -259,8 +257,7 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
     for settings, edges in groups:
         names = [fed[edge] for edge in edges]
         name = f"{point.name}:feed" + (f":{names[0]}" if len(groups) > 1 else "")
-        kind = network.reader(edges[0]).geometry.kind
-        axis = channel_axis(network.value_at(edges[0]), kind)
+        axis = channel_axis(network.value_at(edges[0]), network.reader(edges[0]).geometry)
         place = TapPlace(name, point.node.name, tuple(edges), axis)
         taps.append(_tap(place, "feed", settings, settings, tuple(names)))
     return taps
@@ -286,8 +283,8 @@ def _tap(
 ) -> TapPlan:
     assert settings.bits is not None
     reasons = ["a layer reads the same value at more bits"] if asked.bits != settings.bits else []
-    by_channel = settings.granularity == "channel" and place.axis is not None
-    if settings.granularity == "channel" and not by_channel:
+    by_channel = settings.by_channel and place.axis is not None
+    if settings.by_channel and not by_channel:
         reasons.append("one value a channel: the tensor has one scale")
     signs = {"signed": settings.symmetric, "symmetric": settings.symmetric}
     alphabet: Alphabet = (

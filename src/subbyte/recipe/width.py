@@ -10,7 +10,6 @@ ternary  float
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from subbyte.errors import RecipeError
 
@@ -26,6 +25,11 @@ class Family(Enum):
     MIXED = "mixed"
     TERNARY = "ternary"
     FLOAT = "float"
+
+    @property
+    def least_bits(self) -> int:
+        """The fewest bits that weights of this family can have."""
+        return 1 if self in (Family.WIDE, Family.ODD) else 2
 
 
 _ALONE = (Family.TERNARY, Family.FLOAT)
@@ -71,7 +75,7 @@ class Width:
             else str(self)
         )
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Settings of weights that a candidate under a budget stands for.
 
         They take the place of bits and levels; grids that can't be narrow or allocated are not.
@@ -79,9 +83,9 @@ class Width:
         """
         if self.family not in _STATED:
             raise RecipeError(f"{self} is no width that layers can be given under a budget")
-        stated = {
+        stated: dict[str, object] = {
             "bits": self.family.value if self.number is None else self.number,
             "levels": None if self.number is None else self.family.value or None,
         }
-        plain = {"narrow": False, "allocate": None}
+        plain: dict[str, object] = {"narrow": False, "allocate": None}
         return stated if self.family is Family.STEPS else stated | plain

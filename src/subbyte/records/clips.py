@@ -8,9 +8,10 @@ correlation.csv  bits, metric; rank correlations with true loss and divergence, 
                  images to evaluate on say them
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -85,7 +86,7 @@ class Search:
     scan: list[Tried]
     choices: list[Choice]
     correlations: list[Correlation]
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
     @property
     def metrics(self) -> list[str]:
@@ -145,16 +146,16 @@ def read_search(folder: Path) -> Search:
 R = TypeVar("R", Tried, Choice, Correlation)
 
 
-def _filled(row: dict[str, str]) -> dict[str, Any]:
+def _filled(row: dict[str, str]) -> dict[str, str]:
     return {name: text for name, text in row.items() if text}
 
 
-def _judged(row: dict[str, str]) -> dict[str, Any] | None:
+def _judged(row: dict[str, str]) -> dict[str, str] | None:
     found = {name: row[name] for name in JUDGED if name in row}
     return found or None
 
 
-def _records(path: Path, kind: type[R], rows: list[dict[str, Any]]) -> list[R]:
+def _records(path: Path, kind: type[R], rows: Sequence[Mapping[str, object]]) -> list[R]:
     found = []
     for number, row in enumerate(rows, 1):
         try:
@@ -166,11 +167,11 @@ def _records(path: Path, kind: type[R], rows: list[dict[str, Any]]) -> list[R]:
     return found
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _settings(path: Path) -> dict[str, object]:
     if not path.exists():
         return {}
     try:
-        return TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
+        return TypeAdapter(dict[str, object]).validate_json(path.read_bytes())
     except OSError as error:
         raise FormatError(f"{path} can't be read: {error.strerror}") from error
     except ValidationError as error:

@@ -64,8 +64,15 @@ class Metrics(Record):
     walk_seconds: Seconds
     evaluate_seconds: Seconds
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All of them by name."""
+        return self.model_dump(include=set(METRICS))
+
 
 METRICS = tuple(Metrics.model_fields)
+UNCOMPARED = ("images", "capture_seconds", "walk_seconds", "evaluate_seconds")
+"""Metrics that settings are not compared by."""
 
 
 class Done(Metrics):
@@ -81,19 +88,12 @@ class Failed(Record):
     error: str
 
 
-Outcome = Annotated[Done | Failed, Field(discriminator="status")]
-_OUTCOME: TypeAdapter[Done | Failed] = TypeAdapter(Outcome)
+Outcome = Done | Failed
+"""The outcome of a run of a sweep."""
+_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="status")])
 
 
-def checked_outcome(row: Mapping[str, object]) -> Done | Failed:
-    """The outcome of a run, checked. Raises FormatError when something is missing in it."""
-    try:
-        return _OUTCOME.validate_python(row)
-    except ValidationError as error:
-        raise FormatError(f"a run gave no result ({first_error(error)})") from error
-
-
-def read_outcome(path: Path) -> Done | Failed:
+def read_outcome(path: Path) -> Outcome:
     """Read the outcome of a run. Raises FormatError when its file is damaged."""
     try:
         return _OUTCOME.validate_json(path.read_bytes())

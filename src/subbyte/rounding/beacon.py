@@ -20,7 +20,7 @@ sweep; the greedy start rows d^3.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -35,6 +35,20 @@ from subbyte.stats import LayerStats
 _TIE = 1e-12  # relative
 
 
+class Start(StrEnum):
+    """The codes that visits begin with."""
+
+    NEAREST = "nearest"
+    GREEDY = "greedy"
+
+
+class First(StrEnum):
+    """The code of a greedy path's first column."""
+
+    PROPORTIONAL = "proportional"
+    SMALLEST = "smallest"
+
+
 @dataclass(frozen=True)
 class Beacon(Rounding):
     """Choose codes by the angle between outputs.
@@ -44,8 +58,8 @@ class Beacon(Rounding):
     """
 
     sweeps: int = 5
-    start: Literal["nearest", "greedy"] = "nearest"
-    first: Literal["proportional", "smallest"] = "proportional"
+    start: Start = Start.NEAREST
+    first: First = First.PROPORTIONAL
 
     refuses = (
         Refusal(
@@ -70,7 +84,7 @@ class Beacon(Rounding):
         units = _Units(grid, stats)
         w = stats.grouped(weight)
         linear = w @ stats.G.mT
-        if self.start == "nearest":
+        if self.start == Start.NEAREST:
             q = stats.grouped(grid.units(nearest.codes))
         else:
             q = _greedy(w, units, stats, self.first)
@@ -118,7 +132,7 @@ def _visit(q: Tensor, linear: Tensor, units: _Units, H: Tensor) -> Tensor:
     return q
 
 
-def _greedy(w: Tensor, units: _Units, stats: LayerStats, first: str) -> Tensor:
+def _greedy(w: Tensor, units: _Units, stats: LayerStats, first: First) -> Tensor:
     """The path: column t is chosen for the angle of the sums over columns 0..t."""
     q = torch.zeros_like(w)
     peak = w.abs().amax(-1).clamp_min(torch.finfo(w.dtype).tiny)
@@ -130,7 +144,7 @@ def _greedy(w: Tensor, units: _Units, stats: LayerStats, first: str) -> Tensor:
         e, f = (past * Hq[..., :t]).sum(-1), Hq[..., t]
         b, g = partial[..., t], stats.H[:, t, t, None].expand_as(e)
         choices = units.candidates(_critical(a, b, e, f, g))
-        if t == 0 and first == "proportional":
+        if t == 0 and first == First.PROPORTIONAL:
             ends = torch.where(w[..., 0] < 0, -units.table[..., 0], units.table[..., -1])
             wanted = w[..., 0] / peak * ends
             q[..., 0] = _closest(units.table, wanted)

@@ -2,8 +2,8 @@
 its inner loop.
 """
 
+from enum import StrEnum
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,14 @@ from torch import Tensor
 from subbyte.core import Grid
 from subbyte.stats import LayerStats
 
-Order = Literal["diagonal", "natural"]
+
+class Order(StrEnum):
+    """The order in which columns are visited: by decreasing power of their inputs, H_tt, or as they
+    are.
+    """
+
+    DIAGONAL = "diagonal"
+    NATURAL = "natural"
 
 
 class ColumnOrder:
@@ -22,7 +29,7 @@ class ColumnOrder:
 
     def __init__(self, stats: LayerStats, order: Order) -> None:
         self.index: Tensor | None = None  # [groups, columns]
-        if order == "diagonal":
+        if order == Order.DIAGONAL:
             diagonal = stats.H.diagonal(dim1=-2, dim2=-1)
             self.index = diagonal.argsort(dim=-1, descending=True, stable=True)
 
@@ -48,6 +55,19 @@ class ColumnOrder:
         if self.index is None:
             return values
         return values.gather(2, self.index.argsort(-1)[:, None, :].expand_as(values))
+
+
+class Given(StrEnum):
+    """The inputs that the rounded layer is thought to see: the quantized network's, or the float
+    one's.
+    """
+
+    QUANTIZED = "quantized"
+    FLOAT = "float"
+
+    def stats(self, stats: LayerStats) -> LayerStats:
+        """Second moments as these inputs have them."""
+        return stats if self is Given.QUANTIZED else stats.of_float()
 
 
 class Columns:

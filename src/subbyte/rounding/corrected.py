@@ -23,6 +23,7 @@ from torch import Tensor
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid, Rounding
+from subbyte.rounding.columns import Order
 from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.solve import best_of, corrected_target
 from subbyte.rounding.sweeps import descend
@@ -54,7 +55,7 @@ class Corrected(Rounding):
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
         target = corrected_target(weight, stats, self.damping)
-        diffusion = Diffusion(stats, self.damping, "diagonal")
+        diffusion = Diffusion(stats, self.damping, Order.DIAGONAL)
         grid = fit(target)
         linear = stats.grouped(target) @ stats.H
         candidates = [QTensor.nearest(weight, fit(weight))]

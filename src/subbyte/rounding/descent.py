@@ -15,7 +15,7 @@ better is rounded to nearest. Cost: 2 rows d^2 a sweep.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -23,10 +23,24 @@ from torch import Tensor
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid, Rounding
-from subbyte.rounding.columns import Columns
+from subbyte.rounding.columns import Columns, Given
 from subbyte.rounding.solve import best_of
 from subbyte.rounding.sweeps import refit_scales, sweep, sweep_by_row, unit_diagonal
 from subbyte.stats import LayerStats
+
+
+class Visits(StrEnum):
+    """The order in which a row's columns are visited."""
+
+    NATURAL = "natural"
+    GREEDY = "greedy"
+
+
+class Start(StrEnum):
+    """The values that the first sweep begins with."""
+
+    NEAREST = "nearest"
+    WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -39,10 +53,10 @@ class Descent(Rounding):
     """
 
     sweeps: int = 4
-    order: Literal["natural", "greedy"] = "natural"
+    order: Visits = Visits.NATURAL
     refit: bool = True
-    start: Literal["nearest", "weights"] = "nearest"
-    data: Literal["quantized", "float"] = "quantized"
+    start: Start = Start.NEAREST
+    data: Given = Given.QUANTIZED
 
     def __post_init__(self) -> None:
         if self.sweeps < 1:
@@ -50,18 +64,17 @@ class Descent(Rounding):
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
-        if self.data == "float":
-            stats = stats.of_float()
+        stats, on_grid = Given(self.data).stats(stats), self.start == Start.NEAREST
         grid = fit(weight)
         nearest = QTensor.nearest(weight, grid)
-        values = nearest.dequantize() if self.start == "nearest" else weight
+        values = nearest.dequantize() if on_grid else weight
         linear = stats.grouped(weight) @ stats.G.mT
         steps, pulls = unit_diagonal(linear, stats)
         order = self._order(weight, stats)
         result = nearest
         for number in range(self.sweeps):
             # real weights have no codes to refit
-            if self.refit and (number or self.start == "nearest"):
+            if self.refit and (number or on_grid):
                 result = refit_scales(linear, result, stats)
                 values = result.dequantize()
             q = stats.grouped(values).to(torch.float32)
@@ -79,7 +92,7 @@ class Descent(Rounding):
 
     def _order(self, weight: Tensor, stats: LayerStats) -> Tensor | None:
         """Order of each row's columns, [groups, rows, columns]; None for the natural one."""
-        if self.order == "natural":
+        if self.order == Visits.NATURAL:
             return None
         power = stats.H.diagonal(dim1=-2, dim2=-1).sqrt()[:, None, :] * stats.grouped(weight).abs()
         return power.argsort(dim=-1, descending=True, stable=True)

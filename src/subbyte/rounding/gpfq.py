@@ -21,7 +21,7 @@ A row that nearest would serve better is rounded to nearest, unless a regularize
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -29,14 +29,37 @@ from torch import Tensor
 from subbyte.core import Codebook, Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid, Refusal, Rounding
-from subbyte.rounding.columns import Order
+from subbyte.rounding.columns import Given, Order
 from subbyte.rounding.noise import row_noise
-from subbyte.rounding.path import follow_path
+from subbyte.rounding.path import Shrink, follow_path
 from subbyte.rounding.solve import best_of
 from subbyte.stats import LayerStats
 
 _LEAST_PENALTY = 1e-6
 _NARROWEST = 1e-3  # of a penalized grid's step, against the grid it is made from
+
+
+class Regularizer(StrEnum):
+    """The penalty on the values that are chosen."""
+
+    NONE = "none"
+    L1 = "L1"
+    L0 = "L0"
+
+    def shrink(self, penalty: float) -> Shrink | None:
+        """The change of arguments before they are rounded; None for no change."""
+
+        def soft(argument: Tensor) -> Tensor:
+            return argument.sign() * (argument.abs() - penalty).clamp_min(0)
+
+        def hard(argument: Tensor) -> Tensor:
+            return torch.where(argument.abs() > penalty, argument, 0.0)
+
+        return {Regularizer.NONE: None, Regularizer.L1: soft, Regularizer.L0: hard}[self]
+
+    def grid(self, grid: Grid, penalty: float) -> Grid:
+        """The grid to round to; see `penalized_grid`."""
+        return penalized_grid(grid, penalty) if penalty and self is Regularizer.L0 else grid
 
 
 @dataclass(frozen=True)
@@ -49,9 +72,9 @@ class Gpfq(Rounding):
     seed; fallback: to nearest where that is better.
     """
 
-    data: Literal["quantized", "float"] = "quantized"
-    order: Order = "natural"
-    regularizer: Literal["none", "L1", "L0"] = "none"
+    data: Given = Given.QUANTIZED
+    order: Order = Order.NATURAL
+    regularizer: Regularizer = Regularizer.NONE
     penalty: float = 0.0
     stochastic: bool = False
     seed: int = 0
@@ -59,13 +82,13 @@ class Gpfq(Rounding):
 
     refuses = (
         Refusal(
-            lambda self, spec: self.regularizer == "L0" and not _plain(spec),
+            lambda self, spec: self.regularizer == Regularizer.L0 and not _plain(spec),
             "gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or channel",
         ),
     )
 
     def __post_init__(self) -> None:
-        if self.regularizer == "none" and self.penalty:
+        if self.penalty and self.regularizer == Regularizer.NONE:
             raise RecipeError(
                 f"gpfq: penalty {self.penalty:g} has no effect without regularizer L1 or L0"
             )
@@ -77,27 +100,16 @@ class Gpfq(Rounding):
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`; with a regularizer the objective is the penalized one."""
         self.check(fit.spec)
-        if self.data == "float":
-            stats = stats.of_float()
+        stats, regularizer = Given(self.data).stats(stats), Regularizer(self.regularizer)
         grid = fit(weight)
-        penalized = (
-            penalized_grid(grid, self.penalty)
-            if self.regularizer == "L0" and self.penalty
-            else grid
-        )
+        penalized = regularizer.grid(grid, self.penalty)
         noise = row_noise(weight, self.seed) if self.stochastic else None
-        shrink = {"none": None, "L1": self._soft, "L0": self._hard}[self.regularizer]
+        shrink = regularizer.shrink(self.penalty)
         values = follow_path(weight, penalized, stats, order=self.order, noise=noise, shrink=shrink)
         result = QTensor.nearest(values, penalized)
-        fallback = self.fallback and self.regularizer == "none"
+        fallback = self.fallback and regularizer is Regularizer.NONE
         candidates = [result, QTensor.nearest(weight, grid)] if fallback else [result]
         return best_of(weight, candidates, stats)
-
-    def _soft(self, argument: Tensor) -> Tensor:
-        return argument.sign() * (argument.abs() - self.penalty).clamp_min(0)
-
-    def _hard(self, argument: Tensor) -> Tensor:
-        return torch.where(argument.abs() > self.penalty, argument, 0.0)
 
 
 def _plain(spec: GridSpec) -> bool:

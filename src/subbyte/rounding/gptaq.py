@@ -30,7 +30,7 @@ class Gptaq(Rounding):
 
     damping: float = 0.01
     strength: float = 0.25
-    order: Order = "diagonal"
+    order: Order = Order.DIAGONAL
 
     def __post_init__(self) -> None:
         if self.damping < 0 or self.strength < 0:

@@ -27,7 +27,7 @@ class Gptq(Rounding):
     """
 
     damping: float = 0.01
-    order: Order = "diagonal"
+    order: Order = Order.DIAGONAL
 
     objective = Objective.INPUTS
 

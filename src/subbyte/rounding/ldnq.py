@@ -12,7 +12,7 @@ Each row keeps the best G, with the scale that is best under H. Meant for few le
 `levels: 3` to `11`
 (0, +-1, +-2, ... +-2^k), and works on every grid. The authors' weights update between layers is
 `tune: cascade`; with it, or to follow the paper, set `corrected: false` (W* = W).
-Differences from their code, which `compat: true` brings back (see `ldnq_compat`): W* makes up for
+Differences from their code, which `compat: true` brings back (see `compat.ldnq`): W* makes up for
 the errors of earlier layers; the scale starts from the recipe's range (there: mean |W| for any
 set); rho is a share of H's mean diagonal (there: H_00); there is no tolerance; a is refitted under
 H; coordinate descent ends it; H has the weights' column order. Objective: ||X w - X_q q||^2, with

@@ -31,7 +31,7 @@ def follow_path(
     grid: Grid,
     stats: LayerStats,
     *,
-    order: Order = "natural",
+    order: Order = Order.NATURAL,
     noise: Tensor | None = None,
     shrink: Shrink | None = None,
 ) -> Tensor:

@@ -34,7 +34,7 @@ class Qronos(Rounding):
     """
 
     damping: float = 1e-6
-    order: Order = "diagonal"
+    order: Order = Order.DIAGONAL
 
     def __post_init__(self) -> None:
         if self.damping < 0:

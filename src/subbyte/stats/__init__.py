@@ -6,7 +6,7 @@ from subbyte.stats.curvature import Trace, gauss_newton, hessian_blocks, hutch_p
 from subbyte.stats.gradients import GradientCollector, GradientStats, position_weights
 from subbyte.stats.histogram import Histogram, channel_histograms, histogram
 from subbyte.stats.moments import LayerStats, MomentCollector
-from subbyte.stats.patches import column_order, output_positions, patches
+from subbyte.stats.patches import column_order, patches
 
 __all__ = [
     "GradientCollector",
@@ -22,7 +22,6 @@ __all__ = [
     "histogram",
     "hutch_plus_plus",
     "hutchinson",
-    "output_positions",
     "patches",
     "position_weights",
 ]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from subbyte.core import Geometry
 from subbyte.errors import NumericsError
-from subbyte.stats.patches import column_order, output_positions, patches
+from subbyte.stats.patches import column_order, patches
 
 _MAX_ELEMENTS = 2**24  # of patches and gradients at a time: 64 MiB in float32
 
@@ -63,7 +63,7 @@ class GradientCollector:
         images = calls[0][0].shape[0] if share is None else len(share)
         share = calls[0][0].new_ones(images) if share is None else share
         geometry, self._in_batch = self._geometry, images
-        rows = sum(x.shape[0] // images * output_positions(x.shape, geometry) for x, _ in calls)
+        rows = sum(x.shape[0] // images * geometry.positions(x.shape) for x, _ in calls)
         step = max(
             1,
             _MAX_ELEMENTS
@@ -84,11 +84,9 @@ class GradientCollector:
 
     def _outputs(self, g: Tensor, images: int) -> Tensor:
         """Gradients as [groups, images, positions, rows / groups]."""
-        geometry = self._geometry
-        if geometry.kind == "linear":
-            return g.reshape(1, images, -1, geometry.rows)
+        geometry, g = self._geometry, self._geometry.channels_first(g)
         grouped = g.reshape(
-            images, -1, geometry.groups, geometry.rows // geometry.groups, g[0, 0].numel()
+            images, -1, geometry.groups, geometry.rows // geometry.groups, g.shape[2]
         )
         return grouped.permute(2, 0, 1, 4, 3).flatten(2, 3)
 
@@ -132,6 +130,5 @@ def position_weights(g: Tensor, geometry: Geometry, parts: int) -> Tensor:
     g: in torch's shape; parts: how many runs of equal length, in order. What GuidedQuant weighs
         rows by.
     """
-    if geometry.kind == "linear":
-        g = g.reshape(g.shape[0], -1, geometry.rows).transpose(1, 2)
+    g = geometry.channels_first(g)
     return g.reshape(g.shape[0], parts, geometry.rows // parts, -1).square().mean(2)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Geometry
-from subbyte.stats.patches import column_order, output_positions, patches
+from subbyte.stats.patches import column_order, patches
 
 _MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
 
@@ -95,7 +95,7 @@ class MomentCollector:
         weights: of the rows, positive, [batch, groups * k, output positions]; in every chunk or in
             none.
         """
-        available = output_positions(x.shape, self._geometry)
+        available = self._geometry.positions(x.shape)
         taken = available if self._take is None else min(self._take, available)
         images = max(
             1, _MAX_ELEMENTS // max(1, taken * self._geometry.columns * self._geometry.groups)
@@ -132,8 +132,9 @@ class MomentCollector:
         self._rows += rows.shape[1]
         if weights is not None:
             self._accumulate("weight", weights.sum(2, dtype=torch.float64).flatten())
-        parted = rows is not rows_q or "G" in self._sums or self._known is not None
-        if parted and "H" in self._sums and "G" not in self._sums:  # until now the networks agreed
+        before = self._parted
+        parted = before or rows is not rows_q or self._known is not None
+        if parted and not before and "H" in self._sums:  # until now the networks agreed
             self._sums |= {name: self._sums["H"].clone() for name in "GF"}
             self._sums["mean"] = self._sums["mean_q"].clone()
         self._accumulate("H", _products(rows_q, rows_q, weights))
@@ -144,6 +145,11 @@ class MomentCollector:
         if self._known is None:
             self._accumulate("F", _products(rows, rows, weights))
             self._accumulate("mean", _sums(rows, weights))
+
+    @property
+    def _parted(self) -> bool:
+        """Whether sums are kept of the float network, too."""
+        return "G" in self._sums
 
     def _accumulate(self, name: str, value: Tensor) -> None:
         value = value.to(torch.float64)
@@ -164,7 +170,7 @@ class MomentCollector:
             return self._sums[name][:, order] / weight[:, None]
 
         H, mean_q = matrix("H"), vector("mean_q")
-        if "G" not in self._sums:
+        if not self._parted:
             return LayerStats(H, H, H, mean_q, mean_q, self._rows)
         F, mean = self._known or (matrix("F"), vector("mean"))
         return LayerStats(H, matrix("G"), F, mean, mean_q, self._rows)

@@ -57,6 +57,11 @@ class Inputs:
         return layer_stats(self.x, self.x_q)
 
     @property
+    def mismatched(self) -> bool:
+        """Whether the quantized network's inputs differ from the float one's."""
+        return not torch.equal(self.x, self.x_q)
+
+    @property
     def dead(self) -> Tensor:
         """Bool [rows, columns]: weights that see nothing but 0."""
         dead = ~self.x_q.bool().any(1)

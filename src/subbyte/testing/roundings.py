@@ -36,9 +36,11 @@ def fine(method: Rounding) -> list[str]:
     return ["dense", "dense, x_q", "grouped, x_q"]
 
 
+_ROOTS = {"4": 2.0, "2**-40": 2.0**-20}
+"""Factors on the second moments of inputs, and on the inputs themselves."""
 every_input = of(*INPUTS)
-mismatched = of(*(name for name in INPUTS if "x_q" in name))
-alike = of(*(name for name in INPUTS if "x_q" not in name))
+mismatched = of(*(name for name, given in INPUTS.items() if given.mismatched))
+alike = of(*(name for name, given in INPUTS.items() if not given.mismatched))
 
 
 @cache
@@ -159,18 +161,18 @@ def rows_do_not_know_of_one_another(method: Rounding, spec: str, case: str) -> N
     require(same, "rows in another order get other codes")
 
 
-@SUITE.over(working, of("grouped, x_q", "few rows", "dead, x_q"), of("4", "2**-40"))
+@SUITE.over(working, of("grouped, x_q", "few rows", "dead, x_q"), of(*_ROOTS))
 def the_unit_of_the_inputs_does_not_matter(
     method: Rounding, spec: str, case: str, factor: str
 ) -> None:
     """Inputs times a power of 2 give the same codes."""
-    given, root = INPUTS[case], {"4": 2.0, "2**-40": 2.0**-20}[factor]
+    given, root = INPUTS[case], _ROOTS[factor]
     scaled = replace(given, x=given.x * root, x_q=given.x_q * root)
     q = method.round(given.weight, fitter(SPECS[spec]), scaled.stats)
     require(torch.equal(q.codes, rounded(method, spec, case).codes), "other codes")
 
 
-@SUITE.over(working, of(*(name for name in INPUTS if "dead" in name)))
+@SUITE.over(working, of(*(name for name, given in INPUTS.items() if given.dead.any())))
 def weights_that_see_no_input_keep_their_nearest_codes(
     method: Rounding, spec: str, case: str
 ) -> None:

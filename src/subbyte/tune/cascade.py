@@ -26,6 +26,12 @@ from torch import Tensor
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.methods import Forward, Tune
 
+_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "logits": F.mse_loss,
+    "labels": F.cross_entropy,
+}
+"""The loss by what biases and scales learn from at the end."""
+
 
 @dataclass(frozen=True)
 class Cascade(Tune):
@@ -65,12 +71,12 @@ class Cascade(Tune):
         labels: list[Tensor] | None,
     ) -> dict[str, Tensor]:
         """See `methods.Tune`."""
-        if self.retrain == "none":
+        if self.retrain not in _LOSSES:
             return parameters
-        if self.retrain == "logits":
-            return self._learn(forward, parameters, logits, F.mse_loss, self.retrain_epochs)
-        assert labels is not None, "a method that needs labels gets them"
-        return self._learn(forward, parameters, labels, F.cross_entropy, self.retrain_epochs)
+        targets = labels if self.needs_labels else logits
+        assert targets is not None, "a method that needs labels gets them"
+        loss_of = _LOSSES[self.retrain]
+        return self._learn(forward, parameters, targets, loss_of, self.retrain_epochs)
 
     def _learn(
         self,

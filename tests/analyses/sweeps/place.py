@@ -17,7 +17,7 @@ import yaml
 from subbyte.analyses.sweeps import Space, load_space, make_runs
 from subbyte.analyses.sweeps.space import Run
 from subbyte.analyses.sweeps.store import Task, task_of
-from subbyte.records.sweep import METRICS
+from subbyte.records.sweep import METRICS, Done, Outcome
 
 NETWORK = """
 import os
@@ -107,24 +107,30 @@ def tasks_of(space: Space) -> list[Task]:
     return [task_of(run, str(run.inputs), "1") for run in make_runs(space)]
 
 
-def metrics(top1: float = 50.0, **changes: float) -> dict[str, Any]:
+def metrics(top1: float = 50.0, **changes: float) -> Done:
     """What a run measures."""
-    return (
-        dict.fromkeys(METRICS, 1.0) | {"status": "done", "quantized_top1_percent": top1} | changes
+    return Done.model_validate(
+        dict.fromkeys(METRICS, 1.0) | {"quantized_top1_percent": top1} | changes
     )
+
+
+def without_times(outcome: Outcome) -> dict[str, object]:
+    """An outcome but for what differs by machine."""
+    found = outcome.model_dump()
+    return {name: value for name, value in found.items() if not name.endswith("_seconds")}
 
 
 class Fake:
     """An engine that does nothing but ask `outcome`, and remembers what it was asked for."""
 
-    def __init__(self, outcome: Callable[[Run], dict[str, Any]] = lambda _: metrics()) -> None:
+    def __init__(self, outcome: Callable[[Run], Outcome] = lambda _: metrics()) -> None:
         self.outcome = outcome
         self.asked: list[Task] = []
 
     def __call__(self, cache: Path) -> "Fake":
         return self
 
-    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any]]]:
+    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         for task in tasks:
             self.asked.append(task)
             yield task, self.outcome(task.run)

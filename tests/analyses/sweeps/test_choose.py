@@ -6,19 +6,26 @@ from scipy import stats
 
 from subbyte.analyses.sweeps import sweep
 from subbyte.analyses.sweeps.choose import (
+    OverSeeds,
     best_setting,
     check_column,
     interval,
     summaries,
     summary_columns,
 )
+from subbyte.analyses.sweeps.store import Row
 from subbyte.errors import RecipeError
+from subbyte.records.sweep import Failed
 from tests.analyses.sweeps.place import Fake, metrics, space_of, table
 
 
-def rows(*values, column="quantized_top1_percent"):
+def rows(*values, column="agreement_percent"):
     """A row each for (setting, value)."""
-    return [{"a": setting} | metrics() | {column: value} for setting, value in values]
+    return [row(setting, metrics(**{column: value})) for setting, value in values]
+
+
+def row(setting, outcome):
+    return Row(None, "mine", {"a": setting}, outcome)
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [3.5, 3.7, 3.1], [5.0, 5.0, 5.0], list(range(20))])
@@ -41,52 +48,39 @@ def test_summaries():
     found = summaries(
         [
             *rows(("x", 1.0), ("y", 10.0), ("x", 2.0), ("x", 6.0)),
-            {"a": "y", "status": "failed", "error": "why"},
-        ],
-        ("a",),
+            row("y", Failed(error="why")),
+        ]
     )
-    assert [(row["a"], row["seeds"], row["quantized_top1_percent"]) for row in found] == [
-        ("x", 3, 3.0),
-        ("y", 1, 10.0),
-    ]
-    assert found[0]["quantized_top1_percent_sd"] == pytest.approx(
-        np.std([1, 2, 6], ddof=1), abs=1e-6
-    )
-    assert found[0]["quantized_top1_percent_ci95"] == pytest.approx(
-        stats.t.ppf(0.975, 2) * 7**0.5 / 3**0.5, abs=1e-6
-    )
-    assert (
-        found[1]["quantized_top1_percent_sd"] is None
-        and found[1]["quantized_top1_percent_ci95"] is None
-    )
-    assert set(found[0]) == set(summary_columns(("a",)))
+    assert [(one.setting["a"], one.seeds) for one in found] == [("x", 3), ("y", 1)]
+    first, second = (one.metrics["agreement_percent"] for one in found)
+    assert first.mean == 3 and second == OverSeeds(10.0, None, None)
+    assert first.deviation == pytest.approx(np.std([1, 2, 6], ddof=1), abs=1e-6)
+    assert first.half == pytest.approx(stats.t.ppf(0.975, 2) * 7**0.5 / 3**0.5, abs=1e-6)
+    assert set(found[0].cells()) == set(summary_columns(("a",)))
 
 
 def test_settings_may_be_lists_and_mappings():
-    found = summaries(rows(([1, 2], 1.0), ({"n": 1}, 2.0), ([1, 2], 3.0)), ("a",))
-    assert [(row["a"], row["seeds"]) for row in found] == [([1, 2], 2), ({"n": 1}, 1)]
+    found = summaries(rows(([1, 2], 1.0), ({"n": 1}, 2.0), ([1, 2], 3.0)))
+    assert [(one.setting["a"], one.seeds) for one in found] == [([1, 2], 2), ({"n": 1}, 1)]
 
 
 def test_best_is_by_the_mean():
     assert best_setting(
-        rows(("x", 0.0), ("y", 5.0), ("x", 9.0), ("y", 5.0)), ("a",), "quantized_top1_percent"
+        rows(("x", 0.0), ("y", 5.0), ("x", 9.0), ("y", 5.0)), "agreement_percent"
     ) == {"a": "y"}
 
 
 def test_the_first_of_equals():
-    assert best_setting(rows(("x", 1.0), ("y", 5.0), ("z", 5.0)), ("a",), "agreement_percent") == {
-        "a": "x"
-    }
-    assert best_setting(
-        rows(("x", 1.0), ("y", 5.0), ("z", 5.0)), ("a",), "quantized_top1_percent"
-    ) == {"a": "y"}
+    three = rows(("x", 1.0), ("y", 5.0), ("z", 5.0))
+    assert best_setting(three, "quantized_top1_percent") == {"a": "x"}
+    assert best_setting(three, "agreement_percent") == {"a": "y"}
 
 
 @pytest.mark.parametrize("column", ["bits_per_weight", "packed_bytes"])
 def test_smaller_is_better(column):
-    assert best_setting(
-        rows(("x", 3.0), ("y", 2.0), ("z", 4.0), column=column), ("a",), column
-    ) == {"a": "y"}
+    assert best_setting(rows(("x", 3.0), ("y", 2.0), ("z", 4.0), column=column), column) == {
+        "a": "y"
+    }
 
 
 def test_nothing_to_choose():
@@ -101,7 +95,7 @@ def by_bits(run):
     """
     bits = run.recipe.weights.bits
     if bits == 2 and run.seed == 1:
-        return {"status": "failed", "error": "why"}
+        return Failed(error="why")
     return metrics(
         {"validation": {2: 1.0, 3: 70.0, 4: 60.0}, "test": {3: 65.0, 4: 90.0}}[run.split][bits]
         + run.seed
@@ -111,7 +105,7 @@ def by_bits(run):
 def test_only_the_chosen_setting_is_tested(folder, tmp_path):
     engine = Fake(by_bits)
     result = sweep(space_of(folder, choose="quantized_top1_percent"), tmp_path / "out", engine)
-    assert result.failed == 1
+    assert len(result.failures) == 1
     tested = [
         (task.run.recipe.weights.bits, task.run.seed)
         for task in engine.asked
@@ -144,7 +138,7 @@ def test_places_can_be_chosen(axis, values, folder, tmp_path):
     engine = Fake(lambda run: metrics(60.0 if run.setting[axis] == values[1] else 50.0))
     space = space_of(folder, grid={axis: values}, choose="quantized_top1_percent")
     (row,) = sweep(space, tmp_path / "out", engine).chosen
-    assert row[axis] == values[1] and row["seeds"] == 2
+    assert row.setting[axis] == values[1] and row.seeds == 2
 
 
 def yaml_value(text):
@@ -157,7 +151,7 @@ def test_null_can_be_chosen(folder, tmp_path):
         folder, grid={"weights.allocate": ["optimum", None]}, choose="quantized_top1_percent"
     )
     (row,) = sweep(space, tmp_path / "out", engine).chosen
-    assert row["weights.allocate"] is None and row["seeds"] == 2
+    assert row.setting["weights.allocate"] is None and row.seeds == 2
 
 
 def test_test_images_are_looked_at_for_the_choice_alone(folder, tmp_path, monkeypatch):
@@ -174,4 +168,4 @@ def test_test_images_are_looked_at_for_the_choice_alone(folder, tmp_path, monkey
     space = space_of(folder, choose="quantized_top1_percent", seeds=[0])
     (row,) = sweep(space, tmp_path / "out", lambda cache: Local(1, cache)).chosen
     assert seen[:3] == [("validation", bits) for bits in (2, 3, 4)]
-    assert seen[3:] == [("test", row["weights.bits"])]
+    assert seen[3:] == [("test", row.setting["weights.bits"])]

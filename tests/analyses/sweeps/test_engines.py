@@ -12,14 +12,22 @@ import pytest
 from subbyte.analyses.sweeps import Local, make_tasks, sweep
 from subbyte.analyses.sweeps.engines import DIED
 from subbyte.errors import RecipeError
-from tests.analyses.sweeps.place import ROOT, space_of, table, without_seconds
+from subbyte.records.sweep import Failed
+from tests.analyses.sweeps.place import (
+    ROOT,
+    metrics,
+    space_of,
+    table,
+    without_seconds,
+    without_times,
+)
 
 
 def outcomes(jobs, space, cache):
     found = {}
     for task, outcome in Local(jobs, cache).outcomes(make_tasks(space)):
         assert task.key not in found
-        found[task.key] = {k: v for k, v in outcome.items() if not k.endswith("_seconds")}
+        found[task.key] = without_times(outcome)
     return found
 
 
@@ -35,7 +43,7 @@ def test_workers_give_the_same_rows_and_a_run_that_fails_is_alone(folder, tmp_pa
         sweep(space, tmp_path / str(jobs), lambda cache, jobs=jobs: Local(jobs, cache))
         for jobs in (1, 2)
     ]
-    assert [result.failed for result in results] == [2, 2]
+    assert [len(result.failures) for result in results] == [2, 2]
     for name in ("results.csv", "summary.csv", "chosen.csv"):
         assert without_seconds(tmp_path / "1" / name) == without_seconds(tmp_path / "2" / name)
     rows = table(tmp_path / "2/results.csv")
@@ -49,15 +57,12 @@ def test_what_a_run_raises_is_its_outcome(folder, tmp_path, monkeypatch):
     def odd(run, *_):
         if run.recipe.weights.bits == 3:
             raise ZeroDivisionError("by zero")
-        return {"images": 1}
+        return metrics()
 
     monkeypatch.setattr("subbyte.analyses.sweeps.engines.execute", odd)
-    found = list(outcomes(1, space_of(folder, seeds=[0]), tmp_path).values())
-    assert found == [
-        {"status": "done", "images": 1},
-        {"status": "failed", "error": "ZeroDivisionError: by zero"},
-        {"status": "done", "images": 1},
-    ]
+    tasks = make_tasks(space_of(folder, seeds=[0]))
+    found = [outcome for _, outcome in Local(1, tmp_path).outcomes(tasks)]
+    assert found == [metrics(), Failed(error="ZeroDivisionError: by zero"), metrics()]
 
 
 def test_jobs(tmp_path):
@@ -84,7 +89,7 @@ def test_a_worker_that_dies_costs_its_run_alone(folder, tmp_path, monkeypatch):
     )
     (dead,) = [task.key for task in tasks if task.run.model.endswith("deadly")]
     assert len(found) == len(tasks) == 5
-    assert found == alone | {dead: {"status": "failed", "error": DIED}}
+    assert found == alone | {dead: Failed(error=DIED).model_dump()}
 
 
 def driver(folder, out, jobs):

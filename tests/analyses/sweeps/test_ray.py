@@ -7,7 +7,7 @@ import pytest
 
 from subbyte.analyses.sweeps import Local, Ray, make_tasks
 from subbyte.analyses.sweeps.ray_engine import SETTINGS
-from tests.analyses.sweeps.place import command, space_of, table, write_space
+from tests.analyses.sweeps.place import command, space_of, table, without_times, write_space
 
 # Ray warns of much that is not ours
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -36,10 +36,6 @@ def cluster(monkeypatch):
     made.shutdown()
 
 
-def without(outcome):
-    return {name: value for name, value in outcome.items() if not name.endswith("_seconds")}
-
-
 def test_a_node_that_dies_loses_nothing(cluster, folder, tmp_path):
     """Two nodes without the user's files; one of them is killed while runs are under way."""
     second = up(lambda: cluster.add_node(num_cpus=1, object_store_memory=100 << 20))
@@ -52,12 +48,14 @@ def test_a_node_that_dies_loses_nothing(cluster, folder, tmp_path):
         **{"except": [{"model": models[1], "weights.bits": [3, 4]}]},
     )
     tasks = make_tasks(space)
-    expected = {task.key: without(outcome) for task, outcome in Local(1, tmp_path).outcomes(tasks)}
+    expected = {
+        task.key: without_times(outcome) for task, outcome in Local(1, tmp_path).outcomes(tasks)
+    }
     shutil.rmtree(here)
     found = {}
     for task, outcome in Ray(cluster.address).outcomes(tasks):
         assert task.key not in found
-        found[task.key] = without(outcome)
+        found[task.key] = without_times(outcome)
         if len(found) == 2:
             cluster.remove_node(second, allow_graceful=False)
     assert len(found) == len(tasks) == 8 and found == expected

@@ -6,6 +6,7 @@ import pytest
 
 from subbyte.analyses.sweeps.store import Results
 from subbyte.errors import FormatError, SubbyteError
+from subbyte.records.sweep import Failed
 from tests.analyses.sweeps.place import metrics, space_of, table, tasks_of
 
 
@@ -24,7 +25,7 @@ def results(tmp_path):
 def test_what_was_added_is_read(tasks, results, tmp_path):
     assert results.read(tasks[0]) is None and not results.finished(tasks[0])
     results.add(tasks[0], metrics(12.5))
-    results.add(tasks[1], {"status": "failed", "error": "why"})
+    results.add(tasks[1], Failed(error="why"))
     for again in (results, Results(tmp_path / "out", "name")):
         assert again.read(tasks[0]) == metrics(12.5)
         assert again.finished(tasks[0], retry=True)
@@ -128,7 +129,7 @@ COLUMNS = [
 def test_table(tasks, results, tmp_path):
     for number, task in enumerate(tasks[:5]):
         results.add(task, metrics(number + 0.5))
-    results.add(tasks[5], {"status": "failed", "error": 'odd, "quoted"\nline'})
+    results.add(tasks[5], Failed(error='odd, "quoted"\nline'))
     returned = results.write_tables(tasks, ("weights.bits", "weights.allocate"))
     rows = table(results.out / "results.csv")
     assert list(rows[0]) == COLUMNS and len(rows) == len(returned) == 6
@@ -173,7 +174,7 @@ def test_parquet_is_the_csv(results, tmp_path):
     )
     for task in tasks[:-1]:
         results.add(task, metrics(100 / 3))
-    results.add(tasks[-1], {"status": "failed", "error": "why"})
+    results.add(tasks[-1], Failed(error="why"))
     results.write_tables(tasks, ("weights.bits", "weights.scalar"))
     found = parquet.read_table(results.out / "results.parquet").to_pylist()
     as_text = [

@@ -9,6 +9,7 @@ import pytest
 
 from subbyte.analyses.sweeps import Local, sweep
 from subbyte.errors import FormatError, SubbyteError
+from subbyte.records.sweep import Failed
 from tests.analyses.sweeps.place import (
     Fake,
     command,
@@ -27,7 +28,7 @@ class Log:
         self.logged, self.finished = [], []
 
     def log(self, task, outcome):
-        self.logged.append((task.key, outcome["status"]))
+        self.logged.append((task.key, outcome.status))
 
     def finish(self, out):
         self.finished.append(out)
@@ -42,8 +43,8 @@ def test_tables_trackers_and_reports(folder, tmp_path):
         tracker=tracker,
         report=lambda *what: reports.append(what),
     )
-    assert result.failed == 0 and result.chosen == [] and len(result.rows) == 6
-    assert [row["run"] for row in result.rows] == [key for key, _ in tracker.logged]
+    assert result.failures == [] and result.chosen == [] and len(result.rows) == 6
+    assert [row.task.key for row in result.rows] == [key for key, _ in tracker.logged]
     assert tracker.finished == [tmp_path / "out"]
     assert [(stage, done, total) for stage, done, total, _ in reports] == [
         ("sweep", n, 6) for n in range(1, 7)
@@ -64,7 +65,7 @@ def test_runs_of_equal_inputs_come_together_and_rows_in_the_order_of_the_space(f
     )
     asked = [task.run.model for task in engine.asked]
     assert asked == [models[0]] * 4 + [models[1]] * 4
-    assert [row["model"] for row in result.rows] == [models[0]] * 2 + [models[1]] * 2 + [
+    assert [row.task.run.model for row in result.rows] == [models[0]] * 2 + [models[1]] * 2 + [
         models[0]
     ] * 2 + [models[1]] * 2
 
@@ -131,9 +132,9 @@ def test_what_can_not_be_measured_is_said_before_anything_is_done(folder, tmp_pa
 
 
 def test_nothing_is_chosen_where_every_run_fails(folder, tmp_path):
-    engine = Fake(lambda _: {"status": "failed", "error": "why"})
+    engine = Fake(lambda _: Failed(error="why"))
     result = sweep(space_of(folder, choose="agreement_percent"), tmp_path / "out", engine)
-    assert result.failed == 6 and result.chosen == []
+    assert len(result.failures) == 6 and result.chosen == []
 
 
 def count(space, out, **options):
@@ -176,7 +177,7 @@ def test_a_changed_network_or_data_file_does_all_again(folder, tmp_path):
 
 def test_retry(folder, tmp_path):
     def failing(run):
-        return {"status": "failed", "error": "why"} if run.recipe.weights.bits == 3 else metrics()
+        return Failed(error="why") if run.recipe.weights.bits == 3 else metrics()
 
     out = tmp_path / "out"
     assert len(count(space_of(folder), out, outcome=failing)) == 6
@@ -281,7 +282,7 @@ def test_the_chosen_setting_is_tested_and_tracked_besides(folder, tmp_path):
     result = sweep(
         space, tmp_path / "out", engine, tracker=tracker, report=lambda *what: reports.append(what)
     )
-    assert [row["weights.bits"] for row in result.chosen] == [4]
+    assert [one.setting["weights.bits"] for one in result.chosen] == [4]
     tests = [task.key for task in engine.asked if task.run.split == "test"]
     assert len(tests) == 2 and [key for key, _ in tracker.logged][-2:] == tests
     assert [what[:3] for what in reports[-2:]] == [

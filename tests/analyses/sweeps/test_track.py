@@ -11,6 +11,7 @@ import pytest
 
 from subbyte.analyses.sweeps import sweep
 from subbyte.errors import SubbyteError
+from subbyte.records.sweep import Failed
 from tests.analyses.sweeps.place import Fake, command, metrics, space_of, table, write_space
 
 # MLflow warns of much that is not ours
@@ -68,7 +69,7 @@ def test_what_a_server_holds(server, folder, tmp_path):
 
     def outcome(run):
         if run.recipe.weights.bits == 3:
-            return {"status": "failed", "error": "why"}
+            return Failed(error="why")
         return metrics(10.0 * run.recipe.weights.bits + run.seed)
 
     space = space_of(folder, choose="quantized_top1_percent")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from subbyte.analyses.sweeps import make_runs
+from subbyte.analyses.sweeps.space import Measured
 from subbyte.analyses.sweeps.work import (
     captured,
     execute,
@@ -18,9 +19,8 @@ from subbyte.data import draw_calibration, load_data
 from subbyte.engine.quantization import quantize
 from subbyte.errors import DataError
 from subbyte.io.cache import Cache
-from subbyte.records.sweep import METRICS
 from subbyte.tasks import agreement, evaluate
-from tests.analyses.sweeps.place import NETWORK, space_of
+from tests.analyses.sweeps.place import NETWORK, space_of, without_times
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_validation_images_are_nearly_the_same_whatever_calibrates(run, inputs):
 
 
 def test_test_images(run, inputs):
-    split = measured_split(inputs.data, replace(run, split="test"))
+    split = measured_split(inputs.data, replace(run, split=Measured.TEST))
     assert len(split) == 40 and torch.equal(split.labels, inputs.data.test.labels)
 
 
@@ -75,19 +75,18 @@ def test_too_few_images(run, inputs, tmp_path):
 
 
 def test_a_run_measures_what_quantize_gives(run, inputs):
-    run = replace(run, split="test")
+    run = replace(run, split=Measured.TEST)
     found = execute(run, inputs, None)
-    assert tuple(found) == METRICS
     quantized = quantize(
         inputs.model, draw_calibration(inputs.data, run.calibration, run.seed)[0], run.recipe
     )
     test = inputs.data.test
     before, after = evaluate(inputs.model, test), evaluate(quantized, test)
-    assert found["original_top1_percent"] == round(before.top1, 4)
-    assert found["quantized_top1_percent"] == round(after.top1, 4)
-    assert found["quantized_top5_percent"] == round(after.top5, 4)
-    assert found["agreement_percent"] == round(agreement(before.logits, after.logits), 4)
-    assert found["packed_bytes"] == quantized.packed_bytes and found["images"] == 40
+    assert found.original_top1_percent == round(before.top1, 4)
+    assert found.quantized_top1_percent == round(after.top1, 4)
+    assert found.quantized_top5_percent == round(after.top5, 4)
+    assert found.agreement_percent == round(agreement(before.logits, after.logits), 4)
+    assert found.packed_bytes == quantized.packed_bytes and found.images == 40
 
 
 def test_the_cache_holds_the_float_network(run, inputs, tmp_path, monkeypatch):
@@ -101,7 +100,7 @@ def test_the_cache_holds_the_float_network(run, inputs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 0}, {"calibration": 17}, {"split": "test"}, {"validation": 29}]
+    "change", [{"seed": 0}, {"calibration": 17}, {"split": Measured.TEST}, {"validation": 29}]
 )
 def test_the_cache_tells_images_apart(change, run, inputs, tmp_path):
     other = replace(run, **change)
@@ -115,7 +114,7 @@ def test_a_full_disk_only_costs_the_cache(run, inputs, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("numpy.savez", full)
-    assert execute(run, inputs, tmp_path)["images"] == 30 and not list(tmp_path.iterdir())
+    assert execute(run, inputs, tmp_path).images == 30 and not list(tmp_path.iterdir())
 
 
 def test_identity(folder, tmp_path):
@@ -130,10 +129,6 @@ def test_identity(folder, tmp_path):
     assert load_inputs(f"{tmp_path}/copy.py:net", None, data, None, None, None).identity == found[0]
 
 
-def measured(found):
-    return {name: value for name, value in found.items() if not name.endswith("_seconds")}
-
-
 def test_runs_share_what_depends_on_no_recipe(folder, tmp_path, monkeypatch):
     """Whatever comes first; without a cache; in a process that has captured nothing yet."""
     recipes = [{}, {"weights.rounding": "corrected"}, {"budget": "3bits"}, {"budget": "4bits"}]
@@ -141,24 +136,26 @@ def test_runs_share_what_depends_on_no_recipe(folder, tmp_path, monkeypatch):
         make_runs(space_of(folder, set=settings, seeds=[0], grid={}))[0] for settings in recipes
     ]
     inputs = load_inputs(*runs[0].inputs)
-    once = [measured(execute(run, inputs, None)) for run in runs]
+    once = [without_times(execute(run, inputs, None)) for run in runs]
     for number, order in enumerate(([0, 1, 2, 3], [3, 2, 1, 0])):
         cache = tmp_path / str(number)
         for k in order:
             captured.cache_clear()
-            assert measured(execute(runs[k], inputs, cache)) == once[k]
+            assert without_times(execute(runs[k], inputs, cache)) == once[k]
     monkeypatch.setattr(
         "subbyte.graph.network.capture", lambda *_: pytest.fail("it is in the cache")
     )
     captured.cache_clear()
-    assert measured(execute(runs[3], inputs, tmp_path / "0")) == once[3]
+    assert without_times(execute(runs[3], inputs, tmp_path / "0")) == once[3]
 
 
 def test_networks_share_nothing(folder, tmp_path):
     for model in (f"{folder}/net.py:net", f"{folder}/net.py:other"):
         run = make_runs(space_of(folder, model=model))[0]
         inputs = load_inputs(*run.inputs)
-        assert measured(execute(run, inputs, tmp_path)) == measured(execute(run, inputs, None))
+        assert without_times(execute(run, inputs, tmp_path)) == without_times(
+            execute(run, inputs, None)
+        )
 
 
 def test_a_damaged_cache_is_made_anew(folder, tmp_path):
@@ -171,7 +168,7 @@ def test_a_damaged_cache_is_made_anew(folder, tmp_path):
         for path in paths:
             path.write_bytes(damaged)
         captured.cache_clear()
-        assert measured(execute(run, inputs, tmp_path)) == measured(first)
+        assert without_times(execute(run, inputs, tmp_path)) == without_times(first)
         assert [path.read_bytes() for path in paths] == whole
 
 

@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from subbyte.analyses.clips.judge import Judge
-from subbyte.analyses.clips.search import Granularity, Search
+from subbyte.analyses.clips.search import Granularity, Labels, Search
 from subbyte.analyses.clips.table import GrowingTable
 from subbyte.analyses.clips.targets import Target, gather
 from subbyte.core import GridSpec
@@ -76,7 +76,7 @@ def run(
     )
     network = prepare(model, images[:2])
     some, rest = images[: search.calibration], images[search.calibration :]
-    known = labels[: len(some)] if search.labels == "true" else None
+    known = labels[: len(some)] if search.labels is Labels.TRUE else None
     evaluation = (
         Split("evaluation", labels[len(some) :], lambda indices: rest[indices])
         if search.evaluate
@@ -111,11 +111,11 @@ class _Run:
         for bits in self.search.bits:
             if self._done(bits):
                 continue
-            costs = self._costs(bits, "network")
+            costs = self._costs(bits, Granularity.NETWORK)
             self._scan(bits, _added(costs).sum(1))
             for granularity in self.search.granularities:
-                found = self._costs(bits, granularity) if granularity == "channel" else costs
-                self._choose(bits, granularity, found)
+                own = granularity is Granularity.CHANNEL
+                self._choose(bits, granularity, self._costs(bits, granularity) if own else costs)
         self._correlate()
 
     @cached_property
@@ -135,7 +135,7 @@ class _Run:
 
     def _names(self, granularity: Granularity) -> tuple[str, ...]:
         """Who chooses: min-max, the true loss where it is free or asked for, and the proxies."""
-        free = self.search.evaluate and granularity == "network" and not self.search.apart
+        free = self.search.evaluate and granularity is Granularity.NETWORK and not self.search.apart
         return (
             MINMAX,
             *((LOSS,) if free or LOSS in self.search.metrics else ()),
@@ -144,7 +144,7 @@ class _Run:
 
     def _spec(self, bits: int, granularity: Granularity) -> GridSpec:
         return clip_spec(
-            bits, symmetric=self.search.symmetric, per_channel=granularity == "channel"
+            bits, symmetric=self.search.symmetric, per_channel=granularity is Granularity.CHANNEL
         )
 
     def _costs(self, bits: int, granularity: Granularity) -> list[Tensor]:
@@ -153,7 +153,7 @@ class _Run:
         found = []
         for done, target in enumerate(self.targets):
             self.report(f"proxies, {bits} bits", done, len(self.targets), target.layer.name)
-            tried = self.clips.expand(len(target.weight) if granularity == "channel" else 1, -1)
+            tried = self.clips.expand(granularity.units(target.weight), -1)
             found.append(target.costs(spec, tried, tried, self.metrics))
         self.report(f"proxies, {bits} bits", len(self.targets), len(self.targets), "")
         return found
@@ -172,7 +172,12 @@ class _Run:
             }
             if self.search.evaluate:
                 self.scan.add(
-                    [row | self.judge.judge(self._network(bits, "network", self._same(clip)))]
+                    [
+                        row
+                        | self.judge.judge(
+                            self._network(bits, Granularity.NETWORK, self._same(clip))
+                        )
+                    ]
                 )
             else:
                 rows.append(row)
@@ -206,7 +211,7 @@ class _Run:
             if key not in judged:
                 tensors = self._network(bits, granularity, ends)
                 judged[key] = self.judge.judge(tensors) | {"test": self.judge.test(tensors)}
-            if granularity != "network" and name != MINMAX:
+            if granularity is not Granularity.NETWORK and name != MINMAX:
                 self._write_clips(bits, granularity, name, ends)
             lower, upper = (
                 round(float(torch.cat(side).mean()), 9) for side in zip(*ends, strict=True)
@@ -226,10 +231,7 @@ class _Run:
     ) -> list[Ends]:
         """The ends that a metric chooses for every layer."""
         if name == MINMAX:
-            whole = [
-                torch.ones(len(cost[0]) if granularity == "channel" else 1).double()
-                for cost in costs
-            ]
+            whole = [torch.ones(granularity.units(t.weight)).double() for t in self.targets]
             return [(end, end) for end in whole]
         if name == LOSS:
             return self._loss_ends(bits, granularity)
@@ -244,7 +246,7 @@ class _Run:
                 lambda a, b: _added(t.costs(spec, a, b, [metric])[0] for t in targets), values
             )
 
-        if granularity == "network":
+        if granularity is Granularity.NETWORK:
             return [search(self.targets, _added(costs)[place])] * len(self.targets)
         return [
             search([target], cost[place]) for target, cost in zip(self.targets, costs, strict=True)
@@ -264,14 +266,14 @@ class _Run:
         every = range(len(self.targets))
         ends = [(best(seen, self.clips),) * 2 for _ in every]
         for place in every:
-            moving = every if granularity == "network" else range(place, place + 1)
+            moving = every if granularity is Granularity.NETWORK else range(place, place + 1)
             self.report(f"loss, {bits} bits", place, len(every), self.targets[place].layer.name)
             score = partial(self._losses, bits, granularity, ends, moving)
             found = self._search(
                 score, seen if len(moving) > 1 else score(self.clips[None], self.clips[None])
             )
             ends = [found if n in moving else ends[n] for n in every]
-            if granularity == "network":
+            if granularity is Granularity.NETWORK:
                 break
         self.report(f"loss, {bits} bits", len(every), len(every), "")
         return ends
@@ -304,7 +306,7 @@ class _Run:
         rows.add(
             {
                 "layer": target.layer.name,
-                "channel": n if granularity == "channel" else "",
+                "channel": n if granularity is Granularity.CHANNEL else "",
                 "lower": a,
                 "upper": b,
             }

@@ -1,15 +1,36 @@
 """The options of a clip search."""
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
+
+from torch import Tensor
 
 from subbyte.errors import RecipeError
 from subbyte.ranges.clips import fractions
 from subbyte.ranges.metrics import metric_name, parse_metric
 from subbyte.records.clips import LOSS
 
-Granularity = Literal["network", "layer", "channel"]
-GRANULARITIES: tuple[Granularity, ...] = ("network", "layer", "channel")
+
+class Granularity(StrEnum):
+    """The weights that share a clip."""
+
+    NETWORK = "network"
+    LAYER = "layer"
+    CHANNEL = "channel"
+
+    def units(self, weight: Tensor) -> int:
+        """How many clips a layer has with a weight matrix [rows, columns]."""
+        return len(weight) if self is Granularity.CHANNEL else 1
+
+
+class Labels(StrEnum):
+    """The labels that the gradients' loss is measured against."""
+
+    TRUE = "true"
+    SAMPLED = "sampled"
+
+
+GRANULARITIES = tuple(Granularity)
 
 
 @dataclass(frozen=True)
@@ -30,10 +51,10 @@ class Search:
     clip: tuple[float, float] = (0.0, 1.0)
     resolution: int = 100
     metrics: tuple[str, ...] = ("mse:2", "grad:1", "grad:1.5", "fisher", "gauss_newton", "kl")
-    granularities: tuple[Granularity, ...] = ("network",)
+    granularities: tuple[Granularity, ...] = (Granularity.NETWORK,)
     apart: bool = False
     symmetric: bool = True
-    labels: Literal["true", "sampled"] = "sampled"
+    labels: Labels = Labels.SAMPLED
     grad_batches: int = 16
     batch_size: int = 64
     calibration: int = 500
@@ -49,13 +70,15 @@ class Search:
         for name, chosen, valid in (
             ("bits", self.bits, range(1, 9)),
             ("granularity", self.granularities, GRANULARITIES),
-            ("labels", (self.labels,), ("true", "sampled")),
+            ("labels", (self.labels,), tuple(Labels)),
         ):
             if not chosen or not set(chosen) <= set(valid):
                 raise RecipeError(
                     f"{name} must be of {', '.join(map(str, valid))}; got "
                     f"{', '.join(map(str, chosen))}"
                 )
+        object.__setattr__(self, "granularities", tuple(map(Granularity, self.granularities)))
+        object.__setattr__(self, "labels", Labels(self.labels))
         if not self.proxies or len(set(names)) < len(names):
             raise RecipeError(
                 f"metrics must be one or more besides loss, each once; got "
@@ -74,7 +97,7 @@ class Search:
             raise RecipeError(
                 "the true loss is measured on images to evaluate on: give their number"
             )
-        if LOSS in names and "channel" in self.granularities:
+        if LOSS in names and Granularity.CHANNEL in self.granularities:
             raise RecipeError(
                 "the true loss of every clip of every channel would take thousands of evaluations "
                 "of the network; "

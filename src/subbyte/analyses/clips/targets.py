@@ -4,7 +4,6 @@ derivatives.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from subbyte.engine.stages import Report
 from subbyte.engine.walk import Limits, collect, naming
 from subbyte.graph import Layer, Memory, Network, Pair, Travel, draw_classes, instrument, tensor_at
 from subbyte.ranges.clips import clipped_grid, scores
-from subbyte.ranges.metrics import Evidence, Metric, parse_metric
+from subbyte.ranges.metrics import Evidence, Metric, Need, parse_metric
 from subbyte.stats import GradientStats, hessian_blocks
 
 _EXACT = 1024  # weights of a layer whose Hessian blocks are worth their time
@@ -54,36 +53,47 @@ def gather(
 
     labels: int64 [n], or None to draw them from the network's own output.
     """
-    layers = network.owners
     needs = {need for name in search.proxies for need in parse_metric(name).needs}
-    known: dict[str, dict[str, Any]] = {layer.name: {} for layer in layers}
     few = images[: search.grad_batches * search.batch_size]
-    if "gradients" in needs:
+    gradients: dict[str, GradientStats] = {}
+    moments: dict[str, Tensor] = {}
+    hessians: dict[str, Tensor] = {}
+    if Need.GRADIENTS in needs:
         report("statistics", 0, 3, "gradients")
         against: Against = "sampled" if labels is None else labels[: len(few)]
-        for name, found in gradient_stats(
-            network, few, against, batch=search.batch_size, seed=search.seed
-        ).items():
-            known[name]["gradients"] = _single(found)
-    if "H" in needs:
+        gradients = gradient_stats(network, few, against, batch=search.batch_size, seed=search.seed)
+    if Need.INPUTS in needs:
         report("statistics", 1, 3, "inputs")
-        for name, H in _second_moments(network, images, Limits(chunk=search.batch_size)).items():
-            known[name]["H"] = H
-    if "hessian" in needs:
-        batch = images[: search.batch_size]
-        p = network.graph_module(batch).detach().softmax(1)
-        own = draw_classes(p, torch.Generator().manual_seed(search.seed))
-        classes = own if labels is None else labels[: len(batch)]
-        for layer in layers:
-            report("statistics", 2, 3, f"second derivatives of {layer.name}")
-            weight = _matrix(network, layer)
-            if weight.numel() <= _EXACT:
-                loss = loss_of_weight(network, layer, batch, classes)
-                known[layer.name]["hessian"] = hessian_blocks(loss, weight, layer.name)
+        moments = _second_moments(network, images, Limits(chunk=search.batch_size))
+    if Need.HESSIAN in needs:
+        hessians = _hessians(network, images[: search.batch_size], labels, search.seed, report)
     report("statistics", 3, 3, "")
-    return [
-        Target(layer, _matrix(network, layer), Evidence(**known[layer.name])) for layer in layers
-    ]
+    found = []
+    for layer in network.owners:
+        slopes = gradients.get(layer.name)
+        evidence = Evidence(
+            None if slopes is None else _single(slopes),
+            moments.get(layer.name),
+            hessians.get(layer.name),
+        )
+        found.append(Target(layer, _matrix(network, layer), evidence))
+    return found
+
+
+def _hessians(
+    network: Network, batch: Tensor, labels: Tensor | None, seed: int, report: Report
+) -> dict[str, Tensor]:
+    """Exact blocks of the layers that are small enough; labels: as in `gather`."""
+    p = network.graph_module(batch).detach().softmax(1)
+    own = draw_classes(p, torch.Generator().manual_seed(seed))
+    classes, found = own if labels is None else labels[: len(batch)], {}
+    for layer in network.owners:
+        report("statistics", 2, 3, f"second derivatives of {layer.name}")
+        weight = _matrix(network, layer)
+        if weight.numel() <= _EXACT:
+            loss = loss_of_weight(network, layer, batch, classes)
+            found[layer.name] = hessian_blocks(loss, weight, layer.name)
+    return found
 
 
 def _matrix(network: Network, layer: Layer) -> Tensor:

@@ -5,19 +5,19 @@ sqrt(n). The setting is chosen by the mean on validation images; the test images
 that one alone.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import mean, stdev
-from typing import Any
 
 from scipy.special import stdtrit
 
-from subbyte.analyses.sweeps.space import Run, Setting
+from subbyte.analyses.sweeps.space import Measured, Run, Setting
+from subbyte.analyses.sweeps.store import Row
 from subbyte.errors import RecipeError
-from subbyte.records.sweep import METRICS
+from subbyte.records.sweep import METRICS, UNCOMPARED, Done
 
-SUMMARIZED = tuple(name for name in METRICS if not name.endswith("_seconds") and name != "images")
+SUMMARIZED = tuple(name for name in METRICS if name not in UNCOMPARED)
 SMALLER_IS_BETTER = ("bits_per_weight", "packed_bytes")
 
 
@@ -28,21 +28,63 @@ def interval(values: Sequence[float]) -> float | None:
     return float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / sqrt(len(values))
 
 
-def summaries(rows: Sequence[dict[str, Any]], axes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row a setting: how many seeds, and of each metric the mean, standard deviation and
-    confidence interval.
+@dataclass(frozen=True)
+class OverSeeds:
+    """A metric over seeds. deviation, half: standard deviation, and half the confidence interval of
+    the mean; None for a single seed.
     """
-    found = []
-    for key, group in _by_setting(rows, axes):
-        row: dict[str, Any] = dict(zip(axes, key, strict=True)) | {"seeds": len(group)}
-        for name in SUMMARIZED:
-            values = [float(one[name]) for one in group]
-            row[name] = round(mean(values), 6)
-            row[f"{name}_sd"] = round(stdev(values), 6) if len(values) > 1 else None
-            half = interval(values)
-            row[f"{name}_ci95"] = None if half is None else round(half, 6)
-        found.append(row)
-    return found
+
+    mean: float
+    deviation: float | None
+    half: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "OverSeeds":
+        """Rounded to six decimals."""
+        half = interval(values)
+        return cls(
+            round(mean(values), 6),
+            round(stdev(values), 6) if len(values) > 1 else None,
+            None if half is None else round(half, 6),
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A row of summary.csv. setting: values by axis; seeds: how many; metrics: by name."""
+
+    setting: Setting
+    seeds: int
+    metrics: Mapping[str, OverSeeds]
+
+    def cells(self) -> dict[str, object]:
+        """Values by column."""
+        cells = self.setting | {"seeds": self.seeds}
+        for name, found in self.metrics.items():
+            cells |= {
+                name: found.mean,
+                f"{name}_sd": found.deviation,
+                f"{name}_ci95": found.half,
+            }
+        return cells
+
+
+def summaries(rows: Sequence[Row]) -> list[Summary]:
+    """The settings in the order of the rows, each over its runs that ended well."""
+    groups: dict[str, tuple[Setting, list[dict[str, float]]]] = {}
+    for row in rows:
+        if isinstance(row.outcome, Done):
+            # settings may hold lists, which can't be keys
+            group = groups.setdefault(repr(row.setting), (row.setting, []))
+            group[1].append(row.outcome.numbers)
+    return [
+        Summary(
+            setting,
+            len(group),
+            {name: OverSeeds.of([float(one[name]) for one in group]) for name in SUMMARIZED},
+        )
+        for setting, group in groups.values()
+    ]
 
 
 def summary_columns(axes: tuple[str, ...]) -> tuple[str, ...]:
@@ -54,41 +96,20 @@ def summary_columns(axes: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _by_setting(
-    rows: Sequence[dict[str, Any]], axes: tuple[str, ...]
-) -> list[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
-    """Settings in the order of the rows, each with the rows of its runs that ended well."""
-    groups: dict[str, tuple[tuple[Any, ...], list[dict[str, Any]]]] = {}
-    for row in rows:
-        if row["status"] == "done":
-            key = tuple(row.get(name) for name in axes)
-            # settings may be lists, which can't be keys
-            groups.setdefault(repr(key), (key, []))[1].append(row)
-    return list(groups.values())
-
-
 def check_column(column: str) -> None:
     """Raise RecipeError for a column that nothing can be chosen by."""
     if column not in SUMMARIZED:
         raise RecipeError(f"choose: there is no column {column!r}; known: {', '.join(SUMMARIZED)}")
 
 
-def best_setting(rows: Sequence[dict[str, Any]], axes: tuple[str, ...], column: str) -> Setting:
+def best_setting(rows: Sequence[Row], column: str) -> Setting:
     """The setting whose mean of `column` is best; the first of equals. Some run must have ended
     well.
     """
-    found = summaries(rows, axes)
     sign = -1 if column in SMALLER_IS_BETTER else 1
-    best = max(found, key=lambda row: sign * float(row[column]))
-    return {name: best[name] for name in axes}
+    return max(summaries(rows), key=lambda one: sign * one.metrics[column].mean).setting
 
 
-def test_runs(runs: Sequence[Run], rows: Sequence[dict[str, Any]], setting: Setting) -> list[Run]:
-    """The runs of a setting once more, measured on test images; rows: of results.csv, in the order
-    of the runs.
-    """
-    return [
-        replace(run, split="test")
-        for run, row in zip(runs, rows, strict=True)
-        if all(row.get(name) == value for name, value in setting.items())
-    ]
+def test_runs(rows: Sequence[Row], setting: Setting) -> list[Run]:
+    """The runs of a setting once more, measured on test images."""
+    return [replace(row.task.run, split=Measured.TEST) for row in rows if row.setting == setting]

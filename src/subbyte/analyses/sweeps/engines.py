@@ -23,7 +23,8 @@ import torch
 from subbyte.analyses.sweeps.store import Task
 from subbyte.analyses.sweeps.work import execute, load_inputs
 from subbyte.errors import RecipeError, SubbyteError
-from subbyte.methods import Engine, Outcome
+from subbyte.methods import Engine
+from subbyte.records.sweep import Failed, Outcome
 
 DIED = "its worker process died, twice; out of memory?"
 
@@ -31,11 +32,11 @@ DIED = "its worker process died, twice; out of memory?"
 def attempt(task: Task, load: Callable[..., Any], cache: Path | None) -> Outcome:
     """Do a run, and turn what it raises into a failed outcome."""
     try:
-        return {"status": "done", **execute(task.run, load(*task.run.inputs), cache)}
+        return execute(task.run, load(*task.run.inputs), cache)
     except SubbyteError as error:
-        return {"status": "failed", "error": str(error)}
+        return Failed(error=str(error))
     except Exception as error:  # one run's trouble, whatever it is, must not stop the others
-        return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        return Failed(error=f"{type(error).__name__}: {error}")
 
 
 def _start(threads: int) -> None:
@@ -90,10 +91,7 @@ class Local(Engine[Task]):
                     yield task, outcome
             for task in suspects:
                 for _, outcome in self._pool([task], 1):
-                    yield (
-                        task,
-                        outcome or {"status": "failed", "error": DIED},
-                    )
+                    yield task, outcome or Failed(error=DIED)
             waiting = [task for task in waiting if task.key not in begun]
 
     def _pool(self, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Outcome | None]]:

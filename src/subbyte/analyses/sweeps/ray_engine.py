@@ -20,7 +20,8 @@ from subbyte.analyses.sweeps.store import Task
 from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.errors import SubbyteError
 from subbyte.io.user_file import MODULES
-from subbyte.methods import Engine, Outcome
+from subbyte.methods import Engine
+from subbyte.records.sweep import Failed, Outcome
 
 RETRIES = 3
 STARTS = 3
@@ -70,10 +71,7 @@ class Ray(Engine[Task]):
                         yield task, ray.get(reference)
                     except ray.exceptions.RayError as error:
                         first = str(error).strip().splitlines()[0]
-                        yield (
-                            task,
-                            {"status": "failed", "error": f"{type(error).__name__}: {first}"},
-                        )
+                        yield task, Failed(error=f"{type(error).__name__}: {first}")
         finally:
             for reference in under_way:
                 ray.cancel(reference, force=True)

@@ -32,11 +32,12 @@ Runs come in the order of the file, the last axis fastest, seeds innermost.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from importlib import resources
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -50,7 +51,17 @@ LABEL = "label"
 PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "calibration")
 """The settings that a run has besides its recipe and its seed."""
 _PATHS = ("recipe", "model", "checkpoint", "data")  # may hold `..` that is no range
-Setting = dict[str, Any]
+Setting = dict[str, object]
+"""Values by axis, as YAML has them."""
+
+
+class Measured(StrEnum):
+    """The images that runs are measured on: training images apart from the calibration images, or
+    the test split.
+    """
+
+    VALIDATION = "validation"
+    TEST = "test"
 
 
 class Space(BaseModel):
@@ -68,13 +79,13 @@ class Space(BaseModel):
     crop: int | None = None
     calibration: int = Field(default=500, ge=1)
     fixed: Setting = Field(default={}, alias="set")
-    grid: dict[str, Any] = {}
+    grid: dict[str, object] = {}
     pairs: list[dict[str, list[Any]]] = []
     single: list[Setting] = Field(default=[], alias="list")
     only: list[Setting] = []
     drop: list[Setting] = Field(default=[], alias="except")
     seeds: list[int] = Field(default=[0], min_length=1)
-    measure: Literal["validation", "test"] = "validation"
+    measure: Measured = Measured.VALIDATION
     validation: int = Field(default=2000, ge=1)
     choose: str | None = None
 
@@ -95,7 +106,7 @@ class Space(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Space":
-        if self.choose is not None and self.measure == "test":
+        if self.choose is not None and self.measure is Measured.TEST:
             raise RecipeError(
                 "choose: a setting is chosen on validation images; leave `measure: test` out"
             )
@@ -176,8 +187,8 @@ class Space(BaseModel):
 class Run:
     """One run: everything that determines its result, but for the contents of files.
 
-    setting: what makes it differ from the others, by axis. recipe: resolved. split: 'validation' or
-        'test'.
+    setting: what makes it differ from the others, by axis. recipe: resolved. split: what it is
+        measured on.
     """
 
     setting: Setting
@@ -190,7 +201,7 @@ class Run:
     crop: int | None
     calibration: int
     seed: int
-    split: str
+    split: Measured
     validation: int
 
     @property
@@ -249,14 +260,14 @@ def _run(space: Space, setting: Setting, seed: int) -> Run:
         recipe = load_recipe(valid.recipe, overrides)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
-    places = {name: getattr(valid, name) for name in PLACES}
+    resolved = {name: getattr(valid, name) for name in PLACES}
     return Run(
         setting,
         recipe,
         seed=valid.seeds[0],
         split=space.measure,
         validation=space.validation,
-        **places,
+        **resolved,
     )
 
 

@@ -14,19 +14,18 @@ hashes it touches.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from subbyte.analyses.sweeps.space import Run, Space
+from subbyte.analyses.sweeps.space import Measured, Run, Setting, Space
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.io.files import write_json, write_text, written
 from subbyte.records.base import read_document, table_text, write_document
-from subbyte.records.sweep import MARK, METRICS, RESULTS, SPACE, Mark, checked_outcome, read_outcome
+from subbyte.records.sweep import MARK, METRICS, RESULTS, SPACE, Done, Mark, Outcome, read_outcome
 
 FIRST = ("run", "status", "name", "model", "data", "recipe", "calibration", "seed", "split")
 
@@ -47,13 +46,42 @@ def task_of(run: Run, identity: str, version: str) -> Task:
         "calibration": run.calibration,
         "seed": run.seed,
         "split": run.split,
-        "validation": run.validation if run.split == "validation" else None,
+        "validation": run.validation if run.split is Measured.VALIDATION else None,
         "inputs": identity,
         "version": version,
     }
     return Task(
         sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16], run, identity
     )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run that has ended, as results.csv holds it. sweep: the space's name; setting: the values
+    of the run by axis.
+    """
+
+    task: Task
+    sweep: str
+    setting: Setting
+    outcome: Outcome
+
+    def cells(self) -> dict[str, object]:
+        """Values by column."""
+        run = self.task.run
+        first = (
+            self.task.key,
+            self.outcome.status,
+            self.sweep,
+            run.model,
+            run.data.partition(":")[0],
+            run.recipe.name,
+            run.calibration,
+            run.seed,
+            run.split,
+        )
+        measured = self.outcome.model_dump(exclude={"status"})
+        return dict(zip(FIRST, first, strict=True)) | self.setting | measured
 
 
 class Results:
@@ -63,7 +91,7 @@ class Results:
 
     def __init__(self, out: Path, name: str) -> None:
         self.out, self.name = out, name
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._outcomes: dict[str, Outcome] = {}
         mark = out / MARK
         if mark.exists():
             try:
@@ -79,73 +107,58 @@ class Results:
 
     def finished(self, task: Task, *, retry: bool = False) -> bool:
         """Whether the run is there; with `retry` it must not have failed."""
-        row = self.read(task)
-        return row is not None and (row["status"] == "done" or not retry)
+        found = self.read(task)
+        return isinstance(found, Done) or (found is not None and not retry)
 
-    def read(self, task: Task) -> dict[str, Any] | None:
-        """The stored outcome of a run: metrics with `status` 'done', or 'failed' with `error`; or
-        None.
-        """
-        if task.key in self._rows:
-            return self._rows[task.key]
+    def read(self, task: Task) -> Outcome | None:
+        """The stored outcome of a run; None where it has not ended."""
+        if task.key in self._outcomes:
+            return self._outcomes[task.key]
         path = self.out / "runs" / f"{task.key}.json"
         if not path.exists():
             return None
-        row = read_outcome(path).model_dump()
-        self._rows[task.key] = row
-        return row
+        found = read_outcome(path)
+        self._outcomes[task.key] = found
+        return found
 
-    def add(self, task: Task, row: dict[str, Any]) -> None:
+    def add(self, task: Task, outcome: Outcome) -> None:
         """Keep what a run gave."""
-        found = checked_outcome(row).model_dump()
-        write_json(self.out / "runs" / f"{task.key}.json", found)
-        self._rows[task.key] = found
+        write_json(self.out / "runs" / f"{task.key}.json", outcome.model_dump())
+        self._outcomes[task.key] = outcome
 
-    def write_tables(self, tasks: Iterable[Task], axes: tuple[str, ...]) -> list[dict[str, Any]]:
+    def write_tables(self, tasks: Iterable[Task], axes: tuple[str, ...]) -> list[Row]:
         """Write results.csv and results.parquet of the runs that are there; returns the rows."""
         rows = [
-            self._row(task, axes, found) for task in tasks if (found := self.read(task)) is not None
+            Row(task, self.name, {name: task.run.value(name) for name in axes}, found)
+            for task in tasks
+            if (found := self.read(task)) is not None
         ]
+        cells = [row.cells() for row in rows]
         columns = (*FIRST, *(name for name in axes if name not in FIRST), *METRICS, "error")
-        write_text(self.out / RESULTS, table_csv(rows, columns))
-        _write_parquet(self.out / "results.parquet", rows, columns)
+        write_text(self.out / RESULTS, table_csv(cells, columns))
+        _write_parquet(self.out / "results.parquet", cells, columns)
         return rows
 
-    def _row(self, task: Task, axes: tuple[str, ...], found: dict[str, Any]) -> dict[str, Any]:
-        run = task.run
-        first = (
-            task.key,
-            found["status"],
-            self.name,
-            run.model,
-            run.data.partition(":")[0],
-            run.recipe.name,
-            run.calibration,
-            run.seed,
-            run.split,
-        )
-        row = dict(zip(FIRST, first, strict=True))
-        settings = {name: run.value(name) for name in axes}
-        return row | settings | {k: found.get(k) for k in (*METRICS, "error")}
-
-    def describe(self, space: Space, about: dict[str, Any]) -> None:
+    def describe(self, space: Space, mark: Mark) -> None:
         """Keep what was asked, and what it was asked of."""
         content = space.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         write_text(self.out / SPACE, yaml.safe_dump(content, sort_keys=False))
-        write_document(self.out / MARK, Mark.model_validate(about))
+        write_document(self.out / MARK, mark)
 
 
-def table_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str]) -> str:
+def table_csv(rows: Iterable[Mapping[str, object]], columns: Iterable[str]) -> str:
     """Rows as CSV; lists and mappings as JSON, nothing for None."""
     columns = list(columns)
     return table_text(columns, ([_cell(row.get(name)) for name in columns] for row in rows))
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return "" if value is None else json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: Iterable[str]) -> None:
+def _write_parquet(
+    path: Path, rows: Sequence[Mapping[str, object]], columns: Iterable[str]
+) -> None:
     """Write rows as Parquet; without pyarrow no such file is written."""
     try:
         import pyarrow
@@ -157,7 +170,7 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: Iterable[str
         pyarrow.parquet.write_table(table, temporary)
 
 
-def _column(values: list[Any]) -> list[Any]:
+def _column(values: list[object]) -> list[object]:
     """Numbers as they are; a column that holds anything else as text."""
     plain = all(
         value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from subbyte.analyses.sweeps.choose import (
+    Summary,
     best_setting,
     check_column,
     summaries,
@@ -17,13 +18,13 @@ from subbyte.analyses.sweeps.choose import (
     test_runs,
 )
 from subbyte.analyses.sweeps.space import Run, Space, make_runs
-from subbyte.analyses.sweeps.store import Results, Task, table_csv, task_of
+from subbyte.analyses.sweeps.store import Results, Row, Task, table_csv, task_of
 from subbyte.analyses.sweeps.work import load_inputs, measured_split
 from subbyte.engine.stages import Report, silent
 from subbyte.io.files import write_text
 from subbyte.jobs import versions
 from subbyte.methods import Engine
-from subbyte.records.sweep import CHOSEN, SUMMARY
+from subbyte.records.sweep import CHOSEN, SUMMARY, Done, Failed, Inputs, Mark, Outcome
 
 _TABLES = 20
 
@@ -31,7 +32,7 @@ _TABLES = 20
 class Tracker(Protocol):
     """A further place where runs are recorded (`track.MlflowTracker`)."""
 
-    def log(self, task: Task, outcome: dict[str, Any]) -> None:
+    def log(self, task: Task, outcome: Outcome) -> None:
         """Record a run that has ended."""
         ...
 
@@ -42,13 +43,21 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class SweepResult:
-    """rows: of results.csv; failed: how many of them did; chosen: rows of chosen.csv, empty where
-    nothing is chosen.
+    """rows: of results.csv; chosen: the setting of chosen.csv on test images, empty where nothing
+    is chosen.
     """
 
-    rows: list[dict[str, Any]]
-    failed: int
-    chosen: list[dict[str, Any]]
+    rows: list[Row]
+    chosen: list[Summary]
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """The hash of each run that failed, and why it did."""
+        return [
+            (row.task.key, row.outcome.error)
+            for row in self.rows
+            if isinstance(row.outcome, Failed)
+        ]
 
 
 def make_tasks(space: Space) -> list[Task]:
@@ -79,16 +88,16 @@ def _tasks(runs: Sequence[Run]) -> list[Task]:
     return [by_run[id(run)] for run in runs]
 
 
-def _inputs(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+def _inputs(tasks: Sequence[Task]) -> list[Inputs]:
     """Networks and data, without folders, and what says that they are the same again."""
     identities = {task.run.inputs: task.identity for task in tasks}
     return [
-        {
-            "model": Path(model).name,
-            "checkpoint": checkpoint and Path(checkpoint).name,
-            "data": data.partition(":")[0],
-            "identity": identity,
-        }
+        Inputs(
+            model=Path(model).name,
+            checkpoint=checkpoint and Path(checkpoint).name,
+            data=data.partition(":")[0],
+            identity=identity,
+        )
         for (model, checkpoint, data, *_), identity in identities.items()
     ]
 
@@ -116,7 +125,7 @@ def sweep(
     """
     tasks = make_tasks(space)
     results = Results(out, space.name)
-    results.describe(space, {"runs": len(tasks), "versions": versions(), "inputs": _inputs(tasks)})
+    results.describe(space, Mark(runs=len(tasks), versions=versions(), inputs=_inputs(tasks)))
     doer = _Doer(results, make_engine(out / "cache"), retry, tracker, report)
     due = 0.0
 
@@ -132,21 +141,20 @@ def sweep(
         doer.do(tasks, "sweep", tables)
     finally:
         rows = _write_tables(space, tasks, results)
-    done = any(row["status"] == "done" for row in rows)
-    chosen = _chosen(space, space.choose, tasks, rows, doer) if space.choose and done else []
+    done = any(isinstance(row.outcome, Done) for row in rows)
+    chosen = _chosen(space, space.choose, rows, doer) if space.choose and done else []
     if tracker is not None:
         tracker.finish(out)
-    return SweepResult(rows, sum(row["status"] == "failed" for row in rows), chosen)
+    return SweepResult(rows, chosen)
 
 
-def _write_tables(space: Space, tasks: Sequence[Task], results: Results) -> list[dict[str, Any]]:
+def _write_tables(space: Space, tasks: Sequence[Task], results: Results) -> list[Row]:
     """Write results.csv, results.parquet and summary.csv of the runs that are there; returns the
     rows of the first.
     """
     rows = results.write_tables(tasks, space.axes)
-    write_text(
-        results.out / SUMMARY, table_csv(summaries(rows, space.axes), summary_columns(space.axes))
-    )
+    cells = [one.cells() for one in summaries(rows)]
+    write_text(results.out / SUMMARY, table_csv(cells, summary_columns(space.axes)))
     return rows
 
 
@@ -174,21 +182,23 @@ class _Doer:
             if self.tracker is not None:
                 self.tracker.log(task, outcome)
             done += 1
-            top = outcome.get("quantized_top1_percent")
-            said = f"failed: {task.key}" if top is None else f"{top:.2f} %"
+            said = (
+                f"failed: {task.key}"
+                if isinstance(outcome, Failed)
+                else f"{outcome.quantized_top1_percent:.2f} %"
+            )
             self.report(stage, done, len(tasks), said)
 
 
-def _chosen(
-    space: Space, column: str, tasks: Sequence[Task], rows: list[dict[str, Any]], doer: _Doer
-) -> list[dict[str, Any]]:
+def _chosen(space: Space, column: str, rows: list[Row], doer: _Doer) -> list[Summary]:
     """Test the setting that is best by a column; returns the row of chosen.csv."""
-    setting = best_setting(rows, space.axes, column)
-    tests = _tasks(test_runs([task.run for task in tasks], rows, setting))
+    setting = best_setting(rows, column)
+    tests = _tasks(test_runs(rows, setting))
     doer.do(tests, "test the choice")
-    found = [{"status": "done"} | (doer.results.read(task) or {}) | dict(setting) for task in tests]
-    chosen = [{"chosen_by": column} | row for row in summaries(found, space.axes)]
+    outcomes = [(task, doer.results.read(task)) for task in tests]
+    chosen = summaries([Row(task, space.name, setting, found) for task, found in outcomes if found])
+    cells = [{"chosen_by": column} | one.cells() for one in chosen]
     write_text(
-        doer.results.out / CHOSEN, table_csv(chosen, ("chosen_by", *summary_columns(space.axes)))
+        doer.results.out / CHOSEN, table_csv(cells, ("chosen_by", *summary_columns(space.axes)))
     )
     return chosen

@@ -4,11 +4,10 @@ anyway.
 
 import os
 from pathlib import Path
-from typing import Any
 
 from subbyte.analyses.sweeps.store import Task
 from subbyte.errors import SubbyteError
-from subbyte.records.sweep import METRICS
+from subbyte.records.sweep import Failed, Outcome
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """MLflow's settings where the environment does not give them; its defaults try for minutes."""
@@ -47,7 +46,7 @@ class MlflowTracker:
                 f"({' '.join(str(error).split())})"
             ) from error
 
-    def log(self, task: Task, outcome: dict[str, Any]) -> None:
+    def log(self, task: Task, outcome: Outcome) -> None:
         """See `sweep.Tracker`: settings as parameters, measurements as metrics."""
         if not self._missing:
             try:
@@ -57,7 +56,7 @@ class MlflowTracker:
                 self._why = " ".join(str(error).split())
         self._missing += 1
 
-    def _log(self, task: Task, outcome: dict[str, Any]) -> None:
+    def _log(self, task: Task, outcome: Outcome) -> None:
         run, client = task.run, self._client
         made = client.create_run(self._experiment, run_name=task.key)
         settings = {
@@ -69,14 +68,13 @@ class MlflowTracker:
         }
         for name, value in {**settings, **run.setting}.items():
             client.log_param(made.info.run_id, name, value)
-        for name in METRICS:
-            if name in outcome:
-                client.log_metric(made.info.run_id, name, float(outcome[name]))
-        if "error" in outcome:
-            client.set_tag(made.info.run_id, "error", outcome["error"])
-        client.set_terminated(
-            made.info.run_id, "FINISHED" if outcome["status"] == "done" else "FAILED"
-        )
+        if isinstance(outcome, Failed):
+            client.set_tag(made.info.run_id, "error", outcome.error)
+            client.set_terminated(made.info.run_id, "FAILED")
+            return
+        for name, value in outcome.numbers.items():
+            client.log_metric(made.info.run_id, name, value)
+        client.set_terminated(made.info.run_id, "FINISHED")
 
     def finish(self, out: Path) -> None:
         """See `sweep.Tracker`: the tables as artefacts of a run of their own.

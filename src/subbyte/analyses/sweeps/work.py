@@ -11,13 +11,12 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from subbyte.analyses.sweeps.space import Run
+from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_data
 from subbyte.engine.quantization import carry_out
 from subbyte.engine.stages import Stages
@@ -28,7 +27,7 @@ from subbyte.io.cache import Cache
 from subbyte.io.settings import fingerprint
 from subbyte.io.user_file import split_spec
 from subbyte.models import load_model
-from subbyte.records.sweep import Metrics
+from subbyte.records.sweep import Done
 from subbyte.tasks import Accuracy, Evaluation, agreement, evaluate
 
 _PIXELS = 16
@@ -90,7 +89,7 @@ def measured_split(data: DataSet, run: Run) -> Split:
     of them.
     Raises DataError where there are too few training images.
     """
-    if run.split == "test":
+    if run.split is Measured.TEST:
         return draw_calibration(data, run.calibration, run.seed)[1]
     if data.train is None:
         raise DataError(
@@ -109,8 +108,8 @@ def measured_split(data: DataSet, run: Run) -> Split:
     return replace(data.train.take(rest[: run.validation]), name="validation")
 
 
-def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
-    """Do a run; returns `Metrics` by name. folder: of the cache.
+def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
+    """Do a run. folder: of the cache.
 
     Raises SubbyteError when anything does not fit.
     """
@@ -130,7 +129,7 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
     with stages.stage("evaluate"):
         before, after = float_evaluation(inputs, split, cache), evaluate(quantized, split)
     weights = torch.cat([p.detach().flatten() for p in inputs.model.parameters() if p.ndim > 1])
-    found = Metrics(
+    return Done(
         images=len(split),
         original_top1_percent=round(before.top1, 4),
         quantized_top1_percent=round(after.top1, 4),
@@ -145,7 +144,6 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
         walk_seconds=round(stages.seconds["plan"] + stages.seconds["walk"], 3),
         evaluate_seconds=stages.seconds["evaluate"],
     )
-    return found.model_dump()
 
 
 def float_evaluation(inputs: Inputs, split: Split, cache: Cache) -> Evaluation:

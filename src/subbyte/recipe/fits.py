@@ -66,8 +66,8 @@ def _tap_misfit(tap: TapPlan, point: TapPoint, network: Network) -> str | None:
         return f"feeds {list(tap.feeds)}, here they are {list(feeds)}"
     axis = point.axis
     if edges:
-        kind = network.reader(edges[0]).geometry.kind
-        axis = channel_axis(network.value_at(edges[0]), kind)
+        geometry = network.reader(edges[0]).geometry
+        axis = channel_axis(network.value_at(edges[0]), geometry)
     if tap.place.axis not in (None, axis):
         return f"place.axis {tap.place.axis}, here its channels lie along {axis}"
     return None

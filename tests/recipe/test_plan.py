@@ -636,6 +636,23 @@ def without(entry, key):
             lambda plan: plan["layers"][0]["grid"]["alphabet"].update(signed="maybe"),
             "alphabet uniform: signed must be true or false, got 'maybe'",
         ),
+        (
+            lambda plan: plan["layers"][3].update(
+                rounding="nearest",
+                grid={"alphabet": {"kind": "widths"}, "share": {"kind": "channel"}},
+            ),
+            "block2.conv1: a grid of widths needs allocate",
+        ),
+        (
+            lambda plan: plan["layers"][3].update(
+                rounding="nearest",
+                grid={
+                    "alphabet": {"kind": "counts", "counts": [3, 3]},
+                    "share": {"kind": "channel"},
+                },
+            ),
+            "block2.conv1: grid: numbers for 2 rows, it has 6",
+        ),
         (lambda plan: plan["activations"][0].update(role="zz"), "activations.0.role: .*got 'zz'"),
         (
             lambda plan: plan["activations"][0].update(dynamic=3),

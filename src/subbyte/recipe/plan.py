@@ -93,6 +93,11 @@ class LayerPlan:
             reason = None if self.spec is None else method.refusal(self.spec)
             if reason is not None:
                 raise RecipeError(f"{where}: {reason}")
+        if self.spec is not None:
+            _check_varying(self.spec, self.allocate, where)
+            given = len(self.spec.alphabet.given)
+            if given not in (0, self.rows):
+                raise RecipeError(f"{where}: grid: numbers for {given} rows, it has {self.rows}")
 
     @property
     def importance(self) -> str:
@@ -133,6 +138,7 @@ class TapPlan:
             reason = method.refusal(self.spec)
             if reason is not None:
                 raise RecipeError(f"{where}: {reason}")
+        _check_varying(self.spec, self.allocate, where)
         axis, share = self.place.axis, self.spec.share
         if share.block is not None or share.one_scale != (axis is None):
             wanted = "no axis" if share.one_scale else "the axis of its channels"
@@ -224,6 +230,12 @@ class Plan:
             raise RecipeError(f"{path}: not YAML text ({error})") from error
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from error
+
+
+def _check_varying(spec: GridSpec, allocate: Allocate | None, where: str) -> None:
+    """Raise RecipeError where rows vary and nothing says how."""
+    if spec.alphabet.varies and allocate is None and not len(spec.alphabet.given):
+        raise RecipeError(f"{where}: a grid of {spec.alphabet.kind} needs allocate to choose them")
 
 
 def _current(data: object) -> object:

@@ -378,7 +378,9 @@ def test_float_recipes_change_nothing():
 
 
 @pytest.mark.parametrize("chunk", [8, 64])
-@pytest.mark.parametrize(("recipe", "where"), [("w4", "layer 'stem'"), ("w8a8", "tap 'input'")])
+@pytest.mark.parametrize(
+    ("recipe", "where"), [("w4", "layer 'stem'"), ("w8a8", "activation quantizer 'input'")]
+)
 def test_nan_in_one_image_is_named(recipe, where, chunk):
     network, plan, x = prepared("residual", recipe)
     x[21, 1, 3, 3] = torch.nan

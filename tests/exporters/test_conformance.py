@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import subbyte
-from subbyte.errors import FormatError, ParityError, RecipeError
+from subbyte.errors import DataError, FormatError, ParityError, RecipeError
 from subbyte.exporters import (
     EXPORTERS,
     check_exporters,
@@ -85,6 +85,21 @@ def test_images_that_cannot_be_compared_are_an_error(name, shape, tmp_path):
     with pytest.raises(ParityError, match="images"):
         export(quantized("shared", "w4"), path_of(name, tmp_path), torch.zeros(shape), to=name)
     assert list(tmp_path.iterdir()) == []
+
+
+@every_exporter
+def test_what_is_no_batch_of_the_networks_is_refused_with_both_shapes(name, made, tmp_path):
+    with pytest.raises(ParityError, match=r"got list: the network takes float32 \[n, 4, 6, 6\]"):
+        export(quantized("shared", "w4"), path_of(name, tmp_path), [1, 2], to=name)
+    run = runner(made[name][0].path)
+    for x, got in (
+        (torch.zeros(3, 4, 6, 5), r"float32 \[3, 4, 6, 5\]"),
+        (torch.zeros(4, 6, 6), r"float32 \[4, 6, 6\]"),
+        (torch.zeros(3, 4, 6, 6, dtype=torch.float64), "float64"),
+        ([1, 2], "a list"),
+    ):
+        with pytest.raises(DataError, match=rf"takes float32 \[batch, 4, 6, 6\], got {got}"):
+            run(x)
 
 
 @every_exporter

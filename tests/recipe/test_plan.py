@@ -597,25 +597,77 @@ def without(entry, key):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda plan: without(plan, "layers"), "layers: Field required"),
-        (lambda plan: without(plan["layers"][0], "rows"), "layers.0.rows: Field required"),
-        (lambda plan: plan["layers"][1].update(bits=3), "layers.1.bits: Unexpected"),
+        (lambda plan: without(plan, "layers"), "layers: is missing"),
+        (lambda plan: without(plan["layers"][0], "rows"), "layers.0.rows: is missing"),
+        (lambda plan: plan["layers"][1].update(bits=3), "layers.1.bits: unknown setting"),
         (
             lambda plan: plan["layers"][0]["grid"]["alphabet"].update(bits=99),
             "layers.0.grid: .*bits",
         ),
-        (lambda plan: plan["layers"][0].update(grid={"bits": 4}), "layers.0.grid: it is no grid"),
+        (
+            lambda plan: plan["layers"][0].update(grid={"bits": 4}),
+            "layers.0.grid: expected a grid's alphabet",
+        ),
         (lambda plan: plan["layers"][0].update(rounding="gtpq"), "layers.0.rounding: .*'gtpq'"),
         (lambda plan: plan["layers"][0].update(rounding={"name": "gpfq", "damping": 1}), "damping"),
         (
             lambda plan: plan["activations"][2].update(grid=None),
-            "activations.2.grid: it is no grid",
+            "activations.2.grid: expected a grid's alphabet",
         ),
         (lambda plan: plan["activations"][0].update(asked="4 tall"), "activations.0.asked"),
         (
             lambda plan: plan["layers"][0]["grid"]["share"].update(kind="tensor"),
             "stem: beacon finds",
         ),
+        (lambda plan: plan["layers"][0].update(guided=-3), "layers.0.guided: must be gre.*got -3"),
+        (lambda plan: plan["layers"][0].update(guided_power=9), "layers.0.guided_power.*got 9"),
+        (lambda plan: plan["layers"][0].update(scalar=float("nan")), "layers.0.scalar.*finite"),
+        (lambda plan: plan["layers"][0].update(kind="zz"), "layers.0.kind: .*got 'zz'"),
+        (lambda plan: plan["layers"][1].update({5: 1}), "layers.1.*: is no name; names are text"),
+        (
+            lambda plan: plan["layers"][0]["grid"].update(share={"kind": "group", "size": 2.5}),
+            "layers.0.grid: share group: size must be a whole number, got 2.5",
+        ),
+        (
+            lambda plan: plan["layers"][0]["grid"].update(share={"kind": "group", "size": "x"}),
+            "share group: size must be a whole number, got 'x'",
+        ),
+        (
+            lambda plan: plan["layers"][0]["grid"]["alphabet"].update(signed="maybe"),
+            "alphabet uniform: signed must be true or false, got 'maybe'",
+        ),
+        (
+            lambda plan: plan["layers"][3].update(
+                rounding="nearest",
+                grid={"alphabet": {"kind": "widths"}, "share": {"kind": "channel"}},
+            ),
+            "block2.conv1: a grid of widths needs allocate",
+        ),
+        (
+            lambda plan: plan["layers"][3].update(
+                rounding="nearest",
+                grid={
+                    "alphabet": {"kind": "counts", "counts": [3, 3]},
+                    "share": {"kind": "channel"},
+                },
+            ),
+            "block2.conv1: grid: numbers for 2 rows, it has 6",
+        ),
+        (lambda plan: plan["activations"][0].update(role="zz"), "activations.0.role: .*got 'zz'"),
+        (
+            lambda plan: plan["activations"][0].update(dynamic=3),
+            "activations.0.dynamic: must be tr",
+        ),
+        (
+            lambda plan: plan["activations"][0]["place"].update(axis=1),
+            "input: place.axis 1 .* no axis",
+        ),
+        (lambda plan: plan["activations"][1].update(range="exact"), "stem:out: range: .*weights"),
+        (
+            lambda plan: plan.update(version=1),
+            "version 1.*another version of subbyte; make it anew",
+        ),
+        (lambda plan: without(plan, "version"), "no version.*`subbyte quantize`"),
     ],
 )
 def test_what_is_wrong_in_a_plan_is_named_with_its_path(network, spoil, words):
@@ -623,6 +675,49 @@ def test_what_is_wrong_in_a_plan_is_named_with_its_path(network, spoil, words):
     spoil(data)
     with pytest.raises(RecipeError, match=words):
         Plan.from_dict(data)
+
+
+FEED = 2  # of the activation quantizers: the one in front of block1.conv1 alone
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda plan: plan["layers"][0].update(rows=99), "layer 'stem': rows 99, here it has 4"),
+        (lambda plan: plan["layers"][0].update(kind="linear"), "layer 'stem': kind linear, here"),
+        (lambda plan: plan["layers"][0].update(shape=[4, 3]), r"layer 'stem' \(4, 3\), this one"),
+        (
+            lambda plan: plan["activations"][FEED]["place"]["edges"][0].update(reader="nobody"),
+            "'stem:out:feed': place.edges: no layer reads 'stem:out' .* of 'nobody'",
+        ),
+        (
+            lambda plan: plan["activations"][FEED]["place"]["edges"][0].update(argument=7),
+            "no layer reads 'stem:out' at argument 7",
+        ),
+        (lambda plan: plan["activations"][1]["place"].update(node="none"), "a value 'stem:out'"),
+        (lambda plan: plan["activations"][1].update(role="feed"), "role feed .* here it is value"),
+        (lambda plan: plan["activations"][1].update(feeds=["fc"]), "feeds .*'fc'.* here they are"),
+        (
+            lambda plan: (
+                plan["activations"][1]["place"].update(axis=9),
+                plan["activations"][1]["grid"].update(share={"kind": "channel"}),
+            ),
+            "place.axis 9, here its channels lie along 1",
+        ),
+        (lambda plan: plan["activations"].append(plan["activations"][0]), "are called 'input'"),
+    ],
+)
+def test_an_edited_plan_that_does_not_fit_the_network_is_refused(network, spoil, words):
+    data = make_plan(network, load_recipe("w4a4")).to_dict()
+    spoil(data)
+    with pytest.raises(RecipeError, match=f"{words}.*; make a plan of this network"):
+        make_plan(network, Plan.from_dict(data))
+
+
+def test_a_plan_begins_with_its_version_and_a_missing_file_is_said_to_be(network, tmp_path):
+    assert make_plan(network, load_recipe("w4")).to_yaml().startswith("version: 2\n")
+    with pytest.raises(RecipeError, match=r"nope\.yaml: no such file$"):
+        Plan.read(tmp_path / "nope.yaml")
 
 
 def test_a_plan_says_which_widths_are_left_to_a_budget(network):

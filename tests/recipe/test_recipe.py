@@ -182,7 +182,7 @@ def test_a_users_class_that_is_no_method_is_an_error(mine, name, words):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Recipe(weights="w4"), "weights: expected a mapping of settings, got 'w4'"),
+        (lambda: Recipe(weights="w4"), "weights: must be a mapping of settings, got 'w4'"),
         (lambda: Recipe(weights={"rounding": 3}), "weights.rounding: .* got 3"),
         (lambda: Recipe(weights={"rounding": Mse()}), "weights.rounding: .* a Rounding"),
         (lambda: Recipe(wights={}), "wights: unknown setting; known here: name, weights"),
@@ -191,6 +191,8 @@ def test_a_users_class_that_is_no_method_is_an_error(mine, name, words):
         (lambda: Recipe().model_copy(update={"first_last": 9}), "first_last"),
         (lambda: Recipe.model_validate({"layers": {"fc": {"weights": {"bit": 1}}}}), "fc.*bit"),
         (lambda: load_recipe({"others": {"bits": 1}}), "others.bits"),
+        (lambda: Recipe(layers={1: {}}), "layers.1: is no name; names are text"),
+        (lambda: WeightSettings(rounding={"a": 1}), "rounding: `name` is missing in {'a': 1}"),
         (lambda: load_recipe(4), "got int"),
     ],
 )
@@ -440,3 +442,18 @@ def test_overrides_that_do_not_fit(override, words):
     with pytest.raises(RecipeError) as caught:
         load_recipe("w4", [override])
     assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda recipe: setattr(recipe, "name", "x"), "Recipe: .* name stays; .*model_copy"),
+        (lambda recipe: setattr(recipe.weights, "bits", 4), "WeightSettings: .* bits stays"),
+        (lambda recipe: delattr(recipe, "name"), "Recipe: .* name stays"),
+    ],
+)
+def test_recipes_are_not_changed(change, words):
+    recipe = Recipe()
+    with pytest.raises(RecipeError, match=words):
+        change(recipe)
+    assert recipe == Recipe()

@@ -30,9 +30,9 @@ def test_without_images_to_evaluate_on_nothing_is_judged(tmp_path):
         ("scan.csv", "bits,clip,kl\n", "has no rows"),
         ("scan.csv", "bits,clip,kl\n3,0.5\n", "row 1 is cut short"),
         ("scan.csv", "bits,clip,kl\n3,abc,1\n", "row 1: clip is 'abc'"),
-        ("choices.csv", "bits,granularity,metric\n3,network,kl\n", "row 1: lower: Field required"),
+        ("choices.csv", "bits,granularity,metric\n3,network,kl\n", "row 1: lower: is missing"),
         ("correlation.csv", "bits,metric,loss\nx,kl,\n", "row 1: bits is 'x'"),
-        ("settings.json", "[1]", "should be an object"),
+        ("settings.json", "[1]", "must be a mapping"),
     ],
 )
 def test_damage_is_named(file, content, message, tmp_path):

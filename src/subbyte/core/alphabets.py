@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite, log2
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from subbyte.core.ladders import Even, Ladder, Number
 from subbyte.core.levels import centred
 from subbyte.core.shares import Share
 from subbyte.errors import NumericsError, RecipeError
+from subbyte.io.plain import from_plain
 
 MAX_BITS = 8
 MOST_LEVELS = 127
@@ -372,13 +372,6 @@ ALPHABETS: dict[str, type[Alphabet]] = {
 }
 
 
-def alphabet_from(entry: dict[str, Any]) -> Alphabet:
+def alphabet_from(entry: object) -> Alphabet:
     """Inverse of `Alphabet.to_dict`. Raises RecipeError for an unknown kind or other values."""
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-    kind = settings.pop("kind", None)
-    if kind not in ALPHABETS:
-        raise RecipeError(f"alphabet: expected one of {', '.join(ALPHABETS)}, got {kind!r}")
-    try:
-        return ALPHABETS[kind](**settings)
-    except TypeError as error:
-        raise RecipeError(f"alphabet {kind}: {error}") from error
+    return from_plain("alphabet", ALPHABETS, entry)

@@ -47,8 +47,10 @@ class GridSpec:
         return {"alphabet": self.alphabet.to_dict(), "share": self.share.to_dict()}
 
     @classmethod
-    def from_dict(cls, entry: dict[str, Any]) -> "GridSpec":
-        """Inverse of `to_dict`. Raises RecipeError or KeyError when it is not one."""
+    def from_dict(cls, entry: object) -> "GridSpec":
+        """Inverse of `to_dict`. Raises RecipeError when it is not one."""
+        if not isinstance(entry, Mapping) or set(entry) != {"alphabet", "share"}:
+            raise RecipeError(f"expected a grid's alphabet and share, got {entry!r}")
         return cls(alphabet_from(entry["alphabet"]), share_from(entry["share"]))
 
 

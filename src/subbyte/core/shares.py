@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.errors import RecipeError
+from subbyte.io.plain import from_plain
 
 Granularity = Literal["tensor", "channel", "group"]
 """A share as users name it."""
@@ -145,16 +146,9 @@ class PerGroup(Share):
 SHARES: dict[str, type[Share]] = {share.kind: share for share in (PerTensor, PerChannel, PerGroup)}
 
 
-def share_from(entry: dict[str, Any]) -> Share:
+def share_from(entry: object) -> Share:
     """Inverse of `Share.to_dict`. Raises RecipeError for an unknown kind or other values."""
-    settings = dict(entry)
-    kind = settings.pop("kind", None)
-    if kind not in SHARES:
-        raise RecipeError(f"share: expected one of {', '.join(SHARES)}, got {kind!r}")
-    try:
-        return SHARES[kind](**settings)
-    except TypeError as error:
-        raise RecipeError(f"share {kind}: {error}") from error
+    return from_plain("share", SHARES, entry)
 
 
 def share_of(granularity: str, group_size: int | None = None) -> Share:

@@ -198,7 +198,7 @@ class _Walker:
     def at_tap(self, name: str, pair: Pair) -> Chunks:
         """Choose the range of an activation quantizer; return its rounded value."""
         plan = self.tap_plans[name]
-        _sqnr(pair, f"tap {name!r}")
+        _sqnr(pair, f"activation quantizer {name!r}")
         tap, axis = self.result.instrumented.tap(name), plan.place.axis
         if plan.dynamic:
             tap.set_dynamic(plan.spec, plan.fit)
@@ -216,7 +216,11 @@ class _Walker:
         return [module(value.to(self.limits.device)).cpu() for value in pair.quantized]
 
     def _measure(self, name: str, pair: Pair) -> None:
-        where = f"tap {name!r}" if name in self.tap_plans else f"the output of layer {name!r}"
+        where = (
+            f"activation quantizer {name!r}"
+            if name in self.tap_plans
+            else f"the output of layer {name!r}"
+        )
         self.result.sqnr_db[name] = _sqnr(pair, where)
 
     def after(self, name: str, pair: Pair) -> None:

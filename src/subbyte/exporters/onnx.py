@@ -11,6 +11,7 @@ The file is written under a temporary name, run in ONNX Runtime against the torc
 then renamed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.errors import FormatError
+from subbyte.errors import DataError, FormatError
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
 from subbyte.exporters.storage import Container
@@ -31,6 +32,8 @@ from subbyte.io.files import written
 from subbyte.methods import Exported, Runner
 
 _TORCH_MAX_OPSET = 23
+Shape = Sequence[int | str | None]
+"""A shape as ONNX files have it, with names or None for sizes that are free."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Onnx:
 
     def runner(self, path: Path) -> Runner:
         """See `methods.Exporter`. Runs any ONNX file that maps a batch to one output, with as many
-        threads as torch uses.
+        threads as torch uses. It raises DataError for batches that are not as the file takes them.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -79,12 +82,31 @@ class Onnx:
             )
         except Exception as error:  # ONNX Runtime raises types of its own for each kind of damage
             raise FormatError(f"{path}: ONNX Runtime can't load it: {str(error)[:300]}") from error
-        name = session.get_inputs()[0].name
+        name, wanted = session.get_inputs()[0].name, session.get_inputs()[0].shape
 
         def run(x: Tensor) -> Tensor:
+            if not isinstance(x, Tensor) or x.dtype != torch.float32 or not _fits(x, wanted):
+                raise DataError(f"{path}: takes float32 {_shown(wanted)}, got {_described(x)}")
             return torch.from_numpy(session.run(None, {name: x.cpu().numpy()})[0])
 
         return run
+
+
+def _fits(x: Tensor, wanted: Shape) -> bool:
+    """Whether a batch has a file's shape; what is no number there is free."""
+    return x.ndim == len(wanted) and all(
+        not isinstance(size, int) or size == own for size, own in zip(wanted, x.shape, strict=True)
+    )
+
+
+def _shown(shape: Shape) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _described(x: object) -> str:
+    if not isinstance(x, Tensor):
+        return f"a {type(x).__name__}"
+    return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
 
 
 def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:

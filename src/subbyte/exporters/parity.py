@@ -48,13 +48,17 @@ def check_parity(
 
 
 def check_images(model: QuantizedModel, images: Tensor) -> None:
-    """Raise ParityError when there are no images [n, ...] to compare on, or not as `model` takes
-    them.
+    """Raise ParityError when there are no images, float32 [n, ...], to compare on, or not as
+    `model` takes them.
     """
-    if images.shape[0] < 1 or tuple(images.shape[1:]) != tuple(model.input_shape):
+    wanted = f"the network takes float32 [n, {', '.join(map(str, model.input_shape))}], n >= 1"
+    if not isinstance(images, Tensor):
+        raise ParityError(f"images must be a tensor, got {type(images).__name__}: {wanted}")
+    shape = tuple(images.shape)
+    fits = images.dtype == torch.float32 and shape[1:] == tuple(model.input_shape)
+    if not fits or not len(images):
         raise ParityError(
-            f"images of shape {tuple(images.shape)} can't be compared: the network takes [n, "
-            f"{model.input_shape}]"
+            f"images {images.dtype} of shape {list(shape)} can't be compared: {wanted}"
         )
 
 

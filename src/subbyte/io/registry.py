@@ -17,6 +17,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from subbyte.errors import RecipeError
+from subbyte.io.complaints import first_complaint
 from subbyte.io.user_file import UserFiles, class_spec, load_user_class, split_spec
 
 Method = str | dict[str, Any]
@@ -69,6 +70,11 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             )
         settings = {"name": given} if isinstance(given, str) else dict(given)
         name = settings.pop("name", None)
+        if name is None:
+            raise RecipeError(
+                f"{self.kind}: `name` is missing in {given!r}; known: {', '.join(self)}, or a "
+                f"class as path/file.py:Class"
+            )
         where, spec = f"{self.kind} {name}", split_spec(name) if isinstance(name, str) else None
         if spec is not None and not files.run:
             stand_in: T = _absent(self.contract)(name, json.dumps(settings))
@@ -131,12 +137,10 @@ def _configured(cls: type[T], settings: dict[str, Any], where: str) -> T:
     try:
         return TypeAdapter(cls).validate_python(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = str(first["msg"]).removeprefix("Value error, ")
-        if not first["loc"]:  # the settings do not go together: the method says so itself
-            raise RecipeError(f"{where.split()[0]} {message}") from error
-        path = ".".join(map(str, first["loc"]))
-        raise RecipeError(f"{where}: {path}: {message}, got {first['input']!r}") from error
+        path, why = first_complaint(error)
+        if not path:  # the settings do not go together: the method says so itself
+            raise RecipeError(f"{where.split()[0]} {why}") from error
+        raise RecipeError(f"{where}: {'.'.join(map(str, path))}: {why}") from error
 
 
 def _finite(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """Recipes say what the user asks for; plans say what becomes of it for one network."""
 
+from subbyte.recipe.fits import misfit
 from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
 from subbyte.recipe.read import PRESETS, Source, load_recipe, load_request
 from subbyte.recipe.recipe import (
@@ -9,7 +10,7 @@ from subbyte.recipe.recipe import (
     Recipe,
     WeightSettings,
 )
-from subbyte.recipe.resolve import Pattern, make_plan, misfit, plan_widths
+from subbyte.recipe.resolve import Pattern, make_plan, plan_widths
 from subbyte.recipe.settings import Settings, parse_settings
 from subbyte.recipe.width import Family, Width
 

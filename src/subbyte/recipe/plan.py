@@ -5,17 +5,28 @@ A plan can be written (plan.yaml) and run again: together with the network, the 
 and the limits of the walk it determines every code.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    TypeAdapter,
+)
 from torch import Tensor
 
 from subbyte.allocate import ALLOCATIONS, Budget
 from subbyte.core import GridSpec
+from subbyte.core.geometry import Kind
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.graph import TapPlace
@@ -28,6 +39,9 @@ from subbyte.recipe.settings import BudgetSetting, WidthSetting, parse_settings,
 from subbyte.rounding import ROUNDINGS
 from subbyte.tune import TUNES
 
+VERSION = 2
+"""The version of what a plan writes; a plan of another one is not read."""
+Role = Literal["input", "feed", "value"]
 _CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
@@ -39,10 +53,7 @@ def _whole(registry: Registry[Any]) -> PlainSerializer:
 def _read_spec(entry: Any) -> GridSpec:
     if isinstance(entry, GridSpec):
         return entry
-    try:
-        return GridSpec.from_dict(entry)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it is no grid ({type(error).__name__}: {error})") from error
+    return GridSpec.from_dict(entry)
 
 
 Spec = Annotated[GridSpec, PlainValidator(_read_spec), PlainSerializer(GridSpec.to_dict)]
@@ -59,20 +70,20 @@ class LayerPlan:
     __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
     name: str
-    kind: str
+    kind: Kind
     shape: tuple[int, ...]
-    rows: int
+    rows: Annotated[StrictInt, Field(ge=1)]
     asked: WidthSetting
     spec: Annotated[Spec | None, Field(alias="grid")]
     range: Annotated[Range, read(RANGES), _whole(RANGES)]
     rounding: Annotated[Rounding, read(ROUNDINGS), _whole(ROUNDINGS)]
     correction: Annotated[Correction, read(CORRECTIONS), _whole(CORRECTIONS)]
     reason: str = ""
-    scalar: float = 1.0
+    scalar: Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)] = 1.0
     precondition: Annotated[Precondition, read(PRECONDITIONS), _whole(PRECONDITIONS)] | None = None
     allocate: Annotated[Allocate, read(ALLOCATIONS), _whole(ALLOCATIONS)] | None = None
-    guided: int = 0
-    guided_power: float = 1.0
+    guided: Annotated[StrictInt, Field(ge=0)] = 0
+    guided_power: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
     budget: BudgetSetting | None = None
 
     def check(self, where: str) -> None:
@@ -82,6 +93,11 @@ class LayerPlan:
             reason = None if self.spec is None else method.refusal(self.spec)
             if reason is not None:
                 raise RecipeError(f"{where}: {reason}")
+        if self.spec is not None:
+            _check_varying(self.spec, self.allocate, where)
+            given = len(self.spec.alphabet.given)
+            if given not in (0, self.rows):
+                raise RecipeError(f"{where}: grid: numbers for {given} rows, it has {self.rows}")
 
     @property
     def importance(self) -> str:
@@ -103,14 +119,34 @@ class TapPlan:
     __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
     place: TapPlace
-    role: str
+    role: Role
     asked: WidthSetting
     spec: Annotated[Spec, Field(alias="grid")]
     range: Annotated[Range, read(RANGES), _whole(RANGES)]
     feeds: tuple[str, ...]
     reason: str = ""
     allocate: Annotated[Allocate, read(ALLOCATIONS), _whole(ALLOCATIONS)] | None = None
-    dynamic: bool = False
+    dynamic: StrictBool = False
+
+    def check(self, where: str) -> None:
+        """Raise RecipeError where its range or its place does not go with its grid. where: for the
+        message.
+        """
+        if not self.range.for_activations:
+            raise RecipeError(f"{where}: range: it is a rule for weights, not for activations")
+        for method in filter(None, (self.range, self.allocate)):
+            reason = method.refusal(self.spec)
+            if reason is not None:
+                raise RecipeError(f"{where}: {reason}")
+        _check_varying(self.spec, self.allocate, where)
+        axis, share = self.place.axis, self.spec.share
+        if share.block is not None or share.one_scale != (axis is None):
+            wanted = "no axis" if share.one_scale else "the axis of its channels"
+            if share.block is not None:
+                wanted = "share tensor or channel"
+            raise RecipeError(
+                f"{where}: place.axis {axis} with share {share.kind} does not go; give {wanted}"
+            )
 
     @property
     def name(self) -> str:
@@ -151,7 +187,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for YAML and JSON; `from_dict` reads them."""
-        return _adapter().dump_python(self, mode="json", by_alias=True)  # type: ignore[no-any-return]
+        return {"version": VERSION, **_adapter().dump_python(self, mode="json", by_alias=True)}
 
     def to_yaml(self) -> str:
         """Human-readable text of `to_dict`."""
@@ -164,9 +200,11 @@ class Plan:
         Raises RecipeError with the path of what is unknown, missing or out of range, and where a
         method refuses its grid.
         """
-        plan = parse_settings(cls, data, "plan", files)
+        plan = parse_settings(cls, _current(data), "plan", files)
         for layer in plan.layers:
             layer.check(f"plan: layer {layer.name}")
+        for tap in plan.taps:
+            tap.check(f"plan: activation quantizer {tap.name}")
         return plan
 
     @classmethod
@@ -184,10 +222,33 @@ class Plan:
         path = Path(path)
         try:
             return cls.from_yaml(path.read_text(), UserFiles(path.parent))
-        except (OSError, UnicodeDecodeError) as error:
+        except FileNotFoundError as error:
+            raise RecipeError(f"{path}: no such file") from error
+        except OSError as error:
+            raise RecipeError(f"{path}: can't be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
             raise RecipeError(f"{path}: not YAML text ({error})") from error
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from error
+
+
+def _check_varying(spec: GridSpec, allocate: Allocate | None, where: str) -> None:
+    """Raise RecipeError where rows vary and nothing says how."""
+    if spec.alphabet.varies and allocate is None and not len(spec.alphabet.given):
+        raise RecipeError(f"{where}: a grid of {spec.alphabet.kind} needs allocate to choose them")
+
+
+def _current(data: object) -> object:
+    """A plan's entries but for its version, which is checked."""
+    if not isinstance(data, Mapping):
+        return data
+    if data.get("version") != VERSION:
+        stated = f"version {data['version']!r}" if "version" in data else "no version"
+        raise RecipeError(
+            f"plan: {stated}, this subbyte reads version {VERSION}: it was written by another "
+            f"version of subbyte; make it anew with `subbyte quantize`"
+        )
+    return {key: value for key, value in data.items() if key != "version"}
 
 
 @cache

@@ -93,7 +93,9 @@ def _read(source: str) -> Recipe | Plan:
 def _text(path: Path) -> str:
     try:
         return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RecipeError(f"recipe {path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise RecipeError(f"recipe {path}: not YAML text ({error})") from error
 
 

@@ -24,7 +24,8 @@ from subbyte.core import (
 from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Layer, Network, TapPlace, TapPoint, channel_axis
-from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
+from subbyte.recipe.fits import misfit
+from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
 from subbyte.recipe.recipe import ActivationSettings, LayerSettings, Recipe, WeightSettings
 from subbyte.recipe.settings import parse_settings
 from subbyte.recipe.width import Family, Width
@@ -41,7 +42,10 @@ def make_plan(network: Network, request: Recipe | Plan) -> Plan:
     if isinstance(request, Plan):
         reason = misfit(request, network)
         if reason is not None:
-            raise RecipeError(f"plan of recipe {request.recipe}: {reason}")
+            raise RecipeError(
+                f"plan of recipe {request.recipe}: {reason}; make a plan of this network with "
+                f"`subbyte quantize`"
+            )
         return request
     recipe = request
     for pattern in recipe.layers:
@@ -71,24 +75,6 @@ def plan_widths(network: Network, recipe: Recipe, name: str) -> list[LayerPlan]:
                 f"{error} (width {width} of the candidates under a budget; `widths` lists them)"
             ) from error
     return plans
-
-
-def misfit(plan: Plan, network: Network) -> str | None:
-    """The reason why a plan can't be one for this network, or None."""
-    theirs = [(layer.name, layer.shape) for layer in plan.layers]
-    ours = [(layer.name, tuple(layer.geometry.weight_shape)) for layer in network.layers]
-    for (name, shape), (own, own_shape) in zip(theirs, ours, strict=False):
-        if (name, shape) != (own, own_shape):
-            return (
-                f"made for a network with layer {name!r} {shape}, this one has {own!r} {own_shape}"
-            )
-    if len(theirs) != len(ours):
-        return f"made for a network with {len(theirs)} layers, this one has {len(ours)}"
-    values = {point.node.name for point in network.taps}
-    missing = next((tap.name for tap in plan.taps if tap.place.node not in values), None)
-    if missing is not None:
-        return f"made for a network with a value {missing!r}, which this one has not"
-    return None
 
 
 @dataclass(frozen=True)
@@ -244,15 +230,11 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
     common = recipe.input if point.is_input else _common(recipe, point, list(wanted.values()))
     taps = []
     if common.bits is not None:
-        role, asked = (
-            ("input", common)
-            if point.is_input
-            else ("value", recipe.others if point.others else common)
-        )
+        asked = recipe.others if point.others and not point.is_input else common
         taps.append(
             _tap(
                 TapPlace(point.name, point.node.name, (), point.axis),
-                role,
+                "input" if point.is_input else "value",
                 common,
                 asked,
                 tuple(fed.values()),
@@ -294,7 +276,7 @@ def _common(recipe: Recipe, point: TapPoint, feeds: list[ActivationSettings]) ->
 
 def _tap(
     place: TapPlace,
-    role: str,
+    role: Role,
     settings: ActivationSettings,
     asked: ActivationSettings,
     feeds: tuple[str, ...],

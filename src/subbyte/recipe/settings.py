@@ -4,7 +4,7 @@ said in one line with the path to it.
 
 from collections.abc import Mapping
 from inspect import isclass
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, NoReturn, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from pydantic._internal._model_construction import ModelMetaclass
 from subbyte.allocate import ALLOCATIONS, Budget
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
+from subbyte.io.complaints import first_complaint
 from subbyte.io.registry import ANYWHERE, Registry
 from subbyte.io.user_file import UserFiles
 from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune
@@ -90,6 +91,18 @@ class Settings(BaseModel, metaclass=_Checked):
         except ValidationError as error:
             raise RecipeError(f"{cls.__name__}: {complaint(cls, error)}") from error
 
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        self._refuse_change(name)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        self._refuse_change(name)
+
+    def _refuse_change(self, name: str) -> NoReturn:
+        raise RecipeError(
+            f"{type(self).__name__}: settings are not changed, so {name} stays; make new ones, or "
+            f"a copy by model_copy(update={{{name!r}: ...}})"
+        )
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Any:
         """The same settings but for these, which are checked."""
         return type(self)(**(dict(self) | dict(update or {})))
@@ -109,13 +122,10 @@ def parse_settings(model: type[T], settings: object, where: str, files: UserFile
 
 def complaint(model: type[Any], error: ValidationError) -> str:
     """The first thing that is wrong: the path to it, and what it is. model: what was checked."""
-    first = error.errors()[0]
-    loc = [part for part in first["loc"] if part not in _UNIONS]
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "model_type":
-        message = f"expected a mapping of settings, got {first['input']!r}"
-    if first["type"] == _UNKNOWN:
-        message = f"unknown setting; known here: {', '.join(_known(model, loc[:-1]))}"
+    path, message = first_complaint(error)
+    loc = [part for part in path if part not in _UNIONS]
+    if error.errors()[0]["type"] == _UNKNOWN:
+        message += f"; known here: {', '.join(_known(model, loc[:-1]))}"
     return f"{'.'.join(map(str, loc)) or '(top)'}: {message}"
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from subbyte.errors import FormatError
+from subbyte.io.complaints import first_complaint
 from subbyte.io.files import write_text
 
 Count = Annotated[int, Field(ge=0)]
@@ -77,9 +78,9 @@ def _damaged(path: Path, kind: type[Document], what: str) -> str:
 
 def first_error(error: ValidationError) -> str:
     """The first thing that pydantic does not accept: its place, and why."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where + ': ' if where else ''}{first['msg']}"
+    path, why = first_complaint(error)
+    where = ".".join(map(str, path))
+    return f"{where + ': ' if where else ''}{why}"
 
 
 def write_document(path: Path, document: Document, *, short: bool = False) -> None:

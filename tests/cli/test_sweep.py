@@ -7,6 +7,7 @@ import pytest
 
 import subbyte.cli.sweep as cli
 from subbyte.analyses.sweeps.engines import Local
+from subbyte.records.sweep import Failed
 from tests.analyses.sweeps.place import Fake, command, metrics, table, write_space
 from tests.workplace import names_in
 
@@ -113,7 +114,7 @@ def test_it_asks_about_very_many(subbyte, place, fake, tmp_path, monkeypatch):
 
 
 def test_a_failed_run_gives_exit_code_3(subbyte, space, fake, tmp_path):
-    fake.outcome = lambda run: {"status": "failed", "error": "why"} if run.seed else metrics()
+    fake.outcome = lambda run: Failed(error="why") if run.seed else metrics()
     done = subbyte("sweep", space, "--out", tmp_path / "out")
     assert done.code == 3 and "6 runs, 3 failed (see the column error)" in done.out
     fake.outcome = lambda run: metrics()

@@ -10,15 +10,11 @@ import torch
 from torch import Tensor
 
 from subbyte.core import (
-    GridSpec,
-    Levels,
-    PerChannel,
-    Uniform,
     compressed_bytes,
-    packed_bytes,
     shannon_entropy,
 )
 from subbyte.core.entropy import compress
+from subbyte.core.packing import digit_bytes
 from subbyte.errors import FormatError
 
 
@@ -89,7 +85,7 @@ def test_few_codes_and_equal_codes_come_back():
 def test_skewed_codes_take_little_more_than_their_entropy(shares):
     codes = drawn(shares, 200_000)
     bound = shannon_entropy(codes) * len(codes) / 8
-    packed = packed_bytes(GridSpec(Levels(tuple(range(len(shares)))), PerChannel()), len(codes))
+    packed = digit_bytes(len(shares), len(codes))
     assert bound < compressed_bytes(codes) < 1.06 * bound
     assert compressed_bytes(codes) < 0.97 * packed
 
@@ -97,7 +93,7 @@ def test_skewed_codes_take_little_more_than_their_entropy(shares):
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_codes_without_any_pattern_take_no_more_than_packed(bits):
     codes = drawn([1.0] * 2**bits, 50_000)
-    packed = packed_bytes(GridSpec(Uniform(bits, signed=False)), len(codes))
+    packed = digit_bytes(2**bits, len(codes))
     assert packed <= compressed_bytes(codes) <= packed + 16
 
 

@@ -161,7 +161,7 @@ def test_rows_of_their_own_levels_have_none_in_common():
     given = Counts((2, 3, 4, 5, 9, 127))
     counts = given.given
     x, scale = matrix(), torch.full((ROWS, 1), 0.25)
-    grid = Grid.of(GridSpec(Uniform(given, signed=PerChannel())), scale)
+    grid = Grid.of(GridSpec(given, PerChannel()), scale)
     rounded = QTensor.nearest(x, grid)
     found = spread(x, grid, rounded)
     assert (

@@ -325,7 +325,7 @@ def test_the_least_budget_that_channels_need_is_enough():
         met("residual", *CHANNELS, "budget=100B")
     least = int(str(caught.value).split("at least ")[1].split(" bytes")[0].replace(",", ""))
     plan, _ = met("residual", *CHANNELS, f"budget={least}B")
-    assert all(set(layer.counts or ()) == {3} for layer in plan.layers)
+    assert all(set(layer.spec.alphabet.counts) == {3} for layer in plan.layers)
     with pytest.raises(RecipeError, match="need at least"):
         met("residual", *CHANNELS, f"budget={least - 1}B")
 
@@ -345,7 +345,8 @@ def test_channels_under_bit_operations():
     amount = 0.0
     for layer in plan.layers:
         wide = next(o for o in options if (o.layer, o.width) == (layer.name, "6.99"))
-        amount += sum(wide.bops / 7 * (n - 1).bit_length() for n in layer.counts or ()) / layer.rows
+        counts = layer.spec.alphabet.counts
+        amount += sum(wide.bops / 7 * (n - 1).bit_length() for n in counts) / layer.rows
     assert 38e6 < amount <= 40e6
     quantized = assemble(network, plan, walk(network, plan, x, limits=EVERY_ROW))
     assert quantized(x).shape == network.graph_module(x).shape

@@ -127,7 +127,8 @@ def test_signal_to_noise_is_that_of_the_final_network():
     result = walked("residual", "w4a4", "tune={name: cascade, epochs: 1, retrain: logits}")
     assert result.logits is not None
     last = captured("residual").layers[-1].name
-    assert result.sqnr_db[last] == pytest.approx(signal_to_noise(*result.logits), abs=0.01)
+    # the logits have passed their 8-bit quantizer, the layer's output has not
+    assert result.sqnr_db[last] == pytest.approx(signal_to_noise(*result.logits), abs=0.05)
 
 
 @dataclass(frozen=True)

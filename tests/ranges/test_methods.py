@@ -125,17 +125,21 @@ def test_percentile_cuts_an_outlier_and_only_it():
 
 
 @pytest.mark.parametrize(
-    ("method", "levels"),
-    [(Percentile(60.0), None), (Mse(), (-3.0, -1.0, 1.0, 3.0)), (Mse(), (1.0, 3.0))],
+    ("method", "alphabet"),
+    [
+        (Percentile(60.0), Uniform(8)),
+        (Mse(), Levels((-3.0, -1.0, 1.0, 3.0))),
+        (Mse(), Levels((1.0, 3.0))),
+    ],
 )
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_padding_of_ragged_groups_is_no_value(method, levels, weighted):
+def test_the_padding_of_ragged_groups_is_no_value(method, alphabet, weighted):
     """Where zeros would matter: to quantiles, and to levels that have none."""
     x = values(3, 11).abs() + 1
     importance = (
         0.1 + torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) if weighted else None
     )
-    spec = GridSpec(Levels(levels), PerGroup(8))
+    spec = GridSpec(alphabet, PerGroup(8))
     grid = fit_grid(method, x, spec, importance)
     rest = None if importance is None else importance[:, 8:]
     alone = fit_grid(method, x[:, 8:], replace(spec, share=PerChannel()), rest)

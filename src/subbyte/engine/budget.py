@@ -97,7 +97,7 @@ def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
     if len(options) == 1:
         return options
     where = f"recipe {recipe}: layer {options[0].name}: budget_for channels"
-    varying = GridSpec(Counts((MOST_LEVELS,)), PerChannel())
+    varying = GridSpec(Counts((MOST_LEVELS,) * options[0].rows), PerChannel())
     replace(options[0], spec=varying).check(where)
     counts = set()
     for spec in (option.spec for option in options):

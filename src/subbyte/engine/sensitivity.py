@@ -21,7 +21,7 @@ a pass forward and back.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import isfinite
 
@@ -81,9 +81,15 @@ class Question:
 
     @classmethod
     def of(cls, candidates: dict[str, list[LayerPlan]], plan: Plan, rows: bool) -> "Question":
-        """plan: any of the candidates'; it says what feeds the layers."""
+        """plan: any of the candidates'; it says what feeds the layers. The budget that was asked
+        for is no part of a question: others find its answer in the cache.
+        """
+        plans = {
+            name: [replace(each, budget=None) for each in widths]
+            for name, widths in candidates.items()
+        }
         return cls(
-            candidates, {layer.name: _input_bits(plan, layer.name) for layer in plan.layers}, rows
+            plans, {layer.name: _input_bits(plan, layer.name) for layer in plan.layers}, rows
         )
 
 

@@ -114,7 +114,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     def _require_contract(self, cls: type, where: str) -> None:
         """A user's class keeps the contract, as far as that can be seen without running it."""
-        contract = f"{self.contract.__module__}.{self.contract.__name__}"
+        contract = f"subbyte.methods.{self.contract.__name__}"
         if not issubclass(cls, self.contract):
             raise RecipeError(f"{where} is no {self.kind}; derive it from {contract}")
         if isabstract(cls):

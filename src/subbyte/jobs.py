@@ -197,7 +197,7 @@ def summary(
     seconds.
     """
     before, after, model = measured.float, measured.quantized, done.model
-    rows: dict[str, list[LedgerEntry]] = {"layer": [], "activation": []}
+    rows: dict[str, list[LedgerEntry]] = {"layer": [], "product": [], "activation": [], "rest": []}
     for row in model.ledger:
         rows[row.kind].append(_entry(row, exported))
     return Result(
@@ -222,8 +222,9 @@ def summary(
         seconds=seconds,
         fold_error=done.network.fold_error,
         layers=rows["layer"],
+        products=rows["product"],
         activations=rows["activation"],
-        skipped=[Skipped(**asdict(s)) for s in done.network.skipped],
+        skipped=[Skipped(name=r.name, reason=r.reason, bytes=r.bytes) for r in rows["rest"]],
         settings=job.recipe.stated(),
         about=dict(job.about) | {"fingerprint": data.fingerprint},
         versions=versions(),
@@ -253,6 +254,8 @@ def _entry(row: LedgerRow, exported: Sequence[Exported]) -> LedgerEntry:
         bytes=row.bytes,
         sqnr_db=row.sqnr_db,
         zeros=row.zeros,
+        multiplications=row.multiplications,
+        integer=row.integer,
         exports={one.exporter: one.notes[row.name] for one in exported if row.name in one.notes},
     )
 

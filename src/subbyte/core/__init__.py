@@ -13,7 +13,14 @@ from subbyte.core.alphabets import (
     Widths,
 )
 from subbyte.core.entropy import compressed_bytes, shannon_entropy
-from subbyte.core.geometry import Convolution, Geometry, Linear, TransposedConvolution
+from subbyte.core.geometry import (
+    Convolution,
+    Embedding,
+    Geometry,
+    Linear,
+    Recurrent,
+    TransposedConvolution,
+)
 from subbyte.core.grid import Grid, GridSpec
 from subbyte.core.ladders import Even, Ladder, Uneven
 from subbyte.core.packing import digit_bytes, pack, packed_bytes, unpack
@@ -30,6 +37,7 @@ __all__ = [
     "Convolution",
     "Counts",
     "Even",
+    "Embedding",
     "Geometry",
     "Granularity",
     "Grid",
@@ -42,6 +50,7 @@ __all__ = [
     "PerGroup",
     "PerTensor",
     "QTensor",
+    "Recurrent",
     "Share",
     "TransposedConvolution",
     "Uneven",

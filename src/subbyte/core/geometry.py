@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Kind = Literal["linear", "conv", "conv_transpose"]
+Kind = Literal["linear", "conv", "conv_transpose", "embedding", "recurrent"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Geometry(ABC):
     """The name of such layers in recipes and files."""
     transposed: ClassVar[bool] = False
     """Whether torch's weight has its input channels first, and the kernel the other way round."""
+    observed: ClassVar[bool] = True
+    """Whether what the rows are multiplied with are values of the graph, so that moments can be
+    taken of them; else all columns count alike.
+    """
 
     weight_shape: tuple[int, ...]
     stride: tuple[int, ...] = ()
@@ -192,6 +196,44 @@ class TransposedConvolution(Convolution):
             )
         )
         return _pad(stuffed, padding)
+
+
+class _Unobserved(Geometry):
+    """Rows that no value of the graph is multiplied with."""
+
+    observed = False
+
+    def channel_axis(self, axes: int) -> int:
+        """See `Geometry`."""
+        return axes - 1
+
+    def channels_first(self, output: Tensor) -> Tensor:
+        """See `Geometry`; never asked for."""
+        raise AssertionError(f"{self.kind} layers have no observed outputs")
+
+    def windows(self, x: Tensor) -> Tensor:
+        """See `Geometry`; never asked for."""
+        raise AssertionError(f"{self.kind} layers have no observed inputs")
+
+
+class Embedding(_Unobserved):
+    """A table whose rows are looked up."""
+
+    kind: ClassVar[Kind] = "embedding"
+
+    def multiplications(self, shape: torch.Size) -> int:
+        """See `Geometry`: none."""
+        return 0
+
+
+class Recurrent(_Unobserved):
+    """One weight of an LSTM, GRU or plain recurrent layer, used at every step."""
+
+    kind: ClassVar[Kind] = "recurrent"
+
+    def multiplications(self, shape: torch.Size) -> int:
+        """See `Geometry`. shape: [batch, steps, features], or steps first."""
+        return self.rows * self.columns * prod(shape[1:-1])
 
 
 def _pad(x: Tensor, padding: tuple[tuple[int, int], ...]) -> Tensor:

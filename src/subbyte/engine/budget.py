@@ -24,7 +24,7 @@ from subbyte.core.levels import centred
 from subbyte.engine.sensitivity import Answer, Option, Question, survey
 from subbyte.engine.walk import Limits, Progress
 from subbyte.errors import RecipeError
-from subbyte.graph import Network
+from subbyte.graph import Network, Samples
 from subbyte.recipe import LayerPlan, Plan, Recipe, make_plan, plan_widths
 
 _OF_A_ROW = 5  # bytes: its scale and its number of levels
@@ -37,7 +37,7 @@ Taken = dict[str, list[int]]
 def meet_budget(
     network: Network,
     recipe: Recipe,
-    images: Tensor,
+    images: Tensor | Samples,
     *,
     limits: Limits | None = None,
     progress: Progress | None = None,

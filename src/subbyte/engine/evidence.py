@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.graph import Network, instrument, tensor_at
+from subbyte.graph import Network, Samples, instrument, tensor_at
 from subbyte.records.figures import Cell, Changed, Distribution, Evidence, Predictions
 
 _BINS = 80
@@ -49,12 +49,17 @@ class Named:
 
 
 def gather(
-    network: Network, model: QuantizedModel, images: Tensor, named: Named, device: str = "cpu"
+    network: Network,
+    model: QuantizedModel,
+    images: Tensor | Samples,
+    named: Named,
+    device: str = "cpu",
 ) -> Evidence:
     """All of it. images: of calibration, [n, ...]; network: the float one that `model` was made
     from.
     """
-    some = images[: min(_MOST, max(_FEWEST, _VALUES // images[0].numel()))]
+    samples = Samples.of(images)
+    some = samples[: min(_MOST, max(_FEWEST, _VALUES // samples.size))]
     return Evidence(
         images=len(some),
         layers=weight_spreads(network, model),
@@ -81,13 +86,15 @@ def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Distrib
 
 
 @torch.no_grad()
-def tap_spreads(network: Network, model: QuantizedModel, images: Tensor) -> dict[str, Distribution]:
+def tap_spreads(
+    network: Network, model: QuantizedModel, samples: Samples
+) -> dict[str, Distribution]:
     """The distributions of the float network's values at every activation quantizer, by name."""
     found: dict[str, Distribution] = {}
     if not model.plan.taps:
         return found
     passing = instrument(network, [tap.place for tap in model.plan.taps])
-    passing.graph_module.to(images.device)
+    passing.graph_module.to(samples.device)
 
     def look(
         name: str, axis: int | None, grid: Grid | None, module: nn.Module, given: tuple[Any, ...]
@@ -101,7 +108,8 @@ def tap_spreads(network: Network, model: QuantizedModel, images: Tensor) -> dict
         passing.tap(tap.name).register_forward_pre_hook(
             partial(look, tap.name, tap.place.axis, grid)
         )
-    passing.graph_module(images)
+    call = samples.call
+    passing.graph_module(*call.args, **call.kwargs)
     return {tap.name: found[tap.name] for tap in model.plan.taps}
 
 

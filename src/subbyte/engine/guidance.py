@@ -20,6 +20,7 @@ from subbyte.graph import (
     Memory,
     Network,
     Pair,
+    Samples,
     Targets,
     expected,
     given,
@@ -42,7 +43,7 @@ Against = Tensor | Literal["signs", "sampled", "outputs", "expected"]
 
 def gradient_stats(
     network: Network,
-    images: Tensor,
+    images: Tensor | Samples,
     against: Against = "signs",
     *,
     batch: int = 64,
@@ -57,14 +58,19 @@ def gradient_stats(
     seed: of the draw of targets. Raises DataError when labels do not fit, ModelError when the
         network gives no logits.
     """
-    layers = [layer for layer in network.owners if names is None or layer.name in names]
+    samples = Samples.of(images)
+    layers = [
+        layer
+        for layer in network.owners
+        if layer.geometry.observed and (names is None or layer.name in names)
+    ]
     wanted = {layer.name for layer in layers}
     owners = {layer.name: layer.owner for layer in network.layers if layer.owner in wanted}
     instrumented = instrument(network, [])
     instrumented.graph_module.to(device)
     collectors = {layer.name: GradientCollector(layer.geometry) for layer in layers}
     for part, targets in zip(
-        images.split(batch), _targets(against, len(images), batch, seed), strict=True
+        samples.split(batch), _targets(against, len(samples), batch, seed), strict=True
     ):
         for share, calls in layer_gradients(instrumented, part.to(device), targets, owners):
             for name, collector in collectors.items():
@@ -134,7 +140,7 @@ def look_ahead(
     network: Network,
     plan: Plan,
     instrumented: Instrumented,
-    chunks: list[Tensor],
+    chunks: list[Samples],
     memory: Memory,
     device: str,
     cache: Cache,
@@ -172,7 +178,7 @@ class _Ahead:
 
     network: Network
     instrumented: Instrumented
-    chunks: list[Tensor]
+    chunks: list[Samples]
     device: str
     cache: Cache
 

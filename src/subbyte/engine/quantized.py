@@ -1,11 +1,12 @@
 """The quantized network: integer codes, grids and float leftovers, running as a torch module."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from subbyte.core import Grid, QTensor
 from subbyte.graph import (
@@ -13,6 +14,9 @@ from subbyte.graph import (
     Layer,
     Layered,
     Network,
+    Product,
+    Samples,
+    Skipped,
     instrument,
     set_tensor,
     tensor_at,
@@ -21,27 +25,32 @@ from subbyte.graph import (
 from subbyte.recipe import LayerPlan, Plan, TapPlan
 
 _INT32 = 2**31 - 1
+_OPERANDS = 2  # of a product
 
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """The outcome for one layer's weight (kind 'layer') or one activation tensor (kind
-    'activation').
+    """The outcome for one layer's weight (kind 'layer'), one product of two values ('product'), one
+    activation tensor ('activation'), or a parameter that is no layer's ('rest').
 
-    asked, bits: 'float', 'ternary' or a number; reason: why they differ or what else to know;
-    bytes: stored bytes of codes, scales and zero points; sqnr_db: of the layer's output or the
-    activation's value against the float network on the calibration images, None where it was not
-    measured or there is no difference; zeros: percent of a layer's weights that are exactly 0.
+    asked, bits: 'float', 'ternary' or a number, of products that of each operand; reason: why they
+    differ or what else to know; bytes: stored bytes of codes, scales and zero points, or of the
+    float tensor; sqnr_db: of the output or the value against the float network on the calibration
+    images, None where it was not measured or there is no difference; zeros: percent of a layer's
+    weights that are exactly 0; multiplications: for one sample; integer: whether both factors of
+    them are on grids.
     """
 
     name: str
-    kind: Literal["layer", "activation"]
+    kind: Literal["layer", "product", "activation", "rest"]
     asked: str
     bits: str
     reason: str
     bytes: int
     sqnr_db: float | None
     zeros: float | None = None
+    multiplications: int = 0
+    integer: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class QuantizedModel(Layered, nn.Module):
     """A network whose weights are codes on grids and whose activations are rounded by their
     quantizers, as `quantize` and `load` return it.
 
-    Calling it maps [batch, ...] inputs to outputs with the arithmetic of the exported file, in
+    Calling it as the original network computes with the arithmetic of the exported file, in
     float32.
     """
 
@@ -79,11 +88,13 @@ class QuantizedModel(Layered, nn.Module):
         }
         self.layers: tuple[Layer, ...] = network.layers
         self.values = tuple(point.name for point in network.taps)
-        self.skipped, self.input_shape, self.float_bytes = (
+        self.products: tuple[Product, ...] = network.products
+        self.skipped, self.signature, self.float_bytes = (
             network.skipped,
-            network.input_shape,
+            network.signature,
             network.float_bytes,
         )
+        self.multiplications, self.output_names = network.multiplications, network.output_names
         self.instrumented: Instrumented = instrument(network, [tap.place for tap in plan.taps])
         self.graph_module = self.instrumented.graph_module
         self.notes: dict[str, str] = {}
@@ -104,11 +115,18 @@ class QuantizedModel(Layered, nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, *input_shape] to the network's output."""
-        output = self.graph_module(x)
-        assert isinstance(output, Tensor)
-        return output
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's output for arguments as the original takes them, whatever the number of
+        samples. Raises DataError for others.
+        """
+        args, kwargs = self.signature.checked(args, kwargs)
+        return self.graph_module(*args, **kwargs)
+
+    def outputs(self, samples: Samples) -> tuple[Tensor, ...]:
+        """The tensors of the output, in order."""
+        call = samples.call
+        leaves = pytree.tree_leaves(self(*call.args, **call.kwargs))
+        return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
 
     def input_grid(self, layer: Layer) -> Grid | None:
         """The grid of the tensor that a layer reads; None when it is float or every batch has its
@@ -151,8 +169,41 @@ class QuantizedModel(Layered, nn.Module):
     def ledger(self) -> list[LedgerRow]:
         """One row a layer and an activation quantizer: nothing is silent."""
         rows = [self._layer_row(plan) for plan in self.plan.layers]
+        rows += [self._product_row(product) for product in self.products]
         rows += [self._tap_row(tap) for tap in self.plan.taps]
-        return rows
+        return rows + [self._rest_row(place) for place in self.skipped]
+
+    def _product_row(self, product: Product) -> LedgerRow:
+        """The operands of a product of values: the bits they lie on, float where they do not."""
+        node = self.instrumented.products[product.name]
+        taps = [self.instrumented.tap_at(node, edge.argument) for edge in product.values]
+        asked = {tap.name: str(tap.asked) for tap in self.plan.taps}
+        bits = ["float" if tap is None else self._label(tap) for tap in taps]
+        integer = len(taps) == _OPERANDS and None not in taps
+        reasons = [] if self.plan.taps else ["no activations are quantized"]
+        if len(taps) < _OPERANDS:
+            reasons.append("one operand is a constant and stays float")
+        elif self.plan.taps and not integer:
+            reasons.append("an operand has no quantizer by the recipe")
+        return LedgerRow(
+            product.name,
+            "product",
+            " x ".join("float" if tap is None else asked[tap] for tap in taps),
+            " x ".join(bits),
+            "; ".join(reasons),
+            0,
+            _finite(self.findings.sqnr_db.get(product.name)),
+            multiplications=self.multiplications[product.name],
+            integer=integer,
+        )
+
+    def _label(self, tap: str) -> str:
+        module = self.instrumented.tap(tap)
+        assert module.spec is not None
+        return module.spec.label if module.grid is None else module.grid.label
+
+    def _rest_row(self, place: Skipped) -> LedgerRow:
+        return LedgerRow(place.name, "rest", "float", "float", place.reason, 4 * place.size, None)
 
     def _tap_row(self, tap: TapPlan) -> LedgerRow:
         grid = self.instrumented.tap(tap.name).grid
@@ -177,15 +228,17 @@ class QuantizedModel(Layered, nn.Module):
         if not layer.owns_weight:
             weights = self.weights
             bits = weights[layer.owner].grid.label if layer.owner in weights else "float"
-            return LedgerRow(plan.name, "layer", plan.wanted, bits, plan.reason, 0, sqnr)
+            row = LedgerRow(plan.name, "layer", plan.wanted, bits, plan.reason, 0, sqnr)
+            return self._counted(row, layer)
         if plan.name not in self.weights:
             size = 4 * layer.geometry.rows * layer.geometry.columns
-            return LedgerRow(plan.name, "layer", plan.wanted, "float", plan.reason, size, sqnr)
+            row = LedgerRow(plan.name, "layer", plan.wanted, "float", plan.reason, size, sqnr)
+            return self._counted(row, layer)
         weight = self.weights[plan.name]
         spec = weight.grid.spec
         changed = f"{spec.alphabet.count} levels of its rounding's own" if spec != plan.spec else ""
         reason = "; ".join(filter(None, (plan.reason, changed, note)))
-        return LedgerRow(
+        row = LedgerRow(
             plan.name,
             "layer",
             plan.wanted,
@@ -195,14 +248,24 @@ class QuantizedModel(Layered, nn.Module):
             sqnr,
             weight.zeros,
         )
+        return self._counted(row, layer)
+
+    def _counted(self, row: LedgerRow, layer: Layer) -> LedgerRow:
+        """A layer's row with its multiplications."""
+        integer = layer.owner in self.weights and layer.geometry.observed
+        integer = integer and self.instrumented.input_tap(layer.name) is not None
+        count = self.multiplications[layer.name]
+        return replace(row, multiplications=count, integer=integer)
 
     @property
     def bits_per_weight(self) -> float:
-        """Stored bits per weight over all layers, scales and zero points included; float layers
-        count 32.
+        """Stored bits per weight over all layers and other parameters of two axes or more, scales
+        and zero points included; those that are float count 32.
         """
-        count = sum(layer.geometry.rows * layer.geometry.columns for layer in self.owners)
-        return 8 * sum(self._layer_row(plan).bytes for plan in self.plan.layers) / count
+        layers = sum(layer.geometry.rows * layer.geometry.columns for layer in self.owners)
+        count = layers + sum(place.size for place in self.skipped)
+        rows = [*map(self._layer_row, self.plan.layers), *map(self._rest_row, self.skipped)]
+        return 8 * sum(row.bytes for row in rows) / count
 
     @property
     def zeros(self) -> float:

@@ -38,6 +38,7 @@ from subbyte.graph import (
     Memory,
     Network,
     Pair,
+    Samples,
     Travel,
     float_outputs,
     instrument,
@@ -109,7 +110,7 @@ def survey(
     network: Network,
     plan: Plan,
     question: Question,
-    images: Tensor,
+    images: Tensor | Samples,
     limits: Limits,
     progress: Progress | None,
 ) -> Answer:
@@ -146,7 +147,7 @@ class _Survey:
         network: Network,
         plan: Plan,
         question: Question,
-        images: Tensor,
+        images: Tensor | Samples,
         limits: Limits,
         progress: Progress | None,
     ) -> None:
@@ -159,7 +160,7 @@ class _Survey:
         self.losses: dict[str, list[Tensor]] = {name: [] for name in candidates}
         instrumented, memory = instrument(network, []), Memory(limits.memory)
         instrumented.graph_module.to(limits.device)
-        self.chunks = list(images.split(limits.chunk))
+        self.chunks = Samples.of(images).split(limits.chunk)
         self.guide: Guide = look_ahead(
             network, plan, instrumented, self.chunks, memory, limits.device, limits.shelf
         )
@@ -184,7 +185,8 @@ class _Survey:
         image times bits of their input; `bytes` and `divergence`: by layer and option; `rows of` a
         layer: `Answer.losses`.
         """
-        self.travel.memory.release(self.travel.run(self.chunks))
+        for pair in self.travel.run(self.chunks):
+            self.travel.memory.release(pair)
         rows = {
             f"rows of {name}": torch.stack(losses) for name, losses in self.losses.items() if losses
         }
@@ -199,7 +201,7 @@ class _Survey:
     def at_layer(self, name: str, pair: Pair) -> None:
         """Try the options of a layer from the statistics of its input."""
         layer = self.network.layer(name)
-        multiplications = float(layer.geometry.multiplications(pair.float[0].shape))
+        multiplications = float(self.network.multiplications[name])
         self.operations[layer.owner] += multiplications * self.question.input_bits[name]
         if not layer.owns_weight:
             return
@@ -247,7 +249,7 @@ class _Survey:
 
 
 def _squared_slopes(
-    network: Network, instrumented: Instrumented, chunks: list[Tensor], device: str
+    network: Network, instrumented: Instrumented, chunks: list[Samples], device: str
 ) -> dict[str, Tensor]:
     """Mean square gradient of the network's output (`graph.outputs`) in each output channel of a
     layer: float64 [rows].

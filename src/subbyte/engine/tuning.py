@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from subbyte.core import QTensor
-from subbyte.errors import DataError
-from subbyte.graph import Instrumented, Layer, Travel, float_outputs
+from subbyte.errors import DataError, ModelError
+from subbyte.graph import Instrumented, Layer, Samples, Travel, float_outputs
 from subbyte.methods import Tune
 
 _LEAST_FACTOR = 1e-3  # of a scale: it stays positive
@@ -16,7 +16,7 @@ class Tuner:
     """Hands a method what may learn, and takes over what it has learned.
 
     layers: those that the plan quantizes and that own their weight; weights, biases: of layers
-    already rounded, by name, kept up to date; chunks: calibration images.
+    already rounded, by name, kept up to date; chunks: of calibration samples.
     """
 
     def __init__(
@@ -27,13 +27,15 @@ class Tuner:
         weights: dict[str, QTensor],
         biases: dict[str, Tensor],
         *,
-        chunks: list[Tensor],
+        chunks: list[Samples],
         device: str,
     ) -> None:
         self._method, self._layers, self._weights, self._biases = method, layers, weights, biases
         self._chunks, self._device = chunks, device
         self._graph_module = instrumented.graph_module
         self._logits = float_outputs(self._graph_module, chunks, device)
+        if not isinstance(self._logits[0], Tensor):
+            raise ModelError("tune: learning needs a network that returns one tensor of logits")
 
     def after_layer(self, layer: Layer, travel: Travel) -> None:
         """Let the weights and biases of layers still to be rounded learn, and the bias of this
@@ -88,6 +90,7 @@ class Tuner:
             ].clamp_min(_LEAST_FACTOR)
             tensors[layer.weight] = layer.geometry.to_weight(matrix)
             tensors[layer.bias] = given[f"{layer.name}/bias"]
-        output = functional_call(self._graph_module, tensors, (self._chunks[k].to(self._device),))
+        call = self._chunks[k].to(self._device).call
+        output = functional_call(self._graph_module, tensors, call.args, call.kwargs)
         assert isinstance(output, Tensor)
         return output

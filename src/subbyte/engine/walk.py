@@ -19,7 +19,17 @@ from subbyte.core import Grid, QTensor
 from subbyte.engine.guidance import Guide, look_ahead
 from subbyte.engine.tuning import Tuner
 from subbyte.errors import DataError, NumericsError, RecipeError
-from subbyte.graph import Chunks, Instrumented, Layer, Memory, Network, Pair, Travel, instrument
+from subbyte.graph import (
+    Chunks,
+    Instrumented,
+    Layer,
+    Memory,
+    Network,
+    Pair,
+    Samples,
+    Travel,
+    instrument,
+)
 from subbyte.io.cache import NO_CACHE, Cache
 from subbyte.ranges import GridFitter, fit_grid
 from subbyte.recipe import LayerPlan, Plan
@@ -59,9 +69,9 @@ class Limits:
 @dataclass
 class WalkResult:
     """weights, biases: by layer name, for layers that own their weight; grids: by name of
-    activation quantizer; sqnr_db: by name of layer and activation quantizer (a layer's output, or a
-    quantizer's value, against the float network's); logits: float and quantized on the calibration
-    images; spilled_bytes: of activations that went to temporary files.
+    activation quantizer; sqnr_db: by name of layer, product and activation quantizer (a layer's
+    output, or a quantizer's value, against the float network's); outputs: the network's, in order,
+    float and quantized on the calibration images; spilled_bytes: of activations that went to temporary files.
     """
 
     instrumented: Instrumented
@@ -69,54 +79,63 @@ class WalkResult:
     biases: dict[str, Tensor] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
     sqnr_db: dict[str, float] = field(default_factory=dict)
-    logits: tuple[Tensor, Tensor] | None = None
+    outputs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     spilled_bytes: int = 0
 
 
 def walk(
     network: Network,
     plan: Plan,
-    images: Tensor,
+    images: Tensor | Samples,
     *,
     labels: Tensor | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> WalkResult:
-    """Quantize `network` by `plan` on calibration images [n, ...].
+    """Quantize `network` by `plan` on calibration images [n, ...], or samples.
 
     labels: int64 [n], read only by a plan whose tuning ends with them. Raises NumericsError naming
     the layer where NaN or Inf turn up.
     """
-    limits = limits or Limits()
+    limits, samples = limits or Limits(), Samples.of(images)
     if plan.tune is not None and plan.tune.needs_labels:
-        _check_labels(labels, len(images))
+        _check_labels(labels, len(samples))
     result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
     result.instrumented.graph_module.to(limits.device)
-    chunks = list(images.split(limits.chunk))
+    chunks = samples.split(limits.chunk)
     walker = _Walker(network, plan, result, limits, progress)
     walker.guide = look_ahead(
         network, plan, result.instrumented, chunks, walker.memory, limits.device, limits.shelf
     )
     walker.tuner = _tuner(network, plan, result, chunks, limits)
-    output = walker.travel.run(chunks)
+    outputs = walker.travel.run(chunks)
     if walker.tuner is not None and walker.tuner.finish(
         None if labels is None else list(labels.split(limits.chunk))
     ):
-        walker.travel.memory.release(output)
-        output = walker.measure_again().run(chunks)
-    result.logits = (torch.cat(output.float).cpu(), torch.cat(output.quantized).cpu())
-    walker.travel.memory.release(output)
+        _release(walker.memory, outputs)
+        outputs = walker.measure_again().run(chunks)
+    result.outputs = [
+        (torch.cat(pair.float).cpu(), torch.cat(pair.quantized).cpu()) for pair in outputs
+    ]
+    _release(walker.memory, outputs)
     result.spilled_bytes = walker.travel.memory.spilled
     return result
 
 
+def _release(memory: Memory, pairs: list[Pair]) -> None:
+    for pair in pairs:
+        memory.release(pair)
+
+
 def _tuner(
-    network: Network, plan: Plan, result: WalkResult, chunks: list[Tensor], limits: Limits
+    network: Network, plan: Plan, result: WalkResult, chunks: list[Samples], limits: Limits
 ) -> Tuner | None:
     if plan.tune is None:
         return None
     rounded = {layer.name for layer in plan.layers if layer.spec is not None}
-    layers = [layer for layer in network.owners if layer.name in rounded]
+    layers = [
+        layer for layer in network.owners if layer.name in rounded and layer.geometry.observed
+    ]
     return Tuner(
         plan.tune,
         layers,
@@ -235,10 +254,12 @@ def collect(
     layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | None = None
 ) -> LayerStats:
     """Second moments of a layer's inputs; weights: of their rows, by chunk (`Guide.take`), the rows
-    drawn are the same.
+    drawn are the same. Of a layer that is not observed every column counts alike.
 
     Raises NumericsError where they hold NaN or Inf.
     """
+    if not layer.geometry.observed:
+        return LayerStats.alike(layer.geometry.columns, limits.device)
     what, cache = (
         f"moments of the inputs of {layer.name}",
         limits.shelf if weights is None else NO_CACHE,

@@ -12,8 +12,9 @@ from torch import Tensor
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, RecipeError
 from subbyte.exporters.onnx import Onnx
-from subbyte.exporters.parity import check_images
+from subbyte.exporters.parity import check_samples
 from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
+from subbyte.graph import Inputs, Samples
 from subbyte.methods import Exported, Exporter, Runner
 
 __all__ = [
@@ -39,7 +40,7 @@ NOTHING = "none"
 def export(
     model: QuantizedModel,
     path: str | Path,
-    inputs: Tensor,
+    inputs: Tensor | Inputs | Samples,
     *,
     to: str | None = None,
     min_agreement: float = 99.5,
@@ -48,7 +49,7 @@ def export(
     """Write `model` as a file for a runtime, and prove that the runtime computes what the torch
     model computes.
 
-    inputs: [n, *input_shape] to compare both on (the calibration images will do). to: an exporter's
+    inputs: n samples to compare both on (the calibration images will do). to: an exporter's
     name; by default onnx-int8 for integer kernels when activations are quantized, else
     onnx-compact. min_agreement: percent of equal top-1 classes below which the export is an error.
     Raises ParityError when there is nothing to compare on or the outputs are not the same (no file
@@ -60,12 +61,13 @@ def export(
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
     if path.exists() and not force:
         raise FormatError(f"{path} exists; choose another name or pass force=True")
-    check_images(model, inputs)
-    return exporter.export(model, path, inputs, min_agreement=min_agreement)
+    samples = check_samples(model, inputs)
+    return exporter.export(model, path, samples, min_agreement=min_agreement)
 
 
 def runner(path: str | Path) -> Runner:
-    """A function from float32 batches to outputs that runs an exported file in its runtime.
+    """A function that runs an exported file in its runtime: from the tensors that it takes, in
+    order, to the tensor that it gives, or a tuple of them.
 
     The runtime is known by the file's ending. Raises FormatError when no exporter's files end like
     this, or the runtime can't load it.

@@ -11,9 +11,9 @@ The file is written under a temporary name, run in ONNX Runtime against the torc
 then renamed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -27,13 +27,11 @@ from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
-from subbyte.graph import mark_sites
+from subbyte.graph import Samples, mark_sites
 from subbyte.io.files import written
 from subbyte.methods import Exported, Runner
 
 _TORCH_MAX_OPSET = 23
-Shape = Sequence[int | str | None]
-"""A shape as ONNX files have it, with names or None for sizes that are free."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Onnx:
         return f"onnx-{self.container.name}"
 
     def export(
-        self, model: QuantizedModel, path: Path, inputs: Tensor, *, min_agreement: float
+        self, model: QuantizedModel, path: Path, inputs: Samples, *, min_agreement: float
     ) -> Exported:
         """See `methods.Exporter`."""
         opset = needed_opset(model, self.container)
@@ -70,8 +68,8 @@ class Onnx:
         return Exported(self.name, path, size, parity, notes, opset)
 
     def runner(self, path: Path) -> Runner:
-        """See `methods.Exporter`. Runs any ONNX file that maps a batch to one output, with as many
-        threads as torch uses. It raises DataError for batches that are not as the file takes them.
+        """See `methods.Exporter`. Runs any ONNX file, with as many threads as torch uses. It raises
+        DataError for batches that are not as the file takes them.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -82,25 +80,50 @@ class Onnx:
             )
         except Exception as error:  # ONNX Runtime raises types of its own for each kind of damage
             raise FormatError(f"{path}: ONNX Runtime can't load it: {str(error)[:300]}") from error
-        name, wanted = session.get_inputs()[0].name, session.get_inputs()[0].shape
+        wanted = session.get_inputs()
 
-        def run(x: Tensor) -> Tensor:
-            if not isinstance(x, Tensor) or x.dtype != torch.float32 or not _fits(x, wanted):
-                raise DataError(f"{path}: takes float32 {_shown(wanted)}, got {_described(x)}")
-            return torch.from_numpy(session.run(None, {name: x.cpu().numpy()})[0])
+        def run(*given: Tensor) -> Any:
+            if len(given) != len(wanted) or not all(map(_fits, given, wanted)):
+                takes = ", ".join(map(_shown, wanted))
+                got = ", ".join(map(_described, given))
+                raise DataError(f"{path}: takes {takes}, got {got}")
+            feeds = {one.name: x.cpu().numpy() for one, x in zip(wanted, given, strict=True)}
+            found = tuple(torch.from_numpy(each) for each in session.run(None, feeds))
+            return found if len(found) > 1 else found[0]
 
         return run
 
 
-def _fits(x: Tensor, wanted: Shape) -> bool:
-    """Whether a batch has a file's shape; what is no number there is free."""
-    return x.ndim == len(wanted) and all(
-        not isinstance(size, int) or size == own for size, own in zip(wanted, x.shape, strict=True)
+_TYPES = {
+    "tensor(float)": torch.float32,
+    "tensor(int64)": torch.int64,
+    "tensor(int32)": torch.int32,
+    "tensor(int16)": torch.int16,
+    "tensor(int8)": torch.int8,
+    "tensor(uint8)": torch.uint8,
+    "tensor(bool)": torch.bool,
+}
+"""ONNX Runtime's names of types."""
+
+
+def _fits(x: object, wanted: onnxruntime.NodeArg) -> bool:
+    """Whether a tensor has the type and shape of a file's input; what is no number there is
+    free.
+    """
+    return (
+        isinstance(x, Tensor)
+        and x.dtype == _TYPES.get(wanted.type)
+        and x.ndim == len(wanted.shape)
+        and all(
+            not isinstance(size, int) or size == own
+            for size, own in zip(wanted.shape, x.shape, strict=True)
+        )
     )
 
 
-def _shown(shape: Shape) -> str:
-    return f"[{', '.join(map(str, shape))}]"
+def _shown(wanted: onnxruntime.NodeArg) -> str:
+    kind = str(_TYPES.get(wanted.type, wanted.type)).removeprefix("torch.")
+    return f"{kind} [{', '.join(map(str, wanted.shape))}]"
 
 
 def _described(x: object) -> str:
@@ -112,7 +135,7 @@ def _described(x: object) -> str:
 def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:
     quantized = [layer for layer in model.layers if layer.owner in model.weights]
     marked = mark_sites(model.instrumented, quantized)
-    return float_program(marked, model.input_shape, opset)
+    return float_program(marked, model.signature, model.output_names, opset)
 
 
 def _strip(program: ir.Model) -> None:

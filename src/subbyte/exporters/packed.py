@@ -19,12 +19,20 @@ from torch import Tensor, nn
 from subbyte.core import Grid, GridSpec, QTensor, unpack
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.errors import FormatError, RecipeError
-from subbyte.graph import Network, prepare, set_tensor, tensor_at, tensors_read
+from subbyte.graph import (
+    Inputs,
+    Network,
+    Signature,
+    prepare,
+    set_tensor,
+    tensor_at,
+    tensors_read,
+)
 from subbyte.io.files import write_bytes
 from subbyte.io.user_file import UserFiles
 from subbyte.recipe import LayerPlan, Plan, misfit
 
-VERSION = 2
+VERSION = 3
 _NO_FILES = UserFiles(run=False)
 
 
@@ -81,7 +89,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
         "version": VERSION,
         "plan": model.plan.to_dict(),
         "grids": {name: weight.grid.spec.to_dict() for name, weight in model.weights.items()},
-        "input_shape": list(model.input_shape),
+        "inputs": model.signature.to_dict(),
         "values": list(model.values),
         "findings": {
             "sqnr_db": {
@@ -98,14 +106,18 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
     return len(content)
 
 
-def load(path: str | Path, model: nn.Module) -> QuantizedModel:
+def load(
+    path: str | Path, model: nn.Module, example: Tensor | Inputs | None = None
+) -> QuantizedModel:
     """Read what `save` wrote into the architecture of `model`, whose own weights do not matter.
 
+    example: of the network's inputs; needed only where they hold classes of the user's.
     Raises FormatError when the file is damaged, of another version, or made for another network.
     """
     packed = read(path)
-    shape = packed.header["input_shape"]
-    network = prepare(model, torch.zeros(2, *shape))
+    if example is None:
+        example = Signature.from_dict(packed.header["inputs"]).zeros(2)
+    network = prepare(model, example)
     _require_same(packed, network, path)
     used = tensors_read(network.graph_module)
     for name in [n for n in packed.tensors if n.startswith("float/")]:

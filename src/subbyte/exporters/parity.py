@@ -9,32 +9,39 @@ import torch
 from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.errors import ParityError
+from subbyte.errors import DataError, ParityError
+from subbyte.graph import Inputs, Samples
 from subbyte.methods import Parity, Runner
+from subbyte.tasks import row_agreement
 
 _BATCH = 100
 
 
 def check_parity(
-    model: QuantizedModel, run: Runner, images: Tensor, min_agreement: float, runtime: str
+    model: QuantizedModel, run: Runner, samples: Samples, min_agreement: float, runtime: str
 ) -> Parity:
-    """Compare on images [n, ...], n >= 1. runtime: the name of what `run` runs in.
+    """Compare on n >= 1 samples. runtime: the name of what `run` runs in.
 
     Raises ParityError when fewer than `min_agreement` percent of the top-1 classes agree.
     """
-    worst, total, count, equal = 0.0, 0.0, 0, 0
-    for ours, theirs in _outputs(model, run, images):
-        difference = (ours - theirs).abs().double()
-        worst, total, count = (
-            max(worst, float(difference.max())),
-            total + float(difference.sum()),
-            count + ours.numel(),
-        )
-        if not isfinite(total):
-            raise ParityError("outputs hold NaN or Inf, or differ without bound; no file was kept")
-        same = ours.flatten(1).argmax(1) == theirs.flatten(1).argmax(1)
-        equal += int(same.sum())
-    parity = Parity(worst, total / count, 100 * equal / images.shape[0], images.shape[0])
+    worst, total, count = 0.0, 0.0, 0
+    pairs: list[tuple[list[Tensor], list[Tensor]]] = []
+    for ours, theirs in _outputs(model, run, samples):
+        for k, (own, other) in enumerate(zip(ours, theirs, strict=True)):
+            if k == len(pairs):
+                pairs.append(([], []))
+            pairs[k][0].append(own)
+            pairs[k][1].append(other)
+            difference = (own.double() - other.double()).abs()
+            difference = torch.where(own == other, 0.0, difference)  # both infinite
+            worst, total = max(worst, float(difference.max())), total + float(difference.sum())
+            count += own.numel()
+            if not isfinite(total):
+                raise ParityError(
+                    "outputs hold NaN or Inf, or differ without bound; no file was kept"
+                )
+    agree = row_agreement([(torch.cat(a), torch.cat(b)) for a, b in pairs])
+    parity = Parity(worst, total / count, 100.0 if agree is None else agree, len(samples))
     if parity.agreement < min_agreement:
         raise ParityError(
             f"{runtime} and torch agree on {parity.agreement:.2f} % of {parity.images} images, "
@@ -47,22 +54,28 @@ def check_parity(
     return parity
 
 
-def check_images(model: QuantizedModel, images: Tensor) -> None:
-    """Raise ParityError when there are no images, float32 [n, ...], to compare on, or not as
-    `model` takes them.
+def check_samples(model: QuantizedModel, inputs: Tensor | Inputs | Samples) -> Samples:
+    """What to compare on. Raises ParityError when there is nothing, or it is not as `model` takes
+    it.
     """
-    wanted = f"the network takes float32 [n, {', '.join(map(str, model.input_shape))}], n >= 1"
-    if not isinstance(images, Tensor):
-        raise ParityError(f"images must be a tensor, got {type(images).__name__}: {wanted}")
-    shape = tuple(images.shape)
-    fits = images.dtype == torch.float32 and shape[1:] == tuple(model.input_shape)
-    if not fits or not len(images):
-        raise ParityError(
-            f"images {images.dtype} of shape {list(shape)} can't be compared: {wanted}"
-        )
+    wanted = f"the network takes {model.signature.described}, n >= 1"
+    if not isinstance(inputs, Tensor | Inputs | Samples):
+        raise ParityError(f"images must be a tensor, got {type(inputs).__name__}: {wanted}")
+    if isinstance(inputs, Tensor) and inputs.dtype == torch.float64:
+        raise ParityError(f"images {inputs.dtype} can't be compared: {wanted}")
+    try:
+        samples = Samples.of(inputs)
+    except DataError as error:
+        raise ParityError(f"{error}: {wanted}") from error
+    if not model.signature.fits(samples):
+        raise ParityError(f"images {samples.described} can't be compared: {wanted}")
+    return samples
 
 
-def _outputs(model: QuantizedModel, run: Runner, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _outputs(
+    model: QuantizedModel, run: Runner, samples: Samples
+) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
     with torch.no_grad():
-        for batch in images.split(_BATCH):
-            yield model(batch), run(batch)
+        for batch in samples.split(_BATCH):
+            found = run(*(leaf for leaf in batch.leaves if isinstance(leaf, Tensor)))
+            yield model.outputs(batch), found if isinstance(found, tuple) else (found,)

@@ -15,35 +15,44 @@ import torch
 from torch import nn
 from torch.onnx._internal.exporter import _registration
 
-from subbyte.graph import silence
+from subbyte.graph import Signature, silence
 
 _make_table = _registration.ONNXRegistry.from_torchlib
 
 
-def float_program(network: nn.Module, shape: tuple[int, ...], opset: int) -> ir.Model:
-    """A network for inputs [batch, *shape] as ONNX operators of `opset`, for every size of batch.
+def float_program(
+    network: nn.Module, signature: Signature, outputs: list[str], opset: int
+) -> ir.Model:
+    """A network as ONNX operators of `opset`, for every size of batch.
 
-    Its input is called `input` and its output `output`.
+    Its inputs are called as the tensors of the signature are, a single one `input`; outputs: names
+    of its outputs.
     """
+    samples = signature.zeros(2)
+    axes = torch.export.ShapesCollection()
+    for leaf, batched in zip(samples.leaves, samples.batched, strict=True):
+        if batched:
+            axes[leaf] = {0: torch.export.Dim.DYNAMIC}
+    inputs = [leaf.name for leaf in signature.tensors]
+    call = samples.call
     with silence(), torch.no_grad(), _tables_kept():
         exported = torch.export.export(
-            network,
-            (torch.zeros(2, *shape),),
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            network, call.args, call.kwargs, dynamic_shapes=axes
         )
         program = torch.onnx.export(
             exported,
             (),
             dynamo=True,
             opset_version=opset,
-            input_names=["input"],
-            output_names=["output"],
+            input_names=inputs if len(inputs) > 1 else ["input"],
+            output_names=outputs,
             verbose=False,
         )
     assert program is not None
-    for value in (program.model.graph.inputs[0], program.model.graph.outputs[0]):
+    for value, leaf in zip(program.model.graph.inputs, signature.tensors, strict=True):
         assert value.shape is not None
-        value.shape = ir.Shape(["batch", *list(value.shape)[1:]])
+        if leaf.batched:
+            value.shape = ir.Shape(["batch", *list(value.shape)[1:]])
     return program.model
 
 

@@ -13,8 +13,8 @@ from subbyte.graph.backward import (
     sampled,
     signs,
 )
-from subbyte.graph.capture import capture, silence
-from subbyte.graph.fold import fold_batch_norms, set_tensor
+from subbyte.graph.capture import capture
+from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
 from subbyte.graph.layers import (
     Edge,
@@ -24,15 +24,18 @@ from subbyte.graph.layers import (
     argument,
     find_layers,
     give_biases,
-    tensor_at,
 )
 from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.network import Network, prepare
-from subbyte.graph.nodes import tensors_read
+from subbyte.graph.products import Product
+from subbyte.graph.quiet import silence
 from subbyte.graph.rest import Rest, float_outputs
+from subbyte.graph.samples import Inputs, Leaf, Samples, Signature
 from subbyte.graph.sites import DOMAIN, mark_sites
 from subbyte.graph.taps import TapPoint, channel_axis, find_taps, moves
+from subbyte.graph.tensors import set_tensor, tensor_at, tensors_read
 from subbyte.graph.travel import Travel
+from subbyte.graph.user_module import unwrapped
 
 __all__ = [
     "DOMAIN",
@@ -40,13 +43,18 @@ __all__ = [
     "Chunks",
     "Edge",
     "FakeQuantize",
+    "Inputs",
     "Instrumented",
     "Layer",
     "Layered",
+    "Leaf",
     "Memory",
     "Network",
     "Pair",
+    "Product",
     "Rest",
+    "Samples",
+    "Signature",
     "Skipped",
     "TapPlace",
     "TapPoint",
@@ -76,4 +84,5 @@ __all__ = [
     "silence",
     "tensor_at",
     "tensors_read",
+    "unwrapped",
 ]

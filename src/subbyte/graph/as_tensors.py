@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export._unlift import _get_codegen
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.utils import _pytree as pytree
 
-from subbyte.graph.layers import tensor_at
-from subbyte.graph.nodes import is_call, is_input, is_output, is_tensor, tensors_read
+from subbyte.graph.nodes import is_call, is_input, is_output, is_tensor
+from subbyte.graph.tensors import parent_of, tensor_at, tensors_read
 
 _FUNCTIONS = {
     f"operator.{f.__name__}": f
@@ -71,13 +73,17 @@ def to_tensors(graph_module: fx.GraphModule) -> dict[str, Tensor]:
     return {_GRAPH: torch.frombuffer(bytearray(text), dtype=torch.uint8), **named}
 
 
-def from_tensors(tensors: Mapping[str, Tensor]) -> fx.GraphModule:
-    """The graph that `to_tensors` was given."""
+def from_tensors(
+    tensors: Mapping[str, Tensor], inputs: pytree.TreeSpec, outputs: pytree.TreeSpec
+) -> fx.GraphModule:
+    """The graph that `to_tensors` was given. inputs, outputs: trees of its arguments, positional
+    and by keyword, and of what it returns.
+    """
     module = fx.GraphModule(nn.Module(), fx.Graph())
     for label, value in tensors.items():
         if label != _GRAPH:
             kind, _, name = label.partition(" ")
-            parent, leaf = _parent(module, name)
+            parent, leaf = parent_of(module, name)
             _REGISTER[kind](parent, leaf, value)
     graph = fx.Graph()
     made: dict[str, fx.Node] = {}
@@ -90,6 +96,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> fx.GraphModule:
         with mode:
             node.meta["val"] = _without_values(shape, batch)
         made[name] = node
+    graph.set_codegen(_get_codegen(inputs, outputs))
     module.graph = graph
     return module
 
@@ -98,8 +105,7 @@ def _node(node: fx.Node) -> list[Any]:
     if not any(is_kind(node) for is_kind in (is_input, is_tensor, is_call, is_output)):
         raise UnstorableError(f"{node.op} of {node.target}")
     target = ["function", _name(node.target)] if is_call(node) else node.target
-    # captured graphs return a tuple of one and unpack it later
-    args = node.args[0] if is_output(node) else node.args
+    args = node.args
     entries = (node.meta.get("nn_module_stack") or {}).items()
     stack = [(key, entry[0]) for key, entry in entries if isinstance(entry, tuple)]
     shape = _shape(node.meta.get("val"))
@@ -178,18 +184,6 @@ _DECODE: dict[str, Callable[[list[Any], Mapping[str, fx.Node]], Any]] = {
 """How a list is read that begins with this."""
 
 
-def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds the tensor of a dotted name, made where there is none, and the name's
-    last part.
-    """
-    *parents, leaf = name.split(".")
-    for part in parents:
-        if part not in module._modules:
-            module.add_module(part, nn.Module())
-        module = module.get_submodule(part)
-    return module, leaf
-
-
 def _register_parameter(module: nn.Module, name: str, value: Tensor) -> None:
     module.register_parameter(name, nn.Parameter(value, value.is_floating_point()))
 
@@ -202,15 +196,22 @@ _REGISTER: dict[str, Callable[[nn.Module, str, Tensor], None]] = {
 
 
 def _shape(value: Any) -> Any:
-    """The type and sizes of a node's value, None for sizes that follow the batch; None for no
-    tensor.
-    """
+    """The type and sizes of a node's value, [a, b] for sizes a * batch + b; None for no tensor."""
     if isinstance(value, tuple | list):
         return ["tuple", *map(_shape, value)]
     if not isinstance(value, Tensor):
         return None
-    sizes = [size if isinstance(size, int) else None for size in value.shape]
+    sizes = [size if isinstance(size, int) else _line(size) for size in value.shape]
     return ["tensor", str(value.dtype).removeprefix("torch."), sizes]
+
+
+def _line(size: torch.SymInt) -> list[int]:
+    """[a, b] of a size that is a * batch + b."""
+    expression = size.node.expr
+    at = [expression.subs(dict.fromkeys(expression.free_symbols, n)) for n in (0, 1, 2)]
+    if at[2] - at[1] != at[1] - at[0]:
+        raise UnstorableError(f"a size of {expression}")
+    return [int(at[1] - at[0]), int(at[0])]
 
 
 def _without_values(shape: Any, batch: torch.SymInt) -> Any:
@@ -219,7 +220,7 @@ def _without_values(shape: Any, batch: torch.SymInt) -> Any:
     kind, *rest = shape
     if kind == "tuple":
         return tuple(_without_values(each, batch) for each in rest)
-    sizes = [batch if size is None else size for size in rest[1]]
+    sizes = [size if isinstance(size, int) else batch * size[0] + size[1] for size in rest[1]]
     return torch.empty(sizes, dtype=_named(rest[0]))
 
 

@@ -30,6 +30,7 @@ from torch import Tensor, fx
 from subbyte.errors import DataError, ModelError, NumericsError
 from subbyte.graph.instrument import Instrumented
 from subbyte.graph.layers import argument
+from subbyte.graph.samples import Samples
 
 _MAX_CLASSES = 100  # that `expected` goes back for, one by one
 Calls = list[tuple[Tensor, Tensor]]
@@ -113,9 +114,9 @@ def expected(p: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def layer_gradients(
-    instrumented: Instrumented, images: Tensor, targets: Targets, owners: dict[str, str]
+    instrumented: Instrumented, images: Samples, targets: Targets, owners: dict[str, str]
 ) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
-    """Go through the network once and back once for every target of these images [n, ...].
+    """Go through the network once and back once for every target of these n images.
 
     owners: names of the calls of layers wanted, with the name under which each is returned: its
     own, or that of the layer whose weight it shares. Yields shares [n] of the targets and, by name,
@@ -131,7 +132,13 @@ def layer_gradients(
             )
     recorder = _Recorder(instrumented, owners)
     with torch.enable_grad():
-        logits = recorder.run(images)
+        leaves = recorder.run(*images.leaves, enable_io_processing=False)
+    if len(leaves) != 1:
+        raise ModelError(
+            f"gradients need a network that gives logits [images, classes]; this one gives "
+            f"{len(leaves)} outputs"
+        )
+    logits = leaves[0]
     if logits.ndim != 2 or not logits.requires_grad:
         raise ModelError(
             f"gradients need a network that gives logits [images, classes]; this one gives "

@@ -10,9 +10,10 @@ output, or when the layer's weight serves several calls. Cost: one product a wei
 import operator
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from subbyte.graph.layers import Layer, Skipped, find_layers, tensor_at
+from subbyte.graph.layers import Layer, Skipped, find_layers
+from subbyte.graph.tensors import set_tensor, tensor_at
 
 _BATCH_NORMS = {
     torch.ops.aten._native_batch_norm_legit_no_training.default,
@@ -89,11 +90,3 @@ def _fold(graph_module: fx.GraphModule, layer: Layer, norm: fx.Node) -> None:
         if user.target is operator.getitem or user is norm:
             user.replace_all_uses_with(layer.node)
             graph_module.graph.erase_node(user)
-
-
-def set_tensor(graph_module: fx.GraphModule, name: str, value: Tensor) -> None:
-    """Put a tensor in place of the parameter or buffer of this dotted name, as a buffer."""
-    prefix, _, leaf = name.rpartition(".")
-    owner: nn.Module = graph_module.get_submodule(prefix)
-    delattr(owner, leaf)
-    owner.register_buffer(leaf, value.detach().clone())

@@ -142,10 +142,13 @@ class TapPlace:
 
 @dataclass(frozen=True, eq=False)
 class Instrumented:
-    """A copy of a network's graph with activation quantizers in place; they and layers by name."""
+    """A copy of a network's graph with activation quantizers in place; they, layers and products by
+    name.
+    """
 
     graph_module: fx.GraphModule
     layers: dict[str, fx.Node]
+    products: dict[str, fx.Node]
     taps: dict[str, fx.Node]
 
     def tap(self, name: str) -> FakeQuantize:
@@ -158,8 +161,14 @@ class Instrumented:
         """The activation quantizer on whose grid a layer's input lies, by name; None for a float
         input.
         """
-        source = grid_source(argument(self.layers[layer], 0))
-        return next((name for name, node in self.taps.items() if node is source), None)
+        return self.tap_at(self.layers[layer], 0)
+
+    def tap_at(self, node: fx.Node, index: int) -> str | None:
+        """The activation quantizer on whose grid an argument of a layer or product lies, by name;
+        None where it is float.
+        """
+        source = grid_source(argument(node, index))
+        return next((name for name, tap in self.taps.items() if tap is source), None)
 
 
 def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
@@ -167,6 +176,7 @@ def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
     graph_module = copied(network.graph_module)
     nodes = {node.name: node for node in graph_module.graph.nodes}
     layers = {layer.name: nodes[layer.node.name] for layer in network.layers}
+    products = {product.name: nodes[product.node.name] for product in network.products}
     graph_module.add_submodule(_FOLDER, nn.Module())
     taps: dict[str, fx.Node] = {}
     for number, place in enumerate(places):
@@ -178,7 +188,7 @@ def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
             taps[place.name] = _tap_value(graph_module, target, nodes[place.node])
     graph_module.graph.lint()
     graph_module.recompile()
-    return Instrumented(graph_module, layers, taps)
+    return Instrumented(graph_module, layers, products, taps)
 
 
 def copied(graph_module: fx.GraphModule) -> fx.GraphModule:

@@ -1,20 +1,29 @@
-"""Layers of a captured graph: convolutions, transposed convolutions and linear ones, in execution
-order.
+"""Layers of a captured graph, in execution order: convolutions, transposed convolutions, linear
+ones, embeddings and the weights of recurrent ones.
 
 A graph whose layers are looked for is prepared first: `give_biases` puts a bias of zeros where a
-call has none, as corrections need a place for theirs. Looking itself changes nothing.
+call has none, as corrections need a place for theirs. Looking itself changes nothing. Embeddings
+and recurrent weights have one that no node adds.
 """
 
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from subbyte.core import Convolution, Geometry, Linear, TransposedConvolution
+from subbyte.core import (
+    Convolution,
+    Embedding,
+    Geometry,
+    Linear,
+    Recurrent,
+    TransposedConvolution,
+)
+from subbyte.core.geometry import Kind
 from subbyte.errors import ModelError
 from subbyte.graph.nodes import is_call, is_tensor
+from subbyte.graph.tensors import parent_of, tensor_at
 
 aten = torch.ops.aten
 _CONVS = {
@@ -30,8 +39,17 @@ _TRANSPOSED = {
     aten.conv_transpose2d.input,
     aten.conv_transpose3d.input,
 }
-_OPERATIONS = _CONVS | _TRANSPOSED | {aten.linear.default}
+LAYER_OPERATIONS = _CONVS | _TRANSPOSED | {aten.linear.default}
+_EMBEDDINGS = {aten.embedding.default}
+_RECURRENT = {
+    aten.lstm.input,
+    aten.gru.input,
+    aten.rnn_tanh.input,
+    aten.rnn_relu.input,
+}
 _ARGUMENTS = ("input", "weight", "bias")
+_UNREAD = "_unread_bias"
+"""Ending of the name of a bias that no node adds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +66,11 @@ class Layer:
     bias: str
     geometry: Geometry
     owner: str
+
+    @property
+    def kind(self) -> Kind:
+        """The name of such layers in recipes and files."""
+        return self.geometry.kind
 
     @property
     def owns_weight(self) -> bool:
@@ -90,10 +113,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A place with weights that stays float, and why."""
+    """A parameter that stays float, and why. size: how many numbers it has."""
 
     name: str
     reason: str
+    size: int = 0
 
 
 def argument(node: fx.Node, index: int) -> Any:
@@ -111,21 +135,14 @@ def set_argument(node: fx.Node, index: int, value: fx.Node) -> None:
 
 def is_layer_call(node: fx.Node) -> bool:
     """Whether the node multiplies an input by a weight that is a parameter."""
-    if node.target not in _OPERATIONS:
+    if node.target not in LAYER_OPERATIONS:
         return False
     weight = argument(node, 1)
     return isinstance(weight, fx.Node) and is_tensor(weight)
 
 
-def tensor_at(graph_module: fx.GraphModule, name: str) -> Tensor:
-    """The parameter or buffer of this dotted name."""
-    value = attrgetter(name)(graph_module)
-    assert isinstance(value, Tensor)
-    return value
-
-
 def find_layers(graph_module: fx.GraphModule) -> tuple[list[Layer], list[Skipped]]:
-    """All layers in execution order, and the places with weights that are no layers.
+    """All layers in execution order, and the parameters that are no layer's.
 
     The calls have biases (`give_biases`).
     """
@@ -133,28 +150,48 @@ def find_layers(graph_module: fx.GraphModule) -> tuple[list[Layer], list[Skipped
     calls: dict[str, list[str]] = {}
     skipped: list[Skipped] = []
     for node in graph_module.graph.nodes:
-        if is_layer_call(node):
-            names = calls.setdefault(str(argument(node, 1).target), [])
-            layers.append(_layer(graph_module, node, names))
+        for weight in weights_of(node):
+            names = calls.setdefault(weight, [])
+            layers.append(_layer(graph_module, node, weight, names))
             names.append(layers[-1].name)
-        elif is_call(node):
+        if is_call(node) and not is_layer_call(node):
             skipped += _skipped(node, graph_module)
-    return layers, skipped
+    known = {layer.weight for layer in layers}
+    return layers, [place for place in skipped if place.name not in known]
 
 
-def _layer(graph_module: fx.GraphModule, node: fx.Node, earlier: list[str]) -> Layer:
-    weight_name, bias = str(argument(node, 1).target), argument(node, 2)
-    assert bias is not None, f"{node} has no bias; give_biases comes first"
-    name = weight_name.removesuffix(".weight") + (f"#{len(earlier) + 1}" if earlier else "")
-    geometry = _geometry(node, tensor_at(graph_module, weight_name))
-    return Layer(name, node, weight_name, str(bias.target), geometry, [*earlier, name][0])
+def weights_of(node: fx.Node) -> list[str]:
+    """Dotted names of the weights of a layer's call; none where the node is no layer."""
+    if is_layer_call(node):
+        return [str(argument(node, 1).target)]
+    if node.target in _EMBEDDINGS:
+        table = node.args[0]
+        return [str(table.target)] if isinstance(table, fx.Node) and is_tensor(table) else []
+    if node.target in _RECURRENT:
+        parameters = [a for a in node.all_input_nodes if is_tensor(a)]
+        return [str(a.target) for a in parameters if a.meta["val"].ndim == 2]
+    return []
+
+
+def _layer(graph_module: fx.GraphModule, node: fx.Node, weight: str, earlier: list[str]) -> Layer:
+    name = weight.removesuffix(".weight") + (f"#{len(earlier) + 1}" if earlier else "")
+    geometry = geometry_of(node, tensor_at(graph_module, weight))
+    bias = str(argument(node, 2).target) if geometry.observed else f"{weight}{_UNREAD}"
+    return Layer(name, node, weight, bias, geometry, [*earlier, name][0])
 
 
 def give_biases(graph_module: fx.GraphModule) -> None:
-    """Give every layer's call that has no bias one of zeros, in place."""
+    """Give every layer's call that has no bias one of zeros, in place. Embeddings and recurrent
+    weights get one, too, that no node reads.
+    """
     for node in list(graph_module.graph.nodes):
-        if is_layer_call(node) and argument(node, 2) is None:
-            _give_bias(graph_module, node)
+        if is_layer_call(node):
+            if argument(node, 2) is None:
+                _give_bias(graph_module, node)
+            continue
+        for weight in weights_of(node):
+            owner, leaf = parent_of(graph_module, f"{weight}{_UNREAD}")
+            owner.register_buffer(leaf, torch.zeros(tensor_at(graph_module, weight).shape[0]))
 
 
 def _give_bias(graph_module: fx.GraphModule, node: fx.Node) -> None:
@@ -167,7 +204,7 @@ def _give_bias(graph_module: fx.GraphModule, node: fx.Node) -> None:
     while bias_leaf in taken:  # the module has a bias that this call does not add
         bias_leaf += "_"
     owner._parameters.pop(bias_leaf, None)
-    owner.register_buffer(bias_leaf, weight.new_zeros(_geometry(node, weight).rows))
+    owner.register_buffer(bias_leaf, weight.new_zeros(geometry_of(node, weight).rows))
     with graph_module.graph.inserting_before(node):
         bias = graph_module.graph.get_attr(f"{prefix}.{bias_leaf}" if prefix else bias_leaf)
     args = list(node.args) + [None] * (3 - len(node.args))
@@ -175,10 +212,13 @@ def _give_bias(graph_module: fx.GraphModule, node: fx.Node) -> None:
     node.args = tuple(args)
 
 
-def _geometry(node: fx.Node, weight: Tensor) -> Geometry:
+def geometry_of(node: fx.Node, weight: Tensor) -> Geometry:
+    """The shape and arithmetic of a layer's call with this weight."""
     shape = tuple(weight.shape)
     if node.target is aten.linear.default:
         return Linear(shape)
+    if not is_layer_call(node):
+        return Embedding(shape) if node.target in _EMBEDDINGS else Recurrent(shape)
     axes = len(shape) - 2
     given: dict[str, Any] = dict(zip(_argument_names(node), node.args, strict=False)) | dict(
         node.kwargs
@@ -210,20 +250,29 @@ def _argument_names(node: fx.Node) -> list[str]:
 
 
 def _skipped(node: fx.Node, graph_module: fx.GraphModule) -> list[Skipped]:
-    operation = str(node.target).replace("aten.", "").split(".")[0].strip("_")
-    if node.target in _OPERATIONS:
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        module = stack[-1][0] if stack and isinstance(stack[-1], tuple) else ""
-        return [
-            Skipped(
-                module or node.name,
-                f"{operation}: its weight is computed, not a parameter; it stays float",
-            )
-        ]
+    operation = operation_of(node)
     names = [str(a.target) for a in node.all_input_nodes if is_tensor(a)]
     return [
-        Skipped(name, f"{operation}: no convolution or linear layer; it stays float")
-        for name in names
-        if isinstance(tensor_at(graph_module, name), torch.nn.Parameter)
-        and (tensor_at(graph_module, name).ndim >= 2 or "weight" in name.rpartition(".")[2])
+        Skipped(
+            name,
+            f"{operation}: no convolution or linear layer; it stays float",
+            tensor_at(graph_module, name).numel(),
+        )
+        for name in dict.fromkeys(names)
+        if _weighs(tensor_at(graph_module, name), name)
     ]
+
+
+def _weighs(tensor: Tensor, name: str) -> bool:
+    """Whether a tensor that is no layer's deserves a row: parameters of two axes or more, computed
+    constants of parameters among them, and whatever is called a weight.
+    """
+    if not tensor.is_floating_point():
+        return False
+    learned = isinstance(tensor, torch.nn.Parameter)
+    return learned and (tensor.ndim >= 2 or "weight" in name.rpartition(".")[2])
+
+
+def operation_of(node: fx.Node) -> str:
+    """Name of the operation that a node calls, without its overload."""
+    return str(node.target).removeprefix("aten.").split(".")[0].strip("_")

@@ -1,19 +1,26 @@
-"""A captured, folded network with its layers and the points where activations can be quantized:
-what plans are made for.
+"""A captured, folded network with its layers, products, and the points where activations can be
+quantized: what plans are made for.
 """
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from subbyte.errors import ModelError
 from subbyte.graph.as_tensors import UnstorableError, from_tensors, to_tensors
 from subbyte.graph.capture import capture
+from subbyte.graph.counts import Counter
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.layers import Edge, Layer, Layered, Skipped, argument, find_layers, give_biases
-from subbyte.graph.taps import TapPoint, find_taps
+from subbyte.graph.nodes import is_input
+from subbyte.graph.products import Product, find_products
+from subbyte.graph.samples import Inputs, Samples, Signature, register_dataclasses
+from subbyte.graph.taps import TapPoint, channel_axis, find_taps
+from subbyte.graph.user_module import evaluating, unwrapped
 from subbyte.io.cache import NO_CACHE, Cache
 
 _MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
@@ -21,25 +28,39 @@ _MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Network(Layered):
-    """graph_module: the float network, batch-norms folded; fold_error: largest difference of an
-    output from the original's, relative to the largest output; folded: layers that took up a
-    batch-norm; skipped: what stays float.
+    """graph_module: the float network, batch-norms folded, called as the original is; fold_error:
+    largest difference of an output from the original's, relative to its largest; folded: layers
+    that took up a batch-norm; skipped: what stays float; signature: how it is called;
+    multiplications: for one sample, by name of layer and product; output_names: of the tensors
+    that it returns.
     """
 
     graph_module: fx.GraphModule
     layers: tuple[Layer, ...]
+    products: tuple[Product, ...]
     taps: tuple[TapPoint, ...]
     skipped: tuple[Skipped, ...]
     folded: tuple[str, ...]
     fold_error: float
-    input_shape: tuple[int, ...]
+    signature: Signature
+    multiplications: dict[str, int]
+    output_names: list[str]
 
-    def reader(self, edge: Edge) -> Layer:
-        """The layer that reads a value at an edge. Raises ModelError when none does."""
-        for layer in self.layers:
-            if layer.node.name == edge.reader:
-                return layer
+    def reader(self, edge: Edge) -> Layer | Product:
+        """The layer or product that reads a value at an edge. Raises ModelError when none does."""
+        for reader in (*self.layers, *self.products):
+            if reader.node.name == edge.reader:
+                return reader
         raise ModelError(f"no layer of the network reads at {edge}")
+
+    def axis_at(self, edge: Edge) -> int | None:
+        """Where the value that is read at an edge has channels with grids of their own; None for
+        operands of products.
+        """
+        reader = self.reader(edge)
+        if isinstance(reader, Product):
+            return None
+        return channel_axis(self.value_at(edge), reader.geometry)
 
     def value_at(self, edge: Edge) -> fx.Node:
         """The value that a layer reads at an edge."""
@@ -55,15 +76,22 @@ class Network(Layered):
         )
 
 
-def prepare(model: nn.Module, example: Tensor, cache: Cache = NO_CACHE) -> Network:
-    """Capture `model` for inputs like `example` [batch, ...], fold its batch-norms, find layers and
+def prepare(
+    model: nn.Module, example: Tensor | Inputs | Samples, cache: Cache = NO_CACHE
+) -> Network:
+    """Capture `model` for inputs like `example`, fold its batch-norms, find layers, products and
     points where activations can be quantized.
 
-    cache: of this model with these weights; the captured graph is kept there.
+    example: one or more samples; cache: of this model with these weights; the captured graph is
+    kept there.
     Raises CaptureError when the network can't be captured, ModelError when it holds no layer at
     all.
     """
-    graph_module = _captured(model, example, cache)
+    model, samples = unwrapped(model), Samples.of(example)[:8]
+    returned = _call(model, samples)
+    register_dataclasses(returned)
+    expected, outputs = pytree.tree_flatten(returned)
+    graph_module = _captured(model, samples, expected, outputs, cache)
     give_biases(graph_module)
     folded, left = fold_batch_norms(graph_module)
     layers, skipped = find_layers(graph_module)
@@ -73,38 +101,55 @@ def prepare(model: nn.Module, example: Tensor, cache: Cache = NO_CACHE) -> Netwo
             f"{type(model).__name__} holds no convolution or linear layer to quantize ({reasons})"
         )
     graph_module.recompile()
-    taps = find_taps(graph_module, layers)
+    products = find_products(graph_module)
+    taps = find_taps(graph_module, layers, products)
     norms = {s.name for s in left}
     rest = [s for s in skipped if s.name.removesuffix(".weight") not in norms]
-    error = _difference(model, graph_module, example[:8])
+    counter = Counter(graph_module, layers, products)
+    error = _difference(expected, counter.outputs(samples))
     if error > _MAX_FOLD_ERROR:  # NaN goes on: the walk names the layer it comes from
         raise ModelError(
             f"the captured network differs from {type(model).__name__} by {error:.2g} of the "
             f"largest output; "
             "it may depend on random numbers or on values that change between calls"
         )
+    names = [node.name for node in graph_module.graph.nodes if is_input(node)]
     return Network(
         graph_module,
         tuple(layers),
+        tuple(products),
         tuple(taps),
         (*left, *rest),
         tuple(folded),
         error,
-        tuple(example.shape[1:]),
+        Signature.of(samples, names),
+        counter.multiplications,
+        _output_names(returned),
     )
 
 
-def _captured(model: nn.Module, example: Tensor, cache: Cache) -> fx.GraphModule:
+def _captured(
+    model: nn.Module,
+    samples: Samples,
+    expected: list[Any],
+    outputs: pytree.TreeSpec,
+    cache: Cache,
+) -> fx.GraphModule:
     """The graph, from the cache where it has it; one that can't be read or is not this model's is
     captured.
     """
-    what = f"graph for inputs {tuple(example.shape[1:])} {example.dtype}"
+    shapes = [
+        f"{leaf.dtype} {tuple(leaf.shape[batched:])}" if isinstance(leaf, Tensor) else repr(leaf)
+        for leaf, batched in zip(samples.leaves, samples.batched, strict=True)
+    ]
+    what = f"graph for inputs {'; '.join(shapes)}"
     with suppress(KeyError, ValueError, TypeError, AttributeError, RuntimeError):
         if (kept := cache.find(what)) is not None:
-            graph_module = from_tensors(kept)
-            if _difference(model, graph_module, example[:8]) <= _MAX_FOLD_ERROR:
+            graph_module = from_tensors(kept, samples.tree, outputs)
+            found = Counter(graph_module, [], []).outputs(samples)
+            if _difference(expected, found) <= _MAX_FOLD_ERROR:
                 return graph_module
-    graph_module = capture(model, example)
+    graph_module = capture(model, samples)
     if cache.folder is not None:
         with suppress(UnstorableError):
             cache.keep(what, to_tensors(graph_module))
@@ -112,12 +157,33 @@ def _captured(model: nn.Module, example: Tensor, cache: Cache) -> fx.GraphModule
 
 
 @torch.no_grad()
-def _difference(model: nn.Module, graph_module: fx.GraphModule, example: Tensor) -> float:
-    modes = {module: module.training for module in model.modules()}
-    try:
-        expected = model.eval()(example)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
-    return float((graph_module(example) - expected).abs().max() / scale)
+def _call(model: nn.Module, samples: Samples) -> Any:
+    with evaluating(model):
+        call = samples.call
+        return model(*call.args, **call.kwargs)
+
+
+def _output_names(returned: Any) -> list[str]:
+    """`output` for one tensor, else the paths of tensors in what the network returns."""
+    leaves, _ = pytree.tree_flatten_with_path(returned)
+    paths = [path for path, leaf in leaves if isinstance(leaf, Tensor)]
+    if len(paths) == 1:
+        return ["output"]
+    return ["output" + "".join(f".{key}" for key in map(_key, path)) for path in paths]
+
+
+def _key(entry: Any) -> str:
+    return str(entry).strip("[]'.")
+
+
+def _difference(expected: list[Any], found: list[Any]) -> float:
+    """Largest difference of an output, relative to the largest number of that output."""
+    worst = 0.0
+    for own, other in zip(expected, found, strict=True):
+        if not isinstance(own, Tensor) or not own.numel() or not own.is_floating_point():
+            continue
+        known = own.isfinite()  # masks put infinities where they are wanted
+        scale = own[known].abs().max().clamp_min(torch.finfo(own.dtype).tiny)
+        gap = torch.where(known, (other - own).abs() / scale, (other != own).float())
+        worst = max(worst, float(gap.max()))
+    return worst

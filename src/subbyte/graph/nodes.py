@@ -26,8 +26,3 @@ def is_module(node: fx.Node) -> bool:
 def is_output(node: fx.Node) -> bool:
     """Whether the node returns the network's output."""
     return node.op == "output"
-
-
-def tensors_read(graph_module: fx.GraphModule) -> set[str]:
-    """Dotted names of the parameters and buffers that the graph reads."""
-    return {str(node.target) for node in graph_module.graph.find_nodes(op="get_attr")}

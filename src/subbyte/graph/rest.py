@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from subbyte.graph.layers import tensor_at
 from subbyte.graph.memory import Pair
 from subbyte.graph.nodes import is_module, is_output, is_tensor
+from subbyte.graph.samples import Samples
+from subbyte.graph.tensors import tensor_at
 
 
 class Rest:
@@ -23,11 +24,13 @@ class Rest:
         self,
         nodes: list[fx.Node],
         values: dict[fx.Node, Pair],
+        fixed: dict[fx.Node, Any],
         requantized: dict[str, Tensor],
         graph_module: fx.GraphModule,
         device: str,
     ) -> None:
         self._nodes, self._values, self._requantized = nodes, values, requantized
+        self._fixed = {node: value for node, value in fixed.items() if not is_tensor(node)}
         self._graph_module, self._device = graph_module, device
 
     def tensor(self, name: str) -> Tensor:
@@ -45,6 +48,9 @@ class Rest:
                 return done[node]
             if node in self._values:
                 value = self._values[node].quantized[k]
+                done[node] = value.to(self._device) if isinstance(value, Tensor) else value
+            elif node in self._fixed:
+                value = self._fixed[node]
                 done[node] = value.to(self._device) if isinstance(value, Tensor) else value
             elif is_tensor(node):
                 name = str(node.target)
@@ -71,6 +77,7 @@ class Rest:
 
 
 @torch.no_grad()
-def float_outputs(graph_module: fx.GraphModule, chunks: list[Tensor], device: str) -> list[Tensor]:
-    """The float network's output for every chunk of images."""
-    return [graph_module(chunk.to(device)) for chunk in chunks]
+def float_outputs(graph_module: fx.GraphModule, chunks: list[Samples], device: str) -> list[Tensor]:
+    """The float network's output for every chunk of samples."""
+    calls = [chunk.to(device).call for chunk in chunks]
+    return [graph_module(*call.args, **call.kwargs) for call in calls]

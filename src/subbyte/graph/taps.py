@@ -1,10 +1,13 @@
 """Activation quantizers: the activation tensors that a runtime can quantize.
 
-An activation quantizer sits on the network's input, on the output of a layer (behind a clamp-like
-activation, which runtimes fuse), of an add, a multiplication, a pool or a concatenation, and on
-whatever else feeds a layer. Operations that only move values (reshape, slice, zero padding, max
-pool) hand the activation quantizer of their input on. A value may feed layers and other operations
-alike; who reads it decides its bits, in the plan.
+An activation quantizer sits on the network's inputs, on the output of a layer or product (behind a
+clamp-like activation, which runtimes fuse), of an add, a multiplication, a pool or a concatenation,
+and on whatever else feeds a layer or a product. Operations that only move values (reshape, slice,
+zero padding, max pool) hand the activation quantizer of their input on. A value may feed layers and
+other operations alike; who reads it decides its bits, in the plan.
+
+What leads to a softmax alone has none behind the product it comes from: masks and biases are added
+there, and numbers like -1e9 would take up the whole range. Constants have none either.
 """
 
 import operator
@@ -14,8 +17,10 @@ import torch
 from torch import fx
 
 from subbyte.core import Geometry
-from subbyte.graph.layers import Edge, Layer
+from subbyte.graph.constants import module_path
+from subbyte.graph.layers import Edge, Layer, argument, operation_of
 from subbyte.graph.nodes import is_call, is_input
+from subbyte.graph.products import Product, is_constant
 
 aten = torch.ops.aten
 _CLAMPS = {
@@ -38,6 +43,22 @@ _ARITHMETIC = {
     aten.adaptive_avg_pool2d.default,
     aten.adaptive_avg_pool3d.default,
 }
+_SOFTMAX = {aten.softmax.int, aten._softmax.default, aten._safe_softmax.default}
+_ON_SCORES = {
+    aten.add.Tensor,
+    aten.sub.Tensor,
+    aten.mul.Tensor,
+    aten.div.Tensor,
+    aten.masked_fill.Scalar,
+    aten.masked_fill.Tensor,
+    aten.where.self,
+    aten.where.ScalarOther,
+    aten.where.ScalarSelf,
+    aten.clamp.default,
+    aten.clamp_min.default,
+    aten.tanh.default,
+}
+"""What happens to scores before a softmax."""
 MOVES = {
     aten.view.default,
     aten.reshape.default,
@@ -60,6 +81,16 @@ MOVES = {
     aten.split.Tensor,
     aten.split_with_sizes.default,
     aten.chunk.default,
+    aten.unbind.int,
+    aten.unflatten.int,
+    aten.squeeze.default,
+    aten.roll.default,
+    aten.flip.default,
+    aten.narrow.default,
+    aten.index_select.default,
+    aten.movedim.intlist,
+    aten.repeat.default,
+    aten.repeat_interleave.self_int,
     operator.getitem,
     aten.channel_shuffle.default,
     aten.pixel_shuffle.default,
@@ -71,9 +102,11 @@ MOVES = {
 class TapPoint:
     """A value that may be quantized.
 
-    name: `<module>:out`, or `input`; node: the value; feeds: where layers read it (through moves);
-    others: whether anything but layers reads it; is_input: whether it is the network's input; axis:
-    of its channels, None where a channel has one value only.
+    name: `<module>:out`, or `input` (of several inputs `input.NAME`); node: the value; feeds: where
+    layers and products read it (through moves); others: whether anything else reads it; is_input:
+    whether it is an input of the network; axis: of its channels, None where a channel has one value
+    only; softmax: whether a softmax yields it,
+    so that all of it lies between 0 and 1.
     """
 
     name: str
@@ -82,27 +115,81 @@ class TapPoint:
     others: bool
     is_input: bool = False
     axis: int | None = None
+    softmax: bool = False
 
 
-def find_taps(graph_module: fx.GraphModule, layers: list[Layer]) -> list[TapPoint]:
+def find_taps(
+    graph_module: fx.GraphModule, layers: list[Layer], products: list[Product]
+) -> list[TapPoint]:
     """All points where activations can be quantized, in execution order."""
-    layer_at = {layer.node: layer for layer in layers}
-    layer_inputs = {(layer.node, layer.input): Edge(layer.node.name, 0) for layer in layers}
-    points: list[TapPoint] = []
+    makers = _makers(layers, products)
+    edges = _edges(layers, products)
+    inputs = [node for node in graph_module.graph.nodes if is_input(node) and _is_float(node)]
     names: set[str] = set()
+    if len(inputs) == 1:
+        makers[inputs[0]] = _Maker("input", None)
+    points: list[TapPoint] = []
+    scores = _scores(graph_module)
     for node in graph_module.graph.nodes:
         if not _is_float(node) or not (is_input(node) or is_call(node)) or moves(node):
             continue
-        feeds, others = _readers(node, layer_inputs)
-        if not (feeds or is_input(node) or _computes(node, layer_at)) or _fused_later(node):
+        feeds, others = _readers(node, edges)
+        wanted = feeds or is_input(node) or (_computes(node, makers) and node not in scores)
+        if not wanted or is_constant(node) or _fused_later(node):
             continue
-        name = _unique(_name(node, layer_at), names)
-        maker = layer_at.get(_before_clamps(node, layer_at))
-        axis = channel_axis(node, None if maker is None else maker.geometry)
-        points.append(
-            TapPoint(name, node, tuple(dict.fromkeys(feeds)), others, is_input(node), axis)
-        )
+        name = _unique(_name(node, makers), names)
+        maker = makers.get(_before_clamps(node, makers), _Maker("", None))
+        axis = channel_axis(node, maker.geometry)
+        feeds, own = tuple(dict.fromkeys(feeds)), is_input(node)
+        points.append(TapPoint(name, node, feeds, others, own, axis, node.target in _SOFTMAX))
     return points
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """What yields a value: its name, and the geometry of a layer."""
+
+    name: str
+    geometry: Geometry | None
+
+
+def _makers(layers: list[Layer], products: list[Product]) -> dict[fx.Node, _Maker]:
+    """What runtimes compute on integers, by node."""
+    made = {product.node: _Maker(product.name, None) for product in products}
+    return made | {
+        layer.node: _Maker(layer.name, layer.geometry)
+        for layer in layers
+        if layer.geometry.observed
+    }
+
+
+def _edges(
+    layers: list[Layer], products: list[Product]
+) -> dict[tuple[fx.Node, fx.Node], list[Edge]]:
+    """Where layers and products read a value, by reader and value."""
+    edges: dict[tuple[fx.Node, fx.Node], list[Edge]] = {}
+    for layer in layers:
+        if layer.geometry.observed:
+            edges[layer.node, layer.input] = [Edge(layer.node.name, 0)]
+    for product in products:
+        for edge in product.values:
+            value = argument(product.node, edge.argument)
+            edges.setdefault((product.node, value), []).append(edge)
+    return edges
+
+
+def _scores(graph_module: fx.GraphModule) -> set[fx.Node]:
+    """Values that lead to a softmax alone: by moves, sums, factors and masks."""
+    found: set[fx.Node] = set()
+    for node in reversed(graph_module.graph.nodes):
+        readers = [user for user in node.users if user.target is not aten.sym_size.int]
+        if readers and all(
+            user.target in _SOFTMAX
+            or (user in found and (user.target in _ON_SCORES or moves(user)))
+            for user in readers
+        ):
+            found.add(node)
+    return found
 
 
 def channel_axis(node: fx.Node, geometry: Geometry | None) -> int | None:
@@ -141,12 +228,12 @@ def _pads_with_zero(node: fx.Node) -> bool:
     return True
 
 
-def _computes(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> bool:
+def _computes(node: fx.Node, makers: dict[fx.Node, _Maker]) -> bool:
     """Whether a runtime has an integer kernel that yields this value."""
     if node.target in _CLAMPS:
         source = node.all_input_nodes[0]
-        return len(source.users) == 1 and (source in layer_at or source.target in _ARITHMETIC)
-    return node in layer_at or node.target in _ARITHMETIC
+        return len(source.users) == 1 and (source in makers or source.target in _ARITHMETIC)
+    return node in makers or node.target in _ARITHMETIC
 
 
 def _fused_later(node: fx.Node) -> bool:
@@ -161,15 +248,15 @@ def _fused_later(node: fx.Node) -> bool:
 
 
 def _readers(
-    node: fx.Node, layer_inputs: dict[tuple[fx.Node, fx.Node], Edge]
+    node: fx.Node, edges: dict[tuple[fx.Node, fx.Node], list[Edge]]
 ) -> tuple[list[Edge], bool]:
     feeds: list[Edge] = []
     others = False
     for user in node.users:
-        if (user, node) in layer_inputs:
-            feeds.append(layer_inputs[user, node])
+        if (user, node) in edges:
+            feeds += edges[user, node]
         elif moves(user) and _is_float_or_tuple(user):
-            further, elsewhere = _readers(user, layer_inputs)
+            further, elsewhere = _readers(user, edges)
             feeds, others = feeds + further, others or elsewhere
         elif user.target is not aten.sym_size.int:
             others = True
@@ -180,25 +267,19 @@ def _is_float_or_tuple(node: fx.Node) -> bool:
     return _is_float(node) or isinstance(node.meta.get("val"), tuple | list)
 
 
-def _name(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> str:
+def _name(node: fx.Node, makers: dict[fx.Node, _Maker]) -> str:
     if is_input(node):
-        return "input"
-    source = _before_clamps(node, layer_at)
-    if source in layer_at:
-        return f"{layer_at[source].name}:out"
+        return makers[node].name if node in makers else f"input.{node.name}"
+    source = _before_clamps(node, makers)
+    if source in makers:
+        return f"{makers[source].name}:out"
     if source.target is operator.getitem:
         source = source.all_input_nodes[0]
-    stack = [
-        entry[0]
-        for entry in (source.meta.get("nn_module_stack") or {}).values()
-        if isinstance(entry, tuple)
-    ]
-    operation = str(source.target).removeprefix("aten.").split(".")[0]
-    return ".".join(filter(None, [stack[-1] if stack else "", operation])) + ":out"
+    return ".".join(filter(None, [module_path(source), operation_of(source)])) + ":out"
 
 
-def _before_clamps(node: fx.Node, layer_at: dict[fx.Node, Layer]) -> fx.Node:
-    while node.target in _CLAMPS and node not in layer_at:
+def _before_clamps(node: fx.Node, makers: dict[fx.Node, _Maker]) -> fx.Node:
+    while node.target in _CLAMPS and node not in makers:
         node = node.all_input_nodes[0]
     return node
 

@@ -14,17 +14,19 @@ import torch
 from torch import Tensor, fx
 
 from subbyte.graph.instrument import Instrumented
-from subbyte.graph.layers import tensor_at
 from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.nodes import is_call, is_input, is_output, is_tensor
 from subbyte.graph.rest import Rest
+from subbyte.graph.samples import Samples
+from subbyte.graph.tensors import tensor_at
 
 
 class Travel:
-    """Runs an instrumented graph on chunks of images.
+    """Runs an instrumented graph on chunks of samples.
 
-    at_layer(name, input): before a layer is computed; at_tap(name, value): returns the quantized
-    traveller's value; after(name, value): when a layer or activation quantizer is done.
+    at_layer(name, input): before a layer is computed, for each of its weights; at_tap(name, value):
+    returns the quantized traveller's value; after(name, value): when a layer, product or activation
+    quantizer is done.
     """
 
     def __init__(
@@ -39,17 +41,28 @@ class Travel:
     ) -> None:
         self.memory, self.device = memory, device
         self._graph_module = instrumented.graph_module
-        self._layers = {node: name for name, node in instrumented.layers.items()}
+        self._layers: dict[fx.Node, list[str]] = {}
+        for name, node in instrumented.layers.items():
+            self._layers.setdefault(node, []).append(name)
+        self._products = {node: name for name, node in instrumented.products.items()}
         self._taps = {node: name for name, node in instrumented.taps.items()}
         self._at_layer, self._at_tap, self._after = at_layer, at_tap, after
         self._values: dict[fx.Node, Pair] = {}
-        self._constants: dict[fx.Node, Any] = {}
+        self._fixed: dict[fx.Node, Any] = {}
         self._requantized: dict[str, Tensor] = {}
+        self._requantized_nodes: dict[fx.Node, Any] = {}  # computed from such tensors alone
         self._ahead: list[fx.Node] = []
 
     def rest(self) -> Rest:
         """The rest of the network, from the node that is being visited."""
-        return Rest(self._ahead, self._values, self._requantized, self._graph_module, self.device)
+        return Rest(
+            self._ahead,
+            self._values,
+            self._fixed | self._requantized_nodes,
+            self._requantized,
+            self._graph_module,
+            self.device,
+        )
 
     def tensor(self, name: str) -> Tensor:
         """A parameter or buffer as the quantized traveller has it."""
@@ -66,22 +79,21 @@ class Travel:
         self._requantized[name] = value
 
     @torch.no_grad()
-    def run(self, chunks: list[Tensor]) -> Pair:
-        """Go from the images to the output."""
+    def run(self, chunks: list[Samples]) -> list[Pair]:
+        """Go from the inputs to the outputs: the leaves of what the network returns, those that are
+        no tensors left out.
+        """
         nodes = list(self._graph_module.graph.nodes)
         last_reader = {argument: node for node in nodes for argument in node.all_input_nodes}
+        inputs = iter(range(len(chunks[0].leaves)))
         for position, node in enumerate(nodes):
             self._ahead = nodes[position:]
             if is_tensor(node):
-                self._constants[node] = tensor_at(self._graph_module, str(node.target))
-            elif is_call(node) and all(a in self._constants for a in node.all_input_nodes):
-                # from weights alone
-                self._constants[node] = self._execute(node, self._constants.__getitem__)
+                self._fixed[node] = tensor_at(self._graph_module, str(node.target))
             elif is_input(node):
-                stored = [self.memory.admit(chunk) for chunk in chunks]
-                self._values[node] = Pair(stored, stored)
+                self._take_in(node, next(inputs), chunks)
             elif is_output(node):
-                return self._values[node.all_input_nodes[0]]
+                return [self._values[each] for each in node.all_input_nodes]
             else:
                 self._visit(node)
             for argument in node.all_input_nodes:
@@ -89,34 +101,66 @@ class Travel:
                     self._drop(argument)
         raise AssertionError("a captured graph has an output")
 
+    def _take_in(self, node: fx.Node, number: int, chunks: list[Samples]) -> None:
+        """An input; one that is the same for all samples is kept once."""
+        if chunks[0].batched[number]:
+            stored = [self.memory.admit(chunk.leaves[number]) for chunk in chunks]
+            self._values[node] = Pair(stored, stored)
+        else:
+            self._fixed[node] = chunks[0].leaves[number]
+
     def _drop(self, node: fx.Node) -> None:
         self.memory.release(self._values.pop(node))
 
     def _visit(self, node: fx.Node) -> None:
         if node in self._taps:
-            source = self._values[node.all_input_nodes[0]]
-            quantized = [
-                self.memory.admit(value) for value in self._at_tap(self._taps[node], source)
-            ]
-            pair = Pair([self.memory.admit(value) for value in source.float], quantized)
+            pair = self._rounded(node)
         else:
-            if node in self._layers:
-                self._at_layer(self._layers[node], self._values[node.all_input_nodes[0]])
-            float_chunks = self._step(node, quantized=False)
-            pair = Pair(
-                float_chunks,
-                float_chunks if self._agree(node) else self._step(node, quantized=True),
-            )
+            for name in self._layers.get(node, []):
+                self._at_layer(name, self._read_by(node))
+            pair = self._computed(node)
+        if pair is None:
+            return
         self._values[node] = pair
-        name = self._layers.get(node) or self._taps.get(node)
-        if name is not None:
-            self._after(name, pair)
+        for name in self._names(node):
+            self._after(name, _leading(pair))
+
+    def _names(self, node: fx.Node) -> list[str]:
+        """What is measured at a node."""
+        others = [named[node] for named in (self._taps, self._products) if node in named]
+        return self._layers.get(node, []) + others
+
+    def _rounded(self, node: fx.Node) -> Pair:
+        source = self._values[node.all_input_nodes[0]]
+        given = self._at_tap(self._taps[node], source)
+        quantized = [self.memory.admit(value) for value in given]
+        return Pair([self.memory.admit(value) for value in source.float], quantized)
+
+    def _computed(self, node: fx.Node) -> Pair | None:
+        """The value for both travellers; None where it depends on no sample, which is kept once for
+        each of them.
+        """
+        if not any(a in self._values for a in node.all_input_nodes):
+            self._fixed[node] = self._execute(node, partial(self._argument, k=0, quantized=False))
+            if not self._agree(node):
+                changed = self._execute(node, partial(self._argument, k=0, quantized=True))
+                self._requantized_nodes[node] = changed
+            return None
+        float_chunks = self._step(node, quantized=False)
+        same = self._agree(node)
+        return Pair(float_chunks, float_chunks if same else self._step(node, quantized=True))
+
+    def _read_by(self, node: fx.Node) -> Pair:
+        """The value that a layer multiplies; of one that looks up rows, their numbers."""
+        return next(self._values[a] for a in node.all_input_nodes if a in self._values)
 
     def _agree(self, node: fx.Node) -> bool:
         """Whether the node's inputs are the same for both travellers."""
         inputs = node.all_input_nodes
         replaced = any(is_tensor(a) and str(a.target) in self._requantized for a in inputs)
-        return not replaced and all(self._values[a].same for a in inputs if a in self._values)
+        moved = any(a in self._requantized_nodes for a in inputs)
+        same = all(self._values[a].same for a in inputs if a in self._values)
+        return same and not replaced and not moved
 
     def _step(self, node: fx.Node, *, quantized: bool) -> Chunks:
         return [self.memory.admit(value) for value in self._outputs(node, quantized)]
@@ -127,11 +171,14 @@ class Travel:
             yield self._execute(node, partial(self._argument, k=k, quantized=quantized))
 
     def _argument(self, node: fx.Node, *, k: int, quantized: bool) -> Any:
-        if node in self._constants:
-            constant = self._constants[node]
-            return self._requantized.get(str(node.target), constant) if quantized else constant
-        chunks = self._values[node].quantized if quantized else self._values[node].float
-        value = chunks[k]
+        if node in self._fixed:
+            value = self._fixed[node]
+            if quantized:
+                value = self._requantized.get(str(node.target), value)
+                value = self._requantized_nodes.get(node, value)
+        else:
+            pair = self._values[node]
+            value = (pair.quantized if quantized else pair.float)[k]
         return value.to(self.device) if isinstance(value, Tensor) else value
 
     def _execute(self, node: fx.Node, argument: Callable[[fx.Node], Any]) -> Any:
@@ -142,3 +189,11 @@ class Travel:
             if isinstance(value, Tensor) and node.target is not operator.getitem
             else value
         )
+
+
+def _leading(pair: Pair) -> Pair:
+    """The first value of an operation that gives several (recurrent layers)."""
+    if isinstance(pair.float[0], Tensor):
+        return pair
+    leading = [value[0] for value in pair.float]
+    return Pair(leading, leading if pair.same else [value[0] for value in pair.quantized])

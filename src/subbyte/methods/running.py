@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from torch import Tensor
+from subbyte.graph import Samples
 
 from subbyte.records.sweep import Outcome
 
@@ -41,8 +41,10 @@ class Exported:
     opset: int | None = None
 
 
-Runner = Callable[[Tensor], Tensor]
-"""An exported file at work: float32 batches [b, ...] to outputs, both on the CPU."""
+Runner = Callable[..., Any]
+"""An exported file at work: the tensors that it takes, in order, to the tensor that it gives, or a
+tuple of them; all on the CPU.
+"""
 
 ModelT = TypeVar("ModelT", contravariant=True)
 
@@ -68,7 +70,7 @@ class Exporter(Protocol[ModelT]):
         ...
 
     def export(
-        self, model: ModelT, path: Path, inputs: Tensor, *, min_agreement: float
+        self, model: ModelT, path: Path, inputs: Samples, *, min_agreement: float
     ) -> Exported:
         """Write `model` to `path`, run what was written in its runtime on `inputs` [n, ...], and
         only then return.

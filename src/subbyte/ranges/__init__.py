@@ -12,6 +12,7 @@ from subbyte.ranges.mse import Mse
 from subbyte.ranges.peaks import Median, RowMax
 from subbyte.ranges.percentile import Percentile
 from subbyte.ranges.sigma import Sigma
+from subbyte.ranges.unit import Unit
 
 RANGES: Registry[Range] = Registry(
     "range",
@@ -28,6 +29,7 @@ RANGES: Registry[Range] = Registry(
         "sigma": Sigma,
         "kl": Kl,
         "exact": Exact,
+        "unit": Unit,
     },
 )
 
@@ -45,5 +47,6 @@ __all__ = [
     "Percentile",
     "RowMax",
     "Sigma",
+    "Unit",
     "fit_grid",
 ]

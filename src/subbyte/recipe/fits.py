@@ -1,6 +1,6 @@
 """Whether a plan is one for a network: its layers, and the places of its activation quantizers."""
 
-from subbyte.graph import Layer, Network, TapPoint, channel_axis
+from subbyte.graph import Layer, Network, TapPoint
 from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
 
 
@@ -66,8 +66,7 @@ def _tap_misfit(tap: TapPlan, point: TapPoint, network: Network) -> str | None:
         return f"feeds {list(tap.feeds)}, here they are {list(feeds)}"
     axis = point.axis
     if edges:
-        geometry = network.reader(edges[0]).geometry
-        axis = channel_axis(network.value_at(edges[0]), geometry)
+        axis = network.axis_at(edges[0])
     if tap.place.axis not in (None, axis):
         return f"place.axis {tap.place.axis}, here its channels lie along {axis}"
     return None

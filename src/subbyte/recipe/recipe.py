@@ -5,7 +5,8 @@
     activations:  {bits: 4, range: mse, granularity: tensor, allocate: null, dynamic: false}
                                    # tensors that feed a layer; bits null: float
     others:       {bits: 8}        # other activation quantizers: operands of adds, pools, logits
-    input:        {bits: 8}        # the network's input
+    input:        {bits: 8}        # the network's inputs
+    softmax:      {bits: 8, range: unit}   # outputs of a softmax that feed a product (attention)
     tune:         null             # or cascade: later layers learn to make up for each rounded one
     budget:       null             # or 2.5bits, 100KB, 1.5Gbops: widths are shared out among layers
                                    to meet it
@@ -18,7 +19,9 @@
     layers:                        # by name pattern, last match wins
       "layer1.*": {weights: {bits: 8}}
       "fc":       {skip: true}
-      "kind:linear": {weights: {scalar: 1.2}}      # conv, conv_transpose or linear layers
+      "kind:linear": {weights: {scalar: 1.2}}      # conv, conv_transpose, linear, embedding or
+                                                   # recurrent layers
+      "kind:product": {activations: {bits: 8}}     # products of two values: attention's
 
 A method is a name, or a mapping with its settings: `rounding: {name: gptq, damping: 0.02}`. A
 class in a file of one's own is a name, too: `rounding: mine.py:MyRounding`, or `{name:
@@ -68,7 +71,7 @@ from subbyte.correct import CORRECTIONS, Moments
 from subbyte.errors import RecipeError
 from subbyte.io.registry import ANYWHERE, Registry
 from subbyte.precondition import PRECONDITIONS
-from subbyte.ranges import RANGES, Mse
+from subbyte.ranges import RANGES, Mse, Unit
 from subbyte.recipe.settings import (
     AllocateSetting,
     BudgetSetting,
@@ -312,6 +315,7 @@ class Recipe(Settings):
     activations: ActivationSettings = ActivationSettings(bits=None)
     others: ActivationSettings = ActivationSettings()
     input: ActivationSettings = ActivationSettings()
+    softmax: ActivationSettings = ActivationSettings(range=Unit())
     first_last: int | None = None
     tune: TuneSetting | None = None
     budget: BudgetSetting | None = None

@@ -23,7 +23,7 @@ from subbyte.core import (
 )
 from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.errors import RecipeError
-from subbyte.graph import Edge, Layer, Network, TapPlace, TapPoint, channel_axis
+from subbyte.graph import Edge, Layer, Network, Product, TapPlace, TapPoint
 from subbyte.recipe.fits import misfit
 from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
 from subbyte.recipe.recipe import ActivationSettings, LayerSettings, Recipe, WeightSettings
@@ -48,9 +48,10 @@ def make_plan(network: Network, request: Recipe | Plan) -> Plan:
             )
         return request
     recipe = request
+    readers = (*network.layers, *network.products)
     for pattern in recipe.layers:
-        if not any(Pattern.parse(pattern).matches(layer) for layer in network.layers):
-            names = [layer.name for layer in network.layers]
+        if not any(Pattern.parse(pattern).matches(reader) for reader in readers):
+            names = [reader.name for reader in readers]
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise RecipeError(
                 f"recipe {recipe.name}: layers: pattern {pattern!r} matches no layer; layers are "
@@ -79,8 +80,8 @@ def plan_widths(network: Network, recipe: Recipe, name: str) -> list[LayerPlan]:
 
 @dataclass(frozen=True)
 class Pattern:
-    """The layers that an entry of `layers` is for: by name, with wildcards, or, after `kind:`, by
-    kind.
+    """The layers and products that an entry of `layers` is for: by name, with wildcards, or, after
+    `kind:`, by kind.
     """
 
     names: str = "*"
@@ -92,14 +93,14 @@ class Pattern:
         before, colon, kind = text.partition(_KIND)
         return cls(kind=kind) if colon and not before else cls(text)
 
-    def matches(self, layer: Layer) -> bool:
-        """Whether a layer is one of them."""
+    def matches(self, reader: Layer | Product) -> bool:
+        """Whether a layer or product is one of them."""
         if self.kind is not None:
-            return layer.geometry.kind == self.kind
-        return fnmatch.fnmatch(layer.name, self.names)
+            return reader.kind == self.kind
+        return fnmatch.fnmatch(reader.name, self.names)
 
 
-def _matching(recipe: Recipe, layer: Layer) -> list[LayerSettings]:
+def _matching(recipe: Recipe, layer: Layer | Product) -> list[LayerSettings]:
     return [
         settings
         for pattern, settings in recipe.layers.items()
@@ -107,7 +108,7 @@ def _matching(recipe: Recipe, layer: Layer) -> list[LayerSettings]:
     ]
 
 
-def _skipped(recipe: Recipe, layer: Layer) -> bool:
+def _skipped(recipe: Recipe, layer: Layer | Product) -> bool:
     said = [settings.skip for settings in _matching(recipe, layer) if settings.skip is not None]
     return bool(said) and said[-1]
 
@@ -145,15 +146,22 @@ def _weights(
     return None if _skipped(recipe, layer) else parse_settings(WeightSettings, settings, where)
 
 
-def _activations(recipe: Recipe, network: Network, name: str) -> ActivationSettings:
-    settings, layer = dict(recipe.activations), network.layer(name)
-    if recipe.first_last is not None and name in _ends(network) and settings["bits"] is not None:
+def _activations(
+    recipe: Recipe, network: Network, reader: Layer | Product, point: TapPoint
+) -> ActivationSettings:
+    """The settings of a value where a layer or product reads it."""
+    of_softmax = point.softmax and isinstance(reader, Product)
+    settings = dict(recipe.softmax if of_softmax else recipe.activations)
+    ends = recipe.first_last is not None and reader.name in _ends(network)
+    if ends and settings["bits"] is not None:
         settings["bits"] = recipe.first_last
-    for override in _matching(recipe, layer):
-        settings |= override.activations
-    if _skipped(recipe, layer):
+    if recipe.activations.bits is None:
         settings["bits"] = None
-    where = f"recipe {recipe.name}: layer {name}: activations"
+    for override in _matching(recipe, reader):
+        settings |= override.activations
+    if _skipped(recipe, reader):
+        settings["bits"] = None
+    where = f"recipe {recipe.name}: layer {reader.name}: activations"
     return parse_settings(ActivationSettings, settings, where)
 
 
@@ -170,6 +178,11 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
     if not layer.owns_weight:
         reason = f"shares the weight of {layer.owner}" + (f", {reason}" if reason else "")
     shown = settings or recipe.weights
+    if not layer.geometry.observed:  # gradients are taken of observed layers only
+        known = shown.range.importance == "inputs"
+        shown = shown.model_copy(
+            update={"guided": 0, "range": shown.range if known else WeightSettings().range}
+        )
     stated = settings is None or _states_width(_changes(recipe, network, owner))
     plan = LayerPlan(
         layer.name,
@@ -225,8 +238,11 @@ def _weight_alphabet(settings: WeightSettings) -> Alphabet:
 def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPlan]:
     if recipe.activations.bits is None and not any(s.activations for s in recipe.layers.values()):
         return []  # weights only
-    fed = {edge: network.reader(edge).name for edge in point.feeds}
-    wanted = {edge: _activations(recipe, network, name) for edge, name in fed.items()}
+    readers = {edge: network.reader(edge) for edge in point.feeds}
+    fed = {edge: reader.name for edge, reader in readers.items()}
+    wanted = {
+        edge: _activations(recipe, network, reader, point) for edge, reader in readers.items()
+    }
     common = recipe.input if point.is_input else _common(recipe, point, list(wanted.values()))
     taps = []
     if common.bits is not None:
@@ -257,7 +273,7 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
     for settings, edges in groups:
         names = [fed[edge] for edge in edges]
         name = f"{point.name}:feed" + (f":{names[0]}" if len(groups) > 1 else "")
-        axis = channel_axis(network.value_at(edges[0]), network.reader(edges[0]).geometry)
+        axis = network.axis_at(edges[0])
         place = TapPlace(name, point.node.name, tuple(edges), axis)
         taps.append(_tap(place, "feed", settings, settings, tuple(names)))
     return taps

@@ -68,8 +68,9 @@ class LedgerEntry(Record):
     asked, bits: a number, or a word such as 'ternary' and 'float'; reason: why they differ or what
     else to know; bytes: of codes, scales and zero points; sqnr_db: of the layer's output or the
     tensor's value against the float network, None where there is no difference or it was not
-    measured; zeros: percent of a layer's weights that are exactly 0; exports: how an exporter's
-    file holds it, by the exporter's name.
+    measured; zeros: percent of a layer's weights that are exactly 0; multiplications: for one
+    image; integer: whether both factors of them are on grids; exports: how an exporter's file holds
+    it, by the exporter's name.
     """
 
     name: str
@@ -79,6 +80,8 @@ class LedgerEntry(Record):
     bytes: Count
     sqnr_db: float | None = None
     zeros: Percent | None = None
+    multiplications: Count = 0
+    integer: bool = False
     exports: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -109,10 +112,11 @@ class Option(Record):
 
 
 class Skipped(Record):
-    """A layer or tensor that stays float, and why."""
+    """A tensor that stays float, and why. bytes: of its numbers."""
 
     name: str
     reason: str
+    bytes: Count = 0
 
 
 Real = float  # inside `Result`, `float` is the float network

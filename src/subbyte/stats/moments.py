@@ -40,6 +40,15 @@ class LayerStats:
     mean_q: Tensor
     rows: int
 
+    @classmethod
+    def alike(cls, columns: int, device: str) -> "LayerStats":
+        """Statistics by which every column counts alike: those of inputs that are independent, with
+        mean 0 and variance 1.
+        """
+        H = torch.eye(columns, dtype=torch.float64, device=device)[None]
+        mean = torch.zeros(1, columns, dtype=torch.float64, device=device)
+        return cls(H, H, H, mean, mean, 1)
+
     def grouped(self, matrix: Tensor) -> Tensor:
         """View of [rows, columns] as [groups, rows / groups, columns], in float64."""
         return matrix.to(torch.float64).reshape(self.H.shape[0], -1, self.H.shape[-1])

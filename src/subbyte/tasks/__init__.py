@@ -9,6 +9,7 @@ from subbyte.tasks.classification import (
     class_accuracy,
     evaluate,
 )
+from subbyte.tasks.outputs import class_rows, row_agreement
 
 __all__ = [
     "Accuracy",
@@ -17,5 +18,7 @@ __all__ = [
     "agreement",
     "check_labels",
     "class_accuracy",
+    "class_rows",
     "evaluate",
+    "row_agreement",
 ]

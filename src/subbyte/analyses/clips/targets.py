@@ -13,7 +13,17 @@ from subbyte.core import GridSpec
 from subbyte.engine.guidance import Against, gradient_stats, loss_of_weight
 from subbyte.engine.stages import Report
 from subbyte.engine.walk import Limits, collect, naming
-from subbyte.graph import Layer, Memory, Network, Pair, Travel, draw_classes, instrument, tensor_at
+from subbyte.graph import (
+    Layer,
+    Memory,
+    Network,
+    Pair,
+    Samples,
+    Travel,
+    draw_classes,
+    instrument,
+    tensor_at,
+)
 from subbyte.ranges.clips import clipped_grid, scores
 from subbyte.ranges.metrics import Evidence, Metric, Need, parse_metric
 from subbyte.stats import GradientStats, hessian_blocks
@@ -124,5 +134,5 @@ def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[st
         at_tap=lambda name, pair: pair.float,
         after=lambda name, pair: None,
     )
-    travel.run(list(images.split(limits.chunk)))
+    travel.run(Samples.of(images).split(limits.chunk))
     return found

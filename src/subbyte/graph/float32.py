@@ -1,0 +1,46 @@
+"""A graph that computes in float32, whatever types the network asks for.
+
+Networks in half precision convert to and fro, and lose what autocast would have converted for them
+when they are captured; quantized networks compute on integers in any case.
+"""
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from subbyte.graph.nodes import is_call
+
+aten = torch.ops.aten
+_OTHERS = {torch.float16, torch.bfloat16, torch.float64}
+_CONVERSIONS = {aten._to_copy.default, aten.to.dtype, aten.to.dtype_layout, aten.type_as.default}
+
+
+def compute_in_float32(graph_module: fx.GraphModule) -> None:
+    """Put float32 in place of other floating-point types, in place."""
+    for node in list(graph_module.graph.nodes):
+        if not is_call(node):
+            continue
+        node.args, node.kwargs = (_float32(part) for part in (node.args, dict(node.kwargs)))
+        source = node.args[0] if node.args else None
+        if node.target in _CONVERSIONS and isinstance(source, fx.Node) and _floats(source, node):
+            node.replace_all_uses_with(source)
+            graph_module.graph.erase_node(node)
+    graph_module.recompile()
+
+
+def _floats(*nodes: fx.Node) -> bool:
+    """Whether the values of all nodes are floating-point tensors."""
+    values = [node.meta.get("val") for node in nodes]
+    return all(isinstance(value, torch.Tensor) and value.is_floating_point() for value in values)
+
+
+def _float32(value: Any) -> Any:
+    """An argument with float32 in place of other floating-point types."""
+    if isinstance(value, torch.dtype):
+        return torch.float32 if value in _OTHERS else value
+    if isinstance(value, tuple | list):
+        return type(value)(_float32(each) for each in value)
+    if isinstance(value, dict):
+        return {key: _float32(each) for key, each in value.items()}
+    return value

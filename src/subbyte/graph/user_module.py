@@ -1,0 +1,77 @@
+"""The user's module while it is captured: out of its wrappers, in evaluation mode, in float32, and
+afterwards as it was.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
+from torch.optim.swa_utils import AveragedModel
+from torch.utils import _pytree as pytree
+
+from subbyte.errors import ModelError
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+
+
+def unwrapped(model: object) -> nn.Module:
+    """The network inside DataParallel, AveragedModel, torch.compile, or an exported program.
+
+    Raises ModelError for what is no module.
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        model = model.module(check_guards=False)
+    while True:
+        if isinstance(model, OptimizedModule):
+            model = model._orig_mod
+        elif isinstance(model, _WRAPPERS):
+            model = model.module
+        elif isinstance(model, nn.Module):
+            return model
+        else:
+            raise ModelError(
+                f"the network must be a torch.nn.Module or an exported program, got a "
+                f"{type(model).__name__}"
+            )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within, the module is in evaluation mode, its floating-point tensors are float32, and what it
+    does to its inputs in place does not reach the caller's.
+
+    No copy is made: there are modules that can't be copied, and large ones.
+    """
+    modes = {module: module.training for module in model.modules()}
+    tensors = [*model.parameters(), *model.buffers()]
+    others = [t for t in tensors if t.is_floating_point() and t.dtype != torch.float32]
+    before = [tensor.data for tensor in others]
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    hook = None
+    if not isinstance(model, torch.fx.GraphModule):  # those are functional already
+        hook = model.register_forward_pre_hook(_copied, with_kwargs=True)
+    try:
+        for module in modes:
+            module.training = False
+        for tensor in others:
+            tensor.data = tensor.data.float()
+        yield
+    finally:
+        if hook is not None:
+            hook.remove()
+        for tensor, data in zip(others, before, strict=True):
+            tensor.data = data
+        for name, buffer in model.named_buffers():
+            buffer.data.copy_(kept[name])  # a counter of calls, say
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _copied(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def copy(leaf: Any) -> Any:
+        return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+    return pytree.tree_map(copy, (args, kwargs))

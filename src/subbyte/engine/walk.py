@@ -82,6 +82,12 @@ class WalkResult:
     outputs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     spilled_bytes: int = 0
 
+    @property
+    def logits(self) -> tuple[Tensor, Tensor]:
+        """The output, float and quantized, of a network that has one."""
+        (output,) = self.outputs
+        return output
+
 
 def walk(
     network: Network,

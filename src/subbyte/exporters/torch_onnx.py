@@ -36,9 +36,7 @@ def float_program(
     inputs = [leaf.name for leaf in signature.tensors]
     call = samples.call
     with silence(), torch.no_grad(), _tables_kept():
-        exported = torch.export.export(
-            network, call.args, call.kwargs, dynamic_shapes=axes
-        )
+        exported = torch.export.export(network, call.args, call.kwargs, dynamic_shapes=axes)
         program = torch.onnx.export(
             exported,
             (),

@@ -20,9 +20,9 @@ from subbyte.graph.constants import fold_constants
 from subbyte.graph.float32 import compute_in_float32
 from subbyte.graph.products import as_layers
 from subbyte.graph.quiet import silence
-from subbyte.graph.samples import Samples
+from subbyte.graph.samples import Inputs, Samples
 from subbyte.graph.tensors import own_tensors
-from subbyte.graph.user_module import evaluating
+from subbyte.graph.user_module import evaluating, unwrapped
 
 aten = torch.ops.aten
 _LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
@@ -38,13 +38,14 @@ _CHECKS = {
 """Nodes that compute nothing of the output."""
 
 
-def capture(model: nn.Module, samples: Samples) -> fx.GraphModule:
+def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphModule:
     """Graph of `model` in evaluation mode; the model itself is left as it is.
 
-    samples: one or more; only their shapes and types matter.
+    example: one or more samples; only their shapes and types matter.
     Raises CaptureError with PyTorch's reason and the line of user code it names; NumericsError on
     NaN weights, and on infinite ones of layers.
     """
+    model, samples = unwrapped(model), Samples.of(example)
     _check_numbers(model)
     twice = samples.twice()
     axes = torch.export.ShapesCollection()
@@ -105,6 +106,8 @@ def _clean(graph_module: fx.GraphModule) -> None:
             graph_module.graph.erase_node(node)
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
+
+
 def _is_users(file: str) -> bool:
     """Whether a source file is the user's rather than Python's, torch's or ours."""
     standard = file.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in file

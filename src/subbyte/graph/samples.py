@@ -236,7 +236,9 @@ class Signature:
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"the network's inputs can't be read ({error!r})") from error
         if tree.num_leaves != len(leaves):
-            raise FormatError(f"the network's inputs: {len(leaves)} leaves, {tree.num_leaves} wanted")
+            raise FormatError(
+                f"the network's inputs: {len(leaves)} leaves, {tree.num_leaves} wanted"
+            )
         return cls(leaves, tree)
 
     @property

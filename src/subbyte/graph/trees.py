@@ -1,7 +1,7 @@
 """Trees of arguments as plain values for JSON, and back: tuples, lists, dictionaries and leaves.
 
-    [kind, ...]   a tuple, list or dictionary ([name, entry] each) and what it holds
-    number        the leaf of this place in the order of leaves
+[kind, ...]   a tuple, list or dictionary ([name, entry] each) and what it holds
+number        the leaf of this place in the order of leaves
 """
 
 from typing import Any

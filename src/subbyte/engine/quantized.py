@@ -128,11 +128,17 @@ class QuantizedModel(Layered, nn.Module):
         leaves = pytree.tree_leaves(self(*call.args, **call.kwargs))
         return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
 
+    def input_tap(self, layer: Layer) -> str | None:
+        """The activation quantizer on whose grid a layer's input lies, by name; None where the
+        input is float.
+        """
+        return self.instrumented.input_tap(layer.name) if layer.geometry.observed else None
+
     def input_grid(self, layer: Layer) -> Grid | None:
         """The grid of the tensor that a layer reads; None when it is float or every batch has its
         own.
         """
-        tap = self.instrumented.input_tap(layer.name)
+        tap = self.input_tap(layer)
         return None if tap is None else self.instrumented.tap(tap).grid
 
     def bias_scale(self, layer: Layer) -> Tensor | None:
@@ -252,8 +258,7 @@ class QuantizedModel(Layered, nn.Module):
 
     def _counted(self, row: LedgerRow, layer: Layer) -> LedgerRow:
         """A layer's row with its multiplications."""
-        integer = layer.owner in self.weights and layer.geometry.observed
-        integer = integer and self.instrumented.input_tap(layer.name) is not None
+        integer = layer.owner in self.weights and self.input_tap(layer) is not None
         count = self.multiplications[layer.name]
         return replace(row, multiplications=count, integer=integer)
 

@@ -176,20 +176,77 @@ class _Writer:
         codes, zero = _folded(weight, kind)
         if note:
             self.notes[layer.name] = note
-        if kind is INT8 and self.model.input_grid(layer) is not None and _may_saturate(codes):
+        in_integers = self.model.input_tap(layer) is not None
+        if kind is INT8 and in_integers and _may_saturate(codes):
             kind, codes, zero = UINT8, codes + 128, zero + 128
-        scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
-        shared = None if zero.any() else f"{kind.name}.zero.{'x'.join(map(str, zero.shape))}"
-        zero_value = self.constant(
-            shared or f"{layer.weight}.zero_point", lambda: zero.astype(kind.dtype)
-        )
         shape, arranged = _arrange(layer, codes, by_matrix=share.block is not None)
         stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(kind.dtype))
+        dequantize = self.by_operator if in_integers else self.by_arithmetic
+        value = dequantize(layer, weight, stored, zero.astype(kind.dtype), before)
+        return self.restore(layer, value, shape, before)
+
+    def by_operator(
+        self, layer: Layer, weight: QTensor, codes: ir.Value, zero: np.ndarray, before: ir.Node
+    ) -> ir.Value:
+        """DequantizeLinear, which integer kernels take in."""
+        share = weight.grid.spec.share
+        scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
+        sizes = "x".join(map(str, zero.shape))
+        shared = None if zero.any() else f"{zero.dtype}.zero.{sizes}"
+        zero_value = self.constant(shared or f"{layer.weight}.zero_point", zero.copy)
         attributes = {} if share.one_scale else {"axis": _axis(layer, share)}
         if share.block is not None:
             attributes["block_size"] = share.block
-        value = self.node("DequantizeLinear", [stored, scale, zero_value], before, **attributes)
-        return self.restore(layer, value, shape, before)
+        return self.node("DequantizeLinear", [codes, scale, zero_value], before, **attributes)
+
+    def by_arithmetic(
+        self, layer: Layer, weight: QTensor, codes: ir.Value, zero: np.ndarray, before: ir.Node
+    ) -> ir.Value:
+        """(codes - zero point) * scale in float, which runtimes compute once, at load.
+
+        DequantizeLinear they compute on every run; and ONNX Runtime's products with INT2 and INT4
+        weights round the other operand to 8 bits and read wrong INT2 numbers where rows are no
+        multiple of 4.
+        """
+        value = self.node("Cast", [codes], before, to=ir.DataType.FLOAT.value)
+        if zero.any():
+            point = self.constant(f"{layer.weight}.zero_point", zero.copy)
+            point = self.node("Cast", [point], before, to=ir.DataType.FLOAT.value)
+            value = self.node(
+                "Sub", [value, self.along(layer, weight, point, codes, before)], before
+            )
+        scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
+        return self.node("Mul", [value, self.along(layer, weight, scale, codes, before)], before)
+
+    def along(
+        self, layer: Layer, weight: QTensor, numbers: ir.Value, codes: ir.Value, before: ir.Node
+    ) -> ir.Value:
+        """Scales or zero points in a form that goes with the codes."""
+        assert codes.shape is not None
+        share, sizes = weight.grid.spec.share, list(map(int, codes.shape))
+        if share.one_scale:
+            return numbers
+        if share.block is None:
+            axis = _axis(layer, share)
+            return self.shaped(numbers, [-1, *[1] * (len(sizes) - 1 - axis)], before)
+        rows, columns = sizes
+        groups = -(-columns // share.block)
+        numbers = self.shaped(numbers, [rows, groups, 1], before)
+        whole = self.sizes([rows, groups, share.block])
+        numbers = self.node("Expand", [numbers, whole], before)
+        numbers = self.shaped(numbers, [rows, groups * share.block], before)
+        if groups * share.block == columns:
+            return numbers
+        ends = [self.sizes([number]) for number in (0, columns, 1)]
+        return self.node("Slice", [numbers, *ends], before)
+
+    def shaped(self, value: ir.Value, sizes: list[int], before: ir.Node) -> ir.Value:
+        return self.node("Reshape", [value, self.sizes(sizes)], before)
+
+    def sizes(self, numbers: list[int]) -> ir.Value:
+        """A shape, one for all that have it."""
+        name = f"sizes.{'x'.join(map(str, numbers))}"
+        return self.constant(name, lambda: np.array(numbers, np.int64))
 
     def restore(
         self, layer: Layer, value: ir.Value, shape: tuple[int, ...], before: ir.Node

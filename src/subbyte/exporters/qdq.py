@@ -209,41 +209,42 @@ class _Writer:
         multiple of 4.
         """
         value = self.node("Cast", [codes], before, to=ir.DataType.FLOAT.value)
+        named: list[tuple[str, str, np.ndarray]] = [("Mul", "scale", _scale(weight))]
         if zero.any():
-            point = self.constant(f"{layer.weight}.zero_point", zero.copy)
-            point = self.node("Cast", [point], before, to=ir.DataType.FLOAT.value)
-            value = self.node(
-                "Sub", [value, self.along(layer, weight, point, codes, before)], before
-            )
-        scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
-        return self.node("Mul", [value, self.along(layer, weight, scale, codes, before)], before)
+            named.insert(0, ("Sub", "zero_point", zero.astype(np.float32)))
+        assert codes.shape is not None
+        sizes = tuple(map(int, codes.shape))
+        for operation, name, numbers in named:
+            name = f"{layer.weight}.{name}"
+            operand = self.along(layer, weight.grid.spec.share, name, numbers, sizes, before)
+            value = self.node(operation, [value, operand], before)
+        return value
 
     def along(
-        self, layer: Layer, weight: QTensor, numbers: ir.Value, codes: ir.Value, before: ir.Node
+        self,
+        layer: Layer,
+        share: Share,
+        name: str,
+        numbers: np.ndarray,
+        sizes: tuple[int, ...],
+        before: ir.Node,
     ) -> ir.Value:
-        """Scales or zero points in a form that goes with the codes."""
-        assert codes.shape is not None
-        share, sizes = weight.grid.spec.share, list(map(int, codes.shape))
+        """Scales or zero points in a form that goes with codes of these sizes."""
         if share.one_scale:
-            return numbers
+            return self.constant(name, numbers.copy)
         if share.block is None:
-            axis = _axis(layer, share)
-            return self.shaped(numbers, [-1, *[1] * (len(sizes) - 1 - axis)], before)
-        rows, columns = sizes
-        groups = -(-columns // share.block)
-        numbers = self.shaped(numbers, [rows, groups, 1], before)
-        whole = self.sizes([rows, groups, share.block])
-        numbers = self.node("Expand", [numbers, whole], before)
-        numbers = self.shaped(numbers, [rows, groups * share.block], before)
-        if groups * share.block == columns:
-            return numbers
-        ends = [self.sizes([number]) for number in (0, columns, 1)]
-        return self.node("Slice", [numbers, *ends], before)
+            ones = [1] * (len(sizes) - 1 - _axis(layer, share))
+            return self.constant(name, lambda: numbers.reshape(-1, *ones))
+        rows, groups = numbers.shape
+        value = self.constant(name, lambda: numbers[:, :, None])
+        value = self.node("Expand", [value, self.sizes(rows, groups, share.block)], before)
+        value = self.node("Reshape", [value, self.sizes(rows, groups * share.block)], before)
+        if groups * share.block == sizes[1]:
+            return value
+        ends = [self.sizes(number) for number in (0, sizes[1], 1)]
+        return self.node("Slice", [value, *ends], before)
 
-    def shaped(self, value: ir.Value, sizes: list[int], before: ir.Node) -> ir.Value:
-        return self.node("Reshape", [value, self.sizes(sizes)], before)
-
-    def sizes(self, numbers: list[int]) -> ir.Value:
+    def sizes(self, *numbers: int) -> ir.Value:
         """A shape, one for all that have it."""
         name = f"sizes.{'x'.join(map(str, numbers))}"
         return self.constant(name, lambda: np.array(numbers, np.int64))

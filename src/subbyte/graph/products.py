@@ -3,6 +3,7 @@
 A matrix product with a parameter is a linear layer: `as_layers` makes it one.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,14 @@ from subbyte.graph.tensors import set_tensor, tensor_at
 aten = torch.ops.aten
 _MATMULS = {aten.matmul.default, aten.mm.default, aten.bmm.default}
 _TURNS = {aten.t.default, aten.transpose.int, aten.permute.default}
+_FACTORS = {aten.mul.Tensor, aten.div.Tensor, aten.mul.Scalar, aten.div.Scalar}
+_MOVES = _TURNS | {
+    aten.reshape.default,
+    aten.expand.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.flatten.using_ints,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +84,36 @@ def _weight(graph_module: fx.GraphModule, operand: fx.Node) -> str | None:
     turned = f"{name}_turned" if len(reads) > 1 else name
     set_tensor(graph_module, turned, tensor_at(graph_module, name).t())
     return turned
+
+
+def factors_last(graph_module: fx.GraphModule) -> None:
+    """Multiply what products give, in place of one of their operands, by a number: (c q) k' is
+    c (q k'). So the operand is the value that its layer gave, and is rounded once.
+    """
+    graph = graph_module.graph
+    for node in [node for node in graph.nodes if node.target in _MATMULS]:
+        for factor in [_factor(argument(node, k)) for k in (0, 1)]:
+            if factor is None:
+                continue
+            operation, number = factor.target, factor.args[1]
+            factor.replace_all_uses_with(factor.args[0])
+            graph.erase_node(factor)
+            with graph.inserting_after(node):
+                scaled = graph.call_function(operation, (node, number))
+            scaled.meta = copy.copy(node.meta)
+            node.replace_all_uses_with(scaled, lambda user, own=scaled: user is not own)
+    graph_module.recompile()
+
+
+def _factor(operand: fx.Node) -> fx.Node | None:
+    """The multiplication of an operand by a number, behind moves that nobody else reads."""
+    while len(operand.users) == 1 and operand.all_input_nodes:
+        if operand.target in _FACTORS:
+            return operand if isinstance(operand.args[1], int | float) else None
+        if operand.target not in _MOVES:
+            return None
+        operand = operand.all_input_nodes[0]
+    return None
 
 
 def find_products(graph_module: fx.GraphModule) -> list[Product]:

@@ -213,7 +213,7 @@ class _Writer:
         if zero.any():
             named.insert(0, ("Sub", "zero_point", zero.astype(np.float32)))
         assert codes.shape is not None
-        sizes = tuple(map(int, codes.shape))
+        sizes = codes.shape.numpy()
         for operation, name, numbers in named:
             name = f"{layer.weight}.{name}"
             operand = self.along(layer, weight.grid.spec.share, name, numbers, sizes, before)

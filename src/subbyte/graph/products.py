@@ -95,8 +95,9 @@ def factors_last(graph_module: fx.GraphModule) -> None:
         for factor in [_factor(argument(node, k)) for k in (0, 1)]:
             if factor is None:
                 continue
-            operation, number = factor.target, factor.args[1]
-            factor.replace_all_uses_with(factor.args[0])
+            operation, (source, number) = factor.target, factor.args[:2]
+            assert callable(operation) and isinstance(source, fx.Node)
+            factor.replace_all_uses_with(source)
             graph.erase_node(factor)
             with graph.inserting_after(node):
                 scaled = graph.call_function(operation, (node, number))

@@ -188,7 +188,7 @@ class QuantizedModel(Layered, nn.Module):
         integer = len(taps) == _OPERANDS and None not in taps
         reasons = [] if self.plan.taps else ["no activations are quantized"]
         if len(taps) < _OPERANDS:
-            reasons.append("one operand is a constant and stays float")
+            reasons.append(self._constant_operand(product))
         elif self.plan.taps and not integer:
             reasons.append("an operand has no quantizer by the recipe")
         return LedgerRow(
@@ -202,6 +202,13 @@ class QuantizedModel(Layered, nn.Module):
             multiplications=self.multiplications[product.name],
             integer=integer,
         )
+
+    def _constant_operand(self, product: Product) -> str:
+        """What the operand of a product is that depends on no input."""
+        owners = [layer.name for layer in self.layers if layer.weight in product.constants]
+        if owners:
+            return f"one operand is computed from the codes of {owners[0]}"
+        return f"one operand is a constant ({', '.join(product.constants)}) and stays float"
 
     def _label(self, tap: str) -> str:
         module = self.instrumented.tap(tap)

@@ -38,12 +38,14 @@ class Product:
     """An operation that multiplies two values.
 
     name: the user's module name and the operation; node: the call; values: the places of the
-    operands that depend on the input.
+    operands that depend on the input; constants: dotted names of the tensors from which the other
+    operand is computed, if there is one.
     """
 
     name: str
     node: fx.Node
     values: tuple[Edge, ...]
+    constants: tuple[str, ...] = ()
     kind = "product"
 
 
@@ -130,8 +132,18 @@ def find_products(graph_module: fx.GraphModule) -> list[Product]:
         own = name if names[name] == 1 else f"{name}#{names[name]}"
         operands = [(k, argument(node, k)) for k in (0, 1)]
         values = tuple(Edge(node.name, k) for k, operand in operands if not is_constant(operand))
-        products.append(Product(own, node, values))
+        fixed = [
+            source for _, operand in operands if is_constant(operand) for source in _of(operand)
+        ]
+        products.append(Product(own, node, values, tuple(fixed)))
     return products
+
+
+def _of(node: fx.Node) -> list[str]:
+    """Names of the tensors from which a constant is computed."""
+    if is_tensor(node):
+        return [str(node.target)]
+    return [name for source in node.all_input_nodes for name in _of(source)]
 
 
 def is_constant(node: fx.Node) -> bool:

@@ -106,7 +106,7 @@ class _Merging:
         total = value.node
         with self.graph_module.graph.inserting_before(root):
             for term in others:
-                known = {"alpha": term.factor} if term.factor != 1 else {}
+                known: dict[str, Any] = {"alpha": term.factor} if term.factor != 1 else {}
                 call = self.graph_module.graph.call_function
                 total = call(aten.add.Tensor, (total, term.node), known)
                 total.meta = dict(root.meta)

@@ -120,7 +120,7 @@ def _changes_before(layers: Layers, node: fx.Node, axis: int, affine: Affine) ->
         route = _route(node, affine, target=axis)
         known = route.index[route.index >= 0]
         if len(known.unique()) < len(known):
-            raise Unfoldable(f"{operation_of(node)} repeats its channels")
+            raise Unfoldable(f"{_said(node)} repeats its channels")
         _check_others(node, route)
         source = moved(node)
         spread = affine.spread(route.index, shape(source)[route.source])
@@ -208,15 +208,13 @@ def _route(
     """
     route = next(routes(node, source, target), None)
     if route is None:
-        raise Unfoldable(f"{operation_of(node)} mixes its channels")
+        raise Unfoldable(f"channels can't be followed through {_said(node)}")
     forward = target is None
     zeros = route.padded or (not forward and bool((route.index < 0).any()))
     if zeros and not affine.only_scales:
-        raise Unfoldable(f"{operation_of(node)} pads with zeros")
+        raise Unfoldable(f"{_said(node)} pads with zeros")
     if route.ordered and not bool((affine.scale > 0).all()):
-        raise Unfoldable(
-            f"{operation_of(node)} would choose other numbers, as factors are negative"
-        )
+        raise Unfoldable(f"{_said(node)} chooses maxima, and it has negative factors")
     return route
 
 
@@ -231,4 +229,5 @@ def _said(node: fx.Node) -> str:
     """How a reason names a node."""
     if is_output(node):
         return "the network's output"
+    node = node.all_input_nodes[0] if node.target is getitem else node
     return operation_of(node) if is_call(node) else "an input"

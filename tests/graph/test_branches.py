@@ -57,6 +57,14 @@ def test_a_residual_connection_around_one_layer_stays():
     assert network.merged == {} and norms(network) == 0
 
 
+def test_the_input_itself_joins_where_a_norm_of_it_does():
+    parts = {"one": conv(3, 3, 1), "three": conv(3, 3, 3)}
+    plain = Calls(lambda m, x: F.relu(x + m.one(x) + m.three(x)), **parts)
+    assert checked(plain, 3, 6, 6).merged == {"three.0": ("one.0",)}
+    normed = Calls(lambda m, x: F.relu(x + m.bn(x) + m.three(x)), bn=nn.BatchNorm2d(3), **parts)
+    assert checked(normed, 3, 6, 6).merged == {"three.0": ("bn", "its input")}
+
+
 def test_branches_that_are_read_elsewhere_stay():
     def run(m: Calls, x: Tensor) -> Tensor:
         y = m.one(x)

@@ -13,7 +13,8 @@ of fewer with zeros for the inputs of the others. A batch-norm a x + b of the sa
 kernel diag(a) of one place, and the input itself is that with a = 1 (Ding et al. 2021, RepVGG,
 section 3.3); so RepVGG's, MobileOne's and FastViT's blocks become one convolution.
 
-The input itself joins only what was merged of others: a residual connection around one layer stays.
+The input itself joins only where a batch-norm of it did: other residual connections stay, as a 1
+among small weights costs bits.
 A factor a channel (layer scale) of what was merged is taken up on the way. The layer that stays has
 the largest kernel, and its name.
 """
@@ -106,9 +107,11 @@ class _Merging:
         total = value.node
         with self.graph_module.graph.inserting_before(root):
             for term in others:
-                known: dict[str, Any] = {"alpha": term.factor} if term.factor != 1 else {}
-                call = self.graph_module.graph.call_function
-                total = call(aten.add.Tensor, (total, term.node), known)
+                total = self.graph_module.graph.call_function(
+                    aten.add.Tensor,
+                    (total, term.node),
+                    {"alpha": term.factor} if term.factor != 1 else {},
+                )
                 total.meta = dict(root.meta)
         root.replace_all_uses_with(total)
         self.graph_module.graph.eliminate_dead_code()
@@ -166,7 +169,7 @@ class _Merging:
     def _stands_in(self, layer: Layer, node: fx.Node) -> tuple[Tensor, Tensor]:
         """A term of the sum as weight, of the layer's shape, and bias. Raises Unfoldable."""
         geometry, norm = layer.geometry, self._norms.get(node)
-        if node is layer.input and layer.name in self.merged:
+        if node is layer.input and self._has_norms(layer):
             affine = Affine(*(fill(geometry.rows).double() for fill in (torch.ones, torch.zeros)))
             return placed(geometry, *_of_one_place(geometry, affine.scale)), affine.shift
         if norm is not None and norm.input is layer.input and len(readers(node)) == 1:
@@ -179,6 +182,10 @@ class _Merging:
             raise Unfoldable(f"{other.name} has another input")
         weight, bias = (tensor_at(self.graph_module, n) for n in (other.weight, other.bias))
         return placed(geometry, other.geometry, weight.detach().double()), bias.detach().double()
+
+    def _has_norms(self, layer: Layer) -> bool:
+        """Whether a layer took up a batch-norm that stood parallel to it."""
+        return layer.name in self.merged and self.merged[layer.name].norms
 
     def _note(self, layer: Layer, node: fx.Node) -> None:
         """Remember what a layer took up."""
@@ -201,7 +208,7 @@ def _part_of_a_sum(node: fx.Node) -> bool:
 
 
 def _terms(node: fx.Node, factor: float = 1.0) -> list[_Term]:
-    """What a sum adds up, sums in it taken apart."""
+    """The values that a sum adds up, sums in it taken apart."""
     terms: list[_Term] = []
     for operand, own in _operands(node) or []:
         if operand.target in _SUMS and len(operand.users) == 1 and _operands(operand):

@@ -37,7 +37,7 @@ _AVERAGES = {
 }
 """Weighted means: their weights add up to 1, unless they count zeros of padding."""
 _ROUNDING = 1e-9
-"""Of means of equal labels, which lie between 1 and 2."""
+"""Error of means of equal labels, which lie between 1 and 2."""
 
 
 @dataclass(frozen=True, eq=False)

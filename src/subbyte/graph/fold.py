@@ -101,12 +101,12 @@ class _Folding:
 
 
 def _back(layers: Layers, norm: Norm, affine: Affine) -> list[Change]:
-    """What is to change before a batch-norm. Raises Unfoldable."""
+    """Changes of layers before a batch-norm that make it needless. Raises Unfoldable."""
     return _changes_before(layers, norm.input, _CHANNELS, affine)
 
 
 def _changes_before(layers: Layers, node: fx.Node, axis: int, affine: Affine) -> list[Change]:
-    """What is to change so that a value is multiplied and moved a channel. Raises Unfoldable."""
+    """Changes of layers that multiply and move a value, a channel. Raises Unfoldable."""
     layer = layers.at(node)
     if len(readers(node)) > 1:
         name = layer.name if layer else _said(node)
@@ -172,14 +172,12 @@ def _check_others(node: fx.Node, route: Route) -> None:
 
 
 def _on(layers: Layers, norm: Norm, affine: Affine) -> list[Change]:
-    """What is to change behind a batch-norm. Raises Unfoldable."""
+    """Changes of layers behind a batch-norm that make it needless. Raises Unfoldable."""
     return _changes_after(layers, norm.value, _CHANNELS, affine)
 
 
 def _changes_after(layers: Layers, node: fx.Node, axis: int, affine: Affine) -> list[Change]:
-    """What is to change so that a value need not be multiplied and moved a channel. Raises
-    Unfoldable.
-    """
+    """Changes of readers of a value that multiply and move it, a channel. Raises Unfoldable."""
     changes: list[Change] = []
     for reader in readers(node):
         layer = layers.at(reader)

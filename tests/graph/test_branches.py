@@ -160,6 +160,10 @@ BEFORE = {
         lambda m, x: (lambda y: torch.cat([m.two(y[0]), y[1]], 1))(m.a(x).split(2, 1)),
         True,
     ),
+    "one part of the height": (
+        lambda m, x: (lambda y: torch.cat([m.bn(y[0]), y[1]], 2))(m.a(x).split(3, 2)),
+        False,
+    ),
     "zeros around": (lambda m, x: m.bn(F.pad(m.a(x), (1, 1))), False),
     "channels repeated": (lambda m, x: m.bn(m.a(x)[:, :2].repeat(1, 2, 1, 1)), False),
     "height for channels": (lambda m, x: m.six(m.a(x).transpose(1, 2)), False),

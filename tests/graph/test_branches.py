@@ -106,6 +106,12 @@ BEHIND = {
         lambda: Calls(lambda m, x: m.head(x.mean(1)), head=nn.Linear(6, 4)),
         False,
     ),
+    "maximum over channels": (
+        lambda: Calls(
+            lambda m, x: m.head(F.max_pool1d(x.flatten(2).transpose(1, 2), 4)), head=nn.Linear(1, 4)
+        ),
+        False,
+    ),
     "tokens": (
         lambda: Calls(lambda m, x: m.head(x.flatten(2).transpose(1, 2)), head=nn.Linear(4, 3)),
         True,

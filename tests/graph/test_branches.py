@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import subbyte
 from subbyte.graph import Network, prepare
+from subbyte.graph.channels import routes
 from tests.graph.blocks import BLOCKS, conv
 from tests.reference.networks import Calls, outputs, randomize
 
@@ -200,6 +201,16 @@ def test_norms_go_back_to_layers_where_that_is_exact(name):
     network = checked(model, 3, 6, 6)
     assert (norms(network) == 0) == exact
     assert exact or [s.size > 0 for s in network.skipped if "batch-norm" in s.reason] == [True]
+
+
+@pytest.mark.parametrize("pool", [F.max_pool1d, F.avg_pool1d])
+def test_channels_are_not_followed_where_they_meet(pool):
+    model = Calls(lambda m, x: m.head(pool(x, 4)), head=nn.Linear(1, 3))
+    graph = prepare(model, torch.randn(2, 5, 4)).graph_module.graph
+    node = next(n for n in graph.nodes if "pool" in n.name)
+    assert list(routes(node, source=2)) == []
+    (rows,) = routes(node, source=1)
+    assert rows.target == 1 and rows.index.tolist() == [0, 1, 2, 3, 4]
 
 
 def branch(choice: random.Random, channels: int) -> nn.Module:

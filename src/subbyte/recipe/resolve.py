@@ -176,6 +176,9 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
         spec = _weight_spec(recipe, layer, settings)
     if not layer.owns_weight:
         reason = f"shares the weight of {layer.owner}" + (f", {reason}" if reason else "")
+    if layer.name in network.merged:
+        parts = f"one layer with {', '.join(network.merged[layer.name])}"
+        reason = f"{parts}; {reason}" if reason else parts
     shown = settings or recipe.weights
     if not layer.geometry.observed:  # gradients are taken of observed layers only
         known = shown.range.importance == "inputs"

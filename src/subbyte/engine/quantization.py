@@ -88,7 +88,7 @@ def carry_out(
     with stages.stage("plan") as progress:
         plan, options = decide(network, wanted, images, limits, progress)
     with stages.stage("walk") as progress:
-        given = labels() if plan.tune is not None and plan.tune.needs_labels else None
+        given = labels() if plan.needs_labels else None
         walked = walk(network, plan, images, labels=given, limits=limits, progress=progress)
         model = assemble(network, plan, walked)
     return Quantization(network, options, model)

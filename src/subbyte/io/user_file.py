@@ -97,6 +97,17 @@ def class_spec(cls: type) -> str:
     return f"{cls.__module__ if file is None else Path(file).resolve()}:{cls.__qualname__}"
 
 
+def raised(cls: type, reason: BaseException) -> str:
+    """An exception of a class's methods in words: its type, its text, and the line of the class's
+    file that it came through last.
+    """
+    module = sys.modules.get(cls.__module__)
+    file = None if module is None else vars(module).get("__file__")
+    lines = [f.lineno for f in traceback.extract_tb(reason.__traceback__) if f.filename == file]
+    where = f" ({Path(str(file)).name}, line {lines[-1]})" if lines else ""
+    return f"raised {_why(reason)}{where}"
+
+
 class _Wanted(NamedTuple):
     """The kind of object that a user's file is to have under a name."""
 

@@ -4,13 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from inspect import get_annotations
-from typing import Any, ClassVar, Literal, Protocol
+from inspect import get_annotations, isfunction
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
+from subbyte.io.plain import checked
+from subbyte.methods.blame import blaming
 from subbyte.stats import LayerStats
 
 
@@ -38,7 +40,8 @@ class Method:
 
     def refusal(self, spec: GridSpec) -> str | None:
         """The reason why it can't work on grids of a spec, or None where it can."""
-        return next((each.because for each in self.refuses if each.holds(self, spec)), None)
+        with blaming(self, "refuses"):
+            return next((each.because for each in self.refuses if each.holds(self, spec)), None)
 
     def check(self, spec: GridSpec) -> None:
         """Raise RecipeError where it can't work on grids of a spec."""
@@ -63,6 +66,23 @@ class Method:
                     f"{cls.__name__}: {name} is nothing that its kind knows; known: {known}; names "
                     f"of its own begin with _"
                 )
+        for name, value in vars(cls).items():
+            _check_declared(cls, name, value)
+
+
+def _check_declared(cls: type, name: str, value: object) -> None:
+    """Raise RecipeError where a class declares something as another type than its kind does."""
+    kinds = [base for base in cls.__mro__[1:] if base.__module__ == __name__ and name in vars(base)]
+    if not kinds or not _public(name) or isinstance(value, property):
+        return
+    declared, where = vars(kinds[0])[name], f"{cls.__name__}: {name}"
+    if isinstance(declared, property):
+        checked(where, get_type_hints(declared.fget)["return"], value)
+    elif not isfunction(declared):
+        (wanted,) = get_args(get_type_hints(kinds[0])[name])  # of ClassVar
+        checked(where, wanted, value)
+    elif not isfunction(value):
+        raise RecipeError(f"{where} must be a method of the class, got {value!r}")
 
 
 class FitGrid(Protocol):

@@ -32,7 +32,8 @@ from subbyte.errors import RecipeError
 from subbyte.graph import TapPlace
 from subbyte.io.registry import ANYWHERE, Registry
 from subbyte.io.user_file import UserFiles
-from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune
+from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune, calls
+from subbyte.methods.blame import blaming
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
 from subbyte.recipe.settings import BudgetSetting, WidthSetting, parse_settings, read
@@ -132,7 +133,9 @@ class TapPlan:
         """Raise RecipeError where its range or its place does not go with its grid. where: for the
         message.
         """
-        if not self.range.for_activations:
+        with blaming(self.range, "for_activations"):
+            fits = self.range.for_activations
+        if not fits:
             raise RecipeError(f"{where}: range: it is a rule for weights, not for activations")
         for method in filter(None, (self.range, self.allocate)):
             reason = method.refusal(self.spec)
@@ -157,7 +160,7 @@ class TapPlan:
         """Scale [rows] and zero point [rows] of a batch's values [rows, n], for those that are
         dynamic.
         """
-        return self.range.choose(values, None, self.spec)
+        return calls.choose(self.range, values, None, self.spec)
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,14 @@ class Plan:
     layers: tuple[LayerPlan, ...]
     taps: Annotated[tuple[TapPlan, ...], Field(alias="activations")]
     tune: Annotated[Tune, read(TUNES), _whole(TUNES)] | None = None
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether its tuning learns from the labels of the calibration images."""
+        if self.tune is None:
+            return False
+        with blaming(self.tune, "needs_labels"):
+            return self.tune.needs_labels
 
     @property
     def name(self) -> str:

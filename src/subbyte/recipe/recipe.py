@@ -67,6 +67,7 @@ from subbyte.core.shares import SHARES
 from subbyte.correct import CORRECTIONS, Moments
 from subbyte.errors import RecipeError
 from subbyte.io.registry import ANYWHERE, Registry
+from subbyte.methods.blame import blaming
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES, Mse
 from subbyte.recipe.settings import (
@@ -141,7 +142,9 @@ class ActivationSettings(Settings):
             raise RecipeError(
                 "dynamic ranges are chosen batch by batch; bits can't be allocated to channels then"
             )
-        if not self.range.closed_form:
+        with blaming(self.range, "closed_form"):
+            traceable = self.range.closed_form
+        if not traceable:
             raise RecipeError(
                 f"dynamic needs a range in closed form: minmax, sigma, or aciq with a prior; not "
                 f"{RANGES.short(self.range)!r}"
@@ -159,7 +162,9 @@ class ActivationSettings(Settings):
     @field_validator("range")
     @classmethod
     def _range(cls, method: RangeSetting) -> RangeSetting:
-        if not method.for_activations:
+        with blaming(method, "for_activations"):
+            fits = method.for_activations
+        if not fits:
             raise RecipeError(
                 f"range {RANGES.short(method)!r} is a rule for weights, not for activations"
             )

@@ -32,16 +32,20 @@ def from_plain(family: str, members: Mapping[str, type[T]], entry: object) -> T:
             raise RecipeError(f"{where}: unknown {name!r}; known: {', '.join(known) or 'none'}")
     for name, field in known.items():
         if name in values:
-            values[name] = checked(f"{where}: {name}", types[name], values[name])
+            values[name] = checked(f"{where}: {name}", adapter(types[name]), values[name])
         elif field.default is MISSING:
             raise RecipeError(f"{where}: {name} is missing")
     return member(**values)
 
 
-def checked(where: str, kind: Any, value: object) -> object:
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """The check of a type, for `checked`."""
+    return TypeAdapter(kind, config=None if is_dataclass(kind) else _CONFIG)  # they have their own
+
+
+def checked(where: str, kind: TypeAdapter[Any], value: object) -> object:
     """The value, if it is of a type; where: for the message. Raises RecipeError where it is not."""
-    config = None if is_dataclass(kind) else _CONFIG  # dataclasses have their own
     try:
-        return TypeAdapter(kind, config=config).validate_python(value, strict=True)
+        return kind.validate_python(value, strict=True)
     except ValidationError as error:
         raise RecipeError(f"{where} {first_complaint(error)[1]}") from error

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from subbyte.errors import SubbyteError
@@ -128,11 +128,19 @@ class _Wanted(NamedTuple):
         found = vars(module)
         if name in found and self.fits(found[name]):
             return found[name]
-        known = sorted(k for k, v in found.items() if self.fits(v) and not k.startswith("_"))
+        own = [k for k, v in found.items() if self.fits(v) and _written_in(module, v)]
+        known = sorted(k for k in own if not k.startswith("_"))
         state = f"is not {self.one}" if name in found else "is not in it"
         raise error(
             f"{path}: {name!r} {state}; its {self.several} are: {', '.join(known) or 'none'}"
         )
+
+
+def _written_in(module: ModuleType, value: object) -> bool:
+    """Whether a class or function is the file's own, not one that it imports."""
+    if isinstance(value, type | FunctionType):
+        return value.__module__ == module.__name__
+    return not isinstance(value, BuiltinFunctionType)
 
 
 _CALLABLE = _Wanted("callable", "callables", callable)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
-from subbyte.io.plain import checked
+from subbyte.io.plain import adapter, checked
 from subbyte.methods.blame import blaming
 from subbyte.stats import LayerStats
 
@@ -77,10 +77,10 @@ def _check_declared(cls: type, name: str, value: object) -> None:
         return
     declared, where = vars(kinds[0])[name], f"{cls.__name__}: {name}"
     if isinstance(declared, property):
-        checked(where, get_type_hints(declared.fget)["return"], value)
+        checked(where, adapter(get_type_hints(declared.fget)["return"]), value)
     elif not isfunction(declared):
         (wanted,) = get_args(get_type_hints(kinds[0])[name])  # of ClassVar
-        checked(where, wanted, value)
+        checked(where, adapter(wanted), value)
     elif not isfunction(value):
         raise RecipeError(f"{where} must be a method of the class, got {value!r}")
 

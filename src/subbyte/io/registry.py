@@ -168,7 +168,7 @@ def _check_settings(cls: type, settings: Mapping[str, Any], where: str) -> None:
 def _types(cls: type) -> dict[str, TypeAdapter[Any]]:
     """The checks of a class's settings, by name."""
     hints = get_type_hints(cls)
-    return {f.name: adapter(hints[f.name]) for f in fields(cls)}  # type: ignore[arg-type]
+    return {f.name: adapter(hints[f.name]) for f in fields(cls)}
 
 
 def _configured(cls: type[T], settings: dict[str, Any], where: str) -> T:

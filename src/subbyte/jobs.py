@@ -28,6 +28,7 @@ from subbyte.exporters.packed import save
 from subbyte.graph import prepare
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
+from subbyte.io.user_file import UserFiles
 from subbyte.methods import Exported, Runner
 from subbyte.pages.write import PAGE
 from subbyte.recipe import Plan, Recipe
@@ -113,8 +114,8 @@ def run(
         with stages.stage("figures"):
             named = _named(measured, data, split)
             found = gather(done.network, done.model, images, named, device)
-        result = summary(job, data, done, exported, packed, measured, stages.seconds)
-        write_text(temporary / PLAN, done.model.plan.to_yaml())
+        result = summary(job, data, done, exported, packed, measured, stages.seconds, temporary)
+        write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
         write_document(temporary / FIGURES, found, short=True)
@@ -192,9 +193,10 @@ def summary(
     packed: int,
     measured: Measured,
     seconds: dict[str, float],
+    out: Path,
 ) -> Result:
-    """The content of result.json: accuracies and agreements in percent, sizes in bytes, times in
-    seconds.
+    """The content of result.json in the folder `out`: accuracies and agreements in percent, sizes
+    in bytes, times in seconds.
     """
     before, after, model = measured.float, measured.quantized, done.model
     rows: dict[str, list[LedgerEntry]] = {"layer": [], "activation": []}
@@ -224,7 +226,7 @@ def summary(
         layers=rows["layer"],
         activations=rows["activation"],
         skipped=[Skipped(**asdict(s)) for s in done.network.skipped],
-        settings=job.recipe.stated(),
+        settings=job.recipe.stated(UserFiles(out)),
         about=dict(job.about) | {"fingerprint": data.fingerprint},
         versions=versions(),
     )

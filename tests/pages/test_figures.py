@@ -120,7 +120,7 @@ class Careless(Chart):
     [
         (math.nan, NumericsError, "holds NaN or Inf"),
         (-math.inf, NumericsError, "holds NaN or Inf"),
-        ({1}, ContractError, "not made of plain values"),
+        (object(), ContractError, "not made of plain values"),
     ],
 )
 def test_what_json_has_no_word_for_is_an_error_that_names_the_figure(value, kind, said):

@@ -150,7 +150,11 @@ def _onnx(file: Path) -> None:
 
 
 def _plan(file: Path) -> None:
-    console.print(plan_table(_read(file, lambda text: Plan.from_yaml(text, UserFiles(run=False)))))
+    console.print(
+        plan_table(
+            _read(file, lambda text: Plan.from_yaml(text, UserFiles(file.parent, run=False)))
+        )
+    )
 
 
 def _result(file: Path) -> None:

@@ -13,6 +13,7 @@ from functools import cache
 from inspect import isabstract
 from math import isfinite
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,7 +21,14 @@ from pydantic import TypeAdapter, ValidationError
 from subbyte.errors import RecipeError
 from subbyte.io.complaints import first_complaint
 from subbyte.io.plain import adapter, checked
-from subbyte.io.user_file import UserFiles, class_spec, load_user_class, raised, split_spec
+from subbyte.io.user_file import (
+    MACHINE,
+    UserFiles,
+    class_spec,
+    load_user_class,
+    raised,
+    split_spec,
+)
 
 Method = str | dict[str, Any]
 T = TypeVar("T")
@@ -77,7 +85,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             )
         where, spec = f"{self.kind} {name}", split_spec(name) if isinstance(name, str) else None
         if spec is not None and not files.run:
-            stand_in: T = _absent(self.contract)(name, json.dumps(settings))
+            known = f"{(files.folder / spec[0]).resolve()}:{spec[1]}"
+            stand_in: T = _absent(self.contract)(known, json.dumps(settings))
             return stand_in
         if spec is not None:
             cls = load_user_class(files.find(spec[0]), spec[1], RecipeError)
@@ -104,26 +113,31 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             _check_settings(cls, {f.name: attrgetter(f.name)(method) for f in fields(cls)}, where)
         return method  # type: ignore[no-any-return]
 
-    def settings(self, method: T) -> dict[str, Any]:
-        """Inverse of `build`: the name and every setting."""
+    def settings(self, method: T, files: UserFiles = MACHINE) -> dict[str, Any]:
+        """Inverse of `build`: the name and every setting. files: of the file that they go into."""
         if isinstance(method, Absent):
-            return {"name": method.name, **json.loads(method.settings)}
-        return {"name": self.name(method), **_plain(asdict(method))}  # type: ignore[call-overload]
+            return {"name": self.name(method, files), **json.loads(method.settings)}
+        return {"name": self.name(method, files), **_plain(asdict(method))}  # type: ignore[call-overload]
 
-    def short(self, method: T) -> Method:
-        """Inverse of `build`: the name alone, or with those settings that are not the default."""
-        whole = self.settings(method)
+    def short(self, method: T, files: UserFiles = MACHINE) -> Method:
+        """Inverse of `build`: the name alone, or with those settings that are not the default.
+        files: of the file that they go into.
+        """
+        whole = self.settings(method, files)
         if not isinstance(method, Absent):
             defaults = {f.name: _plain(_default(f)) for f in fields(method)}  # type: ignore[arg-type]
             whole = {k: v for k, v in whole.items() if k not in defaults or v != defaults[k]}
         return whole["name"] if len(whole) == 1 else whole
 
-    def name(self, method: T) -> str:
+    def name(self, method: T, files: UserFiles = MACHINE) -> str:
         """The name by which recipes call a method: its name here, or the file and class of a
-        user's.
+        user's. files: of the file that names it.
         """
+        if isinstance(method, Absent):
+            path, _, cls_name = method.name.rpartition(":")
+            return f"{files.name(Path(path))}:{cls_name}"
         cls = type(method)
-        return next((name for name, known in self.items() if known is cls), class_spec(cls))
+        return next((name for name, known in self.items() if known is cls), class_spec(cls, files))
 
     def _require_contract(self, cls: type, where: str) -> None:
         """A user's class keeps the contract, as far as that can be seen without running it."""

@@ -6,6 +6,7 @@ The file is executed: it is the user's own program, like the one that imports su
 import copyreg
 import hashlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -43,6 +44,18 @@ class UserFiles:
         """The file, in the folder or else in the working directory."""
         near = self.folder / path
         return near if near.is_file() else path
+
+    def name(self, file: Path) -> Path:
+        """The path by which a file that lies in the folder names another: relative to the folder,
+        so that both can be moved, unless the two have nothing but the root in common.
+        """
+        folder, file = self.folder.resolve(), file.resolve()
+        apart = os.path.commonpath([folder, file]) == file.anchor
+        return file if apart else Path(os.path.relpath(file, folder))
+
+
+MACHINE = UserFiles(Path("/"))
+"""Names files by where they are on this machine."""
 
 
 def call_user_file(path: Path, name: str, error: type[SubbyteError]) -> object:
@@ -88,13 +101,13 @@ def _unpacked(spec: str, state: dict[str, Any]) -> object:
     return value
 
 
-def class_spec(cls: type) -> str:
+def class_spec(cls: type, files: UserFiles = MACHINE) -> str:
     """The name by which a user names a class: 'path/file.py:Class', or its module in place of a
-    path where it was written at a prompt.
+    path where it was written at a prompt. files: of the file that names it.
     """
     module = sys.modules.get(cls.__module__)
     file = None if module is None else vars(module).get("__file__")
-    return f"{cls.__module__ if file is None else Path(file).resolve()}:{cls.__qualname__}"
+    return f"{cls.__module__ if file is None else files.name(Path(file))}:{cls.__qualname__}"
 
 
 def raised(cls: type, reason: BaseException) -> str:

@@ -52,6 +52,7 @@ from typing import Any, Literal
 
 from pydantic import (
     Field,
+    SerializationInfo,
     StrictFloat,
     StrictInt,
     ValidationInfo,
@@ -67,6 +68,7 @@ from subbyte.core.shares import SHARES
 from subbyte.correct import CORRECTIONS, Moments
 from subbyte.errors import RecipeError
 from subbyte.io.registry import ANYWHERE, Registry
+from subbyte.io.user_file import MACHINE, UserFiles
 from subbyte.methods.blame import blaming
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES, Mse
@@ -302,9 +304,12 @@ class LayerSettings(Settings):
         return _changes(ActivationSettings, changes, info)
 
     @field_serializer("weights", "activations")
-    def _plain(self, changes: dict[str, object]) -> dict[str, object]:
+    def _plain(self, changes: dict[str, object], info: SerializationInfo) -> dict[str, object]:
+        files = info.context or MACHINE
         return {
-            name: _METHODS[name].short(value) if name in _METHODS and value is not None else value
+            name: _METHODS[name].short(value, files)
+            if name in _METHODS and value is not None
+            else value
             for name, value in changes.items()
         }
 
@@ -324,9 +329,9 @@ class Recipe(Settings):
     widths: list[WidthSetting] = Field(default=_WIDTHS, min_length=1)
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
 
-    def stated(self) -> dict[str, object]:
-        """The recipe's settings as plain values for JSON."""
-        return self.model_dump(mode="json")
+    def stated(self, files: UserFiles = MACHINE) -> dict[str, object]:
+        """The recipe's settings as plain values for JSON. files: of the file they go into."""
+        return self.model_dump(mode="json", context=files)
 
     @field_validator("widths")
     @classmethod

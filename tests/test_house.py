@@ -134,7 +134,6 @@ def test_only_the_export_package_knows_file_formats(file):
     allowed = {
         "models/weights.py": {"safetensors"},
         "cli/demo.py": {"safetensors"},
-        "cli/inspect.py": {"onnx_ir", "onnx"},
         "jobs.py": {"onnxruntime"},  # its version
         "learn/training/checkpoint.py": {"safetensors"},
     }

@@ -99,12 +99,13 @@ def run(
             job.recipe,
             images,
             labels=lambda: draw_labels(data, job.calibration, job.seed),
+            accept=lambda plan: choose_exporters(job.exports, plan),
             limits=job.limits,
             stages=stages,
         )
         with stages.stage("export"):
             packed = save(done.model, temporary / PACKED, _about(job, data))
-            names = export_files(job.exports, done.model)
+            names = export_files(job.exports, done.model.plan)
             exported = [
                 export(done.model, temporary / file, images, to=name)
                 for name, file in names.items()
@@ -123,9 +124,9 @@ def run(
     return result
 
 
-def export_files(names: Sequence[str], model: QuantizedModel) -> dict[str, str]:
+def export_files(names: Sequence[str], plan: Plan) -> dict[str, str]:
     """Names of files by exporter: model.onnx, or model-onnx-int8.onnx where several end alike."""
-    chosen = choose_exporters(names, model)
+    chosen = choose_exporters(names, plan)
     alike = Counter(exporter.suffixes[0] for exporter in chosen)
     files = {}
     for exporter in chosen:

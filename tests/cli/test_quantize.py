@@ -12,9 +12,12 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from subbyte.engine import quantization
+from subbyte.exporters import EXPORTERS
 from subbyte.exporters.packed import read
 from subbyte.recipe import Plan
 from subbyte.rounding import ROUNDINGS
+from tests.exporters.plugin import Arrays
 from tests.workplace import lay_out, names_in
 
 FILES = {
@@ -83,6 +86,17 @@ def test_a_folder_with_a_users_method_may_be_moved(subbyte, given, tmp_path):
     assert subbyte("inspect", plan).code == 0
     (rounding,) = {layer.rounding for layer in read(again / "model.safetensors").plan.layers}
     assert ROUNDINGS.name(rounding) == f"{there / 'mine.py'}:Mine"
+
+
+def test_what_an_exporter_refuses_is_said_before_the_walk(subbyte, given, tmp_path, monkeypatch):
+    monkeypatch.setitem(EXPORTERS, "arrays", Arrays())
+    monkeypatch.setattr(quantization, "walk", None)  # it would raise TypeError
+    options = (*given, "--recipe", "w4a8", "--export", "arrays")
+    for last in (("--out", tmp_path / "out"), ("--dry-run", "--input-shape", "3,8,8")):
+        done = subbyte("quantize", *options, *last)
+        assert done.code == 1
+        assert done.err.strip().endswith("error: exporter arrays: arrays hold weights alone")
+    assert names_in(tmp_path) == set()
 
 
 def test_plan_yaml_reloads(result):

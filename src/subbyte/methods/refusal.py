@@ -26,7 +26,7 @@ class Refusing(Generic[AskedT]):
     """The base of what can't do everything. AskedT: what it is asked about."""
 
     refuses: ClassVar[tuple[Refusal, ...]] = ()
-    """Grids of weights that it can't work on, or for exporters plans; plans, commands, documentation
+    """Grids of weights that it can't work on, or plans that it can't write; commands, documentation
     and suites read them.
     """
 

@@ -115,8 +115,9 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
 
     @abstractmethod
     def contents(self, path: Path) -> Contents:
-        """Read what `subbyte inspect` shows of a file that `export` wrote. Raises FormatError when it
-        is none.
+        """Read what `subbyte inspect` shows of a file that `export` wrote.
+
+        Raises FormatError when it is none.
         """
 
 

@@ -16,6 +16,7 @@ from subbyte.cli.common import (
     ForceOption,
     ModelOption,
     NormalizeOption,
+    PageOption,
     ResizeOption,
     WeightsOption,
     command,
@@ -93,9 +94,7 @@ def quantize(
         str | None, typer.Option("--input-shape", help="C,H,W for --dry-run without data.")
     ] = None,
     force: ForceOption = False,
-    page: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
-    ] = True,
+    page: PageOption = True,
 ) -> None:
     """Quantize a trained network, export it, and measure what it cost."""
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]

@@ -160,6 +160,21 @@ def test_files_and_functions_are_short(file):
             assert lines <= MAX_FUNCTION, f"{node.name} has {lines} lines"
 
 
+TESTS = sorted(path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py"))
+PROJECT = {"accuracy", "docs", "house", "wheel"}
+"""Tests of the project as a whole, which lie at the top."""
+
+
+@pytest.mark.parametrize("test", TESTS, ids=str)
+def test_tests_lie_where_what_they_test_lies(test):
+    """A test is named after a module of its folder, or its package, and perhaps more words."""
+    folder, name = HOUSE / test.parent, test.stem.removeprefix("test_")
+    assert folder.is_dir()
+    known = {path.stem for path in folder.iterdir() if path.stem != "__init__"} | {folder.name}
+    known |= PROJECT if folder == HOUSE else set()
+    assert any(name == module or name.startswith(f"{module}_") for module in known)
+
+
 def test_types_carry_what_words_would():
     """Comparisons with literal text, looked-up attributes and dictionaries of anything are rare."""
     form = measure(HOUSE)

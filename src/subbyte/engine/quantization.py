@@ -7,16 +7,16 @@ The library call, the command line and sweeps all go through `carry_out`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-import torch
+
 from torch import Tensor, nn
 
+from subbyte import recipe as recipes
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
 from subbyte.engine.walk import Limits, Progress, WalkResult, walk
-from subbyte import recipe as recipes
 from subbyte.graph import Network, Samples, prepare, unwrapped
 from subbyte.recipe import Plan, Recipe, load_request, make_plan
 from subbyte.tasks import row_agreement

@@ -9,6 +9,7 @@ is, and computes in float32 whatever the network does.
 
 import logging
 import re
+import sysconfig
 from pathlib import Path
 
 import torch

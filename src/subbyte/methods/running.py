@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from subbyte.graph import Samples
-
 from subbyte.records.sweep import Outcome
 
 

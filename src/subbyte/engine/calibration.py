@@ -84,8 +84,12 @@ def _parameters(model: nn.Module) -> tuple[list[str], int]:
     return [p.name for p in parameters], len(required)
 
 
-class _Called(Exception):
-    """The network was called."""
+class _CalledError(Exception):
+    """The network was called with these inputs: there is no need to go on."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self.inputs = inputs
 
 
 class _Recorder:
@@ -93,18 +97,14 @@ class _Recorder:
 
     def __init__(self, forward_fn: ForwardFn) -> None:
         self._forward_fn = forward_fn
-        self._seen: Inputs | None = None
 
     def __call__(self, batch: Any) -> Inputs:
-        self._seen = None
         try:
-            self._forward_fn(self._note, batch)
-        except _Called:
-            pass
-        if self._seen is None:
-            raise DataError("forward_fn did not call the network that it was given")
-        return self._seen
+            self._forward_fn(_note, batch)
+        except _CalledError as call:
+            return call.inputs
+        raise DataError("forward_fn did not call the network that it was given")
 
-    def _note(self, *args: Any, **kwargs: Any) -> Any:
-        self._seen = Inputs(*args, **kwargs)
-        raise _Called
+
+def _note(*args: Any, **kwargs: Any) -> Any:
+    raise _CalledError(Inputs(*args, **kwargs))

@@ -51,7 +51,7 @@ class Named:
 def gather(
     network: Network,
     model: QuantizedModel,
-    images: Tensor | Samples,
+    images: Tensor,
     named: Named,
     device: str = "cpu",
 ) -> Evidence:

@@ -81,8 +81,8 @@ def carry_out(
     """Go through the stages capture, plan and walk.
 
     capture: gives the graph of the float network, which is left as it is; images: of calibration,
-        float32 [n, ...], or samples; labels: theirs, int64 [n], asked for by a plan whose tuning ends with them
-        only; stages: told of each.
+        float32 [n, ...], or samples; labels: theirs, int64 [n], asked for by a plan whose tuning
+        ends with them only; stages: told of each.
     """
     limits, stages = limits or Limits(), stages or Stages()
     with stages.stage("capture"):

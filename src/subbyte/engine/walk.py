@@ -71,7 +71,8 @@ class WalkResult:
     """weights, biases: by layer name, for layers that own their weight; grids: by name of
     activation quantizer; sqnr_db: by name of layer, product and activation quantizer (a layer's
     output, or a quantizer's value, against the float network's); outputs: the network's, in order,
-    float and quantized on the calibration images; spilled_bytes: of activations that went to temporary files.
+    float and quantized on the calibration images; spilled_bytes: of activations that went to
+    temporary files.
     """
 
     instrumented: Instrumented

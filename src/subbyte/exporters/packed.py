@@ -22,6 +22,7 @@ from subbyte.errors import FormatError, RecipeError
 from subbyte.graph import (
     Inputs,
     Network,
+    Samples,
     Signature,
     prepare,
     set_tensor,
@@ -115,9 +116,10 @@ def load(
     Raises FormatError when the file is damaged, of another version, or made for another network.
     """
     packed = read(path)
-    if example is None:
-        example = Signature.from_dict(packed.header["inputs"]).zeros(2)
-    network = prepare(model, example)
+    known: Tensor | Inputs | Samples = (
+        Signature.from_dict(packed.header["inputs"]).zeros(2) if example is None else example
+    )
+    network = prepare(model, known)
     _require_same(packed, network, path)
     used = tensors_read(network.graph_module)
     for name in [n for n in packed.tensors if n.startswith("float/")]:

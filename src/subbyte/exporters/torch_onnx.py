@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.onnx._internal.exporter import _registration
 
-from subbyte.graph import Signature, silence
+from subbyte.graph import Signature, exported_program, silence
 
 _make_table = _registration.ONNXRegistry.from_torchlib
 
@@ -28,15 +28,9 @@ def float_program(
     Its inputs are called as the tensors of the signature are, a single one `input`; outputs: names
     of its outputs.
     """
-    samples = signature.zeros(2)
-    axes = torch.export.ShapesCollection()
-    for leaf, batched in zip(samples.leaves, samples.batched, strict=True):
-        if batched:
-            axes[leaf] = {0: torch.export.Dim.DYNAMIC}
     inputs = [leaf.name for leaf in signature.tensors]
-    call = samples.call
     with silence(), torch.no_grad(), _tables_kept():
-        exported = torch.export.export(network, call.args, call.kwargs, dynamic_shapes=axes)
+        exported = exported_program(network, signature.zeros(2))
         program = torch.onnx.export(
             exported,
             (),

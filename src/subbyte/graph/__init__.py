@@ -13,7 +13,7 @@ from subbyte.graph.backward import (
     sampled,
     signs,
 )
-from subbyte.graph.capture import capture
+from subbyte.graph.capture import capture, exported_program
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
 from subbyte.graph.layers import (
@@ -65,6 +65,7 @@ __all__ = [
     "channel_axis",
     "draw_classes",
     "expected",
+    "exported_program",
     "find_layers",
     "find_taps",
     "float_outputs",

@@ -11,6 +11,7 @@ import logging
 import re
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -49,15 +50,10 @@ def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphMod
     model, samples = unwrapped(model), Samples.of(example)
     _check_numbers(model)
     twice = samples.twice()
-    axes = torch.export.ShapesCollection()
-    for leaf, batched in zip(twice.leaves, twice.batched, strict=True):
-        if batched:
-            axes[leaf] = {0: torch.export.Dim.DYNAMIC}
     # torch.export raises errors of many kinds; all mean the same to the user
     try:
         with silence(), torch.no_grad(), evaluating(model):
-            call = twice.call
-            exported = torch.export.export(model, call.args, call.kwargs, dynamic_shapes=axes)
+            exported = exported_program(model, twice)
             graph_module = exported.run_decompositions(DECOMPOSED).module(check_guards=False)
             if not isinstance(graph_module, fx.GraphModule):
                 raise CaptureError(
@@ -74,14 +70,24 @@ def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphMod
     return graph_module
 
 
+def exported_program(model: nn.Module, samples: Samples) -> torch.export.ExportedProgram:
+    """What torch.export makes of a module, for any number of samples. samples: two or more."""
+    axes: Any = torch.export.ShapesCollection()
+    for leaf, batched in zip(samples.leaves, samples.batched, strict=True):
+        if batched:
+            axes[leaf] = {0: torch.export.Dim.DYNAMIC}
+    call = samples.call
+    return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=axes)
+
+
 def _check_numbers(model: nn.Module) -> None:
     """Raise NumericsError on weights that are no numbers; buffers may hold infinities (masks)."""
     for name, tensor in model.named_parameters():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             _raise_numbers(name, tensor)
-    for name, tensor in model.named_buffers():
-        if tensor.is_floating_point() and bool(tensor.isnan().any()):
-            _raise_numbers(name, tensor)
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point() and bool(buffer.isnan().any()):
+            _raise_numbers(name, buffer)
 
 
 def _raise_numbers(name: str, tensor: Tensor) -> None:

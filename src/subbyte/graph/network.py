@@ -46,9 +46,14 @@ class Network(Layered):
     multiplications: dict[str, int]
     output_names: list[str]
 
+    @property
+    def readers(self) -> "tuple[Layer | Product, ...]":
+        """Layers and products, the places that read values on grids."""
+        return (*self.layers, *self.products)
+
     def reader(self, edge: Edge) -> Layer | Product:
         """The layer or product that reads a value at an edge. Raises ModelError when none does."""
-        for reader in (*self.layers, *self.products):
+        for reader in self.readers:
             if reader.node.name == edge.reader:
                 return reader
         raise ModelError(f"no layer of the network reads at {edge}")

@@ -52,7 +52,7 @@ class Samples:
     tree: pytree.TreeSpec
 
     @classmethod
-    def of(cls, inputs: "Tensor | Inputs | Samples") -> "Samples":
+    def of(cls, inputs: "Tensor | np.ndarray | Inputs | Samples") -> "Samples":
         """Read what a network is called with: floating-point tensors become float32, on the CPU.
 
         Raises DataError when there is no tensor whose first axis counts samples.

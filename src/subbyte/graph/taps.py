@@ -140,8 +140,8 @@ def find_taps(
         name = _unique(_name(node, makers), names)
         maker = makers.get(_before_clamps(node, makers), _Maker("", None))
         axis = channel_axis(node, maker.geometry)
-        feeds, own = tuple(dict.fromkeys(feeds)), is_input(node)
-        points.append(TapPoint(name, node, feeds, others, own, axis, node.target in _SOFTMAX))
+        edges_read, softmax = tuple(dict.fromkeys(feeds)), node.target in _SOFTMAX
+        points.append(TapPoint(name, node, edges_read, others, is_input(node), axis, softmax))
     return points
 
 

@@ -113,14 +113,12 @@ class Travel:
         self.memory.release(self._values.pop(node))
 
     def _visit(self, node: fx.Node) -> None:
-        if node in self._taps:
-            pair = self._rounded(node)
-        else:
-            for name in self._layers.get(node, []):
-                self._at_layer(name, self._read_by(node))
-            pair = self._computed(node)
-        if pair is None:
+        if not any(a in self._values for a in node.all_input_nodes):
+            self._settle(node)
             return
+        for name in self._layers.get(node, []):
+            self._at_layer(name, self._read_by(node))
+        pair = self._rounded(node) if node in self._taps else self._computed(node)
         self._values[node] = pair
         for name in self._names(node):
             self._after(name, _leading(pair))
@@ -136,16 +134,14 @@ class Travel:
         quantized = [self.memory.admit(value) for value in given]
         return Pair([self.memory.admit(value) for value in source.float], quantized)
 
-    def _computed(self, node: fx.Node) -> Pair | None:
-        """The value for both travellers; None where it depends on no sample, which is kept once for
-        each of them.
-        """
-        if not any(a in self._values for a in node.all_input_nodes):
-            self._fixed[node] = self._execute(node, partial(self._argument, k=0, quantized=False))
-            if not self._agree(node):
-                changed = self._execute(node, partial(self._argument, k=0, quantized=True))
-                self._requantized_nodes[node] = changed
-            return None
+    def _settle(self, node: fx.Node) -> None:
+        """A value that depends on no sample: computed once for each traveller."""
+        self._fixed[node] = self._execute(node, partial(self._argument, k=0, quantized=False))
+        if not self._agree(node):
+            changed = self._execute(node, partial(self._argument, k=0, quantized=True))
+            self._requantized_nodes[node] = changed
+
+    def _computed(self, node: fx.Node) -> Pair:
         float_chunks = self._step(node, quantized=False)
         same = self._agree(node)
         return Pair(float_chunks, float_chunks if same else self._step(node, quantized=True))

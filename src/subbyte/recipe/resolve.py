@@ -48,10 +48,9 @@ def make_plan(network: Network, request: Recipe | Plan) -> Plan:
             )
         return request
     recipe = request
-    readers = (*network.layers, *network.products)
     for pattern in recipe.layers:
-        if not any(Pattern.parse(pattern).matches(reader) for reader in readers):
-            names = [reader.name for reader in readers]
+        if not any(Pattern.parse(pattern).matches(reader) for reader in network.readers):
+            names = [reader.name for reader in network.readers]
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise RecipeError(
                 f"recipe {recipe.name}: layers: pattern {pattern!r} matches no layer; layers are "

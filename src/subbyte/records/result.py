@@ -150,6 +150,7 @@ class Result(Document):
     seconds: dict[str, Seconds] = Field(default_factory=dict)
     fold_error: Real | None = None
     layers: list[LedgerEntry] = Field(min_length=1)
+    products: list[LedgerEntry] = Field(default_factory=list)
     activations: list[LedgerEntry] = Field(default_factory=list)
     skipped: list[Skipped] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -55,8 +55,8 @@ def check_parity(
 
 
 def check_samples(model: QuantizedModel, inputs: Tensor | Inputs | Samples) -> Samples:
-    """What to compare on. Raises ParityError when there is nothing, or it is not as `model` takes
-    it.
+    """Read what to compare on. Raises ParityError when there is nothing, or it is not as `model`
+    takes it.
     """
     wanted = f"the network takes {model.signature.described}, n >= 1"
     if not isinstance(inputs, Tensor | Inputs | Samples):

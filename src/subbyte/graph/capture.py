@@ -67,7 +67,7 @@ def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphMod
 
 
 def exported_program(model: nn.Module, samples: Samples) -> torch.export.ExportedProgram:
-    """What torch.export makes of a module, for any number of samples. samples: two or more."""
+    """Export a module with torch.export, for any number of samples. samples: two or more."""
     axes: Any = torch.export.ShapesCollection()
     for leaf, batched in zip(samples.leaves, samples.batched, strict=True):
         if batched:

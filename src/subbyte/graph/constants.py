@@ -48,7 +48,7 @@ def fold_constants(graph_module: fx.GraphModule) -> None:
 
 @torch.no_grad()
 def _values(graph_module: fx.GraphModule) -> dict[fx.Node, Any]:
-    """What each node gives that depends on no input and on no layer's weight."""
+    """The value of each node that depends on no input and on no layer's weight."""
     weights = {name for node in graph_module.graph.nodes for name in weights_of(node)}
     values: dict[fx.Node, Any] = {}
     for node in graph_module.graph.nodes:

@@ -58,7 +58,7 @@ _ON_SCORES = {
     aten.clamp_min.default,
     aten.tanh.default,
 }
-"""What happens to scores before a softmax."""
+"""Operations on scores before a softmax."""
 MOVES = {
     aten.view.default,
     aten.reshape.default,
@@ -147,14 +147,14 @@ def find_taps(
 
 @dataclass(frozen=True)
 class _Maker:
-    """What yields a value: its name, and the geometry of a layer."""
+    """The layer or product that yields a value: its name, and the geometry of a layer."""
 
     name: str
     geometry: Geometry | None
 
 
 def _makers(layers: list[Layer], products: list[Product]) -> dict[fx.Node, _Maker]:
-    """What runtimes compute on integers, by node."""
+    """Layers and products, which runtimes compute on integers, by node."""
     made = {product.node: _Maker(product.name, None) for product in products}
     return made | {
         layer.node: _Maker(layer.name, layer.geometry)

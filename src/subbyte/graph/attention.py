@@ -66,7 +66,7 @@ DECOMPOSED: dict[Any, Callable[..., Any]] = {
     aten.addmm.default: _addmm,
     aten.mv.default: _mv,
     **{
-        operation: operation.decompose
+        operation: torch.export.default_decompositions()[operation]
         for operation in (aten.einsum.default, aten.tensordot.default, aten.inner.default)
     },
 }

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from subbyte.errors import CaptureError, NumericsError
 from subbyte.graph.attention import DECOMPOSED
 from subbyte.graph.constants import fold_constants
-from subbyte.graph.float32 import compute_in_float32
+from subbyte.graph.float32 import Float32Mode, compute_in_float32
 from subbyte.graph.products import as_layers
 from subbyte.graph.quiet import silence
 from subbyte.graph.samples import Inputs, Samples
@@ -53,7 +53,8 @@ def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphMod
     _check_numbers(model)
     twice = samples.twice()
     with explaining(model, samples), silence(), torch.no_grad(), evaluating(model):
-        exported = exported_program(model, twice)
+        with Float32Mode():
+            exported = exported_program(model, twice)
         graph_module = exported.run_decompositions(DECOMPOSED).module(check_guards=False)
         if not isinstance(graph_module, fx.GraphModule):
             raise CaptureError(f"torch.export returned {type(graph_module).__name__}, not a graph")

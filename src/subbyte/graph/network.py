@@ -14,6 +14,7 @@ from subbyte.errors import ModelError
 from subbyte.graph.as_tensors import UnstorableError, from_tensors, to_tensors
 from subbyte.graph.capture import capture, explaining
 from subbyte.graph.counts import Counter
+from subbyte.graph.float32 import Float32Mode
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.layers import Edge, Layer, Layered, Skipped, argument, find_layers, give_biases
 from subbyte.graph.nodes import is_input
@@ -163,7 +164,7 @@ def _captured(
 
 @torch.no_grad()
 def _call(model: nn.Module, samples: Samples) -> Any:
-    with explaining(model, samples), evaluating(model):
+    with explaining(model, samples), evaluating(model), Float32Mode():
         call = samples.call
         return model(*call.args, **call.kwargs)
 

@@ -64,7 +64,8 @@ def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModul
             _insert(graph_module, node, mark(names[source]), list(node.users))
     for layer in layers:
         node = nodes[instrumented.layers[layer.name].name]
-        _insert(graph_module, argument(node, 1), mark(f"{layer.weight}"), [node])
+        weight = next(a for a in node.all_input_nodes if a.target == layer.weight)
+        _insert(graph_module, weight, mark(layer.weight), [node])
     for node, name in names.items():
         tap = instrumented.tap(name)
         node.target = mark(name, tap if tap.fit is not None else None)

@@ -31,7 +31,7 @@ from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters import EXPORTERS
 from subbyte.graph import prepare
 from subbyte.jobs import Job, run
-from subbyte.models import input_shape, load_model
+from subbyte.models import input_shape, load_model, new_model
 from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
 from subbyte.records import Result
 
@@ -176,7 +176,8 @@ def _dry_run(
         raise ModelError(
             f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data"
         )
-    network = prepare(load_model(model, weights), torch.zeros(2, *size))
+    built = new_model(model) if weights is None else load_model(model, weights)
+    network = prepare(built, torch.zeros(2, *size))
     console.print(plan_table(make_plan(network, recipe)))
     if recipe.budget is not None:
         console.print(

@@ -128,11 +128,17 @@ class QuantizedModel(Layered, nn.Module):
         leaves = pytree.tree_leaves(self(*call.args, **call.kwargs))
         return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
 
+    def input_tap(self, layer: Layer) -> str | None:
+        """The activation quantizer on whose grid a layer's input lies, by name; None where the
+        input is float.
+        """
+        return self.instrumented.input_tap(layer.name) if layer.geometry.observed else None
+
     def input_grid(self, layer: Layer) -> Grid | None:
         """The grid of the tensor that a layer reads; None when it is float or every batch has its
         own.
         """
-        tap = self.instrumented.input_tap(layer.name)
+        tap = self.input_tap(layer)
         return None if tap is None else self.instrumented.tap(tap).grid
 
     def bias_scale(self, layer: Layer) -> Tensor | None:
@@ -182,7 +188,7 @@ class QuantizedModel(Layered, nn.Module):
         integer = len(taps) == _OPERANDS and None not in taps
         reasons = [] if self.plan.taps else ["no activations are quantized"]
         if len(taps) < _OPERANDS:
-            reasons.append("one operand is a constant and stays float")
+            reasons.append(self._constant_operand(product))
         elif self.plan.taps and not integer:
             reasons.append("an operand has no quantizer by the recipe")
         return LedgerRow(
@@ -196,6 +202,13 @@ class QuantizedModel(Layered, nn.Module):
             multiplications=self.multiplications[product.name],
             integer=integer,
         )
+
+    def _constant_operand(self, product: Product) -> str:
+        """What the operand of a product is that depends on no input."""
+        owners = [layer.name for layer in self.layers if layer.weight in product.constants]
+        if owners:
+            return f"one operand is computed from the codes of {owners[0]}"
+        return f"one operand is a constant ({', '.join(product.constants)}) and stays float"
 
     def _label(self, tap: str) -> str:
         module = self.instrumented.tap(tap)
@@ -252,8 +265,7 @@ class QuantizedModel(Layered, nn.Module):
 
     def _counted(self, row: LedgerRow, layer: Layer) -> LedgerRow:
         """A layer's row with its multiplications."""
-        integer = layer.owner in self.weights and layer.geometry.observed
-        integer = integer and self.instrumented.input_tap(layer.name) is not None
+        integer = layer.owner in self.weights and self.input_tap(layer) is not None
         count = self.multiplications[layer.name]
         return replace(row, multiplications=count, integer=integer)
 

@@ -116,9 +116,10 @@ def walk(
     )
     walker.tuner = _tuner(network, plan, result, chunks, limits)
     outputs = walker.travel.run(chunks)
-    if walker.tuner is not None and walker.tuner.finish(
+    learned = walker.tuner is not None and walker.tuner.finish(
         None if labels is None else list(labels.split(limits.chunk))
-    ):
+    )
+    if learned or walker.travel.stale:
         _release(walker.memory, outputs)
         outputs = walker.measure_again().run(chunks)
     result.outputs = [
@@ -184,7 +185,7 @@ class _Walker:
 
     def measure_again(self) -> Travel:
         """A second way through the network, with what has been decided: for what was learned at its
-        end.
+        end, or what changed behind the traveller.
         """
         travel = Travel(
             self.result.instrumented,

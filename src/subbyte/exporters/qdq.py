@@ -176,20 +176,78 @@ class _Writer:
         codes, zero = _folded(weight, kind)
         if note:
             self.notes[layer.name] = note
-        if kind is INT8 and self.model.input_grid(layer) is not None and _may_saturate(codes):
+        in_integers = self.model.input_tap(layer) is not None
+        if kind is INT8 and in_integers and _may_saturate(codes):
             kind, codes, zero = UINT8, codes + 128, zero + 128
-        scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
-        shared = None if zero.any() else f"{kind.name}.zero.{'x'.join(map(str, zero.shape))}"
-        zero_value = self.constant(
-            shared or f"{layer.weight}.zero_point", lambda: zero.astype(kind.dtype)
-        )
         shape, arranged = _arrange(layer, codes, by_matrix=share.block is not None)
         stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(kind.dtype))
+        dequantize = self.by_operator if in_integers else self.by_arithmetic
+        value = dequantize(layer, weight, stored, zero.astype(kind.dtype), before)
+        return self.restore(layer, value, shape, before)
+
+    def by_operator(
+        self, layer: Layer, weight: QTensor, codes: ir.Value, zero: np.ndarray, before: ir.Node
+    ) -> ir.Value:
+        """DequantizeLinear, which integer kernels take in."""
+        share = weight.grid.spec.share
+        scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
+        sizes = "x".join(map(str, zero.shape))
+        shared = None if zero.any() else f"{zero.dtype}.zero.{sizes}"
+        zero_value = self.constant(shared or f"{layer.weight}.zero_point", zero.copy)
         attributes = {} if share.one_scale else {"axis": _axis(layer, share)}
         if share.block is not None:
             attributes["block_size"] = share.block
-        value = self.node("DequantizeLinear", [stored, scale, zero_value], before, **attributes)
-        return self.restore(layer, value, shape, before)
+        return self.node("DequantizeLinear", [codes, scale, zero_value], before, **attributes)
+
+    def by_arithmetic(
+        self, layer: Layer, weight: QTensor, codes: ir.Value, zero: np.ndarray, before: ir.Node
+    ) -> ir.Value:
+        """(codes - zero point) * scale in float, which runtimes compute once, at load.
+
+        DequantizeLinear they compute on every run; and ONNX Runtime's products with INT2 and INT4
+        weights round the other operand to 8 bits and read wrong INT2 numbers where rows are no
+        multiple of 4.
+        """
+        value = self.node("Cast", [codes], before, to=ir.DataType.FLOAT.value)
+        named: list[tuple[str, str, np.ndarray]] = [("Mul", "scale", _scale(weight))]
+        if zero.any():
+            named.insert(0, ("Sub", "zero_point", zero.astype(np.float32)))
+        assert codes.shape is not None
+        sizes = codes.shape.numpy()
+        for operation, name, numbers in named:
+            name = f"{layer.weight}.{name}"
+            operand = self.along(layer, weight.grid.spec.share, name, numbers, sizes, before)
+            value = self.node(operation, [value, operand], before)
+        return value
+
+    def along(
+        self,
+        layer: Layer,
+        share: Share,
+        name: str,
+        numbers: np.ndarray,
+        sizes: tuple[int, ...],
+        before: ir.Node,
+    ) -> ir.Value:
+        """Scales or zero points in a form that goes with codes of these sizes."""
+        if share.one_scale:
+            return self.constant(name, numbers.copy)
+        if share.block is None:
+            ones = [1] * (len(sizes) - 1 - _axis(layer, share))
+            return self.constant(name, lambda: numbers.reshape(-1, *ones))
+        rows, groups = numbers.shape
+        value = self.constant(name, lambda: numbers[:, :, None])
+        value = self.node("Expand", [value, self.sizes(rows, groups, share.block)], before)
+        value = self.node("Reshape", [value, self.sizes(rows, groups * share.block)], before)
+        if groups * share.block == sizes[1]:
+            return value
+        ends = [self.sizes(number) for number in (0, sizes[1], 1)]
+        return self.node("Slice", [value, *ends], before)
+
+    def sizes(self, *numbers: int) -> ir.Value:
+        """A shape, one for all that have it."""
+        name = f"sizes.{'x'.join(map(str, numbers))}"
+        return self.constant(name, lambda: np.array(numbers, np.int64))
 
     def restore(
         self, layer: Layer, value: ir.Value, shape: tuple[int, ...], before: ir.Node

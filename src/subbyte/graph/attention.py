@@ -8,6 +8,7 @@ layers gave.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,13 +61,18 @@ def _mv(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.matmul(matrix, vector[:, None])[:, 0]
 
 
+def _own(operation: torch._ops.OpOverload) -> Callable[..., Any]:
+    """PyTorch's own way of taking an operation apart."""
+    return partial(operation._op_dk, torch._C.DispatchKey.CompositeImplicitAutograd)
+
+
 DECOMPOSED: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: _attention,
     aten.baddbmm.default: _baddbmm,
     aten.addmm.default: _addmm,
     aten.mv.default: _mv,
     **{
-        operation: torch.export.default_decompositions()[operation]
+        operation: _own(operation)
         for operation in (aten.einsum.default, aten.tensordot.default, aten.inner.default)
     },
 }

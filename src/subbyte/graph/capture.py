@@ -22,7 +22,7 @@ from subbyte.errors import CaptureError, NumericsError
 from subbyte.graph.attention import DECOMPOSED
 from subbyte.graph.constants import fold_constants
 from subbyte.graph.float32 import Float32Mode, compute_in_float32
-from subbyte.graph.products import as_layers
+from subbyte.graph.products import as_layers, factors_last
 from subbyte.graph.quiet import silence
 from subbyte.graph.samples import Inputs, Samples
 from subbyte.graph.tensors import own_tensors
@@ -63,6 +63,7 @@ def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphMod
     _clean(graph_module)
     fold_constants(graph_module)
     as_layers(graph_module)
+    factors_last(graph_module)
     logging.getLogger("subbyte").debug("captured %d operations", len(graph_module.graph.nodes))
     return graph_module
 

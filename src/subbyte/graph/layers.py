@@ -6,6 +6,7 @@ call has none, as corrections need a place for theirs. Looking itself changes no
 and recurrent weights have one that no node adds.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,20 +182,52 @@ def _layer(graph_module: fx.GraphModule, node: fx.Node, weight: str, earlier: li
 
 
 def give_biases(graph_module: fx.GraphModule) -> None:
-    """Give every layer's call that has no bias one of zeros, in place. Embeddings and recurrent
-    weights get one, too, that no node reads.
+    """Give every layer's call that has no bias one of zeros, and each weight a bias of its own
+    where several share one, as each corrects it; in place. Embeddings and recurrent weights get
+    one, too, that no node reads.
     """
     for node in list(graph_module.graph.nodes):
         if is_layer_call(node):
-            if argument(node, 2) is None:
-                _give_bias(graph_module, node)
+            bias = argument(node, 2)
+            if bias is None:
+                _give_bias(graph_module, node, None)
+            elif not is_tensor(bias):
+                _add_outside(graph_module, node, bias)
+            elif _has_other_readers(graph_module, bias, argument(node, 1)):
+                _give_bias(graph_module, node, tensor_at(graph_module, str(bias.target)))
             continue
         for weight in weights_of(node):
             owner, leaf = parent_of(graph_module, f"{weight}{_UNREAD}")
             owner.register_buffer(leaf, torch.zeros(tensor_at(graph_module, weight).shape[0]))
 
 
-def _give_bias(graph_module: fx.GraphModule, node: fx.Node) -> None:
+def _has_other_readers(graph_module: fx.GraphModule, bias: fx.Node, weight: fx.Node) -> bool:
+    """Whether a bias is read by other than calls with this weight."""
+    reads = [n for n in graph_module.graph.find_nodes(op="get_attr") if n.target == bias.target]
+    return any(
+        not is_layer_call(user)
+        or argument(user, 2) is not read
+        or argument(user, 1).target != weight.target
+        for read in reads
+        for user in read.users
+    )
+
+
+def _add_outside(graph_module: fx.GraphModule, node: fx.Node, bias: fx.Node) -> None:
+    """Add a bias that is computed from inputs or weights behind a call, which gets one of zeros."""
+    _give_bias(graph_module, node, None)
+    axes = node.meta["val"].ndim - 1
+    ones = [] if node.target is aten.linear.default else [1] * (axes - 1)
+    with graph_module.graph.inserting_after(node):
+        shaped = graph_module.graph.call_function(aten.reshape.default, (bias, [-1, *ones]))
+    with graph_module.graph.inserting_after(shaped):
+        total = graph_module.graph.call_function(aten.add.Tensor, (node, shaped))
+    shaped.meta["val"], total.meta = bias.meta["val"], copy.copy(node.meta)
+    node.replace_all_uses_with(total, lambda user: user is not total)
+
+
+def _give_bias(graph_module: fx.GraphModule, node: fx.Node, values: Tensor | None) -> None:
+    """Read a bias of the call's own: with these values, else of zeros."""
     weight_name = str(argument(node, 1).target)
     weight = tensor_at(graph_module, weight_name)
     prefix, _, leaf = weight_name.rpartition(".")
@@ -204,7 +237,8 @@ def _give_bias(graph_module: fx.GraphModule, node: fx.Node) -> None:
     while bias_leaf in taken:  # the module has a bias that this call does not add
         bias_leaf += "_"
     owner._parameters.pop(bias_leaf, None)
-    owner.register_buffer(bias_leaf, weight.new_zeros(geometry_of(node, weight).rows))
+    zeros = weight.new_zeros(geometry_of(node, weight).rows)
+    owner.register_buffer(bias_leaf, zeros if values is None else values.detach().clone())
     with graph_module.graph.inserting_before(node):
         bias = graph_module.graph.get_attr(f"{prefix}.{bias_leaf}" if prefix else bias_leaf)
     args = list(node.args) + [None] * (3 - len(node.args))

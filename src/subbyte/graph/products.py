@@ -3,6 +3,7 @@
 A matrix product with a parameter is a linear layer: `as_layers` makes it one.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,14 @@ from subbyte.graph.tensors import set_tensor, tensor_at
 aten = torch.ops.aten
 _MATMULS = {aten.matmul.default, aten.mm.default, aten.bmm.default}
 _TURNS = {aten.t.default, aten.transpose.int, aten.permute.default}
+_FACTORS = {aten.mul.Tensor, aten.div.Tensor, aten.mul.Scalar, aten.div.Scalar}
+_MOVES = _TURNS | {
+    aten.reshape.default,
+    aten.expand.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.flatten.using_ints,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +38,14 @@ class Product:
     """An operation that multiplies two values.
 
     name: the user's module name and the operation; node: the call; values: the places of the
-    operands that depend on the input.
+    operands that depend on the input; constants: dotted names of the tensors from which the other
+    operand is computed, if there is one.
     """
 
     name: str
     node: fx.Node
     values: tuple[Edge, ...]
+    constants: tuple[str, ...] = ()
     kind = "product"
 
 
@@ -89,6 +100,37 @@ def _weight(graph_module: fx.GraphModule, operand: fx.Node) -> str | None:
     return turned
 
 
+def factors_last(graph_module: fx.GraphModule) -> None:
+    """Multiply what products give, in place of one of their operands, by a number: (c q) k' is
+    c (q k'). So the operand is the value that its layer gave, and is rounded once.
+    """
+    graph = graph_module.graph
+    for node in [node for node in graph.nodes if node.target in _MATMULS]:
+        for factor in [_factor(argument(node, k)) for k in (0, 1)]:
+            if factor is None:
+                continue
+            operation, (source, number) = factor.target, factor.args[:2]
+            assert callable(operation) and isinstance(source, fx.Node)
+            factor.replace_all_uses_with(source)
+            graph.erase_node(factor)
+            with graph.inserting_after(node):
+                scaled = graph.call_function(operation, (node, number))
+            scaled.meta = copy.copy(node.meta)
+            node.replace_all_uses_with(scaled, lambda user, own=scaled: user is not own)
+    graph_module.recompile()
+
+
+def _factor(operand: fx.Node) -> fx.Node | None:
+    """The multiplication of an operand by a number, behind moves that nobody else reads."""
+    while len(operand.users) == 1 and operand.all_input_nodes:
+        if operand.target in _FACTORS:
+            return operand if isinstance(operand.args[1], int | float) else None
+        if operand.target not in _MOVES:
+            return None
+        operand = operand.all_input_nodes[0]
+    return None
+
+
 def find_products(graph_module: fx.GraphModule) -> list[Product]:
     """All products of values, in execution order."""
     products: list[Product] = []
@@ -103,5 +145,15 @@ def find_products(graph_module: fx.GraphModule) -> list[Product]:
         own = name if names[name] == 1 else f"{name}#{names[name]}"
         operands = [(k, argument(node, k)) for k in (0, 1)]
         values = tuple(Edge(node.name, k) for k, operand in operands if operand in moving)
-        products.append(Product(own, node, values))
+        fixed = [
+            source for _, operand in operands if operand not in moving for source in _of(operand)
+        ]
+        products.append(Product(own, node, values, tuple(fixed)))
     return products
+
+
+def _of(node: fx.Node) -> list[str]:
+    """Names of the tensors from which a constant is computed."""
+    if is_tensor(node):
+        return [str(node.target)]
+    return [name for source in node.all_input_nodes for name in _of(source)]

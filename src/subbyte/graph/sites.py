@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from subbyte.graph.instrument import FakeQuantize, Instrumented, copied, grid_source
-from subbyte.graph.layers import Layer, argument
+from subbyte.graph.layers import Layer
 from subbyte.graph.taps import moves
 
 DOMAIN = "subbyte"

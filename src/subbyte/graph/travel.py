@@ -52,6 +52,11 @@ class Travel:
         self._requantized: dict[str, Tensor] = {}
         self._requantized_nodes: dict[fx.Node, Any] = {}  # computed from such tensors alone
         self._ahead: list[fx.Node] = []
+        self._read: set[str] = set()
+        self.stale = False
+        """Whether a tensor was replaced that the quantized traveller had read as it was (a weight
+        that is computed from another one's).
+        """
 
     def rest(self) -> Rest:
         """The rest of the network, from the node that is being visited."""
@@ -77,6 +82,7 @@ class Travel:
         on.
         """
         self._requantized[name] = value
+        self.stale = self.stale or name in self._read
 
     @torch.no_grad()
     def run(self, chunks: list[Samples]) -> list[Pair]:
@@ -179,6 +185,7 @@ class Travel:
 
     def _execute(self, node: fx.Node, argument: Callable[[fx.Node], Any]) -> Any:
         assert is_call(node) and callable(node.target), f"unexpected {node.op} in a captured graph"
+        self._read |= {str(a.target) for a in node.all_input_nodes if is_tensor(a)}
         value = node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
         return (
             value.cpu()

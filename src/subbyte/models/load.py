@@ -2,16 +2,18 @@
 
 import difflib
 import importlib
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 from subbyte.errors import ModelError
 from subbyte.io.user_file import call_user_file, split_spec
 from subbyte.models.built_in import FAMILY, MODELS, ModelEntry, find_entry
+from subbyte.models.exported import SUFFIX, read_program
 from subbyte.models.weights import load_weights, read_weights, rows, set_weights, weights_file
 
 log = logging.getLogger("subbyte")
@@ -22,9 +24,10 @@ def load_model(
 ) -> nn.Module:
     """Build the network that `spec` names, with its weights, in eval mode on the CPU.
 
-    spec: a key of MODELS, `cifar-resnetN` with N = 6n + 2, `torchvision:NAME`, `timm:NAME`, or
-        `path/file.py:callable`, where the callable takes no arguments and returns an nn.Module.
-        torchvision and timm fetch pretrained weights when `weights` is None.
+    spec: a key of MODELS, `cifar-resnetN` with N = 6n + 2, `torchvision:NAME`, `timm:NAME`,
+        `path/file.py:callable`, where the callable takes no arguments and returns an nn.Module, or
+        `path/net.pt2`, an exported program. torchvision and timm fetch pretrained weights when
+        `weights` is None.
     weights: a file for `load_weights`, or `builtin:NAME`. Without it a built-in network has random
         weights, which is logged.
     classes: number of logits of a built-in network; ignored for any other. None: as many as the
@@ -33,27 +36,40 @@ def load_model(
     NumericsError as
     load_weights.
     """
-    user = split_spec(spec)
-    library, colon, name = spec.partition(":")
-    if user is not None:
-        model = _from_user(*user)
-    elif colon and library in LIBRARIES:
-        model = LIBRARIES[library](spec, name, weights is None)
-    elif (entry := find_entry(spec)) is not None:
+    entry = find_entry(spec)
+    if entry is not None:
         return _built_in(entry, weights, classes).eval()
-    else:
-        raise ModelError(_unknown(spec, spec, [*MODELS, FAMILY]))
+    model = _not_built_in(spec, pretrained=weights is None)
     if weights is not None:
         load_weights(model, weights)
-    return model.eval()
+    return evaluating(model)
 
 
 def new_model(spec: str, classes: int | None = None) -> nn.Module:
-    """Build a network to train from nothing: as `load_model` without weights, and without a word
-    about it.
+    """Build a network whose weights do not matter, to train from nothing or to take those of a
+    packed file: as `load_model` without weights, without a word about it, and without fetching any.
     """
     entry = find_entry(spec)
-    return load_model(spec) if entry is None else entry.build(classes).eval()
+    if entry is not None:
+        return entry.build(classes).eval()
+    return evaluating(_not_built_in(spec, pretrained=False))
+
+
+def evaluating(model: nn.Module) -> nn.Module:
+    """The network in evaluation mode; an exported program is in the mode it was exported in."""
+    return model if isinstance(model, fx.GraphModule) else model.eval()
+
+
+def _not_built_in(spec: str, *, pretrained: bool) -> nn.Module:
+    user = split_spec(spec)
+    library, colon, name = spec.partition(":")
+    if user is not None:
+        return _from_user(*user)
+    if Path(spec).suffix == SUFFIX:
+        return read_program(Path(spec))
+    if colon and library in LIBRARIES:
+        return LIBRARIES[library](spec, name, pretrained)
+    raise ModelError(_unknown(spec, spec, [*MODELS, FAMILY]))
 
 
 def _built_in(entry: ModelEntry, weights: str | Path | None, classes: int | None) -> nn.Module:
@@ -83,10 +99,20 @@ def _from_torchvision(spec: str, name: str, pretrained: bool) -> nn.Module:
     if name not in known:
         raise ModelError(_unknown(spec, name, known))
     try:
-        model: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None)
+        model: nn.Module = models.get_model(name, **_torchvision_weights(models, name, pretrained))
     except Exception as reason:  # downloads fail in many ways
         raise ModelError(_failed(spec, pretrained, reason)) from reason
     return model
+
+
+def _torchvision_weights(models: Any, name: str, pretrained: bool) -> dict[str, str | None]:
+    """Arguments that say where weights come from; dense networks ask for those of their backbone
+    apart.
+    """
+    if pretrained:
+        return {"weights": "DEFAULT"}
+    takes = inspect.signature(models.get_model_builder(name)).parameters
+    return {part: None for part in ("weights", "weights_backbone") if part in takes}
 
 
 def _from_timm(spec: str, name: str, pretrained: bool) -> nn.Module:
@@ -131,7 +157,7 @@ def _unknown(spec: str, name: str, known: Iterable[str]) -> str:
     if spec == name:
         valid = (
             f"{', '.join(known)} with N = 6n + 2, torchvision:NAME, timm:NAME, "
-            f"path/file.py:callable"
+            f"path/file.py:callable, path/net.pt2"
         )
     else:
         valid = f"the {len(known)} that list_models() of {spec.partition(':')[0]} lists"

@@ -272,6 +272,8 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
     for settings, edges in groups:
         names = [fed[edge] for edge in edges]
         name = f"{point.name}:feed" + (f":{names[0]}" if len(groups) > 1 else "")
+        again = sum(tap.name == name or tap.name.startswith(f"{name}#") for tap in taps)
+        name += f"#{again + 1}" if again else ""  # a product that reads one value twice
         axis = network.axis_at(edges[0])
         place = TapPlace(name, point.node.name, tuple(edges), axis)
         taps.append(_tap(place, "feed", settings, settings, tuple(names)))

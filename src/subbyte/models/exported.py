@@ -1,0 +1,58 @@
+"""Networks from files of exported programs (torch.export.save).
+
+Such a file is a program, as a file of Python is: open those of people you trust. torch's own reader
+falls back to unpickling whatever the archive holds; here pickles are read with `weights_only=True`,
+and archives with objects other than tensors are refused.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from subbyte.errors import ModelError
+
+SUFFIX = ".pt2"
+_OBJECTS = ("custom_obj", "opaque_obj")
+
+
+def read_program(path: Path) -> nn.Module:
+    """The network of an exported program. Raises ModelError when the file can't be read, or holds
+    more than a graph and tensors.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file") from error
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(f"{path}: no exported program ({error})") from error
+    found = [name for name in names if any(word in name for word in _OBJECTS)]
+    if found:
+        raise ModelError(f"{path}: holds objects other than tensors ({found[0]}); it is not read")
+    try:
+        with _tensors_only():
+            program = torch.export.load(path)
+    except Exception as error:  # torch raises errors of many kinds for each kind of damage
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path}: no exported program that can be read: {reason}") from error
+    network = program.module(check_guards=False)
+    assert isinstance(network, nn.Module)
+    return network
+
+
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    """Within, torch.load reads tensors and plain values alone, whatever it is asked for."""
+    before = torch.load
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return before(*args, **{**kwargs, "weights_only": True})
+
+    with patch.object(torch, "load", plain):
+        yield

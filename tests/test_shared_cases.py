@@ -34,11 +34,21 @@ LEAST = {"w8a8": 20.0, "w4a4": 4.0, "w2": 2.0, "w4": 8.0}
 """Signal-to-noise of outputs in dB, by recipe: of random networks, which forgive little."""
 
 
+OPEN = {
+    "linear_on_tokens_two_bits": "ONNX Runtime computes INT2 weights behind a transpose wrong",
+    "first_axis_is_not_the_batch": "ONNX Runtime computes INT2 weights behind a transpose wrong",
+    "one_dead_channel": "a bias beyond int32 keeps its layer in float",
+}
+"""Cases that the exporters still have to mend, and why they fail."""
+
+
 @pytest.fixture(params=NAMES or [pytest.param("", marks=pytest.mark.skip("no ../shared"))])
 def case(request):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model, inputs, recipe, _, _ = getattr(FOUND, request.param)()
+    if request.param in OPEN:
+        request.applymarker(pytest.mark.xfail(reason=OPEN[request.param]))
     return request.param, model, inputs, recipe
 
 

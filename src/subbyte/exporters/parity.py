@@ -61,8 +61,6 @@ def check_samples(model: QuantizedModel, inputs: Tensor | Inputs | Samples) -> S
     wanted = f"the network takes {model.signature.described}, n >= 1"
     if not isinstance(inputs, Tensor | Inputs | Samples):
         raise ParityError(f"images must be a tensor, got {type(inputs).__name__}: {wanted}")
-    if isinstance(inputs, Tensor) and inputs.dtype == torch.float64:
-        raise ParityError(f"images {inputs.dtype} can't be compared: {wanted}")
     try:
         samples = Samples.of(inputs)
     except DataError as error:

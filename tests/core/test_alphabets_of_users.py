@@ -11,6 +11,7 @@ import subbyte
 from subbyte.core import ALPHABETS, Alphabet, Grid, GridSpec, PerChannel, PerGroup, Share
 from subbyte.engine.evidence import tap_spreads, weight_spreads
 from subbyte.errors import FormatError, RecipeError
+from subbyte.graph import Samples
 from subbyte.pages import distributions
 from subbyte.ranges import GridFitter, Mse, fit_grid
 from subbyte.recipe import Plan, make_plan
@@ -143,7 +144,7 @@ def test_activations_take_them_but_onnx_does_not(alphabet, tmp_path):
     subbyte.save(q, tmp_path / "net.safetensors")
     again = subbyte.load(tmp_path / "net.safetensors", build(NETWORK, seed=2))
     assert torch.equal(again(x), q(x))
-    found = tap_spreads(captured(NETWORK), q, x)
+    found = tap_spreads(captured(NETWORK), q, Samples.of(x))
     assert all(len(one.levels) == alphabet.count for one in found.values())
     with pytest.raises(RecipeError, match="evenly spaced"):
         subbyte.export(q, tmp_path / "net.onnx", x, to="onnx-int8")

@@ -38,7 +38,7 @@ from subbyte.engine.evidence import (
     thumbnails,
     weight_spreads,
 )
-from subbyte.graph import tensor_at
+from subbyte.graph import Samples, tensor_at
 from subbyte.ranges import Mse, fit_grid
 from subbyte.records import Distribution, Evidence
 from tests.networks import build, captured, images, quantized
@@ -257,7 +257,7 @@ def test_activations_are_those_of_the_float_network(settings):
         quantized("residual", "w4a4", *settings),
         images("residual")[:20],
     )
-    found = tap_spreads(network, model, x)
+    found = tap_spreads(network, model, Samples.of(x))
     assert list(found) == [tap.name for tap in model.plan.taps] and len(found) > 6
     assert (
         found["input"].values == (float(x.min()), float(x.max()))
@@ -290,7 +290,7 @@ def test_activations_are_those_of_the_float_network(settings):
 def test_looking_changes_nothing():
     network, model, x = captured("residual"), quantized("residual", "w4a4"), images("residual")
     before, state = model(x), {k: v.clone() for k, v in network.graph_module.state_dict().items()}
-    tap_spreads(network, model, x[:4])
+    tap_spreads(network, model, Samples.of(x[:4]))
     weight_spreads(network, model)
     assert torch.equal(model(x), before)
     assert all(torch.equal(v, state[k]) for k, v in network.graph_module.state_dict().items())
@@ -300,7 +300,7 @@ def test_looking_changes_nothing():
 def test_weights_only_leave_activations_alone(monkeypatch):
     network, model = captured("residual"), quantized("residual", "w2")
     monkeypatch.setattr("subbyte.engine.evidence.instrument", None)  # would be called in vain
-    assert tap_spreads(network, model, images("residual")) == {}
+    assert tap_spreads(network, model, Samples.of(images("residual"))) == {}
 
 
 @pytest.fixture
@@ -426,7 +426,8 @@ def test_all_of_it_comes_back_from_its_file(named):
 def test_as_many_images_are_looked_at_as_is_quick(shape, count, named, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "subbyte.engine.evidence.tap_spreads", lambda network, model, x: seen.append(x.shape) or {}
+        "subbyte.engine.evidence.tap_spreads",
+        lambda network, model, samples: seen.append(samples.leaves[0].shape) or {},
     )
     monkeypatch.setattr("subbyte.engine.evidence.weight_spreads", lambda network, model: {})
     many = torch.zeros(1).expand(200, *shape)

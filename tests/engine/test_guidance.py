@@ -11,7 +11,7 @@ from subbyte.core import Convolution, Geometry
 from subbyte.engine.guidance import Guide, gradient_stats, look_ahead
 from subbyte.engine.walk import Limits, collect, round_layer
 from subbyte.errors import RecipeError
-from subbyte.graph import Memory, Pair, instrument, layer_gradients, outputs
+from subbyte.graph import Memory, Pair, Samples, instrument, layer_gradients, outputs
 from subbyte.io.cache import NO_CACHE
 from subbyte.ranges import RANGES, fit_grid
 from subbyte.recipe import Plan, make_plan
@@ -121,7 +121,7 @@ def planned(name: str, recipe: str, *settings: str) -> Plan:
 
 def looked(name: str, plan: Plan) -> Guide:
     network = captured(name)
-    chunks = list(images(name).split(16))
+    chunks = Samples.of(images(name)).split(16)
     return look_ahead(
         network, plan, instrument(network, []), chunks, Memory(2**30), "cpu", NO_CACHE
     )
@@ -148,7 +148,7 @@ def test_weights_of_rows_are_mean_squared_gradients_relative_to_their_mean():
     parts = {"depthwise.0": 8, "point.0": 2, "grouped": 12, "fc": 2}
     generator = torch.Generator().manual_seed(0)
     squares: dict[str, list[Tensor]] = {name: [] for name in parts}
-    for chunk in images("mobile").split(16):
+    for chunk in Samples.of(images("mobile")).split(16):
         ((_, calls),) = layer_gradients(
             instrument(network, []), chunk, outputs(generator), {name: name for name in parts}
         )

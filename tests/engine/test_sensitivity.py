@@ -17,7 +17,7 @@ from subbyte.engine.quantization import assemble
 from subbyte.engine.sensitivity import Option, Question, survey
 from subbyte.engine.walk import round_layer, walk
 from subbyte.errors import RecipeError
-from subbyte.graph import instrument, prepare, tensor_at
+from subbyte.graph import Samples, instrument, prepare, tensor_at
 from subbyte.recipe import Plan, make_plan
 from subbyte.stats import LayerStats
 from tests.networks import EVERY_ROW, build, captured, images
@@ -40,7 +40,7 @@ def chosen(options: list[Option]) -> dict[str, Option]:
 def test_divergences_are_those_of_networks_with_one_layer_quantized():
     network, x = captured("residual"), images("residual")
     _, options = met("residual", "budget=4bits")
-    expected = network.graph_module(x)
+    expected = network.graph_module(x).detach()
     for layer in ("stem", "b2.conv1"):
         for width in ("ternary", "2", "4"):
             only = [f"weights.bits={width}", "layers.*.skip=true", f"layers.{layer}.skip=false"]
@@ -268,7 +268,7 @@ def test_shares_of_channels_add_up_and_follow_their_slopes():
 
 def squared_slopes(network, x):
     instrumented = instrument(network, [])
-    return surveying._squared_slopes(network, instrumented, list(x.split(16)), "cpu")
+    return surveying._squared_slopes(network, instrumented, Samples.of(x).split(16), "cpu")
 
 
 @dataclass(frozen=True)

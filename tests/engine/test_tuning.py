@@ -13,7 +13,7 @@ from subbyte.core import QTensor
 from subbyte.engine.walk import WalkResult, walk
 from subbyte.errors import DataError, RecipeError
 from subbyte.exporters.packed import save
-from subbyte.graph import Memory, Pair, Rest, Travel, instrument, tensor_at
+from subbyte.graph import Memory, Pair, Rest, Samples, Travel, instrument, tensor_at
 from subbyte.methods import FitGrid, Rounding
 from subbyte.recipe import make_plan
 from subbyte.rounding import Nearest
@@ -183,7 +183,7 @@ def test_what_lies_ahead_gives_the_output_from_every_layer(name):
         after=lambda where, pair: None,
     )
     travel.outputs = []
-    travel.run(list(inputs.split(16)))
+    travel.run(Samples.of(inputs).split(16))
     assert len(travel.outputs) == len(network.layers)
     for output in travel.outputs:
         torch.testing.assert_close(output, network.graph_module(inputs), rtol=1e-4, atol=1e-5)
@@ -211,5 +211,5 @@ def test_what_lies_ahead_has_gradients_and_takes_what_it_is_given():
         at_tap=lambda tap, pair: pair.quantized,
         after=lambda where, pair: None,
     )
-    travel.run([inputs])
+    travel.run([Samples.of(inputs)])
     assert len(slopes) == len(network.layers) and min(slopes) > 0

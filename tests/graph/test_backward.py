@@ -8,9 +8,12 @@ from torch.func import functional_call
 
 from subbyte.errors import DataError, ModelError, NumericsError
 from subbyte.graph import (
+    Calls,
     Instrumented,
     Layer,
     Network,
+    Samples,
+    Targets,
     draw_classes,
     expected,
     given,
@@ -34,10 +37,16 @@ def plain(network: Network) -> Instrumented:
     return instrument(network, [])
 
 
+def gone_back(
+    network: Network, x: Tensor, targets: Targets, wanted: dict[str, str]
+) -> list[tuple[Tensor, dict[str, Calls]]]:
+    return list(layer_gradients(plain(network), Samples.of(x), targets, wanted))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_summed_over_positions_they_are_the_gradients_of_biases(name):
     network, x, labels = captured(name), images(name, 4), torch.tensor([2, 0, 1, 0])
-    ((share, calls),) = layer_gradients(plain(network), x, given(labels), owners(network))
+    ((share, calls),) = gone_back(network, x, given(labels), owners(network))
     assert share.tolist() == [1, 1, 1, 1] and list(calls) == list(
         dict.fromkeys(owners(network).values())
     )
@@ -60,9 +69,8 @@ def channels(g: Tensor, layer: Layer) -> Tensor:
 
 def test_inputs_are_those_of_the_layers():
     network, x = captured("tokens"), images("tokens", 3)
-    ((_, calls),) = layer_gradients(
-        plain(network), x, given(torch.tensor([0, 1, 2])), {"up": "up", "head": "head"}
-    )
+    wanted = {"up": "up", "head": "head"}
+    ((_, calls),) = gone_back(network, x, given(torch.tensor([0, 1, 2])), wanted)
     assert list(calls) == ["up", "head"], "only what was asked for"
     ((seen, _),) = calls["up"]
     norm = network.graph_module.get_submodule("norm")
@@ -74,9 +82,7 @@ def test_the_network_is_left_as_it_is_and_gradients_need_not_be_on():
     network = captured("residual")
     before = {name: value.clone() for name, value in network.graph_module.state_dict().items()}
     with torch.no_grad():
-        found = list(
-            layer_gradients(plain(network), images("residual", 2), expected, owners(network))
-        )
+        found = gone_back(network, images("residual", 2), expected, owners(network))
     assert len(found) == 5
     state = network.graph_module.state_dict()
     assert all(torch.equal(state[name], value) for name, value in before.items())
@@ -162,14 +168,24 @@ class _Swapped(nn.Module):
         return self.head(self.inner(x.transpose(0, 1)).mean(0))
 
 
+class _Two(_Swapped):
+    """A network of two outputs."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(x.mean(1)), self.inner(x.mean(1))
+
+
 def test_what_has_no_gradients_of_images_is_refused():
     x = torch.randn(2, 5, 4)
     network = prepare(_Swapped(), x)
     with pytest.raises(ModelError, match=r"'inner'.*batch"):
-        next(layer_gradients(plain(network), x, expected, owners(network)))
-    assert len(list(layer_gradients(plain(network), x, expected, {"head": "head"}))) == 3
+        gone_back(network, x, expected, owners(network))
+    assert len(gone_back(network, x, expected, {"head": "head"})) == 3
     dense = prepare(nn.Sequential(nn.Linear(4, 3)), x)
     with pytest.raises(ModelError, match=r"logits.*\[2, 5, 3\]"):
-        next(layer_gradients(plain(dense), x, expected, owners(dense)))
+        gone_back(dense, x, expected, owners(dense))
     with pytest.raises(NumericsError, match="logits"):
-        next(layer_gradients(plain(network), x * torch.inf, expected, {"head": "head"}))
+        gone_back(network, x * torch.inf, expected, {"head": "head"})
+    two = prepare(_Two(), x)
+    with pytest.raises(ModelError, match="2 outputs"):
+        gone_back(two, x, expected, {"head": "head"})

@@ -36,7 +36,8 @@ def test_the_graph_is_functional_with_one_input_and_the_users_names(name):
         schema = getattr(node.target, "_schema", None)
         assert schema is None or not schema.is_mutable, f"{node} changes its arguments"
     used = {node.target for node in nodes if node.op == "get_attr"}
-    assert used and used <= set(model.state_dict())
+    computed = {"body.weight"} if name == "computed" else set()
+    assert used and used <= set(model.state_dict()) | computed
 
 
 @pytest.mark.parametrize("name", ["residual", "tied", "computed"])
@@ -80,9 +81,14 @@ def test_an_example_of_any_batch_size_will_do(count):
     torch.testing.assert_close(graph_module(x), outputs(build("views"), x))
 
 
-def test_double_precision_is_kept():
-    model, x = build("sequential").double(), images("sequential").double()
-    assert torch.equal(capture(model, x)(x), outputs(model, x))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_computed_in_float32_and_come_back(dtype):
+    model, x = build("sequential").to(dtype), images("sequential")
+    graph_module = capture(model, x.to(dtype))
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    found = graph_module(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, outputs(model.float(), x))
 
 
 def test_state_that_is_no_tensor_does_no_harm():
@@ -99,7 +105,7 @@ def test_state_that_is_no_tensor_does_no_harm():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("0.weight", torch.nan), ("1.running_var", torch.inf), ("8.bias", -torch.inf)],
+    [("0.weight", torch.nan), ("1.running_var", torch.nan), ("8.bias", -torch.inf)],
 )
 def test_weights_that_are_no_numbers_are_named(key, value):
     model = build("sequential")
@@ -166,7 +172,7 @@ def test_errors_show_the_users_line_and_pytorchs_reason(name, folder, tmp_path):
         capture(users_network(path, name), torch.randn(3, 4))
     message = str(caught.value)
     assert f"{path}:{line}" in message and reason in message
-    assert name in message and "(3, 4)" in message
+    assert name in message and "float32 [3, 4]" in message
     assert caught.value.__cause__ is not None
 
 
@@ -182,7 +188,7 @@ def test_a_failure_prints_and_logs_nothing_and_leaves_logging_as_it_was(tmp_path
 
 
 def test_a_shape_that_does_not_fit_is_explained():
-    with pytest.raises(CaptureError, match=r"\(3, 2, 8, 8\).*3 channels"):
+    with pytest.raises(CaptureError, match=r"\[3, 2, 8, 8\].*3 channels"):
         capture(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.randn(3, 2, 8, 8))
 
 
@@ -198,23 +204,6 @@ def test_a_second_input_is_named_and_no_library_line_is_blamed():
     with pytest.raises(CaptureError, match="'mask'") as caught:
         capture(Two(), torch.randn(3, 4))
     assert "inspect.py" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "pack",
-    [
-        lambda y: (y, y + 1),
-        lambda y: (y,),
-        lambda y: [y],
-        lambda y: {"out": y},
-        lambda y: {"a": y, "b": y},
-    ],
-    ids=["pair", "tuple of one", "list", "dictionary of one", "dictionary"],
-)
-def test_outputs_must_be_one_tensor(pack):
-    model = Calls(lambda m, x: pack(m.layer(x)), layer=nn.Linear(4, 4))
-    with pytest.raises(CaptureError, match="one tensor"):
-        capture(model, torch.randn(3, 4))
 
 
 def test_a_fixed_batch_size_is_refused():

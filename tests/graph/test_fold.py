@@ -93,13 +93,6 @@ def test_grouped_layers_fold_with_and_without_bias(kind, groups):
     assert folded == ["0", "3"] and norms(graph_module) == []
 
 
-def test_double_precision_stays():
-    model = nn.Sequential(nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3)).double()
-    x = torch.randn(3, 2, 5, 5, dtype=torch.float64)
-    graph_module, folded, _ = fold(model, x)
-    assert folded == ["0"] and relative(graph_module(x), outputs(model, x)) < 1e-13
-
-
 def test_the_users_weights_are_not_scaled():
     model, graph_module = captured("sequential")
     before = model[0].weight.detach().clone()

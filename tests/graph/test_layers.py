@@ -30,7 +30,7 @@ LAYERS = {
     "shared": ["inner", "inner#2", "head"],
     "functional": ["kernel", "other", "other#2", "weight"],
     "clamps": ["a", "b", "c"],
-    "computed": ["head"],
+    "computed": ["body", "head"],
     "reused bias": ["full", "full#2"],
     "bare": ["weight"],
 }
@@ -185,12 +185,6 @@ def test_layers_are_found_by_name_and_by_where_they_read():
         network.reader(Edge("nowhere", 0))
 
 
-def test_computed_weights_are_listed():
-    skipped = {s.name: s.reason for s in prepared("computed").skipped}
-    assert all(name.startswith("body") for name in skipped)
-    assert "computed" in skipped["body"] and "conv2d" in skipped["body"]
-
-
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
@@ -200,43 +194,34 @@ class Recurrent(nn.Module):
         return self.head(self.cell(x)[0][:, -1])
 
 
-OTHERS = {
-    "embedding": (
-        Calls(
-            lambda m, x: m.head(m.table(x).mean(1)), table=nn.Embedding(10, 6), head=nn.Linear(6, 2)
-        ),
+def test_looked_up_recurrent_and_bare_weights_are_layers():
+    table, head = nn.Embedding(10, 6), nn.Linear(6, 2)
+    mix = nn.Parameter(torch.randn(6, 4))
+    network = prepare(
+        Calls(lambda m, x: m.head(m.table(x).mean(1)), table=table, head=head),
         torch.randint(0, 10, (3, 4)),
-        "table",
-        "embedding",
-    ),
-    "layer norm": (
-        nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 2)),
-        torch.randn(3, 6),
-        "0",
-        "layer_norm",
-    ),
-    "prelu": (nn.Sequential(nn.Linear(6, 6), nn.PReLU(6)), torch.randn(3, 6), "1", "prelu"),
-    "product": (
-        Calls(
-            lambda m, x: m.head(x @ m.mix),
-            mix=nn.Parameter(torch.randn(6, 6)),
-            head=nn.Linear(6, 2),
-        ),
-        torch.randn(3, 6),
-        "mix",
-        "matmul",
-    ),
-    "recurrent": (Recurrent(), torch.randn(3, 4, 6), "cell", "lstm"),
-}
-
-
-@pytest.mark.parametrize("case", OTHERS)
-def test_other_operations_with_weights_are_listed(case):
-    model, x, name, operation = OTHERS[case]
-    skipped = prepare(model, x).skipped
-    assert skipped and all(s.name.startswith(name) and operation in s.reason for s in skipped), (
-        skipped
     )
+    assert [(layer.name, layer.kind) for layer in network.layers] == [
+        ("table", "embedding"),
+        ("head", "linear"),
+    ]
+    network = prepare(Recurrent(), torch.randn(3, 4, 6))
+    assert [(layer.name, layer.kind) for layer in network.layers] == [
+        ("cell.weight_ih_l0", "recurrent"),
+        ("cell.weight_hh_l0", "recurrent"),
+        ("head", "linear"),
+    ]
+    network, layer = single(Calls(lambda m, x: x @ m.mix, mix=mix), torch.randn(3, 6))
+    assert layer.geometry == Linear((4, 6)), "the transposed weight"
+    torch.testing.assert_close(network.graph_module(torch.ones(5, 6)), torch.ones(5, 6) @ mix)
+
+
+@pytest.mark.parametrize(("kind", "operation"), [("norm", "layer_norm"), ("prelu", "prelu")])
+def test_other_operations_with_weights_are_listed(kind, operation):
+    other = {"norm": nn.LayerNorm(6), "prelu": nn.PReLU(6)}[kind]
+    model = Calls(lambda m, x: m.head(m.other(x)), other=other, head=nn.Linear(6, 2))
+    skipped = prepare(model, torch.randn(3, 6)).skipped
+    assert skipped and all(s.name.startswith("other") and operation in s.reason for s in skipped)
 
 
 def test_plain_networks_skip_nothing():

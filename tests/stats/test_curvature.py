@@ -8,7 +8,7 @@ from torch import Tensor
 from subbyte.core import Linear
 from subbyte.engine.guidance import gradient_stats, loss_of_weight
 from subbyte.errors import ModelError, NumericsError, RecipeError
-from subbyte.graph import Layer, instrument, layer_gradients, sampled
+from subbyte.graph import Layer, Samples, instrument, layer_gradients, sampled
 from subbyte.stats import (
     MomentCollector,
     Trace,
@@ -82,7 +82,7 @@ def test_gauss_newton_with_weighted_rows_is_the_fisher_form_exactly():
     unit = torch.zeros(fc.geometry.rows, fc.geometry.columns)
     unit[:, 3] = 1
     targets = sampled(torch.Generator().manual_seed(0))
-    ((_, calls),) = layer_gradients(instrument(network, []), x, targets, {"fc": "fc"})
+    ((_, calls),) = layer_gradients(instrument(network, []), Samples.of(x), targets, {"fc": "fc"})
     ((seen, g),) = calls["fc"]
     moments = MomentCollector(fc.geometry)
     moments.add(seen, seen, g.square()[:, :, None])

@@ -55,14 +55,12 @@ def check_parity(
 
 
 def check_samples(model: QuantizedModel, inputs: Tensor | Inputs | Samples) -> Samples:
-    """What to compare on. Raises ParityError when there is nothing, or it is not as `model` takes
-    it.
+    """Read what to compare on. Raises ParityError when there is nothing, or it is not as `model`
+    takes it.
     """
     wanted = f"the network takes {model.signature.described}, n >= 1"
     if not isinstance(inputs, Tensor | Inputs | Samples):
         raise ParityError(f"images must be a tensor, got {type(inputs).__name__}: {wanted}")
-    if isinstance(inputs, Tensor) and inputs.dtype == torch.float64:
-        raise ParityError(f"images {inputs.dtype} can't be compared: {wanted}")
     try:
         samples = Samples.of(inputs)
     except DataError as error:

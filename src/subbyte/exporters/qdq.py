@@ -72,8 +72,10 @@ class _Writer:
         layer = self.by_weight.get(site)
         value = self.tap(site, source, node) if layer is None else self.weight(layer, node)
         value.shape, value.type = output.shape, ir.TensorType(ir.DataType.FLOAT)
+        name = output.name if output.is_graph_output() else value.name
         output.replace_all_uses_with(value, replace_graph_outputs=True)
         self.graph.remove(node, safe=True)
+        value.name = name  # outputs keep theirs
 
     def node(
         self, op: str, inputs: Sequence[ir.Value | None], before: ir.Node, **attributes: int

@@ -10,6 +10,8 @@ is, and computes in float32 whatever the network does.
 import logging
 import re
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch import Tensor, fx, nn
 from subbyte.errors import CaptureError, NumericsError
 from subbyte.graph.attention import DECOMPOSED
 from subbyte.graph.constants import fold_constants
-from subbyte.graph.float32 import compute_in_float32
+from subbyte.graph.float32 import Float32Mode, compute_in_float32
 from subbyte.graph.products import as_layers, factors_last
 from subbyte.graph.quiet import silence
 from subbyte.graph.samples import Inputs, Samples
@@ -50,18 +52,13 @@ def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphMod
     model, samples = unwrapped(model), Samples.of(example)
     _check_numbers(model)
     twice = samples.twice()
-    # torch.export raises errors of many kinds; all mean the same to the user
-    try:
-        with silence(), torch.no_grad(), evaluating(model):
+    with explaining(model, samples), silence(), torch.no_grad(), evaluating(model):
+        with Float32Mode():
             exported = exported_program(model, twice)
-            graph_module = exported.run_decompositions(DECOMPOSED).module(check_guards=False)
-            if not isinstance(graph_module, fx.GraphModule):
-                raise CaptureError(
-                    f"torch.export returned {type(graph_module).__name__}, not a graph"
-                )
-            own_tensors(graph_module)
-    except Exception as error:
-        raise CaptureError(_explain(model, samples, error)) from error
+        graph_module = exported.run_decompositions(DECOMPOSED).module(check_guards=False)
+        if not isinstance(graph_module, fx.GraphModule):
+            raise CaptureError(f"torch.export returned {type(graph_module).__name__}, not a graph")
+        own_tensors(graph_module)
     compute_in_float32(graph_module)
     _clean(graph_module)
     fold_constants(graph_module)
@@ -72,7 +69,7 @@ def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphMod
 
 
 def exported_program(model: nn.Module, samples: Samples) -> torch.export.ExportedProgram:
-    """What torch.export makes of a module, for any number of samples. samples: two or more."""
+    """Export a module with torch.export, for any number of samples. samples: two or more."""
     axes: Any = torch.export.ShapesCollection()
     for leaf, batched in zip(samples.leaves, samples.batched, strict=True):
         if batched:
@@ -120,6 +117,17 @@ def _is_users(file: str) -> bool:
     """Whether a source file is the user's rather than Python's, torch's or ours."""
     standard = file.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in file
     return not (standard or file.startswith(("<", *_LIBRARIES)))
+
+
+@contextmanager
+def explaining(model: nn.Module, samples: Samples) -> Iterator[None]:
+    """Within, whatever is raised becomes a CaptureError: the network and torch.export raise errors
+    of many kinds, which all mean the same to the user.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise CaptureError(_explain(model, samples, error)) from error
 
 
 def _explain(model: nn.Module, samples: Samples, error: Exception) -> str:

@@ -2,8 +2,9 @@
 
 The result becomes a buffer that the graph reads: as the weight or bias of the layer that uses it
 (weight standardisation, parametrizations, biases put together from parts), else as a constant.
-Exempt is what is computed from the weight of a layer: the weight will be quantized, and what is
-computed from it must follow, so such nodes stay in the graph.
+Layers that read constants alone (a network that makes a table of positions) are computed, too.
+Exempt is what is computed from the weight of another layer: the weight will be quantized, and what
+is computed from it must follow, so such nodes stay in the graph.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from subbyte.graph.layers import LAYER_OPERATIONS, weights_of
-from subbyte.graph.nodes import is_call, is_tensor
+from subbyte.graph.nodes import is_call, is_tensor, varying
 from subbyte.graph.tensors import set_tensor, tensor_at
 
 _ROLES = {1: "weight", 2: "bias"}
@@ -48,8 +49,8 @@ def fold_constants(graph_module: fx.GraphModule) -> None:
 
 @torch.no_grad()
 def _values(graph_module: fx.GraphModule) -> dict[fx.Node, Any]:
-    """What each node gives that depends on no input and on no layer's weight."""
-    weights = {name for node in graph_module.graph.nodes for name in weights_of(node)}
+    """The value of each node that depends on no input and on no layer's weight."""
+    weights = {name for node in varying(graph_module.graph) for name in weights_of(node)}
     values: dict[fx.Node, Any] = {}
     for node in graph_module.graph.nodes:
         if is_tensor(node) and str(node.target) not in weights:

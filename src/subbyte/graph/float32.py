@@ -7,13 +7,26 @@ when they are captured; quantized networks compute on integers in any case.
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
 
 from subbyte.graph.nodes import is_call
 
 aten = torch.ops.aten
 _OTHERS = {torch.float16, torch.bfloat16, torch.float64}
+_CASTS = {Tensor.half, Tensor.bfloat16, Tensor.double}
 _CONVERSIONS = {aten._to_copy.default, aten.to.dtype, aten.to.dtype_layout, aten.type_as.default}
+
+
+class Float32Mode(TorchFunctionMode):
+    """Within, whatever asks torch for another floating-point type gets float32."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """See `TorchFunctionMode`."""
+        function = Tensor.float if func in _CASTS else func
+        return function(*_float32(args), **_float32(kwargs or {}))
 
 
 def compute_in_float32(graph_module: fx.GraphModule) -> None:
@@ -39,8 +52,8 @@ def _float32(value: Any) -> Any:
     """An argument with float32 in place of other floating-point types."""
     if isinstance(value, torch.dtype):
         return torch.float32 if value in _OTHERS else value
-    if isinstance(value, tuple | list):
+    if type(value) in (tuple, list):
         return type(value)(_float32(each) for each in value)
-    if isinstance(value, dict):
+    if type(value) is dict:
         return {key: _float32(each) for key, each in value.items()}
     return value

@@ -12,8 +12,9 @@ from torch.utils import _pytree as pytree
 
 from subbyte.errors import ModelError
 from subbyte.graph.as_tensors import UnstorableError, from_tensors, to_tensors
-from subbyte.graph.capture import capture
+from subbyte.graph.capture import capture, explaining
 from subbyte.graph.counts import Counter
+from subbyte.graph.float32 import Float32Mode
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.layers import Edge, Layer, Layered, Skipped, argument, find_layers, give_biases
 from subbyte.graph.nodes import is_input
@@ -113,7 +114,7 @@ def prepare(
     rest = [s for s in skipped if s.name.removesuffix(".weight") not in norms]
     counter = Counter(graph_module, layers, products)
     error = _difference(expected, counter.outputs(samples))
-    if error > _MAX_FOLD_ERROR:  # NaN goes on: the walk names the layer it comes from
+    if error > _MAX_FOLD_ERROR:
         raise ModelError(
             f"the captured network differs from {type(model).__name__} by {error:.2g} of the "
             f"largest output; "
@@ -165,7 +166,7 @@ def _captured(
 
 @torch.no_grad()
 def _call(model: nn.Module, samples: Samples) -> Any:
-    with evaluating(model):
+    with explaining(model, samples), evaluating(model), Float32Mode():
         call = samples.call
         return model(*call.args, **call.kwargs)
 
@@ -184,13 +185,16 @@ def _key(entry: Any) -> str:
 
 
 def _difference(expected: list[Any], found: list[Any]) -> float:
-    """Largest difference of an output, relative to the largest number of that output."""
+    """Largest difference of an output, relative to the largest number of that output; NaN and
+    infinities differ from all but themselves.
+    """
     worst = 0.0
     for own, other in zip(expected, found, strict=True):
         if not isinstance(own, Tensor) or not own.numel() or not own.is_floating_point():
             continue
-        known = own.isfinite()  # masks put infinities where they are wanted
-        scale = own[known].abs().max().clamp_min(torch.finfo(own.dtype).tiny)
-        gap = torch.where(known, (other - own).abs() / scale, (other != own).float())
+        same = (own == other) | (own.isnan() & other.isnan())  # masks put infinities in outputs
+        size = torch.where(own.isfinite(), own, 0.0).abs().max()
+        gap = (other - own).abs() / size.clamp_min(torch.finfo(own.dtype).tiny)
+        gap = torch.where(same, 0.0, gap.nan_to_num(nan=torch.inf))
         worst = max(worst, float(gap.max()))
     return worst

@@ -23,6 +23,15 @@ def is_module(node: fx.Node) -> bool:
     return node.op == "call_module"
 
 
+def varying(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose values depend on an input; those of all others are constants."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if is_input(node) or any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
 def is_output(node: fx.Node) -> bool:
     """Whether the node returns the network's output."""
     return node.op == "output"

@@ -17,7 +17,7 @@ from subbyte.graph.layers import (
     is_layer_call,
     operation_of,
 )
-from subbyte.graph.nodes import is_tensor
+from subbyte.graph.nodes import is_tensor, varying
 from subbyte.graph.tensors import set_tensor, tensor_at
 
 aten = torch.ops.aten
@@ -63,18 +63,29 @@ def as_layers(graph_module: fx.GraphModule) -> None:
             read = graph.get_attr(found)
             read.meta["val"] = tensor_at(graph_module, found)
         node.target, node.args = aten.linear.default, (x, read)
+        if weight.meta["val"].ndim == 1:
+            _drop_last_axis(graph, node)
     graph.eliminate_dead_code()
     graph_module.recompile()
 
 
+def _drop_last_axis(graph: fx.Graph, node: fx.Node) -> None:
+    """A vector is the weight of one output, whose axis a product with it has not."""
+    value = node.meta["val"]
+    with graph.inserting_after(node):
+        squeezed = graph.call_function(aten.squeeze.dim, (node, -1))
+    squeezed.meta["val"], node.meta["val"] = value, value.unsqueeze(-1)
+    node.replace_all_uses_with(squeezed, lambda user: user is not squeezed)
+
+
 def _weight(graph_module: fx.GraphModule, operand: fx.Node) -> str | None:
     """Dotted name of the weight [out, in] that a linear layer would have in place of the operand
-    [in, out]; None when it is no parameter, or one that is read elsewhere as it is.
+    [in, out] or [in]; None when it is no parameter.
     """
     if operand.target in _TURNS and operand.meta["val"].ndim == 2:
         source = operand.all_input_nodes[0]
         return str(source.target) if is_tensor(source) else None
-    if not is_tensor(operand) or operand.meta["val"].ndim != 2:
+    if not is_tensor(operand) or operand.meta["val"].ndim > 2:
         return None
     name = str(operand.target)
     reads = [
@@ -84,7 +95,8 @@ def _weight(graph_module: fx.GraphModule, operand: fx.Node) -> str | None:
         for user in node.users
     ]
     turned = f"{name}_turned" if len(reads) > 1 else name
-    set_tensor(graph_module, turned, tensor_at(graph_module, name).t())
+    weight = tensor_at(graph_module, name)
+    set_tensor(graph_module, turned, weight.t() if weight.ndim > 1 else weight[None])
     return turned
 
 
@@ -123,17 +135,18 @@ def find_products(graph_module: fx.GraphModule) -> list[Product]:
     """All products of values, in execution order."""
     products: list[Product] = []
     names: dict[str, int] = {}
+    moving = varying(graph_module.graph)
     for node in graph_module.graph.nodes:
         dynamic = node.target in LAYER_OPERATIONS and not is_layer_call(node)
-        if node.target not in _MATMULS and not dynamic:
+        if node not in moving or (node.target not in _MATMULS and not dynamic):
             continue
         name = ".".join(filter(None, [module_path(node), operation_of(node)]))
         names[name] = names.get(name, 0) + 1
         own = name if names[name] == 1 else f"{name}#{names[name]}"
         operands = [(k, argument(node, k)) for k in (0, 1)]
-        values = tuple(Edge(node.name, k) for k, operand in operands if not is_constant(operand))
+        values = tuple(Edge(node.name, k) for k, operand in operands if operand in moving)
         fixed = [
-            source for _, operand in operands if is_constant(operand) for source in _of(operand)
+            source for _, operand in operands if operand not in moving for source in _of(operand)
         ]
         products.append(Product(own, node, values, tuple(fixed)))
     return products
@@ -144,10 +157,3 @@ def _of(node: fx.Node) -> list[str]:
     if is_tensor(node):
         return [str(node.target)]
     return [name for source in node.all_input_nodes for name in _of(source)]
-
-
-def is_constant(node: fx.Node) -> bool:
-    """Whether a value is the same for all inputs."""
-    if is_tensor(node):
-        return True
-    return bool(node.all_input_nodes) and all(map(is_constant, node.all_input_nodes))

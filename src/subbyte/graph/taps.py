@@ -19,8 +19,8 @@ from torch import fx
 from subbyte.core import Geometry
 from subbyte.graph.constants import module_path
 from subbyte.graph.layers import Edge, Layer, argument, operation_of
-from subbyte.graph.nodes import is_call, is_input
-from subbyte.graph.products import Product, is_constant
+from subbyte.graph.nodes import is_call, is_input, varying
+from subbyte.graph.products import Product
 
 aten = torch.ops.aten
 _CLAMPS = {
@@ -58,7 +58,7 @@ _ON_SCORES = {
     aten.clamp_min.default,
     aten.tanh.default,
 }
-"""What happens to scores before a softmax."""
+"""Operations on scores before a softmax."""
 MOVES = {
     aten.view.default,
     aten.reshape.default,
@@ -129,13 +129,13 @@ def find_taps(
     if len(inputs) == 1:
         makers[inputs[0]] = _Maker("input", None)
     points: list[TapPoint] = []
-    scores = _scores(graph_module)
+    scores, moving = _scores(graph_module), varying(graph_module.graph)
     for node in graph_module.graph.nodes:
         if not _is_float(node) or not (is_input(node) or is_call(node)) or moves(node):
             continue
         feeds, others = _readers(node, edges)
         wanted = feeds or is_input(node) or (_computes(node, makers) and node not in scores)
-        if not wanted or is_constant(node) or _fused_later(node):
+        if not wanted or node not in moving or _fused_later(node):
             continue
         name = _unique(_name(node, makers), names)
         maker = makers.get(_before_clamps(node, makers), _Maker("", None))
@@ -147,14 +147,14 @@ def find_taps(
 
 @dataclass(frozen=True)
 class _Maker:
-    """What yields a value: its name, and the geometry of a layer."""
+    """The layer or product that yields a value: its name, and the geometry of a layer."""
 
     name: str
     geometry: Geometry | None
 
 
 def _makers(layers: list[Layer], products: list[Product]) -> dict[fx.Node, _Maker]:
-    """What runtimes compute on integers, by node."""
+    """Layers and products, which runtimes compute on integers, by node."""
     made = {product.node: _Maker(product.name, None) for product in products}
     return made | {
         layer.node: _Maker(layer.name, layer.geometry)

@@ -49,8 +49,8 @@ def own_tensors(graph_module: fx.GraphModule) -> None:
         found = tensor_at(graph_module, name)
         if id(found) not in made:
             copy = found.detach().clone(memory_format=torch.contiguous_format)
-            learns = isinstance(found, nn.Parameter) and copy.is_floating_point()
-            made[id(found)] = nn.Parameter(copy) if learns else copy
+            learned = isinstance(found, nn.Parameter)
+            made[id(found)] = nn.Parameter(copy, found.requires_grad) if learned else copy
         owner, leaf = parent_of(graph_module, name)
         delattr(owner, leaf)
         kept = made[id(found)]

@@ -130,7 +130,7 @@ class Travel:
             self._after(name, _leading(pair))
 
     def _names(self, node: fx.Node) -> list[str]:
-        """What is measured at a node."""
+        """Names of all that is measured at a node."""
         others = [named[node] for named in (self._taps, self._products) if node in named]
         return self._layers.get(node, []) + others
 

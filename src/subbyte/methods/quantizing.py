@@ -83,6 +83,9 @@ class Range(Method, ABC, contract=True):
     weights_only: ClassVar[bool] = False
     """It means nothing for activations, and importance is none of its business."""
 
+    fixed: ClassVar[bool] = False
+    """It chooses the same whatever the values."""
+
     weights_on_grid: ClassVar[bool] = False
     """It finds the grid that weights lie on already, and refuses others."""
 

@@ -17,7 +17,7 @@ from subbyte.ranges.minmax import grid_of_range
 class Unit(Range):
     """Cover 0 to 1."""
 
-    closed_form = True
+    closed_form, fixed = True, True
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec

@@ -49,6 +49,16 @@ def working(method: Range) -> list[str]:
     return [name for name, spec in SPECS.items() if method.refusal(spec) is None]
 
 
+def following(method: Range) -> list[str]:
+    """Grids of a method that goes by the values."""
+    return [] if method.fixed else working(method)
+
+
+def steady(method: Range) -> list[str]:
+    """Grids of a method that does not."""
+    return working(method) if method.fixed else []
+
+
 def refused(method: Range) -> list[str]:
     """Grids that it refuses."""
     return [name for name, spec in SPECS.items() if method.refusal(spec) is not None]
@@ -56,7 +66,7 @@ def refused(method: Range) -> list[str]:
 
 def weighing(method: Range) -> list[str]:
     """Grids of a method that may be used for activations, or goes by the importance of weights."""
-    return [] if method.weights_only else working(method)
+    return [] if method.weights_only else following(method)
 
 
 def suited(method: Range, x: Tensor, spec: GridSpec) -> Tensor:
@@ -126,7 +136,7 @@ def zeros_are_zeros_on_a_positive_scale(method: Range, spec: str) -> None:
     require(not grid.quantize(torch.zeros_like(x)).any(), "0 is not on the grid")
 
 
-@SUITE.over(working, of(*VALUES), of("1", "9"))
+@SUITE.over(following, of(*VALUES), of("1", "9"))
 def constant_blocks_are_met(method: Range, spec: str, value: str, columns: str) -> None:
     """A block of one value, alone or repeated."""
     wanted = VALUES[value]
@@ -136,7 +146,7 @@ def constant_blocks_are_met(method: Range, spec: str, value: str, columns: str) 
     require(abs(got - wanted) <= 1e-3 * abs(wanted), f"{wanted} becomes {got}")
 
 
-@SUITE.over(working, of("1", "-1"))
+@SUITE.over(following, of("1", "-1"))
 def one_sided_blocks_spend_no_codes_on_the_other_side(method: Range, spec: str, sign: str) -> None:
     """With a zero point the whole range lies on the values' side."""
     wanted = SPECS[spec]
@@ -149,7 +159,7 @@ def one_sided_blocks_spend_no_codes_on_the_other_side(method: Range, spec: str, 
         require((low >= 0).all() and (low <= 0).all() and (high > 0).all(), "codes are wasted")
 
 
-@SUITE.over(working, of("-40", "-20", "20", "40"))
+@SUITE.over(following, of("-40", "-20", "20", "40"))
 def the_unit_of_the_values_does_not_matter(method: Range, spec: str, exponent: str) -> None:
     """Values times a power of 2 have scales times it."""
     x, factor = suited(method, values(), SPECS[spec]), 2.0 ** int(exponent)
@@ -172,7 +182,7 @@ def the_ends_of_float32(method: Range, spec: str, magnitude: str) -> None:
     require((got <= bound * (1 + 1e-3)).all(), "worse than a grid that covers all")
 
 
-@SUITE.over(working)
+@SUITE.over(following)
 def negated_values_get_the_mirrored_grid(method: Range, spec: str) -> None:
     """Grids that are their own mirror image; asymmetric ones mirror their zero point."""
     wanted = SPECS[spec]
@@ -262,3 +272,11 @@ def values_that_are_no_numbers_are_an_error(method: Range, spec: str, bad: str) 
     x = values()
     x[3, 4] = float(bad)
     raises(NumericsError, lambda: fit_grid(method, x, SPECS[spec]), bad)
+
+
+@SUITE.over(steady)
+def a_fixed_range_is_that_of_any_other_values(method: Range, spec: str) -> None:
+    """It declares that it does not go by them."""
+    x = values()
+    for other in (-3 * x, torch.zeros_like(x)):
+        same(fit_grid(method, other, SPECS[spec]), fit_grid(method, x, SPECS[spec]), "values")

@@ -17,12 +17,13 @@ from subbyte.analyses.sweeps import SPACES
 from subbyte.cli.main import app
 from subbyte.correct import CORRECTIONS
 from subbyte.data import KINDS
+from subbyte.exporters import EXPORTERS
 from subbyte.io.registry import Registry
 from subbyte.learn.optimizers import OPTIMIZERS, RESOLUTION_SCHEDULES
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
 from subbyte.learn.training.augment import AUGMENTATIONS
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES
-from subbyte.methods import Method, Rounding
+from subbyte.methods import Method, Refusal, Rounding
 from subbyte.models import MODELS, pretrained
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
@@ -81,14 +82,33 @@ def methods() -> str:
         for module in modules:
             text = cleandoc(sys.modules[module].__doc__ or "")
             parts += ["", f"### {module.removeprefix('subbyte.')}", "", "```text", text, "```"]
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts + _exporters()) + "\n"
+
+
+def _exporters() -> list[str]:
+    """Every exporter, and the networks that it refuses."""
+    parts = [
+        "",
+        "## Exporters",
+        "",
+        "| name | runtime | files | what it does |",
+        "|---|---|---|---|",
+    ]
+    for name, one in EXPORTERS.items():
+        said = " ".join([_first(type(one).__doc__), *_refused("networks", one.refuses)])
+        parts.append(f"| `{name}` | {one.runtime} | {', '.join(one.suffixes)} | {said} |")
+    return parts
+
+
+def _refused(what: str, refuses: tuple[Refusal, ...]) -> list[str]:
+    reasons = "; ".join(each.because for each in refuses)
+    return [f"Refuses {what}: {reasons}."] if refuses else []
 
 
 def _declared(cls: type[Any]) -> list[str]:
     """What a method declares: what it makes small, and grids that it refuses, in sentences."""
     made = [f"Objective: {cls.objective.value}."] if issubclass(cls, Rounding) else []
-    refused = [each.because for each in cls.refuses] if issubclass(cls, Method) else []
-    return made + ([f"Refuses grids: {'; '.join(refused)}."] if refused else [])
+    return made + (_refused("grids", cls.refuses) if issubclass(cls, Method) else [])
 
 
 def recipes() -> str:

@@ -134,7 +134,6 @@ def test_only_the_export_package_knows_file_formats(file):
     allowed = {
         "models/weights.py": {"safetensors"},
         "cli/demo.py": {"safetensors"},
-        "cli/inspect.py": {"onnx_ir", "onnx"},
         "jobs.py": {"onnxruntime"},  # its version
         "learn/training/checkpoint.py": {"safetensors"},
     }
@@ -159,6 +158,21 @@ def test_files_and_functions_are_short(file):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.body[0].lineno + 1
             assert lines <= MAX_FUNCTION, f"{node.name} has {lines} lines"
+
+
+TESTS = sorted(path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py"))
+PROJECT = {"accuracy", "docs", "house", "wheel"}
+"""Tests of the project as a whole, which lie at the top."""
+
+
+@pytest.mark.parametrize("test", TESTS, ids=str)
+def test_tests_lie_where_what_they_test_lies(test):
+    """A test is named after a module of its folder, or its package, and perhaps more words."""
+    folder, name = HOUSE / test.parent, test.stem.removeprefix("test_")
+    assert folder.is_dir()
+    known = {path.stem for path in folder.iterdir() if path.stem != "__init__"} | {folder.name}
+    known |= PROJECT if folder == HOUSE else set()
+    assert any(name == module or name.startswith(f"{module}_") for module in known)
 
 
 def test_types_carry_what_words_would():
@@ -238,7 +252,7 @@ def test_errors_have_one_base():
     from subbyte import errors
 
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
-    assert len(classes) == 8 and all(issubclass(cls, errors.SubbyteError) for cls in classes)
+    assert len(classes) == 9 and all(issubclass(cls, errors.SubbyteError) for cls in classes)
     assert issubclass(errors.SubbyteError, ValueError)
 
 

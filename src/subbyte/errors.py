@@ -4,6 +4,7 @@ SubbyteError                 base: anything a user can cause (also a ValueError)
 ├── DataError                a data folder, file or image that does not fit
 ├── ModelError               a network or its weights that do not fit
 │   └── CaptureError         torch.export cannot turn the network into a graph
+├── ContractError            a method, such as a class of a user's file, that breaks its contract
 ├── RecipeError              an unknown setting, a value out of range, a pattern that matches
                              nothing
 ├── NumericsError            NaN or Inf in weights or activations
@@ -26,6 +27,10 @@ class ModelError(SubbyteError):
 
 class CaptureError(ModelError):
     """`torch.export` cannot turn the network into a graph."""
+
+
+class ContractError(SubbyteError):
+    """A method that does not do what its kind promises."""
 
 
 class RecipeError(SubbyteError):

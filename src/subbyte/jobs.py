@@ -28,6 +28,7 @@ from subbyte.exporters.packed import save
 from subbyte.graph import prepare
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
+from subbyte.io.user_file import UserFiles
 from subbyte.methods import Exported, Runner
 from subbyte.pages.write import PAGE
 from subbyte.recipe import Plan, Recipe
@@ -98,12 +99,13 @@ def run(
             job.recipe,
             images,
             labels=lambda: draw_labels(data, job.calibration, job.seed),
+            accept=lambda plan: choose_exporters(job.exports, plan),
             limits=job.limits,
             stages=stages,
         )
         with stages.stage("export"):
             packed = save(done.model, temporary / PACKED, _about(job, data))
-            names = export_files(job.exports, done.model)
+            names = export_files(job.exports, done.model.plan)
             exported = [
                 export(done.model, temporary / file, images, to=name)
                 for name, file in names.items()
@@ -113,8 +115,8 @@ def run(
         with stages.stage("figures"):
             named = _named(measured, data, split)
             found = gather(done.network, done.model, images, named, device)
-        result = summary(job, data, done, exported, packed, measured, stages.seconds)
-        write_text(temporary / PLAN, done.model.plan.to_yaml())
+        result = summary(job, data, done, exported, packed, measured, stages.seconds, temporary)
+        write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
         write_document(temporary / FIGURES, found, short=True)
@@ -122,9 +124,9 @@ def run(
     return result
 
 
-def export_files(names: Sequence[str], model: QuantizedModel) -> dict[str, str]:
+def export_files(names: Sequence[str], plan: Plan) -> dict[str, str]:
     """Names of files by exporter: model.onnx, or model-onnx-int8.onnx where several end alike."""
-    chosen = choose_exporters(names, model)
+    chosen = choose_exporters(names, plan)
     alike = Counter(exporter.suffixes[0] for exporter in chosen)
     files = {}
     for exporter in chosen:
@@ -192,9 +194,10 @@ def summary(
     packed: int,
     measured: Measured,
     seconds: dict[str, float],
+    out: Path,
 ) -> Result:
-    """The content of result.json: accuracies and agreements in percent, sizes in bytes, times in
-    seconds.
+    """The content of result.json in the folder `out`: accuracies and agreements in percent, sizes
+    in bytes, times in seconds.
     """
     before, after, model = measured.float, measured.quantized, done.model
     rows: dict[str, list[LedgerEntry]] = {"layer": [], "product": [], "activation": [], "rest": []}
@@ -225,7 +228,7 @@ def summary(
         products=rows["product"],
         activations=rows["activation"],
         skipped=[Skipped(name=r.name, reason=r.reason, bytes=r.bytes) for r in rows["rest"]],
-        settings=job.recipe.stated(),
+        settings=job.recipe.stated(UserFiles(out)),
         about=dict(job.about) | {"fingerprint": data.fingerprint},
         versions=versions(),
     )

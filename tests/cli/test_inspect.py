@@ -14,7 +14,9 @@ from torch import nn
 from subbyte import load_recipe, quantize, save
 from subbyte.cli.common import console
 from subbyte.core import compressed_bytes
+from subbyte.exporters import EXPORTERS
 from subbyte.exporters.packed import read
+from tests.exporters.plugin import Arrays
 from tests.workplace import trained
 
 
@@ -103,6 +105,20 @@ def test_an_onnx_file_shows_tensors_and_their_types(subbyte, result):
     assert (
         "2 Conv" in done.out and "QuantizeLinear" in done.out and "subbyte.recipe: w4a8" in done.out
     )
+
+
+def test_a_plugged_in_exporters_file_shows_what_it_says(subbyte, given, tmp_path, monkeypatch):
+    monkeypatch.setitem(EXPORTERS, "arrays", Arrays())
+    out = tmp_path / "out"
+    done = subbyte("quantize", *given, "--recipe", "w4", "--export", "arrays", "--out", out)
+    assert done.code == 0, done.err
+    shown = subbyte("inspect", out / "model.npy-zip")
+    assert shown.code == 0 and "bytes, zip" in shown.out and "recipe: w4" in shown.out
+    (line,) = (line for line in shown.out.splitlines() if "8x72" in line)
+    assert "float32" in line and f"{4 * 8 * 72:,}" in line
+    (out / "model.npy-zip").write_bytes(b"hello")
+    spoilt = subbyte("inspect", out / "model.npy-zip")
+    assert spoilt.code == 1 and "no arrays" in spoilt.err
 
 
 def test_a_plan_shows_layers_and_activations(subbyte, result):

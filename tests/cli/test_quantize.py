@@ -12,7 +12,12 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from subbyte.engine import quantization
+from subbyte.exporters import EXPORTERS
+from subbyte.exporters.packed import read
 from subbyte.recipe import Plan
+from subbyte.rounding import ROUNDINGS
+from tests.exporters.plugin import Arrays
 from tests.workplace import lay_out, names_in
 
 FILES = {
@@ -49,6 +54,49 @@ def test_it_prints_layers_activations_and_the_summary(result):
         assert f"{size:,}" in done.out
     assert "parity of onnx-int8 on 40 images" in done.out and str(out) in done.out
     assert "Traceback" not in done.out + done.err
+
+
+def test_a_folder_with_a_users_method_may_be_moved(subbyte, given, tmp_path):
+    """All that was written names the file from where it was written, and knows nothing of this
+    machine.
+    """
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    (here / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom subbyte.rounding import Nearest\n"
+        "@dataclass(frozen=True)\nclass Mine(Nearest):\n    setting: int = 3\n"
+    )
+    out = here / "runs" / "x"
+    options = ("--export", "none", "--no-report", "--out")
+    mine = f"weights.rounding={here / 'mine.py'}:Mine"
+    done = subbyte("quantize", *given, "--recipe", "w4", "--set", mine, *options, out)
+    assert done.code == 0, done.err
+    packed = (out / "model.safetensors").read_bytes()
+    for name in names_in(out):
+        assert str(here).encode() not in (out / name).read_bytes(), name
+    assert packed.count(b"../../mine.py:Mine") == 3
+    settings = json.loads((out / "result.json").read_text())["settings"]
+    assert settings["weights"]["rounding"] == "../../mine.py:Mine"
+    shutil.move(here, there)
+    plan, again = there / "runs" / "x" / "plan.yaml", there / "again"
+    done = subbyte("quantize", *given, "--recipe", plan, *options, again)
+    assert done.code == 0, done.err
+    before, after = (load_file(p / "model.safetensors") for p in (plan.parent, again))
+    assert before.keys() == after.keys() and all((before[k] == after[k]).all() for k in before)
+    assert subbyte("inspect", plan).code == 0
+    (rounding,) = {layer.rounding for layer in read(again / "model.safetensors").plan.layers}
+    assert ROUNDINGS.name(rounding) == f"{there / 'mine.py'}:Mine"
+
+
+def test_what_an_exporter_refuses_is_said_before_the_walk(subbyte, given, tmp_path, monkeypatch):
+    monkeypatch.setitem(EXPORTERS, "arrays", Arrays())
+    monkeypatch.setattr(quantization, "walk", None)  # it would raise TypeError
+    options = (*given, "--recipe", "w4a8", "--export", "arrays")
+    for last in (("--out", tmp_path / "out"), ("--dry-run", "--input-shape", "3,8,8")):
+        done = subbyte("quantize", *options, *last)
+        assert done.code == 1
+        assert done.err.strip().endswith("error: exporter arrays: arrays hold weights alone")
+    assert names_in(tmp_path) == set()
 
 
 def test_plan_yaml_reloads(result):

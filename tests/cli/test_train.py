@@ -106,6 +106,12 @@ def test_it_writes_weights_logs_and_a_last_line(train, tmp_path):
     assert "random weights" not in done.err
 
 
+def test_it_can_do_without_the_page(train, tmp_path):
+    done = train(tmp_path / "out", *ADAM, "--epochs", 1, "--no-report")
+    out = result(done, tmp_path / "out")
+    assert names_in(out) == FILES and "to look at" not in done.out
+
+
 def test_the_weights_have_the_accuracy_it_says(train, small, tmp_path):
     out = result(train(tmp_path / "out", *ADAM, "--epochs", 4), tmp_path / "out")
     done = run(

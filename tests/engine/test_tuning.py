@@ -14,7 +14,7 @@ from subbyte.engine.walk import WalkResult, walk
 from subbyte.errors import DataError, RecipeError
 from subbyte.exporters.packed import save
 from subbyte.graph import Memory, Pair, Rest, Samples, Travel, instrument, tensor_at
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Rounding
 from subbyte.recipe import make_plan
 from subbyte.rounding import Nearest
 from subbyte.stats import LayerStats
@@ -132,7 +132,7 @@ def test_signal_to_noise_is_that_of_the_final_network():
 
 
 @dataclass(frozen=True)
-class Spy:
+class Spy(Rounding):
     """Nearest rounding that notes the weights and statistics it is given."""
 
     seen: list[tuple[torch.Tensor, LayerStats]] = field(default_factory=list)

@@ -22,7 +22,7 @@ from subbyte.errors import NumericsError
 from subbyte.exporters.packed import save
 from subbyte.graph import Network, prepare, set_tensor
 from subbyte.graph.instrument import copied
-from subbyte.methods import FitGrid
+from subbyte.methods import FitGrid, Rounding
 from subbyte.recipe import Plan, make_plan
 from subbyte.rounding import Nearest
 from subbyte.stats import LayerStats
@@ -35,7 +35,7 @@ NETWORKS = ["residual", "mobile", "decoder", "shared", "functional"]
 
 
 @dataclass(frozen=True)
-class Spy:
+class Spy(Rounding):
     """Nearest rounding that notes the statistics it is given."""
 
     seen: list[LayerStats] = field(default_factory=list)

@@ -101,10 +101,7 @@ def dequantized(program: ModelProto, layer: Layer) -> np.ndarray:
     return known[of_codes]
 
 
-NONE = np.float32(0)
-
-
-def by_operator(codes, scale, zero=NONE, axis=1, block_size=None):
+def by_operator(codes, scale, zero=0, axis=1, block_size=None):
     """DequantizeLinear."""
     if block_size is not None:
         scale, zero = (p.repeat(block_size, axis=1)[:, : codes.shape[1]] for p in (scale, zero))

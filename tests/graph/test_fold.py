@@ -53,12 +53,12 @@ def fold_graph(
     graph_module: fx.GraphModule, model: nn.Module, x: torch.Tensor
 ) -> tuple[fx.GraphModule, list[str], list[Skipped]]:
     give_biases(graph_module)
-    folded, left = fold_batch_norms(graph_module)
+    folded = fold_batch_norms(graph_module)
     graph_module.graph.lint()
     with torch.no_grad():
         for count in (1, len(x)):
             assert relative(graph_module(x[:count]), outputs(model, x[:count])) < 1e-5
-    return graph_module, folded, left
+    return graph_module, folded.layers, folded.left
 
 
 @pytest.mark.parametrize("name", FOLDED)
@@ -104,17 +104,22 @@ def test_the_users_weights_are_not_scaled():
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_a_batch_norm_without_a_layer_before_it_stays(affine):
+def test_a_batch_norm_without_a_layer_on_either_side_stays(affine):
     model = nn.Sequential(
         nn.BatchNorm2d(3, affine=affine),
-        nn.Conv2d(3, 4, 3),
+        nn.Conv2d(3, 4, 3, padding=1),
         nn.ReLU(),
         nn.BatchNorm2d(4, affine=affine),
+        nn.Sigmoid(),
     )
     graph_module, folded, left = fold(model, torch.randn(3, 3, 6, 6))
     assert folded == [] and len(norms(graph_module)) == 2
-    assert [s.name for s in left] == ["0", "3"]
-    assert all("no layer" in s.reason for s in left)
+    assert [(s.name, s.size) for s in left] == [
+        ("0", 12 if affine else 6),
+        ("3", 16 if affine else 8),
+    ]
+    assert "but an input, and 1 pads with zeros" in left[0].reason
+    assert "but relu, and sigmoid reads it" in left[1].reason
 
 
 def test_a_batch_norm_whose_layer_has_another_reader_stays():
@@ -163,7 +168,7 @@ def test_a_batch_norm_after_a_computed_weight_is_folded():
         bn=nn.BatchNorm2d(4),
     )
     graph_module, folded, left = fold(model, torch.randn(3, 3, 4, 4))
-    assert folded == ["conv"] and norms(graph_module) == [] == left
+    assert folded == ["conv"] and norms(graph_module) == [] and left == []
 
 
 @pytest.mark.parametrize("width", [5, 7], ids=["as wide as the axis", "wider"])
@@ -215,9 +220,10 @@ def test_batch_norms_of_the_batchs_own_statistics_stay(stats):
 
 @pytest.mark.parametrize("affine", [True, False])
 def test_what_stays_is_listed_once_in_the_network(affine):
-    model = nn.Sequential(nn.BatchNorm2d(3, affine=affine), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    first = nn.BatchNorm2d(3, affine=affine)
+    model = nn.Sequential(first, nn.ReLU(), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     network = prepare(model, torch.randn(2, 3, 4, 4))
-    assert [s.name for s in network.skipped] == ["0"] and network.folded == ("1",)
+    assert [s.name for s in network.skipped] == ["0"] and network.folded == ("2",)
 
 
 @pytest.mark.parametrize("name", ["weight", "inner.weight", "inner.deep.weight"])

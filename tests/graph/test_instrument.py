@@ -99,7 +99,7 @@ def residual() -> Network:
 
     def forward(m, x):
         y = F.relu(m.a(x))
-        return m.b(y) + m.c(y) + y
+        return m.b(y) + F.relu(m.c(y)) + y
 
     return prepare(
         Calls(forward, **{n: nn.Conv2d(3, 3, 1) for n in "abc"}), torch.randn(2, 3, 4, 4)
@@ -112,7 +112,7 @@ def expected(network: Network, x: torch.Tensor, common, at_b, at_c) -> torch.Ten
         return F.conv2d(value, state[f"{name}.weight"], state[f"{name}.bias"])
 
     y = common(F.relu(layer("a", x)))
-    return layer("b", at_b(y)) + layer("c", at_c(y)) + y
+    return layer("b", at_b(y)) + F.relu(layer("c", at_c(y))) + y
 
 
 @pytest.mark.parametrize("place", ["value", "edge", "both edges", "value and edge"])

@@ -264,19 +264,19 @@ def test_a_batch_norm_that_stays_has_a_readable_tap():
         y = m.a(x)
         return m.b(m.bn(y)) + y
 
-    model = Calls(run, a=nn.Conv2d(4, 4, 1), bn=nn.BatchNorm2d(4), b=nn.Conv2d(4, 4, 1))
+    model = Calls(run, a=nn.Conv2d(4, 4, 1), bn=nn.BatchNorm2d(4), b=nn.Conv2d(4, 4, 3, padding=1))
     names = [name for name, feeds, _ in taps_of(model, 4, 3, 3) if feeds == ("b",)]
     assert len(names) == 1 and names[0].startswith("bn") and "<" not in names[0]
 
 
 def test_one_value_for_two_layers_is_one_tap():
     model = Calls(
-        lambda m, x: m.b(m.a(x)) + m.c(m.a(x)),
+        lambda m, x: m.b(m.a(x)) * m.c(m.a(x)),
         a=nn.Conv2d(4, 4, 1),
         b=nn.Conv2d(4, 4, 1),
         c=nn.Conv2d(4, 4, 1),
     )
-    both = Calls(lambda m, x: (lambda y: m.b(y) + m.c(y))(m.a(x)), a=model.a, b=model.b, c=model.c)
+    both = Calls(lambda m, x: (lambda y: m.b(y) * m.c(y))(m.a(x)), a=model.a, b=model.b, c=model.c)
     assert ("a:out", ("b", "c"), False) in taps_of(both, 4, 3, 3)
     separate = taps_of(model, 4, 3, 3)
     assert ("a:out", ("b",), False) in separate and ("a#2:out", ("c",), False) in separate

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from subbyte.errors import NumericsError
 from subbyte.io.files import write_json, write_text, written
 
 
@@ -34,6 +35,6 @@ def test_text_and_json(tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_json_has_no_nan(value, tmp_path):
-    with pytest.raises(ValueError):
+    with pytest.raises(NumericsError, match=r"a\.json: NaN or Inf"):
         write_json(tmp_path / "a.json", {"b": value})
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
-from subbyte.errors import SubbyteError
+from subbyte.errors import ContractError, NumericsError, SubbyteError
 from subbyte.pages import figures
 from subbyte.pages.figure import Figure
 from subbyte.pages.figures import (
@@ -105,6 +105,27 @@ HISTOGRAMS = Histograms("t", "about", "layer", "float", "quantized", (STEMS, BIN
 ALL = [LINES, POINTS, ROWS, HEAT, HISTOGRAMS]
 
 every_figure = pytest.mark.parametrize("figure", ALL, ids=lambda figure: type(figure).__name__)
+
+
+class Careless(Chart):
+    """Draws one value, whatever it is."""
+
+    def items(self):
+        (item,) = super().items()
+        return [item | {"data": [{"type": "scatter", "y": list(self.names)}]}]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "said"),
+    [
+        (math.nan, NumericsError, "holds NaN or Inf"),
+        (-math.inf, NumericsError, "holds NaN or Inf"),
+        (object(), ContractError, "not made of plain values"),
+    ],
+)
+def test_what_json_has_no_word_for_is_an_error_that_names_the_figure(value, kind, said):
+    with pytest.raises(kind, match=f"figure 'loss of mine'.* {said}"):
+        Careless("loss of mine", "x", "y", (), names=(value,)).html(Writer())
 
 
 def test_every_kind_of_figure_is_tested_below():

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from subbyte.analyses.aciq import compute, optima
-from subbyte.cli.common import ForceOption, command, console, progress, read_bits, write_page
+from subbyte.cli.common import (
+    ForceOption,
+    PageOption,
+    command,
+    console,
+    progress,
+    read_bits,
+    write_page,
+)
 from subbyte.cli.tables import plain_table
 from subbyte.errors import RecipeError
 from subbyte.io.folders import folder
@@ -28,6 +36,7 @@ def aciq(
     samples: Annotated[int, typer.Option(help="Values to draw for the simulated error.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     force: ForceOption = False,
+    page: PageOption = True,
 ) -> None:
     """Print optimal clipping and its error for each width; with --out also draw the error against
     clipping.
@@ -50,4 +59,5 @@ def aciq(
     )
     if out is not None:
         console.print(f"written to {out}", highlight=False)
-        write_page(out)
+        if page:
+            write_page(out)

@@ -67,6 +67,9 @@ CropOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Where the arithmetic runs: cpu or cuda.")
 ]
+PageOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace --out if it holds an earlier result.")
 ]

@@ -12,7 +12,7 @@ import typer
 from safetensors.torch import save_file
 from torch import nn
 
-from subbyte.cli.common import ForceOption, command, console, progress, write_page
+from subbyte.cli.common import ForceOption, PageOption, command, console, progress, write_page
 from subbyte.cli.tables import summary_table
 from subbyte.data import DataSet, load_data
 from subbyte.engine.stages import Report
@@ -35,6 +35,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Of training and calibration.")] = 0,
     force: ForceOption = False,
+    page: PageOption = True,
 ) -> None:
     """Train LeNet on digits, quantize it to W8A8, W4A4, W3, W2 and ternary, and compare."""
     data = load_data("digits")
@@ -54,7 +55,8 @@ def demo(
     console.print(
         f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json", highlight=False
     )
-    write_page(out)
+    if page:
+        write_page(out)
 
 
 def _prefixed(report: Report, recipe: str) -> Report:

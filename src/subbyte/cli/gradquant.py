@@ -13,6 +13,7 @@ from subbyte.cli.common import (
     DataOption,
     ModelOption,
     NormalizeOption,
+    PageOption,
     ResizeOption,
     WeightsOption,
     command,
@@ -75,9 +76,7 @@ def gradquant(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
-    page: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
-    ] = True,
+    page: PageOption = True,
 ) -> None:
     """Scan clips of the weights' range; compare what metrics choose with the true loss."""
     search = Search(

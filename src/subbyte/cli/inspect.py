@@ -1,11 +1,9 @@
 """subbyte inspect: what is in a file that subbyte wrote."""
 
-from collections import Counter
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import onnx_ir as ir
 import typer
 import yaml
 from rich.table import Table
@@ -15,6 +13,7 @@ from subbyte.cli.quantize import show
 from subbyte.cli.tables import plan_table
 from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError
+from subbyte.exporters import EXPORTERS, contents
 from subbyte.exporters.packed import read
 from subbyte.io.user_file import UserFiles
 from subbyte.learn.training.finish import PACKED
@@ -27,7 +26,7 @@ def inspect(
     file: Annotated[
         Path,
         typer.Argument(
-            help="model.safetensors, model.onnx, plan.yaml, result.json, or their folder."
+            help="model.safetensors, an exported file, plan.yaml, result.json, or their folder."
         ),
     ],
 ) -> None:
@@ -42,15 +41,11 @@ def inspect(
         file = known[0]
     if not file.is_file():
         raise FormatError(f"{file}: no such file")
-    shown = {".safetensors": _packed, ".onnx": _onnx, ".yaml": _plan, ".json": _result}.get(
-        file.suffix
-    )
-    if shown is None:
-        raise FormatError(
-            f"{file}: subbyte writes .safetensors, .onnx, .yaml and .json files, not "
-            f"{file.suffix!r}"
-        )
-    shown(file)
+    exported = {exporter.suffixes[0]: _exported for exporter in EXPORTERS.values()}
+    kinds = {".safetensors": _packed, ".yaml": _plan, ".json": _result} | exported
+    if file.suffix not in kinds:
+        raise FormatError(f"{file}: subbyte writes files that end in {', '.join(kinds)}")
+    kinds[file.suffix](file)
 
 
 def _packed(file: Path) -> None:
@@ -120,37 +115,30 @@ class _Size(NamedTuple):
         )
 
 
-def _onnx(file: Path) -> None:
-    try:
-        model = ir.load(file)
-    except Exception as error:  # protobuf raises types of its own
-        raise FormatError(f"{file}: not an ONNX file ({str(error)[:200]})") from error
-    if "subbyte.recipe" not in model.metadata_props:
-        raise FormatError(f"{file}: an ONNX file, but subbyte did not write it")
-    table = Table(
-        title=f"{file}: {file.stat().st_size:,} bytes, opset {model.opset_imports.get('')}",
-        title_justify="left",
-    )
+def _exported(file: Path) -> None:
+    """The file as its exporter sees it."""
+    held = contents(file)
+    form = f", {held.form}" if held.form else ""
+    table = Table(title=f"{file}: {file.stat().st_size:,} bytes{form}", title_justify="left")
     for name in ("tensor", "type", "shape"):
         table.add_column(name, overflow="fold")
     table.add_column("bytes", justify="right")
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is not None and tensor.nbytes >= 64:
-            table.add_row(
-                name, str(tensor.dtype), "x".join(map(str, tensor.shape)), f"{tensor.nbytes:,}"
-            )
+    for one in held.tensors:
+        table.add_row(one.name, one.type, "x".join(map(str, one.shape)), f"{one.bytes:,}")
     console.print(table)
-    operations = Counter(node.op_type for node in model.graph)
-    console.print(
-        ", ".join(f"{count} {name}" for name, count in operations.most_common()), highlight=False
-    )
-    for key, text in model.metadata_props.items():
+    if held.operations:
+        counted = (f"{count} {name}" for name, count in held.operations.items())
+        console.print(", ".join(counted), highlight=False)
+    for key, text in held.about.items():
         console.print(f"{key}: {text}", highlight=False)
 
 
 def _plan(file: Path) -> None:
-    console.print(plan_table(_read(file, lambda text: Plan.from_yaml(text, UserFiles(run=False)))))
+    console.print(
+        plan_table(
+            _read(file, lambda text: Plan.from_yaml(text, UserFiles(file.parent, run=False)))
+        )
+    )
 
 
 def _result(file: Path) -> None:

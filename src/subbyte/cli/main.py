@@ -23,7 +23,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for function in (demo, quantize, evaluate, inspect, report, aciq, gradquant, train, sweep):
+COMMANDS = (
+    demo,
+    quantize,
+    evaluate,
+    inspect,
+    report,
+    aciq,
+    gradquant,
+    train,
+    sweep,
+)
+"""In the order in which help lists them."""
+for function in COMMANDS:
     app.command()(function)
 
 

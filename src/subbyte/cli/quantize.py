@@ -16,6 +16,7 @@ from subbyte.cli.common import (
     ForceOption,
     ModelOption,
     NormalizeOption,
+    PageOption,
     ResizeOption,
     WeightsOption,
     command,
@@ -28,7 +29,7 @@ from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_
 from subbyte.data import load_data
 from subbyte.engine.walk import Limits
 from subbyte.errors import ModelError, RecipeError
-from subbyte.exporters import EXPORTERS
+from subbyte.exporters import EXPORTERS, choose_exporters
 from subbyte.graph import prepare
 from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model, new_model
@@ -93,16 +94,15 @@ def quantize(
         str | None, typer.Option("--input-shape", help="C,H,W for --dry-run without data.")
     ] = None,
     force: ForceOption = False,
-    page: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
-    ] = True,
+    page: PageOption = True,
 ) -> None:
     """Quantize a trained network, export it, and measure what it cost."""
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
     asked = load_request(recipe, [*(settings or []), *scaled, *wanted])
     if dry_run:
-        _dry_run(model, weights, data, shape, asked, (normalize, resize, crop))
+        plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop))
+        choose_exporters(exports or (), plan)
         return
     if out is None or not data:
         raise typer.BadParameter("--out and --data are needed (unless with --dry-run)")
@@ -167,7 +167,8 @@ def _dry_run(
     shape: str | None,
     recipe: Recipe | Plan,
     pixels: tuple[Any, Any, Any],
-) -> None:
+) -> Plan:
+    """Show the plan, and return it."""
     size = _shape(shape) if shape else input_shape(model)
     if size is None and data:
         split = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2]).test
@@ -178,7 +179,8 @@ def _dry_run(
         )
     built = new_model(model) if weights is None else load_model(model, weights)
     network = prepare(built, torch.zeros(2, *size))
-    console.print(plan_table(make_plan(network, recipe)))
+    plan = make_plan(network, recipe)
+    console.print(plan_table(plan))
     if recipe.budget is not None:
         console.print(
             f"these bits change when data are seen, to meet a budget of {recipe.budget}",
@@ -186,6 +188,7 @@ def _dry_run(
         )
     for skipped in network.skipped:
         console.print(f"stays float: {skipped.name}: {skipped.reason}", highlight=False)
+    return plan
 
 
 def _shape(text: str) -> tuple[int, int, int]:

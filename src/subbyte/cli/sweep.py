@@ -16,7 +16,7 @@ from subbyte.analyses.sweeps import sweep as run
 from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.analyses.sweeps.store import Results, Task
 from subbyte.analyses.sweeps.work import load_inputs
-from subbyte.cli.common import command, console, errors, progress, write_page
+from subbyte.cli.common import PageOption, command, console, errors, progress, write_page
 from subbyte.data import draw_calibration
 from subbyte.errors import RecipeError
 from subbyte.methods import Engine
@@ -59,9 +59,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs, estimate the time, and stop.")
     ] = False,
-    page: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
-    ] = True,
+    page: PageOption = True,
     yes: Annotated[
         bool, typer.Option("--yes", help=f"Do not ask about {ASK:,} runs or more.")
     ] = False,

@@ -17,6 +17,7 @@ from subbyte.cli.common import (
     DeviceOption,
     ModelOption,
     NormalizeOption,
+    PageOption,
     ResizeOption,
     WeightsOption,
     command,
@@ -127,6 +128,7 @@ def train(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    page: PageOption = True,
 ) -> None:
     """Train a network; stop it at any time, and the same command goes on. `torchrun` starts it on
     several devices.
@@ -163,7 +165,9 @@ def train(
     images = load_data(data, normalize=normalize, resize=resize, crop=crop)
     with _kept(out):
         about = {"data": data, "normalize": normalize, "resize": resize, "crop": crop}
-        _run(_name(model, layers), weights, images, settings, out, about, device)
+        first = _run(_name(model, layers), weights, images, settings, out, about, device)
+        if first and page:
+            write_page(out)
 
 
 def _run(
@@ -174,9 +178,9 @@ def _run(
     out: Path,
     about: dict[str, Any],
     device: str,
-) -> None:
-    """Train, pack what is on grids, say and show how it went; of several processes the first does
-    all but the training.
+) -> bool:
+    """Train, pack what is on grids, say how it went; of several processes the first does all but
+    the training. Returns whether this is the first.
     """
     classes = len(images.classes)
     torch.manual_seed(settings.seed)
@@ -185,7 +189,7 @@ def _run(
     with progress() as report:
         record = run(network, images, settings, out, about=about, device=device, progress=report)
     if not record.epochs:
-        return
+        return False
     if settings.qat is not None:
         _pack(name, classes, images, settings.qat.bits, settings.float_layers, out)
     last = record.epochs[-1]
@@ -193,7 +197,7 @@ def _run(
         f"test top-1 {last['test_top1_percent']:.2f} % after epoch {last['epoch']}; files: {out}/*"
     )
     console.print(text, highlight=False, soft_wrap=True)
-    write_page(out)
+    return True
 
 
 def _name(model: str, layers: int | None) -> str:

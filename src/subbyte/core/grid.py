@@ -34,6 +34,14 @@ class GridSpec:
     share: Share = field(default_factory=PerTensor)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.alphabet, Alphabet):
+            raise RecipeError(
+                f"a grid's alphabet is an Alphabet, such as Uniform(4); got {self.alphabet!r}"
+            )
+        if not isinstance(self.share, Share):
+            raise RecipeError(
+                f"a grid's share is a Share, such as PerChannel(); got {self.share!r}"
+            )
         if refusal := self.alphabet.refuses(self.share):
             raise RecipeError(refusal)
 

@@ -75,6 +75,7 @@ def carry_out(
     images: Tensor | Samples,
     *,
     labels: Callable[[], Tensor | None] = lambda: None,
+    accept: Callable[[Plan], object] = lambda plan: None,
     limits: Limits | None = None,
     stages: Stages | None = None,
 ) -> Quantization:
@@ -82,15 +83,17 @@ def carry_out(
 
     capture: gives the graph of the float network, which is left as it is; images: of calibration,
         float32 [n, ...], or samples; labels: theirs, int64 [n], asked for by a plan whose tuning
-        ends with them only; stages: told of each.
+        ends with them only; accept: is shown the plan before the walk, and raises where it can't be
+        used; stages: told of each.
     """
     limits, stages = limits or Limits(), stages or Stages()
     with stages.stage("capture"):
         network = capture()
     with stages.stage("plan") as progress:
         plan, options = decide(network, wanted, images, limits, progress)
+        accept(plan)
     with stages.stage("walk") as progress:
-        given = labels() if plan.tune is not None and plan.tune.needs_labels else None
+        given = labels() if plan.needs_labels else None
         walked = walk(network, plan, images, labels=given, limits=limits, progress=progress)
         model = assemble(network, plan, walked)
     return Quantization(network, options, model)

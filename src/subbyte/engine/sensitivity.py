@@ -216,7 +216,7 @@ class _Survey:
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
         bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
         for plan in plans:
-            with naming(name):
+            with naming(f"layer {name!r}"):
                 rounded, corrected = round_layer(plan, weight, bias, stats, guided, importance)
             divergence = self._divergence(layer, rounded, corrected) if len(plans) > 1 else 0.0
             if self.question.rows and len(plans) > 1:

@@ -7,7 +7,7 @@ from torch.func import functional_call
 from subbyte.core import QTensor
 from subbyte.errors import DataError, ModelError
 from subbyte.graph import Instrumented, Layer, Samples, Travel, float_outputs
-from subbyte.methods import Tune
+from subbyte.methods import Tune, calls
 
 _LEAST_FACTOR = 1e-3  # of a scale: it stays positive
 
@@ -44,7 +44,7 @@ class Tuner:
         waiting = [later for later in self._layers if later.name not in self._weights]
         names = [layer.bias, *(name for later in waiting for name in (later.weight, later.bias))]
         parameters = {name: travel.tensor(name).float() for name in names}
-        learned = self._method.after_layer(travel.rest(), parameters, self._logits)
+        learned = calls.after_layer(self._method, travel.rest(), parameters, self._logits)
         for name, value in learned.items():
             if not torch.equal(value, parameters[name]):
                 travel.requantize(name, value)
@@ -70,7 +70,7 @@ class Tuner:
             rows = 1 if share.one_scale else layer.geometry.rows
             parameters[f"{layer.name}/factor"] = torch.ones(rows, 1, device=self._device)
         on_device = None if labels is None else [part.to(self._device) for part in labels]
-        learned = self._method.at_end(self._forward, parameters, self._logits, on_device)
+        learned = calls.at_end(self._method, self._forward, parameters, self._logits, on_device)
         if learned is parameters:
             return False
         for layer in self._layers:

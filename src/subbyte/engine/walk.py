@@ -18,7 +18,7 @@ from torch import Tensor
 from subbyte.core import Grid, QTensor
 from subbyte.engine.guidance import Guide, look_ahead
 from subbyte.engine.tuning import Tuner
-from subbyte.errors import DataError, NumericsError, RecipeError
+from subbyte.errors import DataError, NumericsError, RecipeError, SubbyteError
 from subbyte.graph import (
     Chunks,
     Instrumented,
@@ -31,6 +31,7 @@ from subbyte.graph import (
     instrument,
 )
 from subbyte.io.cache import NO_CACHE, Cache
+from subbyte.methods import calls
 from subbyte.ranges import GridFitter, fit_grid
 from subbyte.recipe import LayerPlan, Plan
 from subbyte.rounding import best_of
@@ -105,7 +106,7 @@ def walk(
     the layer where NaN or Inf turn up.
     """
     limits, samples = limits or Limits(), Samples.of(images)
-    if plan.tune is not None and plan.tune.needs_labels:
+    if plan.needs_labels:
         _check_labels(labels, len(samples))
     result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
     result.instrumented.graph_module.to(limits.device)
@@ -116,9 +117,7 @@ def walk(
     )
     walker.tuner = _tuner(network, plan, result, chunks, limits)
     outputs = walker.travel.run(chunks)
-    learned = walker.tuner is not None and walker.tuner.finish(
-        None if labels is None else list(labels.split(limits.chunk))
-    )
+    learned = walker.finish_tuning(None if labels is None else list(labels.split(limits.chunk)))
     if learned or walker.travel.stale:
         _release(walker.memory, outputs)
         outputs = walker.measure_again().run(chunks)
@@ -183,6 +182,13 @@ class _Walker:
             after=self.after,
         )
 
+    def finish_tuning(self, labels: list[Tensor] | None) -> bool:
+        """Let biases and scales learn; returns whether anything changed."""
+        if self.tuner is None:
+            return False
+        with naming("after the last layer"):
+            return self.tuner.finish(labels)
+
     def measure_again(self) -> Travel:
         """A second way through the network, with what has been decided: for what was learned at its
         end, or what changed behind the traveller.
@@ -212,7 +218,7 @@ class _Walker:
             stats, guided = stats.of_quantized(), guided.of_quantized()
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
         bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
-        with naming(name):
+        with naming(f"layer {name!r}"):
             self._take(layer, *round_layer(plan, weight, bias, stats, guided, importance))
 
     def _take(self, layer: Layer, rounded: QTensor, bias: Tensor) -> None:
@@ -224,9 +230,13 @@ class _Walker:
 
     def at_tap(self, name: str, pair: Pair) -> Chunks:
         """Choose the range of an activation quantizer; return its rounded value."""
-        plan = self.tap_plans[name]
         _sqnr(pair, f"activation quantizer {name!r}")
-        tap, axis = self.result.instrumented.tap(name), plan.place.axis
+        with naming(f"activation quantizer {name!r}"):
+            return self._choose(name, pair)
+
+    def _choose(self, name: str, pair: Pair) -> Chunks:
+        plan, tap = self.tap_plans[name], self.result.instrumented.tap(name)
+        axis = plan.place.axis
         if plan.dynamic:
             tap.set_dynamic(plan.spec, plan.fit)
             return self._round(name, pair)
@@ -322,20 +332,21 @@ def round_layer(
     guided = guided or stats
     fit = GridFitter(plan.range, plan.spec, importance, plan.scalar, plan.allocate)
     if plan.precondition is None:
-        rounded = plan.rounding.round(weight, fit, guided)
+        rounded = calls.round_weight(plan.rounding, weight, fit, guided)
     else:
-        easier = plan.rounding.round(plan.precondition.prepare(weight, guided), fit, guided)
+        prepared = calls.prepare(plan.precondition, weight, guided)
+        easier = calls.round_weight(plan.rounding, prepared, fit, guided)
         rounded = best_of(weight, [easier, QTensor.nearest(weight, fit(weight))], guided)
-    return plan.correction.correct(weight, bias, rounded, stats)
+    return calls.correct(plan.correction, weight, bias, rounded, stats)
 
 
 @contextmanager
-def naming(layer: str) -> Iterator[None]:
-    """Errors of a layer's methods say which layer it is."""
+def naming(where: str) -> Iterator[None]:
+    """Errors of methods say where in the network they were at work."""
     try:
         yield
-    except (NumericsError, RecipeError) as error:
-        raise type(error)(f"layer {layer!r}: {error}") from error
+    except SubbyteError as error:
+        raise type(error)(f"{where}: {error}") from error
 
 
 def _check_labels(labels: Tensor | None, images: int) -> None:

@@ -5,6 +5,7 @@ command line, results and reports loop over them.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -15,12 +16,14 @@ from subbyte.exporters.onnx import Onnx
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
 from subbyte.graph import Inputs, Samples
-from subbyte.methods import Exported, Exporter, Runner
+from subbyte.methods import Contents, Exported, Exporter, Runner
+from subbyte.recipe import Plan
 
 __all__ = [
     "EXPORTERS",
     "check_exporters",
     "choose_exporters",
+    "contents",
     "export",
     "exporter_of",
     "find_exporter",
@@ -30,7 +33,7 @@ __all__ = [
 
 _INTEGERS = Onnx(Container("int8", (INT8, UINT8)))
 _SMALL = Onnx(Container("compact", (INT2, INT4, INT8, UINT8)))
-EXPORTERS: dict[str, Exporter[QuantizedModel]] = {
+EXPORTERS: dict[str, Exporter[QuantizedModel, Plan]] = {
     exporter.name: exporter for exporter in (_INTEGERS, _SMALL)
 }
 NOTHING = "none"
@@ -53,10 +56,11 @@ def export(
     name; by default onnx-int8 for integer kernels when activations are quantized, else
     onnx-compact. min_agreement: percent of equal top-1 classes below which the export is an error.
     Raises ParityError when there is nothing to compare on or the outputs are not the same (no file
-    is left), FormatError when `path` exists and `force` is not set, or
-    does not end as the exporter's files do, RecipeError when there is no such exporter.
+    is left), FormatError when `path` exists and `force` is not set, or does not end as the
+    exporter's files do, RecipeError when there is no such exporter, or it refuses the network.
     """
-    exporter, path = find_exporter(to or default_exporter(model)), Path(path)
+    exporter, path = find_exporter(to or default_exporter(model.plan)), Path(path)
+    _check_plan(exporter, model.plan)
     if path.suffix != exporter.suffixes[0]:
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
     if path.exists() and not force:
@@ -75,32 +79,55 @@ def runner(path: str | Path) -> Runner:
     return exporter_of(path).runner(Path(path))
 
 
-def exporter_of(path: str | Path) -> Exporter[QuantizedModel]:
+def exporter_of(path: str | Path) -> Exporter[QuantizedModel, Plan]:
     """The exporter whose runtime takes a file. Raises FormatError when no exporter's files end like
     this.
     """
     for exporter in EXPORTERS.values():
-        if Path(path).suffix == exporter.suffixes[0]:
+        if _takes(exporter, path):
             return exporter
     known = ", ".join(dict.fromkeys(one.suffixes[0] for one in EXPORTERS.values()))
     raise FormatError(f"{path}: no runtime is known for such a file; exported files end in {known}")
 
 
+def contents(path: str | Path) -> Contents:
+    """The contents of an exported file, as the exporter that wrote it says.
+
+    Raises FormatError when no exporter's files end like this, or none of these wrote it.
+    """
+    able = [one for one in EXPORTERS.values() if _takes(one, path)] or [exporter_of(path)]
+    for exporter in able[:-1]:
+        with suppress(FormatError):
+            return exporter.contents(Path(path))
+    return able[-1].contents(Path(path))
+
+
 def is_exported(path: str | Path) -> bool:
     """Whether a file's name ends as those that exporters write."""
-    return any(Path(path).suffix == exporter.suffixes[0] for exporter in EXPORTERS.values())
+    return any(_takes(exporter, path) for exporter in EXPORTERS.values())
 
 
-def find_exporter(name: str) -> Exporter[QuantizedModel]:
+def _takes(exporter: Exporter[QuantizedModel, Plan], path: str | Path) -> bool:
+    return Path(path).suffix == exporter.suffixes[0]
+
+
+def _check_plan(exporter: Exporter[QuantizedModel, Plan], plan: Plan) -> None:
+    """Raise RecipeError where an exporter can't write a network with this plan."""
+    reason = exporter.refusal(plan)
+    if reason is not None:
+        raise RecipeError(f"exporter {exporter.name}: {reason}")
+
+
+def find_exporter(name: str) -> Exporter[QuantizedModel, Plan]:
     """The exporter of this name. Raises RecipeError when there is none."""
     if name not in EXPORTERS:
         raise RecipeError(f"unknown exporter {name!r}; known: {', '.join(EXPORTERS)}")
     return EXPORTERS[name]
 
 
-def default_exporter(model: QuantizedModel) -> str:
+def default_exporter(plan: Plan) -> str:
     """The exporter for a network whose user names none."""
-    return (_INTEGERS if model.plan.taps else _SMALL).name
+    return (_INTEGERS if plan.taps else _SMALL).name
 
 
 def check_exporters(names: Sequence[str]) -> None:
@@ -113,7 +140,14 @@ def check_exporters(names: Sequence[str]) -> None:
         find_exporter(name)
 
 
-def choose_exporters(names: Sequence[str], model: QuantizedModel) -> list[Exporter[QuantizedModel]]:
-    """The exporters that a user names: that of the model by default, none for 'none'."""
-    wanted = names or [default_exporter(model)]
-    return [find_exporter(name) for name in wanted if name != NOTHING]
+def choose_exporters(names: Sequence[str], plan: Plan) -> list[Exporter[QuantizedModel, Plan]]:
+    """The exporters that a user names: that of the plan by default, none for 'none'.
+
+    Raises RecipeError for other names, and where one of them can't write a network with the plan.
+    """
+    check_exporters(names)
+    wanted = names or [default_exporter(plan)]
+    chosen = [find_exporter(name) for name in wanted if name != NOTHING]
+    for exporter in chosen:
+        _check_plan(exporter, plan)
+    return chosen

@@ -11,6 +11,7 @@ The file is written under a temporary name, run in ONNX Runtime against the torc
 then renamed.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,18 +30,29 @@ from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import Samples, mark_sites
 from subbyte.io.files import written
-from subbyte.methods import Exported, Runner
+from subbyte.methods import Contents, Exported, Exporter, Refusal, Runner, Stored
+from subbyte.recipe import Plan
 
 _TORCH_MAX_OPSET = 23
+_RECIPE = "subbyte.recipe"  # the entry of the metadata by which a file is known to be ours
+_SHOWN = 64  # bytes of a tensor that is worth a row
 
 
 @dataclass(frozen=True)
-class Onnx:
+class Onnx(Exporter[QuantizedModel, Plan]):
     """Codes inside int8 for integer kernels, or in the narrowest type that ONNX has for them."""
 
     container: Container
+
     runtime = "ONNX Runtime"
     suffixes = (".onnx",)
+    refuses = (
+        Refusal(
+            lambda self, plan: any(not tap.spec.alphabet.even for tap in plan.taps),
+            "ONNX rounds activations to evenly spaced numbers only; choose other levels, or export "
+            "no ONNX file",
+        ),
+    )
 
     @property
     def name(self) -> str:
@@ -57,7 +69,7 @@ class Onnx:
         _strip(program)
         program.opset_imports[""] = opset
         program.producer_name = "subbyte"
-        program.metadata_props["subbyte.recipe"] = model.plan.recipe
+        program.metadata_props[_RECIPE] = model.plan.recipe
         program.metadata_props["subbyte.container"] = self.container.name
         with written(path) as temporary:
             ir.save(program, temporary)
@@ -92,6 +104,28 @@ class Onnx:
             return found if len(found) > 1 else found[0]
 
         return run
+
+    def contents(self, path: Path) -> Contents:
+        """See `methods.Exporter`."""
+        try:
+            model = ir.load(path)
+        except Exception as error:  # protobuf raises types of its own
+            raise FormatError(f"{path}: not an ONNX file ({str(error)[:200]})") from error
+        if _RECIPE not in model.metadata_props:
+            raise FormatError(f"{path}: an ONNX file, but subbyte did not write it")
+        held = [(n, v.const_value) for n, v in model.graph.initializers.items()]
+        return Contents(
+            f"opset {model.opset_imports.get('')}",
+            [
+                Stored(
+                    name, str(tensor.dtype), tuple(map(int, tensor.shape.numpy())), tensor.nbytes
+                )
+                for name, tensor in held
+                if tensor is not None and tensor.nbytes >= _SHOWN
+            ],
+            dict(Counter(node.op_type for node in model.graph).most_common()),
+            dict(model.metadata_props),
+        )
 
 
 _TYPES = {

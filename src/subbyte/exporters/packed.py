@@ -34,7 +34,6 @@ from subbyte.io.user_file import UserFiles
 from subbyte.recipe import LayerPlan, Plan, misfit
 
 VERSION = 3
-_NO_FILES = UserFiles(run=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +87,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
     tensors = _tensors(model)
     header = {
         "version": VERSION,
-        "plan": model.plan.to_dict(),
+        "plan": model.plan.to_dict(UserFiles(path.parent)),
         "grids": {name: weight.grid.spec.to_dict() for name, weight in model.weights.items()},
         "inputs": model.signature.to_dict(),
         "values": list(model.values),
@@ -185,7 +184,9 @@ def read(path: str | Path) -> Packed:
             raise FormatError(
                 f"{path}: the contents do not match their checksum; the file was damaged or altered"
             )
-        return Packed(tensors, Plan.from_dict(header["plan"], _NO_FILES), header)
+        return Packed(
+            tensors, Plan.from_dict(header["plan"], UserFiles(Path(path).parent, run=False)), header
+        )
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecipeError) as error:
         raise FormatError(
             f"{path}: its header can't be read ({type(error).__name__}: {error})"

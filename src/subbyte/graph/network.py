@@ -31,9 +31,9 @@ _MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
 class Network(Layered):
     """graph_module: the float network, batch-norms folded, called as the original is; fold_error:
     largest difference of an output from the original's, relative to its largest; folded: layers
-    that took up a batch-norm; skipped: what stays float; signature: how it is called;
-    multiplications: for one sample, by name of layer and product; output_names: of the tensors
-    that it returns.
+    that took up a batch-norm; merged: names of what a layer took up that stood parallel to it, by
+    name of layer; skipped: what stays float; signature: how it is called; multiplications: for one
+    sample, by name of layer and product; output_names: of the tensors that it returns.
     """
 
     graph_module: fx.GraphModule
@@ -42,6 +42,7 @@ class Network(Layered):
     taps: tuple[TapPoint, ...]
     skipped: tuple[Skipped, ...]
     folded: tuple[str, ...]
+    merged: dict[str, tuple[str, ...]]
     fold_error: float
     signature: Signature
     multiplications: dict[str, int]
@@ -99,7 +100,7 @@ def prepare(
     expected, outputs = pytree.tree_flatten(returned)
     graph_module = _captured(model, samples, expected, outputs, cache)
     give_biases(graph_module)
-    folded, left = fold_batch_norms(graph_module)
+    folded = fold_batch_norms(graph_module)
     layers, skipped = find_layers(graph_module)
     if not layers:
         reasons = "; ".join(f"{s.name}: {s.reason}" for s in skipped[:5]) or "it has no weights"
@@ -109,7 +110,7 @@ def prepare(
     graph_module.recompile()
     products = find_products(graph_module)
     taps = find_taps(graph_module, layers, products)
-    norms = {s.name for s in left}
+    norms = {s.name for s in folded.left}
     rest = [s for s in skipped if s.name.removesuffix(".weight") not in norms]
     counter = Counter(graph_module, layers, products)
     error = _difference(expected, counter.outputs(samples))
@@ -125,8 +126,9 @@ def prepare(
         tuple(layers),
         tuple(products),
         tuple(taps),
-        (*left, *rest),
-        tuple(folded),
+        (*folded.left, *rest),
+        tuple(folded.layers),
+        folded.merged,
         error,
         Signature.of(samples, names),
         counter.multiplications,

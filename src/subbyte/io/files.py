@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from subbyte.errors import NumericsError
+
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[Path]:
@@ -40,5 +42,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON, whole or not at all. NaN and Inf are errors, as JSON has none."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Write plain values as JSON, whole or not at all. Raises NumericsError for NaN and Inf, of
+    which JSON has none.
+    """
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise NumericsError(f"{path}: NaN or Inf can't be written ({error})") from error
+    write_text(path, text + "\n")

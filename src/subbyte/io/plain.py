@@ -1,15 +1,16 @@
 """Members of a family from the plain values of a file: which one by `kind`, the rest its fields."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from subbyte.errors import RecipeError
 from subbyte.io.complaints import first_complaint
 
 T = TypeVar("T")
+_CONFIG = ConfigDict(arbitrary_types_allowed=True)
 
 
 def from_plain(family: str, members: Mapping[str, type[T]], entry: object) -> T:
@@ -31,15 +32,20 @@ def from_plain(family: str, members: Mapping[str, type[T]], entry: object) -> T:
             raise RecipeError(f"{where}: unknown {name!r}; known: {', '.join(known) or 'none'}")
     for name, field in known.items():
         if name in values:
-            values[name] = _checked(f"{where}: {name}", types[name], values[name])
+            values[name] = checked(f"{where}: {name}", adapter(types[name]), values[name])
         elif field.default is MISSING:
             raise RecipeError(f"{where}: {name} is missing")
     return member(**values)
 
 
-def _checked(where: str, kind: Any, value: object) -> object:
-    """The value, if it is of a type. where: for the message."""
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """The check of a type, for `checked`."""
+    return TypeAdapter(kind, config=None if is_dataclass(kind) else _CONFIG)  # they have their own
+
+
+def checked(where: str, kind: TypeAdapter[Any], value: object) -> object:
+    """The value, if it is of a type; where: for the message. Raises RecipeError where it is not."""
     try:
-        return TypeAdapter(kind).validate_python(value, strict=True)
+        return kind.validate_python(value, strict=True)
     except ValidationError as error:
         raise RecipeError(f"{where} {first_complaint(error)[1]}") from error

@@ -12,13 +12,23 @@ from enum import Enum
 from functools import cache
 from inspect import isabstract
 from math import isfinite
-from typing import Any, Generic, NoReturn, TypeVar
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Generic, NoReturn, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from subbyte.errors import RecipeError
 from subbyte.io.complaints import first_complaint
-from subbyte.io.user_file import UserFiles, class_spec, load_user_class, split_spec
+from subbyte.io.plain import adapter, checked
+from subbyte.io.user_file import (
+    MACHINE,
+    UserFiles,
+    class_spec,
+    load_user_class,
+    raised,
+    split_spec,
+)
 
 Method = str | dict[str, Any]
 T = TypeVar("T")
@@ -58,16 +68,14 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def build(self, given: object, files: UserFiles = ANYWHERE) -> T:
         """The method that is written as `given`, with its settings; an object is itself.
 
-        Raises RecipeError for an unknown name or setting, listing the known ones, for a file or
-        class that is missing, and for a class that is none of the kind.
+        Raises RecipeError for an unknown name or setting, listing the known ones, for a setting of
+        another type than the class says, for a file or class that is missing, and for a class that
+        is none of the kind.
         """
         if isinstance(given, self.contract):
-            return given  # type: ignore[no-any-return]
+            return self.check(given)
         if not isinstance(given, str | Mapping):
-            raise RecipeError(
-                f"{self.kind}: expected a name, a mapping with a name and settings, or a "
-                f"{self.contract.__name__}; got {given!r}"
-            )
+            raise self._no_method(given, "a name, a mapping with a name and settings, or ")
         settings = {"name": given} if isinstance(given, str) else dict(given)
         name = settings.pop("name", None)
         if name is None:
@@ -77,7 +85,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             )
         where, spec = f"{self.kind} {name}", split_spec(name) if isinstance(name, str) else None
         if spec is not None and not files.run:
-            stand_in: T = _absent(self.contract)(name, json.dumps(settings))
+            known = f"{(files.folder / spec[0]).resolve()}:{spec[1]}"
+            stand_in: T = _absent(self.contract)(known, json.dumps(settings))
             return stand_in
         if spec is not None:
             cls = load_user_class(files.find(spec[0]), spec[1], RecipeError)
@@ -91,26 +100,44 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             )
         return _configured(cls, settings, where)
 
-    def settings(self, method: T) -> dict[str, Any]:
-        """Inverse of `build`: the name and every setting."""
-        if isinstance(method, Absent):
-            return {"name": method.name, **json.loads(method.settings)}
-        return {"name": self.name(method), **_plain(asdict(method))}  # type: ignore[call-overload]
+    def check(self, method: object) -> T:
+        """The method itself. Raises RecipeError where it is none of the kind, or its class or one
+        of its settings is not what it has to be.
+        """
+        if not isinstance(method, self.contract):
+            raise self._no_method(method, "")
+        if not isinstance(method, Absent):
+            cls: Any = type(method)
+            where = f"{self.kind} {cls.__name__}"
+            self._require_contract(cls, where)
+            _check_settings(cls, {f.name: attrgetter(f.name)(method) for f in fields(cls)}, where)
+        return method  # type: ignore[no-any-return]
 
-    def short(self, method: T) -> Method:
-        """Inverse of `build`: the name alone, or with those settings that are not the default."""
-        whole = self.settings(method)
+    def settings(self, method: T, files: UserFiles = MACHINE) -> dict[str, Any]:
+        """Inverse of `build`: the name and every setting. files: of the file that they go into."""
+        if isinstance(method, Absent):
+            return {"name": self.name(method, files), **json.loads(method.settings)}
+        return {"name": self.name(method, files), **_plain(asdict(method))}  # type: ignore[call-overload]
+
+    def short(self, method: T, files: UserFiles = MACHINE) -> Method:
+        """Inverse of `build`: the name alone, or with those settings that are not the default.
+        files: of the file that they go into.
+        """
+        whole = self.settings(method, files)
         if not isinstance(method, Absent):
             defaults = {f.name: _plain(_default(f)) for f in fields(method)}  # type: ignore[arg-type]
             whole = {k: v for k, v in whole.items() if k not in defaults or v != defaults[k]}
         return whole["name"] if len(whole) == 1 else whole
 
-    def name(self, method: T) -> str:
+    def name(self, method: T, files: UserFiles = MACHINE) -> str:
         """The name by which recipes call a method: its name here, or the file and class of a
-        user's.
+        user's. files: of the file that names it.
         """
+        if isinstance(method, Absent):
+            path, _, cls_name = method.name.rpartition(":")
+            return f"{files.name(Path(path))}:{cls_name}"
         cls = type(method)
-        return next((name for name, known in self.items() if known is cls), class_spec(cls))
+        return next((name for name, known in self.items() if known is cls), class_spec(cls, files))
 
     def _require_contract(self, cls: type, where: str) -> None:
         """A user's class keeps the contract, as far as that can be seen without running it."""
@@ -120,8 +147,42 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         if isabstract(cls):
             missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
             raise RecipeError(f"{where} lacks {missing}; {contract} says what they do")
-        if "__dataclass_fields__" not in vars(cls):
+        parameters = vars(cls).get("__dataclass_params__")
+        if parameters is None or not parameters.frozen:
             raise RecipeError(f"{where}: decorate the class with @dataclass(frozen=True)")
+
+    def _no_method(self, given: object, otherwise: str) -> RecipeError:
+        """The error for what is no method. otherwise: what may be given in its place."""
+        name = self.contract.__name__
+        if isinstance(given, type) and issubclass(given, self.contract):
+            return RecipeError(
+                f"{self.kind}: {given.__name__} is a class, and methods are objects; call it: "
+                f"{given.__name__}()"
+            )
+        return RecipeError(
+            f"{self.kind}: expected {otherwise}an object of kind {name}; got {given!r}"
+        )
+
+
+def _check_settings(cls: type, settings: Mapping[str, Any], where: str) -> None:
+    """Raise RecipeError for a setting that is not finite, or of another type than its class says.
+    where: its kind and name.
+    """
+    try:
+        types = _types(cls)
+    except Exception as error:  # annotations are expressions of the user's
+        raise RecipeError(f"{where}: the types of its settings can't be read: {error}") from error
+    for name, value in settings.items():
+        if not _finite(value):
+            raise RecipeError(f"{where}: {name}: must be a finite number, got {value}")
+        checked(f"{where}: {name}:", types[name], value)
+
+
+@cache
+def _types(cls: type) -> dict[str, TypeAdapter[Any]]:
+    """The checks of a class's settings, by name."""
+    hints = get_type_hints(cls)
+    return {f.name: adapter(hints[f.name]) for f in fields(cls)}
 
 
 def _configured(cls: type[T], settings: dict[str, Any], where: str) -> T:
@@ -141,6 +202,8 @@ def _configured(cls: type[T], settings: dict[str, Any], where: str) -> T:
         if not path:  # the settings do not go together: the method says so itself
             raise RecipeError(f"{where.split()[0]} {why}") from error
         raise RecipeError(f"{where}: {'.'.join(map(str, path))}: {why}") from error
+    except Exception as error:  # a user's class may raise what it likes when it is made
+        raise RecipeError(f"{where}: {raised(cls, error)}") from error
 
 
 def _finite(value: Any) -> bool:

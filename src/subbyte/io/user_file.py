@@ -6,13 +6,14 @@ The file is executed: it is the user's own program, like the one that imports su
 import copyreg
 import hashlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from subbyte.errors import SubbyteError
@@ -43,6 +44,18 @@ class UserFiles:
         """The file, in the folder or else in the working directory."""
         near = self.folder / path
         return near if near.is_file() else path
+
+    def name(self, file: Path) -> Path:
+        """The path by which a file that lies in the folder names another: relative to the folder,
+        so that both can be moved, unless the two have nothing but the root in common.
+        """
+        folder, file = self.folder.resolve(), file.resolve()
+        apart = os.path.commonpath([folder, file]) == file.anchor
+        return file if apart else Path(os.path.relpath(file, folder))
+
+
+MACHINE = UserFiles(Path("/"))
+"""Names files by where they are on this machine."""
 
 
 def call_user_file(path: Path, name: str, error: type[SubbyteError]) -> object:
@@ -88,13 +101,24 @@ def _unpacked(spec: str, state: dict[str, Any]) -> object:
     return value
 
 
-def class_spec(cls: type) -> str:
+def class_spec(cls: type, files: UserFiles = MACHINE) -> str:
     """The name by which a user names a class: 'path/file.py:Class', or its module in place of a
-    path where it was written at a prompt.
+    path where it was written at a prompt. files: of the file that names it.
     """
     module = sys.modules.get(cls.__module__)
     file = None if module is None else vars(module).get("__file__")
-    return f"{cls.__module__ if file is None else Path(file).resolve()}:{cls.__qualname__}"
+    return f"{cls.__module__ if file is None else files.name(Path(file))}:{cls.__qualname__}"
+
+
+def raised(cls: type, reason: BaseException) -> str:
+    """An exception of a class's methods in words: its type, its text, and the line of the class's
+    file that it came through last.
+    """
+    module = sys.modules.get(cls.__module__)
+    file = None if module is None else vars(module).get("__file__")
+    lines = [f.lineno for f in traceback.extract_tb(reason.__traceback__) if f.filename == file]
+    where = f" ({Path(str(file)).name}, line {lines[-1]})" if lines else ""
+    return f"raised {_why(reason)}{where}"
 
 
 class _Wanted(NamedTuple):
@@ -117,11 +141,19 @@ class _Wanted(NamedTuple):
         found = vars(module)
         if name in found and self.fits(found[name]):
             return found[name]
-        known = sorted(k for k, v in found.items() if self.fits(v) and not k.startswith("_"))
+        own = [k for k, v in found.items() if self.fits(v) and _written_in(module, v)]
+        known = sorted(k for k in own if not k.startswith("_"))
         state = f"is not {self.one}" if name in found else "is not in it"
         raise error(
             f"{path}: {name!r} {state}; its {self.several} are: {', '.join(known) or 'none'}"
         )
+
+
+def _written_in(module: ModuleType, value: object) -> bool:
+    """Whether a class or function is the file's own, not one that it imports."""
+    if isinstance(value, type | FunctionType):
+        return value.__module__ == module.__name__
+    return not isinstance(value, BuiltinFunctionType)
 
 
 _CALLABLE = _Wanted("callable", "callables", callable)

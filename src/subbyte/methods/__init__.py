@@ -24,11 +24,11 @@ from subbyte.methods.quantizing import (
     Objective,
     Precondition,
     Range,
-    Refusal,
     Rounding,
     Tune,
 )
-from subbyte.methods.running import Engine, Exported, Exporter, Parity, Runner
+from subbyte.methods.refusal import Refusal
+from subbyte.methods.running import Contents, Engine, Exported, Exporter, Parity, Runner, Stored
 from subbyte.methods.training import (
     Augmentation,
     LrSchedule,
@@ -44,6 +44,7 @@ from subbyte.methods.training import (
 __all__ = [
     "Allocate",
     "Augmentation",
+    "Contents",
     "Correction",
     "Engine",
     "Exported",
@@ -61,6 +62,7 @@ __all__ = [
     "ResolutionSchedule",
     "Rounding",
     "Runner",
+    "Stored",
     "Telemetry",
     "Trained",
     "Tune",

@@ -2,49 +2,27 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from inspect import get_annotations
-from typing import Any, ClassVar, Literal, Protocol
+from inspect import get_annotations, isfunction
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
+from subbyte.io.plain import adapter, checked
+from subbyte.methods.refusal import Refusing
 from subbyte.stats import LayerStats
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """Grids that a method can't work on.
-
-    holds: whether a grid is one of them, of the method (whose settings may matter) and the spec;
-    because: a sentence for people that begins with the method's name.
-    """
-
-    holds: Callable[[Any, GridSpec], bool]
-    because: str
+_HERE = "subbyte.methods."  # where kinds declare what their members may
 
 
 def _public(name: str) -> bool:
     return not name.startswith("_")
 
 
-class Method:
-    """The base of methods of all kinds."""
-
-    refuses: ClassVar[tuple[Refusal, ...]] = ()
-    """Grids of weights that it can't work on; plans say so before data are seen."""
-
-    def refusal(self, spec: GridSpec) -> str | None:
-        """The reason why it can't work on grids of a spec, or None where it can."""
-        return next((each.because for each in self.refuses if each.holds(self, spec)), None)
-
-    def check(self, spec: GridSpec) -> None:
-        """Raise RecipeError where it can't work on grids of a spec."""
-        reason = self.refusal(spec)
-        if reason is not None:
-            raise RecipeError(reason)
+class Method(Refusing[GridSpec]):
+    """The base of methods of all kinds; they are asked about grids of weights."""
 
     def __init_subclass__(cls, contract: bool = False, **given: Any) -> None:
         """Refuse what looks like a capability or verb but is none of the kind's."""
@@ -63,6 +41,25 @@ class Method:
                     f"{cls.__name__}: {name} is nothing that its kind knows; known: {known}; names "
                     f"of its own begin with _"
                 )
+        for name, value in vars(cls).items():
+            _check_declared(cls, name, value)
+
+
+def _check_declared(cls: type, name: str, value: object) -> None:
+    """Raise RecipeError where a class declares something as another type than its kind does."""
+    kinds = [
+        base for base in cls.__mro__[1:] if base.__module__.startswith(_HERE) and name in vars(base)
+    ]
+    if not kinds or not _public(name) or isinstance(value, property):
+        return
+    declared, where = vars(kinds[0])[name], f"{cls.__name__}: {name}"
+    if isinstance(declared, property):
+        checked(where, adapter(get_type_hints(declared.fget)["return"]), value)
+    elif not isfunction(declared):
+        (wanted,) = get_args(get_type_hints(kinds[0])[name])  # of ClassVar
+        checked(where, adapter(wanted), value)
+    elif not isfunction(value):
+        raise RecipeError(f"{where} must be a method of the class, got {value!r}")
 
 
 class FitGrid(Protocol):

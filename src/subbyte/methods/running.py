@@ -1,11 +1,13 @@
 """The contracts of what touches files and processes: exporters, and engines of sweeps."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from subbyte.graph import Samples
+from subbyte.methods.refusal import Refusing
 from subbyte.records.sweep import Outcome
 
 
@@ -45,29 +47,59 @@ Runner = Callable[..., Any]
 tuple of them; all on the CPU.
 """
 
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file. type: as the format calls it; bytes: that it takes there."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The contents of an exported file, for people.
+
+    form: the version of its format, "" where there is nothing to say; tensors: those worth a row;
+    operations: how many there are of each, by name; about: whatever else it states, by name.
+    """
+
+    form: str = ""
+    tensors: Sequence[Stored] = ()
+    operations: Mapping[str, int] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
 ModelT = TypeVar("ModelT", contravariant=True)
+PlanT = TypeVar("PlanT", contravariant=True)
 
 
-class Exporter(Protocol[ModelT]):
-    """Writes quantized networks as files for a runtime (`exporters.EXPORTERS`)."""
+class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
+    """Writes quantized networks as files for a runtime (`exporters.EXPORTERS`).
+
+    refuses: plans of networks that it can't write, which the command line says before the walk.
+    """
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The name as users write it, such as onnx-int8."""
-        ...
 
     @property
+    @abstractmethod
     def runtime(self) -> str:
         """The runtime's name, as users know it."""
-        ...
 
     @property
+    @abstractmethod
     def suffixes(self) -> tuple[str, ...]:
         """Endings of the files that it writes; the first is that of the file that `runner` takes,
         the others lie beside it.
         """
-        ...
 
+    @abstractmethod
     def export(
         self, model: ModelT, path: Path, inputs: Samples, *, min_agreement: float
     ) -> Exported:
@@ -77,11 +109,17 @@ class Exporter(Protocol[ModelT]):
         Raises ParityError, and leaves what was at `path` as it is, when less than `min_agreement`
         percent of the top-1 classes are those of the torch model.
         """
-        ...
 
+    @abstractmethod
     def runner(self, path: Path) -> Runner:
         """Run a file that `export` wrote. Raises FormatError when the runtime can't load it."""
-        ...
+
+    @abstractmethod
+    def contents(self, path: Path) -> Contents:
+        """Read what `subbyte inspect` shows of a file that `export` wrote.
+
+        Raises FormatError when it is none.
+        """
 
 
 TaskT = TypeVar("TaskT")

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from subbyte.errors import ContractError, NumericsError
 from subbyte.pages.canvas import save
 from subbyte.pages.parts import Shown
 from subbyte.pages.writer import Writer
@@ -50,7 +51,11 @@ class Figure(Shown):
         return [path]
 
     def html(self, page: Writer) -> str:
-        """A frame that page.js draws in, from the JSON in it."""
+        """A frame that page.js draws in, from the JSON in it.
+
+        Raises NumericsError, naming the figure, where an item holds NaN or Inf, and ContractError
+        where it holds what JSON has no word for.
+        """
         specs, (above, below) = self.items(), self.controls()
         alt = escape(f"{self.title}. {self.about}".strip())
         text = f"<p>{escape(self.about)}</p>" if self.about else ""
@@ -61,12 +66,21 @@ class Figure(Shown):
             f'<div class="canvas" tabindex="0" role="img" aria-label="{alt}" '
             f'style="min-height:{specs[0]["layout"]["height"]}px"></div>\n'
             f'<p class="note"></p>{below}<details class="numbers"><summary>Numbers</summary>'
-            f'</details>\n<script type="application/json">{_json({"items": specs})}</script>\n'
+            f'</details>\n<script type="application/json">{self._json(specs)}</script>\n'
             "</figure>"
         )
 
-
-def _json(value: object) -> str:
-    """JSON inside HTML: nothing in it can end the element."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    def _json(self, specs: list[Spec]) -> str:
+        """JSON inside HTML: nothing in it can end the element."""
+        value = {"items": specs}
+        try:
+            text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        except ValueError as error:
+            raise NumericsError(
+                f"figure {self.title!r} holds NaN or Inf, which can't be drawn; give None for a gap"
+            ) from error
+        except TypeError as error:
+            raise ContractError(
+                f"figure {self.title!r}: an item is not made of plain values: {error}"
+            ) from error
+        return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec
 from subbyte.errors import NumericsError, RecipeError
-from subbyte.methods import Allocate, Range
+from subbyte.methods import Allocate, Range, calls
+from subbyte.methods.blame import blaming
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +79,13 @@ def fit_grid(
         weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)
         blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
     if spec.share.one_scale:
-        scale, zero_point = method.choose_for_tensor(blocks.reshape(values.shape), weights, spec)
+        whole = blocks.reshape(values.shape)
+        scale, zero_point = calls.choose_for_tensor(method, whole, weights, spec)
     else:
-        scale, zero_point = method.choose(blocks, weights, spec)
+        scale, zero_point = calls.choose(method, blocks, weights, spec)
     scale, zero_point = (spec.share.shaped(part, len(values)) for part in (scale, zero_point))
-    return Grid.of(spec, scale, zero_point)
+    with blaming(method, "choose"):
+        return Grid.of(spec, scale, zero_point)
 
 
 def _fit_allocated(
@@ -102,7 +105,8 @@ def _fit_allocated(
         grids[width] = fit_grid(method, values, GridSpec(alphabet, spec.share), importance)
         error = grids[width].quantize(values) - values
         distortion.append((share * error.double().square()).sum(1))
-    widths = allocate.bits(torch.stack(distortion, 1), variance.sqrt(), spec.alphabet.width)
+    errors, spread = torch.stack(distortion, 1), variance.sqrt()
+    widths = calls.allocate(allocate, errors, spread, spec.alphabet.width)
     own = widths[:, None].int()
     lowest = torch.as_tensor(spec.alphabet.ends(own)[0])
     scale = torch.where(mean == 0, 1.0, mean.abs()).float()[:, None]

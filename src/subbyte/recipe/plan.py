@@ -30,12 +30,13 @@ from subbyte.core.geometry import Kind
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.graph import TapPlace
-from subbyte.io.registry import ANYWHERE, Registry
-from subbyte.io.user_file import UserFiles
-from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune
+from subbyte.io.registry import ANYWHERE
+from subbyte.io.user_file import MACHINE, UserFiles
+from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune, calls
+from subbyte.methods.blame import blaming
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
-from subbyte.recipe.settings import BudgetSetting, WidthSetting, parse_settings, read
+from subbyte.recipe.settings import BudgetSetting, WidthSetting, parse_settings, read, whole
 from subbyte.rounding import ROUNDINGS
 from subbyte.tune import TUNES
 
@@ -43,11 +44,6 @@ VERSION = 2
 """The version of what a plan writes; a plan of another one is not read."""
 Role = Literal["input", "feed", "value"]
 _CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-
-def _whole(registry: Registry[Any]) -> PlainSerializer:
-    """Writes a method with every setting."""
-    return PlainSerializer(registry.settings)
 
 
 def _read_spec(entry: Any) -> GridSpec:
@@ -75,13 +71,13 @@ class LayerPlan:
     rows: Annotated[StrictInt, Field(ge=1)]
     asked: WidthSetting
     spec: Annotated[Spec | None, Field(alias="grid")]
-    range: Annotated[Range, read(RANGES), _whole(RANGES)]
-    rounding: Annotated[Rounding, read(ROUNDINGS), _whole(ROUNDINGS)]
-    correction: Annotated[Correction, read(CORRECTIONS), _whole(CORRECTIONS)]
+    range: Annotated[Range, read(RANGES), whole(RANGES)]
+    rounding: Annotated[Rounding, read(ROUNDINGS), whole(ROUNDINGS)]
+    correction: Annotated[Correction, read(CORRECTIONS), whole(CORRECTIONS)]
     reason: str = ""
     scalar: Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)] = 1.0
-    precondition: Annotated[Precondition, read(PRECONDITIONS), _whole(PRECONDITIONS)] | None = None
-    allocate: Annotated[Allocate, read(ALLOCATIONS), _whole(ALLOCATIONS)] | None = None
+    precondition: Annotated[Precondition, read(PRECONDITIONS), whole(PRECONDITIONS)] | None = None
+    allocate: Annotated[Allocate, read(ALLOCATIONS), whole(ALLOCATIONS)] | None = None
     guided: Annotated[StrictInt, Field(ge=0)] = 0
     guided_power: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
     budget: BudgetSetting | None = None
@@ -122,17 +118,19 @@ class TapPlan:
     role: Role
     asked: WidthSetting
     spec: Annotated[Spec, Field(alias="grid")]
-    range: Annotated[Range, read(RANGES), _whole(RANGES)]
+    range: Annotated[Range, read(RANGES), whole(RANGES)]
     feeds: tuple[str, ...]
     reason: str = ""
-    allocate: Annotated[Allocate, read(ALLOCATIONS), _whole(ALLOCATIONS)] | None = None
+    allocate: Annotated[Allocate, read(ALLOCATIONS), whole(ALLOCATIONS)] | None = None
     dynamic: StrictBool = False
 
     def check(self, where: str) -> None:
         """Raise RecipeError where its range or its place does not go with its grid. where: for the
         message.
         """
-        if not self.range.for_activations:
+        with blaming(self.range, "for_activations"):
+            fits = self.range.for_activations
+        if not fits:
             raise RecipeError(f"{where}: range: it is a rule for weights, not for activations")
         for method in filter(None, (self.range, self.allocate)):
             reason = method.refusal(self.spec)
@@ -157,7 +155,7 @@ class TapPlan:
         """Scale [rows] and zero point [rows] of a batch's values [rows, n], for those that are
         dynamic.
         """
-        return self.range.choose(values, None, self.spec)
+        return calls.choose(self.range, values, None, self.spec)
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,15 @@ class Plan:
     recipe: str
     layers: tuple[LayerPlan, ...]
     taps: Annotated[tuple[TapPlan, ...], Field(alias="activations")]
-    tune: Annotated[Tune, read(TUNES), _whole(TUNES)] | None = None
+    tune: Annotated[Tune, read(TUNES), whole(TUNES)] | None = None
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether its tuning learns from the labels of the calibration images."""
+        if self.tune is None:
+            return False
+        with blaming(self.tune, "needs_labels"):
+            return self.tune.needs_labels
 
     @property
     def name(self) -> str:
@@ -181,17 +187,22 @@ class Plan:
         """Always None: a budget has chosen the widths already, so nothing waits for data."""
         return None
 
-    def stated(self) -> dict[str, object]:
+    def stated(self, files: UserFiles = MACHINE) -> dict[str, object]:
         """Settings of a recipe that it leaves open: none; its own text says all."""
         return {}
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for YAML and JSON; `from_dict` reads them."""
-        return {"version": VERSION, **_adapter().dump_python(self, mode="json", by_alias=True)}
+    def to_dict(self, files: UserFiles = MACHINE) -> dict[str, object]:
+        """Plain values for YAML and JSON; `from_dict` reads them.
 
-    def to_yaml(self) -> str:
+        files: with the folder of the file that they go into, which names classes of users' files
+        relative to it; by default by where they are on this machine.
+        """
+        plain = _adapter().dump_python(self, mode="json", by_alias=True, context=files)
+        return {"version": VERSION, **plain}
+
+    def to_yaml(self, files: UserFiles = MACHINE) -> str:
         """Human-readable text of `to_dict`."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=120)
+        return yaml.safe_dump(self.to_dict(files), sort_keys=False, width=120)
 
     @classmethod
     def from_dict(cls, data: object, files: UserFiles = ANYWHERE) -> "Plan":

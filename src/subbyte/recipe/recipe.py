@@ -36,9 +36,11 @@ Weights take `levels` in place of 2^bits equal steps:
     apot      sums of powers of two, 2^bits - 1 or fewer (APoT)
     3 ... 11  as many powers of two with 0 (L-DNQ: 3, 5, 7, 9 or 11), in place of any number of bits
     [...]     any rising list of 2 to 256 numbers, in steps of the scale; likewise
+    NAME      an alphabet of `core.ALPHABETS`, or {name: NAME, ...} with its fields; in Python also
+              the object; likewise
 and `scalar`, a factor on every scale that the range chooses; methods that refit scales only start
 from it. Level sets
-other than lists are symmetric: `symmetric` and `narrow` do not apply to them.
+other than lists and alphabets are symmetric: `symmetric` and `narrow` do not apply to them.
 
 `guided: 4` weighs what each of 4 runs of a layer's output channels sees by the gradients of the
 network's output there (0: off): their squares to the power `guided_power`, from 0 to 1 (1 is
@@ -55,6 +57,7 @@ from typing import Any, Literal
 
 from pydantic import (
     Field,
+    SerializationInfo,
     StrictFloat,
     StrictInt,
     ValidationInfo,
@@ -65,13 +68,15 @@ from pydantic import (
 
 from subbyte.allocate import ALLOCATIONS
 from subbyte.core import PerChannel
-from subbyte.core.levels import POWER_COUNTS
 from subbyte.core.shares import SHARES
 from subbyte.correct import CORRECTIONS, Moments
 from subbyte.errors import RecipeError
 from subbyte.io.registry import ANYWHERE, Registry
+from subbyte.io.user_file import MACHINE, UserFiles
+from subbyte.methods.blame import blaming
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES, Mse, Unit
+from subbyte.recipe.levels import Levels, count_of, plain_levels, read_levels
 from subbyte.recipe.settings import (
     AllocateSetting,
     BudgetSetting,
@@ -87,8 +92,6 @@ from subbyte.recipe.width import Family, Width
 from subbyte.rounding import ROUNDINGS, Corrected
 
 Bits = StrictInt | StrictFloat | Literal["ternary"]
-Levels = str | int | list[float]
-FAMILIES = ("wide", "odd", "apot")
 _METHODS: dict[str, Registry[Any]] = {
     "range": RANGES,
     "rounding": ROUNDINGS,
@@ -96,6 +99,7 @@ _METHODS: dict[str, Registry[Any]] = {
     "precondition": PRECONDITIONS,
     "allocate": ALLOCATIONS,
 }
+_LEVELS = "levels"
 _WIDTHS = [Width.parse(width) for width in ("ternary", "2 odd", "2 wide", 3, "3 wide", 4, 6, 8)]
 
 
@@ -144,7 +148,9 @@ class ActivationSettings(Settings):
             raise RecipeError(
                 "dynamic ranges are chosen batch by batch; bits can't be allocated to channels then"
             )
-        if not self.range.closed_form:
+        with blaming(self.range, "closed_form"):
+            traceable = self.range.closed_form
+        if not traceable:
             raise RecipeError(
                 f"dynamic needs a range in closed form: minmax, sigma, or aciq with a prior; not "
                 f"{RANGES.short(self.range)!r}"
@@ -162,7 +168,9 @@ class ActivationSettings(Settings):
     @field_validator("range")
     @classmethod
     def _range(cls, method: RangeSetting) -> RangeSetting:
-        if not method.for_activations:
+        with blaming(method, "for_activations"):
+            fits = method.for_activations
+        if not fits:
             raise RecipeError(
                 f"range {RANGES.short(method)!r} is a rule for weights, not for activations"
             )
@@ -194,13 +202,12 @@ class WeightSettings(Settings):
         """The width that is asked for."""
         if self.bits is None:
             return Width(None, Family.FLOAT)
-        if isinstance(self.levels, int):
-            return Width(self.levels, Family.LEVELS)
-        if isinstance(self.levels, list):
-            return Width(len(self.levels), Family.LEVELS)
+        count = count_of(self.levels)
+        if count is not None:
+            return Width(count, Family.LEVELS)
         if isinstance(self.bits, str):
             return Width(None, Family(self.bits))
-        if self.levels is not None:
+        if isinstance(self.levels, str):
             return Width(self.bits, Family(self.levels))
         return Width(self.bits, Family.STEPS if self.allocate is None else Family.MIXED)
 
@@ -240,18 +247,12 @@ class WeightSettings(Settings):
 
     @field_validator("levels", mode="before")
     @classmethod
-    def _levels(cls, levels: Any) -> Levels | None:
-        numbers = isinstance(levels, list) and all(type(level) in (int, float) for level in levels)
-        if (
-            levels is None
-            or numbers
-            or (type(levels) is not bool and levels in (*FAMILIES, *POWER_COUNTS))
-        ):
-            return levels  # type: ignore[no-any-return]
-        raise ValueError(
-            f"levels must be {', '.join(FAMILIES)}, a number of powers of two "
-            f"({', '.join(map(str, POWER_COUNTS))}) or a list of numbers; got {levels!r}"
-        )
+    def _levels(cls, levels: object) -> Levels | None:
+        return read_levels(levels)
+
+    @field_serializer("levels")
+    def _plain_levels(self, levels: object) -> object:
+        return plain_levels(levels)
 
     @field_validator("scalar")
     @classmethod
@@ -264,20 +265,28 @@ class WeightSettings(Settings):
 def _changes(
     model: type[Settings], changes: Mapping[str, object], info: ValidationInfo
 ) -> dict[str, object]:
-    """Some settings of a group, methods among them built; values are checked where they meet the
-    rest.
+    """Some settings of a group, methods and levels among them built; values are checked where they
+    meet the rest.
     """
     for name in changes:
         if name not in model.model_fields:
             raise RecipeError(
                 f"{name}: unknown setting; known here: {', '.join(model.model_fields)}"
             )
-    return {
-        name: _METHODS[name].build(value, info.context or ANYWHERE)
-        if name in _METHODS and value is not None
-        else value
-        for name, value in changes.items()
-    }
+    files = info.context or ANYWHERE
+    return {name: _built(name, value, files) for name, value in changes.items()}
+
+
+def _built(name: str, value: object, files: UserFiles) -> object:
+    if name == _LEVELS:
+        return read_levels(value)
+    return _METHODS[name].build(value, files) if name in _METHODS and value is not None else value
+
+
+def _written(name: str, value: object, files: UserFiles) -> object:
+    if name == _LEVELS:
+        return plain_levels(value)
+    return _METHODS[name].short(value, files) if name in _METHODS and value is not None else value
 
 
 class LayerSettings(Settings):
@@ -300,11 +309,9 @@ class LayerSettings(Settings):
         return _changes(ActivationSettings, changes, info)
 
     @field_serializer("weights", "activations")
-    def _plain(self, changes: dict[str, object]) -> dict[str, object]:
-        return {
-            name: _METHODS[name].short(value) if name in _METHODS and value is not None else value
-            for name, value in changes.items()
-        }
+    def _plain(self, changes: dict[str, object], info: SerializationInfo) -> dict[str, object]:
+        files = info.context or MACHINE
+        return {name: _written(name, value, files) for name, value in changes.items()}
 
 
 class Recipe(Settings):
@@ -323,9 +330,9 @@ class Recipe(Settings):
     widths: list[WidthSetting] = Field(default=_WIDTHS, min_length=1)
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
 
-    def stated(self) -> dict[str, object]:
-        """The recipe's settings as plain values for JSON."""
-        return self.model_dump(mode="json")
+    def stated(self, files: UserFiles = MACHINE) -> dict[str, object]:
+        """The recipe's settings as plain values for JSON. files: of the file they go into."""
+        return self.model_dump(mode="json", context=files)
 
     @field_validator("widths")
     @classmethod

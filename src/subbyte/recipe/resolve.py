@@ -25,6 +25,7 @@ from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Layer, Network, Product, TapPlace, TapPoint
 from subbyte.recipe.fits import misfit
+from subbyte.recipe.levels import count_of
 from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
 from subbyte.recipe.recipe import ActivationSettings, LayerSettings, Recipe, WeightSettings
 from subbyte.recipe.settings import parse_settings
@@ -126,7 +127,7 @@ def _changes(recipe: Recipe, network: Network, layer: Layer) -> list[dict[str, o
 def _states_width(changes: Sequence[Mapping[str, object]]) -> bool:
     """Whether they say how wide a layer's weights are: their bits, or a number of levels."""
     said = {name: value for change in changes for name, value in change.items()}
-    return "bits" in said or isinstance(said.get("levels"), int | list)
+    return "bits" in said or count_of(said.get("levels")) is not None
 
 
 def _weights(
@@ -137,7 +138,7 @@ def _weights(
     """
     settings = dict(recipe.weights) | ({} if width is None else width.settings())
     for change in _changes(recipe, network, layer):
-        if "bits" in change and isinstance(settings["levels"], int | list):
+        if "bits" in change and count_of(settings["levels"]) is not None:
             # a number of levels takes the place of bits, and bits that of levels
             settings["levels"] = None
         settings |= change
@@ -176,6 +177,9 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
         spec = _weight_spec(recipe, layer, settings)
     if not layer.owns_weight:
         reason = f"shares the weight of {layer.owner}" + (f", {reason}" if reason else "")
+    if layer.name in network.merged:
+        parts = f"one layer with {', '.join(network.merged[layer.name])}"
+        reason = f"{parts}; {reason}" if reason else parts
     shown = settings or recipe.weights
     if not layer.geometry.observed:  # gradients are taken of observed layers only
         known = shown.range.importance == "inputs"
@@ -221,6 +225,8 @@ def _weight_alphabet(settings: WeightSettings) -> Alphabet:
             return TERNARY
         case Family.LEVELS:
             own = settings.levels
+            if isinstance(own, Alphabet):
+                return own
             return Levels(whole(own) if isinstance(own, list) else powers(int(number)))
         case Family.ODD:
             return Levels(odd(int(number)))

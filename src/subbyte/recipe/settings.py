@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     PlainSerializer,
     PlainValidator,
+    SerializationInfo,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -22,7 +23,7 @@ from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.io.complaints import first_complaint
 from subbyte.io.registry import ANYWHERE, Registry
-from subbyte.io.user_file import UserFiles
+from subbyte.io.user_file import MACHINE, UserFiles
 from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
@@ -44,18 +45,36 @@ def read(registry: Registry[Any]) -> PlainValidator:
     return PlainValidator(build)
 
 
+def short(registry: Registry[Any]) -> PlainSerializer:
+    """Writes a method by its name alone where it can; files of users by where the context says that
+    they are named.
+    """
+
+    def write(method: Any, info: SerializationInfo) -> Any:
+        return registry.short(method, info.context or MACHINE)
+
+    return PlainSerializer(write)
+
+
+def whole(registry: Registry[Any]) -> PlainSerializer:
+    """Writes a method with every setting; files of users as `short` does."""
+
+    def write(method: Any, info: SerializationInfo) -> Any:
+        return registry.settings(method, info.context or MACHINE)
+
+    return PlainSerializer(write)
+
+
 def _budget(given: object) -> Budget:
     return given if isinstance(given, Budget) else Budget.parse(str(given))
 
 
-RangeSetting = Annotated[Range, read(RANGES), PlainSerializer(RANGES.short)]
-RoundingSetting = Annotated[Rounding, read(ROUNDINGS), PlainSerializer(ROUNDINGS.short)]
-CorrectionSetting = Annotated[Correction, read(CORRECTIONS), PlainSerializer(CORRECTIONS.short)]
-AllocateSetting = Annotated[Allocate, read(ALLOCATIONS), PlainSerializer(ALLOCATIONS.short)]
-PreconditionSetting = Annotated[
-    Precondition, read(PRECONDITIONS), PlainSerializer(PRECONDITIONS.short)
-]
-TuneSetting = Annotated[Tune, read(TUNES), PlainSerializer(TUNES.short)]
+RangeSetting = Annotated[Range, read(RANGES), short(RANGES)]
+RoundingSetting = Annotated[Rounding, read(ROUNDINGS), short(ROUNDINGS)]
+CorrectionSetting = Annotated[Correction, read(CORRECTIONS), short(CORRECTIONS)]
+AllocateSetting = Annotated[Allocate, read(ALLOCATIONS), short(ALLOCATIONS)]
+PreconditionSetting = Annotated[Precondition, read(PRECONDITIONS), short(PRECONDITIONS)]
+TuneSetting = Annotated[Tune, read(TUNES), short(TUNES)]
 WidthSetting = Annotated[Width, PlainValidator(Width.parse), PlainSerializer(Width.plain)]
 BudgetSetting = Annotated[Budget, PlainValidator(_budget), PlainSerializer(str)]
 

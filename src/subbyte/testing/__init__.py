@@ -7,10 +7,10 @@ check(MyRounding)               # or an object with settings: check(MyRounding(s
 from collections.abc import Iterator
 from typing import Any
 
-from subbyte.errors import RecipeError
+from subbyte.errors import ContractError, RecipeError
 from subbyte.methods import Allocate, Correction, Method, Precondition, Range, Rounding, Tune
 from subbyte.testing import allocations, corrections, preconditions, ranges, roundings, tunes
-from subbyte.testing.checks import Check, ContractError, Suite, configured
+from subbyte.testing.checks import Check, Suite, configured
 
 SUITES: dict[type[Method], Suite[Any]] = {
     Range: ranges.SUITE,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import NumericsError, RecipeError
-from subbyte.methods import Allocate
+from subbyte.methods import Allocate, calls
 from subbyte.testing.checks import Suite, of, raises, require
 
 SUITE: Suite[Allocate] = Suite()
@@ -24,7 +24,7 @@ def distortion(spread: Tensor) -> Tensor:
 def budgets_are_spent_and_never_overspent(method: Allocate, mean: str) -> None:
     """Channels alike get as many bits, but for one."""
     spread = torch.full((10,), 0.7)
-    widths = method.bits(distortion(spread), spread, float(mean))
+    widths = calls.allocate(method, distortion(spread), spread, float(mean))
     require(widths.dtype == torch.int64, f"widths are {widths.dtype}")
     require(int(widths.sum()) == BUDGETS[mean], f"{int(widths.sum())} bits are spent")
     require(widths.max() - widths.min() <= 1, "channels alike get different widths")
@@ -34,16 +34,20 @@ def budgets_are_spent_and_never_overspent(method: Allocate, mean: str) -> None:
 def dead_channels_get_nothing(method: Allocate) -> None:
     """One among others, or all."""
     spread = torch.tensor([1.0, 0.0, 2.0])
-    widths = method.bits(distortion(spread), spread, 8.0).tolist()
+    widths = calls.allocate(method, distortion(spread), spread, 8.0).tolist()
     require(widths == [8, 0, 8], f"widths are {widths}")
-    widths = method.bits(torch.zeros(3, 9), torch.zeros(3), 4.0).tolist()
+    widths = calls.allocate(method, torch.zeros(3, 9), torch.zeros(3), 4.0).tolist()
     require(widths == [0, 0, 0], f"widths are {widths}")
 
 
 @SUITE.over(of("-0.1", "nan"))
 def a_mean_below_zero_is_an_error(method: Allocate, mean: str) -> None:
     """So is none."""
-    raises(RecipeError, lambda: method.bits(torch.ones(2, 9), torch.ones(2), float(mean)), mean)
+    raises(
+        RecipeError,
+        lambda: calls.allocate(method, torch.ones(2, 9), torch.ones(2), float(mean)),
+        mean,
+    )
 
 
 @SUITE.over(of("nan", "inf"))
@@ -51,4 +55,4 @@ def what_is_not_finite_is_an_error(method: Allocate, bad: str) -> None:
     """Distortions and spreads."""
     full = float(bad)
     given = torch.full((2, 9), full), torch.full((2,), full)
-    raises(NumericsError, lambda: method.bits(*given, 4.0), bad)
+    raises(NumericsError, lambda: calls.allocate(method, *given, 4.0), bad)

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Generic, TypeVar
 
-from subbyte.errors import RecipeError, SubbyteError
+from subbyte.errors import ContractError, RecipeError, SubbyteError
 
 M = TypeVar("M")
 Axis = Callable[[Any], Iterable[str]]
 """Names of the cases that a method is tried on."""
-
-
-class ContractError(SubbyteError):
-    """A method that does not do what its kind promises."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +25,13 @@ class Check:
     quick: bool
 
     def __call__(self) -> None:
-        """Raise ContractError where the promise is not kept."""
+        """Raise ContractError where the promise is not kept, whatever the method raises."""
         try:
             self.promise()
-        except AssertionError as error:
+        except (AssertionError, SubbyteError) as error:
             raise ContractError(f"{self.name}: {error}") from error
+        except Exception as error:  # a user's method raises what it likes
+            raise ContractError(f"{self.name}: {type(error).__name__}: {error}") from error
 
     def __str__(self) -> str:
         return self.name
@@ -104,5 +102,5 @@ def configured(method: object) -> Any:
         return method
     try:
         return method()
-    except TypeError as error:
+    except Exception as error:  # a user's class raises what it likes
         raise RecipeError(f"{method.__name__}: give an object with settings ({error})") from error

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import QTensor
-from subbyte.methods import Correction
+from subbyte.methods import Correction, calls
 from subbyte.testing.cases import INPUTS, QUICK, SPECS, Inputs, fitter
 from subbyte.testing.checks import Suite, of, require
 
@@ -34,7 +34,7 @@ def nearest(given: Inputs, spec: str) -> QTensor:
 def corrected(method: Correction, spec: str, case: str) -> tuple[QTensor, Tensor]:
     """Nearest codes, corrected, and the new bias."""
     given = INPUTS[case]
-    return method.correct(given.weight, bias_of(given), nearest(given, spec), given.stats)
+    return calls.correct(method, given.weight, bias_of(given), nearest(given, spec), given.stats)
 
 
 @SUITE.over(every_spec, of(*INPUTS))
@@ -62,7 +62,7 @@ def the_same_call_gives_the_same_and_changes_no_argument(
     given, stats, before = INPUTS[case], INPUTS[case].stats, INPUTS[case].stats
     weight, bias, rounded = given.weight.clone(), bias_of(given), nearest(given, spec)
     codes, scale = rounded.codes.clone(), rounded.grid.scale.clone()
-    q, new = method.correct(weight, bias, rounded, stats)
+    q, new = calls.correct(method, weight, bias, rounded, stats)
     first, first_bias = corrected(method, spec, case)
     require(torch.equal(q.grid.scale, first.grid.scale), "other scales the second time")
     require(torch.equal(new, first_bias), "another bias the second time")
@@ -83,7 +83,7 @@ def exact_weights_on_the_same_inputs_need_no_correction(
     """Weights that lie on the grid."""
     given = INPUTS[case]
     exact = nearest(given, spec)
-    q, bias = method.correct(exact.dequantize(), bias_of(given), exact, given.stats)
+    q, bias = calls.correct(method, exact.dequantize(), bias_of(given), exact, given.stats)
     torch.testing.assert_close(q.grid.scale, exact.grid.scale, rtol=1e-6, atol=0)
     torch.testing.assert_close(bias, bias_of(given), rtol=1e-5, atol=1e-6)
 
@@ -95,7 +95,9 @@ def rows_do_not_know_of_one_another(method: Correction, spec: str, case: str) ->
     each = given.weight.shape[0] // given.x.shape[0]
     order = torch.cat([g * each + torch.arange(each).roll(1) for g in range(given.x.shape[0])])
     other = Inputs(given.x, given.x_q, given.weight[order])
-    q, bias = method.correct(other.weight, bias_of(given)[order], nearest(other, spec), given.stats)
+    q, bias = calls.correct(
+        method, other.weight, bias_of(given)[order], nearest(other, spec), given.stats
+    )
     wanted, wanted_bias = corrected(method, spec, case)
     torch.testing.assert_close(q.grid.scale, wanted.grid.scale[order])
     torch.testing.assert_close(bias, wanted_bias[order])
@@ -108,7 +110,7 @@ def channels_of_zeros_keep_their_scale(method: Correction, spec: str) -> None:
     weight = given.weight.clone()
     weight[0] = 0
     rounded = nearest(Inputs(given.x, given.x_q, weight), spec)
-    q, bias = method.correct(weight, torch.zeros(len(weight)), rounded, given.stats)
+    q, bias = calls.correct(method, weight, torch.zeros(len(weight)), rounded, given.stats)
     if q.grid.scale.ndim:
         same = torch.equal(q.grid.scale[0], rounded.grid.scale[0])
         require(same, "the scale of a row of zeros changes")

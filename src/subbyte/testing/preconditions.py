@@ -2,7 +2,7 @@
 
 import torch
 
-from subbyte.methods import Precondition
+from subbyte.methods import Precondition, calls
 from subbyte.testing.cases import INPUTS
 from subbyte.testing.checks import Suite, of, require
 
@@ -16,7 +16,7 @@ def weights_keep_their_shape_and_the_same_call_gives_the_same(
     """No argument is changed."""
     given = INPUTS[case]
     weight = given.weight.clone()
-    first, again = (method.prepare(weight, given.stats) for _ in range(2))
+    first, again = (calls.prepare(method, weight, given.stats) for _ in range(2))
     require(first.shape == weight.shape, f"weights are {tuple(first.shape)}")
     require(first.dtype == torch.float32, f"weights are {first.dtype}")
     require(torch.isfinite(first).all(), "a weight is not finite")
@@ -28,5 +28,5 @@ def weights_keep_their_shape_and_the_same_call_gives_the_same(
 def zeros_stay_zeros(method: Precondition) -> None:
     """A layer of zeros."""
     given = INPUTS["dense"]
-    found = method.prepare(torch.zeros_like(given.weight), given.stats)
+    found = calls.prepare(method, torch.zeros_like(given.weight), given.stats)
     require(not found.any(), "zeros become something else")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from subbyte.core import Codebook, Grid, GridSpec, PerChannel, QTensor, Uniform
 from subbyte.errors import NumericsError, RecipeError
-from subbyte.methods import Objective, Rounding
+from subbyte.methods import Objective, Rounding, calls
 from subbyte.testing.cases import INPUTS, QUICK, SPECS, Fixed, Inputs, draw, fitter, output_error
 from subbyte.testing.checks import Suite, of, raises, require
 
@@ -47,7 +47,7 @@ alike = of(*(name for name, given in INPUTS.items() if not given.mismatched))
 def rounded(method: Rounding, spec: str, case: str) -> QTensor:
     """Codes of a case."""
     given = INPUTS[case]
-    return method.round(given.weight, fitter(SPECS[spec]), given.stats)
+    return calls.round_weight(method, given.weight, fitter(SPECS[spec]), given.stats)
 
 
 def _power(given: Inputs, q: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def grids_that_it_refuses_are_refused_when_rounding(method: Rounding, spec: str)
     given = INPUTS["dense"]
     raises(
         RecipeError,
-        lambda: method.round(given.weight, fitter(SPECS[spec]), given.stats),
+        lambda: calls.round_weight(method, given.weight, fitter(SPECS[spec]), given.stats),
         "it begins with self.check(fit.spec)",
     )
 
@@ -113,7 +113,10 @@ def the_same_call_gives_the_same_and_changes_no_argument(
     """No state, no hidden randomness."""
     given, stats, weight = INPUTS[case], INPUTS[case].stats, INPUTS[case].weight.clone()
     before = INPUTS[case].stats
-    again, first = method.round(weight, fitter(SPECS[spec]), stats), rounded(method, spec, case)
+    again, first = (
+        calls.round_weight(method, weight, fitter(SPECS[spec]), stats),
+        rounded(method, spec, case),
+    )
     require(torch.equal(again.codes, first.codes), "other codes the second time")
     require(torch.equal(again.grid.scale, first.grid.scale), "other scales the second time")
     require(torch.equal(weight, given.weight), "the weight is changed")
@@ -144,7 +147,7 @@ def weights_on_the_grid_come_back_exactly(method: Rounding, spec: str, case: str
     low, high = grid.spec.alphabet.qmin, grid.spec.alphabet.qmax
     codes = torch.randint(low, high + 1, given.weight.shape, generator=generator)
     codes = codes.to(grid.spec.alphabet.code_dtype)
-    again = method.round(grid.decode(codes), Fixed(grid), given.stats)
+    again = calls.round_weight(method, grid.decode(codes), Fixed(grid), given.stats)
     same = method.fits_levels or torch.equal(again.codes, codes)  # its codes count other levels
     require(same, "other codes")
     torch.testing.assert_close(again.dequantize(), grid.decode(codes), rtol=1e-6, atol=0)
@@ -156,7 +159,7 @@ def rows_do_not_know_of_one_another(method: Rounding, spec: str, case: str) -> N
     given = INPUTS[case]
     each = given.weight.shape[0] // given.x.shape[0]
     order = torch.cat([g * each + torch.arange(each).roll(1) for g in range(given.x.shape[0])])
-    permuted = method.round(given.weight[order], fitter(SPECS[spec]), given.stats)
+    permuted = calls.round_weight(method, given.weight[order], fitter(SPECS[spec]), given.stats)
     same = torch.equal(permuted.codes, rounded(method, spec, case).codes[order])
     require(same, "rows in another order get other codes")
 
@@ -168,7 +171,7 @@ def the_unit_of_the_inputs_does_not_matter(
     """Inputs times a power of 2 give the same codes."""
     given, root = INPUTS[case], _ROOTS[factor]
     scaled = replace(given, x=given.x * root, x_q=given.x_q * root)
-    q = method.round(given.weight, fitter(SPECS[spec]), scaled.stats)
+    q = calls.round_weight(method, given.weight, fitter(SPECS[spec]), scaled.stats)
     require(torch.equal(q.codes, rounded(method, spec, case).codes), "other codes")
 
 
@@ -186,7 +189,7 @@ def weights_that_see_no_input_keep_their_nearest_codes(
 def zeros_stay_zeros(method: Rounding, spec: str) -> None:
     """A layer of zeros."""
     given = INPUTS["dense, x_q"]
-    q = method.round(torch.zeros_like(given.weight), fitter(SPECS[spec]), given.stats)
+    q = calls.round_weight(method, torch.zeros_like(given.weight), fitter(SPECS[spec]), given.stats)
     require(not q.dequantize().any(), "zeros become something else")
 
 
@@ -202,10 +205,16 @@ def nan_in_the_inputs_is_an_error_unless_they_are_not_read(
             rows[0, 3, 2] = float("nan")
     fit, spoilt = fitter(SPECS[spec]), replace(given, x=x, x_q=x_q)
     if bad in UNREAD[method.objective]:
-        got, wanted = (method.round(given.weight, fit, g.stats).codes for g in (spoilt, given))
+        got, wanted = (
+            calls.round_weight(method, given.weight, fit, g.stats).codes for g in (spoilt, given)
+        )
         require(torch.equal(got, wanted), f"reads {bad} though its objective does not")
         return
-    raises(NumericsError, lambda: method.round(given.weight, fit, spoilt.stats), "NaN in inputs")
+    raises(
+        NumericsError,
+        lambda: calls.round_weight(method, given.weight, fit, spoilt.stats),
+        "NaN in inputs",
+    )
 
 
 @SUITE.over(of("int4"))
@@ -216,7 +225,7 @@ def nan_in_the_weights_is_an_error(method: Rounding, spec: str) -> None:
     weight[1, 2] = float("nan")
     grid = Grid.of(SPECS[spec], torch.full((4, 1), 0.1))
     for fit in (fitter(SPECS[spec]), Fixed(grid)):
-        act = partial(method.round, weight, fit, given.stats)
+        act = partial(calls.round_weight, method, weight, fit, given.stats)
         raises(NumericsError, act, "NaN in weights")
 
 
@@ -224,7 +233,9 @@ def nan_in_the_weights_is_an_error(method: Rounding, spec: str) -> None:
 def fine_grids_lose_next_to_nothing(method: Rounding, spec: str, case: str) -> None:
     """With 8 bits the outputs are those of the float layer, as far as the inputs allow."""
     given = INPUTS[case]
-    q = method.round(given.weight, fitter(GridSpec(Uniform(8), PerChannel())), given.stats)
+    q = calls.round_weight(
+        method, given.weight, fitter(GridSpec(Uniform(8), PerChannel())), given.stats
+    )
     matched = method.objective in (Objective.WEIGHTS, Objective.INPUTS)
     seen = replace(given, x=given.x_q) if matched else given
     power = output_error(given.weight, torch.zeros_like(given.weight), given.x_q, given.x_q)

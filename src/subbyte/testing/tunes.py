@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.errors import NumericsError
-from subbyte.methods import Forward, Tune
+from subbyte.methods import Forward, Tune, calls
 from subbyte.testing.checks import Suite, raises, require
 
 SUITE: Suite[Tune] = Suite()
@@ -37,7 +37,7 @@ def loss(parameters: dict[str, Tensor], inputs: list[Tensor], logits: list[Tenso
 def later_parameters_come_nearer_to_the_float_logits(method: Tune) -> None:
     """The parameters that come back after a layer lower the error of the logits."""
     parameters, inputs, logits = problem()
-    learned = method.after_layer(forward_of(inputs), parameters, logits)
+    learned = calls.after_layer(method, forward_of(inputs), parameters, logits)
     require(loss(learned, inputs, logits) < loss(parameters, inputs, logits), "nothing is learned")
     require(learned.keys() == parameters.keys(), f"parameters are {list(learned)}")
     for name, value in learned.items():
@@ -50,7 +50,7 @@ def arguments_stay_and_the_same_call_gives_the_same(method: Tune) -> None:
     """No state, no hidden randomness."""
     parameters, inputs, logits = problem()
     before = {name: value.clone() for name, value in parameters.items()}
-    runs = [method.after_layer(forward_of(inputs), parameters, logits) for _ in range(2)]
+    runs = [calls.after_layer(method, forward_of(inputs), parameters, logits) for _ in range(2)]
     for name, value in before.items():
         require(torch.equal(parameters[name], value), f"{name} is changed")
         require(torch.equal(runs[0][name], runs[1][name]), f"another {name} the second time")
@@ -61,7 +61,7 @@ def what_is_right_already_stays(method: Tune) -> None:
     """Logits that the parameters give."""
     parameters, inputs, _ = problem()
     logits = [forward_of(inputs)(k, parameters) for k in range(BATCHES)]
-    learned = method.after_layer(forward_of(inputs), parameters, logits)
+    learned = calls.after_layer(method, forward_of(inputs), parameters, logits)
     require(all(torch.equal(learned[n], parameters[n]) for n in parameters), "it changes")
 
 
@@ -70,7 +70,8 @@ def logits_that_are_no_numbers_are_an_error(method: Tune) -> None:
     """One among many."""
     parameters, inputs, logits = problem()
     logits[1][0, 0] = float("nan")
-    raises(NumericsError, lambda: method.after_layer(forward_of(inputs), parameters, logits), "NaN")
+    forward = forward_of(inputs)
+    raises(NumericsError, lambda: calls.after_layer(method, forward, parameters, logits), "NaN")
 
 
 @SUITE.over()
@@ -78,5 +79,5 @@ def labels_are_not_read_unless_they_are_needed(method: Tune) -> None:
     """`needs_labels` says so."""
     parameters, inputs, logits = problem()
     if not method.needs_labels:
-        learned = method.at_end(forward_of(inputs), parameters, logits, None)
+        learned = calls.at_end(method, forward_of(inputs), parameters, logits, None)
         require(learned.keys() == parameters.keys(), f"parameters are {list(learned)}")

@@ -45,7 +45,7 @@ class Target:
         self, spec: GridSpec, lower: Tensor, upper: Tensor, metrics: Sequence[Metric]
     ) -> Tensor:
         """float64 [metrics, units, k] of fractions [units, k]."""
-        with naming(self.layer.name):
+        with naming(f"layer {self.layer.name!r}"):
             values = scores(self.weight, spec, lower, upper, metrics, self.evidence)
         return values.sum(1, keepdim=True) if spec.share.one_scale else values
 

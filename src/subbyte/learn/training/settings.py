@@ -89,6 +89,9 @@ class TrainSettings:
             raise RecipeError(
                 f"precision: unknown {self.precision!r}; known: {', '.join(PRECISIONS)}"
             )
+        for name, registry in METHODS.items():
+            if vars(self)[name] is not None:
+                registry.check(vars(self)[name])
         if self.qat is not None:
             self.qat.check(self.optimizer)
         elif self.float_layers:

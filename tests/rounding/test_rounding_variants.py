@@ -2,8 +2,12 @@
 too.
 """
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import Field, fields, replace
+from enum import Enum
 from functools import cache
+from inspect import isclass
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -13,48 +17,60 @@ import subbyte
 from subbyte.core import GridSpec, PerGroup, QTensor, Uniform
 from subbyte.errors import RecipeError
 from subbyte.methods import Rounding
-from subbyte.rounding import (
-    ROUNDINGS,
-    Adaround,
-    Beacon,
-    Descent,
-    Gpfq,
-    Gptaq,
-    Gptq,
-    Kmeans,
-    Ldnq,
-    Qronos,
-    Spfq,
-    Stochastic,
-)
+from subbyte.rounding import ROUNDINGS, Gpfq, Kmeans
 from subbyte.testing.cases import INPUTS, SPECS, fitter
 
-VARIANTS: dict[str, Rounding] = {
-    "gpfq float": Gpfq(data="float"),
-    "gpfq diagonal": Gpfq(order="diagonal"),
-    "gpfq L1": Gpfq(regularizer="L1", penalty=0.01),
-    "gpfq L0": Gpfq(regularizer="L0", penalty=0.01),
-    "gpfq stochastic": Gpfq(stochastic=True, seed=3),
-    "spfq nearest": Spfq(order=3, stochastic=False),
-    "spfq unbiased": Spfq(fallback=False, seed=3),
-    "stochastic unbiased": Stochastic(draws=1, fallback=False, seed=3),
-    "gptq natural": Gptq(order="natural"),
-    "gptaq full": Gptaq(strength=1.0, order="natural"),
-    "qronos natural": Qronos(order="natural", damping=1e-3),
-    "beacon greedy": Beacon(start="greedy"),
-    "descent COMQ": Descent(sweeps=1, order="greedy", refit=False, start="weights", data="float"),
-    "descent greedy": Descent(order="greedy"),
-    "kmeans plain": Kmeans(weighted=False),
-    "kmeans mean": Kmeans(keep_mean=True),
-    "ldnq paper": Ldnq(corrected=False, starts=(1.0,), penalties=(1.0,), sweeps=0),
-    "adaround short": Adaround(steps=20),
-}
-SYMMETRIC_ONLY = {"gpfq L0"}
-MOVED_LEVELS = {"kmeans mean"}  # dead weights keep the codes they had before the levels moved
+
+def is_choice(kind: Any) -> bool:
+    return kind is bool or (isclass(kind) and issubclass(kind, Enum))
+
+
+def alternatives(setting: Field, kind: Any) -> list[Any]:
+    """The values of a choice that are not its default."""
+    return [v for v in ((False, True) if kind is bool else kind) if v != setting.default]
+
+
+def other(default: Any) -> Any:
+    """Another number than the default, or the first of several."""
+    if isinstance(default, tuple):
+        return default[:1]
+    return default // 4 or default + 1 if isinstance(default, int) else default / 2 or 0.01
+
+
+def goes(cls: type, **settings: Any) -> bool:
+    try:
+        cls(**settings)
+    except RecipeError:
+        return False
+    return True
+
+
+def variants_of(name: str) -> Iterator[tuple[str, Rounding]]:
+    """A method with each other choice alone, and with other numbers; numbers that mean nothing by
+    default go with the choices that need them.
+    """
+    cls: Any = ROUNDINGS[name]
+    hints = get_type_hints(cls)
+    choices = [f for f in fields(cls) if is_choice(hints[f.name])]
+    numbers = {f.name: other(f.default) for f in fields(cls) if f not in choices}
+    free = {name: value for name, value in numbers.items() if goes(cls, **{name: value})}
+    if free:
+        yield f"{name} numbers", cls(**free)
+    for choice in choices:
+        for value in alternatives(choice, hints[choice.name]):
+            settings = {choice.name: value}
+            if not goes(cls, **settings):
+                settings |= {name: numbers[name] for name in numbers.keys() - free.keys()}
+            said = value.value if isinstance(value, Enum) else value
+            yield f"{name} {choice.name}={said}", cls(**settings)
+
+
+VARIANTS = dict(variant for name in ROUNDINGS for variant in variants_of(name))
+GRIDS = ("int4", "uint2")
 CASES = ["grouped, x_q", "dead, x_q", "few rows, x_q"]
 variants = pytest.mark.parametrize(
     ("variant", "spec"),
-    [(v, s) for v in VARIANTS for s in ("int4", "uint2") if s == "int4" or v not in SYMMETRIC_ONLY],
+    [(v, s) for v in VARIANTS for s in GRIDS if VARIANTS[v].refusal(SPECS[s]) is None],
 )
 cases = pytest.mark.parametrize("case", CASES)
 
@@ -109,16 +125,17 @@ def test_the_unit_of_the_inputs_does_not_matter(variant, spec, case):
 
 @variants
 def test_weights_that_see_no_input_keep_their_nearest_codes(variant, spec):
-    if variant in MOVED_LEVELS:
-        return
+    method = VARIANTS[variant]
+    if isinstance(method, Kmeans) and method.keep_mean:
+        return  # they keep the codes that they had before the levels moved
     given, q = INPUTS["dead, x_q"], rounded(variant, spec, "dead, x_q")
     assert torch.equal(q.codes[given.dead], q.grid.encode(given.weight)[given.dead])
 
 
-def test_every_method_but_two_without_settings_has_a_variant():
-
+def test_every_method_with_settings_has_variants():
     tried = {type(method) for method in VARIANTS.values()}
-    assert {name for name, cls in ROUNDINGS.items() if cls not in tried} == {"nearest", "corrected"}
+    assert tried == {cls for cls in ROUNDINGS.values() if fields(cls)}
+    assert {"gpfq regularizer=L0", "kmeans keep_mean=True", "beacon start=greedy"} <= set(VARIANTS)
 
 
 def test_regularized_grids_are_symmetric():
@@ -129,7 +146,7 @@ def test_regularized_grids_are_symmetric():
         GridSpec(Uniform(4), PerGroup(4)),
     ):
         with pytest.raises(RecipeError, match="L0 needs a symmetric uniform grid"):
-            VARIANTS["gpfq L0"].round(given.weight, fitter(spec), given.stats)
+            Gpfq(regularizer="L0", penalty=0.01).round(given.weight, fitter(spec), given.stats)
 
 
 class Linear(nn.Module):

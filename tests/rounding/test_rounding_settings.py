@@ -33,7 +33,7 @@ from subbyte.rounding import (
 )
 from subbyte.rounding.path import follow_path
 from subbyte.testing.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter
-from tests.rounding.test_methods import LARGE, error, run
+from tests.rounding.test_rounding import LARGE, error, run
 
 RANDOM = {
     "stochastic": lambda seed: Stochastic(draws=1, fallback=False, seed=seed),

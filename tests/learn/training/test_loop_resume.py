@@ -184,7 +184,7 @@ def test_a_run_killed_between_two_files_goes_on(where, epoch, whole, tmp_path, m
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from tests.learn.training.test_resume import BASE, LATTICE, few, digits, replace, run
+from tests.learn.training.test_loop_resume import BASE, LATTICE, few, digits, replace, run
 def report(stage, done, total, what):
     if done >= int(sys.argv[2]):
         print("here", flush=True)

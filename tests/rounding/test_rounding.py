@@ -30,7 +30,7 @@ from subbyte.rounding.qronos import first_exact
 from subbyte.rounding.solve import best_of
 from subbyte.testing.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter, output_error, outputs
 from tests.reference import rounding as reference
-from tests.rounding.test_references import same_codes
+from tests.rounding.test_rounding_references import same_codes
 
 specs = pytest.mark.parametrize("spec", SPECS)
 orders = pytest.mark.parametrize("order", ["natural", "diagonal"])

@@ -11,7 +11,11 @@ from subbyte.ranges import GridFitter, Mse
 from subbyte.rounding import ROUNDINGS
 from subbyte.testing.cases import INPUTS, fitter
 
-REFUSING = ("kmeans", "beacon")
+REFUSING = [
+    name
+    for name, cls in ROUNDINGS.items()
+    if cls().refusal(GridSpec(Counts((3, 4)), PerChannel())) is not None
+]
 CASES = (
     "dense, x_q",
     "grouped, x_q",
@@ -42,6 +46,10 @@ def test_rows_are_those_of_level_sets(method, case):
         alone = rounding.round(given.weight, fitter(levels), given.stats)
         assert torch.equal(q.codes[row], alone.codes[row]), count
         torch.testing.assert_close(q.grid.scale[row], alone.grid.scale[row], rtol=1e-5, atol=0)
+
+
+def test_some_refuse_and_most_do_not():
+    assert 0 < len(REFUSING) < len(ROUNDINGS) / 2
 
 
 @pytest.mark.parametrize("method", REFUSING)

@@ -1,14 +1,19 @@
 """What every exporter keeps to: files that compute what the torch model computes, or none."""
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 
 import subbyte
+from subbyte.core import GridSpec, Levels
 from subbyte.errors import DataError, FormatError, ParityError, RecipeError
 from subbyte.exporters import (
     EXPORTERS,
     check_exporters,
     choose_exporters,
+    contents,
     export,
     exporter_of,
     is_exported,
@@ -17,7 +22,13 @@ from subbyte.exporters import (
 from tests.networks import build, images, quantized
 
 every_exporter = pytest.mark.parametrize("name", EXPORTERS)
-RECIPES = ("w8a8", "w4a4", "w3")
+RECIPES = ("w4", "w3", "w4a4", "w8a8")
+
+
+def taken(network, name):
+    """The network quantized by the first recipe whose plan the exporter does not refuse."""
+    made = (quantized(network, recipe) for recipe in RECIPES)
+    return next(model for model in made if EXPORTERS[name].refusal(model.plan) is None)
 
 
 def path_of(name, folder):
@@ -26,11 +37,11 @@ def path_of(name, folder):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """(exported, its folder) of a small network with 4-bit weights, by exporter."""
+    """(exported, its folder) of a small network, by exporter."""
     found = {}
     for name in EXPORTERS:
         folder = tmp_path_factory.mktemp(name)
-        model = quantized("shared", "w4")
+        model = taken("shared", name)
         found[name] = export(model, path_of(name, folder), images("shared"), to=name), folder
     return found
 
@@ -43,13 +54,18 @@ def test_it_says_what_it_wrote(name, made):
     assert {path.suffix for path in folder.iterdir()} <= set(exporter.suffixes)
     assert found.path == path_of(name, folder) and found.parity.images == len(images("shared"))
     assert found.bytes == sum(path.stat().st_size for path in folder.iterdir())
-    assert set(found.notes) <= {row.name for row in quantized("shared", "w4").ledger}
+    assert set(found.notes) <= {row.name for row in taken("shared", name).ledger}
 
 
 @every_exporter
-@pytest.mark.parametrize("recipe", [*RECIPES[1:], pytest.param("w8a8", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("recipe", [*RECIPES[1:3], pytest.param("w8a8", marks=pytest.mark.slow)])
 def test_its_files_agree_for_any_number_of_images(name, recipe, tmp_path):
     model, x = quantized("residual", recipe), images("residual")
+    if reason := EXPORTERS[name].refusal(model.plan):
+        with pytest.raises(RecipeError, match=re.escape(f"exporter {name}: {reason}")):
+            export(model, path_of(name, tmp_path), x, to=name)
+        assert list(tmp_path.iterdir()) == []
+        return
     before, code = model(x), model.graph_module.code
     found = export(model, path_of(name, tmp_path), x, to=name)
     assert found.parity.agreement == 100
@@ -63,7 +79,7 @@ def test_its_files_agree_for_any_number_of_images(name, recipe, tmp_path):
 
 @every_exporter
 def test_a_loaded_model_gives_a_file_that_computes_the_same(name, made, tmp_path):
-    subbyte.save(quantized("shared", "w4"), tmp_path / "model.safetensors")
+    subbyte.save(taken("shared", name), tmp_path / "model.safetensors")
     loaded = subbyte.load(tmp_path / "model.safetensors", build("shared", seed=2))
     path, x = path_of(name, tmp_path / "again"), images("shared")
     export(loaded, path, x, to=name)
@@ -72,7 +88,7 @@ def test_a_loaded_model_gives_a_file_that_computes_the_same(name, made, tmp_path
 
 @every_exporter
 def test_a_file_without_parity_is_not_kept(name, tmp_path):
-    model, path = quantized("shared", "w4"), path_of(name, tmp_path)
+    model, path = taken("shared", name), path_of(name, tmp_path)
     path.write_bytes(b"earlier")
     with pytest.raises(ParityError, match=r"100\.00 %"):
         export(model, path, images("shared"), to=name, min_agreement=100.1, force=True)
@@ -83,14 +99,14 @@ def test_a_file_without_parity_is_not_kept(name, tmp_path):
 @pytest.mark.parametrize("shape", [(0, 4, 6, 6), (3, 4, 6, 5)])
 def test_images_that_cannot_be_compared_are_an_error(name, shape, tmp_path):
     with pytest.raises(ParityError, match=r"takes float32 \[n, 4, 6, 6\], n >= 1"):
-        export(quantized("shared", "w4"), path_of(name, tmp_path), torch.zeros(shape), to=name)
+        export(taken("shared", name), path_of(name, tmp_path), torch.zeros(shape), to=name)
     assert list(tmp_path.iterdir()) == []
 
 
 @every_exporter
 def test_what_is_no_batch_of_the_networks_is_refused_with_both_shapes(name, made, tmp_path):
     with pytest.raises(ParityError, match=r"got list: the network takes float32 \[n, 4, 6, 6\]"):
-        export(quantized("shared", "w4"), path_of(name, tmp_path), [1, 2], to=name)
+        export(taken("shared", name), path_of(name, tmp_path), [1, 2], to=name)
     run = runner(made[name][0].path)
     for x, got in (
         (torch.zeros(3, 4, 6, 5), r"float32 \[3, 4, 6, 5\]"),
@@ -104,7 +120,7 @@ def test_what_is_no_batch_of_the_networks_is_refused_with_both_shapes(name, made
 
 @every_exporter
 def test_existing_files_are_kept_without_force(name, tmp_path):
-    model, path, x = quantized("shared", "w4"), path_of(name, tmp_path), images("shared")
+    model, path, x = taken("shared", name), path_of(name, tmp_path), images("shared")
     path.write_bytes(b"earlier")
     with pytest.raises(FormatError, match="exists"):
         export(model, path, x, to=name)
@@ -119,11 +135,33 @@ def test_damaged_and_missing_files_are_refused(name, made, tmp_path):
     path = path_of(name, tmp_path)
     for content in (whole[:-200], b"hello", b""):
         path.write_bytes(content)
-        with pytest.raises(FormatError, match=path.name):
-            EXPORTERS[name].runner(path)
+        for read in (EXPORTERS[name].runner, EXPORTERS[name].contents):
+            with pytest.raises(FormatError, match=path.name):
+                read(path)
     path.unlink()
-    with pytest.raises(FormatError):
-        EXPORTERS[name].runner(path)
+    for read in (EXPORTERS[name].runner, EXPORTERS[name].contents):
+        with pytest.raises(FormatError):
+            read(path)
+
+
+@every_exporter
+def test_contents_are_those_of_the_file(name, made):
+    found = made[name][0]
+    held = contents(found.path)
+    assert 0 < sum(tensor.bytes for tensor in held.tensors) <= found.bytes
+    assert len({tensor.name for tensor in held.tensors}) == len(held.tensors)
+    assert quantized("shared", "w4").plan.recipe in held.about.values()
+
+
+def test_what_an_exporter_refuses_is_said_of_the_plan_alone():
+    plan = quantized("residual", "w4a4").plan
+    taps = [replace(tap, spec=GridSpec(Levels((-1, 0, 2)))) for tap in plan.taps]
+    uneven = replace(plan, taps=tuple(taps))
+    for name in EXPORTERS:
+        assert EXPORTERS[name].refusal(plan) is None
+        with pytest.raises(RecipeError, match=f"exporter {name}: ONNX rounds activations"):
+            choose_exporters([name], uneven)
+    assert choose_exporters(["none"], uneven) == []
 
 
 def test_runtimes_are_known_by_the_ending():
@@ -137,9 +175,9 @@ def test_runtimes_are_known_by_the_ending():
 
 def test_integers_are_the_default_where_activations_are_quantized():
     for recipe, name in (("w4a4", "onnx-int8"), ("w3", "onnx-compact")):
-        (chosen,) = choose_exporters([], quantized("residual", recipe))
+        (chosen,) = choose_exporters([], quantized("residual", recipe).plan)
         assert chosen is EXPORTERS[name]
-    assert choose_exporters(["none"], quantized("residual", "w3")) == []
+    assert choose_exporters(["none"], quantized("residual", "w3").plan) == []
 
 
 @pytest.mark.parametrize(

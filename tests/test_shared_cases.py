@@ -35,8 +35,6 @@ LEAST = {"w8a8": 20.0, "w4a4": 4.0, "w2": 2.0, "w4": 8.0}
 
 
 OPEN = {
-    "linear_on_tokens_two_bits": "ONNX Runtime computes INT2 weights behind a transpose wrong",
-    "first_axis_is_not_the_batch": "ONNX Runtime computes INT2 weights behind a transpose wrong",
     "one_dead_channel": "a bias beyond int32 keeps its layer in float",
 }
 """Cases that the exporters still have to mend, and why they fail."""

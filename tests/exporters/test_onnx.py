@@ -16,7 +16,7 @@ from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
 import subbyte
-from subbyte.errors import ParityError
+from subbyte.errors import ModelError, ParityError
 from subbyte.exporters import export, runner
 from subbyte.exporters import onnx as exporting
 from subbyte.exporters.parity import check_parity
@@ -516,3 +516,15 @@ def test_integer_kernels_take_level_sets(exported):
     assert made.parity.agreement == 100
     biases = [name for name in initializers(program) if name.endswith("bias.codes")]
     assert len(biases) == len(quantized("residual", "w4a8", "weights.levels=7").layers)
+
+
+def test_an_operation_without_an_onnx_form_is_named_and_leaves_no_file(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(3), nn.Flatten(), nn.Linear(36, 3)
+    )
+    x = torch.randn(8, 3, 10, 10)  # 8 is no multiple of 3
+    q = subbyte.quantize(model, x)
+    with pytest.raises(ModelError, match=r"^aten\.adaptive_max_pool2d has no ONNX form"):
+        subbyte.export(q, tmp_path / "net.onnx", x)
+    assert list(tmp_path.iterdir()) == [] and q(x).shape == (8, 3)

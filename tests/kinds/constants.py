@@ -124,6 +124,16 @@ CONSTANTS = {
         ),
         (3, 6, 6),
     ),
+    "low-rank adapter": Kind(
+        lambda: Net(
+            lambda m, x: F.linear(x, m.layer.weight + m.b @ m.a, m.layer.bias),
+            layer=nn.Linear(8, 5),
+            a=parameter(2, 8),
+            b=parameter(5, 2),
+        ),
+        (8,),
+        counted=False,
+    ),
     "sum of parameters": Kind(
         lambda: Net(
             lambda m, x: m.layer(x) + (m.p + m.q),

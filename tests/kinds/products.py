@@ -122,6 +122,22 @@ def recurrent(cell: nn.Module, width: int = 8) -> Net:
     return Net(last_state, cell=cell, head=nn.Linear(width, 3))
 
 
+class Cells(nn.Module):
+    """Recurrence written out: its weights are ordinary layers, called at every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.other, self.head = nn.LSTMCell(6, 8), nn.GRUCell(8, 7), nn.Linear(7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(x.shape[0], 8)
+        g = x.new_zeros(x.shape[0], 7)
+        for step in x.unbind(1):
+            h, c = self.cell(step, (h, c))
+            g = self.other(h, g)
+        return self.head(g)
+
+
 MASKS: dict[str, Callable[..., Tensor]] = {
     "mask of -100": additive(lambda m, scores: scores + later(-100.0)),
     "mask of -1e4": additive(lambda m, scores: scores + later(-1e4)),
@@ -174,6 +190,24 @@ PRODUCTS = {name: Kind(attention(change), (TOKENS, WIDTH)) for name, change in M
         lambda: Net(lambda m, x: m.head(x @ m.mix), mix=parameter(6, 7), head=nn.Linear(7, 3)),
         (5, 6),
     ),
+    "linear attention": Kind(
+        attention(lambda m, q, k, v: F.elu(q) @ (F.elu(k).mT @ v)), (TOKENS, WIDTH)
+    ),
+    "weights of a layer from another": Kind(
+        lambda: Net(lambda m, x: x @ m.maker(x.mean(1)).reshape(-1, 6, 4), maker=nn.Linear(6, 24)),
+        (5, 6),
+    ),
+    "bilinear": Kind(
+        lambda: Net(
+            lambda m, x: m.pair(m.first(x), x), first=nn.Linear(6, 8), pair=nn.Bilinear(8, 6, 3)
+        ),
+        (6,),
+        counted=False,
+    ),
+    "decoder layer": Kind(
+        lambda: nn.TransformerDecoderLayer(WIDTH, HEADS, 12, batch_first=True),
+        lambda n: Inputs(torch.randn(n, TOKENS, WIDTH), torch.randn(n, 4, WIDTH)),
+    ),
     "addmm": Kind(
         lambda: Net(
             lambda m, x: torch.addmm(m.shift, F.relu(m.first(x)), m.weight, beta=0.5, alpha=2),
@@ -212,5 +246,6 @@ PRODUCTS = {name: Kind(attention(change), (TOKENS, WIDTH)) for name, change in M
         (5, 6),
         counted=False,
     ),
+    "cells": Kind(Cells, (4, 6)),
     "gru": Kind(lambda: recurrent(nn.GRU(6, 8, batch_first=True)), (5, 6), counted=False),
 }

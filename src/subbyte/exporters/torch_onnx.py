@@ -5,6 +5,7 @@ functions: 1 to 2 seconds, as much as all the rest for a small network. The tabl
 opset alone and is only read, so one is made and kept for each.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,8 +16,10 @@ import torch
 from torch import nn
 from torch.onnx._internal.exporter import _registration
 
+from subbyte.errors import ModelError
 from subbyte.graph import Signature, exported_program, silence
 
+_OPERATION = re.compile(r"torch\.ops\.(\w+\.\w+)")
 _make_table = _registration.ONNXRegistry.from_torchlib
 
 
@@ -26,26 +29,41 @@ def float_program(
     """A network as ONNX operators of `opset`, for every size of batch.
 
     Its inputs are called as the tensors of the signature are, a single one `input`; outputs: names
-    of its outputs.
+    of its outputs. Raises ModelError naming the operation for which ONNX has no form.
     """
     inputs = [leaf.name for leaf in signature.tensors]
     with silence(), torch.no_grad(), _tables_kept():
         exported = exported_program(network, signature.zeros(2))
-        program = torch.onnx.export(
-            exported,
-            (),
-            dynamo=True,
-            opset_version=opset,
-            input_names=inputs if len(inputs) > 1 else ["input"],
-            output_names=outputs,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                exported,
+                (),
+                dynamo=True,
+                opset_version=opset,
+                input_names=inputs if len(inputs) > 1 else ["input"],
+                output_names=outputs,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise ModelError(_explain(error)) from error
     assert program is not None
     for value, leaf in zip(program.model.graph.inputs, signature.tensors, strict=True):
         assert value.shape is not None
         if leaf.batched:
             value.shape = ir.Shape(["batch", *list(value.shape)[1:]])
     return program.model
+
+
+def _explain(error: torch.onnx.OnnxExporterError) -> str:
+    found = _OPERATION.search(str(error.__cause__))
+    operation = found[1] if found else "the network"
+    reason: BaseException = error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    return (
+        f"{operation} has no ONNX form: {str(reason)[:200]}; the quantized network itself can be "
+        f"saved and run: export it for another runtime, or not at all"
+    )
 
 
 @contextmanager

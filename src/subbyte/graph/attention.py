@@ -1,4 +1,4 @@
-"""Operations that hold products of two values, as the products they are made of.
+"""Operations that hold products, as the products and layers that they are made of.
 
     attention(Q, K, V) = softmax(scale Q K' + mask) V          (Vaswani et al. 2017, equation 1)
 
@@ -73,7 +73,15 @@ DECOMPOSED: dict[Any, Callable[..., Any]] = {
     aten.mv.default: _mv,
     **{
         operation: _own(operation)
-        for operation in (aten.einsum.default, aten.tensordot.default, aten.inner.default)
+        for operation in (
+            aten.einsum.default,
+            aten.tensordot.default,
+            aten.inner.default,
+            aten.lstm_cell.default,
+            aten.gru_cell.default,
+            aten.rnn_tanh_cell.default,
+            aten.rnn_relu_cell.default,
+        )
     },
 }
 """How torch.export takes each apart."""

@@ -79,6 +79,7 @@ MOVES = {
     aten.max_pool3d.default,
     aten.t.default,
     aten.split.Tensor,
+    aten.unsafe_split.Tensor,
     aten.split_with_sizes.default,
     aten.chunk.default,
     aten.unbind.int,

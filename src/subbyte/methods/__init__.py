@@ -28,7 +28,7 @@ from subbyte.methods.quantizing import (
     Rounding,
     Tune,
 )
-from subbyte.methods.running import Engine, Exported, Exporter, Parity, Runner
+from subbyte.methods.running import Engine, Exported, Exporter, Runner
 from subbyte.methods.training import (
     Augmentation,
     LrSchedule,
@@ -54,7 +54,6 @@ __all__ = [
     "Method",
     "Objective",
     "Optimizer",
-    "Parity",
     "Precondition",
     "Range",
     "Refusal",

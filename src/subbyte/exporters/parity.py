@@ -1,30 +1,27 @@
 """The parity certificate: the written file, run in its runtime, beside the torch model on the same
 samples, all outputs row by row.
 
-Right files differ from the torch model by rounding alone: a runtime adds in another order, and a
+A right file differs from the torch model by rounding alone: a runtime adds in another order, and a
 value on the border of two codes then falls to the other side, which changes all that follows. How
 much that is depends on the network and the sample, so it is measured: the torch model runs again
-with all weights, biases and quantized activations multiplied by 1 + r u, u random in -1..1, and
-once more with -u. To first order a sum computed in float32 is such a sum, exactly computed, so a
-right file is one more such run.
+with every weight, bias and quantized activation multiplied by 1 + r u, u random in -1..1, and once
+more with -u. A sum computed in float32 is such a sum computed exactly, so a right file is one more
+of these runs.
 
-    g        (file - torch) / unit, of each value; 0 where both are equal. unit = max(scale, |torch|)
-    scale    of an output: median of |torch| over the values of the first samples that are not 0
-    row      root mean square of g over a row, an entry of the output's first axis; of integers, the
-             share that differ
-    drift    means over all rows of g and of g torch / unit: of each channel, and of all values
-    noise    of a row or drift: the largest of the runs
-    bound    3 max(noise, median of noise over the rows or channels) + 2^-16
+    distance   of a row, or of a mean over all rows, from the torch model (`exporters.distances`)
+    noise      the largest distance of the runs, there
+    bound      3 max(noise, its median over the rows or means) + 2^-16
 
-A file is refused when a row or drift exceeds its bound. Rows tell a file that is wrong for some
-samples; drifts a small error that is the same for all, below the noise of a row: the noise of a
-mean over n rows is smaller by sqrt(n). Four runs come first. Where a bound is exceeded up to 12
-more follow, on the samples concerned, unless more than a quarter of the rows is: a near tie that no
-run has moved before is moved then, an error never.
+A file is refused when a distance exceeds its bound. Rows tell what is wrong for some samples; means
+tell a small error that all samples have, in networks where every row has values on the other side:
+the noise of a mean over n rows is smaller by sqrt(n). Four runs come first. Where a bound is
+exceeded up to 12 more follow, on the batches concerned, unless more than a quarter of the rows is:
+a near tie that was not moved before is moved then, an error never.
 
-r is 2^-20 (float32 has 2^-24, sums of many terms more). ONNX Runtime rounds the inputs of some
-layers with weights below 8 bits to 8 bits itself (MatMulNBits), which it can be told not to do. A
-file that exceeds its bounds must keep them with that told, and keep those of r = 2^-8 without.
+r is 2^-20: float32 rounds to 2^-24, sums of many terms more. By itself ONNX Runtime also rounds the
+inputs of some layers with few-bit weights to 8 bits (MatMulNBits); it can be told not to. A file
+that exceeds its bounds must keep them with that told, and as it is those of r = 2^-6, which an
+output that is wrong altogether does not.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,10 +36,10 @@ from subbyte.exporters.distances import FLOOR, Distances, bound, scale_of
 from subbyte.graph import Inputs, Samples
 from subbyte.methods import Runner
 from subbyte.records import OutputParity, Parity
+from subbyte.records.parity import EIGHT_BITS, FLOAT32
 from subbyte.tasks import class_rows
 
 _BATCH = 100
-_FLOAT32, _EIGHT_BITS = 2.0**-20, 2.0**-6
 _FIRST, _MOST = 2, 8  # pairs of runs
 _SIGNS = (1, -1)
 _FEW = 4  # rows beyond their bounds that may be near ties whatever their share is
@@ -60,11 +57,11 @@ def check_parity(
 
     Raises ParityError when an output differs by more than rounding makes it.
     """
-    found = _Comparison(model, run, samples, _FLOAT32)
+    found = Comparison(model, run, samples, FLOAT32)
     if found.wrong and precise is not None:
-        found = _Comparison(model, precise(), samples, _FLOAT32)
+        found = Comparison(model, precise(), samples, FLOAT32)
         if not found.wrong:
-            found = _Comparison(model, run, samples, _EIGHT_BITS)
+            found = Comparison(model, run, samples, EIGHT_BITS)
     if found.wrong:
         raise ParityError(found.complaint(runtime))
     return found.certificate
@@ -175,7 +172,7 @@ class _Output:
         )
 
 
-class _Comparison:
+class Comparison:
     """A file's outputs beside the torch model's, and beside as many runs of that with its numbers
     moved by `rounding` as it takes.
     """

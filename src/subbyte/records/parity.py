@@ -2,6 +2,11 @@
 
 from subbyte.records.base import Count, Percent, Record
 
+FLOAT32, EIGHT_BITS = 2.0**-20, 2.0**-6
+"""The relative rounding of numbers that is taken for a runtime's: in sums of float32, and where it
+rounds inputs of layers to 8 bits.
+"""
+
 
 class OutputParity(Record):
     """One output of an exported file beside the same output of the torch model.
@@ -45,7 +50,7 @@ class Parity(Record):
     """The certificate of a file, outputs in order.
 
     samples: how many were compared; rounding: the relative rounding of numbers that explains the
-    distances: 2^-20 for float32, 2^-8 where the runtime rounds inputs of layers to 8 bits.
+    distances, FLOAT32 or EIGHT_BITS.
     """
 
     samples: Count
@@ -68,4 +73,7 @@ class Parity(Record):
     @property
     def summary(self) -> str:
         """The certificate in one line."""
-        return "; ".join(output.summary for output in self.outputs)
+        told = [output.summary for output in self.outputs]
+        if self.rounding > FLOAT32:
+            told.append("the runtime rounds inputs of some layers to 8 bits")
+        return "; ".join(told)

@@ -211,14 +211,16 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
 
 def _unobserved(settings: WeightSettings) -> WeightSettings:
     """The settings of a layer whose inputs are not observed: no gradients are taken of it, and all
-    its columns count alike, so that the nearest codes have the least error and no output to correct.
+    its columns count alike, so that the nearest codes have the least error and there is no output
+    to correct.
     """
     changes: dict[str, object] = {"guided": 0, "correction": Keep(), "precondition": None}
     if settings.range.importance != "inputs":
         changes["range"] = WeightSettings().range
     if settings.rounding.objective in (Objective.INPUTS, Objective.OUTPUTS):
         changes["rounding"] = Nearest()
-    return settings.model_copy(update=changes)
+    changed: WeightSettings = settings.model_copy(update=changes)
+    return changed
 
 
 def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> GridSpec:

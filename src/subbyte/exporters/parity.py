@@ -4,9 +4,9 @@ samples, all outputs row by row.
 A right file differs from the torch model by rounding alone: a runtime adds in another order, and a
 value on the border of two codes then falls to the other side, which changes all that follows. How
 much that is depends on the network and the sample, so it is measured: the torch model runs again
-with every weight, bias and quantized activation multiplied by 1 + r u, u random in -1..1, and once
-more with -u. A sum computed in float32 is such a sum computed exactly, so a right file is one more
-of these runs.
+with all weights, biases and activations at quantizers multiplied by 1 + r u, u random in -1..1, and
+once more with -u. A sum computed in float32 is such a sum computed exactly, so a right file is one
+more of these runs.
 
     distance   of a row, or of a mean over all rows, from the torch model (`exporters.distances`)
     noise      the largest distance of the runs, there
@@ -153,7 +153,7 @@ class _Output:
         return {batch for batch, rows in parts if bool((rows > 1).any())}
 
     def certificate(self, *, ties: bool) -> OutputParity:
-        """What is kept of it; ties: whether there are borders of codes."""
+        """The record of the output; ties: whether there are borders of codes."""
         rows = torch.cat(list(self.file.rows.values()))
         noise = torch.cat(list(self.noise.values()))
         return OutputParity(
@@ -231,7 +231,7 @@ class Comparison:
 
     @property
     def certificate(self) -> Parity:
-        """What is kept of it."""
+        """The record of the file."""
         ties = bool(self.model.plan.taps)
         return Parity(
             samples=sum(map(len, self.batches)),

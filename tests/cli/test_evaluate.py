@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from tests.workplace import figures
+
 
 def numbers(text: str) -> list[float]:
     """top-1, top-5 and loss of the last table row."""
@@ -25,8 +27,8 @@ def test_files_have_the_accuracy_of_the_result(part, file, subbyte, result, give
     found = json.loads((out / "result.json").read_text())
     expected = found["exports"][0] if part == "onnx" else found[part]
     top1, top5, _ = numbers(done.out)
-    assert top1 == pytest.approx(expected["top1"], abs=0.006)
-    assert top5 == pytest.approx(expected.get("top5", 100), abs=0.006)
+    assert top1 == pytest.approx(figures(expected)["top-1"], abs=0.006)
+    assert top5 == pytest.approx(figures(expected)["top-5"], abs=0.006)
     assert "60 images" in " ".join(done.out.split())
 
 

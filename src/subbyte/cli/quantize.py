@@ -17,11 +17,13 @@ from subbyte.cli.common import (
     ModelOption,
     NormalizeOption,
     ResizeOption,
+    TaskOption,
     WeightsOption,
     command,
     console,
     load_inputs,
     progress,
+    read_tasks,
     write_page,
 )
 from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_table
@@ -67,6 +69,7 @@ def quantize(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    task: TaskOption = None,
     exports: Annotated[
         list[str] | None,
         typer.Option(
@@ -125,6 +128,7 @@ def quantize(
         calibration,
         seed,
         tuple(exports or ()),
+        read_tasks(task),
         limits,
         tuple(about.items()),
     )
@@ -146,6 +150,7 @@ def show(result: Result, out: Path) -> None:
         console.print(f"left float: {skipped.name}: {skipped.reason}", highlight=False)
     title = f"{result.model} on {result.images:,} images of {result.data}"
     console.print(summary_table([result], title))
+    console.print(f"task: {result.task}", highlight=False)
     console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
     for one in result.exports:
         console.print(

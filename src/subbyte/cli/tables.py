@@ -5,38 +5,47 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from subbyte.pages.parts import Table as PageTable
+from subbyte.pages.scores import columns, label, number
 from subbyte.recipe import LayerPlan, Plan
-from subbyte.records import LedgerEntry, Option, Result
+from subbyte.records import LedgerEntry, Measured, Option, Result
 
 
 def summary_table(results: Sequence[Result], title: str) -> Table:
-    """Float, torch and exported files side by side, one block a result."""
+    """Float, torch and exported files side by side, one block a result; the first score and the
+    first comparison of every output.
+    """
+    scores, compared = columns(results, first=True)
+    shown = {**scores, **compared}
     table = Table(title=title, title_justify="left")
     table.add_column("recipe")
     table.add_column("network")
-    for name in ("top-1 %", "agrees with float %", "bits/weight", "bytes"):
+    for name in (*shown, "bits/weight", "bytes"):
         table.add_column(name, justify="right")
-    for number, result in enumerate(results):
-        if number == 0:
-            table.add_row(
-                "float",
-                "torch",
-                f"{result.float.top1:.2f}",
-                "",
-                "32.00",
-                f"{result.bytes.float:,}",
-            )
+
+    def row(recipe: str, name: str, measured: Measured, bits: str, count: int) -> None:
+        cells = [number(find(measured)) for find in shown.values()]
+        table.add_row(recipe, name, *cells, bits, f"{count:,}")
+
+    for position, result in enumerate(results):
+        if position == 0:
+            row("float", "torch", result.float, "32.00", result.bytes.float)
         table.add_section()
-        table.add_row(
-            result.recipe,
-            "torch, packed",
-            f"{result.quantized.top1:.2f}",
-            "" if result.quantized.agreement is None else f"{result.quantized.agreement:.2f}",
-            f"{result.bits_per_weight:.2f}",
-            f"{result.bytes.packed:,}",
-        )
+        bits = f"{result.bits_per_weight:.2f}"
+        row(result.recipe, "torch, packed", result.quantized, bits, result.bytes.packed)
         for one in result.exports:
-            table.add_row("", one.name, f"{one.top1:.2f}", "", "", f"{one.bytes:,}")
+            # files are compared with the torch model, of which the column does not tell
+            row("", one.name, Measured(scores=one.scores), "", one.bytes)
+    return table
+
+
+def scores_table(measured: Measured, heads: Sequence[str], title: str) -> Table:
+    """All figures of one network."""
+    table = Table(title=title, title_justify="left")
+    compared = [(label(one, heads, "with float"), one) for one in measured.comparison]
+    shown = [*((label(one, heads), one) for one in measured.scores), *compared]
+    for name, _ in shown:
+        table.add_column(name, justify="right")
+    table.add_row(*(number(one) for _, one in shown))
     return table
 
 
@@ -78,8 +87,8 @@ def options_table(options: Sequence[Option]) -> Table:
 def plain_table(table: PageTable) -> Table:
     """A table of a report, on the terminal."""
     shown = Table(title=table.title, title_justify="left")
-    for number, name in enumerate(table.header):
-        shown.add_column(name, justify="left" if number == 0 else "right")
+    for place, name in enumerate(table.header):
+        shown.add_column(name, justify="left" if place == 0 else "right")
     for row in table.rows:
         shown.add_row(*row)
     return shown

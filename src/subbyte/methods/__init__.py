@@ -1,4 +1,5 @@
-"""The contracts of every kind of method, in one room: `quantizing`, `training`, `running`.
+"""The contracts of every kind of method, in one room: `quantizing`, `training`, `judging`,
+`running`.
 
 A method is a frozen dataclass of hyper-parameters, derived from the class of its kind, with one
 pure verb on tensors. To add one, write one file in its package and one line in that package's
@@ -15,6 +16,7 @@ figures of reports, whose contract needs what pages are made of: `pages.figure.F
 `pages/figures/`; and kinds of folders that reports are about: `pages.subject.Subject`.
 """
 
+from subbyte.methods.judging import Measure, Outputs, Tally, Targets, Task
 from subbyte.methods.quantizing import (
     Allocate,
     Correction,
@@ -51,9 +53,11 @@ __all__ = [
     "FitGrid",
     "Forward",
     "LrSchedule",
+    "Measure",
     "Method",
     "Objective",
     "Optimizer",
+    "Outputs",
     "Parity",
     "Precondition",
     "Range",
@@ -61,6 +65,9 @@ __all__ = [
     "ResolutionSchedule",
     "Rounding",
     "Runner",
+    "Tally",
+    "Targets",
+    "Task",
     "Telemetry",
     "Trained",
     "Tune",

@@ -18,6 +18,7 @@ from torch import nn
 
 from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_data
+from subbyte.engine.evaluation import Accuracy, Evaluation, evaluate
 from subbyte.engine.quantization import carry_out
 from subbyte.engine.stages import Stages
 from subbyte.engine.walk import Limits
@@ -28,7 +29,7 @@ from subbyte.io.settings import fingerprint
 from subbyte.io.user_file import split_spec
 from subbyte.models import load_model
 from subbyte.records.sweep import Done
-from subbyte.tasks import Accuracy, Evaluation, agreement, evaluate
+from subbyte.tasks import agreement
 
 _PIXELS = 16
 # of the order in which validation images are taken, whatever the seed of a run

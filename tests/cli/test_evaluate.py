@@ -9,11 +9,8 @@ from tests.workplace import figures
 
 
 def numbers(text: str) -> list[float]:
-    """top-1, top-5 and loss of the last table row."""
-    return [
-        float(n)
-        for n in re.findall(r"\d+\.\d+", [line for line in text.splitlines() if "." in line][-1])
-    ]
+    """top-1, top-5 and loss."""
+    return [float(n) for n in re.findall(r"(?:top-1 %|top-5 %|loss nats) +│ +(\S+)", text)]
 
 
 @pytest.mark.parametrize(

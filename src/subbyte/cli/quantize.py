@@ -26,7 +26,13 @@ from subbyte.cli.common import (
     read_tasks,
     write_page,
 )
-from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_table
+from subbyte.cli.tables import (
+    ledger_table,
+    options_table,
+    plan_table,
+    scores_table,
+    summary_table,
+)
 from subbyte.data import load_data
 from subbyte.engine.walk import Limits
 from subbyte.errors import ModelError, RecipeError
@@ -35,7 +41,7 @@ from subbyte.graph import prepare
 from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model
 from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
-from subbyte.records import Result
+from subbyte.records import Measured, Result
 
 
 @command
@@ -150,7 +156,10 @@ def show(result: Result, out: Path) -> None:
         console.print(f"left float: {skipped.name}: {skipped.reason}", highlight=False)
     title = f"{result.model} on {result.images:,} images of {result.data}"
     console.print(summary_table([result], title))
-    console.print(f"task: {result.task}", highlight=False)
+    # the comparison of files with the torch model is said with their parity
+    files = {one.name: Measured(scores=one.scores) for one in result.exports}
+    networks = {"float": result.float, "quantized": result.quantized, **files}
+    console.print(scores_table(networks, result.heads, f"figures by task {result.task}"))
     console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
     for one in result.exports:
         console.print(

@@ -1,21 +1,21 @@
 """Tables that the commands print."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.table import Table
 
 from subbyte.pages.parts import Table as PageTable
-from subbyte.pages.scores import columns, label, number
+from subbyte.pages.scores import columns, find, label, number
 from subbyte.recipe import LayerPlan, Plan
-from subbyte.records import LedgerEntry, Measured, Option, Result
+from subbyte.records import LedgerEntry, Measured, Option, Result, Score
 
 
 def summary_table(results: Sequence[Result], title: str) -> Table:
     """Float, torch and exported files side by side, one block a result; the first score and the
-    first comparison of every output.
+    first comparison, of the first output.
     """
     scores, compared = columns(results, first=True)
-    shown = {**scores, **compared}
+    shown = dict([*list(scores.items())[:1], *list(compared.items())[:1]])
     table = Table(title=title, title_justify="left")
     table.add_column("recipe")
     table.add_column("network")
@@ -23,7 +23,7 @@ def summary_table(results: Sequence[Result], title: str) -> Table:
         table.add_column(name, justify="right")
 
     def row(recipe: str, name: str, measured: Measured, bits: str, count: int) -> None:
-        cells = [number(find(measured)) for find in shown.values()]
+        cells = [number(figure(measured)) for figure in shown.values()]
         table.add_row(recipe, name, *cells, bits, f"{count:,}")
 
     for position, result in enumerate(results):
@@ -38,15 +38,33 @@ def summary_table(results: Sequence[Result], title: str) -> Table:
     return table
 
 
-def scores_table(measured: Measured, heads: Sequence[str], title: str) -> Table:
-    """All figures of one network."""
+def scores_table(networks: Mapping[str, Measured], heads: Sequence[str], title: str) -> Table:
+    """All figures of networks, by name: a row a figure."""
     table = Table(title=title, title_justify="left")
-    compared = [(label(one, heads, "with float"), one) for one in measured.comparison]
-    shown = [*((label(one, heads), one) for one in measured.scores), *compared]
-    for name, _ in shown:
+    several = len(heads) > 1
+    for name in (*(["output"] if several else []), "figure"):
+        table.add_column(name)
+    for name in networks:
         table.add_column(name, justify="right")
-    table.add_row(*(number(one) for _, one in shown))
+    kinds: tuple[Callable[[Measured], Sequence[Score]], ...] = (
+        lambda one: one.scores,
+        lambda one: one.comparison,
+    )
+    for more, scores in zip(("", "with float"), kinds, strict=True):
+        for like in dict.fromkeys(_keys(scores, networks)):
+            found = [find(scores(one), like) for one in networks.values()]
+            head = [heads[like.head]] if several else []
+            table.add_row(*head, label(like, (), more), *map(number, found))
     return table
+
+
+def _keys(
+    scores: Callable[[Measured], Sequence[Score]], networks: Mapping[str, Measured]
+) -> Iterator[Score]:
+    """Figures without their values, of all networks."""
+    for one in networks.values():
+        for score in scores(one):
+            yield score.model_copy(update={"value": None, "error": None})
 
 
 def ledger_table(rows: Sequence[LedgerEntry], title: str) -> Table:

@@ -7,6 +7,7 @@ from subbyte.records import Measured, Result, Score
 Columns = dict[str, Callable[[Measured], Score | None]]
 """The figure of a network that each column shows, by its title."""
 _PERCENT = "%"
+_BELOW_1 = 0.999999
 
 
 def label(score: Score, heads: Sequence[str], more: str = "") -> str:
@@ -22,7 +23,11 @@ def number(score: Score | None) -> str:
     """The value: percentages with two decimals, others with four digits; '' for none."""
     if score is None or score.value is None:
         return ""
-    return f"{score.value:.2f}" if score.unit == _PERCENT else f"{score.value:.4g}"
+    if score.unit == _PERCENT:
+        return f"{score.value:.2f}"
+    text = f"{score.value:.4g}"
+    # a cosine is 1 only where it is 1
+    return f"{min(score.value, _BELOW_1):.6g}" if text == "1" and score.value < 1 else text
 
 
 def said(score: Score) -> str:

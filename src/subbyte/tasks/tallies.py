@@ -84,7 +84,7 @@ def _single(counted: Tensor) -> float:
 
 
 def _join_rows(own: Tensor, others: Tensor) -> Tensor:
-    return torch.cat([own, others])[:_RANKED]
+    return torch.cat([own, others[: max(0, _RANKED - len(own))]])
 
 
 def _cosines(vectors: Tensor) -> Tensor:

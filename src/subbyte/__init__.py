@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from subbyte.engine.walk import Limits
     from subbyte.exporters import export, runner
     from subbyte.exporters.packed import load, save
+    from subbyte.graph import Inputs
     from subbyte.models import load_model
     from subbyte.recipe import Plan, Recipe, load_recipe
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Inputs",
     "Limits",
     "Plan",
     "QuantizedModel",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Inputs": "subbyte.graph",
     "Limits": "subbyte.engine.walk",
     "Plan": "subbyte.recipe",
     "QuantizedModel": "subbyte.engine.quantized",

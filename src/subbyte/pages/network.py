@@ -87,22 +87,34 @@ def sections(network: Network) -> list[Section]:
 
 
 def _figures(result: Result) -> tuple[Part, ...]:
+    networks: dict[str, tuple[Measured, str, int]] = {
+        "float, torch": (result.float, "32.00", result.bytes.float),
+        "quantized, torch": (
+            result.quantized,
+            f"{result.bits_per_weight:.2f}",
+            result.bytes.packed,
+        ),
+        # files are compared with the torch model, of which the columns do not tell
+        **{
+            f"quantized, {one.name}": (Measured(scores=one.scores), "", one.bytes)
+            for one in result.exports
+        },
+    }
     scores, compared = columns([result])
     shown = {**scores, **compared}
-
-    def row(name: str, measured: Measured, bits: str, count: int) -> tuple[str, ...]:
-        return name, *(number(find(measured)) for find in shown.values()), bits, f"{count:,}"
-
-    bits = f"{result.bits_per_weight:.2f}"
-    rows = [
-        row("float, torch", result.float, "32.00", result.bytes.float),
-        row("quantized, torch", result.quantized, bits, result.bytes.packed),
-        # files are compared with the torch model, of which the columns do not tell
-        *(
-            row(f"quantized, {one.name}", Measured(scores=one.scores), "", one.bytes)
-            for one in result.exports
-        ),
-    ]
+    parts: list[Part] = []
+    if len(result.heads) > 1:  # too many for columns
+        lines = [
+            (name, *(number(find(one)) for one, *_ in networks.values()))
+            for name, find in shown.items()
+        ]
+        parts.append(Table("Figures of all outputs", ("figure", *networks), tuple(lines)))
+        shown = {}
+    rows = tuple(
+        (name, *(number(find(one)) for find in shown.values()), bits, f"{count:,}")
+        for name, (one, bits, count) in networks.items()
+    )
+    parts.append(Table("", ("network", *shown, "bits a weight", "bytes"), rows))
     told = [
         f"On the {one.parity.images:,} calibration images, outputs of {one.file} ({one.name}) "
         f"differ from those of the torch model by at most {one.parity.max_abs:.3g}, "
@@ -111,9 +123,8 @@ def _figures(result: Result) -> tuple[Part, ...]:
     ]
     if result.zeros_percent is not None:
         told.insert(0, f"{result.zeros_percent:.1f} % of the quantized weights are 0.")
-    said = (Text(" ".join(told)),) if told else ()
-    header = ("network", *shown, "bits a weight", "bytes")
-    return (Table("", header, tuple(rows)), *said, *_against_size(result))
+    parts += [Text(" ".join(told))] if told else []
+    return (*parts, *_against_size(result))
 
 
 def _against_size(result: Result) -> list[Points]:

@@ -68,13 +68,17 @@ def _ends(networks: Sequence[Network]) -> list[str]:
     by_merit = [(one.result.quantized.headline.merit, -one.result.bytes.packed) for one in networks]
     best = networks[by_merit.index(max(by_merit))]
     least = min(networks, key=lambda one: (one.result.bytes.packed, -_merit(one)))
-    ends = [(best, "most accurate"), (least, "smallest")]
+    ends = [("The most accurate is ", best), ("The smallest is ", least)]
     if best is least:
-        ends = [(best, "most accurate and the smallest")]
+        ends = (
+            [("The most accurate and the smallest is ", best)]
+            if len(networks) > 1
+            else [("", best)]
+        )
     return [
-        f"The {what} is {one.name}: {bits_of(one.result)}, {_reached(one.result)} in "
+        f"{what}{one.name}: {bits_of(one.result)}, {_reached(one.result)} in "
         f"{size(one.result.bytes.packed)} instead of {size(one.result.bytes.float)}."
-        for one, what in ends
+        for what, one in ends
     ]
 
 

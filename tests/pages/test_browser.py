@@ -13,9 +13,9 @@ from tests.pages.results import (
     OPTIONS,
     RESULT,
     make_result,
-    measured,
     make_scan,
     make_sweep,
+    measured,
 )
 from tests.pages.test_training import make_run
 

@@ -7,7 +7,7 @@ import pytest
 
 import subbyte.cli.sweep as cli
 from subbyte.analyses.sweeps.engines import Local
-from subbyte.records.sweep import Failed
+from subbyte.records.outcome import Failed
 from tests.analyses.sweeps.place import Fake, command, metrics, table, write_space
 from tests.workplace import names_in
 

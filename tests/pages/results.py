@@ -16,7 +16,7 @@ from subbyte.core import GridSpec, PerChannel, QTensor, Uniform
 from subbyte.engine.evidence import Named, predictions, spread
 from subbyte.ranges import Mse, fit_grid
 from subbyte.records import Evidence
-from subbyte.records.sweep import Failed, Outcome
+from subbyte.records.outcome import Failed, Outcome
 from subbyte.rounding import ROUNDINGS
 from tests.analyses.sweeps.place import Fake, lay_out, metrics, space_of
 

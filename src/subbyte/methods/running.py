@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from subbyte.graph import Samples
 
-from subbyte.records.sweep import Outcome
+from subbyte.records.outcome import Outcome
 
 
 @dataclass(frozen=True)

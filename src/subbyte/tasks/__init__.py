@@ -11,7 +11,7 @@ from subbyte.tasks.classification import (
     check_classes,
     places,
 )
-from subbyte.tasks.comparison import AGREEMENT, Comparison
+from subbyte.tasks.comparison import AGREEMENT, RELATIVE_ERROR, Comparison
 from subbyte.tasks.embedding import Embedding
 from subbyte.tasks.heads import Heads, choose, settle
 from subbyte.tasks.outputs import class_rows, row_agreement
@@ -41,6 +41,7 @@ def task_name(task: Task) -> str:
 __all__ = [
     "AGREEMENT",
     "LOSS",
+    "RELATIVE_ERROR",
     "TASKS",
     "TOP1",
     "TOP5",

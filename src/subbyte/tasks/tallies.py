@@ -91,7 +91,8 @@ def _cosines(vectors: Tensor) -> Tensor:
     """Cosines of all pairs of rows; those that differ by the order of sums are equal."""
     unit = torch.nn.functional.normalize(vectors, dim=1)
     first, second = torch.triu_indices(len(unit), len(unit), 1)
-    return (unit @ unit.T)[first, second].round(decimals=9)
+    pairs: Tensor = (unit @ unit.T)[first, second]
+    return pairs.round(decimals=9)
 
 
 def _spearman(a: Tensor, b: Tensor) -> float:
@@ -105,4 +106,5 @@ def _ranks(values: Tensor) -> Tensor:
     """Ranks from 1, the mean rank for equal values."""
     _, place, counts = values.unique(return_inverse=True, return_counts=True)
     ends = counts.cumsum(0).double()
-    return (ends - (counts - 1) / 2)[place]
+    ranks: Tensor = (ends - (counts - 1) / 2)[place]
+    return ranks

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from subbyte import records
-from subbyte.data import DataSet, Split, draw_labels, draw_samples
+from subbyte.data import DataSet, Split, draw_samples, draw_targets
 from subbyte.engine.evidence import Named, gather
 from subbyte.engine.judging import (
     Judged,
@@ -116,7 +116,8 @@ def run(
             capture,
             job.recipe,
             images,
-            labels=lambda: draw_labels(data, job.calibration, job.seed),
+            labels=lambda: draw_targets(data, job.calibration, job.seed),
+            task=lambda: capture.task,
             limits=job.limits,
             stages=stages,
         )

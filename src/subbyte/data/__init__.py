@@ -8,6 +8,7 @@ from subbyte.data.dataset import (
     draw_calibration,
     draw_labels,
     draw_samples,
+    draw_targets,
 )
 from subbyte.data.load import KINDS, DataKind, load_data
 from subbyte.data.normalize import NORMALIZATIONS, Normalization, parse_normalization
@@ -24,6 +25,7 @@ __all__ = [
     "draw_calibration",
     "draw_labels",
     "draw_samples",
+    "draw_targets",
     "load_data",
     "parse_normalization",
 ]

@@ -280,6 +280,19 @@ def draw_labels(data: DataSet, count: int, seed: int) -> Tensor:
     return source.labels[torch.from_numpy(_drawn(source, count, seed))]
 
 
+def draw_targets(data: DataSet, count: int, seed: int) -> Tensor:
+    """Targets of the samples that `draw_samples` draws, of the first output: [count, ...]. For
+    tuning that ends with them only. Raises DataError where there are none.
+    """
+    source = data.train if data.train is not None else data.test
+    if not source.targets:
+        raise DataError(
+            f"{data.name} has no targets, and tune: retrain from labels needs those of the "
+            f"calibration images; retrain from logits"
+        )
+    return source.targets[0][torch.from_numpy(_drawn(source, count, seed))]
+
+
 def _drawn(source: Split, count: int, seed: int) -> np.ndarray:
     return np.random.RandomState(seed).permutation(len(source))[:count]
 

@@ -198,8 +198,13 @@ def test_networks_of_several_inputs_and_tasks_of_ones_own(subbyte, tmp_path):
     assert [one.name for one in found.quantized.scores] == ["surety"]
     assert 0 < found.quantized.comparison[0].value < 0.1
     assert abs(found.gained) < 1
+    plan = subbyte("quantize", *given, "--dry-run")
+    assert plan.code == 0 and all(name in plan.out for name in ("left", "right", "last"))
     packed = ["--weights", tmp_path / "o/model.safetensors"]
     done = subbyte("evaluate", *given, *packed)
     assert done.code == 0 and scores(done.out, "top-1 %")[0] > 90
+    train = ["train", *given, "--epochs", 1, "--batch-size", 20, "--lr", 0.1, "--optimizer", "sgd"]
+    wrong = subbyte(*train, "--out", tmp_path / "t")
+    assert wrong.code == 1 and "no training images" in wrong.err
     wrong = subbyte(*quantize, "--force", "--task", f"{model}:Odd")
     assert wrong.code == 1 and "is no task; derive it from subbyte.methods.Task" in wrong.err

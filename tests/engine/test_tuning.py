@@ -133,7 +133,7 @@ def test_the_end_learns_by_the_loss_of_the_task():
     shift = torch.tensor([1.0, 0, 0, -1])[:, None, None]  # what biases may learn
     maps = (model(inputs) + shift).argmax(1)
     maps[:, :2] = 255
-    recipe = ["tune={name: cascade, epochs: 0, retrain: labels, retrain_epochs: 10, rate: 0.01}"]
+    recipe = ["tune={name: cascade, epochs: 0, retrain: labels, retrain_epochs: 40, rate: 0.1}"]
     asked = [subbyte.load_recipe("w2", settings) for settings in (recipe, [])]
     given = {"labels": maps, "task": Segmentation()}
     tuned, plain = (subbyte.quantize(model, inputs, one, **given) for one in asked)

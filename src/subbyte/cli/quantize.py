@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from torch import Tensor
 
 from subbyte.cli.common import (
     CropOption,
@@ -37,7 +38,7 @@ from subbyte.data import load_data
 from subbyte.engine.walk import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters import EXPORTERS
-from subbyte.graph import prepare
+from subbyte.graph import Samples, prepare
 from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model
 from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
@@ -183,14 +184,16 @@ def _dry_run(
     pixels: tuple[Any, Any, Any],
 ) -> None:
     size = _shape(shape) if shape else input_shape(model)
-    if size is None and data:
+    if size is not None:
+        inputs: Tensor | Samples = torch.zeros(2, *size)
+    elif data:
         split = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2]).test
-        size = tuple(split.images([0]).shape[1:])  # type: ignore[assignment]
-    if size is None:
+        inputs = split.samples([0, 0])
+    else:
         raise ModelError(
             f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data"
         )
-    network = prepare(load_model(model, weights), torch.zeros(2, *size))
+    network = prepare(load_model(model, weights), inputs)
     console.print(plan_table(make_plan(network, recipe)))
     if recipe.budget is not None:
         console.print(

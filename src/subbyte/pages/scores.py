@@ -20,12 +20,12 @@ def label(score: Score, heads: Sequence[str], more: str = "") -> str:
 
 
 def number(score: Score | None) -> str:
-    """The value: percentages with two decimals, others with four digits; '' for none."""
+    """The value: percentages with two decimals, others with five digits; '' for none."""
     if score is None or score.value is None:
         return ""
     if score.unit == _PERCENT:
         return f"{score.value:.2f}"
-    text = f"{score.value:.4g}"
+    text = f"{score.value:.5g}"
     # a cosine is 1 only where it is 1
     return f"{min(score.value, _BELOW_1):.6g}" if text == "1" and score.value < 1 else text
 

@@ -130,7 +130,7 @@ def train(
     targets: tuple[Tensor, ...],
     rate: float = 5e-3,
 ) -> nn.Module:
-    """Make the task's loss small, with Adam and a learning rate that rises to `rate` and falls to 0."""
+    """Make the task's loss small, by Adam; its learning rate rises to `rate` and falls to 0."""
     adam = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, rate, steps)
     generator = torch.Generator().manual_seed(0)

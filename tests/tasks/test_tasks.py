@@ -76,6 +76,12 @@ def test_figures_of_batches_are_those_of_all_samples(name, size):
         assert a.figure(a.counted) == pytest.approx(b.figure(b.counted), rel=1e-9), a.measure
 
 
+def test_every_output_has_figures_of_its_own():
+    task, outputs, targets = CASES["heads"]
+    assert [one.head for one in task.score(outputs, targets)] == [0, 0, 0, 1, 1, 1]
+    assert sorted({one.head for one in task.compare(outputs, outputs)}) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_network_is_like_itself(name):
     task, outputs, _ = CASES[name]
@@ -154,6 +160,7 @@ def test_standard_errors_are_those_of_independent_samples_only():
     )
     assert found["top-1"] == pytest.approx(100 * (0.36 * 0.64 / 25) ** 0.5)
     _, output, maps = CASES["segmentation"]
+    assert all(map(isnan, errors(Segmentation().compare(output, output)).values()))
     assert all(map(isnan, errors(Segmentation().score(output, maps)).values()))
 
 

@@ -107,8 +107,7 @@ def test_real_images_come_as_they_are_stored():
     train = digits().train
     assert train is not None
     images, labels = next(Batches(train, 64, Unchanged(), 0).epoch(0))
-    where = {
-        image.numpy().tobytes(): int(label)
-        for image, label in zip(*next(train.batches(len(train))), strict=True)
-    }
+    stored, (known,) = next(train.batches(len(train)))
+    pairs = zip(stored, known, strict=True)
+    where = {image.numpy().tobytes(): int(label) for image, label in pairs}
     assert [where[image.numpy().tobytes()] for image in images] == labels.tolist()

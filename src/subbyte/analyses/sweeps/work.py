@@ -6,6 +6,7 @@ logits of the float network, second moments of its layers' inputs, gradients, an
 each layer costs under a budget, whatever the budget.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -149,7 +150,7 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
 
 def _scores(
     inputs: Inputs, quantized: QuantizedModel, split: Split, cache: Cache
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """The scores of a run as `Done` names them."""
     forward = forward_of(inputs.model)
     task, batch = settle_task((), forward, split)

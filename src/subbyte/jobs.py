@@ -37,7 +37,6 @@ from subbyte.records import (
     PLAN,
     RESULT,
     LedgerEntry,
-    Parity,
     Result,
     Sizes,
     Skipped,
@@ -243,7 +242,7 @@ def _export(exported: Exported, named: Evaluation, torch_model: Evaluation) -> r
         opset=exported.opset,
         top1=named.top1,
         agreement=agreement(torch_model.logits, named.logits),
-        parity=Parity(**asdict(exported.parity)),
+        parity=exported.parity,
     )
 
 

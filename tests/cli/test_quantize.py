@@ -52,7 +52,7 @@ def test_it_prints_layers_activations_and_the_summary(result):
     )
     for size in (*found["bytes"].values(), export["bytes"]):
         assert f"{size:,}" in done.out
-    assert "parity of onnx-int8 on 40 images" in done.out and str(out) in done.out
+    assert "parity of onnx-int8 on 40 samples" in done.out and str(out) in done.out
     assert "Traceback" not in done.out + done.err
 
 

@@ -40,7 +40,24 @@ RESULT: dict[str, Any] = {
             "opset": 21,
             "top1": 90.79,
             "agreement": 100.0,
-            "parity": {"max_abs": 0.0123, "mean_abs": 0.00045, "agreement": 99.5, "images": 40},
+            "parity": {
+                "samples": 40,
+                "rounding": 2.0**-20,
+                "outputs": [
+                    {
+                        "name": "output",
+                        "scale": 3.5,
+                        "largest": 0.0123,
+                        "steps": 1.0,
+                        "mean": 0.00045,
+                        "noise": 0.0012,
+                        "rows": 40,
+                        "ties": 3,
+                        "ratio": 0.33,
+                        "classes": 99.5,
+                    }
+                ],
+            },
         }
     ],
     "bits_per_weight": 4.104,

@@ -149,9 +149,7 @@ def show(result: Result, out: Path) -> None:
     console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
     for one in result.exports:
         console.print(
-            f"parity of {one.name} on {one.parity.images} images: outputs differ by at most "
-            f"{one.parity.max_abs:.3g}, {one.parity.mean_abs:.3g} on average; top-1 agrees on "
-            f"{one.parity.agreement:.2f} %",
+            f"parity of {one.name} on {one.parity.samples:,} samples: {one.parity.summary}",
             highlight=False,
         )
     if not result.exports:

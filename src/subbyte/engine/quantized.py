@@ -1,5 +1,6 @@
 """The quantized network: integer codes, grids and float leftovers, running as a torch module."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from subbyte.graph import (
     Samples,
     Skipped,
     instrument,
+    moved,
     set_tensor,
     tensor_at,
     tensors_read,
@@ -133,6 +135,22 @@ class QuantizedModel(Layered, nn.Module):
         input is float.
         """
         return self.instrumented.input_tap(layer.name) if layer.geometry.observed else None
+
+    def moved(self, share: float, seed: int, sign: int) -> AbstractContextManager[None]:
+        """Within, weights, biases and activations are moved by relative random numbers up to
+        `share`, by their opposites with the other `sign`: rounding that a runtime may make.
+        """
+        tensors = {name for layer in self.layers for name in (layer.weight, layer.bias) if name}
+        return moved(self.instrumented, tensors, share, seed, sign)
+
+    @property
+    def output_steps(self) -> list[float | None]:
+        """The step of the grid that each output lies on, the widest of its channels; None where it
+        is float or every batch has its own grid.
+        """
+        names = self.instrumented.output_taps
+        grids = [None if name is None else self.instrumented.tap(name).grid for name in names]
+        return [None if grid is None else float(grid.step.max()) for grid in grids]
 
     def input_grid(self, layer: Layer) -> Grid | None:
         """The grid of the tensor that a layer reads; None when it is float or every batch has its

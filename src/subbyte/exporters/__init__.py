@@ -46,7 +46,6 @@ def export(
     inputs: Tensor | Inputs | Samples,
     *,
     to: str | None = None,
-    min_agreement: float = 99.5,
     force: bool = False,
 ) -> Exported:
     """Write `model` as a file for a runtime, and prove that the runtime computes what the torch
@@ -54,10 +53,11 @@ def export(
 
     inputs: n samples to compare both on (the calibration images will do). to: an exporter's
     name; by default onnx-int8 for integer kernels when activations are quantized, else
-    onnx-compact. min_agreement: percent of equal top-1 classes below which the export is an error.
-    Raises ParityError when there is nothing to compare on or the outputs are not the same (no file
-    is left), FormatError when `path` exists and `force` is not set, or does not end as the
-    exporter's files do, RecipeError when there is no such exporter, or it refuses the network.
+    onnx-compact.
+    Raises ParityError when there is nothing to compare on, or an output differs by more than
+    rounding makes it (`exporters.parity`; no file is left), FormatError when `path` exists and
+    `force` is not set, or does not end as the exporter's files do, RecipeError when there is no
+    such exporter, or it refuses the network.
     """
     exporter, path = find_exporter(to or default_exporter(model.plan)), Path(path)
     _check_plan(exporter, model.plan)
@@ -66,7 +66,7 @@ def export(
     if path.exists() and not force:
         raise FormatError(f"{path} exists; choose another name or pass force=True")
     samples = check_samples(model, inputs)
-    return exporter.export(model, path, samples, min_agreement=min_agreement)
+    return exporter.export(model, path, samples)
 
 
 def runner(path: str | Path) -> Runner:

@@ -59,9 +59,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         """See `methods.Exporter`."""
         return f"onnx-{self.container.name}"
 
-    def export(
-        self, model: QuantizedModel, path: Path, inputs: Samples, *, min_agreement: float
-    ) -> Exported:
+    def export(self, model: QuantizedModel, path: Path, inputs: Samples) -> Exported:
         """See `methods.Exporter`."""
         opset = needed_opset(model, self.container)
         program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
@@ -74,8 +72,13 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         with written(path) as temporary:
             ir.save(program, temporary)
             onnx.checker.check_model(str(temporary), full_check=False)
-            run = self.runner(temporary)
-            parity = check_parity(model, run, inputs, min_agreement, self.runtime)
+            parity = check_parity(
+                model,
+                self.runner(temporary),
+                inputs,
+                self.runtime,
+                lambda: _runner(temporary, {"session.qdq_matmulnbits_accuracy_level": "1"}),
+            )
             size = temporary.stat().st_size
         return Exported(self.name, path, size, parity, notes, opset)
 
@@ -83,27 +86,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         """See `methods.Exporter`. Runs any ONNX file, with as many threads as torch uses. It raises
         DataError for batches that are not as the file takes them.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime raises types of its own for each kind of damage
-            raise FormatError(f"{path}: ONNX Runtime can't load it: {str(error)[:300]}") from error
-        wanted = session.get_inputs()
-
-        def run(*given: Tensor) -> Any:
-            if len(given) != len(wanted) or not all(map(_fits, given, wanted)):
-                takes = ", ".join(map(_shown, wanted))
-                got = ", ".join(map(_described, given))
-                raise DataError(f"{path}: takes {takes}, got {got}")
-            feeds = {one.name: x.cpu().numpy() for one, x in zip(wanted, given, strict=True)}
-            found = tuple(torch.from_numpy(each) for each in session.run(None, feeds))
-            return found if len(found) > 1 else found[0]
-
-        return run
+        return _runner(path, {})
 
     def contents(self, path: Path) -> Contents:
         """See `methods.Exporter`."""
@@ -164,6 +147,33 @@ def _described(x: object) -> str:
     if not isinstance(x, Tensor):
         return f"a {type(x).__name__}"
     return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
+
+
+def _runner(path: Path, settings: dict[str, str]) -> Runner:
+    """See `Onnx.runner`. settings: of ONNX Runtime's session."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    for name, value in settings.items():
+        options.add_session_config_entry(name, value)
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime raises types of its own for each kind of damage
+        raise FormatError(f"{path}: ONNX Runtime can't load it: {str(error)[:300]}") from error
+    wanted = session.get_inputs()
+
+    def run(*given: Tensor) -> Any:
+        if len(given) != len(wanted) or not all(map(_fits, given, wanted)):
+            takes = ", ".join(map(_shown, wanted))
+            got = ", ".join(map(_described, given))
+            raise DataError(f"{path}: takes {takes}, got {got}")
+        feeds = {one.name: x.cpu().numpy() for one, x in zip(wanted, given, strict=True)}
+        found = tuple(torch.from_numpy(each) for each in session.run(None, feeds))
+        return found if len(found) > 1 else found[0]
+
+    return run
 
 
 def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:

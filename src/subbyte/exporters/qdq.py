@@ -288,7 +288,7 @@ class _Writer:
         """int32 biases where a convolution or Gemm reads quantized input and int8 weights."""
         for layer in self.model.layers:
             step = self.model.bias_scale(layer)
-            if layer.name in self.model.notes:
+            if layer.name in self.model.notes or self.has_new_scale(layer):
                 self.float_bias(layer)
             if step is None:
                 continue
@@ -302,9 +302,15 @@ class _Writer:
                 value = self.int32_bias(layer, step, bias.const_value.numpy(), node)
                 node.replace_input_with(2, value)
 
+    def has_new_scale(self, layer: Layer) -> bool:
+        """Whether a layer with int8 weights reads a tensor whose scale every batch chooses."""
+        tap = self.model.instrumented.input_tap(layer.name)
+        quantized = layer.name in self.model.weights and layer.bias in self.graph.initializers
+        return quantized and tap is not None and self.model.instrumented.tap(tap).grid is None
+
     def float_bias(self, layer: Layer) -> None:
-        """A bias that does not fit int32 is added on its own: runtimes would round it to int32
-        inside the layer.
+        """A bias that does not fit int32, or whose step is not known, is added on its own: runtimes
+        would round it to int32 inside the layer.
         """
         bias = self.graph.initializers[layer.bias]
         for node in _added_by(bias):

@@ -26,6 +26,7 @@ from subbyte.graph.layers import (
     give_biases,
 )
 from subbyte.graph.memory import Chunks, Memory, Pair
+from subbyte.graph.moved import moved
 from subbyte.graph.network import Network, prepare
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
@@ -76,6 +77,7 @@ __all__ = [
     "instrument",
     "layer_gradients",
     "mark_sites",
+    "moved",
     "moves",
     "outputs",
     "prepare",

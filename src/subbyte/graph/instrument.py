@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from subbyte.core import Grid, GridSpec
 from subbyte.graph.layers import Edge, argument, set_argument
@@ -167,7 +168,19 @@ class Instrumented:
         """The activation quantizer on whose grid an argument of a layer or product lies, by name;
         None where it is float.
         """
-        source = grid_source(argument(node, index))
+        return self._tap_of(argument(node, index))
+
+    @property
+    def output_taps(self) -> list[str | None]:
+        """The activation quantizers on whose grids the network's outputs lie, by name; None for
+        those that are float.
+        """
+        (end,) = self.graph_module.graph.find_nodes(op="output")
+        leaves = [leaf for leaf in pytree.tree_leaves(end.args) if isinstance(leaf, fx.Node)]
+        return [self._tap_of(leaf) for leaf in leaves]
+
+    def _tap_of(self, value: object) -> str | None:
+        source = grid_source(value)
         return next((name for name, tap in self.taps.items() if tap is source), None)
 
 

@@ -28,7 +28,7 @@ from subbyte.methods.quantizing import (
     Tune,
 )
 from subbyte.methods.refusal import Refusal
-from subbyte.methods.running import Contents, Engine, Exported, Exporter, Parity, Runner, Stored
+from subbyte.methods.running import Contents, Engine, Exported, Exporter, Runner, Stored
 from subbyte.methods.training import (
     Augmentation,
     LrSchedule,
@@ -55,7 +55,6 @@ __all__ = [
     "Method",
     "Objective",
     "Optimizer",
-    "Parity",
     "Precondition",
     "Range",
     "Refusal",

@@ -8,21 +8,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from subbyte.graph import Samples
 from subbyte.methods.refusal import Refusing
+from subbyte.records.parity import Parity
 from subbyte.records.sweep import Outcome
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The certificate of an exported file: its outputs beside those of the torch model.
-
-    max_abs, mean_abs: differences of outputs; agreement: percent of equal top-1 classes; images:
-    how many were compared.
-    """
-
-    max_abs: float
-    mean_abs: float
-    agreement: float
-    images: int
 
 
 @dataclass(frozen=True)
@@ -100,14 +87,12 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
         """
 
     @abstractmethod
-    def export(
-        self, model: ModelT, path: Path, inputs: Samples, *, min_agreement: float
-    ) -> Exported:
+    def export(self, model: ModelT, path: Path, inputs: Samples) -> Exported:
         """Write `model` to `path`, run what was written in its runtime on `inputs` [n, ...], and
         only then return.
 
-        Raises ParityError, and leaves what was at `path` as it is, when less than `min_agreement`
-        percent of the top-1 classes are those of the torch model.
+        Raises ParityError, and leaves what was at `path` as it is, when the runtime does not
+        compute what the torch model computes.
         """
 
     @abstractmethod

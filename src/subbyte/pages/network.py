@@ -101,9 +101,8 @@ def _accuracy(result: Result) -> tuple[Part, ...]:
     if not top5:
         header, rows = header[:2] + header[3:], [row[:2] + row[3:] for row in rows]
     told = [
-        f"On the {one.parity.images:,} calibration images, outputs of {one.file} ({one.name}) "
-        f"differ from those of the torch model by at most {one.parity.max_abs:.3g}, "
-        f"{one.parity.mean_abs:.3g} on average."
+        f"On {one.parity.samples:,} calibration samples {one.file} ({one.name}) was compared with "
+        f"the torch model: {one.parity.summary}."
         for one in result.exports
     ]
     if result.zeros_percent is not None:

@@ -22,14 +22,17 @@ from subbyte.core import (
     share_of,
 )
 from subbyte.core.levels import apot, odd, powers, whole
+from subbyte.correct import Keep
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Layer, Network, Product, TapPlace, TapPoint
+from subbyte.methods import Objective
 from subbyte.recipe.fits import misfit
 from subbyte.recipe.levels import count_of
 from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
 from subbyte.recipe.recipe import ActivationSettings, LayerSettings, Recipe, WeightSettings
 from subbyte.recipe.settings import parse_settings
 from subbyte.recipe.width import Family, Width
+from subbyte.rounding import Nearest
 
 _KIND = "kind:"  # a pattern for layers of a kind
 
@@ -181,11 +184,8 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
         parts = f"one layer with {', '.join(network.merged[layer.name])}"
         reason = f"{parts}; {reason}" if reason else parts
     shown = settings or recipe.weights
-    if not layer.geometry.observed:  # gradients are taken of observed layers only
-        known = shown.range.importance == "inputs"
-        shown = shown.model_copy(
-            update={"guided": 0, "range": shown.range if known else WeightSettings().range}
-        )
+    if not layer.geometry.observed:
+        shown = _unobserved(shown)
     stated = settings is None or _states_width(_changes(recipe, network, owner))
     plan = LayerPlan(
         layer.name,
@@ -207,6 +207,20 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
     )
     plan.check(f"recipe {recipe.name}: layer {layer.name}")
     return plan
+
+
+def _unobserved(settings: WeightSettings) -> WeightSettings:
+    """The settings of a layer whose inputs are not observed: no gradients are taken of it, and all
+    its columns count alike, so that the nearest codes have the least error and there is no output
+    to correct.
+    """
+    changes: dict[str, object] = {"guided": 0, "correction": Keep(), "precondition": None}
+    if settings.range.importance != "inputs":
+        changes["range"] = WeightSettings().range
+    if settings.rounding.objective in (Objective.INPUTS, Objective.OUTPUTS):
+        changes["rounding"] = Nearest()
+    changed: WeightSettings = settings.model_copy(update=changes)
+    return changed
 
 
 def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> GridSpec:

@@ -12,6 +12,7 @@ from subbyte.records.figures import (
     Predictions,
     read_evidence,
 )
+from subbyte.records.parity import OutputParity, Parity
 from subbyte.records.result import (
     PLAN,
     RESULT,
@@ -19,7 +20,6 @@ from subbyte.records.result import (
     LedgerEntry,
     Measured,
     Option,
-    Parity,
     Result,
     Sizes,
     Skipped,
@@ -40,6 +40,7 @@ __all__ = [
     "LedgerEntry",
     "Measured",
     "Option",
+    "OutputParity",
     "Parity",
     "Predictions",
     "Record",

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from subbyte.errors import FormatError
 from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
+from subbyte.records.parity import Parity
 
 RESULT, PLAN = "result.json", "plan.yaml"
 
@@ -22,20 +23,6 @@ class Measured(Record):
     top1: Percent
     top5: Percent | None = None
     agreement: Percent | None = None
-
-
-class Parity(Record):
-    """Outputs of an exported file in its runtime beside those of the torch model, on calibration
-    images.
-
-    max_abs, mean_abs: differences of outputs; agreement: percent of equal top-1 classes; images:
-    how many were compared.
-    """
-
-    max_abs: float
-    mean_abs: float
-    agreement: Percent
-    images: Count
 
 
 class Exported(Record):

@@ -11,7 +11,7 @@ from subbyte import Inputs
 from subbyte.engine.calibration import collect
 from subbyte.errors import DataError
 from subbyte.graph import Samples
-from tests.kinds.trees import Keyword, Positional
+from tests.reference.kinds.trees import Keyword, Positional
 
 X = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.randn(20, 5, generator=torch.Generator().manual_seed(1))

@@ -222,7 +222,7 @@ class QuantizedModel(Layered, nn.Module):
         )
 
     def _constant_operand(self, product: Product) -> str:
-        """What the operand of a product is that depends on no input."""
+        """Describe the operand of a product that depends on no input."""
         owners = [layer.name for layer in self.layers if layer.weight in product.constants]
         if owners:
             return f"one operand is computed from the codes of {owners[0]}"

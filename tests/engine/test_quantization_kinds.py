@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import subbyte
 from subbyte import Inputs
 from subbyte.graph import Samples, unwrapped
-from tests.kinds import KINDS, Kind
 from tests.networks import signal_to_noise
+from tests.reference.kinds import KINDS, Kind
 
 COUNT = 24
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subbyte import Inputs
-from tests.kinds.kind import Kind, Net, parameter
+from tests.reference.kinds.kind import Kind, Net, parameter
 
 TOKENS, WIDTH, HEADS = 6, 8, 2
 

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from subbyte import Inputs
-from tests.kinds.kind import Kind, Net
+from tests.reference.kinds.kind import Kind, Net
 
 
 def plain() -> nn.Module:

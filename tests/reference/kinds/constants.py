@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from tests.kinds.kind import Kind, Net, parameter
+from tests.reference.kinds.kind import Kind, Net, parameter
 
 
 def tokens(m: Net, x: Tensor) -> Tensor:

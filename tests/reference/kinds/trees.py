@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subbyte import Inputs
-from tests.kinds.kind import Kind, Net
+from tests.reference.kinds.kind import Kind, Net
 
 
 class Two(nn.Module):

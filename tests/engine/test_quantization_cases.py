@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import subbyte
 from tests.networks import signal_to_noise
 
-CASES = Path(__file__).parents[1].parent / "shared" / "cases" / "networks.py"
+CASES = Path(__file__).parents[2].parent / "shared" / "cases" / "networks.py"
 
 
 def load_cases() -> ModuleType | None:

@@ -101,7 +101,10 @@ def dequantized(program: ModelProto, layer: Layer) -> np.ndarray:
     return known[of_codes]
 
 
-def by_operator(codes, scale, zero=0, axis=1, block_size=None):
+NO_SHIFT = np.float32(0)
+
+
+def by_operator(codes, scale, zero=NO_SHIFT, axis=1, block_size=None):
     """DequantizeLinear."""
     if block_size is not None:
         scale, zero = (p.repeat(block_size, axis=1)[:, : codes.shape[1]] for p in (scale, zero))

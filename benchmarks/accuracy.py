@@ -19,10 +19,11 @@ from pathlib import Path
 import torch
 
 from subbyte.data import DataSet, Split, draw_calibration, load_data
+from subbyte.engine.evaluation import evaluate
 from subbyte.engine.quantization import quantize
 from subbyte.models import load_model
 from subbyte.recipe import PRESETS
-from subbyte.tasks import agreement, evaluate
+from subbyte.tasks import agreement
 
 WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet44": "resnet44-014dd654.th"}
 

@@ -24,12 +24,13 @@ from rounding import MODEL, WEIGHTS, spread, table_line
 from torch import nn
 
 from subbyte.data import DataSet, draw_calibration, load_data
+from subbyte.engine.evaluation import Evaluation, evaluate
 from subbyte.engine.quantization import quantize
 from subbyte.engine.walk import Limits
 from subbyte.io.cache import Cache
 from subbyte.models import load_model
 from subbyte.recipe import load_recipe
-from subbyte.tasks import Evaluation, agreement, evaluate
+from subbyte.tasks import agreement
 
 KEY = ("model", "data", "rounding", "recipe", "budget", "budget_for", "seed", "calibration")
 COLUMNS = (

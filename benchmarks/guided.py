@@ -23,10 +23,10 @@ from _store import Progress, Store
 from torch import Tensor, nn
 
 from subbyte.data import DataSet, draw_calibration, load_data
+from subbyte.engine.evaluation import evaluate
 from subbyte.engine.quantization import quantize
 from subbyte.models import load_model
 from subbyte.recipe import load_recipe
-from subbyte.tasks import evaluate
 
 MODEL, WEIGHTS, APART = "resnet20", "resnet20-12fca82f.th", 2000
 KEY = ("model", "bits", "rounding", "gradients", "seed", "calibration", "measured")

@@ -23,10 +23,11 @@ from _store import Progress, Store, limited
 from torch import Tensor, nn
 
 from subbyte.data import DataSet, Split, draw_calibration, load_data
+from subbyte.engine.evaluation import Evaluation, evaluate
 from subbyte.engine.quantization import quantize
 from subbyte.models import load_model
 from subbyte.recipe import load_recipe
-from subbyte.tasks import Evaluation, agreement, evaluate
+from subbyte.tasks import agreement
 
 PLACES = ("weights", "activations", "others", "input")
 NAIVE = (

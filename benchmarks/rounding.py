@@ -23,13 +23,14 @@ from _store import Progress, Store, limited
 from torch import Tensor, nn
 
 from subbyte.data import DataSet, draw_calibration, load_data
+from subbyte.engine.evaluation import Evaluation, evaluate
 from subbyte.engine.quantization import quantize
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import SubbyteError
 from subbyte.models import load_model
 from subbyte.recipe import load_recipe
 from subbyte.rounding import ROUNDINGS
-from subbyte.tasks import Evaluation, agreement, evaluate
+from subbyte.tasks import agreement
 
 MODEL, WEIGHTS = "resnet20", "resnet20-12fca82f.th"
 KEY = ("model", "data", "method", "recipe", "bits", "seed", "calibration")

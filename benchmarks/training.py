@@ -29,10 +29,10 @@ from _store import Progress, Store
 from scipy.stats import ttest_rel
 
 from subbyte.data import DataSet, load_data
+from subbyte.engine.evaluation import evaluate
 from subbyte.learn.training import TrainSettings, train
 from subbyte.learn.training.loop import quantize_weights, split_data
 from subbyte.models import load_model, new_model
-from subbyte.tasks import evaluate
 
 MOMENTUM = {"momentum": 0.9}
 OPTIMIZERS: dict[str, dict[str, Any]] = {

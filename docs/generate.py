@@ -29,6 +29,7 @@ from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
 from subbyte.recipe import PRESETS
 from subbyte.rounding import ROUNDINGS
+from subbyte.tasks import TASKS
 from subbyte.tune import TUNES
 
 DOCS = Path(__file__).parent
@@ -65,6 +66,7 @@ def methods() -> str:
         ("Weight quantizers in training", WEIGHT_QUANTIZERS),
         ("Learning-rate schedules", LR_SCHEDULES),
         ("Augmentations", AUGMENTATIONS),
+        ("Tasks", TASKS),
     ]
     for title, registry in kinds:
         parts += [

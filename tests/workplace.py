@@ -2,8 +2,10 @@
 them.
 """
 
+import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +85,17 @@ def float_network(folder: Path) -> nn.Module:
     from subbyte.models import load_model
 
     return load_model(f"{folder / 'net.py'}:net", folder / "net.safetensors")
+
+
+def figures(part: Any) -> dict[str, Any]:
+    """Figures of a network, a record or its JSON, by their names."""
+    part = part if isinstance(part, dict) else part.model_dump()
+    return {one["name"]: one["value"] for one in (*part["scores"], *part["comparison"])}
+
+
+def evaluated(text: str) -> list[float]:
+    """Top-1, top-5 and loss as `subbyte evaluate` prints them."""
+    return [float(n) for n in re.findall(r"(?:top-1 %|top-5 %|loss nats) +│ +(\S+)", text)]
 
 
 def data_set(folder: Path) -> DataSet:

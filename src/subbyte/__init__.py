@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from subbyte.data import draw_calibration, load_data
+    from subbyte.engine.evaluation import evaluate
     from subbyte.engine.quantization import quantize
     from subbyte.engine.quantized import QuantizedModel
     from subbyte.engine.walk import Limits
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from subbyte.graph import Inputs
     from subbyte.models import load_model
     from subbyte.recipe import Plan, Recipe, load_recipe
-    from subbyte.tasks import evaluate
 
 __version__ = "0.1.0"
 
@@ -47,7 +47,7 @@ _HOMES = {
     "QuantizedModel": "subbyte.engine.quantized",
     "Recipe": "subbyte.recipe",
     "draw_calibration": "subbyte.data",
-    "evaluate": "subbyte.tasks",
+    "evaluate": "subbyte.engine.evaluation",
     "export": "subbyte.exporters",
     "load": "subbyte.exporters.packed",
     "load_data": "subbyte.data",

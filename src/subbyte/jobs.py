@@ -4,20 +4,27 @@ import csv
 import io
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from subbyte import records
-from subbyte.data import DataSet, Split, draw_calibration, draw_labels
+from subbyte.data import DataSet, Split, draw_samples, draw_targets
 from subbyte.engine.evidence import Named, gather
+from subbyte.engine.judging import (
+    Judged,
+    as_scores,
+    forward_of,
+    forward_of_file,
+    judge,
+    settle_task,
+)
 from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.quantized import LedgerRow, QuantizedModel
 from subbyte.engine.sensitivity import Option
@@ -25,11 +32,11 @@ from subbyte.engine.stages import Report, Stages
 from subbyte.engine.walk import Limits
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
-from subbyte.graph import prepare
+from subbyte.graph import Network, Samples, prepare, unwrapped
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.io.user_file import UserFiles
-from subbyte.methods import Exported, Runner
+from subbyte.methods import Exported, Outputs, Task
 from subbyte.pages.write import PAGE
 from subbyte.recipe import Plan, Recipe
 from subbyte.records import (
@@ -42,7 +49,7 @@ from subbyte.records import (
     Skipped,
     write_document,
 )
-from subbyte.tasks import Evaluation, agreement, evaluate
+from subbyte.tasks import Classification, task_name
 
 PACKED, OPTIONS = "model.safetensors", "sensitivity.csv"
 _SUFFIXES = dict.fromkeys(suffix for one in EXPORTERS.values() for suffix in one.suffixes)
@@ -55,7 +62,8 @@ class Job:
     """One run of `subbyte quantize`: what goes in, by the names used in result.json.
 
     exports: names of exporters; the one that fits the model where there is none, no file for
-    'none'. Raises RecipeError when there is no such exporter.
+    'none'. tasks: how outputs are judged: one task, or one for each output; none: chosen by data
+    and outputs. Raises RecipeError when there is no such exporter.
     """
 
     model: str
@@ -64,6 +72,7 @@ class Job:
     calibration: int = 500
     seed: int = 0
     exports: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
     limits: Limits = field(default_factory=Limits)
     about: tuple[tuple[str, str], ...] = ()
 
@@ -71,13 +80,22 @@ class Job:
         check_exporters(self.exports)
 
 
+FLOAT, QUANTIZED = "float", "quantized"
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The outputs of the float network, the quantized one and the exported files on one split."""
+    """The figures of the float network, the quantized one and the exported files on one split.
 
-    float: Evaluation
-    quantized: Evaluation
-    exports: list[Evaluation]
+    task: by which they were judged; named: the classes that both networks name, where labels tell
+    which are right.
+    """
+
+    task: Task
+    float: Judged
+    quantized: Judged
+    exports: list[Judged]
+    named: Named | None
 
 
 def run(
@@ -91,14 +109,16 @@ def run(
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
     with folder(out, owns=OWNS, force=force) as temporary:
-        stages, device = Stages(report), job.limits.device
-        images, split = draw_calibration(data, job.calibration, job.seed)
+        stages = Stages(report)
+        images, split = draw_samples(data, job.calibration, job.seed)
+        capture = _Capture(job, model, images, split)
         done = carry_out(
-            lambda: prepare(model, images[:2]),
+            capture,
             job.recipe,
             images,
-            labels=lambda: draw_labels(data, job.calibration, job.seed),
+            labels=lambda: draw_targets(data, job.calibration, job.seed),
             accept=lambda plan: choose_exporters(job.exports, plan),
+            task=lambda: capture.task,
             limits=job.limits,
             stages=stages,
         )
@@ -110,11 +130,11 @@ def run(
                 for name, file in names.items()
             ]
         with stages.stage("evaluate"):
-            measured = measure(model, done.model, exported, split, device, report)
+            measured = measure(model, done.model, exported, capture, data, report)
         with stages.stage("figures"):
-            named = _named(measured, data, split)
-            found = gather(done.network, done.model, images, named, device)
-        result = summary(job, data, done, exported, packed, measured, stages.seconds, temporary)
+            found = gather(done.network, done.model, images, measured.named, capture.device)
+        count, seconds = len(split), stages.seconds
+        result = summary(job, data, done, exported, packed, measured, count, seconds, temporary)
         write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
@@ -140,17 +160,6 @@ def _about(job: Job, data: DataSet) -> dict[str, Any]:
     return own | dict(job.about)
 
 
-def _named(measured: Measured, data: DataSet, split: Split) -> Named:
-    """The outputs of both networks on a split, for the figures."""
-    return Named(
-        measured.float.logits,
-        measured.quantized.logits,
-        split.labels,
-        data.classes,
-        lambda k: split.images(k),
-    )
-
-
 def _table(options: list[Option]) -> str:
     """The options as CSV, one row an option."""
     text = io.StringIO()
@@ -160,29 +169,65 @@ def _table(options: list[Option]) -> str:
     return text.getvalue()
 
 
+class _Capture:
+    """Captures a network, and sees that it goes together with data and task: before the walk, not
+    after it. task, batch: how outputs are judged, and how many samples at a time.
+    """
+
+    task: Task
+    batch: int
+
+    def __init__(self, job: Job, model: nn.Module, images: Tensor | Samples, split: Split) -> None:
+        self._job, self._model, self._images, self.split = job, model, images, split
+        self.device = job.limits.device
+
+    def __call__(self) -> Network:
+        network = prepare(unwrapped(self._model), self._images[:2])
+        self.task, self.batch = settle_task(self._job.tasks, forward_of(self._model), self.split)
+        return network
+
+
 def measure(
     model: nn.Module,
     quantized: QuantizedModel,
     exported: Sequence[Exported],
-    split: Split,
-    device: str,
+    capture: _Capture,
+    data: DataSet,
     report: Report,
 ) -> Measured:
-    """Evaluate the float network, the quantized one and every exported file on a labelled split."""
+    """Judge the float network, the quantized one and every exported file on a split.
 
-    def found(name: str, function: Runner, where: str) -> Evaluation:
-        step = partial(_step, report, f"evaluate {name}")
-        return evaluate(function, split, device=where, progress=step)
+    The quantized network is compared with the float one, files with the quantized one.
+    """
+    task, split, device = capture.task, capture.split, capture.device
+    networks = {
+        FLOAT: forward_of(model.to(device), device),
+        QUANTIZED: forward_of(quantized.to(device), device),
+        **{one.exporter: forward_of_file(runner(one.path)) for one in exported},
+    }
+    kept: dict[str, list[Tensor]] = {FLOAT: [], QUANTIZED: []}
+    names_classes = isinstance(task, Classification) and split.has_labels
 
-    return Measured(
-        found("float", model.to(device), device),
-        found("quantized", quantized.to(device), device),
-        [found(one.exporter, runner(one.path), "cpu") for one in exported],
+    def keep(outputs: Mapping[str, Outputs]) -> None:
+        if names_classes:
+            for name, logits in kept.items():
+                logits.append(outputs[name][0])
+
+    exports = [name for name in networks if name not in kept]
+    found = judge(
+        networks,
+        {QUANTIZED: FLOAT, **dict.fromkeys(exports, QUANTIZED)},
+        task,
+        split,
+        batch_size=capture.batch,
+        progress=lambda done, total: report("evaluate", done, total, ""),
+        seen=keep,
     )
-
-
-def _step(report: Report, name: str, done: int, total: int) -> None:
-    report(name, done, total, "")
+    named = None
+    if names_classes:
+        before, after = (torch.cat(kept[name]) for name in (FLOAT, QUANTIZED))
+        named = Named(before, after, split.labels, data.classes, split.samples)
+    return Measured(task, found[FLOAT], found[QUANTIZED], [found[name] for name in exports], named)
 
 
 def summary(
@@ -192,13 +237,12 @@ def summary(
     exported: Sequence[Exported],
     packed: int,
     measured: Measured,
+    images: int,
     seconds: dict[str, float],
     out: Path,
 ) -> Result:
-    """The content of result.json in the folder `out`: accuracies and agreements in percent, sizes
-    in bytes, times in seconds.
-    """
-    before, after, model = measured.float, measured.quantized, done.model
+    """The content of result.json in the folder `out`: figures, sizes in bytes, times in seconds."""
+    model = done.model
     rows: dict[str, list[LedgerEntry]] = {"layer": [], "product": [], "activation": [], "rest": []}
     for row in model.ledger:
         rows[row.kind].append(_entry(row, exported))
@@ -206,17 +250,14 @@ def summary(
         model=job.model,
         data=data.name,
         recipe=job.recipe.name,
+        task=task_name(measured.task),
+        heads=done.network.output_names,
         seed=job.seed,
         calibration=job.calibration,
-        images=before.accuracy.count,
-        float=records.Measured(top1=before.top1, top5=before.top5),
-        quantized=records.Measured(
-            top1=after.top1, top5=after.top5, agreement=agreement(before.logits, after.logits)
-        ),
-        exports=[
-            _export(one, named, after)
-            for one, named in zip(exported, measured.exports, strict=True)
-        ],
+        images=images,
+        float=records.Measured(**_figures(measured.float)),
+        quantized=records.Measured(**_figures(measured.quantized)),
+        exports=list(map(_export, exported, measured.exports)),
         bits_per_weight=model.bits_per_weight,
         zeros_percent=model.zeros,
         bytes=Sizes(float=done.network.float_bytes, packed=packed),
@@ -233,16 +274,19 @@ def summary(
     )
 
 
-def _export(exported: Exported, named: Evaluation, torch_model: Evaluation) -> records.Exported:
-    """An exported file, measured; its agreement is that with the torch model."""
+def _figures(judged: Judged) -> dict[str, list[records.Score]]:
+    return {"scores": as_scores(judged.scores), "comparison": as_scores(judged.comparison)}
+
+
+def _export(exported: Exported, judged: Judged) -> records.Exported:
+    """An exported file, judged."""
     return records.Exported(
         name=exported.exporter,
         file=exported.path.name,
         bytes=exported.bytes,
         opset=exported.opset,
-        top1=named.top1,
-        agreement=agreement(torch_model.logits, named.logits),
         parity=exported.parity,
+        **_figures(judged),
     )
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from subbyte.analyses.clips import Search, run
 from subbyte.core import GridSpec
 from subbyte.data import DataSet, draw_calibration, draw_labels
+from subbyte.engine.evaluation import evaluate
 from subbyte.errors import FormatError, RecipeError, SubbyteError
 from subbyte.graph import prepare, set_tensor, tensor_at
 from subbyte.ranges import MinMax, fit_grid
 from subbyte.ranges.clips import clip_spec, clipped_grid
-from subbyte.tasks import evaluate
 from tests.workplace import data_set, float_network, lay_out, names_in
 
 SEARCH = Search(

@@ -1,17 +1,10 @@
 """subbyte evaluate: the accuracy of a float network, a packed file, an ONNX file."""
 
 import json
-import re
 
 import pytest
 
-
-def numbers(text: str) -> list[float]:
-    """top-1, top-5 and loss of the last table row."""
-    return [
-        float(n)
-        for n in re.findall(r"\d+\.\d+", [line for line in text.splitlines() if "." in line][-1])
-    ]
+from tests.workplace import evaluated, figures
 
 
 @pytest.mark.parametrize(
@@ -24,9 +17,9 @@ def test_files_have_the_accuracy_of_the_result(part, file, subbyte, result, give
     assert done.code == 0, done.err
     found = json.loads((out / "result.json").read_text())
     expected = found["exports"][0] if part == "onnx" else found[part]
-    top1, top5, _ = numbers(done.out)
-    assert top1 == pytest.approx(expected["top1"], abs=0.006)
-    assert top5 == pytest.approx(expected.get("top5", 100), abs=0.006)
+    top1, top5, _ = evaluated(done.out)
+    assert top1 == pytest.approx(figures(expected)["top-1"], abs=0.006)
+    assert top5 == pytest.approx(figures(expected)["top-5"], abs=0.006)
     assert "60 images" in " ".join(done.out.split())
 
 
@@ -45,7 +38,7 @@ def test_normalization_matters(subbyte, result, given):
         "--normalize",
         "0.9,0.9,0.9/9,9,9",
     )
-    assert numbers(done.out)[0] < 60
+    assert evaluated(done.out)[0] < 60
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", None])

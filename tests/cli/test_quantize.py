@@ -18,7 +18,7 @@ from subbyte.exporters.packed import read
 from subbyte.recipe import Plan
 from subbyte.rounding import ROUNDINGS
 from tests.exporters.plugin import Arrays
-from tests.workplace import lay_out, names_in
+from tests.workplace import figures, lay_out, names_in
 
 FILES = {
     "model.safetensors",
@@ -45,9 +45,9 @@ def test_it_prints_layers_activations_and_the_summary(result):
         assert f"{row['sqnr_db']:.1f}" in done.out and "4 bits in INT8" in done.out
     (export,) = found["exports"]
     for part in (found["float"], found["quantized"], export):
-        assert f"{part['top1']:.2f}" in done.out
+        assert f"{figures(part)['top-1']:.2f}" in done.out
     assert (
-        f"{found['quantized']['agreement']:.2f}" in done.out
+        f"{figures(found['quantized'])['agreement']:.2f}" in done.out
         and f"{found['bits_per_weight']:.2f}" in done.out
     )
     for size in (*found["bytes"].values(), export["bytes"]):

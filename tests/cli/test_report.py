@@ -11,14 +11,17 @@ from subbyte.pages import page as module
 from subbyte.records import read_evidence, read_result
 from tests.pages.results import make_result, make_scan
 from tests.pages.test_training import make_run
-from tests.workplace import data_set, float_network, names_in
+from tests.workplace import data_set, figures, float_network, names_in
 
 
 def test_quantize_writes_a_page(result):
     out, done = result
     text = (out / "report.html").read_text()
     found = read_result(out)
-    assert f"{found.quantized.top1:.2f} % top-1 on 60 test images" in text and len(text) < 6_000_000
+    assert (
+        f"{figures(found.quantized)['top-1']:.2f} % top-1 on 60 test images" in text
+        and len(text) < 6_000_000
+    )
     assert f"to look at: {out / 'report.html'}" in done.out
 
 
@@ -33,10 +36,10 @@ def test_figures_are_those_of_the_networks(result, place):
         for cells in (found.predictions.float_cells, found.predictions.quantized_cells)
     ]
     assert right[0] == int((classes == test.labels).sum())
-    assert 100 * right[0] / 60 == pytest.approx(result.float.top1)
-    assert 100 * right[1] / 60 == pytest.approx(result.quantized.top1)
+    assert 100 * right[0] / 60 == pytest.approx(figures(result.float)["top-1"])
+    assert 100 * right[1] / 60 == pytest.approx(figures(result.quantized)["top-1"])
     changed = found.predictions.lost + found.predictions.gained + found.predictions.moved
-    assert 100 - 100 * changed / 60 == pytest.approx(result.quantized.agreement)
+    assert 100 - 100 * changed / 60 == pytest.approx(figures(result.quantized)["agreement"])
     zeros = found.layers["4"]
     assert sum(zeros.taken) == 8 * 72 and sum(zeros.counts) + zeros.below + zeros.above == 8 * 72
     assert result.seconds["figures"] < 10 and (out / "figures.json").stat().st_size < 100_000
@@ -122,7 +125,7 @@ def test_training_runs_are_drawn_as_asked(subbyte, tmp_path):
 )
 def test_errors_are_one_line(subbyte, arguments, message, tmp_path):
     good, bad = make_result(tmp_path / "good"), make_result(tmp_path / "bad")
-    (bad / "result.json").write_text('{"version": 2}')
+    (bad / "result.json").write_text('{"version": 3}')
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("mine")
     places = {name: tmp_path / name for name in ("none", "empty", "file")} | {

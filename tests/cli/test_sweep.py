@@ -3,11 +3,12 @@
 import errno
 import time
 
+import numpy as np
 import pytest
 
 import subbyte.cli.sweep as cli
 from subbyte.analyses.sweeps.engines import Local
-from subbyte.records.sweep import Failed
+from subbyte.records.outcome import Failed
 from tests.analyses.sweeps.place import Fake, command, metrics, table, write_space
 from tests.workplace import names_in
 
@@ -205,3 +206,41 @@ def test_a_cluster_that_is_not_there(address, space, tmp_path):
     _, text = process.communicate(timeout=120)
     assert process.returncode == 1 and text.count("error:") == 1 and "Traceback" not in text
     assert f"--ray {address}: no cluster could be reached" in text and time.monotonic() - start < 90
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_without_class_labels_settings_are_compared_by_another_score(
+    labelled, subbyte, place, tmp_path
+):
+    """Images alone: by agreement. Scores to be reached as floats: by their cosine."""
+    with np.load(place / "data.npz") as file:
+        images = {name: file[name] for name in ("x_train", "x_test")}
+    if labelled:
+        images |= {f"wanted_{k}": np.eye(4)[len(x) * [1]] for k, x in _kinds(images)}
+    np.savez(tmp_path / "other.npz", **images)
+    space = tmp_path / "mine.yaml"
+    space.write_text(
+        f"recipe: w4\nmodel: {place}/net.py:net\ncheckpoint: {place}/net.safetensors\n"
+        f"data: npz:{tmp_path}/other.npz\ncalibration: 20\nvalidation: 30\n"
+        "choose: output_error\ngrid:\n  weights.bits: [2, 8]\n"
+    )
+    done = subbyte("sweep", space, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    low, high = table(tmp_path / "out/results.csv")
+    assert low["original_top1_percent"] == "" and float(low["output_error"]) > 3 * float(
+        high["output_error"]
+    )
+    score = "cosine" if labelled else "agreement with float"
+    assert low["score"] == score
+    chosen = table(tmp_path / "out/chosen.csv")
+    assert chosen[0]["weights.bits"] == "8" and "test score" in done.out
+    assert float(chosen[0]["original_score_percent"]) == 100 or labelled
+    text = (tmp_path / "out/report.html").read_text()
+    assert f"{score.capitalize()} against weights.bits" in text and "top-1" not in text.lower()
+    space.write_text(space.read_text().replace("output_error", "quantized_top1_percent"))
+    wrong = subbyte("sweep", space, "--out", tmp_path / "out")
+    assert wrong.code == 1 and "quantized_top1_percent was not measured" in wrong.err
+
+
+def _kinds(images):
+    return [(name.partition("_")[2], x) for name, x in images.items()]

@@ -25,7 +25,7 @@ from subbyte.learn.training.step import Steps
 from subbyte.models import MODELS, load_model
 from tests.cli.conftest import Done, run
 from tests.learn.training.runs import FILES, digits, few, left_by, rows
-from tests.workplace import names_in
+from tests.workplace import evaluated, names_in
 
 QUANTIZED = "quantized.safetensors"
 WRITTEN = FILES | {"report.html"}
@@ -125,11 +125,9 @@ def test_the_weights_have_the_accuracy_it_says(train, small, tmp_path):
     )
     assert done.code == 0, done.err
     row = rows(out, "epochs.csv")[-1]
-    shown = next(line for line in done.out.splitlines() if "." in line and "npz" not in line)
-    assert (
-        f"{float(row['test_top1_percent']):.2f}" in shown
-        and f"{float(row['test_loss']):.4f}" in shown
-    )
+    top1, _, loss = evaluated(done.out)
+    assert top1 == pytest.approx(float(row["test_top1_percent"]), abs=0.006)
+    assert loss == pytest.approx(float(row["test_loss"]), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +161,8 @@ def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp
             "evaluate", "--model", "lenet-digits", "--data", f"npz:{small}", "--weights", out / name
         )
         assert shown.code == 0, shown.err
-        found.append(re.findall(r"\d+\.\d+", shown.out.split("loss")[1])[:3])
-    assert found[0] == found[1] and f"{float(found[0][0]):.2f} %" in done.out
+        found.append(evaluated(shown.out))
+    assert found[0] == found[1] and f"{found[0][0]:.2f} %" in done.out
 
 
 @pytest.mark.slow

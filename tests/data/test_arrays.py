@@ -75,7 +75,6 @@ def test_a_normalization_for_other_channels_is_refused_at_once(tmp_path):
 
 
 WRONG = {
-    "no labels": ({"images": BYTES}, "'labels' is missing; it has images"),
     "three of four": (
         {"x_train": BYTES, "y_train": LABELS, "x_test": BYTES},
         "'y_test' is missing",
@@ -147,7 +146,8 @@ def named():
     return {"x_train": images, "y_train": labels, "x_test": images[:2], "y_test": labels[:2]}
 
 def ready():
-    return DataSet("mine", None, Split("test", labels, images.__getitem__), ("a", "b", "c"), "f")
+    split = Split.labelled("test", labels, images.__getitem__)
+    return DataSet("mine", None, split, ("a", "b", "c"), "f")
 
 def lists():
     return [1], [2]
@@ -187,7 +187,7 @@ def test_a_users_data_set_is_taken_as_it_is(user):
     [
         ("lists", "images: is a list"),
         ("number", "returned a int"),
-        ("broken", r"mine.py, line 23: broken\(\) raised ZeroDivisionError: division by zero"),
+        ("broken", r"mine.py, line 24: broken\(\) raised ZeroDivisionError: division by zero"),
         ("missing", r"'missing' is not in it; its callables are: .*pair"),
     ],
 )

@@ -26,7 +26,7 @@ class Counter:
 
 
 def make(n: int, read: Counter | None = None, name: str = "test") -> Split:
-    return Split(name, torch.arange(n) % 7, read or Counter())
+    return Split.labelled(name, torch.arange(n) % 7, read or Counter())
 
 
 def numbers(split: Split) -> list[int]:
@@ -43,7 +43,7 @@ def test_batches_cover_all_images_in_order_and_never_read_more_than_one_batch():
     split = make(23, read)
     batches = list(split.batches(5))
     assert [len(images) for images, _ in batches] == [5, 5, 5, 5, 3]
-    assert torch.equal(torch.cat([labels for _, labels in batches]), split.labels)
+    assert torch.equal(torch.cat([labels for _, (labels,) in batches]), split.labels)
     assert numbers(split) == list(range(23))
     assert read.most == 5
 
@@ -93,7 +93,7 @@ def test_labels_must_be_int64_vectors():
         torch.zeros(3, 1, dtype=torch.int64),
     ):
         with pytest.raises(DataError, match="int64"):
-            Split("test", labels, Counter())
+            Split.labelled("test", labels, Counter())
 
 
 def test_a_batch_size_below_one_is_refused():

@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 import torch
+from torch import nn
 
 import subbyte
 from subbyte.core import QTensor
@@ -18,6 +19,7 @@ from subbyte.methods import FitGrid, Rounding
 from subbyte.recipe import make_plan
 from subbyte.rounding import Nearest
 from subbyte.stats import LayerStats
+from subbyte.tasks import Segmentation
 from tests.networks import build, captured, images, quantized, signal_to_noise, walked
 
 torch.set_num_threads(1)
@@ -121,6 +123,24 @@ def test_labels_that_do_not_fit_are_refused(labels, word):
     recipe = subbyte.load_recipe("ternary", ["tune={name: cascade, epochs: 0, retrain: labels}"])
     with pytest.raises(DataError, match=word):
         subbyte.quantize(build("residual"), images("residual"), recipe, labels=labels)
+
+
+def test_the_end_learns_by_the_loss_of_the_task():
+    """Maps with pixels that don't count, which cross-entropy alone would refuse."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    inputs = torch.randn(32, 3, 6, 6)
+    shift = torch.tensor([1.0, 0, 0, -1])[:, None, None]  # what biases may learn
+    maps = (model(inputs) + shift).argmax(1)
+    maps[:, :2] = 255
+    recipe = ["tune={name: cascade, epochs: 0, retrain: labels, retrain_epochs: 40, rate: 0.1}"]
+    asked = [subbyte.load_recipe("w2", settings) for settings in (recipe, [])]
+    given = {"labels": maps, "task": Segmentation()}
+    tuned, plain = (subbyte.quantize(model, inputs, one, **given) for one in asked)
+    losses = [float(Segmentation().loss((net(inputs),), (maps,))) for net in (tuned, plain)]
+    assert losses[0] < 0.97 * losses[1]
+    with pytest.raises(DataError, match=r"int64 \[n, 6, 6\]"):
+        subbyte.quantize(model, inputs, asked[0], labels=maps[:, :5], task=Segmentation())
 
 
 def test_signal_to_noise_is_that_of_the_final_network():

@@ -101,10 +101,10 @@ def dequantized(program: ModelProto, layer: Layer) -> np.ndarray:
     return known[of_codes]
 
 
-NO_SHIFT = np.float32(0)
+NOTHING = np.zeros((), np.float32)
 
 
-def by_operator(codes, scale, zero=NO_SHIFT, axis=1, block_size=None):
+def by_operator(codes, scale, zero=NOTHING, axis=1, block_size=None):
     """DequantizeLinear."""
     if block_size is not None:
         scale, zero = (p.repeat(block_size, axis=1)[:, : codes.shape[1]] for p in (scale, zero))
@@ -211,7 +211,6 @@ def test_fewer_bits_make_smaller_files(exported):
     # zero points, which int8 codes have room to take up, stand beside INT2 codes
     for recipe, saved, held in (("w4a4", count // 2, 0.75), ("w2", 3 * count // 4, 0.6)):
         assert sizes[recipe, "int8"] - sizes[recipe, "compact"] > held * saved
-    assert sizes["w2", "compact"] < sizes["w3", "compact"]
 
 
 @every_file

@@ -11,9 +11,9 @@ from torch import nn
 
 from subbyte import models
 from subbyte.data import load_data
+from subbyte.engine.evaluation import evaluate
 from subbyte.errors import ModelError
 from subbyte.models.cifar_resnet import BasicBlock
-from subbyte.tasks import evaluate
 
 PAPER = {
     20: 0.27,

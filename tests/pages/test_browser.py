@@ -15,6 +15,7 @@ from tests.pages.results import (
     make_result,
     make_scan,
     make_sweep,
+    measured,
 )
 from tests.pages.test_training import make_run
 
@@ -28,7 +29,7 @@ def pages(tmp_path_factory):
     """A network alone, and a mixture of two networks, a sweep, a training run and a clip search."""
     folder = tmp_path_factory.mktemp("pages")
     make_result(folder / "net", options=OPTIONS)
-    make_result(folder / "both" / "first", quantized=RESULT["quantized"] | {"top1": 88.0})
+    make_result(folder / "both" / "first", quantized=measured(88.0, 99.25, 95.87))
     make_result(folder / "both" / "second", bytes=RESULT["bytes"] | {"packed": 90000})
     run, scan = make_run(folder / "run", quantized=True), make_scan(folder / "scan")
     write_report([folder / "net"], folder / "net.html")

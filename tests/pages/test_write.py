@@ -19,7 +19,16 @@ from subbyte.pages.network import Network, sections
 from subbyte.pages.parts import Gallery, Raw, Section, Story, Table, Text
 from subbyte.pages.subject import Subject, View
 from subbyte.pages.write import PAGE, tell, unique_names, write_report
-from tests.pages.results import CLASSES, EVIDENCE, LAYERS, OPTIONS, RESULT, make_result, make_scan
+from tests.pages.results import (
+    CLASSES,
+    EVIDENCE,
+    LAYERS,
+    OPTIONS,
+    RESULT,
+    make_result,
+    make_scan,
+    measured,
+)
 from tests.pages.test_training import make_run
 
 
@@ -44,7 +53,7 @@ def model(tmp_path):
 
 def test_a_network_has_all_its_sections(model):
     assert [section.title for section in sections(model)] == [
-        "Accuracy and size",
+        "Scores and size",
         "Layers",
         "Activations",
         "Weights before and after",
@@ -63,7 +72,7 @@ def test_accuracy_and_size_are_those_of_the_result(model):
         "network",
         "top-1 %",
         "top-5 %",
-        "agrees with float %",
+        "agreement with float %",
         "bits a weight",
         "bytes",
     )
@@ -248,7 +257,7 @@ def test_several_networks_are_compared(tmp_path):
         make_result(
             tmp_path / "all" / name,
             bytes=RESULT["bytes"] | {"packed": count},
-            quantized=RESULT["quantized"] | {"top1": top1},
+            quantized=measured(top1, 99.25, 95.87),
             figures=name == "small",
         )
     title, story = tell([tmp_path / "all"])

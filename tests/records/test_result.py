@@ -12,9 +12,9 @@ from tests.pages.results import EVIDENCE, RESULT, make_result
 def test_what_was_written_is_read(tmp_path):
     folder = make_result(tmp_path / "a", unknown_key=1)
     found = read_result(folder)
-    assert (
-        found.quantized.top1 == 90.81 and found.bytes.float == 1076136 and found.float.top5 == 99.5
-    )
+    before, after = found.float.scores, found.quantized
+    assert (after.scores[0].value, before[1].value, found.bytes.float) == (90.81, 99.5, 1076136)
+    assert after.headline.is_of(before[0]) and round(found.gained, 2) == -0.92
     assert [row.sqnr_db for row in found.layers] == [30.5, 18.25, None]
     assert read_evidence(folder) == EVIDENCE and read_plan(folder).startswith("recipe")
     write_document(folder / "result.json", found)
@@ -36,9 +36,10 @@ def test_what_may_be_missing(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "where"),
     [
-        ('"top1": 91.73', '"top1": "much"', "float.top1"),
-        ('"top1": 91.73', '"top1": NaN', "float.top1"),
-        ('"top1": 91.73', '"top": 91.73', "float.top1"),
+        ('"value": 91.73', '"value": "much"', "float.scores.0.value"),
+        ('"value": 91.73', '"value": NaN', "float.scores.0.value"),
+        ('"value": 91.73', '"val": 91.73', "float.scores.0.value"),
+        ('"agreement", "unit": "%", "value": 95.87', '"agreement"', "quantized.comparison.0.value"),
         ('"bytes": 2345', '"bytes": null', "layers.1.bytes"),
         ('{"version"', '{"version', "no JSON"),
     ],

@@ -23,8 +23,10 @@ from torch import nn
 
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
+from subbyte.methods import Task
 from subbyte.models import load_model
 from subbyte.pages.write import write_report
+from subbyte.tasks import TASKS
 
 console = Console(emoji=False)
 errors = Console(stderr=True, emoji=False)
@@ -47,8 +49,15 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         help="digits, mnist:PATH, fashion-mnist:PATH, cifar10:PATH, imagenet:PATH, "
-        "imagefolder:PATH, npz:PATH, "
-        "or file.py:callable.",
+        "imagefolder:PATH, images:PATH, masks:PATH, npz:PATH, or file.py:callable.",
+    ),
+]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help=f"How outputs are judged: {', '.join(TASKS)}, or file.py:Class; one for all outputs, "
+        "or one for each by comma. Default: chosen by targets and outputs.",
     ),
 ]
 NormalizeOption = Annotated[
@@ -131,6 +140,11 @@ def read_bits(text: str) -> tuple[int, ...]:
             f"{text!r}"
         )
     return tuple(dict.fromkeys(found))
+
+
+def read_tasks(text: str | None) -> tuple[Task, ...]:
+    """Tasks as --task names them, none where it is not given. Raises RecipeError for others."""
+    return () if text is None else tuple(TASKS.build(name.strip()) for name in text.split(","))
 
 
 def load_inputs(

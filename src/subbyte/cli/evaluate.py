@@ -1,11 +1,9 @@
-"""subbyte evaluate: accuracy of a float network, a packed file or an exported file on a labelled
-split, by class.
-"""
+"""subbyte evaluate: scores of a float network, a packed or an exported file on a test split."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.table import Table
 from torch import Tensor, nn
@@ -16,17 +14,31 @@ from subbyte.cli.common import (
     DeviceOption,
     NormalizeOption,
     ResizeOption,
+    TaskOption,
     command,
     console,
     progress,
+    read_tasks,
 )
+from subbyte.cli.tables import scores_table
 from subbyte.data import load_data
-from subbyte.errors import ModelError
+from subbyte.engine.evaluation import ClassAccuracy, class_accuracy
+from subbyte.engine.judging import (
+    Forward,
+    as_scores,
+    forward_of,
+    forward_of_file,
+    judge,
+    settle_task,
+)
+from subbyte.errors import DataError, ModelError
 from subbyte.exporters import exporter_of, is_exported
 from subbyte.exporters.packed import is_packed, load
 from subbyte.models import load_model, new_model
-from subbyte.tasks import ClassAccuracy, class_accuracy
-from subbyte.tasks import evaluate as measure
+from subbyte.records import Measured, Score
+from subbyte.tasks import Classification, task_name
+
+_JUDGED, _FLOAT = "network", "float"
 
 
 @command
@@ -42,27 +54,53 @@ def evaluate(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    task: TaskOption = None,
+    against_float: Annotated[
+        Path | None,
+        typer.Option("--against", help="Float weights of --model: compare outputs with theirs."),
+    ] = None,
     device: DeviceOption = "cpu",
     per_class: Annotated[
         int, typer.Option(help="Classes to show, those with the lowest accuracy; 0: none.")
     ] = 20,
 ) -> None:
-    """Print loss, top-1 and top-5 on the test split, and top-1 by class."""
+    """Print a network's scores on the test split by the task; for classes, those by class, too."""
+    tasks = read_tasks(task)
     images = load_data(data, normalize=normalize, resize=resize, crop=crop)
     split = images.test
-    function, what, where = _function(model, weights, device, len(images.classes))
-    with progress() as report:
-        found = measure(
-            function, split, device=where, progress=lambda k, n: report("evaluate", k, n, "")
+    forward, what = _forward(model, weights, device, len(images.classes) or None)
+    networks, against = {_JUDGED: forward}, dict[str, str]()
+    if against_float is not None:
+        float_network = load_model(_needed(model), against_float).to(device)
+        networks[_FLOAT], against = forward_of(float_network, device), {_JUDGED: _FLOAT}
+    settled, batch = settle_task(tasks, forward, split)
+    if not split.targets and not against:
+        raise DataError(
+            f"{images.name} has no targets to score by; give the float network's weights with "
+            f"--against, to compare outputs with its outputs"
         )
-    accuracy = found.accuracy
-    table = Table(title=f"{what} on {accuracy.count:,} images of {data}", title_justify="left")
-    for name in ("top-1 %", "top-5 %", "loss"):
-        table.add_column(name, justify="right")
-    table.add_row(f"{accuracy.top1:.2f}", f"{accuracy.top5:.2f}", f"{accuracy.loss:.4f}")
-    console.print(table)
-    if per_class:
-        console.print(_by_class(class_accuracy(found, split), images.classes, per_class))
+    logits: list[Tensor] = []
+    with progress() as report:
+        found = judge(
+            networks,
+            against,
+            settled,
+            split,
+            batch_size=batch,
+            progress=lambda k, n: report("evaluate", k, n, ""),
+            seen=lambda outputs: logits.append(outputs[_JUDGED][0]),
+        )[_JUDGED]
+    measured = Measured(scores=as_scores(found.scores), comparison=as_scores(found.comparison))
+    heads = [str(head) for head in range(1 + max(one.head for one in _all(measured)))]
+    title = f"{what} on {len(split):,} images of {data}, by task {task_name(settled)}"
+    console.print(scores_table({"value": measured}, heads, title))
+    if per_class and isinstance(settled, Classification) and split.has_labels:
+        rows = class_accuracy(torch.cat(logits), split.labels)
+        console.print(_by_class(rows, images.classes, per_class))
+
+
+def _all(measured: Measured) -> list[Score]:
+    return [*measured.scores, *measured.comparison]
 
 
 def _by_class(rows: list[ClassAccuracy], names: tuple[str, ...], most: int) -> Table:
@@ -88,15 +126,22 @@ def _named(names: tuple[str, ...], label: int) -> str:
     return names[label] if label < len(names) else f"class {label}"
 
 
-def _function(
-    model: str | None, weights: Path | None, device: str, classes: int
-) -> tuple[Callable[[Tensor], Tensor], str, str]:
+def _forward(
+    model: str | None, weights: Path | None, device: str, classes: int | None
+) -> tuple[Forward, str]:
+    """The network at work, and what it is in words."""
     if weights is not None and is_exported(weights):
         exporter = exporter_of(weights)
-        return exporter.runner(weights), f"{weights} in {exporter.runtime}", "cpu"
+        forward = forward_of_file(exporter.runner(weights))
+        return forward, f"{weights} in {exporter.runtime}"
+    if weights is not None and is_packed(weights):
+        packed: nn.Module = load(weights, new_model(_needed(model), classes))
+        return forward_of(packed.to(device), device), f"{weights} (packed {model})"
+    network = load_model(_needed(model), weights)
+    return forward_of(network.to(device), device), f"{model} (float)"
+
+
+def _needed(model: str | None) -> str:
     if model is None:
         raise ModelError("--model is needed to evaluate anything but an exported file")
-    if weights is not None and is_packed(weights):
-        packed: nn.Module = load(weights, new_model(model, classes))
-        return packed.to(device), f"{weights} (packed {model})", device
-    return load_model(model, weights).to(device), f"{model} (float)", device
+    return model

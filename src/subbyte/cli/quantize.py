@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from torch import Tensor
 
 from subbyte.cli.common import (
     CropOption,
@@ -18,23 +19,31 @@ from subbyte.cli.common import (
     NormalizeOption,
     PageOption,
     ResizeOption,
+    TaskOption,
     WeightsOption,
     command,
     console,
     load_inputs,
     progress,
+    read_tasks,
     write_page,
 )
-from subbyte.cli.tables import ledger_table, options_table, plan_table, summary_table
+from subbyte.cli.tables import (
+    ledger_table,
+    options_table,
+    plan_table,
+    scores_table,
+    summary_table,
+)
 from subbyte.data import load_data
 from subbyte.engine.walk import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters import EXPORTERS, choose_exporters
-from subbyte.graph import prepare
+from subbyte.graph import Samples, prepare
 from subbyte.jobs import Job, run
 from subbyte.models import input_shape, load_model, new_model
 from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
-from subbyte.records import Result
+from subbyte.records import Measured, Result
 
 
 @command
@@ -68,6 +77,7 @@ def quantize(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    task: TaskOption = None,
     exports: Annotated[
         list[str] | None,
         typer.Option(
@@ -125,6 +135,7 @@ def quantize(
         calibration,
         seed,
         tuple(exports or ()),
+        read_tasks(task),
         limits,
         tuple(about.items()),
     )
@@ -146,6 +157,10 @@ def show(result: Result, out: Path) -> None:
         console.print(f"left float: {skipped.name}: {skipped.reason}", highlight=False)
     title = f"{result.model} on {result.images:,} images of {result.data}"
     console.print(summary_table([result], title))
+    # the comparison of files with the torch model is said with their parity
+    files = {one.name: Measured(scores=one.scores) for one in result.exports}
+    networks = {"float": result.float, "quantized": result.quantized, **files}
+    console.print(scores_table(networks, result.heads, f"figures by task {result.task}"))
     console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
     for one in result.exports:
         console.print(
@@ -168,15 +183,17 @@ def _dry_run(
 ) -> Plan:
     """Show the plan, and return it."""
     size = _shape(shape) if shape else input_shape(model)
-    if size is None and data:
+    if size is not None:
+        inputs: Tensor | Samples = torch.zeros(2, *size)
+    elif data:
         split = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2]).test
-        size = tuple(split.images([0]).shape[1:])  # type: ignore[assignment]
-    if size is None:
+        inputs = split.samples([0, 0])
+    else:
         raise ModelError(
             f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data"
         )
     built = new_model(model) if weights is None else load_model(model, weights)
-    network = prepare(built, torch.zeros(2, *size))
+    network = prepare(built, inputs)
     plan = make_plan(network, recipe)
     console.print(plan_table(plan))
     if recipe.budget is not None:

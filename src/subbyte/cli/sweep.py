@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.table import Table
 
@@ -17,8 +16,10 @@ from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.analyses.sweeps.store import Results, Task
 from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.cli.common import PageOption, command, console, errors, progress, write_page
-from subbyte.data import draw_calibration
+from subbyte.data import draw_samples
+from subbyte.engine.judging import forward_of
 from subbyte.errors import RecipeError
+from subbyte.graph import Samples
 from subbyte.methods import Engine
 from subbyte.records.sweep import MARK
 
@@ -177,12 +178,12 @@ def _estimate(one: Run) -> float:
     on.
     """
     inputs = load_inputs(*one.inputs)
-    images, test = draw_calibration(inputs.data, min(one.calibration, 64), one.seed)
-    with torch.no_grad():
-        inputs.model(images)  # the first pass is slower
-        start = time.perf_counter()
-        inputs.model(images)
-    each = (time.perf_counter() - start) / len(images)
+    drawn, test = draw_samples(inputs.data, min(one.calibration, 64), one.seed)
+    forward, samples = forward_of(inputs.model), Samples.of(drawn)
+    forward(samples)  # the first pass is slower
+    start = time.perf_counter()
+    forward(samples)
+    each = (time.perf_counter() - start) / len(samples)
     return each * (
         _WALK * one.calibration + (len(test) if one.split is Measured.TEST else one.validation)
     )
@@ -191,11 +192,13 @@ def _estimate(one: Run) -> float:
 def _show(result: SweepResult, space: Space, out: Path) -> None:
     for one in result.chosen:
         setting = ", ".join(f"{name} = {value}" for name, value in one.setting.items())
-        top1 = one.metrics["quantized_top1_percent"]
-        spread = "" if top1.half is None else f" ± {top1.half:.2f}"
+        named, score = "top-1", one.metrics.get("quantized_top1_percent")
+        if score is None:
+            named, score = "score", one.metrics["quantized_score_percent"]
+        spread = "" if score.half is None else f" ± {score.half:.2f}"
         console.print(
             f"chosen by {space.choose} on validation images: {setting}; "
-            f"test top-1 {top1.mean:.2f}{spread} % over {one.seeds} seeds",
+            f"test {named} {score.mean:.2f}{spread} % over {one.seeds} seeds",
             highlight=False,
             soft_wrap=True,
         )

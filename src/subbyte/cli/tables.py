@@ -1,43 +1,70 @@
 """Tables that the commands print."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.table import Table
 
 from subbyte.pages.parts import Table as PageTable
+from subbyte.pages.scores import columns, find, label, number
 from subbyte.recipe import LayerPlan, Plan
-from subbyte.records import LedgerEntry, Option, Result
+from subbyte.records import LedgerEntry, Measured, Option, Result, Score
 
 
 def summary_table(results: Sequence[Result], title: str) -> Table:
-    """Float, torch and exported files side by side, one block a result."""
+    """Float, torch and exported files side by side, one block a result; the first score and the
+    first comparison, of the first output.
+    """
+    scores, compared = columns(results, first=True)
+    shown = dict([*list(scores.items())[:1], *list(compared.items())[:1]])
     table = Table(title=title, title_justify="left")
     table.add_column("recipe")
     table.add_column("network")
-    for name in ("top-1 %", "agrees with float %", "bits/weight", "bytes"):
+    for name in (*shown, "bits/weight", "bytes"):
         table.add_column(name, justify="right")
-    for number, result in enumerate(results):
-        if number == 0:
-            table.add_row(
-                "float",
-                "torch",
-                f"{result.float.top1:.2f}",
-                "",
-                "32.00",
-                f"{result.bytes.float:,}",
-            )
+
+    def row(recipe: str, name: str, measured: Measured, bits: str, count: int) -> None:
+        cells = [number(figure(measured)) for figure in shown.values()]
+        table.add_row(recipe, name, *cells, bits, f"{count:,}")
+
+    for position, result in enumerate(results):
+        if position == 0:
+            row("float", "torch", result.float, "32.00", result.bytes.float)
         table.add_section()
-        table.add_row(
-            result.recipe,
-            "torch, packed",
-            f"{result.quantized.top1:.2f}",
-            "" if result.quantized.agreement is None else f"{result.quantized.agreement:.2f}",
-            f"{result.bits_per_weight:.2f}",
-            f"{result.bytes.packed:,}",
-        )
+        bits = f"{result.bits_per_weight:.2f}"
+        row(result.recipe, "torch, packed", result.quantized, bits, result.bytes.packed)
         for one in result.exports:
-            table.add_row("", one.name, f"{one.top1:.2f}", "", "", f"{one.bytes:,}")
+            # files are compared with the torch model, of which the column does not tell
+            row("", one.name, Measured(scores=one.scores), "", one.bytes)
     return table
+
+
+def scores_table(networks: Mapping[str, Measured], heads: Sequence[str], title: str) -> Table:
+    """All figures of networks, by name: a row a figure."""
+    table = Table(title=title, title_justify="left")
+    several = len(heads) > 1
+    for name in (*(["output"] if several else []), "figure"):
+        table.add_column(name)
+    for name in networks:
+        table.add_column(name, justify="right")
+    kinds: tuple[Callable[[Measured], Sequence[Score]], ...] = (
+        lambda one: one.scores,
+        lambda one: one.comparison,
+    )
+    for more, scores in zip(("", "with float"), kinds, strict=True):
+        for like in dict.fromkeys(_keys(scores, networks)):
+            found = [find(scores(one), like) for one in networks.values()]
+            head = [heads[like.head]] if several else []
+            table.add_row(*head, label(like, (), more), *map(number, found))
+    return table
+
+
+def _keys(
+    scores: Callable[[Measured], Sequence[Score]], networks: Mapping[str, Measured]
+) -> Iterator[Score]:
+    """Figures without their values, of all networks."""
+    for one in networks.values():
+        for score in scores(one):
+            yield score.model_copy(update={"value": None, "error": None})
 
 
 def ledger_table(rows: Sequence[LedgerEntry], title: str) -> Table:
@@ -78,8 +105,8 @@ def options_table(options: Sequence[Option]) -> Table:
 def plain_table(table: PageTable) -> Table:
     """A table of a report, on the terminal."""
     shown = Table(title=table.title, title_justify="left")
-    for number, name in enumerate(table.header):
-        shown.add_column(name, justify="left" if number == 0 else "right")
+    for place, name in enumerate(table.header):
+        shown.add_column(name, justify="left" if place == 0 else "right")
     for row in table.rows:
         shown.add_row(*row)
     return shown

@@ -182,6 +182,8 @@ def _run(
     """Train, pack what is on grids, say how it went; of several processes the first does all but
     the training. Returns whether this is the first.
     """
+    for split in filter(None, (images.train, images.test)):
+        _ = split.labels  # raises where training has nothing to learn from
     classes = len(images.classes)
     torch.manual_seed(settings.seed)
     network = new_model(name, classes) if weights is None else load_model(name, weights, classes)

@@ -1,6 +1,15 @@
 """Data sets by name, calibration images, normalization."""
 
-from subbyte.data.dataset import DataSet, Indices, Split, draw_calibration, draw_labels
+from subbyte.data.dataset import (
+    DataSet,
+    Indices,
+    Split,
+    Target,
+    draw_calibration,
+    draw_labels,
+    draw_samples,
+    draw_targets,
+)
 from subbyte.data.load import KINDS, DataKind, load_data
 from subbyte.data.normalize import NORMALIZATIONS, Normalization, parse_normalization
 
@@ -12,8 +21,11 @@ __all__ = [
     "Indices",
     "Normalization",
     "Split",
+    "Target",
     "draw_calibration",
     "draw_labels",
+    "draw_samples",
+    "draw_targets",
     "load_data",
     "parse_normalization",
 ]

@@ -13,14 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from subbyte.data.dataset import DataSet, Split, digest, spread
+from subbyte.data.dataset import DataSet, Split, Target, digest, spread
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 
 log = logging.getLogger("subbyte")
 
-FOUR = ("x_train", "y_train", "x_test", "y_test")
-TWO = ("images", "labels")
 CHANNELS = (1, 3, 4)  # numbers of channels by which [n, H, W, C] is told from [n, C, H, W]
 MAX_CLASSES = 1_000_000
 
@@ -47,20 +45,36 @@ class ArrayReader:
 
 
 @dataclass(frozen=True, eq=False)
+class Stored:
+    """A target in the type that it is stored in: maps of bytes take an eighth of int64's room."""
+
+    values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        found = self.values[indices]
+        return found.float() if found.is_floating_point() else found.long()
+
+
+@dataclass(frozen=True, eq=False)
 class Arrays:
     """A split before preprocessing. images: uint8, or float32 from 0 to 1, [n, C, H, W]; labels:
-    int64 [n].
+    int64 [n], none where nothing is known of the images or `others` is all that is; others:
+    targets of other forms [n, ...], of further outputs.
 
-    where: the file or folder, for errors. Raises DataError when the two do not go together, or are
+    where: the file or folder, for errors. Raises DataError when they do not go together, or are
         empty.
     """
 
     images: Tensor
-    labels: Tensor
+    labels: Tensor | None
     where: str
+    others: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels):
+        if self.labels is not None and len(self.images) != len(self.labels):
             raise DataError(
                 f"{self.where}: {len(self.images)} images but {len(self.labels)} labels; a file is "
                 f"cut short"
@@ -68,33 +82,48 @@ class Arrays:
         if not self.images.numel():
             raise DataError(f"{self.where}: holds no images (shape {list(self.images.shape)})")
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """All of them: labels first."""
+        known: tuple[Target, ...] = () if self.labels is None else (self.labels,)
+        return (*known, *map(_target, self.others))
+
 
 def array_data(
     name: str, train: Arrays | None, test: Arrays, classes: tuple[str, ...], preprocess: Preprocess
 ) -> DataSet:
     """Make a data set of arrays.
 
-    Raises DataError when a label is not in 0 ... len(classes) - 1, or the normalization is for
-    other
-    channels.
+    Raises DataError when a label is not in 0 ... len(classes) - 1, the normalization is for other
+    channels, or images are to be resized, but not the maps that belong to them.
     """
     parts: list[bytes] = []
     splits: dict[str, Split] = {}
     for kind, arrays in (("train", train), ("test", test)):
         if arrays is None:
             continue
-        check_labels(arrays.labels, len(classes), arrays.where)
+        if arrays.labels is not None:
+            check_labels(arrays.labels, len(classes), arrays.where)
+        if preprocess.reshapes and any(target.ndim > 2 for target in arrays.others):
+            raise DataError(
+                f"{arrays.where}: --resize and --crop change images, but not their maps; store "
+                f"both in the size wanted"
+            )
         preprocess.normalization.check(arrays.images.shape[1])
-        splits[kind] = Split(
-            kind, arrays.labels, ArrayReader(arrays.images, preprocess, f"{arrays.where} ({kind})")
-        )
-        parts += [
-            kind.encode(),
-            str(list(arrays.images.shape)).encode(),
-            arrays.labels.numpy().tobytes(),
-        ]
-        parts += [arrays.images[spread(len(arrays.images))].numpy().tobytes()]
+        reader = ArrayReader(arrays.images, preprocess, f"{arrays.where} ({kind})")
+        splits[kind] = Split(kind, reader, len(arrays.images), arrays.targets)
+        parts += [kind.encode(), str(list(arrays.images.shape)).encode()]
+        if arrays.labels is not None:
+            parts.append(arrays.labels.numpy().tobytes())
+        some = spread(len(arrays.images))
+        parts += [x[some].numpy().tobytes() for x in (*arrays.others, arrays.images)]
     return DataSet(name, splits.get("train"), splits["test"], classes, digest(parts))
+
+
+def _target(values: Tensor) -> Target:
+    """Labels and small targets as they are wanted; maps as they are stored."""
+    whole = Stored(values)
+    return whole[torch.arange(len(values))] if values.ndim < 3 else whole
 
 
 def check_labels(labels: Tensor, classes: int, where: str) -> None:
@@ -111,16 +140,15 @@ def check_labels(labels: Tensor, classes: int, where: str) -> None:
 
 
 def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
-    """Read an .npz file with x_train, y_train, x_test, y_test, or images, labels: then only a test
-    split.
+    """Read an .npz file with x_train and x_test, or images: then only a test split.
 
     Images are [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1, 3 or 4. uint8 is divided by 255;
-    floating
-    point is taken as it is and should be from 0 to 1. Labels are whole numbers [n] or [n, 1].
-    Classes are
-    named "0", "1", ... up to the largest label. Raises DataError when the file is not so. No
-    pickled array is
-    read.
+    floating point is taken as it is and should be from 0 to 1. Beside them lie targets, or none:
+    y_train and y_test, or labels, are whole numbers [n] or [n, 1]: classes, named "0", "1", ... up
+    to the largest. Every other array [n, ...] of numbers is a target of the network's next output,
+    in the order of the file: maps of classes [n, H, W], floats of any shape; with x_train and
+    x_test they are pairs NAME_train and NAME_test. Raises DataError when the file is not so. No
+    pickled array is read.
     """
     if not path.is_file():
         raise DataError(
@@ -142,35 +170,91 @@ def named_arrays(
     """Make a data set of arrays or tensors under the names, and of the kinds, that `load_npz`
     reads.
     """
-    keys = FOUR if any(k in arrays for k in FOUR) else TWO
-    missing = [k for k in keys if k not in arrays]
+    kinds = TRAIN_TEST if any(_named("x", kind) in arrays for kind in TRAIN_TEST) else WHOLE
+    images = [_named("x", kind) for kind in kinds]
+    missing = [key for key in images if key not in arrays]
     if missing:
         raise DataError(
             f"{where}: {missing[0]!r} is missing; it has {', '.join(arrays) or 'nothing'}, needs "
             f"{_LAYOUT}"
         )
-    ignored = [str(k) for k in arrays if k not in keys]
+    targets, used = _targets(arrays, kinds, where)
+    ignored = [str(k) for k in arrays if k not in {*images, *used}]
     if ignored:
         log.warning("%s: of its arrays, %s are not used", where, ", ".join(ignored))
-    pairs = [
-        Arrays(_images(arrays[x], f"{where}, {x}"), _labels(arrays[y], f"{where}, {y}"), where)
-        for x, y in zip(keys[::2], keys[1::2], strict=True)
-    ]
-    count = 1 + max(int(pair.labels.max()) for pair in pairs)
+    splits = []
+    for kind in kinds:
+        pixels = _images(arrays[_named("x", kind)], f"{where}, {_named('x', kind)}")
+        key = _named("y", kind)
+        labels = _labels(arrays[key], f"{where}, {key}") if "y" in targets else None
+        others = tuple(
+            _numbers(arrays[_named(target, kind)], f"{where}, {_named(target, kind)}")
+            for target in targets
+            if target != "y"
+        )
+        splits.append(Arrays(pixels, labels, where, others))
+    largest = [int(one.labels.max()) for one in splits if one.labels is not None]
+    count = 1 + max(largest, default=-1)
     if count > MAX_CLASSES:
         raise DataError(
             f"{where}: label {count - 1} is out of range; labels count the classes from 0"
         )
-    if len(pairs) == 2 and pairs[0].images.shape[1:] != pairs[1].images.shape[1:]:
-        a, b = (list(pair.images.shape[1:]) for pair in pairs)
+    if len(splits) == 2 and splits[0].images.shape[1:] != splits[1].images.shape[1:]:
+        a, b = (list(one.images.shape[1:]) for one in splits)
         raise DataError(
             f"{where}: training images are {a} but test images {b}; bring them to one shape"
         )
-    train = pairs[0] if len(pairs) == 2 else None
-    return array_data(name, train, pairs[-1], tuple(map(str, range(count))), preprocess)
+    train = splits[0] if len(splits) == 2 else None
+    return array_data(name, train, splits[-1], tuple(map(str, range(count))), preprocess)
 
 
-_LAYOUT = f"{', '.join(FOUR)}, or {', '.join(TWO)}"
+_LAYOUT = "images, or x_train and x_test; and labels, or y_train and y_test, where they are known"
+TRAIN_TEST, WHOLE = ("_train", "_test"), ("",)
+"""Endings of the names of arrays, by split."""
+_PLAIN = {"x": "images", "y": "labels"}
+
+
+def _named(what: str, kind: str) -> str:
+    """The name of a split's array, such as x_train; of a file with one split: images."""
+    return f"{what}{kind}" if kind else _PLAIN.get(what, what)
+
+
+def _targets(
+    arrays: Mapping[str, Any], kinds: tuple[str, ...], where: str
+) -> tuple[list[str], list[str]]:
+    """Targets, without the endings of splits, labels first; and the arrays that hold them."""
+    rest = [key for key in arrays if key not in {_named("x", kind) for kind in kinds}]
+    found = {"y": None} if any(_named("y", kind) in arrays for kind in kinds) else {}
+    for key in rest:
+        kind = next((kind for kind in kinds if key.endswith(kind)), None)
+        if kind is not None and _fits(arrays[key], arrays[_named("x", kind)]):
+            what = key.removesuffix(kind)
+            found |= {} if _named("y", kind) == key else {what: None}
+    names = [_named(what, kind) for what in found for kind in kinds]
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise DataError(
+            f"{where}: {missing[0]!r} is missing; every target must be there for both splits"
+        )
+    return list(found), names
+
+
+def _fits(value: Any, images: Any) -> bool:
+    """Whether an array has a number, or several, for each image."""
+    return (
+        isinstance(value, np.ndarray | Tensor)
+        and value.ndim > 0
+        and len(value) == len(images)
+        and (isinstance(value, Tensor) or value.dtype.kind in "biuf")
+    )
+
+
+def _numbers(value: Any, where: str) -> Tensor:
+    array = _plain(value, where)
+    if array.dtype.kind == "f":
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    kept = array if array.dtype in (np.uint8, np.int16) else array.astype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(kept))
 
 
 def _images(value: Any, where: str) -> Tensor:

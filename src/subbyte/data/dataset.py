@@ -1,15 +1,15 @@
-"""Data sets as the rest of subbyte sees them: labels that are known, and images that are read when
+"""Data sets as the rest of subbyte sees them: targets that are known, and images that are read when
 asked for.
 
 A split reads its images by index, so that a folder of a million JPEG files takes no more memory
-than one
-batch. Images are float32 [b, C, H, W], already normalized; labels are int64 [n].
+than one batch. Images are float32 [b, C, H, W], already normalized. Targets are class labels int64
+[n], maps of classes int64 [n, H, W], floats of any shape, several of them, or there are none.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,44 +17,108 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from subbyte.errors import DataError
+from subbyte.graph.samples import Samples
 
 Indices = Sequence[int] | NDArray[Any] | Tensor
+Reader = Callable[[Tensor], Tensor | Samples]
+
+
+class Target(Protocol):
+    """The values that one output of the network is to have, all in memory (a tensor) or read when
+    asked for.
+    """
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        ...
+
+    def __getitem__(self, indices: Tensor, /) -> Tensor:
+        """The values at indices int64 [b]: int64 or float32 [b, ...]."""
+        ...
+
+
 SAMPLES = 64  # images or files whose content goes into a fingerprint
+_TARGETS = (torch.int64, torch.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A part of a data set.
+    """A part of a data set: n samples, and what the network's outputs are to be for each.
 
-    name: "train" or "test". labels: int64 [n].
-    read: indices int64 [b], each from 0 to n - 1 -> images float32 [b, C, H, W], normalized; raises
-        DataError.
-    Raises DataError when `labels` has another type or shape.
+    name: "train" or "test". read: indices int64 [b], each from 0 to n - 1 -> images float32
+        [b, C, H, W], normalized, or `Samples` of a network that takes other arguments; raises
+        DataError. count: n. targets: one [n, ...] for each of the network's outputs that has any:
+        int64 labels [n] or maps [n, H, W], or float32; none where nothing is known.
+    Raises DataError when targets are not so.
     """
 
     name: str
-    labels: Tensor
-    read: Callable[[Tensor], Tensor]
+    read: Reader
+    count: int
+    targets: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+        for target in self.targets:
+            fits = not isinstance(target, Tensor) or (target.dtype in _TARGETS and target.ndim > 0)
+            if not fits or len(target) != self.count:
+                raise DataError(
+                    f"split {self.name!r}: targets must be int64 or float32 [{self.count}, ...], "
+                    f"got {_described(target)}"
+                )
+
+    @classmethod
+    def labelled(cls, name: str, labels: Tensor, read: Reader) -> "Split":
+        """A split whose samples are each of one class. labels: int64 [n]. Raises DataError for
+        others.
+        """
+        if labels.dtype != torch.int64 or labels.ndim != 1:
             raise DataError(
-                f"split {self.name!r}: labels must be int64 [n], got {self.labels.dtype} "
-                f"{list(self.labels.shape)}"
+                f"split {name!r}: labels must be int64 [n], got {labels.dtype} {list(labels.shape)}"
             )
+        return cls(name, read, len(labels), (labels,))
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of every sample, int64 [n]. Raises DataError where there are no such labels, or
+        other targets beside them.
+        """
+        if not self.has_labels:
+            what = ", ".join(map(_described, self.targets)) or "none"
+            raise DataError(
+                f"split {self.name!r} has no class labels, int64 [{self.count}], which are needed "
+                f"here; its targets are: {what}"
+            )
+        (labels,) = self.targets
+        assert isinstance(labels, Tensor)
+        return labels
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its targets are class labels and nothing else."""
+        return len(self.targets) == 1 and is_labels(self.targets[0])
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.count
 
     def images(self, indices: Indices) -> Tensor:
-        """Read the images at `indices`: float32 [b, C, H, W]. Raises DataError beyond 0 ... n -
-        1.
+        """Read the images at `indices`: float32 [b, C, H, W]. Raises DataError beyond 0 ... n - 1,
+        and for a network's other arguments.
         """
+        found = self.samples(indices)
+        if not isinstance(found, Tensor):
+            raise DataError(
+                f"split {self.name!r} has {found.described} for each call, where one tensor of "
+                f"images is needed"
+            )
+        return found
+
+    def samples(self, indices: Indices) -> Tensor | Samples:
+        """Read what the network takes at `indices`. Raises DataError beyond 0 ... n - 1."""
         return self.read(self._checked(indices))
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images float32 [b, C, H, W], labels int64 [b]) in order, b = `size` but for the
-        last one.
+    def batches(self, size: int) -> Iterator[tuple[Tensor | Samples, tuple[Tensor, ...]]]:
+        """Yield what the network takes (images float32 [b, C, H, W]) and the targets, in order;
+        b = `size` but for the last one.
         """
         if size < 1:
             raise DataError(
@@ -62,7 +126,7 @@ class Split:
             )
         for start in range(0, len(self), size):
             indices = torch.arange(start, min(start + size, len(self)))
-            yield self.read(indices), self.labels[indices]
+            yield self.read(indices), tuple(target[indices] for target in self.targets)
 
     def take(self, indices: Indices) -> "Split":
         """Return a split of the images at `indices`, in that order. Raises DataError as `images`
@@ -73,7 +137,8 @@ class Split:
         part = _Subset(read, positions)
         if isinstance(read, _Subset):  # a part of a part reads the whole directly
             part = _Subset(read.read, read.positions[positions])
-        return Split(self.name, self.labels[positions], part)
+        targets = tuple(_part(target, positions) for target in self.targets)
+        return Split(self.name, part, len(positions), targets)
 
     def without(self, indices: Indices) -> "Split":
         """Return a split of all other images, in their order. Raises DataError as `images` does."""
@@ -102,19 +167,36 @@ class Split:
 
 @dataclass(frozen=True)
 class _Subset:
-    read: Callable[[Tensor], Tensor]
+    read: Reader
     positions: Tensor  # int64 [n], indices for `read`
 
-    def __call__(self, indices: Tensor) -> Tensor:
+    def __call__(self, indices: Tensor) -> Tensor | Samples:
         return self.read(self.positions[indices])
+
+
+@dataclass(frozen=True)
+class _Picked:
+    target: Target
+    positions: Tensor  # int64 [n], indices for `target`
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self.target[self.positions[indices]]
+
+
+def _part(target: Target, positions: Tensor) -> Target:
+    return target[positions] if isinstance(target, Tensor) else _Picked(target, positions)
 
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
     """A data set.
 
-    train: None where there is only one split. classes: the name of class k at k.
-    fingerprint: sha256 in hexadecimal over the labels and samples of the images as stored, so that
+    train: None where there is only one split. classes: the name of class k at k; none where there
+        are no class labels.
+    fingerprint: sha256 in hexadecimal over the targets and samples of the images as stored, so that
         results
         can be told apart by their data; it does not depend on where the files lie, nor on
         normalization,
@@ -128,18 +210,40 @@ class DataSet:
     fingerprint: str
 
 
+def is_labels(target: Target) -> bool:
+    """Whether a target is the class of each sample: int64 [n]."""
+    return isinstance(target, Tensor) and target.dtype == torch.int64 and target.ndim == 1
+
+
+def _described(target: Target) -> str:
+    if not isinstance(target, Tensor):
+        return f"{len(target)} read when asked for"
+    return f"{str(target.dtype).removeprefix('torch.')} {list(target.shape)}"
+
+
 def draw_calibration(data: DataSet, count: int, seed: int) -> tuple[Tensor, Split]:
     """Draw calibration images, and say which images are left to evaluate on.
 
+    Raises DataError as `draw_samples`, and for data of a network that takes other arguments.
+    """
+    samples, rest = draw_samples(data, count, seed)
+    if not isinstance(samples, Tensor):
+        raise DataError(
+            f"{data.name} has {samples.described} for each call, where one tensor of images is "
+            f"needed"
+        )
+    return samples, rest
+
+
+def draw_samples(data: DataSet, count: int, seed: int) -> tuple[Tensor | Samples, Split]:
+    """Draw calibration samples, and say which are left to evaluate on.
+
     The first `count` of numpy.random.RandomState(seed).permutation(n) are drawn from the training
-    split; the
-    test split is then left whole. Without a training split they are drawn from the test split, and
-    its other
-    images are left. Labels are never returned with the images.
-    Returns images float32 [count, C, H, W] and the split to evaluate on.
+    split; the test split is then left whole. Without a training split they are drawn from the test
+    split, and its other samples are left. Targets are never returned with them.
+    Returns images float32 [count, C, H, W], or `Samples`, and the split to evaluate on.
     Raises DataError when `count` is below 1 or more than there is (one image must be left), when
-    the seed is
-    not in 0 ... 2^32 - 1, or an image drawn holds NaN or Inf.
+    the seed is not in 0 ... 2^32 - 1, or an image drawn holds NaN or Inf.
     """
     source = data.train if data.train is not None else data.test
     most = len(source) if data.train is not None else len(source) - 1
@@ -155,8 +259,10 @@ def draw_calibration(data: DataSet, count: int, seed: int) -> tuple[Tensor, Spli
             f"{seed}"
         )
     drawn = _drawn(source, count, seed)
-    images = source.images(drawn)
-    finite = torch.isfinite(images).flatten(1).all(dim=1)
+    images = source.samples(drawn)
+    finite = torch.ones(count, dtype=torch.bool)
+    if isinstance(images, Tensor):  # other arguments may hold masks of infinities
+        finite = torch.isfinite(images).flatten(1).all(dim=1)
     if not finite.all():
         first = int(drawn[int((~finite).nonzero()[0])])
         raise DataError(
@@ -172,6 +278,19 @@ def draw_labels(data: DataSet, count: int, seed: int) -> Tensor:
     """
     source = data.train if data.train is not None else data.test
     return source.labels[torch.from_numpy(_drawn(source, count, seed))]
+
+
+def draw_targets(data: DataSet, count: int, seed: int) -> Tensor:
+    """Targets of the samples that `draw_samples` draws, of the first output: [count, ...]. For
+    tuning that ends with them only. Raises DataError where there are none.
+    """
+    source = data.train if data.train is not None else data.test
+    if not source.targets:
+        raise DataError(
+            f"{data.name} has no targets, and tune: retrain from labels needs those of the "
+            f"calibration images; retrain from logits"
+        )
+    return source.targets[0][torch.from_numpy(_drawn(source, count, seed))]
 
 
 def _drawn(source: Split, count: int, seed: int) -> np.ndarray:

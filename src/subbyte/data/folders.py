@@ -224,7 +224,7 @@ def _list(root: Path, index: dict[str, int], expected: str, advice: str) -> _Lis
             raise DataError(
                 f"{root / name}: this folder is not one of the {len(index)} classes: {advice}"
             )
-        found = _files(root, name)
+        found = list_images(root, name)
         if not found:
             raise DataError(
                 f"{root / name}: no image in this class folder; put some there or remove it"
@@ -237,7 +237,7 @@ def _list(root: Path, index: dict[str, int], expected: str, advice: str) -> _Lis
     return _Listing(root, tuple(files), torch.tensor(labels, dtype=torch.int64))
 
 
-def _files(root: Path, name: str) -> list[str]:
+def list_images(root: Path, name: str) -> list[str]:
     """List the images under the class folder `name`, sorted, relative to `root`; hidden ones do not
     count.
     """
@@ -263,7 +263,9 @@ def _data_set(
     test = splits["test"]
     shape = decode(test.root / test.files[0], preprocess).shape
     made = {
-        kind: Split(kind, x.labels, FolderReader(x.root, x.files, preprocess, (shape[0], shape[1])))
+        kind: Split.labelled(
+            kind, x.labels, FolderReader(x.root, x.files, preprocess, (shape[0], shape[1]))
+        )
         for kind, x in splits.items()
     }
     return DataSet(name, made.get("train"), made["test"], classes, digest(_evidence(splits)))

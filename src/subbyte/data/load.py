@@ -1,20 +1,22 @@
 """Data sets by name: `load_data("cifar10:/data/cifar")`."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from subbyte.data.arrays import load_npz, named_arrays
+from subbyte.data.arrays import load_npz
 from subbyte.data.cifar import load_cifar10
 from subbyte.data.dataset import DataSet
 from subbyte.data.digits import load_digits
 from subbyte.data.folders import load_imagefolder, load_imagenet
+from subbyte.data.masks import load_images, load_masks
 from subbyte.data.mnist import load_fashion_mnist, load_mnist
-from subbyte.data.normalize import Normalization, parse_normalization
+from subbyte.data.normalize import parse_normalization
 from subbyte.data.preprocess import Preprocess
+from subbyte.data.user import load_user_data
 from subbyte.errors import DataError
-from subbyte.io.user_file import call_user_file, split_spec
+from subbyte.io.user_file import split_spec
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,21 @@ KINDS: dict[str, DataKind] = {
         "imagenet",
         "imagefolder:PATH: train/ and val/ with a folder per class",
     ),
+    "images": DataKind(
+        "images", load_images, "imagenet", "images:PATH: a folder of images, without labels"
+    ),
+    "masks": DataKind(
+        "masks",
+        load_masks,
+        "imagenet",
+        "masks:PATH: images/ and masks/ with files of the same names, in it or in train/ and val/",
+    ),
     "npz": DataKind(
-        "npz", load_npz, "none", "npz:FILE: x_train, y_train, x_test, y_test, or images, labels"
+        "npz",
+        load_npz,
+        "none",
+        "npz:FILE: images, or x_train and x_test; with labels, y_train and y_test, or other "
+        "targets, or without",
     ),
 }
 
@@ -72,9 +87,8 @@ def load_data(
     """Load the data set that `spec` names.
 
     spec: `digits`, `KIND:PATH` for another key of KINDS, or `path/file.py:callable`, where the
-        callable takes
-        no arguments and returns a DataSet, a pair (images, labels), or a dict of arrays as an npz
-        file holds.
+        callable takes no arguments and returns a DataSet, images, a tuple (images, targets...), a
+        dict of arrays as an npz file holds, a torch data set, or batches (inputs, targets...).
     normalize: a key of NORMALIZATIONS or 'M,M,M/S,S,S'; None: as KINDS says, and not at all for a
         user's
         file.
@@ -90,31 +104,10 @@ def load_data(
     normalization = parse_normalization(default if normalize is None else normalize)
     preprocess = Preprocess(normalization, resize, crop)
     if user is not None:
-        return _from_user(*user, preprocess)
+        return load_user_data(*user, preprocess)
     if not path and name != "digits":
         raise DataError(f"data {spec!r}: where is it? Write {KINDS[name].description}")
     return KINDS[name].load(Path(path).expanduser(), preprocess)
-
-
-def _from_user(path: Path, name: str, preprocess: Preprocess) -> DataSet:
-    where = f"{path}:{name}"
-    result = call_user_file(path, name, DataError)
-    if isinstance(result, DataSet):
-        if preprocess.reshapes or preprocess.normalization != Normalization():
-            raise DataError(
-                f"{where} returned a DataSet, whose images are ready; do without "
-                f"--normalize/--resize/--crop"
-            )
-        return result
-    if isinstance(result, tuple) and len(result) == 2:
-        result = dict(zip(("images", "labels"), result, strict=True))
-    if isinstance(result, Mapping):
-        return named_arrays(name, result, where, preprocess)
-    raise DataError(
-        f"{where} returned a {type(result).__name__}; it must return a subbyte.data.DataSet, "
-        "a pair (images, labels), or a dict of arrays: x_train, y_train, x_test, y_test, or "
-        "images, labels"
-    )
 
 
 def _unknown(spec: str, name: str) -> str:

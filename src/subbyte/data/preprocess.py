@@ -40,14 +40,19 @@ class Preprocess:
         """Whether images are resized or cropped at all."""
         return self.resize is not None or self.crop is not None
 
-    def reshape(self, image: Image.Image, where: str) -> Image.Image:
+    def reshape(
+        self,
+        image: Image.Image,
+        where: str,
+        resample: Image.Resampling = Image.Resampling.BICUBIC,
+    ) -> Image.Image:
         """Resize, then crop. Raises DataError, naming the image by `where`, if the crop is
         larger.
         """
         if self.resize is not None:
             short, long = min(image.size), max(image.size)
             to = {short: self.resize, long: self.resize * long // short}
-            image = image.resize((to[image.width], to[image.height]), Image.Resampling.BICUBIC)
+            image = image.resize((to[image.width], to[image.height]), resample)
         if self.crop is not None:
             if min(image.size) < self.crop:
                 raise DataError(

@@ -45,18 +45,18 @@ class Named:
     quantized: Tensor
     labels: Tensor
     classes: tuple[str, ...]
-    read: Callable[[list[int]], Tensor]
+    read: Callable[[list[int]], Tensor | Samples]
 
 
 def gather(
     network: Network,
     model: QuantizedModel,
-    images: Tensor,
-    named: Named,
+    images: Tensor | Samples,
+    named: Named | None,
     device: str = "cpu",
 ) -> Evidence:
     """All of it. images: of calibration, [n, ...]; network: the float one that `model` was made
-    from.
+    from; named: None where outputs name no classes that labels tell of.
     """
     samples = Samples.of(images)
     some = samples[: min(_MOST, max(_FEWEST, _VALUES // samples.size))]
@@ -64,7 +64,7 @@ def gather(
         images=len(some),
         layers=weight_spreads(network, model),
         activations=tap_spreads(network, model, some.to(device)),
-        predictions=predictions(named, images),
+        predictions=None if named is None else predictions(named, images),
     )
 
 
@@ -221,7 +221,7 @@ def _short(number: float) -> float:
     return float(f"{number:.6g}")
 
 
-def predictions(named: Named, images: Tensor) -> Predictions:
+def predictions(named: Named, images: Tensor | Samples) -> Predictions:
     """Who was taken for whom. images: of calibration; their brightest and darkest values say what a
     pixel is.
     """
@@ -262,7 +262,7 @@ def confusion(labels: Tensor, given: Tensor) -> list[Cell]:
     return sorted(kept)
 
 
-def _changed(named: Named, shown: list[int], images: Tensor) -> list[Changed]:
+def _changed(named: Named, shown: list[int], images: Tensor | Samples) -> list[Changed]:
     if not shown:
         return []
     sure = [
@@ -285,12 +285,14 @@ def _changed(named: Named, shown: list[int], images: Tensor) -> list[Changed]:
     ]
 
 
-def thumbnails(chosen: Tensor, images: Tensor) -> list[str]:
+def thumbnails(chosen: Tensor | Samples, images: Tensor | Samples) -> list[str]:
     """PNG pictures as data URIs; empty ones for what is no image of 1 or 3 channels.
 
     A channel's smallest value over all `images` is black and its largest is full, which undoes any
     normalization.
     """
+    if not isinstance(chosen, Tensor) or not isinstance(images, Tensor):
+        return [""] * len(chosen)
     if chosen.ndim != 4 or chosen.shape[1] not in (1, 3):
         return [""] * len(chosen)
     low = images.amin((0, 2, 3))[:, None, None]

@@ -16,8 +16,9 @@ from subbyte.engine.calibration import ForwardFn, Source, collect
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
-from subbyte.engine.walk import Limits, Progress, WalkResult, walk
+from subbyte.engine.walk import CLASSES, Limits, Progress, WalkResult, walk
 from subbyte.graph import Network, Samples, prepare, unwrapped
+from subbyte.methods import Task
 from subbyte.recipe import Plan, Recipe, load_request, make_plan
 from subbyte.tasks import row_agreement
 
@@ -42,6 +43,7 @@ def quantize(
     *,
     forward_fn: ForwardFn | None = None,
     labels: Tensor | None = None,
+    task: Task = CLASSES,
     limits: Limits | None = None,
     progress: Report = silent,
 ) -> QuantizedModel:
@@ -53,7 +55,8 @@ def quantize(
     forward_fn: called as forward_fn(model, batch) where batches need more than that.
     recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, a mapping,
     a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
-    labels: int64 [n]; only a recipe whose tuning ends with them needs any.
+    labels: int64 [n], or other targets of `task`; only a recipe whose tuning ends with them needs
+    any.
     progress: called with the stage, steps done, steps in all, and what is being worked on.
     Raises SubbyteError (see `errors`) when model, images or recipe do not fit.
     """
@@ -64,6 +67,7 @@ def quantize(
         load_request(recipe),
         calibration,
         labels=lambda: labels,
+        task=lambda: task,
         limits=limits,
         stages=Stages(progress),
     ).model
@@ -76,15 +80,16 @@ def carry_out(
     *,
     labels: Callable[[], Tensor | None] = lambda: None,
     accept: Callable[[Plan], object] = lambda plan: None,
+    task: Callable[[], Task] = lambda: CLASSES,
     limits: Limits | None = None,
     stages: Stages | None = None,
 ) -> Quantization:
     """Go through the stages capture, plan and walk.
 
     capture: gives the graph of the float network, which is left as it is; images: of calibration,
-        float32 [n, ...], or samples; labels: theirs, int64 [n], asked for by a plan whose tuning
-        ends with them only; accept: is shown the plan before the walk, and raises where it can't be
-        used; stages: told of each.
+        float32 [n, ...], or samples; labels: theirs, int64 [n] or as the task has them, asked for
+        by a plan whose tuning ends with them only, as the task is; accept: is shown the plan before
+        the walk, and raises where it can't be used; stages: told of each.
     """
     limits, stages = limits or Limits(), stages or Stages()
     with stages.stage("capture"):
@@ -94,7 +99,10 @@ def carry_out(
         accept(plan)
     with stages.stage("walk") as progress:
         given = labels() if plan.needs_labels else None
-        walked = walk(network, plan, images, labels=given, limits=limits, progress=progress)
+        judge = CLASSES if given is None else task()
+        walked = walk(
+            network, plan, images, labels=given, task=judge, limits=limits, progress=progress
+        )
         model = assemble(network, plan, walked)
     return Quantization(network, options, model)
 

@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from subbyte.core import QTensor
-from subbyte.errors import DataError, ModelError
+from subbyte.errors import ModelError
 from subbyte.graph import Instrumented, Layer, Samples, Travel, float_outputs
-from subbyte.methods import Tune, calls
+from subbyte.methods import Task, Tune, calls
 
 _LEAST_FACTOR = 1e-3  # of a scale: it stays positive
 
@@ -50,27 +50,28 @@ class Tuner:
                 travel.requantize(name, value)
         self._biases[layer.name] = learned[layer.bias]
 
-    def finish(self, labels: list[Tensor] | None) -> bool:
-        """Let biases and scales learn once all layers are rounded; returns whether anything
-        changed.
+    def check(self, labels: Tensor, task: Task) -> None:
+        """Raise DataError when the outputs can't be judged by these labels."""
+        task.check((self._logits[0].cpu(),), (labels,))
 
-        Raises DataError when a label is beyond the logits.
+    def finish(self, labels: list[Tensor] | None, task: Task) -> bool:
+        """Let biases and scales learn once all layers are rounded; returns whether anything
+        changed. task: whose loss says how right outputs are.
         """
-        classes = self._logits[0].shape[-1]
-        if labels is not None and any(
-            int(part.min()) < 0 or int(part.max()) >= classes for part in labels
-        ):
-            raise DataError(
-                f"labels of the calibration images must be from 0 to {classes - 1}, as there are "
-                f"logits"
-            )
         parameters = {f"{layer.name}/bias": self._biases[layer.name] for layer in self._layers}
         for layer in self._layers:
             share = self._weights[layer.name].grid.spec.share
             rows = 1 if share.one_scale else layer.geometry.rows
             parameters[f"{layer.name}/factor"] = torch.ones(rows, 1, device=self._device)
         on_device = None if labels is None else [part.to(self._device) for part in labels]
-        learned = calls.at_end(self._method, self._forward, parameters, self._logits, on_device)
+        learned = calls.at_end(
+            self._method,
+            self._forward,
+            parameters,
+            self._logits,
+            on_device,
+            lambda output, wanted: task.loss((output,), (wanted,)),
+        )
         if learned is parameters:
             return False
         for layer in self._layers:

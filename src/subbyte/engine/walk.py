@@ -31,11 +31,14 @@ from subbyte.graph import (
     instrument,
 )
 from subbyte.io.cache import NO_CACHE, Cache
-from subbyte.methods import calls
+from subbyte.methods import Task, calls
 from subbyte.ranges import GridFitter, fit_grid
 from subbyte.recipe import LayerPlan, Plan
 from subbyte.rounding import best_of
 from subbyte.stats import LayerStats, MomentCollector, channel_histograms, histogram
+from subbyte.tasks import Classification
+
+CLASSES = Classification()
 
 _MIN_ROWS = 2**15
 Progress = Callable[[int, int, str], None]
@@ -97,13 +100,15 @@ def walk(
     images: Tensor | Samples,
     *,
     labels: Tensor | None = None,
+    task: Task = CLASSES,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> WalkResult:
     """Quantize `network` by `plan` on calibration images [n, ...], or samples.
 
-    labels: int64 [n], read only by a plan whose tuning ends with them. Raises NumericsError naming
-    the layer where NaN or Inf turn up.
+    labels: int64 [n], or other targets, read only by a plan whose tuning ends with them; task: by
+    whose loss. Raises NumericsError naming the layer where NaN or Inf turn up, DataError where
+    labels do not fit.
     """
     limits, samples = limits or Limits(), Samples.of(images)
     if plan.needs_labels:
@@ -116,8 +121,12 @@ def walk(
         network, plan, result.instrumented, chunks, walker.memory, limits.device, limits.shelf
     )
     walker.tuner = _tuner(network, plan, result, chunks, limits)
+    if walker.tuner is not None and labels is not None:
+        walker.tuner.check(labels, task)
     outputs = walker.travel.run(chunks)
-    learned = walker.finish_tuning(None if labels is None else list(labels.split(limits.chunk)))
+    learned = walker.finish_tuning(
+        None if labels is None else list(labels.split(limits.chunk)), task
+    )
     if learned or walker.travel.stale:
         _release(walker.memory, outputs)
         outputs = walker.measure_again().run(chunks)
@@ -182,12 +191,12 @@ class _Walker:
             after=self.after,
         )
 
-    def finish_tuning(self, labels: list[Tensor] | None) -> bool:
+    def finish_tuning(self, labels: list[Tensor] | None, task: Task) -> bool:
         """Let biases and scales learn; returns whether anything changed."""
         if self.tuner is None:
             return False
         with naming("after the last layer"):
-            return self.tuner.finish(labels)
+            return self.tuner.finish(labels, task)
 
     def measure_again(self) -> Travel:
         """A second way through the network, with what has been decided: for what was learned at its
@@ -350,14 +359,14 @@ def naming(where: str) -> Iterator[None]:
 
 
 def _check_labels(labels: Tensor | None, images: int) -> None:
-    """Labels that a tuning method will learn from: int64 [images]."""
+    """Labels that a tuning method will learn from: [images, ...]."""
     if labels is None:
         raise RecipeError(
             "tune: retrain from labels needs the labels of the calibration images; give labels="
         )
-    if labels.dtype != torch.int64 or labels.shape != (images,):
+    if len(labels) != images:
         raise DataError(
-            f"labels must be int64 [{images}], one for each calibration image; got {labels.dtype} "
+            f"labels must be [{images}, ...], one for each calibration image; got "
             f"{list(labels.shape)}"
         )
 

@@ -285,45 +285,52 @@ class _Writer:
         return self.node("Reshape", [value, wanted], before)
 
     def biases(self) -> None:
-        """int32 biases where a convolution or Gemm reads quantized input and int8 weights."""
-        for layer in self.model.layers:
+        """int32 biases where a convolution or Gemm reads quantized input and int8 weights.
+
+        They are on the grid of the first call's input; further calls add them on their own.
+        """
+        for layer in self.model.owners:
             step = self.model.bias_scale(layer)
-            if layer.name in self.model.notes or self.has_new_scale(layer):
-                self.float_bias(layer)
-            if step is None:
+            bias = self.graph.initializers.get(layer.bias)
+            if bias is None or bias.const_value is None or layer.name not in self.model.weights:
                 continue
             alphabet = self.model.weights[layer.name].grid.spec.alphabet
-            if self.container.storage(alphabet) is not INT8:
-                continue
-            bias = self.graph.initializers.get(layer.bias)
-            if bias is None or bias.const_value is None:
-                continue
+            fits = step is not None and self.container.storage(alphabet) is INT8
+            alone = layer.name in self.model.notes or self.has_new_scale(layer)
             for node in _added_by(bias):
-                value = self.int32_bias(layer, step, bias.const_value.numpy(), node)
-                node.replace_input_with(2, value)
+                if fits and step is not None and self.reads_input_of(layer, node):
+                    value = self.int32_bias(layer, step, bias.const_value.numpy(), node)
+                    node.replace_input_with(2, value)
+                elif fits or alone:
+                    self.add_behind(layer, bias, node)
+
+    def reads_input_of(self, layer: Layer, node: ir.Node) -> bool:
+        """Whether a node reads the value of a layer's first call: others may be on other grids."""
+        read = node.inputs[0]
+        source = None if read is None else read.producer()
+        if source is None or source.op_type != "DequantizeLinear" or source.inputs[1] is None:
+            return False
+        return source.inputs[1].name == f"{self.model.input_tap(layer)}.scale"
 
     def has_new_scale(self, layer: Layer) -> bool:
-        """Whether a layer with int8 weights reads a tensor whose scale every batch chooses."""
-        tap = self.model.instrumented.input_tap(layer.name)
-        quantized = layer.name in self.model.weights and layer.bias in self.graph.initializers
-        return quantized and tap is not None and self.model.instrumented.tap(tap).grid is None
+        """Whether a layer reads a tensor whose scale every batch chooses."""
+        tap = self.model.input_tap(layer)
+        return tap is not None and self.model.instrumented.tap(tap).grid is None
 
-    def float_bias(self, layer: Layer) -> None:
+    def add_behind(self, layer: Layer, bias: ir.Value, node: ir.Node) -> None:
         """A bias that does not fit int32, or whose step is not known, is added on its own: runtimes
         would round it to int32 inside the layer.
         """
-        bias = self.graph.initializers[layer.bias]
-        for node in _added_by(bias):
-            output = node.outputs[0]
-            shape = (-1, *[1] * len(layer.geometry.kernel))
-            value = self.reshape(layer, bias, shape, "bias.shape", node)
-            node.replace_input_with(2, None)
-            total = ir.Node("", "Add", [output, value], name=f"{layer.name}.bias")
-            total.outputs[0].name = f"{layer.name}.biased"
-            total.outputs[0].type, total.outputs[0].shape = output.type, output.shape
-            output.replace_all_uses_with(total.outputs[0], replace_graph_outputs=True)
-            total.replace_input_with(0, output)
-            self.graph.insert_after(node, total)
+        output = node.outputs[0]
+        shape = (-1, *[1] * len(layer.geometry.kernel))
+        value = self.reshape(layer, bias, shape, "bias.shape", node)
+        node.replace_input_with(2, None)
+        total = ir.Node("", "Add", [output, value], name=f"{node.name}.bias")
+        total.outputs[0].name = f"{output.name}.biased"
+        total.outputs[0].type, total.outputs[0].shape = output.type, output.shape
+        output.replace_all_uses_with(total.outputs[0], replace_graph_outputs=True)
+        total.replace_input_with(0, output)
+        self.graph.insert_after(node, total)
 
     def int32_bias(self, layer: Layer, step: Tensor, bias: np.ndarray, before: ir.Node) -> ir.Value:
         codes = np.rint(bias.astype(np.float64) / step.double().numpy()).astype(np.int32)

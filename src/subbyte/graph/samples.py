@@ -113,6 +113,10 @@ class Samples:
     def __getitem__(self, part: slice) -> "Samples":
         return self._each(lambda leaf: leaf[part])
 
+    def at(self, indices: Tensor) -> "Samples":
+        """The samples at indices int64 [b], in that order."""
+        return self._each(lambda leaf: leaf[indices])
+
     def split(self, size: int) -> "list[Samples]":
         """The samples in chunks of `size`, in order; the last may be smaller."""
         return [self[start : start + size] for start in range(0, len(self), size)]

@@ -1,4 +1,5 @@
-"""The contracts of every kind of method, in one room: `quantizing`, `training`, `running`.
+"""The contracts of every kind of method, in one room: `quantizing`, `training`, `judging`,
+`running`.
 
 A method is a frozen dataclass of hyper-parameters, derived from the class of its kind, with one
 pure verb on tensors. To add one, write one file in its package and one line in that package's
@@ -15,11 +16,13 @@ figures of reports, whose contract needs what pages are made of: `pages.figure.F
 `pages/figures/`; and kinds of folders that reports are about: `pages.subject.Subject`.
 """
 
+from subbyte.methods.judging import Measure, Outputs, Tally, Targets, Task
 from subbyte.methods.quantizing import (
     Allocate,
     Correction,
     FitGrid,
     Forward,
+    Loss,
     Method,
     Objective,
     Precondition,
@@ -51,10 +54,13 @@ __all__ = [
     "Exporter",
     "FitGrid",
     "Forward",
+    "Loss",
     "LrSchedule",
+    "Measure",
     "Method",
     "Objective",
     "Optimizer",
+    "Outputs",
     "Precondition",
     "Range",
     "Refusal",
@@ -62,6 +68,9 @@ __all__ = [
     "Rounding",
     "Runner",
     "Stored",
+    "Tally",
+    "Targets",
+    "Task",
     "Telemetry",
     "Trained",
     "Tune",

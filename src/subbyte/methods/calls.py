@@ -8,6 +8,7 @@ or dtype, are a ContractError.
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor, Share
@@ -18,6 +19,7 @@ from subbyte.methods.quantizing import (
     Correction,
     FitGrid,
     Forward,
+    Loss,
     Precondition,
     Range,
     Rounding,
@@ -101,10 +103,11 @@ def at_end(
     parameters: dict[str, Tensor],
     logits: list[Tensor],
     labels: list[Tensor] | None,
+    loss: Loss = F.cross_entropy,
 ) -> dict[str, Tensor]:
     """See `Tune.at_end`."""
     with blaming(method, "at_end"):
-        learned = method.at_end(forward, parameters, logits, labels)
+        learned = method.at_end(forward, parameters, logits, labels, loss)
     _require_parameters(learned, name_of(method, "at_end"), parameters)
     return learned
 

@@ -6,6 +6,7 @@ from enum import Enum
 from inspect import get_annotations, isfunction
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
@@ -186,6 +187,10 @@ gradients.
 """
 
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""The mean loss of a batch: of an output, by its targets."""
+
+
 class Tune(Method, ABC, contract=True):
     """Lets what is not fixed learn from the float network."""
 
@@ -211,11 +216,13 @@ class Tune(Method, ABC, contract=True):
         parameters: dict[str, Tensor],
         logits: list[Tensor],
         labels: list[Tensor] | None,
+        loss: Loss = F.cross_entropy,
     ) -> dict[str, Tensor]:
         """Learn after the last layer; return new biases, and factors on the scales of each layer's
         rows, by name.
 
-        labels: of the calibration images, int64 by batch, where the caller has them.
+        labels: of the calibration images, or other targets, by batch, where the caller has them;
+        loss: of outputs by labels, that of the task.
         """
 
 

@@ -8,8 +8,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from subbyte.graph import Samples
 from subbyte.methods.refusal import Refusing
+from subbyte.records.outcome import Outcome
 from subbyte.records.parity import Parity
-from subbyte.records.sweep import Outcome
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from subbyte.pages import distributions, predictions
 from subbyte.pages.figures import Cloud, Heat, Points
 from subbyte.pages.ledger import Ledger
 from subbyte.pages.parts import Part, Raw, Section, Table, Text
-from subbyte.pages.wording import standard_error, two_digits
+from subbyte.pages.scores import columns, number, said
 from subbyte.records import (
     FIGURES,
     Evidence,
+    Measured,
     Option,
     Result,
+    Score,
     read_evidence,
     read_plan,
     read_result,
@@ -24,6 +26,7 @@ from subbyte.records import (
 
 SIZE = "bytes, packed"
 TOP1 = "top-1 %"
+BARS = "Bars reach one standard error up and down where it is known."
 _WITHOUT = (
     f"The folder has no {FIGURES}. Histograms of weights and activations, the confusion matrix and "
     "the images whose prediction changed are missing; quantize again to have them."
@@ -62,7 +65,7 @@ def sections(network: Network) -> list[Section]:
     """All of a network's own sections."""
     result, evidence = network.result, network.evidence
     found = [
-        Section("Accuracy and size", _accuracy(result)),
+        Section("Scores and size", _figures(result)),
         Section("Layers", tuple(network.layers.parts())),
     ]
     if result.activations:
@@ -76,30 +79,42 @@ def sections(network: Network) -> list[Section]:
             found.append(Section("Where activations are clipped", (drawn,)))
     if result.options:
         found.append(Section("Sensitivity", _sensitivity(result)))
-    if evidence is not None:
+    if evidence is not None and evidence.predictions is not None:
         found.append(predictions.section(evidence.predictions, result.images))
     found.append(Section("Plan and settings", _plan(network)))
     found.append(Section("Environment", _environment(result)))
     return found
 
 
-def _accuracy(result: Result) -> tuple[Part, ...]:
-    top5 = result.float.top5 is not None
-    header = ["network", TOP1, "top-5 %", "agrees with float %", "bits a weight", "bytes"]
-    before, after = result.float, result.quantized
-    bits = f"{result.bits_per_weight:.2f}"
-    rows = [
-        _row("float, torch", before.top1, before.top5, None, "32.00", result.bytes.float),
-        _row(
-            "quantized, torch", after.top1, after.top5, after.agreement, bits, result.bytes.packed
+def _figures(result: Result) -> tuple[Part, ...]:
+    networks: dict[str, tuple[Measured, str, int]] = {
+        "float, torch": (result.float, "32.00", result.bytes.float),
+        "quantized, torch": (
+            result.quantized,
+            f"{result.bits_per_weight:.2f}",
+            result.bytes.packed,
         ),
-        *(
-            _row(f"quantized, {one.name}", one.top1, None, None, "", one.bytes)
+        # files are compared with the torch model, of which the columns do not tell
+        **{
+            f"quantized, {one.name}": (Measured(scores=one.scores), "", one.bytes)
             for one in result.exports
-        ),
-    ]
-    if not top5:
-        header, rows = header[:2] + header[3:], [row[:2] + row[3:] for row in rows]
+        },
+    }
+    scores, compared = columns([result])
+    shown = {**scores, **compared}
+    parts: list[Part] = []
+    if len(result.heads) > 1:  # too many for columns
+        lines = [
+            (name, *(number(find(one)) for one, *_ in networks.values()))
+            for name, find in shown.items()
+        ]
+        parts.append(Table("Figures of all outputs", ("figure", *networks), tuple(lines)))
+        shown = {}
+    rows = tuple(
+        (name, *(number(find(one)) for find in shown.values()), bits, f"{count:,}")
+        for name, (one, bits, count) in networks.items()
+    )
+    parts.append(Table("", ("network", *shown, "bits a weight", "bytes"), rows))
     told = [
         f"On {one.parity.samples:,} calibration samples {one.file} ({one.name}) was compared with "
         f"the torch model: {one.parity.summary}."
@@ -107,38 +122,42 @@ def _accuracy(result: Result) -> tuple[Part, ...]:
     ]
     if result.zeros_percent is not None:
         told.insert(0, f"{result.zeros_percent:.1f} % of the quantized weights are 0.")
-    said = (Text(" ".join(told)),) if told else ()
-    return (Table("", tuple(header), tuple(rows)), *said, _against_size(result))
+    parts += [Text(" ".join(told))] if told else []
+    return (*parts, *_against_size(result))
 
 
-def _row(
-    name: str, top1: float, top5: float | None, agreement: float | None, bits: str, count: int
-) -> tuple[str, ...]:
-    return name, f"{top1:.2f}", two_digits(top5), two_digits(agreement), bits, f"{count:,}"
-
-
-def _against_size(result: Result) -> Points:
-    shown = [
-        ("float", result.bytes.float, result.float.top1),
-        ("packed", result.bytes.packed, result.quantized.top1),
-        *((one.name, one.bytes, one.top1) for one in result.exports),
+def _against_size(result: Result) -> list[Points]:
+    """The first score of every output by size; nothing where there are no targets."""
+    networks: list[tuple[str, int, Measured]] = [
+        ("float", result.bytes.float, result.float),
+        ("packed", result.bytes.packed, result.quantized),
+        *((one.name, one.bytes, one) for one in result.exports),
     ]
-    clouds = tuple(
-        Cloud(
-            name,
-            (count,),
-            (top1,),
-            (),
-            (f"{name}: {top1:.2f} %, {count:,} bytes",),
-            (standard_error(top1, result.images),),
+    about = "Exported files hold the graph as well as the weights."
+    return [
+        Points(
+            against_size(title),
+            f"{BARS} {about}",
+            "bytes of the file",
+            title,
+            tuple(_spot(name, count, find(measured)) for name, count, measured in networks),
+            log_x=True,
         )
-        for name, count, top1 in shown
-    )
-    about = (
-        "Bars reach one standard error up and down. Exported files hold the graph as well as the "
-        "weights."
-    )
-    return Points("Accuracy against size", about, "bytes of the file", TOP1, clouds, log_x=True)
+        for title, find in columns([result], first=True)[0].items()
+    ]
+
+
+def against_size(title: str) -> str:
+    """The title of a figure of scores by size."""
+    return "Accuracy against size" if title == TOP1 else f"{title.removesuffix(' %')} against size"
+
+
+def _spot(name: str, count: int, score: Score | None) -> Cloud:
+    value = None if score is None else score.value
+    if score is None or value is None:
+        return Cloud(name, (), ())
+    note = f"{name}: {said(score)}, {count:,} bytes"
+    return Cloud(name, (count,), (value,), (), (note,), (score.error or 0.0,))
 
 
 def _sensitivity(result: Result) -> tuple[Part, ...]:
@@ -208,6 +227,7 @@ def _environment(result: Result) -> tuple[Part, ...]:
         "model": result.model,
         "data": result.data,
         "recipe": result.recipe,
+        "task": result.task,
         "calibration images": f"{result.calibration:,}",
         "seed": f"{result.seed}",
         "test images": f"{result.images:,}",

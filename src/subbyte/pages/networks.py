@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from subbyte.pages.figures import Cloud, Dots, Points, Rows, front
-from subbyte.pages.network import SIZE, TOP1, Network, sections
+from subbyte.pages.network import BARS, SIZE, Network, against_size, sections
 from subbyte.pages.parts import Part, Section, Story, Table, Text
+from subbyte.pages.scores import change, label, number, said
+from subbyte.pages.scores import columns as figures_of
 from subbyte.pages.subject import Subject, View
 from subbyte.pages.wording import (
     bits_of,
     chance,
-    points,
     signed,
     size,
-    standard_error,
     summary,
-    two_digits,
     weakest,
 )
-from subbyte.records import RESULT
+from subbyte.records import RESULT, Result, Score
 
 _COMPARED = 8  # networks whose layers are drawn beside each other
 
@@ -54,18 +53,7 @@ def _lead(network: Network) -> tuple[str, str]:
 
 
 def _words(networks: Sequence[Network]) -> tuple[str, ...]:
-    best = max(networks, key=lambda one: (one.result.quantized.top1, -one.result.bytes.packed))
-    least = min(networks, key=lambda one: (one.result.bytes.packed, -one.result.quantized.top1))
-    told = []
-    ends = [(best, "most accurate"), (least, "smallest")]
-    if best is least:
-        ends = [(best, "most accurate and the smallest")]
-    for network, what in ends:
-        one = network.result
-        told.append(
-            f"The {what} is {network.name}: {bits_of(one)}, {one.quantized.top1:.2f} % top-1 "
-            f"({points(-one.lost)}) in {size(one.bytes.packed)} instead of {size(one.bytes.float)}."
-        )
+    told = [text for mine in _alike(networks).values() for text in _ends(mine)]
     data = {(one.result.model, one.result.data, one.result.images) for one in networks}
     if len(data) > 1:
         told.append(
@@ -75,6 +63,50 @@ def _words(networks: Sequence[Network]) -> tuple[str, ...]:
     return tuple(told)
 
 
+def _ends(networks: Sequence[Network]) -> list[str]:
+    """The best and the smallest of networks that are judged alike."""
+    by_merit = [(one.result.quantized.headline.merit, -one.result.bytes.packed) for one in networks]
+    best = networks[by_merit.index(max(by_merit))]
+    least = min(networks, key=lambda one: (one.result.bytes.packed, -_merit(one)))
+    ends = [("The most accurate is ", best), ("The smallest is ", least)]
+    if best is least:
+        ends = (
+            [("The most accurate and the smallest is ", best)]
+            if len(networks) > 1
+            else [("", best)]
+        )
+    return [
+        f"{what}{one.name}: {bits_of(one.result)}, {_reached(one.result)} in "
+        f"{size(one.result.bytes.packed)} instead of {size(one.result.bytes.float)}."
+        for what, one in ends
+    ]
+
+
+def _reached(result: Result) -> str:
+    after, before = result.quantized, result.float
+    if not before.scores:
+        return f"{said(after.headline)} with float"
+    return f"{said(after.headline)} ({change(after.headline, before.headline)})"
+
+
+def _merit(network: Network) -> float:
+    return network.result.quantized.headline.merit
+
+
+def _alike(networks: Sequence[Network]) -> dict[str, list[Network]]:
+    """Networks by the title of the figure that stands for them."""
+    groups: dict[str, list[Network]] = {}
+    for one in networks:
+        groups.setdefault(headline(one.result), []).append(one)
+    return groups
+
+
+def headline(result: Result) -> str:
+    """The title of the figure that stands for a network."""
+    more = "" if result.quantized.scores else "with float"
+    return label(result.quantized.headline, result.heads, more)
+
+
 def _each(networks: Sequence[Network]) -> list[Section]:
     return [
         Section(one.name, (*map(Text, _lead(one)), *sections(one)), folded=True) for one in networks
@@ -82,7 +114,7 @@ def _each(networks: Sequence[Network]) -> list[Section]:
 
 
 def _comparison(networks: Sequence[Network]) -> list[Part]:
-    parts: list[Part] = [_table(networks), pareto(networks)]
+    parts: list[Part] = [_table(networks), *map(pareto, _alike(networks).values())]
     names = [tuple(row.name for row in network.result.layers) for network in networks]
     if len(set(names)) == 1 and len(networks) <= _COMPARED:
         parts.append(_signals(networks))
@@ -99,23 +131,32 @@ def _table(networks: Sequence[Network]) -> Table:
         "recipe": [one.recipe for one in results],
         "bits a weight": [f"{one.bits_per_weight:.2f}" for one in results],
         "packed bytes": [f"{one.bytes.packed:,}" for one in results],
-        "float top-1 %": [f"{one.float.top1:.2f}" for one in results],
-        "quantized top-1 %": [f"{one.quantized.top1:.2f}" for one in results],
-        "difference": [signed(-one.lost) for one in results],
-        "agrees with float %": [two_digits(one.quantized.agreement) for one in results],
     }
+    scores, compared = figures_of(results)
+    before_all, after_all = [one.float for one in results], [one.quantized for one in results]
+    for name, find in scores.items():
+        before, after = ([find(m) for m in side] for side in (before_all, after_all))
+        columns[f"float {name}"] = list(map(number, before))
+        columns[f"quantized {name}"] = list(map(number, after))
+        columns[f"difference of {name}"] = list(map(_difference, after, before))
+    for name, find in compared.items():
+        columns[name] = [number(find(one.quantized)) for one in results]
     for name in exporters:
         files = [{file.name: file for file in one.exports}.get(name) for one in results]
         columns[f"{name} bytes"] = ["" if one is None else f"{one.bytes:,}" for one in files]
-        agreements = [None if one is None else one.agreement for one in files]
-        columns[f"{name} agrees %"] = list(map(two_digits, agreements))
+        nearest = [None if one is None else one.comparison[0] for one in files]
+        kinds = dict.fromkeys(label(one, ()) for one in nearest if one is not None)
+        for kind in kinds:
+            columns[f"{name}: {kind} with torch"] = [
+                number(one) if one is not None and label(one, ()) == kind else "" for one in nearest
+            ]
     columns["walk, s"] = [f"{one.seconds.get('walk', 0):.1f}" for one in results]
     return Table("Networks", tuple(columns), tuple(zip(*columns.values(), strict=True)))
 
 
 def pareto(networks: Sequence[Network]) -> Points:
-    """Accuracy against packed bytes, a colour for each network and data; stairs along the best of
-    each size.
+    """The figure that stands for networks, which is one for all, against packed bytes: a colour for
+    each network and data; stairs along the best of each size.
     """
     groups: dict[tuple[str, str], list[Network]] = {}
     for one in networks:
@@ -123,50 +164,58 @@ def pareto(networks: Sequence[Network]) -> Points:
     clouds, floats = [], []
     for (network, data), mine in groups.items():
         clouds.append(_cloud(f"{network} on {data}" if len(groups) > 1 else "quantized", mine))
-        known = sorted({(one.result.bytes.float, one.result.float.top1) for one in mine})
-        floats += [(f"float {network}" if len(groups) > 1 else "float", *spot) for spot in known]
-    clouds.append(
-        Cloud(
-            "float",
-            [count for _, count, _ in floats],
-            [top1 for _, _, top1 in floats],
-            [name for name, *_ in floats],
-            [f"{name}: {top1:.2f} %, {count:,} bytes" for name, count, top1 in floats],
+        known = {
+            (one.result.bytes.float, one.result.float.headline.value): one.result.float.headline
+            for one in mine
+            if one.result.float.scores and one.result.float.headline.value is not None
+        }
+        name = f"float {network}" if len(groups) > 1 else "float"
+        floats += [(name, spot, known[spot]) for spot in sorted(known)]
+    if floats:
+        clouds.append(
+            Cloud(
+                "float",
+                [count for _, (count, _), _ in floats],
+                [value for _, (_, value), _ in floats],
+                [name for name, *_ in floats],
+                [f"{name}: {said(one)}, {count:,} bytes" for name, (count, _), one in floats],
+            )
         )
-    )
-    steps = (
-        front([(m.result.bytes.packed, m.result.quantized.top1) for m in networks])
-        if len(groups) == 1
-        else ((), ())
-    )
-    about = "Bars reach one standard error up and down."
-    if steps[0]:
-        about = f"{about} Dashed: the best accuracy that so many bytes buy."
+    steps = _stairs(networks) if len(groups) == 1 else ((), ())
+    about = f"{BARS} Dashed: the best that so many bytes buy." if steps[0] else BARS
+    title = headline(networks[0].result)
     return Points(
-        "Accuracy against size",
-        about,
-        SIZE,
-        TOP1,
-        tuple(clouds),
-        True,
-        steps,
-        "Pareto front",
+        against_size(title), about, SIZE, title, tuple(clouds), True, steps, "Pareto front"
     )
+
+
+def _stairs(networks: Sequence[Network]) -> tuple[Sequence[float], Sequence[float]]:
+    x, y = front([(m.result.bytes.packed, _merit(m)) for m in networks])
+    higher = networks[0].result.quantized.headline.higher
+    return x, y if higher else [-value for value in y]
 
 
 def _cloud(name: str, networks: Sequence[Network]) -> Cloud:
-    results = [one.result for one in networks]
+    known = [one for one in networks if one.result.quantized.headline.value is not None]
+    scores = [one.result.quantized.headline for one in known]
     return Cloud(
         name,
-        [one.bytes.packed for one in results],
-        [one.quantized.top1 for one in results],
-        [one.name for one in networks],
+        [one.result.bytes.packed for one in known],
+        [one.value or 0.0 for one in scores],
+        [one.name for one in known],
         [
-            f"{one.name}: {one.result.quantized.top1:.2f} %, {one.result.bytes.packed:,} bytes"
-            for one in networks
+            f"{one.name}: {said(score)}, {one.result.bytes.packed:,} bytes"
+            for one, score in zip(known, scores, strict=True)
         ],
-        [standard_error(one.quantized.top1, one.images) for one in results],
+        [one.error or 0.0 for one in scores],
     )
+
+
+def _difference(after: Score | None, before: Score | None) -> str:
+    """Points with two decimals, other units with four."""
+    if after is None or before is None or not number(after):
+        return ""
+    return signed(after.above(before), 2 if after.unit == "%" else 4)
 
 
 def _signals(networks: Sequence[Network]) -> Rows:

@@ -10,12 +10,14 @@ from subbyte.pages.canvas import COLOURS
 from subbyte.pages.figure import Figure
 from subbyte.pages.figures import Chart, Cloud, Dots, Heat, Line, Marks, Points, Rows, Spans, front
 from subbyte.pages.wording import points
+from subbyte.records.outcome import TOP1
 from subbyte.records.sweep import Mean, Setting, Sweep, place
 
 _LINES = len(COLOURS)  # that a chart holds before they are hard to tell apart
 _LISTED = 40  # settings that are drawn one below the other
 _HEATS = 6
 _LEAST = 0.01  # points, where bands end on a logarithmic scale
+_TOP1, _LOST = TOP1.capitalize(), "Accuracy lost"
 _FAR = 5.0  # points of accuracy that are a large price
 
 
@@ -35,14 +37,18 @@ class Measure:
         return self.label.split(",")[0].capitalize()
 
 
-ACCURACY = Measure("top-1 accuracy, %", lambda one: one.top1, compared=True)
+def accuracy(sweep: Sweep) -> Measure:
+    """The score that settings are compared by."""
+    return Measure(f"{sweep.scored}, %", lambda one: one.score, compared=True)
+
+
 SPARSITY = Measure("weights that are 0, %", lambda one: one.zeros)
 
 
 def said(one: Setting) -> str:
     """A setting's accuracy, with the interval, and how far that is from float."""
-    mean, spread = one.top1.value, "" if one.top1.half is None else f" ± {one.top1.half:.2f}"
-    return f"{mean:.2f}{spread} % ({points(mean - one.float_top1)}, {one.float_top1:.2f} %)"
+    mean, spread = one.score.value, "" if one.score.half is None else f" ± {one.score.half:.2f}"
+    return f"{mean:.2f}{spread} % ({points(mean - one.float_score)}, {one.float_score:.2f} %)"
 
 
 def curves(sweep: Sweep, measure: Measure) -> list[Figure]:
@@ -86,7 +92,7 @@ def _curve(sweep: Sweep, axis: str, measure: Measure) -> Chart:
 def line(axis: str, measure: Measure, name: str, settings: Sequence[Setting]) -> Line:
     """The best of equal places."""
     at: dict[float, Setting] = {}
-    for one in sorted(settings, key=lambda one: one.top1.value):
+    for one in sorted(settings, key=lambda one: one.score.value):
         if (x := place(one.cells[axis])) is not None:
             at[x] = one
     places = sorted(at)
@@ -125,7 +131,8 @@ def _lost(curve: Chart) -> Chart | None:
         )
         for line in lines
     ]
-    title = curve.title.replace("Top-1 accuracy", "Accuracy lost")
+    measured = curve.y_label.split(",")[0].capitalize()
+    title = curve.title.replace(measured, _LOST if measured == _TOP1 else f"{measured} lost")
     return replace(
         curve,
         title=title,
@@ -137,23 +144,23 @@ def _lost(curve: Chart) -> Chart | None:
 
 def _float_line(sweep: Sweep, axis: str) -> Line | None:
     """The float network, where it is one for all settings."""
-    if sweep.float_top1 is None:
+    if sweep.float_score is None:
         return None
     places = [x for value in sweep.values(axis) if (x := place(value)) is not None]
     return Line(
-        "float", [min(places), max(places)], [sweep.float_top1] * 2, dashed=True, strong=True
+        "float", [min(places), max(places)], [sweep.float_score] * 2, dashed=True, strong=True
     )
 
 
 def _listed(sweep: Sweep) -> Rows:
-    best_first = sorted(sweep.settings, key=lambda one: -one.top1.value)
+    best_first = sorted(sweep.settings, key=lambda one: -one.score.value)
     notes = [f"{one.name}: {said(one)}" for one in best_first]
-    marks: list[Marks] = [Dots("mean", [one.top1.value for one in best_first], notes)]
-    low, high = _ends([one.top1 for one in best_first])
+    marks: list[Marks] = [Dots("mean", [one.score.value for one in best_first], notes)]
+    low, high = _ends([one.score for one in best_first])
     if low:
         marks.insert(0, Spans("95 % confidence", low, to=high, thin=True))
     names = tuple(one.name for one in best_first)
-    return Rows("Settings, best first", "", ACCURACY.label, names, tuple(marks))
+    return Rows("Settings, best first", "", accuracy(sweep).label, names, tuple(marks))
 
 
 def heats(sweep: Sweep) -> list[Heat]:
@@ -170,7 +177,7 @@ def _heat(sweep: Sweep, down: str, along: str) -> Heat:
     best: dict[tuple[str, str], float] = {}
     for one in sweep.settings:
         cell = one.cells[down], one.cells[along]
-        best[cell] = max(one.top1.value, best.get(cell, one.top1.value))
+        best[cell] = max(one.score.value, best.get(cell, one.score.value))
     values = tuple([best.get((row, column)) for column in columns] for row in rows)
     few = len(columns) <= 12
     texts = tuple(
@@ -178,9 +185,8 @@ def _heat(sweep: Sweep, down: str, along: str) -> Heat:
     )
     more = len(sweep.axes) > 2
     about = "Mean over seeds, in percent" + ("; the best of all other settings." if more else ".")
-    return Heat(
-        f"Top-1 accuracy by {down} and {along}", about, along, down, columns, rows, values, texts
-    )
+    title = f"{accuracy(sweep).title} by {down} and {along}"
+    return Heat(title, about, along, down, columns, rows, values, texts)
 
 
 def against_size(sweep: Sweep) -> list[Points]:
@@ -196,17 +202,18 @@ def against_size(sweep: Sweep) -> list[Points]:
         "",
     )
     groups = sweep.grouped([words] if words else [])
-    return [sized({key[0] if key else "quantized": mine for key, mine in groups.items()})]
+    named = {key[0] if key else "quantized": mine for key, mine in groups.items()}
+    return [sized(named, accuracy(sweep))]
 
 
-def sized(groups: Mapping[str, list[Setting]]) -> Points:
+def sized(groups: Mapping[str, list[Setting]], measure: Measure) -> Points:
     """A colour for each group."""
     clouds = []
     for name, mine in groups.items():
         notes = [f"{one.name}: {said(one)}, {round(one.bytes):,} bytes" for one in mine]
-        x, y = [one.bytes for one in mine], [one.top1.value for one in mine]
-        clouds.append(Cloud(name, x, y, (), notes, _halves([one.top1 for one in mine])))
-    steps = front([(one.bytes, one.top1.value) for mine in groups.values() for one in mine])
+        x, y = [one.bytes for one in mine], [one.score.value for one in mine]
+        clouds.append(Cloud(name, x, y, (), notes, _halves([one.score for one in mine])))
+    steps = front([(one.bytes, one.score.value) for mine in groups.values() for one in mine])
     about = (
         "Bytes of all tensors, without the file's header. Bars are 95 % confidence intervals. "
         "Dashed: the best "
@@ -216,7 +223,7 @@ def sized(groups: Mapping[str, list[Setting]]) -> Points:
         "Accuracy against size",
         about,
         "bytes, packed",
-        ACCURACY.label,
+        measure.label,
         tuple(clouds),
         True,
         steps,

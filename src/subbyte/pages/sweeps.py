@@ -12,8 +12,8 @@ from subbyte.pages.figures import Chart
 from subbyte.pages.parts import Part, Raw, Section, Story, Table
 from subbyte.pages.subject import Subject, View
 from subbyte.pages.sweep_figures import (
-    ACCURACY,
     SPARSITY,
+    accuracy,
     against_size,
     curves,
     heats,
@@ -22,6 +22,7 @@ from subbyte.pages.sweep_figures import (
     sized,
 )
 from subbyte.pages.wording import signed, size, standard_error, two_digits
+from subbyte.records.outcome import TOP1
 from subbyte.records.sweep import MARK, Cells, Setting, Sweep
 
 _NEAR = 0.5  # points of accuracy that are a small price
@@ -79,7 +80,7 @@ def _words(sweep: Sweep) -> list[str]:
     for one in sweep.chosen:
         told.append(
             f"Chosen on validation images: {one.name}; on the test images it reaches {said(one)} "
-            f"top-1."
+            f"{_short(sweep)}."
         )
     if sweep.failed:
         told.append(f"{len(sweep.failed)} runs failed; the table Failed runs says why.")
@@ -88,10 +89,10 @@ def _words(sweep: Sweep) -> list[str]:
 
 def _best(sweep: Sweep) -> list[str]:
     best = sweep.best
-    told = [f"The best is {best.name}: {said(best)} top-1, in {size(round(best.bytes))}."]
-    error = standard_error(best.top1.value, int(float(sweep.rows[0]["images"] or 0)))
-    equals = sum(one.top1.value >= best.top1.value - error for one in sweep.settings) - 1
-    if equals:
+    told = [f"The best is {best.name}: {said(best)} {_short(sweep)}, in {size(round(best.bytes))}."]
+    error = standard_error(best.score.value, int(float(sweep.rows[0]["images"] or 0)))
+    equals = sum(one.score.value >= best.score.value - error for one in sweep.settings) - 1
+    if equals and sweep.scored == TOP1:  # of other scores it is not known
         told.append(
             f"{equals} more lie within one standard error of the images ({error:.2f} points) of it."
         )
@@ -101,7 +102,7 @@ def _best(sweep: Sweep) -> list[str]:
             "that."
         )
     near = min(
-        (one for one in sweep.settings if one.top1.value >= best.top1.value - _NEAR),
+        (one for one in sweep.settings if one.score.value >= best.score.value - _NEAR),
         key=lambda one: one.bytes,
     )
     if near.bytes < best.bytes:
@@ -110,6 +111,11 @@ def _best(sweep: Sweep) -> list[str]:
             f"{size(round(near.bytes))}."
         )
     return told
+
+
+def _short(sweep: Sweep) -> str:
+    """The score's name as it stands behind a percentage."""
+    return "top-1" if sweep.scored == TOP1 else sweep.scored
 
 
 def _measured_on(sweep: Sweep) -> str:
@@ -127,7 +133,7 @@ def _all(sweep: Sweep, column: str) -> str:
 
 def _sections(sweep: Sweep) -> list[Section]:
     found = [
-        Section("Accuracy", tuple(curves(sweep, ACCURACY))),
+        Section("Accuracy", tuple(curves(sweep, accuracy(sweep)))),
         Section("Two settings at a time", tuple(heats(sweep))),
         Section("Accuracy and size", tuple(against_size(sweep))),
         Section("Sparsity", tuple(curves(sweep, SPARSITY)) if _sparse(sweep) else ()),
@@ -161,23 +167,37 @@ def _comparison(sweeps: Sequence[Sweep]) -> list[Part]:
     parts: list[Part] = [
         Table(
             "Best of each",
-            ("sweep", "network", "data", "measured on", "runs", "setting", *_NUMBERS),
+            ("sweep", "network", "data", "measured on", "runs", "setting", *_columns(sweeps)),
             rows,
         ),
-        sized({sweep.name: list(sweep.settings) for sweep in sweeps}),
+        *(
+            sized({sweep.name: list(sweep.settings) for sweep in mine}, accuracy(mine[0]))
+            for mine in _alike(sweeps)
+        ),
     ]
-    for axis in sweeps[0].axes:
+    for axis in sweeps[0].axes if len(_alike(sweeps)) == 1 else ():
         if all(axis in sweep.axes and sweep.numeric(axis) for sweep in sweeps):
-            lines = [line(axis, ACCURACY, sweep.name, sweep.settings) for sweep in sweeps]
-            title = f"Top-1 accuracy against {axis}, the most accurate of all other settings"
-            parts.append(Chart(title, axis, ACCURACY.label, tuple(lines)))
+            measure = accuracy(sweeps[0])
+            lines = [line(axis, measure, sweep.name, sweep.settings) for sweep in sweeps]
+            title = f"{measure.title} against {axis}, the most accurate of all other settings"
+            parts.append(Chart(title, axis, measure.label, tuple(lines)))
     return parts
 
 
+def _alike(sweeps: Sequence[Sweep]) -> list[list[Sweep]]:
+    """Sweeps whose settings are compared by one score."""
+    groups: dict[str, list[Sweep]] = {}
+    for sweep in sweeps:
+        groups.setdefault(sweep.scored, []).append(sweep)
+    return list(groups.values())
+
+
 def _tables(sweep: Sweep) -> list[Part]:
-    parts: list[Part] = [_settings_table("Settings", sweep.settings)] if sweep.settings else []
+    parts: list[Part] = (
+        [_settings_table("Settings", sweep, sweep.settings)] if sweep.settings else []
+    )
     if sweep.chosen:
-        parts.insert(0, _settings_table("Chosen, on the test images", sweep.chosen))
+        parts.insert(0, _settings_table("Chosen, on the test images", sweep, sweep.chosen))
     if sweep.failed:
         parts.append(_cells("Failed runs", sweep.failed, (*sweep.axes, "seed", "error")))
     parts.append(Section("All runs", (_cells("Runs", sweep.rows, sweep.columns),), folded=True))
@@ -188,16 +208,24 @@ def _tables(sweep: Sweep) -> list[Part]:
     return parts
 
 
-def _settings_table(title: str, settings: Sequence[Setting]) -> Table:
+def _settings_table(title: str, sweep: Sweep, settings: Sequence[Setting]) -> Table:
     rows = tuple((*one.cells.values(), one.seeds, *_numbers(one)) for one in settings)
-    return Table(title, (*settings[0].cells, "seeds", *_NUMBERS), rows)
+    return Table(title, (*settings[0].cells, "seeds", *_columns([sweep])), rows)
 
 
+def _columns(sweeps: Sequence[Sweep]) -> list[str]:
+    """Titles of `_NUMBERS`: with the score's name where it is one for all."""
+    named = _short(sweeps[0]) if len(_alike(sweeps)) == 1 else "score"
+    titles = {_SCORE: f"{named} %", _FLOAT_SCORE: f"float {named} %"}
+    return [titles.get(title, title) for title in _NUMBERS]
+
+
+_SCORE, _FLOAT_SCORE = "score", "float score"
 _NUMBERS: dict[str, Callable[[Setting], str]] = {
-    "top-1 %": lambda one: two_digits(one.top1.value),
-    "± 95 %": lambda one: two_digits(one.top1.half),
-    "float top-1 %": lambda one: two_digits(one.float_top1),
-    "difference": lambda one: signed(one.top1.value - one.float_top1),
+    _SCORE: lambda one: two_digits(one.score.value),
+    "± 95 %": lambda one: two_digits(one.score.half),
+    _FLOAT_SCORE: lambda one: two_digits(one.float_score),
+    "difference": lambda one: signed(one.score.value - one.float_score),
     "agrees with float %": lambda one: two_digits(one.agreement),
     "zeros %": lambda one: two_digits(one.zeros.value),
     "bits a weight": lambda one: two_digits(one.bits_per_weight),

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from math import sqrt
 
-from subbyte.records import Evidence, LedgerEntry, Result
+from subbyte.pages.scores import change, find, first_of_each, said
+from subbyte.records import Evidence, Exported, LedgerEntry, Result, Score
 
 
 def size(count: int) -> str:
@@ -30,9 +31,10 @@ def points(difference: float) -> str:
     return f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'} float"
 
 
-def signed(difference: float) -> str:
-    """A difference with two decimals and its sign; 0.00 without one."""
-    return "0.00" if round(difference, 2) == 0 else f"{difference:+.2f}"
+def signed(difference: float, digits: int = 2) -> str:
+    """A difference with so many decimals and its sign; 0 without one."""
+    shown = round(difference, digits)
+    return f"{0:.{digits}f}" if shown == 0 else f"{difference:+.{digits}f}"
 
 
 def two_digits(number: float | None) -> str:
@@ -105,24 +107,55 @@ def bits_of(result: Result) -> str:
 
 def summary(result: Result) -> str:
     """A quantized network in a sentence or two."""
-    exported = "".join(
-        f"; {one.name} agrees with the torch model on {percent(one.agreement)} of images"
-        for one in result.exports
-    )
     return (
-        f"{result.model}, {bits_of(result)}: {result.quantized.top1:.2f} % top-1 on "
-        f"{result.images:,} test images of "
-        f"{result.data}, {points(result.quantized.top1 - result.float.top1)}; "
-        f"{size(result.bytes.packed)} instead of "
-        f"{size(result.bytes.float)}{exported}."
+        f"{result.model}, {bits_of(result)}: {reached(result)}; "
+        f"{size(result.bytes.packed)} instead of {size(result.bytes.float)}"
+        f"{''.join(map(_exported, result.exports))}."
     )
+
+
+def reached(result: Result) -> str:
+    """The first score of every output, beside the float network's; or where there are none, the
+    first comparison with it.
+    """
+    on = f"on {result.images:,} test images of {result.data}"
+    before, after = result.float.scores, first_of_each(result.quantized.scores)
+    if not after:
+        compared = first_of_each(result.quantized.comparison)
+        told = [f"{said(one)} with float{_where(one, result)}" for one in compared]
+    elif len(result.heads) == 1:
+        return f"{said(after[0])} {on}, {change(after[0], before[0])}"
+    else:
+        scored = [(one, find(before, one) or one) for one in after]
+        told = [f"{said(one)}{_where(one, result)} ({change(one, own)})" for one, own in scored]
+    return f"{', '.join(told)} {on}"
+
+
+def _where(score: Score, result: Result) -> str:
+    """The output, where there are several."""
+    return f" of {result.heads[score.head]}" if len(result.heads) > 1 else ""
+
+
+def _exported(one: Exported) -> str:
+    """How near a file is to the torch model."""
+    first = one.comparison[0]
+    if first.unit != "%":
+        return f"; {one.name} has {said(first)} with the torch model"
+    return f"; {one.name} agrees with the torch model on {percent(first.value or 0.0)} of images"
 
 
 def chance(result: Result, evidence: Evidence | None) -> str:
-    """Sentences on how much of the difference may be chance, and how many predictions changed."""
-    error = standard_error(result.quantized.top1, result.images)
-    text = f"One standard error of an accuracy on {result.images:,} images is {error:.2f} points."
-    if evidence is None:
+    """Sentences on how much of the difference may be chance, and how many predictions changed; ''
+    where neither is known.
+    """
+    headline = result.quantized.headline
+    text = ""
+    if result.quantized.scores and headline.error is not None:
+        text = (
+            f"One standard error of an accuracy on {result.images:,} images is "
+            f"{headline.error:.2f} points."
+        )
+    if evidence is None or evidence.predictions is None:
         return text
     found = evidence.predictions
     changed = found.lost + found.gained + found.moved

@@ -125,7 +125,7 @@ class Evidence(Document):
     """The data that a page draws of a quantized network besides its ledger.
 
     images: of calibration, on which activations were looked at; layers, activations: how their
-    values lie, by name.
+    values lie, by name; predictions: None where outputs are no classes that labels tell of.
     """
 
     VERSION: ClassVar[int] = 2
@@ -134,7 +134,7 @@ class Evidence(Document):
     images: Count
     layers: dict[str, Distribution]
     activations: dict[str, Distribution] = Field(default_factory=dict)
-    predictions: Predictions
+    predictions: Predictions | None = None
 
 
 def read_evidence(folder: Path) -> Evidence | None:

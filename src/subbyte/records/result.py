@@ -1,11 +1,12 @@
-"""Contents of result.json, which `subbyte quantize` writes: accuracy, sizes, and a ledger of layers
+"""Contents of result.json, which `subbyte quantize` writes: scores, sizes, and a ledger of layers
 and activation tensors.
 """
 
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from subbyte.errors import FormatError
 from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
@@ -14,31 +15,64 @@ from subbyte.records.parity import Parity
 RESULT, PLAN = "result.json", "plan.yaml"
 
 
-class Measured(Record):
-    """The accuracy of a network on the test images, in percent.
+class Score(Record):
+    """A figure by which outputs are judged.
 
-    agreement: of its classes with those of the float network; None for the float network itself.
+    name, unit: such as top-1, %; the unit of a plain number is ''. higher: whether more is better;
+    value: None where there was nothing to measure it on; error: one standard error, None where it
+    is not known; head: number of the network's output.
     """
 
-    top1: Percent
-    top5: Percent | None = None
-    agreement: Percent | None = None
+    name: str
+    unit: str = ""
+    higher: bool = True
+    value: float | None
+    error: float | None = None
+    head: Count = 0
+
+    def is_of(self, other: "Score") -> bool:
+        """Whether it measures the same of the same output."""
+        return (self.name, self.unit, self.head) == (other.name, other.unit, other.head)
+
+    def above(self, other: "Score") -> float:
+        """Its value less the other's; 0 where one is unknown."""
+        return 0.0 if self.value is None or other.value is None else self.value - other.value
+
+    @property
+    def merit(self) -> float:
+        """A number that is larger where it is better."""
+        if self.value is None:
+            return -inf
+        return self.value if self.higher else -self.value
 
 
-class Exported(Record):
-    """A file that an exporter wrote.
+class Measured(Record):
+    """A network's outputs on the test images, judged.
+
+    scores: by the data's targets, none where there are none; comparison: with the outputs of the
+    float network, none for the float network itself.
+    """
+
+    scores: list[Score] = Field(default_factory=list)
+    comparison: list[Score] = Field(default_factory=list)
+
+    @property
+    def headline(self) -> Score:
+        """The figure that stands for all: the first score, or else the first comparison."""
+        return (self.scores or self.comparison)[0]
+
+
+class Exported(Measured):
+    """A file that an exporter wrote. Its outputs are compared with those of the torch model.
 
     name: of the exporter; file: in the folder of the result; bytes: of the file; opset: None where
-    the format has none; top1, agreement: of its classes on the test images, in percent, the latter
-    with those of the torch model.
+    the format has none.
     """
 
     name: str
     file: str
     bytes: Count
     opset: int | None = None
-    top1: Percent
-    agreement: Percent
     parity: Parity
 
 
@@ -112,18 +146,21 @@ Real = float  # inside `Result`, `float` is the float network
 class Result(Document):
     """One network, quantized and measured.
 
-    calibration, images: how many of each; bits_per_weight: with scales and zero points;
+    task: how outputs are judged; heads: names of the network's outputs; calibration, images: how
+    many of each; bits_per_weight: with scales and zero points;
     zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
     folding batch-norms made; settings: of the recipe, as it takes them; about: weights, data and
     whatever else tells this result from others; versions: of the software.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     WRITER: ClassVar[str] = "subbyte quantize"
 
     model: str
     data: str
     recipe: str
+    task: str
+    heads: list[str] = Field(min_length=1)
     seed: int
     calibration: Count
     images: Count
@@ -144,10 +181,18 @@ class Result(Document):
     about: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _judged(self) -> "Result":
+        """There is at least one figure, and every network has the same."""
+        if not self.quantized.comparison or (not self.float.scores) != (not self.quantized.scores):
+            raise ValueError("figures of the float or the quantized network are missing")
+        return self
+
     @property
-    def lost(self) -> Real:
-        """Points of top-1 below the float network."""
-        return self.float.top1 - self.quantized.top1
+    def gained(self) -> Real:
+        """The quantized network's first score less the float one's; 0 without scores."""
+        before, after = self.float.scores, self.quantized.scores
+        return after[0].above(before[0]) if before and after else 0.0
 
 
 def read_result(folder: Path) -> Result:

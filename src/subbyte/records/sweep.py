@@ -1,4 +1,4 @@
-"""The files of a sweep: sweep.json, what it is a sweep of; runs/HASH.json, what a run gave;
+"""The files of a sweep: sweep.json, what it is a sweep of; runs/HASH.json (see `outcome`);
 results.csv, a row a run; summary.csv, a row a setting; chosen.csv, the setting that was chosen, on
 the test images.
 """
@@ -9,21 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, log2
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from subbyte.errors import FormatError
-from subbyte.records.base import (
-    Count,
-    Document,
-    Percent,
-    Record,
-    Seconds,
-    first_error,
-    read_cells,
-    read_document,
-)
+from subbyte.records.base import Count, Document, Record, read_cells, read_document
+from subbyte.records.outcome import TOP1
 
 MARK, RESULTS, SUMMARY, CHOSEN, SPACE = (
     "sweep.json",
@@ -34,6 +26,7 @@ MARK, RESULTS, SUMMARY, CHOSEN, SPACE = (
 )
 LABEL = "label"
 """The axis that names settings which go together."""
+_SCORE = "score"
 _CHOSEN_BY, _SEEDS = "chosen_by", "seeds"
 _OF_RUNS = ("run", "status", "model", "data", "seed", "split", "images", "error")
 _NUMBER = re.compile(r"([-+]?[\d.]+(?:e[-+]?\d+)?)\s*(bits|bytes|KB|kB|MB|bops|)")
@@ -43,64 +36,6 @@ _CLOSE = 0.5  # points
 _ADVICE = "the same `subbyte sweep` command writes it anew"
 
 Cells = dict[str, str]
-
-
-class Metrics(Record):
-    """The measurements of a run; the names of GPFQ's log among them. Seconds are the only ones that
-    differ by machine.
-    """
-
-    images: Count
-    original_top1_percent: Percent
-    quantized_top1_percent: Percent
-    original_top5_percent: Percent
-    quantized_top5_percent: Percent
-    agreement_percent: Percent
-    original_sparsity_percent: Percent
-    quantized_sparsity_percent: Percent
-    bits_per_weight: float
-    packed_bytes: Count
-    capture_seconds: Seconds
-    walk_seconds: Seconds
-    evaluate_seconds: Seconds
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """All of them by name."""
-        return self.model_dump(include=set(METRICS))
-
-
-METRICS = tuple(Metrics.model_fields)
-UNCOMPARED = ("images", "capture_seconds", "walk_seconds", "evaluate_seconds")
-"""Metrics that settings are not compared by."""
-
-
-class Done(Metrics):
-    """A run that ended well."""
-
-    status: Literal["done"] = "done"
-
-
-class Failed(Record):
-    """A run that could not be done. error: why."""
-
-    status: Literal["failed"] = "failed"
-    error: str
-
-
-Outcome = Done | Failed
-"""The outcome of a run of a sweep."""
-_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="status")])
-
-
-def read_outcome(path: Path) -> Outcome:
-    """Read the outcome of a run. Raises FormatError when its file is damaged."""
-    try:
-        return _OUTCOME.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise FormatError(
-            f"{path} is damaged ({first_error(error)}); delete it, and the run is done again"
-        ) from error
 
 
 class Inputs(Record):
@@ -163,19 +98,22 @@ class Setting:
         return ", ".join(_said(axis, text) for axis, text in self.cells.items()) or "all"
 
     @property
-    def top1(self) -> Mean:
-        """Top-1 accuracy of the quantized network, percent."""
-        return self.means["quantized_top1_percent"]
+    def score(self) -> Mean:
+        """Top-1 accuracy of the quantized network or another score, percent."""
+        top1 = self.means.get("quantized_top1_percent")
+        return self.means["quantized_score_percent"] if top1 is None else top1
 
     @property
-    def float_top1(self) -> float:
-        """Top-1 accuracy of the float network, percent."""
-        return self.means["original_top1_percent"].value
+    def float_score(self) -> float:
+        """The same of the float network, percent."""
+        top1 = self.means.get("original_top1_percent")
+        return (self.means["original_score_percent"] if top1 is None else top1).value
 
     @property
-    def agreement(self) -> float:
-        """Agreement with the float network, percent."""
-        return self.means["agreement_percent"].value
+    def agreement(self) -> float | None:
+        """Agreement with the float network, percent; None where outputs name no classes."""
+        found = self.means.get("agreement_percent")
+        return None if found is None else found.value
 
     @property
     def zeros(self) -> Mean:
@@ -194,12 +132,16 @@ class Setting:
 
 
 _NEEDED = (
-    "original_top1_percent",
-    "quantized_top1_percent",
-    "agreement_percent",
     "quantized_sparsity_percent",
     "bits_per_weight",
     "packed_bytes",
+)
+_SCORES = (
+    "original_top1_percent",
+    "quantized_top1_percent",
+    "agreement_percent",
+    "original_score_percent",
+    "quantized_score_percent",
 )
 
 
@@ -255,14 +197,19 @@ class Sweep:
     @property
     def best(self) -> Setting:
         """The most accurate, the first of equals; some setting must be there."""
-        return max(self.settings, key=lambda one: one.top1.value)
+        return max(self.settings, key=lambda one: one.score.value)
+
+    @property
+    def scored(self) -> str:
+        """The name of the score that settings are compared by."""
+        return next((row[_SCORE] for row in self.rows if row.get(_SCORE)), TOP1)
 
     @cached_property
-    def float_top1(self) -> float | None:
+    def float_score(self) -> float | None:
         """Percent, where it is one for all settings, but for the validation images that differ by
         what calibrates.
         """
-        found = [one.float_top1 for one in self.settings]
+        found = [one.float_score for one in self.settings]
         return (
             round(sum(found) / len(found), 4)
             if found and max(found) - min(found) < _CLOSE
@@ -338,14 +285,18 @@ def _said(axis: str, text: str) -> str:
 
 def _settings(path: Path) -> tuple[tuple[Setting, ...], tuple[str, ...]]:
     """Settings and axes; those are the columns before `seeds`."""
-    rows = _cells(path, (_SEEDS, *_NEEDED), numbers=_NEEDED)
+    rows = _cells(path, (_SEEDS, *_NEEDED), numbers=_NEEDED, optional=_SCORES)
     header = list(rows[0]) if rows else [_SEEDS]
     axes = _free([name for name in header[: header.index(_SEEDS)] if name != _CHOSEN_BY], rows)
     found = [
         Setting(
             {axis: row[axis] for axis in axes},
             row[_SEEDS],
-            {name: Mean(float(row[name]), _half(row, name)) for name in _NEEDED},
+            {
+                name: Mean(float(row[name]), _half(row, name))
+                for name in (*_SCORES, *_NEEDED)
+                if row.get(name)
+            },
         )
         for row in rows
     ]
@@ -369,16 +320,22 @@ def _free(axes: Sequence[str], rows: Sequence[Cells]) -> tuple[str, ...]:
     )
 
 
-def _cells(path: Path, needed: Sequence[str], numbers: Sequence[str] = ()) -> list[Cells]:
+def _cells(
+    path: Path, needed: Sequence[str], numbers: Sequence[str] = (), optional: Sequence[str] = ()
+) -> list[Cells]:
     """Rows of a CSV file. Raises FormatError when it is missing, damaged, lacks a column, or a
-    number is none.
+    number is none; there must be one of the `optional` numbers.
     """
     rows = read_cells(path, _ADVICE)
     for k, row in enumerate(rows, 1):
         missing = [name for name in needed if name not in row]
         if missing:
             raise FormatError(f"{path} is damaged (row {k} has no {missing[0]}); {_ADVICE}")
-        columns = [*numbers, *(f"{name}_ci95" for name in numbers if row.get(f"{name}_ci95"))]
+        there = [name for name in optional if row.get(name)]
+        if optional and not there:
+            raise FormatError(f"{path} is damaged (row {k} has no score); {_ADVICE}")
+        numbered = [*numbers, *there]
+        columns = [*numbered, *(f"{name}_ci95" for name in numbered if row.get(f"{name}_ci95"))]
         wrong = [name for name in columns if not _is_number(row[name])]
         if wrong:
             raise FormatError(

@@ -6,7 +6,8 @@ algorithm 1).
 z, z_q: logits of the float and of the partly quantized network on the calibration images; labels
 are not used. The part of the network before the layer is frozen, so its values are computed once.
 After the last layer `retrain` lets biases and scales learn for some epochs, as the algorithm's last
-line: from the float logits, or from labels if the caller has them (cross-entropy).
+line: from the float logits, or from labels if the caller has them (by the task's loss, such as
+cross-entropy).
 
 Differences from Chen, Wang, Pan (2019) and their code: Adam with a cosine schedule and a fixed
 number of epochs (there: SGD until a running mean stalls); batch-norms are folded (there: trained
@@ -14,7 +15,6 @@ with batch statistics); where the loss did not fall everything stays as it was; 
 recipe leaves float do not learn. Cost: `epochs` passes forward and back through the rest, a layer.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, isfinite, pi
 from typing import Literal
@@ -24,13 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.errors import NumericsError, RecipeError
-from subbyte.methods import Forward, Tune
-
-_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "logits": F.mse_loss,
-    "labels": F.cross_entropy,
-}
-"""The loss by what biases and scales learn from at the end."""
+from subbyte.methods import Forward, Loss, Tune
 
 
 @dataclass(frozen=True)
@@ -69,21 +63,22 @@ class Cascade(Tune):
         parameters: dict[str, Tensor],
         logits: list[Tensor],
         labels: list[Tensor] | None,
+        loss: Loss = F.cross_entropy,
     ) -> dict[str, Tensor]:
         """See `methods.Tune`."""
-        if self.retrain not in _LOSSES:
+        if self.retrain == "none":
             return parameters
-        targets = labels if self.needs_labels else logits
-        assert targets is not None, "a method that needs labels gets them"
-        loss_of = _LOSSES[self.retrain]
-        return self._learn(forward, parameters, targets, loss_of, self.retrain_epochs)
+        if not self.needs_labels:
+            return self._learn(forward, parameters, logits, F.mse_loss, self.retrain_epochs)
+        assert labels is not None, "a method that needs labels gets them"
+        return self._learn(forward, parameters, labels, loss, self.retrain_epochs)
 
     def _learn(
         self,
         forward: Forward,
         parameters: dict[str, Tensor],
         targets: list[Tensor],
-        loss_of: Callable[[Tensor, Tensor], Tensor],
+        loss_of: Loss,
         epochs: int,
     ) -> dict[str, Tensor]:
         if not parameters or not epochs:
@@ -128,7 +123,7 @@ def _loss(
     forward: Forward,
     parameters: dict[str, Tensor],
     targets: list[Tensor],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
+    loss_of: Loss,
 ) -> float:
     """Mean over all batches, by their sizes."""
     total = sum(

@@ -17,7 +17,7 @@ import yaml
 from subbyte.analyses.sweeps import Space, load_space, make_runs
 from subbyte.analyses.sweeps.space import Run
 from subbyte.analyses.sweeps.store import Task, task_of
-from subbyte.records.sweep import METRICS, Done, Outcome
+from subbyte.records.outcome import METRICS, Done, Outcome
 
 NETWORK = """
 import os

@@ -15,7 +15,7 @@ from subbyte.analyses.sweeps.choose import (
 )
 from subbyte.analyses.sweeps.store import Row
 from subbyte.errors import RecipeError
-from subbyte.records.sweep import Failed
+from subbyte.records.outcome import Failed
 from tests.analyses.sweeps.place import Fake, metrics, space_of, table
 
 

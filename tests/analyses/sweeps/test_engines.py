@@ -12,7 +12,7 @@ import pytest
 from subbyte.analyses.sweeps import Local, make_tasks, sweep
 from subbyte.analyses.sweeps.engines import DIED
 from subbyte.errors import RecipeError
-from subbyte.records.sweep import Failed
+from subbyte.records.outcome import Failed
 from tests.analyses.sweeps.place import (
     ROOT,
     metrics,

@@ -6,7 +6,7 @@ import pytest
 
 from subbyte.analyses.sweeps.store import Results
 from subbyte.errors import FormatError, SubbyteError
-from subbyte.records.sweep import Failed
+from subbyte.records.outcome import Failed
 from tests.analyses.sweeps.place import metrics, space_of, table, tasks_of
 
 
@@ -115,6 +115,9 @@ COLUMNS = [
     "original_top5_percent",
     "quantized_top5_percent",
     "agreement_percent",
+    "original_score_percent",
+    "quantized_score_percent",
+    "output_error",
     "original_sparsity_percent",
     "quantized_sparsity_percent",
     "bits_per_weight",
@@ -122,6 +125,7 @@ COLUMNS = [
     "capture_seconds",
     "walk_seconds",
     "evaluate_seconds",
+    "score",
     "error",
 ]
 

@@ -9,7 +9,7 @@ import pytest
 
 from subbyte.analyses.sweeps import Local, sweep
 from subbyte.errors import FormatError, SubbyteError
-from subbyte.records.sweep import Failed
+from subbyte.records.outcome import Failed
 from tests.analyses.sweeps.place import (
     Fake,
     command,

@@ -11,7 +11,7 @@ import pytest
 
 from subbyte.analyses.sweeps import sweep
 from subbyte.errors import SubbyteError
-from subbyte.records.sweep import Failed
+from subbyte.records.outcome import Failed
 from tests.analyses.sweeps.place import Fake, command, metrics, space_of, table, write_space
 
 # MLflow warns of much that is not ours

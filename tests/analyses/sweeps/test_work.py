@@ -16,10 +16,11 @@ from subbyte.analyses.sweeps.work import (
     measured_split,
 )
 from subbyte.data import draw_calibration, load_data
+from subbyte.engine.evaluation import evaluate
 from subbyte.engine.quantization import quantize
 from subbyte.errors import DataError
 from subbyte.io.cache import Cache
-from subbyte.tasks import agreement, evaluate
+from subbyte.tasks import agreement
 from tests.analyses.sweeps.place import NETWORK, space_of, without_times
 
 

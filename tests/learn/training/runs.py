@@ -126,7 +126,7 @@ def numbered(
 ) -> Split:
     """A split whose image k is k all over; so is its label, modulo `classes`."""
     labels = torch.arange(count)
-    return Split(
+    return Split.labelled(
         "train",
         labels if classes is None else labels % classes,
         lambda indices: indices.float()[:, None, None, None].expand(-1, *size).contiguous(),

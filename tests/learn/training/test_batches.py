@@ -63,7 +63,7 @@ def test_no_image_is_left_out_for_good():
 def test_shares_of_processes_make_up_the_batch_of_one(world, augment):
     generator = torch.Generator().manual_seed(0)
     stored = torch.randn(50, 2, 9, 8, generator=generator)
-    split = Split("train", torch.arange(50), lambda indices: stored[indices])
+    split = Split.labelled("train", torch.arange(50), lambda indices: stored[indices])
     whole = list(Batches(split, 12, augment, 5).epoch(3))
     shares = [list(Batches(split, 12, augment, 5, rank, world).epoch(3)) for rank in range(world)]
     assert all(len(share) == len(whole) == 4 for share in shares)
@@ -82,7 +82,9 @@ def test_shares_of_processes_make_up_the_batch_of_one(world, augment):
 
 def test_every_image_and_epoch_has_draws_of_its_own():
     stored = torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(0))
-    split = Split("train", torch.arange(40), lambda indices: stored.expand(len(indices), 1, 9, 16))
+    split = Split.labelled(
+        "train", torch.arange(40), lambda indices: stored.expand(len(indices), 1, 9, 16)
+    )
     batches = Batches(split, 20, Resized(), 0)
     kinds = {
         image.numpy().tobytes()
@@ -105,8 +107,7 @@ def test_real_images_come_as_they_are_stored():
     train = digits().train
     assert train is not None
     images, labels = next(Batches(train, 64, Unchanged(), 0).epoch(0))
-    where = {
-        image.numpy().tobytes(): int(label)
-        for image, label in zip(*next(train.batches(len(train))), strict=True)
-    }
+    stored, (known,) = next(train.batches(len(train)))
+    pairs = zip(stored, known, strict=True)
+    where = {image.numpy().tobytes(): int(label) for image, label in pairs}
     assert [where[image.numpy().tobytes()] for image in images] == labels.tolist()

@@ -244,7 +244,7 @@ def test_validation_images_are_never_trained_on_and_are_drawn_by_seed(tmp_path):
             used[name].extend(indices.tolist())
             return split.read(indices)
 
-        return Split(name, split.labels, read)
+        return Split.labelled(name, split.labels, read)
 
     small = few(digits(), 100, 20)
     assert small.train is not None

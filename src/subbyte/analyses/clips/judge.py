@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from subbyte.data import Split
+from subbyte.engine.evaluation import Evaluation, evaluate
 from subbyte.graph import Network
 from subbyte.records.clips import JUDGED
-from subbyte.tasks import Evaluation, evaluate
 
 
 class Judge:

@@ -78,7 +78,7 @@ def run(
     some, rest = images[: search.calibration], images[search.calibration :]
     known = labels[: len(some)] if search.labels is Labels.TRUE else None
     evaluation = (
-        Split("evaluation", labels[len(some) :], lambda indices: rest[indices])
+        Split.labelled("evaluation", labels[len(some) :], lambda indices: rest[indices])
         if search.evaluate
         else None
     )

@@ -15,10 +15,10 @@ from scipy.special import stdtrit
 from subbyte.analyses.sweeps.space import Measured, Run, Setting
 from subbyte.analyses.sweeps.store import Row
 from subbyte.errors import RecipeError
-from subbyte.records.sweep import METRICS, UNCOMPARED, Done
+from subbyte.records.outcome import METRICS, UNCOMPARED, Done
 
 SUMMARIZED = tuple(name for name in METRICS if name not in UNCOMPARED)
-SMALLER_IS_BETTER = ("bits_per_weight", "packed_bytes")
+SMALLER_IS_BETTER = ("output_error", "bits_per_weight", "packed_bytes")
 
 
 def interval(values: Sequence[float]) -> float | None:
@@ -81,7 +81,11 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
         Summary(
             setting,
             len(group),
-            {name: OverSeeds.of([float(one[name]) for one in group]) for name in SUMMARIZED},
+            {
+                name: OverSeeds.of([float(one[name]) for one in group])
+                for name in SUMMARIZED
+                if all(name in one for one in group)
+            },
         )
         for setting, group in groups.values()
     ]
@@ -104,10 +108,17 @@ def check_column(column: str) -> None:
 
 def best_setting(rows: Sequence[Row], column: str) -> Setting:
     """The setting whose mean of `column` is best; the first of equals. Some run must have ended
-    well.
+    well. Raises RecipeError where the column was not measured.
     """
+    found = summaries(rows)
+    if not all(column in one.metrics for one in found):
+        known = [name for name in SUMMARIZED if all(name in one.metrics for one in found)]
+        raise RecipeError(
+            f"choose: {column} was not measured, as outputs and targets are; choose by one of "
+            f"{', '.join(known)}"
+        )
     sign = -1 if column in SMALLER_IS_BETTER else 1
-    return max(summaries(rows), key=lambda one: sign * one.metrics[column].mean).setting
+    return max(found, key=lambda one: sign * one.metrics[column].mean).setting
 
 
 def test_runs(rows: Sequence[Row], setting: Setting) -> list[Run]:

@@ -24,7 +24,7 @@ from subbyte.analyses.sweeps.store import Task
 from subbyte.analyses.sweeps.work import execute, load_inputs
 from subbyte.errors import RecipeError, SubbyteError
 from subbyte.methods import Engine
-from subbyte.records.sweep import Failed, Outcome
+from subbyte.records.outcome import Failed, Outcome
 
 DIED = "its worker process died, twice; out of memory?"
 

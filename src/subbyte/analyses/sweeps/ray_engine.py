@@ -21,7 +21,7 @@ from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.errors import SubbyteError
 from subbyte.io.user_file import MODULES
 from subbyte.methods import Engine
-from subbyte.records.sweep import Failed, Outcome
+from subbyte.records.outcome import Failed, Outcome
 
 RETRIES = 3
 STARTS = 3

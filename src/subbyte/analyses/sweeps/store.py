@@ -25,7 +25,8 @@ from subbyte.analyses.sweeps.space import Measured, Run, Setting, Space
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.io.files import write_json, write_text, written
 from subbyte.records.base import read_document, table_text, write_document
-from subbyte.records.sweep import MARK, METRICS, RESULTS, SPACE, Done, Mark, Outcome, read_outcome
+from subbyte.records.outcome import METRICS, Done, Outcome, read_outcome
+from subbyte.records.sweep import MARK, RESULTS, SPACE, Mark
 
 FIRST = ("run", "status", "name", "model", "data", "recipe", "calibration", "seed", "split")
 
@@ -134,7 +135,8 @@ class Results:
             if (found := self.read(task)) is not None
         ]
         cells = [row.cells() for row in rows]
-        columns = (*FIRST, *(name for name in axes if name not in FIRST), *METRICS, "error")
+        named = (*FIRST, *(name for name in axes if name not in FIRST))
+        columns = (*named, *METRICS, "score", "error")
         write_text(self.out / RESULTS, table_csv(cells, columns))
         _write_parquet(self.out / "results.parquet", cells, columns)
         return rows

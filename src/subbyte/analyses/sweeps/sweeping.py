@@ -24,7 +24,8 @@ from subbyte.engine.stages import Report, silent
 from subbyte.io.files import write_text
 from subbyte.jobs import versions
 from subbyte.methods import Engine
-from subbyte.records.sweep import CHOSEN, SUMMARY, Done, Failed, Inputs, Mark, Outcome
+from subbyte.records.outcome import Done, Failed, Outcome
+from subbyte.records.sweep import CHOSEN, SUMMARY, Inputs, Mark
 
 _TABLES = 20
 
@@ -185,7 +186,7 @@ class _Doer:
             said = (
                 f"failed: {task.key}"
                 if isinstance(outcome, Failed)
-                else f"{outcome.quantized_top1_percent:.2f} %"
+                else f"{outcome.headline:.2f} %"
             )
             self.report(stage, done, len(tasks), said)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from subbyte.analyses.sweeps.store import Task
 from subbyte.errors import SubbyteError
-from subbyte.records.sweep import Failed, Outcome
+from subbyte.records.outcome import Failed, Outcome
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """MLflow's settings where the environment does not give them; its defaults try for minutes."""

@@ -6,31 +6,38 @@ logits of the float network, second moments of its layers' inputs, gradients, an
 each layer costs under a budget, whatever the budget.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from subbyte.analyses.sweeps.space import Measured, Run
-from subbyte.data import DataSet, Split, draw_calibration, draw_labels, load_data
+from subbyte.data import DataSet, Split, draw_labels, draw_samples, load_data
+from subbyte.engine.evaluation import Accuracy, Evaluation, evaluate
+from subbyte.engine.judging import as_scores, forward_of, judge, settle_task
 from subbyte.engine.quantization import carry_out
+from subbyte.engine.quantized import QuantizedModel
 from subbyte.engine.stages import Stages
 from subbyte.engine.walk import Limits
-from subbyte.errors import DataError
-from subbyte.graph import Network, prepare
+from subbyte.errors import DataError, RecipeError
+from subbyte.graph import Network, Samples, prepare
 from subbyte.io.cache import Cache
 from subbyte.io.settings import fingerprint
 from subbyte.io.user_file import split_spec
 from subbyte.models import load_model
-from subbyte.records.sweep import Done
-from subbyte.tasks import Accuracy, Evaluation, agreement, evaluate
+from subbyte.records import Score
+from subbyte.records.outcome import Done
+from subbyte.tasks import AGREEMENT, RELATIVE_ERROR, Classification, agreement
 
 _PIXELS = 16
+_FLOAT, _QUANTIZED = "float", "quantized"
 # of the order in which validation images are taken, whatever the seed of a run
 _VALIDATION_SEED = 7919
 
@@ -77,9 +84,8 @@ def _code(model: str) -> str:
 @lru_cache(maxsize=2)
 def captured(inputs: Inputs, cache: Cache) -> Network:
     """The graph of the float network, which runs read and do not change."""
-    return prepare(
-        inputs.model, inputs.data.test.images(range(min(2, len(inputs.data.test)))), cache
-    )
+    few = inputs.data.test.samples(range(min(2, len(inputs.data.test))))
+    return prepare(inputs.model, few, cache)
 
 
 def measured_split(data: DataSet, run: Run) -> Split:
@@ -90,7 +96,7 @@ def measured_split(data: DataSet, run: Run) -> Split:
     Raises DataError where there are too few training images.
     """
     if run.split is Measured.TEST:
-        return draw_calibration(data, run.calibration, run.seed)[1]
+        return draw_samples(data, run.calibration, run.seed)[1]
     if data.train is None:
         raise DataError(
             f"{data.name} has no training images to measure on; write `measure: test` into the "
@@ -114,9 +120,9 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     Raises SubbyteError when anything does not fit.
     """
     data, stages = inputs.data, Stages()
-    images, _ = draw_calibration(data, run.calibration, run.seed)
+    images, _ = draw_samples(data, run.calibration, run.seed)
     cache = Cache(folder).of(inputs.identity, version("subbyte"), torch.__version__)
-    limits = Limits(cache=cache.of(sha256(images.numpy().tobytes()).hexdigest()))
+    limits = Limits(cache=cache.of(sha256(_bytes(images)).hexdigest()))
     quantized = carry_out(
         lambda: captured(inputs, cache),
         run.recipe,
@@ -127,15 +133,11 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     ).model
     split = measured_split(data, run)
     with stages.stage("evaluate"):
-        before, after = float_evaluation(inputs, split, cache), evaluate(quantized, split)
+        scores = _scores(inputs, quantized, split, cache)
     weights = torch.cat([p.detach().flatten() for p in inputs.model.parameters() if p.ndim > 1])
     return Done(
         images=len(split),
-        original_top1_percent=round(before.top1, 4),
-        quantized_top1_percent=round(after.top1, 4),
-        original_top5_percent=round(before.top5, 4),
-        quantized_top5_percent=round(after.top5, 4),
-        agreement_percent=round(agreement(before.logits, after.logits), 4),
+        **scores,
         original_sparsity_percent=round(100 * float((weights == 0).double().mean()), 4),
         quantized_sparsity_percent=round(quantized.zeros, 4),
         bits_per_weight=round(quantized.bits_per_weight, 6),
@@ -144,6 +146,69 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
         walk_seconds=round(stages.seconds["plan"] + stages.seconds["walk"], 3),
         evaluate_seconds=stages.seconds["evaluate"],
     )
+
+
+def _scores(
+    inputs: Inputs, quantized: QuantizedModel, split: Split, cache: Cache
+) -> Mapping[str, Any]:
+    """The scores of a run as `Done` names them."""
+    forward = forward_of(inputs.model)
+    task, batch = settle_task((), forward, split)
+    if isinstance(task, Classification) and split.has_labels:
+        before, after = float_evaluation(inputs, split, cache), evaluate(quantized, split)
+        return {
+            "original_top1_percent": round(before.top1, 4),
+            "quantized_top1_percent": round(after.top1, 4),
+            "original_top5_percent": round(before.top5, 4),
+            "quantized_top5_percent": round(after.top5, 4),
+            "agreement_percent": round(agreement(before.logits, after.logits), 4),
+        }
+    found = judge(
+        {_FLOAT: forward, _QUANTIZED: forward_of(quantized)},
+        {_QUANTIZED: _FLOAT},
+        task,
+        split,
+        batch_size=batch,
+    )
+    scores, compared = as_scores(found[_QUANTIZED].scores), as_scores(found[_QUANTIZED].comparison)
+    headline, reference = _headline(as_scores(found[_FLOAT].scores), scores, compared)
+    named = {one.name: one.value for one in reversed(compared) if one.value is not None}
+    alike, error = named.get(AGREEMENT.name), named.get(RELATIVE_ERROR.name)
+    return {
+        "score": headline.name if scores else f"{headline.name} with float",
+        "original_score_percent": reference,
+        "quantized_score_percent": _percent(headline),
+        "agreement_percent": None if alike is None else round(alike, 4),
+        "output_error": error,
+    }
+
+
+def _headline(
+    before: list[Score], after: list[Score], compared: list[Score]
+) -> tuple[Score, float]:
+    """The figure that settings are compared by, and that of the float network: the first of which
+    more is better, in percent, or a cosine and the like. Raises RecipeError where there is none.
+    """
+    for own, others in ((after, before), (compared, [])):
+        for score in own:
+            if score.higher and score.unit in ("%", "") and score.value is not None:
+                other = next((one for one in others if one.is_of(score)), None)
+                return score, 100.0 if other is None else _percent(other)
+    raise RecipeError(
+        "a sweep compares settings by a figure in percent, or a plain number, of which more is "
+        "better; the task has none"
+    )
+
+
+def _percent(score: Score) -> float:
+    """A plain number counts by hundredths, as a cosine of 1 is all that there can be."""
+    value = score.value or 0.0
+    return round(value if score.unit else 100 * value, 4)
+
+
+def _bytes(samples: Tensor | Samples) -> bytes:
+    leaves = Samples.of(samples).leaves
+    return b"".join(leaf.numpy().tobytes() for leaf in leaves if isinstance(leaf, Tensor))
 
 
 def float_evaluation(inputs: Inputs, split: Split, cache: Cache) -> Evaluation:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from subbyte.data import DataSet, Split
+from subbyte.engine.evaluation import evaluate
 from subbyte.engine.stages import Report
 from subbyte.errors import DataError, FormatError, NumericsError
 from subbyte.io.settings import same_settings
@@ -24,7 +25,7 @@ from subbyte.learn.training.record import Record, Row
 from subbyte.learn.training.settings import TrainSettings
 from subbyte.learn.training.step import Steps
 from subbyte.methods import Trained, Updates
-from subbyte.tasks import check_labels, evaluate
+from subbyte.tasks import check_classes
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _check(model: nn.Module, parts: Parts, device: str) -> int:
     classes = evaluate(model, parts.test.take([0]), device=device).logits.shape[1]
     for split in (parts.train, parts.validation, parts.test):
         if split is not None:
-            check_labels(split, classes)
+            check_classes(split.labels, classes, f"split {split.name!r} ")
     return classes
 
 

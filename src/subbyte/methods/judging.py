@@ -1,0 +1,82 @@
+"""The contract of tasks: how a network's outputs are judged by targets, and by another network's
+outputs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import nan
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+Outputs = tuple[Tensor, ...]
+"""The tensors of a network's output, in order, each [b, ...]: its heads."""
+Targets = tuple[Tensor, ...]
+"""The values wanted of the first heads, each [b, ...]: int64 classes, or float32."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The name of a figure, and how to read it.
+
+    unit: '%' or another, '' for a plain number; higher: whether more is better.
+    """
+
+    name: str
+    unit: str = ""
+    higher: bool = True
+
+
+def _unknown(_: Tensor) -> float:
+    return nan
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """A figure while it is counted, batch by batch, so that no outputs need to be kept.
+
+    counted: float64, of some samples; join: puts it together with that of others (adds unless told
+    otherwise); figure: the figure of all that was counted, NaN where there was nothing to measure;
+    error: its standard error, NaN where that is not known; head: the output's number.
+    """
+
+    measure: Measure
+    counted: Tensor
+    figure: Callable[[Tensor], float]
+    join: Callable[[Tensor, Tensor], Tensor] = torch.add
+    error: Callable[[Tensor], float] = _unknown
+    head: int = 0
+
+    def add(self, other: "Tally") -> "Tally":
+        """The tally of the samples of both."""
+        return replace(self, counted=self.join(self.counted, other.counted))
+
+
+class Task(ABC):
+    """Says how outputs are judged: a frozen dataclass of settings with three verbs on the outputs
+    of one batch. The figures of several batches are those of all their samples.
+    """
+
+    per_head: ClassVar[bool] = False
+    """Whether it judges one output alone; a network of several then has one for each."""
+
+    def check(self, outputs: Outputs, targets: Targets) -> None:
+        """Raise DataError where these targets can't be those of such outputs.
+
+        outputs: of a few samples; targets: of all that are in memory.
+        """
+        del outputs, targets
+
+    @abstractmethod
+    def score(self, outputs: Outputs, targets: Targets) -> list[Tally]:
+        """How right outputs are."""
+
+    @abstractmethod
+    def compare(self, outputs: Outputs, others: Outputs) -> list[Tally]:
+        """How near outputs are to those of another network, usually the float one."""
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, targets: Targets) -> Tensor:
+        """The mean loss of a batch, with gradients: that which training and tuning make small."""

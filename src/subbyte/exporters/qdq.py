@@ -173,7 +173,8 @@ class _Writer:
         codes, zero = _folded(weight, kind)
         if note:
             self.notes[layer.name] = note
-        in_integers = self.model.input_tap(layer) is not None
+        calls = [call for call in self.model.layers if call.owner == layer.name]
+        in_integers = any(self.model.input_tap(call) is not None for call in calls)
         if kind is INT8 and in_integers and _may_saturate(codes):
             kind, codes, zero = UINT8, codes + 128, zero + 128
         shape, arranged = _arrange(layer, codes, by_matrix=share.block is not None)

@@ -5,7 +5,9 @@ import io
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from subbyte.engine.quantized import LedgerRow, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
 from subbyte.engine.walk import Limits
+from subbyte.errors import NumericsError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
 from subbyte.graph import Network, Samples, prepare, unwrapped
@@ -171,11 +174,8 @@ def _table(options: list[Option]) -> str:
 
 class _Capture:
     """Captures a network, and sees that it goes together with data and task: before the walk, not
-    after it. task, batch: how outputs are judged, and how many samples at a time.
+    after it.
     """
-
-    task: Task
-    batch: int
 
     def __init__(self, job: Job, model: nn.Module, images: Tensor | Samples, split: Split) -> None:
         self._job, self._model, self._images, self.split = job, model, images, split
@@ -183,8 +183,23 @@ class _Capture:
 
     def __call__(self) -> Network:
         network = prepare(unwrapped(self._model), self._images[:2])
-        self.task, self.batch = settle_task(self._job.tasks, forward_of(self._model), self.split)
+        with suppress(NumericsError):  # the walk names the layer that it comes from
+            self._settled  # noqa: B018 - refuses what does not go together
         return network
+
+    @property
+    def task(self) -> Task:
+        """The task by which outputs are judged."""
+        return self._settled[0]
+
+    @property
+    def batch(self) -> int:
+        """How many samples are judged at a time."""
+        return self._settled[1]
+
+    @cached_property
+    def _settled(self) -> tuple[Task, int]:
+        return settle_task(self._job.tasks, forward_of(self._model), self.split)
 
 
 def measure(

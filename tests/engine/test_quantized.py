@@ -111,8 +111,7 @@ def test_packed_bytes_are_everything_the_network_needs():
     model = quantized("norm first", "w8a8")
     weights = 6 * 27 + 6 * 54 + 4 * 6
     rest = 4 * (6 + 6 + 4) + 4 * (6 + 6 + 4)  # scales, biases
-    norms = 4 * 4 * (3 + 6)  # two batch-norms that stay: weight, bias, mean, variance
-    assert model.packed_bytes == weights + rest + norms + 5 * len(model.plan.taps)
+    assert model.packed_bytes == weights + rest + 5 * len(model.plan.taps)
     assert model.packed_bytes < quantized("norm first", "w8a8", "weights.bits=null").packed_bytes
 
 

@@ -80,7 +80,7 @@ class MyTune(Tune):
         learned = Cascade(epochs=1).after_layer(forward, parameters, logits)
         return learned if self.late else self.change(learned)
 
-    def at_end(self, forward, parameters, logits, labels):
+    def at_end(self, forward, parameters, logits, labels, loss):
         return self.change(dict(parameters)) if self.late else parameters
 
 

@@ -150,6 +150,7 @@ def library(request, monkeypatch):
         models = types.ModuleType("torchvision.models")
         models.list_models = lambda: names
         models.get_model = lambda name, *, weights: record.build(name, weights)
+        models.get_model_builder = lambda name: lambda *, weights=None: None
         module.models = models
         monkeypatch.setitem(sys.modules, "torchvision.models", models)
     else:

@@ -297,7 +297,9 @@ class _Writer:
                 continue
             alphabet = self.model.weights[layer.name].grid.spec.alphabet
             fits = step is not None and self.container.storage(alphabet) is INT8
-            alone = layer.name in self.model.notes or self.has_new_scale(layer)
+            # a float weight between grids ONNX Runtime would round to 8 bits, unless a sum follows
+            dense = self.container.storage(alphabet) is None and self.model.input_tap(layer)
+            alone = layer.name in self.model.notes or self.has_new_scale(layer) or dense
             for node in _added_by(bias):
                 if fits and step is not None and self.reads_input_of(layer, node):
                     value = self.int32_bias(layer, step, bias.const_value.numpy(), node)

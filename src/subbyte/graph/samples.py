@@ -170,7 +170,7 @@ class Leaf:
         return f"{str(self.dtype).removeprefix('torch.')} [{', '.join(sizes)}]"
 
     @property
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """Plain values for JSON; `of_plain` reads them."""
         if self.dtype is None:
             return {"name": self.name, "value": self.value}
@@ -225,7 +225,7 @@ class Signature:
         ]
         return cls(tuple(leaves), samples.tree)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON; `from_dict` reads them."""
         return {"tree": tree_to_plain(self.tree), "leaves": [leaf.plain for leaf in self.leaves]}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
 from subbyte.errors import ModelError
 from subbyte.io.user_file import call_user_file, split_spec
@@ -42,7 +42,7 @@ def load_model(
     model = _not_built_in(spec, pretrained=weights is None)
     if weights is not None:
         load_weights(model, weights)
-    return evaluating(model)
+    return model
 
 
 def new_model(spec: str, classes: int | None = None) -> nn.Module:
@@ -52,23 +52,19 @@ def new_model(spec: str, classes: int | None = None) -> nn.Module:
     entry = find_entry(spec)
     if entry is not None:
         return entry.build(classes).eval()
-    return evaluating(_not_built_in(spec, pretrained=False))
-
-
-def evaluating(model: nn.Module) -> nn.Module:
-    """The network in evaluation mode; an exported program is in the mode it was exported in."""
-    return model if isinstance(model, fx.GraphModule) else model.eval()
+    return _not_built_in(spec, pretrained=False)
 
 
 def _not_built_in(spec: str, *, pretrained: bool) -> nn.Module:
+    """In evaluation mode; an exported program is in the mode it was exported in."""
     user = split_spec(spec)
     library, colon, name = spec.partition(":")
     if user is not None:
-        return _from_user(*user)
+        return _from_user(*user).eval()
     if Path(spec).suffix == SUFFIX:
         return read_program(Path(spec))
     if colon and library in LIBRARIES:
-        return LIBRARIES[library](spec, name, pretrained)
+        return LIBRARIES[library](spec, name, pretrained).eval()
     raise ModelError(_unknown(spec, spec, [*MODELS, FAMILY]))
 
 

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
-import torch
 from torch import Tensor
 
 from subbyte.core import QTensor, Share
 from subbyte.engine.quantized import QuantizedModel
+from subbyte.exporters.arrays import arrange, axis_of, folded, may_saturate, scale_of
 from subbyte.exporters.storage import INT8, UINT8, Container, Storage
 from subbyte.graph import DOMAIN, FakeQuantize, Layer
 
@@ -170,14 +170,14 @@ class _Writer:
 
     def integers(self, layer: Layer, weight: QTensor, kind: Storage, before: ir.Node) -> ir.Value:
         share, note = weight.grid.spec.share, kind.note(weight.grid.words)
-        codes, zero = _folded(weight, kind)
+        codes, zero = folded(weight, kind)
         if note:
             self.notes[layer.name] = note
         calls = [call for call in self.model.layers if call.owner == layer.name]
         in_integers = any(self.model.input_tap(call) is not None for call in calls)
-        if kind is INT8 and in_integers and _may_saturate(codes):
+        if kind is INT8 and in_integers and may_saturate(codes):
             kind, codes, zero = UINT8, codes + 128, zero + 128
-        shape, arranged = _arrange(layer, codes, by_matrix=share.block is not None)
+        shape, arranged = arrange(layer, codes, by_matrix=share.block is not None)
         stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(kind.dtype))
         dequantize = self.by_operator if in_integers else self.by_arithmetic
         value = dequantize(layer, weight, stored, zero.astype(kind.dtype), before)
@@ -188,11 +188,11 @@ class _Writer:
     ) -> ir.Value:
         """DequantizeLinear, which integer kernels take in."""
         share = weight.grid.spec.share
-        scale = self.constant(f"{layer.weight}.scale", lambda: _scale(weight))
+        scale = self.constant(f"{layer.weight}.scale", lambda: scale_of(weight))
         sizes = "x".join(map(str, zero.shape))
         shared = None if zero.any() else f"{zero.dtype}.zero.{sizes}"
         zero_value = self.constant(shared or f"{layer.weight}.zero_point", zero.copy)
-        attributes = {} if share.one_scale else {"axis": _axis(layer, share)}
+        attributes = {} if share.one_scale else {"axis": axis_of(layer, share)}
         if share.block is not None:
             attributes["block_size"] = share.block
         return self.node("DequantizeLinear", [codes, scale, zero_value], before, **attributes)
@@ -207,7 +207,7 @@ class _Writer:
         multiple of 4.
         """
         value = self.node("Cast", [codes], before, to=ir.DataType.FLOAT.value)
-        named: list[tuple[str, str, np.ndarray]] = [("Mul", "scale", _scale(weight))]
+        named: list[tuple[str, str, np.ndarray]] = [("Mul", "scale", scale_of(weight))]
         if zero.any():
             named.insert(0, ("Sub", "zero_point", zero.astype(np.float32)))
         assert codes.shape is not None
@@ -231,7 +231,7 @@ class _Writer:
         if share.one_scale:
             return self.constant(name, numbers.copy)
         if share.block is None:
-            ones = [1] * (len(sizes) - 1 - _axis(layer, share))
+            ones = [1] * (len(sizes) - 1 - axis_of(layer, share))
             return self.constant(name, lambda: numbers.reshape(-1, *ones))
         rows, groups = numbers.shape
         value = self.constant(name, lambda: numbers[:, :, None])
@@ -345,57 +345,3 @@ class _Writer:
 def _added_by(bias: ir.Value) -> list[ir.Node]:
     """The layers that have this bias as their third input."""
     return [u.node for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]
-
-
-def _folded(weight: QTensor, kind: Storage) -> tuple[np.ndarray, np.ndarray]:
-    """Codes [rows, columns] and zero points; the zero points are subtracted when the container has
-    room.
-    """
-    zero, integers = weight.grid.zero_point.numpy(), weight.grid.spec.alphabet.integers
-    assert integers is not None
-    shifted = (weight.grid.units(weight.codes) * integers.per_step).numpy().astype(np.int32)
-    if shifted.min() >= kind.low and shifted.max() <= kind.high:
-        return shifted, _flat(np.zeros_like(zero), weight)
-    return weight.codes.numpy().astype(np.int32), _flat(zero, weight)
-
-
-def _may_saturate(codes: np.ndarray) -> bool:
-    """Whether two neighbouring products of uint8 inputs with these int8 codes [rows, columns] may
-    leave int16.
-
-    x86 processors without integer dot products (AVX2) add such pairs in saturating int16; their
-    kernels for unsigned weights are exact, and those with dot products are equally fast on both.
-    Which columns are neighbours depends on the kernel, so the two largest of a row count.
-    """
-    largest = np.sort(np.abs(codes), axis=1)[:, -2:].sum(1)
-    return bool(255 * largest.max() > np.iinfo(np.int16).max)
-
-
-def _scale(weight: QTensor) -> np.ndarray:
-    return _flat(weight.grid.step.numpy(), weight)
-
-
-def _flat(parameter: np.ndarray, weight: QTensor) -> np.ndarray:
-    return weight.grid.spec.share.flat(torch.from_numpy(parameter)).numpy()
-
-
-def _axis(layer: Layer, share: Share) -> int:
-    if share.block is not None:
-        return 1
-    return layer.geometry.row_axis or 0  # rows of two axes are arranged along the first
-
-
-def _arrange(
-    layer: Layer, codes: np.ndarray, *, by_matrix: bool
-) -> tuple[tuple[int, ...], np.ndarray]:
-    """Codes in an arrangement whose scales run along one axis, and its shape."""
-    geometry = layer.geometry
-    if by_matrix:
-        return codes.shape, codes
-    if geometry.row_axis is not None:
-        arranged = geometry.to_weight(torch.from_numpy(codes)).numpy()
-        return geometry.weight_shape, np.ascontiguousarray(arranged)
-    inputs = geometry.weight_shape[0] // geometry.groups
-    unflipped = codes.reshape(geometry.rows, inputs, *geometry.kernel)
-    unflipped = np.flip(unflipped, tuple(range(2, unflipped.ndim)))
-    return unflipped.shape, np.ascontiguousarray(unflipped)

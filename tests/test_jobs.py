@@ -196,3 +196,22 @@ def test_nothing_is_exported_where_that_is_asked_for(place, tmp_path):
 def test_unknown_exporters_are_an_error_before_anything_is_done():
     with pytest.raises(RecipeError, match=", ".join(EXPORTERS)):
         replace(JOB, exports=("int16",))
+
+
+def test_an_operation_without_a_form_costs_the_file_not_the_result(place, tmp_path):
+    class Pooled(torch.nn.Module):
+        """The network behind a pool to a size that does not divide."""
+
+        def __init__(self):
+            super().__init__()
+            self.net = float_network(place)
+
+        def forward(self, x):
+            first = x[:, :, :2, :2].mean() * 0
+            odd = torch.nn.functional.adaptive_max_pool2d(x[:, :, :5, :5], 4)
+            return self.net(x) + 0 * odd.mean() + first
+
+    out = tmp_path / "out"
+    found = run(JOB, Pooled().eval(), data_set(place), out, silent)
+    assert not found.exports and "adaptive_max_pool2d" in found.not_exported["onnx-int8"]
+    assert names_in(out) == FILES - {"model.onnx"} and read_result(out) == found

@@ -32,7 +32,7 @@ from subbyte.engine.quantized import LedgerRow, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
 from subbyte.engine.walk import Limits
-from subbyte.errors import NumericsError
+from subbyte.errors import ModelError, NumericsError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
 from subbyte.graph import Network, Samples, prepare, unwrapped
@@ -128,16 +128,19 @@ def run(
         with stages.stage("export"):
             packed = save(done.model, temporary / PACKED, _about(job, data))
             names = export_files(job.exports, done.model.plan)
-            exported = [
-                export(done.model, temporary / file, images, to=name)
-                for name, file in names.items()
-            ]
+            exported, refused = [], {}
+            for name, file in names.items():
+                try:
+                    exported.append(export(done.model, temporary / file, images, to=name))
+                except ModelError as error:  # an operation that the format lacks costs its file
+                    refused[name] = str(error)
         with stages.stage("evaluate"):
             measured = measure(model, done.model, exported, capture, data, report)
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
         count, seconds = len(split), stages.seconds
-        result = summary(job, data, done, exported, packed, measured, count, seconds, temporary)
+        files = exported, refused
+        result = summary(job, data, done, files, packed, measured, count, seconds, temporary)
         write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
@@ -249,15 +252,18 @@ def summary(
     job: Job,
     data: DataSet,
     done: Quantization,
-    exported: Sequence[Exported],
+    files: tuple[Sequence[Exported], dict[str, str]],
     packed: int,
     measured: Measured,
     images: int,
     seconds: dict[str, float],
     out: Path,
 ) -> Result:
-    """The content of result.json in the folder `out`: figures, sizes in bytes, times in seconds."""
-    model = done.model
+    """The content of result.json in the folder `out`: figures, sizes in bytes, times in seconds.
+
+    files: what was exported, and why there is none of an exporter, by its name.
+    """
+    model, (exported, refused) = done.model, files
     rows: dict[str, list[LedgerEntry]] = {"layer": [], "product": [], "activation": [], "rest": []}
     for row in model.ledger:
         rows[row.kind].append(_entry(row, exported))
@@ -273,6 +279,7 @@ def summary(
         float=records.Measured(**_figures(measured.float)),
         quantized=records.Measured(**_figures(measured.quantized)),
         exports=list(map(_export, exported, measured.exports)),
+        not_exported=refused,
         bits_per_weight=model.bits_per_weight,
         zeros_percent=model.zeros,
         bytes=Sizes(float=done.network.float_bytes, packed=packed),

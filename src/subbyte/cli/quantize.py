@@ -167,6 +167,8 @@ def show(result: Result, out: Path) -> None:
             f"parity of {one.name} on {one.parity.samples:,} samples: {one.parity.summary}",
             highlight=False,
         )
+    for name, reason in result.not_exported.items():
+        console.print(f"no file by {name}: {reason}", highlight=False, markup=False)
     if not result.exports:
         console.print("nothing was exported: float and quantized network only", highlight=False)
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())

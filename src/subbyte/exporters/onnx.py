@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.errors import DataError, FormatError
+from subbyte.errors import DataError, FormatError, ModelError
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
 from subbyte.exporters.storage import Container
@@ -71,7 +71,11 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         program.metadata_props["subbyte.container"] = self.container.name
         with written(path) as temporary:
             ir.save(program, temporary)
-            onnx.checker.check_model(str(temporary), full_check=False)
+            try:
+                onnx.checker.check_model(str(temporary), full_check=False)
+            except onnx.checker.ValidationError as error:
+                reason = " ".join(str(error).split())[:300]
+                raise ModelError(f"an operation has no form in ONNX: {reason}") from error
             parity = check_parity(
                 model,
                 self.runner(temporary),

@@ -16,6 +16,7 @@ from subbyte.graph.layers import (
     argument,
     is_layer_call,
     operation_of,
+    weights_of,
 )
 from subbyte.graph.nodes import is_tensor, varying
 from subbyte.graph.tensors import set_tensor, tensor_at
@@ -80,7 +81,8 @@ def _drop_last_axis(graph: fx.Graph, node: fx.Node) -> None:
 
 def _weight(graph_module: fx.GraphModule, operand: fx.Node) -> str | None:
     """Dotted name of the weight [out, in] that a linear layer would have in place of the operand
-    [in, out] or [in]; None when it is no parameter.
+    [in, out] or [in]; None when it is no parameter, or the weight of a layer as it is: then it is
+    computed from that layer's codes.
     """
     if operand.target in _TURNS and operand.meta["val"].ndim == 2:
         source = operand.all_input_nodes[0]
@@ -94,6 +96,8 @@ def _weight(graph_module: fx.GraphModule, operand: fx.Node) -> str | None:
         if node.target == name
         for user in node.users
     ]
+    if any(name in weights_of(user) for user in reads):
+        return None
     turned = f"{name}_turned" if len(reads) > 1 else name
     weight = tensor_at(graph_module, name)
     set_tensor(graph_module, turned, weight.t() if weight.ndim > 1 else weight[None])

@@ -225,6 +225,12 @@ class Signature:
         ]
         return cls(tuple(leaves), samples.tree)
 
+    @staticmethod
+    def _called(leaves: str, tree: pytree.TreeSpec) -> str:
+        """Leaves in words, with the names of those that are given by keyword."""
+        _, kwargs = pytree.tree_unflatten([None] * tree.num_leaves, tree)
+        return leaves + (f" ({', '.join(kwargs)} by keyword)" if kwargs else "")
+
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON; `from_dict` reads them."""
         return {"tree": tree_to_plain(self.tree), "leaves": [leaf.plain for leaf in self.leaves]}
@@ -278,8 +284,10 @@ class Signature:
             leaf.alike(value) for leaf, value in zip(self.leaves, leaves, strict=True)
         )
         if not known:
-            got = ", ".join(map(_described, leaves))
-            raise DataError(f"the network takes {self.described}; it was called with {got}")
+            takes, got = self._called(self.described, self.tree), ", ".join(map(_described, leaves))
+            raise DataError(
+                f"the network takes {takes}; it was called with {self._called(got, tree)}"
+            )
         args, kwargs = pytree.tree_unflatten(leaves, tree)
         return args, kwargs
 

@@ -147,7 +147,7 @@ class Result(Document):
     """One network, quantized and measured.
 
     task: how outputs are judged; heads: names of the network's outputs; calibration, images: how
-    many of each; bits_per_weight: with scales and zero points;
+    many of each; not_exported: reasons by exporter; bits_per_weight: with scales and zero points;
     zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
     folding batch-norms made; settings: of the recipe, as it takes them; about: weights, data and
     whatever else tells this result from others; versions: of the software.
@@ -167,6 +167,7 @@ class Result(Document):
     float: Measured
     quantized: Measured
     exports: list[Exported] = Field(default_factory=list)
+    not_exported: dict[str, str] = Field(default_factory=dict)
     bits_per_weight: Real
     zeros_percent: Percent | None = None
     bytes: Sizes

@@ -9,7 +9,7 @@ import torch
 
 import subbyte
 from subbyte.core import ALPHABETS, Alphabet, Grid, GridSpec, PerChannel, PerGroup, Share
-from subbyte.engine.evidence import tap_spreads, weight_spreads
+from subbyte.engine.evidence import activation_distributions, weight_distributions
 from subbyte.errors import FormatError, RecipeError
 from subbyte.graph import Samples
 from subbyte.pages import distributions
@@ -101,7 +101,7 @@ def test_from_range_to_report(alphabet, share, rounding, tmp_path):
     else:
         assert held == {"stored as float32: the levels are not whole numbers"}
 
-    found = weight_spreads(network, q)
+    found = weight_distributions(network, q)
     for name, one in found.items():
         assert one.unit == "steps" and sum(one.taken) == q.weights[name].codes.numel()
         assert one.levels == pytest.approx(alphabet.positions, rel=1e-5)
@@ -144,7 +144,7 @@ def test_activations_take_them_but_onnx_does_not(alphabet, tmp_path):
     subbyte.save(q, tmp_path / "net.safetensors")
     again = subbyte.load(tmp_path / "net.safetensors", build(NETWORK, seed=2))
     assert torch.equal(again(x), q(x))
-    found = tap_spreads(captured(NETWORK), q, Samples.of(x))
+    found = activation_distributions(captured(NETWORK), q, Samples.of(x))
     assert all(len(one.levels) == alphabet.count for one in found.values())
     with pytest.raises(RecipeError, match="evenly spaced"):
         subbyte.export(q, tmp_path / "net.onnx", x, to="onnx-int8")

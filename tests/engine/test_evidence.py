@@ -30,13 +30,13 @@ from subbyte.core import (
 from subbyte.core.levels import apot, odd
 from subbyte.engine.evidence import (
     Named,
+    activation_distributions,
     confusion,
+    distribution,
     gather,
     predictions,
-    spread,
-    tap_spreads,
     thumbnails,
-    weight_spreads,
+    weight_distributions,
 )
 from subbyte.graph import Samples, tensor_at
 from subbyte.ranges import Mse, fit_grid
@@ -108,7 +108,7 @@ def test_histograms_are_those_of_a_plain_loop(name, outlier):
     x = matrix(outlier=outlier)
     grid = fit_grid(Mse(), matrix(), SPECS[name])
     rounded = QTensor.nearest(x, grid)
-    found = spread(x, grid, rounded)
+    found = distribution(x, grid, rounded)
     counts, below, above = counted(placed(x, grid), found)
     assert (found.counts, found.below, found.above) == (counts, below, above)
     assert sum(counts) + below + above == x.numel() and len(counts) <= 81
@@ -134,7 +134,7 @@ def test_clipped_values_are_those_that_rounding_moves_by_more_than_half_a_step(n
     wide.
     """
     x, grid = matrix(1), fit_grid(Mse(), matrix(), SPECS[name])
-    found = spread(x, grid)
+    found = distribution(x, grid)
     low, high = found.levels[0], found.levels[-1]
     left, right = (found.levels[1] - low) / 2, (high - found.levels[-2]) / 2
     out = [place < low - left or place > high + right for place in placed(x, grid)]
@@ -151,7 +151,7 @@ def test_clipped_values_are_those_that_rounding_moves_by_more_than_half_a_step(n
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_levels_lie_in_the_middle_of_a_bin(bits):
-    found = spread(matrix(), fit_grid(Mse(), matrix(), GridSpec(Uniform(bits), PerChannel())))
+    found = distribution(matrix(), fit_grid(Mse(), matrix(), GridSpec(Uniform(bits), PerChannel())))
     for level in found.levels:
         part = (level - found.start) / found.width
         assert part - math.floor(part) == pytest.approx(0.5, abs=1e-6)
@@ -163,7 +163,7 @@ def test_rows_of_their_own_levels_have_none_in_common():
     x, scale = matrix(), torch.full((ROWS, 1), 0.25)
     grid = Grid.of(GridSpec(given, PerChannel()), scale)
     rounded = QTensor.nearest(x, grid)
-    found = spread(x, grid, rounded)
+    found = distribution(x, grid, rounded)
     assert (
         found.unit == "steps" and not found.levels and not found.taken and found.zero_points is None
     )
@@ -184,7 +184,7 @@ def test_rows_of_their_own_widths_have_no_levels_in_common():
         spec, torch.full((ROWS, 1), 0.25), torch.tensor([1, 0, -1, 2, 0, 0])[:, None], own=widths
     )
     rounded = QTensor.nearest(x, grid)
-    found = spread(x, grid, rounded)
+    found = distribution(x, grid, rounded)
     assert found.unit == "steps" and not found.levels and not found.taken
     assert found.rounded == counted((rounded.dequantize() / 0.25).reshape(-1).tolist(), found)[0]
     out = 0
@@ -203,7 +203,7 @@ def test_codebooks_have_their_levels_where_they_are_shared(granularity):
     codebook[-1, -1] = 2.5
     grid = Grid.of(spec, torch.full((() if rows == 1 else (ROWS, 1)), 0.5), None, codebook)
     rounded = QTensor.nearest(matrix(), grid)
-    found = spread(matrix(), grid, rounded)
+    found = distribution(matrix(), grid, rounded)
     if rows == 1:
         assert found.levels == [-2, -0.5, 0, 0.5, 2.5] and sum(found.taken) == ROWS * COLUMNS
         assert found.taken == torch.bincount(rounded.codes.reshape(-1).long(), minlength=5).tolist()
@@ -213,21 +213,21 @@ def test_codebooks_have_their_levels_where_they_are_shared(granularity):
 
 
 def test_float_values_are_counted_as_they_are():
-    found = spread(matrix(), None)
+    found = distribution(matrix(), None)
     assert found.unit == "values" and found.scales is None and found.clipped_percent is None
     assert (
         found.counts == counted(matrix().reshape(-1).tolist(), found)[0]
         and sum(found.counts) == ROWS * COLUMNS
     )
-    constant = spread(torch.full((2, 3), 7.0), None)
+    constant = distribution(torch.full((2, 3), 7.0), None)
     assert sum(constant.counts) == 6 and constant.counts[0] == 6
-    one = spread(torch.zeros(2, 3), Grid.of(GridSpec(Uniform(2)), torch.tensor(1.0)))
+    one = distribution(torch.zeros(2, 3), Grid.of(GridSpec(Uniform(2)), torch.tensor(1.0)))
     assert one.counts[next(k for k, count in enumerate(one.counts) if count)] == 6
 
 
 def test_weights_are_those_that_the_walk_saw():
     network, model = captured("residual"), quantized("residual", "w4a4", "layers.fc.skip=true")
-    found = weight_spreads(network, model)
+    found = weight_distributions(network, model)
     assert list(found) == [layer.name for layer in network.layers]
     assert found["fc"].unit == "values" and not found["fc"].taken
     stem = network.layer("stem")
@@ -242,7 +242,7 @@ def test_weights_are_those_that_the_walk_saw():
 
 def test_a_shared_weight_is_looked_at_once():
     network = captured("shared")
-    found = weight_spreads(network, quantized("shared", "w4"))
+    found = weight_distributions(network, quantized("shared", "w4"))
     assert set(found) == {layer.name for layer in network.owners} and len(found) == 2
 
 
@@ -257,7 +257,7 @@ def test_activations_are_those_of_the_float_network(settings):
         quantized("residual", "w4a4", *settings),
         images("residual")[:20],
     )
-    found = tap_spreads(network, model, Samples.of(x))
+    found = activation_distributions(network, model, Samples.of(x))
     assert list(found) == [tap.name for tap in model.plan.taps] and len(found) > 6
     assert (
         found["input"].values == (float(x.min()), float(x.max()))
@@ -290,8 +290,8 @@ def test_activations_are_those_of_the_float_network(settings):
 def test_looking_changes_nothing():
     network, model, x = captured("residual"), quantized("residual", "w4a4"), images("residual")
     before, state = model(x), {k: v.clone() for k, v in network.graph_module.state_dict().items()}
-    tap_spreads(network, model, Samples.of(x[:4]))
-    weight_spreads(network, model)
+    activation_distributions(network, model, Samples.of(x[:4]))
+    weight_distributions(network, model)
     assert torch.equal(model(x), before)
     assert all(torch.equal(v, state[k]) for k, v in network.graph_module.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -300,7 +300,7 @@ def test_looking_changes_nothing():
 def test_weights_only_leave_activations_alone(monkeypatch):
     network, model = captured("residual"), quantized("residual", "w2")
     monkeypatch.setattr("subbyte.engine.evidence.instrument", None)  # would be called in vain
-    assert tap_spreads(network, model, Samples.of(images("residual"))) == {}
+    assert activation_distributions(network, model, Samples.of(images("residual"))) == {}
 
 
 @pytest.fixture
@@ -426,10 +426,10 @@ def test_all_of_it_comes_back_from_its_file(named):
 def test_as_many_images_are_looked_at_as_is_quick(shape, count, named, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "subbyte.engine.evidence.tap_spreads",
+        "subbyte.engine.evidence.activation_distributions",
         lambda network, model, samples: seen.append(samples.leaves[0].shape) or {},
     )
-    monkeypatch.setattr("subbyte.engine.evidence.weight_spreads", lambda network, model: {})
+    monkeypatch.setattr("subbyte.engine.evidence.weight_distributions", lambda network, model: {})
     many = torch.zeros(1).expand(200, *shape)
     gather(
         None, None, many, Named(named.float, named.float, named.labels, named.classes, named.read)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.compat.aciq import Clip, quantize_activations
+from subbyte.compat.aciq_coding import draw, simulated_mse
 from subbyte.core import TERNARY, Grid, GridSpec, Levels, Uniform
 from subbyte.errors import RecipeError
 from subbyte.ranges import Aciq, MinMax, Mse, Sigma, fit_grid
-from subbyte.ranges.aciq_coding import draw, simulated_mse
-from subbyte.ranges.priors import alpha, best_scale, exact_alpha, laplace_alpha, level_mse
+from subbyte.stats.priors import alpha, best_scale, exact_alpha, laplace_alpha, level_mse
 from tests.reference.grids import positions
 
 UINT4 = GridSpec(Uniform(4, signed=False, symmetric=False))

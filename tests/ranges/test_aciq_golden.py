@@ -30,15 +30,15 @@ from subbyte.compat.aciq import (
     quantize_activations_by_image,
     quantize_weights,
 )
-from subbyte.core import shannon_entropy
-from subbyte.ranges.aciq_coding import (
+from subbyte.compat.aciq_coding import (
     alpha_mult,
     kl_threshold,
     mid_tread_activations,
     mid_tread_weights,
     most_frequent_value_bits,
 )
-from subbyte.ranges.priors import formula_mse
+from subbyte.core import shannon_entropy
+from subbyte.stats.priors import formula_mse
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles" / "aciq.json"
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from subbyte.compat.aciq_coding import draw
 from subbyte.core import Grid, GridSpec, Levels
-from subbyte.ranges.aciq_coding import draw
-from subbyte.ranges.priors import Prior, alpha, exact_alpha, formula_mse, level_mse
 from subbyte.records.aciq import Clipped, Clipping, Optimum
+from subbyte.stats.priors import Prior, alpha, exact_alpha, formula_mse, level_mse
 
 PRIORS: tuple[tuple[Prior, bool], ...] = (
     ("laplace", False),

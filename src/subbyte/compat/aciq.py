@@ -14,7 +14,7 @@ z_c is not clamped: windows that leave 0 out are met, by codes that no integer t
                                                 before the ReLU
 
 with alpha a coefficient of two decimals times b or sigma. All in float32, as there. The
-variable-length codes of the same authors are in `ranges.aciq_coding`.
+variable-length codes of the same authors are in `compat.aciq_coding`.
 """
 
 from collections.abc import Sequence

@@ -62,13 +62,13 @@ def gather(
     some = samples[: min(_MOST, max(_FEWEST, _VALUES // samples.size))]
     return Evidence(
         images=len(some),
-        layers=weight_spreads(network, model),
-        activations=tap_spreads(network, model, some.to(device)),
+        layers=weight_distributions(network, model),
+        activations=activation_distributions(network, model, some.to(device)),
         predictions=None if named is None else predictions(named, images),
     )
 
 
-def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Distribution]:
+def weight_distributions(network: Network, model: QuantizedModel) -> dict[str, Distribution]:
     """The distribution of every layer's weights on their grid, by name of the layer that owns them;
     batch-norms are folded into the float weights.
     """
@@ -81,12 +81,12 @@ def weight_spreads(network: Network, model: QuantizedModel) -> dict[str, Distrib
             .float()
         )
         rounded = model.weights.get(layer.name)
-        found[layer.name] = spread(weight, None if rounded is None else rounded.grid, rounded)
+        found[layer.name] = distribution(weight, None if rounded is None else rounded.grid, rounded)
     return found
 
 
 @torch.no_grad()
-def tap_spreads(
+def activation_distributions(
     network: Network, model: QuantizedModel, samples: Samples
 ) -> dict[str, Distribution]:
     """The distributions of the float network's values at every activation quantizer, by name."""
@@ -101,7 +101,7 @@ def tap_spreads(
     ) -> None:
         value = given[0].float()
         rows = value.reshape(1, -1) if axis is None else value.movedim(axis, 0).flatten(1)
-        found[name] = spread(rows, None if grid is None else grid.to(rows.device))
+        found[name] = distribution(rows, None if grid is None else grid.to(rows.device))
 
     for tap in model.plan.taps:
         grid = model.instrumented.tap(tap.name).grid
@@ -113,7 +113,7 @@ def tap_spreads(
     return {tap.name: found[tap.name] for tap in model.plan.taps}
 
 
-def spread(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Distribution:
+def distribution(x: Tensor, grid: Grid | None, rounded: QTensor | None = None) -> Distribution:
     """The distribution of values x [rows, columns] on a grid, and of their rounding beside it."""
     values = _pair(x)
     if grid is None:

@@ -8,7 +8,7 @@ Gauss's (ACIQ).
     one sign, after a ReLU     [0, alpha(mean)]: the least expected error given that values below 0
                                became 0
 
-b = E|x - mean|, n the number of steps: see `ranges.priors`. The range always holds 0 and never goes
+b = E|x - mean|, n the number of steps: see `stats.priors`. The range always holds 0 and never goes
 beyond the values. After a ReLU neither mean nor spread can be seen; both follow from the mean and
 the standard deviation of the values that are not 0. (The share of zeros tells the mean as well, but
 misleads by far where zeros have other causes, such as dead channels; on 50,000 draws of the prior
@@ -32,7 +32,7 @@ from subbyte.errors import RecipeError
 from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
 from subbyte.ranges.mse import Best
-from subbyte.ranges.priors import PRIORS, Prior, alpha, best_scale, mean_of_ratio, positive_part
+from subbyte.stats.priors import PRIORS, Prior, alpha, best_scale, mean_of_ratio, positive_part
 
 _NODES = 65
 _JUMP = 1.2

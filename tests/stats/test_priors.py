@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import laplace, norm
 
 from subbyte.errors import RecipeError
-from subbyte.ranges.priors import (
+from subbyte.stats.priors import (
     alpha,
     best_scale,
     exact_alpha,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from subbyte.compat.aciq import RowStats, bins
 from subbyte.errors import RecipeError
-from subbyte.ranges.priors import PRIORS, Prior, laplace_alpha
+from subbyte.stats.priors import PRIORS, Prior, laplace_alpha
 
 _NEVER = float(np.finfo(np.float32).max)
 

@@ -28,7 +28,7 @@ from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
-from subbyte.graph import Samples, mark_sites
+from subbyte.graph import Samples, described, mark_sites
 from subbyte.io.files import written
 from subbyte.methods import Contents, Exported, Exporter, Refusal, Runner, Stored
 from subbyte.recipe import Plan
@@ -147,12 +147,6 @@ def _shown(wanted: onnxruntime.NodeArg) -> str:
     return f"{kind} [{', '.join(map(str, wanted.shape))}]"
 
 
-def _described(x: object) -> str:
-    if not isinstance(x, Tensor):
-        return f"a {type(x).__name__}"
-    return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
-
-
 def _runner(path: Path, settings: dict[str, str]) -> Runner:
     """See `Onnx.runner`. settings: of ONNX Runtime's session."""
     options = onnxruntime.SessionOptions()
@@ -171,7 +165,7 @@ def _runner(path: Path, settings: dict[str, str]) -> Runner:
     def run(*given: Tensor) -> Any:
         if len(given) != len(wanted) or not all(map(_fits, given, wanted)):
             takes = ", ".join(map(_shown, wanted))
-            got = ", ".join(map(_described, given))
+            got = ", ".join(map(described, given))
             raise DataError(f"{path}: takes {takes}, got {got}")
         feeds = {one.name: x.cpu().numpy() for one, x in zip(wanted, given, strict=True)}
         found = tuple(torch.from_numpy(each) for each in session.run(None, feeds))

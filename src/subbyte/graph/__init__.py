@@ -31,7 +31,7 @@ from subbyte.graph.network import Network, prepare
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
 from subbyte.graph.rest import Rest, float_outputs
-from subbyte.graph.samples import Inputs, Leaf, Samples, Signature
+from subbyte.graph.samples import Inputs, Leaf, Samples, Signature, described
 from subbyte.graph.sites import DOMAIN, mark_sites
 from subbyte.graph.taps import TapPoint, channel_axis, find_taps, moves
 from subbyte.graph.tensors import set_tensor, tensor_at, tensors_read
@@ -64,6 +64,7 @@ __all__ = [
     "argument",
     "capture",
     "channel_axis",
+    "described",
     "draw_classes",
     "expected",
     "exported_program",

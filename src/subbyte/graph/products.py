@@ -57,8 +57,9 @@ def as_layers(graph_module: fx.GraphModule) -> None:
         if node.target not in _MATMULS:
             continue
         x, weight = node.args[:2]
-        found = _weight(graph_module, weight) if isinstance(weight, fx.Node) else None
-        if found is None or not isinstance(x, fx.Node) or is_tensor(x):
+        assert isinstance(x, fx.Node) and isinstance(weight, fx.Node)
+        found = None if is_tensor(x) else _weight(graph_module, weight)
+        if found is None:
             continue
         with graph.inserting_before(node):
             read = graph.get_attr(found)
@@ -110,8 +111,9 @@ def factors_last(graph_module: fx.GraphModule) -> None:
     """
     graph = graph_module.graph
     for node in [node for node in graph.nodes if node.target in _MATMULS]:
-        for factor in [_factor(argument(node, k)) for k in (0, 1)]:
-            if factor is None:
+        left, right = (_factor(argument(node, k)) for k in (0, 1))
+        for factor in (left, right):
+            if factor is None or left is right:  # a value times itself has the factor twice
                 continue
             operation, (source, number) = factor.target, factor.args[:2]
             assert callable(operation) and isinstance(source, fx.Node)

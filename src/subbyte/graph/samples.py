@@ -93,7 +93,7 @@ class Samples:
     @property
     def described(self) -> str:
         """Types and shapes, for messages."""
-        return ", ".join(_described(leaf) for leaf in self.leaves)
+        return ", ".join(described(leaf) for leaf in self.leaves)
 
     @property
     def device(self) -> torch.device:
@@ -200,10 +200,8 @@ class Leaf:
 
     def fits(self, value: Any) -> bool:
         """Whether a call may have this value here."""
-        if not isinstance(value, Tensor) or self.dtype is None:
-            return self.dtype is None and value == self.value
-        sizes = value.shape[1:] if self.batched and value.ndim else value.shape
-        return value.dtype == self.dtype and tuple(sizes) == self.shape
+        sized = not isinstance(value, Tensor) or tuple(value.shape[self.batched :]) == self.shape
+        return sized and self.alike(value)
 
 
 @dataclass(frozen=True)
@@ -284,7 +282,7 @@ class Signature:
             leaf.alike(value) for leaf, value in zip(self.leaves, leaves, strict=True)
         )
         if not known:
-            takes, got = self._called(self.described, self.tree), ", ".join(map(_described, leaves))
+            takes, got = self._called(self.described, self.tree), ", ".join(map(described, leaves))
             raise DataError(
                 f"the network takes {takes}; it was called with {self._called(got, tree)}"
             )
@@ -319,7 +317,8 @@ def _alike(part: Samples, first: Samples) -> bool:
     return True
 
 
-def _described(leaf: Any) -> str:
+def described(leaf: Any) -> str:
+    """The type and shape of a leaf in words, for messages."""
     if isinstance(leaf, Tensor):
         return f"{str(leaf.dtype).removeprefix('torch.')} {list(leaf.shape)}"
     return "None" if leaf is None else f"a {type(leaf).__name__}"

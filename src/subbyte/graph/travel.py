@@ -102,6 +102,7 @@ class Travel:
                 return [self._values[each] for each in node.all_input_nodes]
             else:
                 self._visit(node)
+            self._read |= {str(a.target) for a in node.all_input_nodes if is_tensor(a)}
             for argument in node.all_input_nodes:
                 if last_reader[argument] is node and argument in self._values:
                     self._drop(argument)
@@ -185,7 +186,6 @@ class Travel:
 
     def _execute(self, node: fx.Node, argument: Callable[[fx.Node], Any]) -> Any:
         assert is_call(node) and callable(node.target), f"unexpected {node.op} in a captured graph"
-        self._read |= {str(a.target) for a in node.all_input_nodes if is_tensor(a)}
         value = node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
         return (
             value.cpu()

@@ -228,6 +228,23 @@ PRODUCTS = {name: Kind(attention(change), (TOKENS, WIDTH)) for name, change in M
         ),
         (4, 8),
     ),
+    "a scaled value times itself": Kind(
+        lambda: Net(
+            lambda m, x: m.head((y := m.inner(x) * 0.5) @ y),
+            inner=nn.Linear(6, 6),
+            head=nn.Linear(6, 3),
+        ),
+        (6, 6),
+    ),
+    "weight of a layer times a parameter": Kind(
+        lambda: Net(
+            lambda m, x: m.inner(x) @ (m.inner.weight @ m.other),
+            inner=nn.Linear(6, 6),
+            other=parameter(6, 4),
+        ),
+        (6,),
+        counted=False,
+    ),
     "tied, transposed": Kind(
         lambda: Net(transposed, weight=parameter(9, 6), head=nn.Linear(6, 3)), (6,)
     ),

@@ -13,7 +13,7 @@ import torch
 from subbyte.analyses.sweeps import sweep
 from subbyte.analyses.sweeps.space import Run
 from subbyte.core import GridSpec, PerChannel, QTensor, Uniform
-from subbyte.engine.evidence import Named, predictions, spread
+from subbyte.engine.evidence import Named, distribution, predictions
 from subbyte.ranges import Mse, fit_grid
 from subbyte.records import Evidence
 from subbyte.records.outcome import Failed, Outcome
@@ -162,11 +162,11 @@ def evidence() -> Evidence:
     layers = {}
     for name, weight in zip(LAYERS, weights, strict=True):
         grid = fit_grid(Mse(), weight, spec)
-        layers[name] = spread(weight, grid, QTensor.nearest(weight, grid))
+        layers[name] = distribution(weight, grid, QTensor.nearest(weight, grid))
     values = torch.rand(1, 500, generator=generator) ** 3 - 0.2
     activations = {}
     for name, bits in (("input", 8), ("stem:out", 4)):
-        activations[name] = spread(
+        activations[name] = distribution(
             values, fit_grid(Mse(), values, GridSpec(Uniform(bits, signed=False, symmetric=False)))
         )
     logits = torch.randn(200, 3, generator=generator)

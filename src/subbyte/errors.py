@@ -8,6 +8,7 @@ SubbyteError                 base: anything a user can cause (also a ValueError)
 ├── RecipeError              an unknown setting, a value out of range, a pattern that matches
                              nothing
 ├── NumericsError            NaN or Inf in weights or activations
+├── ResourceError            the machine has too little memory for what was asked
 ├── FormatError              a file that is not what its reader expects
 └── ParityError              an exported file that does not compute what the torch model computes
 """
@@ -39,6 +40,10 @@ class RecipeError(SubbyteError):
 
 class NumericsError(SubbyteError):
     """NaN or Inf in weights or activations."""
+
+
+class ResourceError(SubbyteError):
+    """The machine has too little memory for what was asked."""
 
 
 class FormatError(SubbyteError):

@@ -27,11 +27,11 @@ from subbyte.engine.judging import (
     judge,
     settle_task,
 )
+from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.quantized import LedgerRow, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
-from subbyte.engine.walk import Limits
 from subbyte.errors import ModelError, NumericsError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save

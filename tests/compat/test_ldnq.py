@@ -21,7 +21,7 @@ from subbyte.core.levels import POWER_COUNTS, powers
 from subbyte.errors import RecipeError
 from subbyte.ranges import GridFitter, MinMax
 from subbyte.rounding import Ldnq
-from subbyte.stats import LayerStats
+from subbyte.stats import LayerStats, Products
 from subbyte.testing.cases import INPUTS, draw
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles" / "gradquant-ldnq.json"
@@ -118,7 +118,7 @@ def layer(run: dict[str, Any]) -> tuple[Tensor, LayerStats, GridFitter]:
     """A run of the oracles as a layer; mean inputs do not matter."""
     W, H = problem(run)
     mean = torch.zeros(1, len(H), dtype=torch.float64)
-    stats = LayerStats(H[None], H[None], H[None], mean, mean, 60)
+    stats = LayerStats(Products(H[None], H[None], H[None]), mean, mean, 60)
     return (
         W.T.float().contiguous(),
         stats,

@@ -9,13 +9,15 @@ from torch import Tensor
 import subbyte
 from subbyte.core import Convolution, Geometry
 from subbyte.engine.guidance import Guide, gradient_stats, look_ahead
-from subbyte.engine.walk import Limits, collect, round_layer
+from subbyte.engine.layer_inputs import layer_stats
+from subbyte.engine.limits import Limits
+from subbyte.engine.walk import round_layer
 from subbyte.errors import RecipeError
 from subbyte.graph import Memory, Pair, Samples, instrument, layer_gradients, outputs
 from subbyte.io.cache import NO_CACHE
 from subbyte.ranges import RANGES, fit_grid
 from subbyte.recipe import Plan, make_plan
-from subbyte.stats import LayerStats, MomentCollector, moments
+from subbyte.stats import LayerStats, MomentCollector, Products, moments
 from tests.networks import captured, images, walked
 from tests.reference.geometries import GEOMETRIES
 from tests.reference.operations import patch_matrix
@@ -54,7 +56,8 @@ def reference(geometry: Geometry, x: Tensor, x_q: Tensor, weights: Tensor) -> La
             found[name].append(torch.einsum("m,mc,md->cd", weight, left, right) / weight.sum())
         found["mean"].append(weight @ rows / weight.sum())
         found["mean_q"].append(weight @ rows_q / weight.sum())
-    return LayerStats(*(torch.stack(values) for values in found.values()), seen.shape[1])
+    H, G, F, mean, mean_q = (torch.stack(values) for values in found.values())
+    return LayerStats(Products(H, G, F), mean, mean_q, seen.shape[1])
 
 
 def assert_same(stats: LayerStats, wanted: LayerStats) -> None:
@@ -205,11 +208,11 @@ def test_rounding_gets_the_guided_statistics(name):
     # the same inputs in all networks
     first, chunks = captured(name).layers[0], list(images(name).split(16))
     inputs = Pair(chunks, chunks)
-    stats = collect(first, inputs, Limits(rows=0), looked(name, plan).take(first.name))
+    stats = layer_stats(first, inputs, Limits(rows=0), looked(name, plan).take(first.name))
     weight = first.geometry.to_matrix(captured(name).graph_module.state_dict()[first.weight])
     bias = captured(name).graph_module.state_dict()[first.bias]
     wanted, _ = round_layer(
-        plan.layers[0], weight, bias, collect(first, inputs, Limits(rows=0)), stats
+        plan.layers[0], weight, bias, layer_stats(first, inputs, Limits(rows=0)), stats
     )
     assert torch.equal(guided.weights[first.name].codes, wanted.codes)
     assert not torch.equal(plain.weights[first.name].codes, wanted.codes)

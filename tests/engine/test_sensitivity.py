@@ -18,6 +18,7 @@ from subbyte.engine.sensitivity import Option, Question, survey
 from subbyte.engine.walk import round_layer, walk
 from subbyte.errors import RecipeError
 from subbyte.graph import Samples, instrument, prepare, tensor_at
+from subbyte.methods import Rounding
 from subbyte.recipe import Plan, make_plan
 from subbyte.stats import LayerStats
 from tests.networks import EVERY_ROW, build, captured, images
@@ -272,7 +273,7 @@ def squared_slopes(network, x):
 
 
 @dataclass(frozen=True)
-class Noting:
+class Noting(Rounding):
     """Nearest rounding that notes the statistics it is given."""
 
     name: str

@@ -15,17 +15,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import subbyte
 import subbyte.engine.walk as walking
+import subbyte.recipe.resolve as resolving
 from subbyte.core import QTensor
+from subbyte.engine import layer_inputs
+from subbyte.engine.limits import Limits, enough_memory
 from subbyte.engine.quantization import assemble
-from subbyte.engine.walk import Limits, WalkResult, walk
-from subbyte.errors import NumericsError
+from subbyte.engine.walk import WalkResult, walk
+from subbyte.errors import NumericsError, ResourceError
 from subbyte.exporters.packed import save
 from subbyte.graph import Network, prepare, set_tensor
 from subbyte.graph.instrument import copied
 from subbyte.methods import FitGrid, Rounding
 from subbyte.recipe import Plan, make_plan
-from subbyte.rounding import Nearest
-from subbyte.stats import LayerStats
+from subbyte.rounding import Gptq, Nearest
+from subbyte.stats import LayerStats, PowerCollector
 from tests.networks import EVERY_ROW, Chain, build, captured, images, signal_to_noise, walked
 from tests.reference import networks as odd
 from tests.reference.operations import patch_matrix
@@ -456,7 +459,7 @@ def test_odd_networks_walk_too(name):
 
 
 def test_rows_limit_the_statistics_and_hardly_change_the_result(monkeypatch):
-    monkeypatch.setattr(walking, "_MIN_ROWS", 1)
+    monkeypatch.setattr(layer_inputs, "_MIN_ROWS", 1)
     network, plan, x = prepared("residual", "w4")
     spies = Spy(), Spy()
     results = [
@@ -478,3 +481,35 @@ def test_modules_in_training_mode_are_walked_in_evaluation_mode():
         subbyte.quantize(trained, x, "w4")(x), subbyte.quantize(evaluated, x, "w4")(x)
     )
     assert all(module.training for module in trained.modules()) and isinstance(trained, nn.Module)
+
+
+def test_a_layer_with_too_many_inputs_gets_nearest_codes_and_says_so(monkeypatch):
+    monkeypatch.setattr(resolving, "_MOST_PRODUCTS", 8 * 40**2)
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(50, 20), nn.ReLU(), nn.Linear(20, 3)), torch.randn(64, 50)
+    network = prepare(model, x)
+    wide, narrow = make_plan(network, subbyte.load_recipe("w4")).layers
+    assert (wide.rounding, wide.reads_products, narrow.reads_products) == (Nearest(), False, True)
+    assert wide.reason == "nearest codes: second moments take 0.0 GB a matrix" and not narrow.reason
+    seen = []
+    monkeypatch.setattr(PowerCollector, "finish", noting(PowerCollector.finish, seen))
+    assert signal_to_noise(model(x).detach(), subbyte.quantize(model, x, "w4")(x)) > 12
+    assert [len(stats.mean[0]) for stats in seen] == [50]
+    asked = subbyte.load_recipe("w4", ["layers.0.weights.rounding=gptq"])
+    assert make_plan(network, asked).layers[0].rounding == Gptq()
+
+
+def noting(method, seen):
+    def noted(self):
+        seen.append(method(self))
+        return seen[-1]
+
+    return noted
+
+
+def test_memory_that_runs_out_is_an_error_that_says_what_to_do():
+    wanted = "out of memory; give fewer or smaller calibration"
+    with pytest.raises(ResourceError, match=wanted), enough_memory():
+        torch.empty(10**14)
+    with pytest.raises(RuntimeError, match="another"), enough_memory():
+        raise RuntimeError("another")

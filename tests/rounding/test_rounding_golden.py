@@ -209,7 +209,7 @@ def test_whole_methods_do_no_worse_than_nearest_here(case):
         assert stats.output_error(weight, q).sum() <= stats.output_error(weight, nearest).sum() * (
             1 + 1e-9
         )
-    matched = LayerStats(stats.H, stats.H, stats.H, stats.mean_q, stats.mean_q, stats.rows)
+    matched = stats.of_quantized()
     q = Gptq(damping=0.0, order="natural").round(weight, Fixed(grid), stats).dequantize()
     assert matched.output_error(weight, q).sum() <= matched.output_error(weight, nearest).sum() * (
         1 + 1e-9

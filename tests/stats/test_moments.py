@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Convolution, Geometry
-from subbyte.stats import LayerStats, MomentCollector, moments
+from subbyte.errors import ContractError
+from subbyte.stats import LayerStats, MomentCollector, PowerCollector, Products, moments
 from tests.reference.geometries import FEW, GEOMETRIES
 from tests.reference.operations import operate, patch_matrix, rows_of
 
@@ -36,7 +37,7 @@ def reference(geometry: Geometry, x: Tensor, x_q: Tensor) -> LayerStats:
     seen, seen_q = patch_matrix(x, geometry), patch_matrix(x_q, geometry)
     m = seen.shape[1]
     H, G, F = seen_q.mT @ seen_q, seen_q.mT @ seen, seen.mT @ seen
-    return LayerStats(H / m, G / m, F / m, seen.mean(1), seen_q.mean(1), m)
+    return LayerStats(Products(H / m, G / m, F / m), seen.mean(1), seen_q.mean(1), m)
 
 
 def assert_same(stats: LayerStats, expected: LayerStats) -> None:
@@ -52,6 +53,20 @@ def assert_same(stats: LayerStats, expected: LayerStats) -> None:
 def test_moments_are_those_of_all_patches(geometry, shape):
     x, x_q = inputs(shape)
     assert_same(collected(geometry, (x, x_q)), reference(geometry, x, x_q))
+
+
+@few_kinds
+def test_powers_alone_are_the_diagonals_of_the_moments(geometry, shape):
+    (x, x_q), collector = inputs(shape), PowerCollector(geometry)
+    for part, part_q in ((x[:2], x_q[:2]), (x[2:], x_q[2:])):
+        collector.add(part, part_q)
+    powers, wanted = collector.finish(), reference(geometry, x, x_q)
+    assert powers.rows == wanted.rows
+    for got, of in ((powers, wanted), (powers.of_float(), wanted.of_float())):
+        for name in ("power", "mean", "mean_q"):
+            torch.testing.assert_close(getattr(got, name), getattr(of, name), rtol=1e-5, atol=2e-6)
+    with pytest.raises(ContractError, match="none of the layer's methods says that it reads them"):
+        powers.H.sum()
 
 
 @few_kinds

@@ -36,7 +36,7 @@ from subbyte.cli.tables import (
     summary_table,
 )
 from subbyte.data import load_data
-from subbyte.engine.walk import Limits
+from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters import EXPORTERS, choose_exporters
 from subbyte.graph import Samples, prepare

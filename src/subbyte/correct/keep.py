@@ -13,6 +13,8 @@ from subbyte.stats import LayerStats
 class Keep(Correction):
     """Leave codes, scale and bias as they are."""
 
+    reads_products = False
+
     def correct(
         self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
     ) -> tuple[QTensor, Tensor]:

@@ -28,6 +28,8 @@ _NOISE = 1e-6  # relative: products are taken in float32
 class Bias(Correction):
     """Match the mean of every output channel."""
 
+    reads_products = False
+
     def correct(
         self, weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerStats
     ) -> tuple[QTensor, Tensor]:

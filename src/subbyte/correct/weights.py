@@ -41,6 +41,8 @@ class Weights(Correction):
     mean: bool = True
     norm: bool = True
 
+    reads_products = False
+
     def __post_init__(self) -> None:
         if not (self.mean or self.norm):
             raise RecipeError(

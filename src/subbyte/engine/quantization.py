@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from subbyte import recipe as recipes
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
+from subbyte.engine.limits import Limits
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
-from subbyte.engine.walk import CLASSES, Limits, Progress, WalkResult, walk
+from subbyte.engine.walk import CLASSES, Progress, WalkResult, walk
 from subbyte.graph import Network, Samples, prepare, unwrapped
 from subbyte.methods import Task
 from subbyte.recipe import Plan, Recipe, load_request, make_plan

@@ -30,7 +30,9 @@ from torch import Tensor
 
 from subbyte.core import GridSpec, QTensor
 from subbyte.engine.guidance import Guide, look_ahead
-from subbyte.engine.walk import Limits, Progress, collect, naming, round_layer
+from subbyte.engine.layer_inputs import layer_stats
+from subbyte.engine.limits import Limits
+from subbyte.engine.walk import Progress, naming, round_layer
 from subbyte.errors import NumericsError
 from subbyte.graph import (
     Instrumented,
@@ -209,9 +211,12 @@ class _Survey:
         if plans[0].spec is None:
             self._note(name, 4 * layer.geometry.rows * layer.geometry.columns, 0.0, "float")
             return
-        stats = collect(layer, pair, self.limits)
+        products = self.question.rows or any(plan.reads_products for plan in plans)
+        stats = layer_stats(layer, pair, self.limits, products=products)
         guided = (
-            collect(layer, pair, self.limits, self.guide.take(name)) if plans[0].guided else stats
+            layer_stats(layer, pair, self.limits, self.guide.take(name))
+            if plans[0].guided
+            else stats
         )
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
         bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from subbyte.engine.limits import enough_memory
 from subbyte.engine.walk import Progress
 
 Report = Callable[[str, int, int, str], None]
@@ -31,5 +32,6 @@ class Stages:
     def stage(self, name: str) -> Iterator[Progress]:
         """Time a block, which is given what it reports its steps to."""
         start = time.perf_counter()
-        yield partial(self.report, name)
+        with enough_memory():
+            yield partial(self.report, name)
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)

@@ -10,13 +10,15 @@ the depth; values live only as long as somebody will read them.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import ceil, inf, isfinite, log10
+from math import inf, isfinite, log10
 
 import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
 from subbyte.engine.guidance import Guide, look_ahead
+from subbyte.engine.layer_inputs import layer_stats
+from subbyte.engine.limits import Limits, enough_memory
 from subbyte.engine.tuning import Tuner
 from subbyte.errors import DataError, NumericsError, RecipeError, SubbyteError
 from subbyte.graph import (
@@ -30,44 +32,17 @@ from subbyte.graph import (
     Travel,
     instrument,
 )
-from subbyte.io.cache import NO_CACHE, Cache
 from subbyte.methods import Task, calls
 from subbyte.ranges import GridFitter, fit_grid
 from subbyte.recipe import LayerPlan, Plan
 from subbyte.rounding import best_of
-from subbyte.stats import LayerStats, MomentCollector, channel_histograms, histogram
+from subbyte.stats import LayerStats, channel_histograms, histogram
 from subbyte.tasks import Classification
 
 CLASSES = Classification()
 
-_MIN_ROWS = 2**15
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what is being worked on."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The resources that a walk may use.
-
-    chunk: calibration images per step; memory: bytes of activations kept in RAM, the rest is paged
-        to temporary files;
-    rows: of a layer's inputs, per column of its weights, that enter its moments (0: all; at least
-        32,768 rows a layer);
-    device: where the arithmetic runs, such as cpu or cuda; cache: where what depends on the float
-    network and the images alone is kept for other walks, and found; it says which network and which
-    images they are.
-    """
-
-    chunk: int = 64
-    memory: int = 4 * 2**30
-    rows: int = 250
-    device: str = "cpu"
-    cache: Cache = NO_CACHE
-
-    @property
-    def shelf(self) -> Cache:
-        """The cache, for entries that depend on how images are gone through."""
-        return self.cache.of(self.chunk, self.rows, self.device)
 
 
 @dataclass
@@ -221,8 +196,10 @@ class _Walker:
         layer, plan = self.network.layer(name), self.layer_plans[name]
         if plan.spec is None or not layer.owns_weight:
             return
-        stats = collect(layer, pair, self.limits)
-        guided = collect(layer, pair, self.limits, self.guide.take(name)) if plan.guided else stats
+        stats = layer_stats(layer, pair, self.limits, products=plan.reads_products)
+        guided = (
+            layer_stats(layer, pair, self.limits, self.guide.take(name)) if plan.guided else stats
+        )
         if self.travel.changed(layer.weight):  # it has learned what to give for these inputs
             stats, guided = stats.of_quantized(), guided.of_quantized()
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
@@ -277,45 +254,6 @@ class _Walker:
             self.progress(self.done, len(self.layer_plans) + len(self.tap_plans), name)
 
 
-def collect(
-    layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | None = None
-) -> LayerStats:
-    """Second moments of a layer's inputs; weights: of their rows, by chunk (`Guide.take`), the rows
-    drawn are the same. Of a layer that is not observed every column counts alike.
-
-    Raises NumericsError where they hold NaN or Inf.
-    """
-    if not layer.geometry.observed:
-        return LayerStats.alike(layer.geometry.columns, limits.device)
-    what, cache = (
-        f"moments of the inputs of {layer.name}",
-        limits.shelf if weights is None else NO_CACHE,
-    )
-    kept = cache.find(what)
-    known = None if kept is None else (kept["F"].to(limits.device), kept["mean"].to(limits.device))
-    if kept is not None and known is not None and pair.same:
-        F, mean = known
-        return LayerStats(F, F, F, mean, mean, int(kept["rows"]))
-    images = sum(chunk.shape[0] for chunk in pair.float)
-    wanted = max(_MIN_ROWS, limits.rows * layer.geometry.columns)
-    collector = MomentCollector(
-        layer.geometry, ceil(wanted / images) if limits.rows else None, known
-    )
-    for k, (x, x_q) in enumerate(zip(pair.float, pair.quantized, strict=True)):
-        x = x.to(limits.device)
-        chosen = None if weights is None else weights[k].to(limits.device)
-        collector.add(x, x if pair.same else x_q.to(limits.device), chosen)
-    stats = collector.finish()
-    if not bool(torch.isfinite(stats.H).all() & torch.isfinite(stats.F).all()):
-        raise NumericsError(
-            f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square; "
-            "check the images, the normalization and the weights before it"
-        )
-    if kept is None:
-        cache.keep(what, {"F": stats.F, "mean": stats.mean, "rows": torch.tensor(stats.rows)})
-    return stats
-
-
 def round_layer(
     plan: LayerPlan,
     weight: Tensor,
@@ -336,8 +274,8 @@ def round_layer(
         "guidance.look_ahead gives the importance"
     )
     if importance is None:
-        diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
-        importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
+        power = stats.power[:, None, :]
+        importance = power.expand_as(stats.grouped(weight)).reshape(weight.shape)
     guided = guided or stats
     fit = GridFitter(plan.range, plan.spec, importance, plan.scalar, plan.allocate)
     if plan.precondition is None:
@@ -353,7 +291,8 @@ def round_layer(
 def naming(where: str) -> Iterator[None]:
     """Errors of methods say where in the network they were at work."""
     try:
-        yield
+        with enough_memory():
+            yield
     except SubbyteError as error:
         raise type(error)(f"{where}: {error}") from error
 

@@ -150,6 +150,11 @@ class Objective(Enum):
     INPUTS = "the squared errors of the outputs on the quantized network's inputs"
     OUTPUTS = "the squared errors of the outputs against the float layer's"
 
+    @property
+    def reads_products(self) -> bool:
+        """Whether it takes second moments of pairs of inputs, which are d x d for d inputs."""
+        return self in (Objective.INPUTS, Objective.OUTPUTS)
+
 
 class Rounding(Method, ABC, contract=True):
     """Turns weights into codes."""
@@ -228,6 +233,11 @@ class Tune(Method, ABC, contract=True):
 
 class Correction(Method, ABC, contract=True):
     """Makes up for what rounding did to a layer's output, at no cost at inference."""
+
+    reads_products: ClassVar[bool] = True
+    """It reads second moments of pairs of inputs (`LayerStats.H`, `G`, `F`), not only means and
+    powers.
+    """
 
     @abstractmethod
     def correct(

@@ -96,6 +96,13 @@ class LayerPlan:
                 raise RecipeError(f"{where}: grid: numbers for {given} rows, it has {self.rows}")
 
     @property
+    def reads_products(self) -> bool:
+        """Whether one of its methods reads second moments of pairs of inputs."""
+        if self.precondition is not None or self.guided:
+            return True
+        return self.rounding.objective.reads_products or self.correction.reads_products
+
+    @property
     def importance(self) -> str:
         """Whose importance the range goes by: inputs, fisher or gradient."""
         return self.range.importance

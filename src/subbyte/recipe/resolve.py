@@ -22,10 +22,9 @@ from subbyte.core import (
     share_of,
 )
 from subbyte.core.levels import apot, odd, powers, whole
-from subbyte.correct import Keep
+from subbyte.correct import Bias, Keep
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Layer, Network, Product, TapPlace, TapPoint
-from subbyte.methods import Objective
 from subbyte.recipe.fits import misfit
 from subbyte.recipe.levels import count_of
 from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
@@ -34,6 +33,7 @@ from subbyte.recipe.settings import parse_settings
 from subbyte.recipe.width import Family, Width
 from subbyte.rounding import Nearest
 
+_MOST_PRODUCTS = 2**31  # bytes of a matrix of second moments
 _KIND = "kind:"  # a pattern for layers of a kind
 
 
@@ -186,6 +186,10 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
     shown = settings or recipe.weights
     if not layer.geometry.observed:
         shown = _unobserved(shown)
+    elif spec is not None and _too_wide(shown, layer, _changes(recipe, network, owner)):
+        shown = _without_products(shown)
+        told = f"nearest codes: second moments take {_product_bytes(layer) / 1e9:.1f} GB a matrix"
+        reason = f"{reason}; {told}" if reason else told
     stated = settings is None or _states_width(_changes(recipe, network, owner))
     plan = LayerPlan(
         layer.name,
@@ -209,6 +213,31 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
     return plan
 
 
+def _too_wide(
+    settings: WeightSettings, layer: Layer, changes: Sequence[Mapping[str, object]]
+) -> bool:
+    """Whether a layer has too many inputs for the matrices that its rounding reads, and no pattern
+    asks for this rounding of just this layer.
+    """
+    asked = any("rounding" in change for change in changes)
+    reads = settings.rounding.objective.reads_products
+    return reads and not asked and _product_bytes(layer) > _MOST_PRODUCTS
+
+
+def _product_bytes(layer: Layer) -> int:
+    """The size of a matrix of second moments."""
+    return 8 * layer.geometry.groups * layer.geometry.columns**2
+
+
+def _without_products(settings: WeightSettings) -> WeightSettings:
+    """Settings that read no second moments of pairs of inputs: nearest codes, right on average."""
+    changes: dict[str, object] = {"guided": 0, "precondition": None, "rounding": Nearest()}
+    if settings.correction.reads_products:
+        changes["correction"] = Bias()
+    changed: WeightSettings = settings.model_copy(update=changes)
+    return changed
+
+
 def _unobserved(settings: WeightSettings) -> WeightSettings:
     """The settings of a layer whose inputs are not observed: no gradients are taken of it, and all
     its columns count alike, so that the nearest codes have the least error and there is no output
@@ -217,7 +246,7 @@ def _unobserved(settings: WeightSettings) -> WeightSettings:
     changes: dict[str, object] = {"guided": 0, "correction": Keep(), "precondition": None}
     if settings.range.importance != "inputs":
         changes["range"] = WeightSettings().range
-    if settings.rounding.objective in (Objective.INPUTS, Objective.OUTPUTS):
+    if settings.rounding.objective.reads_products:
         changes["rounding"] = Nearest()
     changed: WeightSettings = settings.model_copy(update=changes)
     return changed

@@ -30,7 +30,7 @@ class ColumnOrder:
     def __init__(self, stats: LayerStats, order: Order) -> None:
         self.index: Tensor | None = None  # [groups, columns]
         if order == Order.DIAGONAL:
-            diagonal = stats.H.diagonal(dim1=-2, dim2=-1)
+            diagonal = stats.power
             self.index = diagonal.argsort(dim=-1, descending=True, stable=True)
 
     def values(self, values: Tensor) -> Tensor:

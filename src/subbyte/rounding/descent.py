@@ -94,5 +94,5 @@ class Descent(Rounding):
         """Order of each row's columns, [groups, rows, columns]; None for the natural one."""
         if self.order == Visits.NATURAL:
             return None
-        power = stats.H.diagonal(dim1=-2, dim2=-1).sqrt()[:, None, :] * stats.grouped(weight).abs()
+        power = stats.power.sqrt()[:, None, :] * stats.grouped(weight).abs()
         return power.argsort(dim=-1, descending=True, stable=True)

@@ -77,10 +77,9 @@ class Kmeans(Rounding):
         """[rows, columns], with mean 1."""
         if not self.weighted or bool(stats.dead.all()):
             return torch.ones_like(weight)
-        diagonal = stats.H.diagonal(dim1=-2, dim2=-1)
-        least = diagonal[~stats.dead].min()
+        least = stats.power[~stats.dead].min()
         spread = (
-            diagonal.clamp_min(least)[:, None, :]
+            stats.power.clamp_min(least)[:, None, :]
             .expand_as(stats.grouped(weight))
             .reshape(weight.shape)
         )

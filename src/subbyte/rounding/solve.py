@@ -19,7 +19,7 @@ _NOISE = 1e-9
 def mean_ridge(stats: LayerStats, share: float) -> Tensor:
     """Share * mean of H's live diagonal: float64 [groups]."""
     live = (~stats.dead).sum(-1).clamp_min(1)
-    return share * stats.H.diagonal(dim1=-2, dim2=-1).sum(-1) / live
+    return share * stats.power.sum(-1) / live
 
 
 def norm_ridge(stats: LayerStats, share: float) -> Tensor:

@@ -72,7 +72,7 @@ def _positive_ratio(numerator: Tensor, denominator: Tensor, fallback: Tensor) ->
 
 def unit_diagonal(linear: Tensor, stats: LayerStats) -> tuple[Tensor, Tensor]:
     """H and l with column j divided by H_jj, float32; 0 for columns without input."""
-    diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
+    diagonal = stats.power[:, None, :]
     inverse = torch.where(diagonal > 0, 1 / diagonal, 0.0)
     return (stats.H * inverse).to(torch.float32), (linear * inverse).to(torch.float32)
 

@@ -5,15 +5,20 @@ gradients and curvature.
 from subbyte.stats.curvature import Trace, gauss_newton, hessian_blocks, hutch_plus_plus, hutchinson
 from subbyte.stats.gradients import GradientCollector, GradientStats, position_weights
 from subbyte.stats.histogram import Histogram, channel_histograms, histogram
-from subbyte.stats.moments import LayerStats, MomentCollector
+from subbyte.stats.layer_stats import LayerStats, Powers, Products
+from subbyte.stats.moments import Collector, MomentCollector, PowerCollector
 from subbyte.stats.patches import column_order, patches
 
 __all__ = [
+    "Collector",
     "GradientCollector",
     "GradientStats",
     "Histogram",
     "LayerStats",
     "MomentCollector",
+    "PowerCollector",
+    "Powers",
+    "Products",
     "Trace",
     "channel_histograms",
     "column_order",

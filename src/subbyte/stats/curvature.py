@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import ModelError, NumericsError, RecipeError
-from subbyte.stats.moments import LayerStats
+from subbyte.stats.layer_stats import LayerStats
 
 _MAX_WEIGHTS = 2**13  # of a layer: as many products with its Hessian
 _MAX_ENTRIES = 2**26  # of its blocks: 512 MiB

@@ -1,98 +1,32 @@
-"""Second moments: all that a rounding method may know of a layer's inputs.
+"""Collecting a layer's moments (`layer_stats`), chunk by chunk.
 
-With X the patches in the float network and X_q those in the network quantized so far (m rows each),
-
-    H = X_q' X_q / m      G = X_q' X / m      F = X' X / m      mean = 1'X / m      mean_q = 1'X_q /
-                                                                m
-
-and for a row w of the layer and its rounding q the mean square output error is  w'Fw - 2 q'Gw +
-                                                                                 q'Hq.
-Rows may have weights, other ones for each of k runs of output channels:  H_k = sum_p a_k,p x_p x_p'
-/ sum_p a_k,p  and so on. With the squared output gradients as weights this is GuidedQuant's Hessian
-(Kim et al. 2025, section 3.2). Products are taken in float32, a chunk at a time, and added up in
-float64. Cost: 2 m d^2 operations a matrix, k times.
+Products are taken in float32, a chunk at a time, and added up in float64. Cost of m rows of d
+columns: 2 m d^2 operations a matrix, k times with weighted rows; of powers alone m d.
 """
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
 from subbyte.core import Geometry
+from subbyte.stats.layer_stats import LayerStats, Powers, Products
 from subbyte.stats.patches import column_order, patches
 
 _MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
 
 
-@dataclass(frozen=True, eq=False)
-class LayerStats:
-    """Means over all rows that a layer saw; float64, columns in the order of `Geometry.to_matrix`.
-
-    Groups are those of the layer or, with weighted rows, parts of them; each has as many output
-    channels, in order.
-    H, G, F: [groups, columns, columns]; mean, mean_q: [groups, columns]; rows: number of rows m.
-    """
-
-    H: Tensor
-    G: Tensor
-    F: Tensor
-    mean: Tensor
-    mean_q: Tensor
-    rows: int
-
-    @classmethod
-    def alike(cls, columns: int, device: str) -> "LayerStats":
-        """Statistics by which every column counts alike: those of inputs that are independent, with
-        mean 0 and variance 1.
-        """
-        H = torch.eye(columns, dtype=torch.float64, device=device)[None]
-        mean = torch.zeros(1, columns, dtype=torch.float64, device=device)
-        return cls(H, H, H, mean, mean, 1)
-
-    def grouped(self, matrix: Tensor) -> Tensor:
-        """View of [rows, columns] as [groups, rows / groups, columns], in float64."""
-        return matrix.to(torch.float64).reshape(self.H.shape[0], -1, self.H.shape[-1])
-
-    def output_error(self, weight: Tensor, rounded: Tensor) -> Tensor:
-        """Mean square error of each output channel, w'Fw - 2 q'Gw + q'Hq: float64 [rows].
-
-        weight, rounded: [rows, columns].
-        """
-        w, q = self.grouped(weight), self.grouped(rounded)
-        error = ((w @ self.F) * w - 2 * (w @ self.G.mT) * q + (q @ self.H) * q).sum(-1)
-        return error.reshape(-1).clamp_min(0)
-
-    def of_float(self) -> "LayerStats":
-        """The statistics as if the quantized network's inputs were the float network's."""
-        return LayerStats(self.F, self.F, self.F, self.mean, self.mean, self.rows)
-
-    def of_quantized(self) -> "LayerStats":
-        """The statistics as if the float network's inputs were the quantized network's."""
-        return LayerStats(self.H, self.H, self.H, self.mean_q, self.mean_q, self.rows)
-
-    @property
-    def dead(self) -> Tensor:
-        """Columns that are 0 in the quantized network on every row: bool [groups, columns]."""
-        return self.H.diagonal(dim1=-2, dim2=-1) <= 0
-
-
-class MomentCollector:
-    """Adds up the moments of one layer, chunk by chunk.
+class Collector(ABC):
+    """Adds up what the inputs of one layer are like, chunk by chunk.
 
     rows_per_image: output positions to take of each image, drawn without replacement, the same in
         both networks;
     None for all. Neighbouring positions tell nearly the same, so a few hundred rows a column say as
     much as all.
-    known: F and mean of the same rows, where they were found before: they are not added up again.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        rows_per_image: int | None = None,
-        known: tuple[Tensor, Tensor] | None = None,
-    ) -> None:
-        self._geometry, self._take, self._known = geometry, rows_per_image, known
+    def __init__(self, geometry: Geometry, rows_per_image: int | None = None) -> None:
+        self._geometry, self._take = geometry, rows_per_image
         self._generator = torch.Generator().manual_seed(0)
         self._sums: dict[str, Tensor] = {}
         self._rows = 0
@@ -139,6 +73,37 @@ class MomentCollector:
         rows = patches(x, self._geometry, positions)
         rows_q = rows if x is x_q else patches(x_q, self._geometry, positions)
         self._rows += rows.shape[1]
+        self._add_patches(rows, rows_q, weights)
+
+    @abstractmethod
+    def _add_patches(self, rows: Tensor, rows_q: Tensor, weights: Tensor | None) -> None:
+        """Take in patches [groups, rows, columns] of both networks."""
+
+    def _accumulate(self, name: str, value: Tensor) -> None:
+        value = value.to(torch.float64)
+        self._sums[name] = self._sums[name].add_(value) if name in self._sums else value
+
+    @abstractmethod
+    def finish(self) -> LayerStats:
+        """The means over all chunks so far."""
+
+
+class MomentCollector(Collector):
+    """Adds up second moments of all pairs of columns.
+
+    known: F and mean of the same rows, where they were found before: they are not added up again.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        rows_per_image: int | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        super().__init__(geometry, rows_per_image)
+        self._known = known
+
+    def _add_patches(self, rows: Tensor, rows_q: Tensor, weights: Tensor | None) -> None:
         if weights is not None:
             self._accumulate("weight", weights.sum(2, dtype=torch.float64).flatten())
         before = self._parted
@@ -160,12 +125,8 @@ class MomentCollector:
         """Whether sums are kept of the float network, too."""
         return "G" in self._sums
 
-    def _accumulate(self, name: str, value: Tensor) -> None:
-        value = value.to(torch.float64)
-        self._sums[name] = self._sums[name].add_(value) if name in self._sums else value
-
     def finish(self) -> LayerStats:
-        """The moments of all chunks so far."""
+        """See `Collector`."""
         order = column_order(self._geometry).to(self._sums["H"].device)
 
         weight = self._sums.get(
@@ -180,9 +141,27 @@ class MomentCollector:
 
         H, mean_q = matrix("H"), vector("mean_q")
         if not self._parted:
-            return LayerStats(H, H, H, mean_q, mean_q, self._rows)
+            return LayerStats(Products(H, H, H), mean_q, mean_q, self._rows)
         F, mean = self._known or (matrix("F"), vector("mean"))
-        return LayerStats(H, matrix("G"), F, mean, mean_q, self._rows)
+        return LayerStats(Products(H, matrix("G"), F), mean, mean_q, self._rows)
+
+
+class PowerCollector(Collector):
+    """Adds up squares of columns alone; rows have no weights."""
+
+    def _add_patches(self, rows: Tensor, rows_q: Tensor, weights: Tensor | None) -> None:
+        for name, x in (("", rows), ("_q", rows_q)):
+            self._accumulate("mean" + name, _sums(x, None))
+            self._accumulate("power" + name, x.square().sum(1, dtype=torch.float64))
+
+    def finish(self) -> LayerStats:
+        """See `Collector`."""
+        order = column_order(self._geometry)
+        power, power_q, mean, mean_q = (
+            self._sums[name][:, order.to(self._sums[name].device)] / self._rows
+            for name in ("power", "power_q", "mean", "mean_q")
+        )
+        return LayerStats(Powers(power_q, power), mean, mean_q, self._rows)
 
 
 def _products(left: Tensor, right: Tensor, weights: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 compare.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from subbyte.core import TERNARY, Grid, GridSpec, Levels, PerChannel, PerGroup, Uniform
 from subbyte.methods import FitGrid
 from subbyte.ranges import GridFitter, Mse
-from subbyte.stats import LayerStats
+from subbyte.stats import LayerStats, Powers, Products
 
 SPECS = {
     "int4": GridSpec(Uniform(4), PerChannel()),
@@ -29,7 +29,14 @@ QUICK = ("int4", "int8", "ternary", "uint3 groups")
 def layer_stats(x: Tensor, x_q: Tensor) -> LayerStats:
     """The second moments of materialised rows [groups, m, columns]."""
     x, x_q, m = x.double(), x_q.double(), x.shape[1]
-    return LayerStats(x_q.mT @ x_q / m, x_q.mT @ x / m, x.mT @ x / m, x.mean(1), x_q.mean(1), m)
+    products = Products(x_q.mT @ x_q / m, x_q.mT @ x / m, x.mT @ x / m)
+    return LayerStats(products, x.mean(1), x_q.mean(1), m)
+
+
+def powers_only(stats: LayerStats) -> LayerStats:
+    """The statistics without second moments of pairs of inputs."""
+    float_power = stats.moments.of_float().power
+    return replace(stats, moments=Powers(stats.power, float_power))
 
 
 def outputs(w: Tensor, x: Tensor) -> Tensor:

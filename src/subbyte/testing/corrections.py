@@ -8,7 +8,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.methods import Correction, calls
-from subbyte.testing.cases import INPUTS, QUICK, SPECS, Inputs, fitter
+from subbyte.testing.cases import INPUTS, QUICK, SPECS, Inputs, fitter, powers_only
 from subbyte.testing.checks import Suite, of, require
 
 SUITE: Suite[Correction] = Suite(QUICK)
@@ -115,3 +115,16 @@ def channels_of_zeros_keep_their_scale(method: Correction, spec: str) -> None:
         same = torch.equal(q.grid.scale[0], rounded.grid.scale[0])
         require(same, "the scale of a row of zeros changes")
     require(float(bias[0]) == 0, "the bias of a row of zeros changes")
+
+
+@SUITE.over(every_spec)
+def second_moments_of_pairs_are_read_only_where_declared(method: Correction, spec: str) -> None:
+    """Corrections that say that they read none get none, and give the same."""
+    if method.reads_products:
+        return
+    given = INPUTS["dense, x_q"]
+    before, stats = nearest(given, spec), powers_only(given.stats)
+    got, bias = calls.correct(method, given.weight, bias_of(given), before, stats)
+    q, wanted = corrected(method, spec, "dense, x_q")
+    require(torch.equal(got.grid.scale, q.grid.scale), "scales are others without pairs of inputs")
+    require(torch.equal(bias, wanted), "the bias is another without pairs of inputs")

@@ -10,7 +10,17 @@ from torch import Tensor
 from subbyte.core import Codebook, Grid, GridSpec, PerChannel, QTensor, Uniform
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.methods import Objective, Rounding, calls
-from subbyte.testing.cases import INPUTS, QUICK, SPECS, Fixed, Inputs, draw, fitter, output_error
+from subbyte.testing.cases import (
+    INPUTS,
+    QUICK,
+    SPECS,
+    Fixed,
+    Inputs,
+    draw,
+    fitter,
+    output_error,
+    powers_only,
+)
 from subbyte.testing.checks import Suite, of, raises, require
 
 SUITE: Suite[Rounding] = Suite(QUICK)
@@ -52,7 +62,7 @@ def rounded(method: Rounding, spec: str, case: str) -> QTensor:
 
 def _power(given: Inputs, q: Tensor) -> Tensor:
     """Columns without input count as little as the weakest."""
-    power = given.stats.H.diagonal(dim1=-2, dim2=-1)
+    power = given.stats.power
     floor = power[power > 0].min() if bool((power > 0).any()) else torch.tensor(1.0)
     error = given.stats.grouped(given.weight - q).square() * power.clamp_min(floor)[:, None]
     return error.sum(-1).reshape(-1)
@@ -242,3 +252,14 @@ def fine_grids_lose_next_to_nothing(method: Rounding, spec: str, case: str) -> N
     limit = output_error(given.weight, given.weight, seen.x, seen.x_q)
     got = output_error(given.weight, q.dequantize(), seen.x, seen.x_q)
     require((got < limit + 1e-3 * power).all(), "the outputs differ")
+
+
+@SUITE.over(of("int4", "ternary"))
+def second_moments_of_pairs_are_read_only_where_declared(method: Rounding, spec: str) -> None:
+    """Methods whose objective reads none get none, and give the same codes."""
+    if method.refusal(SPECS[spec]) is not None or method.objective.reads_products:
+        return
+    given, fit = INPUTS["dense, x_q"], fitter(SPECS[spec])
+    got = calls.round_weight(method, given.weight, fit, powers_only(given.stats))
+    wanted = calls.round_weight(method, given.weight, fit, given.stats)
+    require(torch.equal(got.codes, wanted.codes), "codes are others without pairs of inputs")

@@ -11,8 +11,10 @@ from torch import Tensor
 from subbyte.analyses.clips.search import Search
 from subbyte.core import GridSpec
 from subbyte.engine.guidance import Against, gradient_stats, loss_of_weight
+from subbyte.engine.layer_inputs import layer_stats
+from subbyte.engine.limits import Limits
 from subbyte.engine.stages import Report
-from subbyte.engine.walk import Limits, collect, naming
+from subbyte.engine.walk import naming
 from subbyte.graph import (
     Layer,
     Memory,
@@ -124,7 +126,7 @@ def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[st
 
     def at_layer(name: str, pair: Pair) -> None:
         if (layer := network.layer(name)).owns_weight:
-            found[name] = collect(layer, pair, limits).H.float()
+            found[name] = layer_stats(layer, pair, limits).H.float()
 
     travel = Travel(
         instrument(network, []),

@@ -22,10 +22,10 @@ from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.data import DataSet, Split, draw_labels, draw_samples, load_data
 from subbyte.engine.evaluation import Accuracy, Evaluation, evaluate
 from subbyte.engine.judging import as_scores, forward_of, judge, settle_task
+from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import carry_out
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.engine.stages import Stages
-from subbyte.engine.walk import Limits
 from subbyte.errors import DataError, RecipeError
 from subbyte.graph import Network, Samples, prepare
 from subbyte.io.cache import Cache

@@ -25,8 +25,8 @@ from torch import nn
 
 from subbyte.data import DataSet, draw_calibration, load_data
 from subbyte.engine.evaluation import Evaluation, evaluate
+from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import quantize
-from subbyte.engine.walk import Limits
 from subbyte.io.cache import Cache
 from subbyte.models import load_model
 from subbyte.recipe import load_recipe

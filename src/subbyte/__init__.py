@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from subbyte.data import draw_calibration, load_data
     from subbyte.engine.evaluation import evaluate
+    from subbyte.engine.limits import Limits
     from subbyte.engine.quantization import quantize
     from subbyte.engine.quantized import QuantizedModel
-    from subbyte.engine.walk import Limits
     from subbyte.exporters import export, runner
     from subbyte.exporters.packed import load, save
     from subbyte.graph import Inputs
@@ -42,7 +42,7 @@ __all__ = [
 
 _HOMES = {
     "Inputs": "subbyte.graph",
-    "Limits": "subbyte.engine.walk",
+    "Limits": "subbyte.engine.limits",
     "Plan": "subbyte.recipe",
     "QuantizedModel": "subbyte.engine.quantized",
     "Recipe": "subbyte.recipe",

@@ -9,7 +9,8 @@ SubbyteError                 base: anything a user can cause (also a ValueError)
                              nothing
 ├── NumericsError            NaN or Inf in weights or activations
 ├── FormatError              a file that is not what its reader expects
-└── ParityError              an exported file that does not compute what the torch model computes
+├── ParityError              an exported file that does not compute what the torch model computes
+└── ProcessError             another process of the same work that has failed
 """
 
 
@@ -47,3 +48,7 @@ class FormatError(SubbyteError):
 
 class ParityError(SubbyteError):
     """An exported file that does not compute what the torch model computes."""
+
+
+class ProcessError(SubbyteError):
+    """Another process that does a share of the same work has failed."""

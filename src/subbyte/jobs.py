@@ -27,11 +27,11 @@ from subbyte.engine.judging import (
     judge,
     settle_task,
 )
+from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.quantized import LedgerRow, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
-from subbyte.engine.walk import Limits
 from subbyte.errors import ModelError, NumericsError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
@@ -113,18 +113,7 @@ def run(
     """
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
-        images, split = draw_samples(data, job.calibration, job.seed)
-        capture = _Capture(job, model, images, split)
-        done = carry_out(
-            capture,
-            job.recipe,
-            images,
-            labels=lambda: draw_targets(data, job.calibration, job.seed),
-            accept=lambda plan: choose_exporters(job.exports, plan),
-            task=lambda: capture.task,
-            limits=job.limits,
-            stages=stages,
-        )
+        images, capture, done = _quantized(job, model, data, stages)
         with stages.stage("export"):
             packed = save(done.model, temporary / PACKED, _about(job, data))
             names = export_files(job.exports, done.model.plan)
@@ -138,7 +127,7 @@ def run(
             measured = measure(model, done.model, exported, capture, data, report)
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
-        count, seconds = len(split), stages.seconds
+        count, seconds = len(capture.split), stages.seconds
         files = exported, refused
         result = summary(job, data, done, files, packed, measured, count, seconds, temporary)
         write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
@@ -147,6 +136,34 @@ def run(
         write_document(temporary / FIGURES, found, short=True)
         write_document(temporary / RESULT, result)
     return result
+
+
+def assist(job: Job, model: nn.Module, data: DataSet) -> None:
+    """What each process but the first does of a run that several share (`Limits.processes`): its
+    share of the walk. It writes nothing.
+
+    Raises SubbyteError as `run` does, and where another process fails.
+    """
+    _quantized(job, model, data, Stages())
+
+
+def _quantized(
+    job: Job, model: nn.Module, data: DataSet, stages: Stages
+) -> "tuple[Tensor | Samples, _Capture, Quantization]":
+    """The calibration samples, what was captured for them, and what came of it."""
+    images, split = draw_samples(data, job.calibration, job.seed)
+    capture = _Capture(job, model, images, split)
+    done = carry_out(
+        capture,
+        job.recipe,
+        images,
+        labels=lambda: draw_targets(data, job.calibration, job.seed),
+        accept=lambda plan: choose_exporters(job.exports, plan),
+        task=lambda: capture.task,
+        limits=job.limits,
+        stages=stages,
+    )
+    return images, capture, done
 
 
 def export_files(names: Sequence[str], plan: Plan) -> dict[str, str]:

@@ -36,11 +36,12 @@ from subbyte.cli.tables import (
     summary_table,
 )
 from subbyte.data import load_data
-from subbyte.engine.walk import Limits
+from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters import EXPORTERS, choose_exporters
 from subbyte.graph import Samples, prepare
-from subbyte.jobs import Job, run
+from subbyte.io.processes import join
+from subbyte.jobs import Job, assist, run
 from subbyte.models import input_shape, load_model, new_model
 from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
 from subbyte.records import Measured, Result
@@ -106,7 +107,9 @@ def quantize(
     force: ForceOption = False,
     page: PageOption = True,
 ) -> None:
-    """Quantize a trained network, export it, and measure what it cost."""
+    """Quantize a trained network, export it, and measure what it cost. `torchrun` shares the
+    calibration images out over several processes or GPUs.
+    """
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
     asked = load_request(recipe, [*(settings or []), *scaled, *wanted])
@@ -120,7 +123,8 @@ def quantize(
         raise RecipeError(
             "--calibration and --chunk must be at least 1, --memory and --rows at least 0"
         )
-    limits = Limits(chunk, int(memory * 2**30), rows, _device(device))
+    here, own = join(device)
+    limits = Limits(chunk, int(memory * 2**30), rows, own, processes=here)
     network, images = load_inputs(model, weights, data, normalize, resize, crop)
     about = {
         "weights": weights.name if weights else "",
@@ -139,6 +143,9 @@ def quantize(
         limits,
         tuple(about.items()),
     )
+    if not here.first:
+        assist(job, network, images)
+        return
     with progress() as report:
         result = run(job, network, images, out, report, force=force)
     show(result, out)
@@ -213,13 +220,3 @@ def _shape(text: str) -> tuple[int, int, int]:
     if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
         raise ModelError(f"--input-shape must be C,H,W with positive numbers, got {text!r}")
     return int(parts[0]), int(parts[1]), int(parts[2])
-
-
-def _device(name: str) -> str:
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise RecipeError(
-            f"--device {name!r} can't be used: {str(error).splitlines()[0]}"
-        ) from error
-    return name

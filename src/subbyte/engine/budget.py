@@ -21,8 +21,9 @@ from torch import Tensor
 from subbyte.allocate import Budget, Measure, choose, choose_by_price
 from subbyte.core import MOST_LEVELS, Counts, GridSpec, Levels, PerChannel, digit_bytes
 from subbyte.core.levels import centred
+from subbyte.engine.limits import Limits
 from subbyte.engine.sensitivity import Answer, Option, Question, survey
-from subbyte.engine.walk import Limits, Progress
+from subbyte.engine.walk import Progress
 from subbyte.errors import RecipeError
 from subbyte.graph import Network, Samples
 from subbyte.recipe import LayerPlan, Plan, Recipe, make_plan, plan_widths

@@ -7,18 +7,19 @@ activation quantizer the range of x_q is chosen. Then both travellers step on. O
 the depth; values live only as long as somebody will read them.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import ceil, inf, isfinite, log10
+from math import inf, isfinite, log10
 
 import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
 from subbyte.engine.guidance import Guide, look_ahead
+from subbyte.engine.layers import collect, naming, round_layer
+from subbyte.engine.limits import Limits
 from subbyte.engine.tuning import Tuner
-from subbyte.errors import DataError, NumericsError, RecipeError, SubbyteError
+from subbyte.errors import DataError, NumericsError, RecipeError
 from subbyte.graph import (
     Chunks,
     Instrumented,
@@ -30,44 +31,17 @@ from subbyte.graph import (
     Travel,
     instrument,
 )
-from subbyte.io.cache import NO_CACHE, Cache
-from subbyte.methods import Task, calls
-from subbyte.ranges import GridFitter, fit_grid
-from subbyte.recipe import LayerPlan, Plan
-from subbyte.rounding import best_of
-from subbyte.stats import LayerStats, MomentCollector, channel_histograms, histogram
+from subbyte.io.processes import Processes
+from subbyte.methods import Task
+from subbyte.ranges import fit_grid
+from subbyte.recipe import Plan
+from subbyte.stats import channel_histograms, histogram
 from subbyte.tasks import Classification
 
 CLASSES = Classification()
 
-_MIN_ROWS = 2**15
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what is being worked on."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The resources that a walk may use.
-
-    chunk: calibration images per step; memory: bytes of activations kept in RAM, the rest is paged
-        to temporary files;
-    rows: of a layer's inputs, per column of its weights, that enter its moments (0: all; at least
-        32,768 rows a layer);
-    device: where the arithmetic runs, such as cpu or cuda; cache: where what depends on the float
-    network and the images alone is kept for other walks, and found; it says which network and which
-    images they are.
-    """
-
-    chunk: int = 64
-    memory: int = 4 * 2**30
-    rows: int = 250
-    device: str = "cpu"
-    cache: Cache = NO_CACHE
-
-    @property
-    def shelf(self) -> Cache:
-        """The cache, for entries that depend on how images are gone through."""
-        return self.cache.of(self.chunk, self.rows, self.device)
 
 
 @dataclass
@@ -107,35 +81,43 @@ def walk(
     """Quantize `network` by `plan` on calibration images [n, ...], or samples.
 
     labels: int64 [n], or other targets, read only by a plan whose tuning ends with them; task: by
-    whose loss. Raises NumericsError naming the layer where NaN or Inf turn up, DataError where
-    labels do not fit.
+    whose loss. Processes that share the images (`Limits`) call this at once, each with all of them,
+    and end with the same result; tuning is for one that is alone.
+    Raises NumericsError naming the layer where NaN or Inf turn up, DataError where labels do not
+    fit, or there are fewer chunks than processes.
     """
     limits, samples = limits or Limits(), Samples.of(images)
     if plan.needs_labels:
         _check_labels(labels, len(samples))
     result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
     result.instrumented.graph_module.to(limits.device)
-    chunks = samples.split(limits.chunk)
+    share = limits.share(samples)
     walker = _Walker(network, plan, result, limits, progress)
     walker.guide = look_ahead(
-        network, plan, result.instrumented, chunks, walker.memory, limits.device, limits.shelf
+        network, plan, result.instrumented, share, walker.memory, limits.device, limits.shelf
     )
-    walker.tuner = _tuner(network, plan, result, chunks, limits)
+    walker.tuner = _tuner(network, plan, result, share.chunks, limits)
     if walker.tuner is not None and labels is not None:
         walker.tuner.check(labels, task)
-    outputs = walker.travel.run(chunks)
+    outputs = walker.travel.run(share.chunks)
     learned = walker.finish_tuning(
         None if labels is None else list(labels.split(limits.chunk)), task
     )
     if learned or walker.travel.stale:
         _release(walker.memory, outputs)
-        outputs = walker.measure_again().run(chunks)
+        outputs = walker.measure_again().run(share.chunks)
     result.outputs = [
-        (torch.cat(pair.float).cpu(), torch.cat(pair.quantized).cpu()) for pair in outputs
+        (_joined(pair.float, limits.processes), _joined(pair.quantized, limits.processes))
+        for pair in outputs
     ]
     _release(walker.memory, outputs)
     result.spilled_bytes = walker.travel.memory.spilled
     return result
+
+
+def _joined(chunks: Chunks, processes: Processes) -> Tensor:
+    """An output for all samples, those of other processes, too."""
+    return torch.cat(processes.gather(torch.cat(chunks).cpu()))
 
 
 def _release(memory: Memory, pairs: list[Pair]) -> None:
@@ -181,7 +163,7 @@ class _Walker:
         self.done = 0
         self.tuner: Tuner | None = None
         self.memory = Memory(limits.memory)
-        self.guide = Guide(self.memory)
+        self.guide = Guide(self.memory, limits.processes)
         self.travel = Travel(
             result.instrumented,
             self.memory,
@@ -228,7 +210,10 @@ class _Walker:
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
         bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
         with naming(f"layer {name!r}"):
-            self._take(layer, *round_layer(plan, weight, bias, stats, guided, importance))
+            rounded, corrected = self.limits.processes.from_first(
+                lambda: round_layer(plan, weight, bias, stats, guided, importance)
+            )
+            self._take(layer, rounded, corrected)
 
     def _take(self, layer: Layer, rounded: QTensor, bias: Tensor) -> None:
         self.result.weights[layer.name], self.result.biases[layer.name] = rounded, bias
@@ -239,20 +224,24 @@ class _Walker:
 
     def at_tap(self, name: str, pair: Pair) -> Chunks:
         """Choose the range of an activation quantizer; return its rounded value."""
-        _sqnr(pair, f"activation quantizer {name!r}")
+        self._sqnr(pair, f"activation quantizer {name!r}")
         with naming(f"activation quantizer {name!r}"):
             return self._choose(name, pair)
 
     def _choose(self, name: str, pair: Pair) -> Chunks:
         plan, tap = self.tap_plans[name], self.result.instrumented.tap(name)
-        axis = plan.place.axis
+        axis, processes = plan.place.axis, self.limits.processes
         if plan.dynamic:
             tap.set_dynamic(plan.spec, plan.fit)
             return self._round(name, pair)
         seen = (
-            histogram(pair.quantized) if axis is None else channel_histograms(pair.quantized, axis)
+            histogram(pair.quantized, processes)
+            if axis is None
+            else channel_histograms(pair.quantized, axis, processes)
         )
-        grid = fit_grid(plan.range, seen.values, plan.spec, seen.counts, plan.allocate)
+        grid = processes.from_first(
+            lambda: fit_grid(plan.range, seen.values, plan.spec, seen.counts, plan.allocate)
+        )
         self.result.grids[name] = grid
         tap.set_grid(grid)
         return self._round(name, pair)
@@ -267,7 +256,27 @@ class _Walker:
             if name in self.tap_plans
             else f"the output of layer {name!r}"
         )
-        self.result.sqnr_db[name] = _sqnr(pair, where)
+        self.result.sqnr_db[name] = self._sqnr(pair, where)
+
+    def _sqnr(self, pair: Pair, where: str) -> float:
+        """10 log10 of the float value's power over the power of the difference, in dB; inf when
+        there is none.
+
+        Raises NumericsError when either holds NaN or Inf.
+        """
+        powers = torch.zeros(2, dtype=torch.float64)
+        for x, y in zip(pair.float, pair.quantized, strict=True):
+            powers[0] += x.square().sum(dtype=torch.float64)
+            powers[1] += 0.0 if pair.same else (x - y).square_().sum(dtype=torch.float64)
+        signal, noise = self.limits.processes.total(powers).tolist()
+        if not isfinite(signal + noise):
+            raise NumericsError(
+                f"{where} holds NaN, Inf or numbers too large; check the images and the "
+                f"normalization"
+            )
+        if noise == 0:
+            return inf
+        return 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)
 
     def after(self, name: str, pair: Pair) -> None:
         """Measure what a layer or activation quantizer gave."""
@@ -275,87 +284,6 @@ class _Walker:
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, len(self.layer_plans) + len(self.tap_plans), name)
-
-
-def collect(
-    layer: Layer, pair: Pair, limits: Limits, weights: list[Tensor] | None = None
-) -> LayerStats:
-    """Second moments of a layer's inputs; weights: of their rows, by chunk (`Guide.take`), the rows
-    drawn are the same. Of a layer that is not observed every column counts alike.
-
-    Raises NumericsError where they hold NaN or Inf.
-    """
-    if not layer.geometry.observed:
-        return LayerStats.alike(layer.geometry.columns, limits.device)
-    what, cache = (
-        f"moments of the inputs of {layer.name}",
-        limits.shelf if weights is None else NO_CACHE,
-    )
-    kept = cache.find(what)
-    known = None if kept is None else (kept["F"].to(limits.device), kept["mean"].to(limits.device))
-    if kept is not None and known is not None and pair.same:
-        F, mean = known
-        return LayerStats(F, F, F, mean, mean, int(kept["rows"]))
-    images = sum(chunk.shape[0] for chunk in pair.float)
-    wanted = max(_MIN_ROWS, limits.rows * layer.geometry.columns)
-    collector = MomentCollector(
-        layer.geometry, ceil(wanted / images) if limits.rows else None, known
-    )
-    for k, (x, x_q) in enumerate(zip(pair.float, pair.quantized, strict=True)):
-        x = x.to(limits.device)
-        chosen = None if weights is None else weights[k].to(limits.device)
-        collector.add(x, x if pair.same else x_q.to(limits.device), chosen)
-    stats = collector.finish()
-    if not bool(torch.isfinite(stats.H).all() & torch.isfinite(stats.F).all()):
-        raise NumericsError(
-            f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square; "
-            "check the images, the normalization and the weights before it"
-        )
-    if kept is None:
-        cache.keep(what, {"F": stats.F, "mean": stats.mean, "rows": torch.tensor(stats.rows)})
-    return stats
-
-
-def round_layer(
-    plan: LayerPlan,
-    weight: Tensor,
-    bias: Tensor,
-    stats: LayerStats,
-    guided: LayerStats | None = None,
-    importance: Tensor | None = None,
-) -> tuple[QTensor, Tensor]:
-    """Codes of a layer's weight and the corrected bias, as a plan that quantizes it says.
-
-    weight: float32 [rows, columns]; bias: float32 [rows]; guided: statistics for rounding in place
-        of `stats`;
-    importance: of the weights for the choice of the range, [rows, columns], in place of that of
-        their inputs.
-    """
-    assert plan.spec is not None
-    assert importance is not None or plan.importance == "inputs", (
-        "guidance.look_ahead gives the importance"
-    )
-    if importance is None:
-        diagonal = stats.H.diagonal(dim1=-2, dim2=-1)[:, None, :]
-        importance = diagonal.expand_as(stats.grouped(weight)).reshape(weight.shape)
-    guided = guided or stats
-    fit = GridFitter(plan.range, plan.spec, importance, plan.scalar, plan.allocate)
-    if plan.precondition is None:
-        rounded = calls.round_weight(plan.rounding, weight, fit, guided)
-    else:
-        prepared = calls.prepare(plan.precondition, weight, guided)
-        easier = calls.round_weight(plan.rounding, prepared, fit, guided)
-        rounded = best_of(weight, [easier, QTensor.nearest(weight, fit(weight))], guided)
-    return calls.correct(plan.correction, weight, bias, rounded, stats)
-
-
-@contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Errors of methods say where in the network they were at work."""
-    try:
-        yield
-    except SubbyteError as error:
-        raise type(error)(f"{where}: {error}") from error
 
 
 def _check_labels(labels: Tensor | None, images: int) -> None:
@@ -369,20 +297,3 @@ def _check_labels(labels: Tensor | None, images: int) -> None:
             f"labels must be [{images}, ...], one for each calibration image; got "
             f"{list(labels.shape)}"
         )
-
-
-def _sqnr(pair: Pair, where: str) -> float:
-    """10 log10 of the float value's power over the power of the difference, in dB; inf when there
-    is none.
-
-    Raises NumericsError when either holds NaN or Inf.
-    """
-    signal, noise = 0.0, 0.0
-    for x, y in zip(pair.float, pair.quantized, strict=True):
-        signal += float(x.square().sum(dtype=torch.float64))
-        noise += 0.0 if pair.same else float((x - y).square_().sum(dtype=torch.float64))
-    if not isfinite(signal + noise):
-        raise NumericsError(
-            f"{where} holds NaN, Inf or numbers too large; check the images and the normalization"
-        )
-    return inf if noise == 0 else 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)

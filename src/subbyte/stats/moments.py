@@ -10,7 +10,8 @@ and for a row w of the layer and its rounding q the mean square output error is 
 Rows may have weights, other ones for each of k runs of output channels:  H_k = sum_p a_k,p x_p x_p'
 / sum_p a_k,p  and so on. With the squared output gradients as weights this is GuidedQuant's Hessian
 (Kim et al. 2025, section 3.2). Products are taken in float32, a chunk at a time, and added up in
-float64. Cost: 2 m d^2 operations a matrix, k times.
+float64, those of several processes in the order of their ranks. Cost: 2 m d^2 operations a matrix,
+k times.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Geometry
+from subbyte.io.processes import ALONE, Processes
 from subbyte.stats.patches import column_order, patches
 
 _MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
@@ -84,6 +86,8 @@ class MomentCollector:
     None for all. Neighbouring positions tell nearly the same, so a few hundred rows a column say as
     much as all.
     known: F and mean of the same rows, where they were found before: they are not added up again.
+    before: images that other processes have, which come before those of this one: what is drawn for
+        an image does not depend on whose it is.
     """
 
     def __init__(
@@ -91,9 +95,11 @@ class MomentCollector:
         geometry: Geometry,
         rows_per_image: int | None = None,
         known: tuple[Tensor, Tensor] | None = None,
+        before: int = 0,
     ) -> None:
         self._geometry, self._take, self._known = geometry, rows_per_image, known
         self._generator = torch.Generator().manual_seed(0)
+        self._before = before  # images whose draws are still to be passed over
         self._sums: dict[str, Tensor] = {}
         self._rows = 0
 
@@ -123,6 +129,10 @@ class MomentCollector:
     def _draw(self, images: int, available: int, taken: int, device: torch.device) -> Tensor | None:
         if taken == available:
             return None
+        for start in range(0, self._before, images):
+            skipped = min(images, self._before - start)
+            torch.rand(skipped, available, generator=self._generator)
+        self._before = 0
         order = torch.rand(images, available, generator=self._generator).argsort(1)
         return order[:, :taken].to(device)
 
@@ -164,25 +174,27 @@ class MomentCollector:
         value = value.to(torch.float64)
         self._sums[name] = self._sums[name].add_(value) if name in self._sums else value
 
-    def finish(self) -> LayerStats:
-        """The moments of all chunks so far."""
-        order = column_order(self._geometry).to(self._sums["H"].device)
+    def finish(self, processes: Processes = ALONE) -> LayerStats:
+        """The moments of all chunks so far, of all processes."""
+        sums = {name: processes.total(value) for name, value in self._sums.items()}
+        _, rows = processes.counted(self._rows)
+        order = column_order(self._geometry).to(sums["H"].device)
 
-        weight = self._sums.get(
-            "weight", torch.full((1,), float(self._rows), dtype=torch.float64, device=order.device)
+        weight = sums.get(
+            "weight", torch.full((1,), float(rows), dtype=torch.float64, device=order.device)
         )
 
         def matrix(name: str) -> Tensor:
-            return self._sums[name][:, order][:, :, order] / weight[:, None, None]
+            return sums[name][:, order][:, :, order] / weight[:, None, None]
 
         def vector(name: str) -> Tensor:
-            return self._sums[name][:, order] / weight[:, None]
+            return sums[name][:, order] / weight[:, None]
 
         H, mean_q = matrix("H"), vector("mean_q")
         if not self._parted:
-            return LayerStats(H, H, H, mean_q, mean_q, self._rows)
+            return LayerStats(H, H, H, mean_q, mean_q, rows)
         F, mean = self._known or (matrix("F"), vector("mean"))
-        return LayerStats(H, matrix("G"), F, mean, mean_q, self._rows)
+        return LayerStats(H, matrix("G"), F, mean, mean_q, rows)
 
 
 def _products(left: Tensor, right: Tensor, weights: Tensor | None) -> Tensor:

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import subbyte
+from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import assemble
-from subbyte.engine.walk import Limits, WalkResult, walk
+from subbyte.engine.walk import WalkResult, walk
 from subbyte.graph import Network, prepare
 from subbyte.recipe import make_plan
 from tests.reference.networks import Block, Calls, randomize

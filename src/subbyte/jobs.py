@@ -139,8 +139,8 @@ def run(
 
 
 def assist(job: Job, model: nn.Module, data: DataSet) -> None:
-    """What each process but the first does of a run that several share (`Limits.processes`): its
-    share of the walk. It writes nothing.
+    """Do a share of the walk in a run that several processes have in common (`Limits.processes`):
+    the part of all but the first. Nothing is written.
 
     Raises SubbyteError as `run` does, and where another process fails.
     """

@@ -16,8 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import subbyte
 import subbyte.engine.walk as walking
 from subbyte.core import QTensor
+from subbyte.engine import layers
+from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import assemble
-from subbyte.engine.walk import Limits, WalkResult, walk
+from subbyte.engine.walk import WalkResult, walk
 from subbyte.errors import NumericsError
 from subbyte.exporters.packed import save
 from subbyte.graph import Network, prepare, set_tensor
@@ -456,7 +458,7 @@ def test_odd_networks_walk_too(name):
 
 
 def test_rows_limit_the_statistics_and_hardly_change_the_result(monkeypatch):
-    monkeypatch.setattr(walking, "_MIN_ROWS", 1)
+    monkeypatch.setattr(layers, "_MIN_ROWS", 1)
     network, plan, x = prepared("residual", "w4")
     spies = Spy(), Spy()
     results = [

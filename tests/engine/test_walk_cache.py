@@ -12,7 +12,8 @@ import subbyte
 import subbyte.engine.guidance
 import subbyte.engine.sensitivity
 from subbyte.engine.budget import meet_budget
-from subbyte.engine.walk import Limits, WalkResult, walk
+from subbyte.engine.limits import Limits
+from subbyte.engine.walk import WalkResult, walk
 from subbyte.io.cache import Cache
 from subbyte.recipe import make_plan
 from subbyte.stats import MomentCollector

@@ -171,7 +171,9 @@ def test_an_error_of_the_first_which_decides_reaches_all():
         return quantized(here, "shared", wanted=refused)
 
     first, second = together(work)
-    assert isinstance(first, RecipeError) and str(first) == "layer 'inner': not today"
+    assert (
+        isinstance(first, RecipeError) and str(first) == "layer 'inner': Refusing.round: not today"
+    )
     assert isinstance(second, ProcessError) and str(second) == f"process 0 of 2: {first}"
 
 
@@ -256,14 +258,6 @@ def test_the_command_line_under_torchrun_writes_what_one_process_writes(tmp_path
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-@pytest.mark.slow
-def test_an_error_under_torchrun_ends_all_and_writes_nothing(tmp_path):
-    lay_out(tmp_path)
-    done = torchrun(tmp_path, "-m", "subbyte", *OPTIONS, "--chunk", "64", "--out", "two")
-    assert done.returncode != 0 and "fewer than the 2 processes" in done.stderr
-    assert not (tmp_path / "two").exists()
-
-
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -282,7 +276,9 @@ model = subbyte.quantize(build("residual"), images("residual"), "w4a4", limits=l
 subbyte.save(model, Path(sys.argv[1]) / f"{rank}.safetensors")
 honest = layers.MomentCollector.add
 def failing(*args):
-    raise RuntimeError("out of memory") if rank == 1 else honest(*args)
+    if rank == 1:
+        raise RuntimeError("out of memory")
+    honest(*args)
 layers.MomentCollector.add = failing
 try:
     subbyte.quantize(build("residual"), images("residual"), "w4a4", limits=limits)

@@ -35,7 +35,7 @@ from subbyte.engine.stages import Report, Stages
 from subbyte.errors import ModelError, NumericsError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
-from subbyte.graph import Network, Samples, prepare, unwrapped
+from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.io.user_file import UserFiles
@@ -66,7 +66,8 @@ class Job:
 
     exports: names of exporters; the one that fits the model where there is none, no file for
     'none'. tasks: how outputs are judged: one task, or one for each output; none: chosen by data
-    and outputs. Raises RecipeError when there is no such exporter.
+    and outputs. dynamic: axes of images whose sizes may differ from call to call.
+    Raises RecipeError when there is no such exporter.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Job:
     tasks: tuple[Task, ...] = ()
     limits: Limits = field(default_factory=Limits)
     about: tuple[tuple[str, str], ...] = ()
+    dynamic: tuple[Axis, ...] = ()
 
     def __post_init__(self) -> None:
         check_exporters(self.exports)
@@ -202,7 +204,8 @@ class _Capture:
         self.device = job.limits.device
 
     def __call__(self) -> Network:
-        network = prepare(unwrapped(self._model), self._images[:2])
+        example = Samples.of(self._images[:2]).with_dynamic(self._job.dynamic)
+        network = prepare(unwrapped(self._model), example)
         with suppress(NumericsError):  # the walk names the layer that it comes from
             self._settled  # noqa: B018 - refuses what does not go together
         return network

@@ -39,7 +39,7 @@ from subbyte.data import load_data
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters import EXPORTERS, choose_exporters
-from subbyte.graph import Samples, prepare
+from subbyte.graph import Axis, Samples, prepare
 from subbyte.io.processes import join
 from subbyte.jobs import Job, assist, run
 from subbyte.models import input_shape, load_model, new_model
@@ -78,6 +78,10 @@ def quantize(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    dynamic: Annotated[
+        str | None,
+        typer.Option(help="Sizes of images that may differ from call to call: height,width."),
+    ] = None,
     task: TaskOption = None,
     exports: Annotated[
         list[str] | None,
@@ -113,8 +117,9 @@ def quantize(
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
     asked = load_request(recipe, [*(settings or []), *scaled, *wanted])
+    free = Axis.read(name.strip() for name in (dynamic or "").split(",") if name.strip())
     if dry_run:
-        plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop))
+        plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop), free)
         choose_exporters(exports or (), plan)
         return
     if out is None or not data:
@@ -142,6 +147,7 @@ def quantize(
         read_tasks(task),
         limits,
         tuple(about.items()),
+        free,
     )
     if not here.first:
         assist(job, network, images)
@@ -189,6 +195,7 @@ def _dry_run(
     shape: str | None,
     recipe: Recipe | Plan,
     pixels: tuple[Any, Any, Any],
+    dynamic: tuple[Axis, ...],
 ) -> Plan:
     """Show the plan, and return it."""
     size = _shape(shape) if shape else input_shape(model)
@@ -202,7 +209,7 @@ def _dry_run(
             f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data"
         )
     built = new_model(model) if weights is None else load_model(model, weights)
-    network = prepare(built, inputs)
+    network = prepare(built, Samples.of(inputs).with_dynamic(dynamic))
     plan = make_plan(network, recipe)
     console.print(plan_table(plan))
     if recipe.budget is not None:

@@ -5,7 +5,7 @@
 The library call, the command line and sweeps all go through `carry_out`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
 from subbyte.engine.walk import CLASSES, Progress, WalkResult, walk
-from subbyte.graph import Network, Samples, prepare, unwrapped
+from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.methods import Task
 from subbyte.recipe import Plan, Recipe, load_request, make_plan
 from subbyte.tasks import row_agreement
@@ -43,6 +43,7 @@ def quantize(
     recipe: recipes.Source | Plan = "w8a8",
     *,
     forward_fn: ForwardFn | None = None,
+    dynamic: Collection[str] = (),
     labels: Tensor | None = None,
     task: Task = CLASSES,
     limits: Limits | None = None,
@@ -54,6 +55,9 @@ def quantize(
     images: calibration samples as the network takes them: a tensor or array [n, ...], `Inputs` for
     a network of several arguments, a data set, or batches (see `calibration.collect`).
     forward_fn: called as forward_fn(model, batch) where batches need more than that.
+    dynamic: height, width, or both, of images [n, channels, height, width]: the sizes that may
+    differ from call to call, in the network's file and in exported ones, too. Multiplications are
+    those of the calibration images' size.
     recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, a mapping,
     a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
     labels: int64 [n], or other targets of `task`; only a recipe whose tuning ends with them needs
@@ -66,7 +70,7 @@ def quantize(
     Raises SubbyteError (see `errors`) when model, images or recipe do not fit.
     """
     model, limits = unwrapped(model), limits or Limits()
-    calibration = collect(images, model, forward_fn)
+    calibration = collect(images, model, forward_fn).with_dynamic(Axis.read(dynamic))
     return carry_out(
         lambda: prepare(model, calibration),
         load_request(recipe),

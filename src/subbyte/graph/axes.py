@@ -55,4 +55,4 @@ def _none(*leaves: Any) -> None:
 
 
 UNCONDITIONAL = Conditions(_none)
-"""Of a graph whose sizes are fixed."""
+"""Conditions of a graph whose sizes are fixed: there are none."""

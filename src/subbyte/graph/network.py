@@ -120,7 +120,7 @@ def prepare(
     error = _difference(expected, counter.outputs(samples))
     multiplications = dict(counter.multiplications)
     if samples.dynamic:
-        larger = samples.doubled(*samples.dynamic)
+        larger = samples[:2].doubled(*samples.dynamic)
         wanted = pytree.tree_leaves(_call(model, larger))
         error = max(error, _difference(wanted, counter.outputs(larger)))
     if error > _MAX_FOLD_ERROR:

@@ -265,7 +265,7 @@ def test_errors_have_one_base():
     from subbyte import errors
 
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
-    assert len(classes) == 10 and all(issubclass(cls, errors.SubbyteError) for cls in classes)
+    assert len(classes) == 11 and all(issubclass(cls, errors.SubbyteError) for cls in classes)
     assert issubclass(errors.SubbyteError, ValueError)
 
 

@@ -10,7 +10,8 @@ SubbyteError                 base: anything a user can cause (also a ValueError)
 ├── NumericsError            NaN or Inf in weights or activations
 ├── ResourceError            the machine has too little memory for what was asked
 ├── FormatError              a file that is not what its reader expects
-└── ParityError              an exported file that does not compute what the torch model computes
+├── ParityError              an exported file that does not compute what the torch model computes
+└── ProcessError             another process of the same work that has failed
 """
 
 
@@ -52,3 +53,7 @@ class FormatError(SubbyteError):
 
 class ParityError(SubbyteError):
     """An exported file that does not compute what the torch model computes."""
+
+
+class ProcessError(SubbyteError):
+    """Another process that does a share of the same work has failed."""

@@ -35,7 +35,7 @@ from subbyte.engine.stages import Report, Stages
 from subbyte.errors import ModelError, NumericsError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
-from subbyte.graph import Network, Samples, prepare, unwrapped
+from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.io.user_file import UserFiles
@@ -66,7 +66,8 @@ class Job:
 
     exports: names of exporters; the one that fits the model where there is none, no file for
     'none'. tasks: how outputs are judged: one task, or one for each output; none: chosen by data
-    and outputs. Raises RecipeError when there is no such exporter.
+    and outputs. dynamic: axes of images whose sizes may differ from call to call.
+    Raises RecipeError when there is no such exporter.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Job:
     tasks: tuple[Task, ...] = ()
     limits: Limits = field(default_factory=Limits)
     about: tuple[tuple[str, str], ...] = ()
+    dynamic: tuple[Axis, ...] = ()
 
     def __post_init__(self) -> None:
         check_exporters(self.exports)
@@ -113,18 +115,7 @@ def run(
     """
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
-        images, split = draw_samples(data, job.calibration, job.seed)
-        capture = _Capture(job, model, images, split)
-        done = carry_out(
-            capture,
-            job.recipe,
-            images,
-            labels=lambda: draw_targets(data, job.calibration, job.seed),
-            accept=lambda plan: choose_exporters(job.exports, plan),
-            task=lambda: capture.task,
-            limits=job.limits,
-            stages=stages,
-        )
+        images, capture, done = _quantized(job, model, data, stages)
         with stages.stage("export"):
             packed = save(done.model, temporary / PACKED, _about(job, data))
             names = export_files(job.exports, done.model.plan)
@@ -138,7 +129,7 @@ def run(
             measured = measure(model, done.model, exported, capture, data, report)
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
-        count, seconds = len(split), stages.seconds
+        count, seconds = len(capture.split), stages.seconds
         files = exported, refused
         result = summary(job, data, done, files, packed, measured, count, seconds, temporary)
         write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
@@ -147,6 +138,34 @@ def run(
         write_document(temporary / FIGURES, found, short=True)
         write_document(temporary / RESULT, result)
     return result
+
+
+def assist(job: Job, model: nn.Module, data: DataSet) -> None:
+    """Do a share of the walk in a run that several processes have in common (`Limits.processes`):
+    the part of all but the first. Nothing is written.
+
+    Raises SubbyteError as `run` does, and where another process fails.
+    """
+    _quantized(job, model, data, Stages())
+
+
+def _quantized(
+    job: Job, model: nn.Module, data: DataSet, stages: Stages
+) -> "tuple[Tensor | Samples, _Capture, Quantization]":
+    """The calibration samples, what was captured for them, and what came of it."""
+    images, split = draw_samples(data, job.calibration, job.seed)
+    capture = _Capture(job, model, images, split)
+    done = carry_out(
+        capture,
+        job.recipe,
+        images,
+        labels=lambda: draw_targets(data, job.calibration, job.seed),
+        accept=lambda plan: choose_exporters(job.exports, plan),
+        task=lambda: capture.task,
+        limits=job.limits,
+        stages=stages,
+    )
+    return images, capture, done
 
 
 def export_files(names: Sequence[str], plan: Plan) -> dict[str, str]:
@@ -185,7 +204,8 @@ class _Capture:
         self.device = job.limits.device
 
     def __call__(self) -> Network:
-        network = prepare(unwrapped(self._model), self._images[:2])
+        example = Samples.of(self._images[:2]).with_dynamic(self._job.dynamic)
+        network = prepare(unwrapped(self._model), example)
         with suppress(NumericsError):  # the walk names the layer that it comes from
             self._settled  # noqa: B018 - refuses what does not go together
         return network

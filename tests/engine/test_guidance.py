@@ -9,12 +9,12 @@ from torch import Tensor
 import subbyte
 from subbyte.core import Convolution, Geometry
 from subbyte.engine.guidance import Guide, gradient_stats, look_ahead
-from subbyte.engine.layer_inputs import layer_stats
+from subbyte.engine.layers import layer_stats, round_layer
 from subbyte.engine.limits import Limits
-from subbyte.engine.walk import round_layer
 from subbyte.errors import RecipeError
 from subbyte.graph import Memory, Pair, Samples, instrument, layer_gradients, outputs
 from subbyte.io.cache import NO_CACHE
+from subbyte.io.processes import ALONE
 from subbyte.ranges import RANGES, fit_grid
 from subbyte.recipe import Plan, make_plan
 from subbyte.stats import LayerStats, MomentCollector, Products, moments
@@ -124,9 +124,15 @@ def planned(name: str, recipe: str, *settings: str) -> Plan:
 
 def looked(name: str, plan: Plan) -> Guide:
     network = captured(name)
-    chunks = Samples.of(images(name)).split(16)
+    share = Limits(16).share(Samples.of(images(name)))
     return look_ahead(
-        network, plan, instrument(network, []), chunks, Memory(2**30), "cpu", NO_CACHE
+        network,
+        plan,
+        instrument(network, []),
+        share,
+        Memory(2**30),
+        "cpu",
+        NO_CACHE,
     )
 
 
@@ -170,7 +176,7 @@ def test_weights_of_rows_are_mean_squared_gradients_relative_to_their_mean():
 
 
 def test_rows_on_which_nothing_depends_weigh_alike():
-    guide = Guide(Memory(2**20))
+    guide = Guide(Memory(2**20), ALONE)
     guide.add("fc", torch.zeros(2, 1, 3))
     (taken,) = guide.take("fc")
     assert bool((taken > 0).all()) and len(taken.unique()) == 1
@@ -178,7 +184,7 @@ def test_rows_on_which_nothing_depends_weigh_alike():
 
 def test_memory_is_given_back():
     memory = Memory(2**30)
-    guide = Guide(memory)
+    guide = Guide(memory, ALONE)
     guide.add("fc", torch.rand(4, 2, 8).bfloat16())
     assert memory.used == 4 * 2 * 8 * 2
     guide.take("fc")

@@ -13,9 +13,11 @@ import subbyte.engine.sensitivity as surveying
 from subbyte import load_recipe, quantize
 from subbyte.core import GridSpec, PerChannel, QTensor, Uniform
 from subbyte.engine.budget import meet_budget
+from subbyte.engine.layers import round_layer
+from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import assemble
 from subbyte.engine.sensitivity import Option, Question, survey
-from subbyte.engine.walk import round_layer, walk
+from subbyte.engine.walk import walk
 from subbyte.errors import RecipeError
 from subbyte.graph import Samples, instrument, prepare, tensor_at
 from subbyte.methods import Rounding
@@ -269,7 +271,7 @@ def test_shares_of_channels_add_up_and_follow_their_slopes():
 
 def squared_slopes(network, x):
     instrumented = instrument(network, [])
-    return surveying._squared_slopes(network, instrumented, Samples.of(x).split(16), "cpu")
+    return surveying._squared_slopes(network, instrumented, Limits(16).share(Samples.of(x)), "cpu")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import subbyte
 import subbyte.engine.walk as walking
 import subbyte.recipe.resolve as resolving
 from subbyte.core import QTensor
-from subbyte.engine import layer_inputs
+from subbyte.engine import layers
 from subbyte.engine.limits import Limits, enough_memory
 from subbyte.engine.quantization import assemble
 from subbyte.engine.walk import WalkResult, walk
@@ -459,7 +459,7 @@ def test_odd_networks_walk_too(name):
 
 
 def test_rows_limit_the_statistics_and_hardly_change_the_result(monkeypatch):
-    monkeypatch.setattr(layer_inputs, "_MIN_ROWS", 1)
+    monkeypatch.setattr(layers, "_MIN_ROWS", 1)
     network, plan, x = prepared("residual", "w4")
     spies = Spy(), Spy()
     results = [
@@ -500,8 +500,8 @@ def test_a_layer_with_too_many_inputs_gets_nearest_codes_and_says_so(monkeypatch
 
 
 def noting(method, seen):
-    def noted(self):
-        seen.append(method(self))
+    def noted(self, processes):
+        seen.append(method(self, processes))
         return seen[-1]
 
     return noted

@@ -39,8 +39,9 @@ from subbyte.data import load_data
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters import EXPORTERS, choose_exporters
-from subbyte.graph import Samples, prepare
-from subbyte.jobs import Job, run
+from subbyte.graph import Axis, Samples, prepare
+from subbyte.io.processes import join
+from subbyte.jobs import Job, assist, run
 from subbyte.models import input_shape, load_model, new_model
 from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
 from subbyte.records import Measured, Result
@@ -77,6 +78,10 @@ def quantize(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    dynamic: Annotated[
+        str | None,
+        typer.Option(help="Sizes of images that may differ from call to call: height,width."),
+    ] = None,
     task: TaskOption = None,
     exports: Annotated[
         list[str] | None,
@@ -106,12 +111,15 @@ def quantize(
     force: ForceOption = False,
     page: PageOption = True,
 ) -> None:
-    """Quantize a trained network, export it, and measure what it cost."""
+    """Quantize a trained network, export it, and measure what it cost. `torchrun` shares the
+    calibration images out over several processes or GPUs.
+    """
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
     asked = load_request(recipe, [*(settings or []), *scaled, *wanted])
+    free = Axis.read(name.strip() for name in (dynamic or "").split(",") if name.strip())
     if dry_run:
-        plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop))
+        plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop), free)
         choose_exporters(exports or (), plan)
         return
     if out is None or not data:
@@ -120,7 +128,8 @@ def quantize(
         raise RecipeError(
             "--calibration and --chunk must be at least 1, --memory and --rows at least 0"
         )
-    limits = Limits(chunk, int(memory * 2**30), rows, _device(device))
+    here, own = join(device)
+    limits = Limits(chunk, int(memory * 2**30), rows, own, processes=here)
     network, images = load_inputs(model, weights, data, normalize, resize, crop)
     about = {
         "weights": weights.name if weights else "",
@@ -138,7 +147,11 @@ def quantize(
         read_tasks(task),
         limits,
         tuple(about.items()),
+        free,
     )
+    if not here.first:
+        assist(job, network, images)
+        return
     with progress() as report:
         result = run(job, network, images, out, report, force=force)
     show(result, out)
@@ -182,6 +195,7 @@ def _dry_run(
     shape: str | None,
     recipe: Recipe | Plan,
     pixels: tuple[Any, Any, Any],
+    dynamic: tuple[Axis, ...],
 ) -> Plan:
     """Show the plan, and return it."""
     size = _shape(shape) if shape else input_shape(model)
@@ -195,7 +209,7 @@ def _dry_run(
             f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data"
         )
     built = new_model(model) if weights is None else load_model(model, weights)
-    network = prepare(built, inputs)
+    network = prepare(built, Samples.of(inputs).with_dynamic(dynamic))
     plan = make_plan(network, recipe)
     console.print(plan_table(plan))
     if recipe.budget is not None:
@@ -213,13 +227,3 @@ def _shape(text: str) -> tuple[int, int, int]:
     if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
         raise ModelError(f"--input-shape must be C,H,W with positive numbers, got {text!r}")
     return int(parts[0]), int(parts[1]), int(parts[2])
-
-
-def _device(name: str) -> str:
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise RecipeError(
-            f"--device {name!r} can't be used: {str(error).splitlines()[0]}"
-        ) from error
-    return name

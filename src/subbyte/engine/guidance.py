@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from subbyte.core import Geometry
+from subbyte.engine.limits import Share
 from subbyte.errors import DataError
 from subbyte.graph import (
     Calls,
@@ -31,6 +32,7 @@ from subbyte.graph import (
     signs,
 )
 from subbyte.io.cache import Cache
+from subbyte.io.processes import Processes
 from subbyte.recipe import Plan
 from subbyte.stats import GradientCollector, GradientStats, position_weights
 
@@ -117,9 +119,9 @@ class Guide:
     weights: of rows, by layer and chunk.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, processes: Processes) -> None:
         self.importance: dict[str, Tensor] = {}
-        self._memory = memory
+        self._memory, self._processes = memory, processes
         self.weights: dict[str, list[Tensor]] = {}
 
     def add(self, name: str, weights: Tensor) -> None:
@@ -127,10 +129,13 @@ class Guide:
         self.weights.setdefault(name, []).append(self._memory.admit(weights))
 
     def take(self, name: str) -> list[Tensor]:
-        """Weights of a layer's rows by chunk, their mean over all rows 1; kept no longer."""
+        """Weights of a layer's rows by chunk, their mean over all rows of all processes 1; kept no
+        longer.
+        """
         stored = self.weights.pop(name)
-        total = torch.stack([chunk.sum((0, 2), dtype=torch.float64) for chunk in stored]).sum(0)
-        mean = (total / sum(chunk.shape[0] * chunk.shape[2] for chunk in stored)).float()[:, None]
+        own = torch.stack([chunk.sum((0, 2), dtype=torch.float64) for chunk in stored]).sum(0)
+        _, rows = self._processes.counted(sum(chunk[:, 0].numel() for chunk in stored))
+        mean = (self._processes.total(own) / rows).float()[:, None]
         relative = [chunk.float() / torch.where(mean > 0, mean, 1.0) + _LEAST for chunk in stored]
         self._memory.release(Pair(stored, stored))
         return relative
@@ -140,7 +145,7 @@ def look_ahead(
     network: Network,
     plan: Plan,
     instrumented: Instrumented,
-    chunks: list[Samples],
+    share: Share,
     memory: Memory,
     device: str,
     cache: Cache,
@@ -150,11 +155,11 @@ def look_ahead(
     Those that guide are of the network's output itself (`graph.outputs`), those that weigh the
     weights are of the loss against it (`graph.signs`): a pass for each that is asked for. Of a
     weight's calls only the first guides, as moments are of that one. instrumented: of `network`, on
-    `device`; chunks: of images; memory: for what the guide keeps;
+    `device`; share: of the images; memory: for what the guide keeps;
     cache: for these images, chunks and device.
     """
-    ahead = _Ahead(network, instrumented, chunks, device, cache)
-    guide, owners = Guide(memory), {layer.name for layer in network.owners}
+    ahead = _Ahead(network, instrumented, share, device, cache)
+    guide, owners = Guide(memory, share.processes), {layer.name for layer in network.owners}
     plans = {
         layer.name: layer
         for layer in plan.layers
@@ -167,7 +172,7 @@ def look_ahead(
     weighed = {
         name: layer.importance for name, layer in plans.items() if layer.importance != "inputs"
     }
-    for name, found in ahead.importance(set(weighed)).items():
+    for name, found in ahead.importance(list(weighed)).items():
         guide.importance[name] = found[weighed[name]].to(device)
     return guide
 
@@ -178,7 +183,7 @@ class _Ahead:
 
     network: Network
     instrumented: Instrumented
-    chunks: list[Samples]
+    share: Share
     device: str
     cache: Cache
 
@@ -197,7 +202,7 @@ class _Ahead:
                 missing[name] = what
             for chunk in (kept or {}).values():
                 guide.add(name, chunk.view(torch.bfloat16))
-        for _, calls in self._calls(set(missing), outputs(torch.Generator().manual_seed(0))):
+        for _, calls in self._calls(set(missing), self._drawn(outputs)):
             for name in missing:
                 geometry, (parts, power) = self.network.layer(name).geometry, wanted[name]
                 weights = position_weights(calls[name][0][1], geometry, _parts(geometry, parts))
@@ -208,7 +213,7 @@ class _Ahead:
                 {str(k): chunk.view(torch.int16) for k, chunk in enumerate(guide.weights[name])},
             )
 
-    def importance(self, wanted: set[str]) -> dict[str, Mapping[str, Tensor]]:
+    def importance(self, wanted: list[str]) -> dict[str, Mapping[str, Tensor]]:
         """Mean square (`fisher`) and mean absolute (`gradient`) gradients of the weights, by
         layer.
         """
@@ -217,23 +222,26 @@ class _Ahead:
         collectors = {
             name: GradientCollector(self.network.layer(name).geometry) for name in missing
         }
-        for share, calls in self._calls(set(missing), signs(torch.Generator().manual_seed(0))):
+        for share, calls in self._calls(set(missing), self._drawn(signs)):
             for name, collector in collectors.items():
                 collector.add(calls[name], share)
                 collector.end_batch()
         made: dict[str, Mapping[str, Tensor]] = {}
         for name, collector in collectors.items():
-            stats = collector.finish()
+            stats = collector.finish(self.share.processes)
             made[name] = {"fisher": stats.fisher, "gradient": stats.absolute}
             self.cache.keep(f"gradients of {name}", made[name])
         return {name: found for name, found in kept.items() if found is not None} | made
+
+    def _drawn(self, targets: Callable[[torch.Generator, int], Targets]) -> Targets:
+        return targets(torch.Generator().manual_seed(0), self.share.before)
 
     def _calls(
         self, wanted: set[str], targets: Targets
     ) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
         layers = self.network.layers
         owners = {layer.name: layer.owner for layer in layers if layer.owner in wanted}
-        for chunk in self.chunks if owners else []:
+        for chunk in self.share.chunks if owners else []:
             yield from layer_gradients(self.instrumented, chunk.to(self.device), targets, owners)
 
 

@@ -5,7 +5,7 @@
 The library call, the command line and sweeps all go through `carry_out`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from subbyte import recipe as recipes
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
-from subbyte.engine.limits import Limits
+from subbyte.engine.limits import Limits, check_shareable
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
 from subbyte.engine.walk import CLASSES, Progress, WalkResult, walk
-from subbyte.graph import Network, Samples, prepare, unwrapped
+from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.methods import Task
 from subbyte.recipe import Plan, Recipe, load_request, make_plan
 from subbyte.tasks import row_agreement
@@ -43,6 +43,7 @@ def quantize(
     recipe: recipes.Source | Plan = "w8a8",
     *,
     forward_fn: ForwardFn | None = None,
+    dynamic: Collection[str] = (),
     labels: Tensor | None = None,
     task: Task = CLASSES,
     limits: Limits | None = None,
@@ -54,15 +55,22 @@ def quantize(
     images: calibration samples as the network takes them: a tensor or array [n, ...], `Inputs` for
     a network of several arguments, a data set, or batches (see `calibration.collect`).
     forward_fn: called as forward_fn(model, batch) where batches need more than that.
+    dynamic: height, width, or both, of images [n, channels, height, width]: the sizes that may
+    differ from call to call, in the network's file and in exported ones, too. Multiplications are
+    those of the calibration images' size.
     recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, a mapping,
     a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
     labels: int64 [n], or other targets of `task`; only a recipe whose tuning ends with them needs
     any.
-    progress: called with the stage, steps done, steps in all, and what is being worked on.
+    limits: resources of the walk, and the processes that share it: where torch's process group is
+    initialised all of them call this, each with all images, and get the same network; on GPUs each
+    names its own, and sets it as torch's current device.
+    progress: called with the stage, steps done, steps in all, and what is being worked on; of
+    several processes by the first.
     Raises SubbyteError (see `errors`) when model, images or recipe do not fit.
     """
-    model = unwrapped(model)
-    calibration = collect(images, model, forward_fn)
+    model, limits = unwrapped(model), limits or Limits()
+    calibration = collect(images, model, forward_fn).with_dynamic(Axis.read(dynamic))
     return carry_out(
         lambda: prepare(model, calibration),
         load_request(recipe),
@@ -70,7 +78,7 @@ def quantize(
         labels=lambda: labels,
         task=lambda: task,
         limits=limits,
-        stages=Stages(progress),
+        stages=Stages(progress if limits.processes.first else silent),
     ).model
 
 
@@ -90,21 +98,24 @@ def carry_out(
     capture: gives the graph of the float network, which is left as it is; images: of calibration,
         float32 [n, ...], or samples; labels: theirs, int64 [n] or as the task has them, asked for
         by a plan whose tuning ends with them only, as the task is; accept: is shown the plan before
-        the walk, and raises where it can't be used; stages: told of each.
+        the walk, and raises where it can't be used; stages: told of each. Processes that share the
+        work (`Limits`) end it together, well or not.
     """
     limits, stages = limits or Limits(), stages or Stages()
-    with stages.stage("capture"):
-        network = capture()
-    with stages.stage("plan") as progress:
-        plan, options = decide(network, wanted, images, limits, progress)
-        accept(plan)
-    with stages.stage("walk") as progress:
-        given = labels() if plan.needs_labels else None
-        judge = CLASSES if given is None else task()
-        walked = walk(
-            network, plan, images, labels=given, task=judge, limits=limits, progress=progress
-        )
-        model = assemble(network, plan, walked)
+    with limits.processes.failing_together():
+        with stages.stage("capture"):
+            network = capture()
+            check_shareable(network, wanted, Samples.of(images), limits.processes)
+        with stages.stage("plan") as progress:
+            plan, options = decide(network, wanted, images, limits, progress)
+            accept(plan)
+        with stages.stage("walk") as progress:
+            given = labels() if plan.needs_labels else None
+            judge = CLASSES if given is None else task()
+            walked = walk(
+                network, plan, images, labels=given, task=judge, limits=limits, progress=progress
+            )
+            model = assemble(network, plan, walked)
     return Quantization(network, options, model)
 
 

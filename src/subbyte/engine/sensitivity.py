@@ -22,6 +22,7 @@ a pass forward and back.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from math import isfinite
 
@@ -30,9 +31,9 @@ from torch import Tensor
 
 from subbyte.core import GridSpec, QTensor
 from subbyte.engine.guidance import Guide, look_ahead
-from subbyte.engine.layer_inputs import layer_stats
-from subbyte.engine.limits import Limits
-from subbyte.engine.walk import Progress, naming, round_layer
+from subbyte.engine.layers import layer_stats, naming, round_layer
+from subbyte.engine.limits import Limits, Share
+from subbyte.engine.walk import Progress
 from subbyte.errors import NumericsError
 from subbyte.graph import (
     Instrumented,
@@ -162,16 +163,17 @@ class _Survey:
         self.losses: dict[str, list[Tensor]] = {name: [] for name in candidates}
         instrumented, memory = instrument(network, []), Memory(limits.memory)
         instrumented.graph_module.to(limits.device)
-        self.chunks = Samples.of(images).split(limits.chunk)
+        self.share = limits.share(Samples.of(images))
         self.guide: Guide = look_ahead(
-            network, plan, instrumented, self.chunks, memory, limits.device, limits.shelf
+            network, plan, instrumented, self.share, memory, limits.device, limits.shelf
         )
         self.slopes = (
-            _squared_slopes(network, instrumented, self.chunks, limits.device)
+            _squared_slopes(network, instrumented, self.share, limits.device)
             if question.rows
             else {}
         )
-        sample = self.chunks[: -(-_IMAGES // limits.chunk)]
+        others = self.share.before // limits.chunk
+        sample = self.share.chunks[: max(0, -(-_IMAGES // limits.chunk) - others)]
         self.expected = float_outputs(instrumented.graph_module, sample, limits.device)
         self.travel = Travel(
             instrumented,
@@ -187,7 +189,7 @@ class _Survey:
         image times bits of their input; `bytes` and `divergence`: by layer and option; `rows of` a
         layer: `Answer.losses`.
         """
-        for pair in self.travel.run(self.chunks):
+        for pair in self.travel.run(self.share.chunks):
             self.travel.memory.release(pair)
         rows = {
             f"rows of {name}": torch.stack(losses) for name, losses in self.losses.items() if losses
@@ -222,7 +224,9 @@ class _Survey:
         bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
         for plan in plans:
             with naming(f"layer {name!r}"):
-                rounded, corrected = round_layer(plan, weight, bias, stats, guided, importance)
+                rounded, corrected = self.limits.processes.from_first(
+                    partial(round_layer, plan, weight, bias, stats, guided, importance)
+                )
             divergence = self._divergence(layer, rounded, corrected) if len(plans) > 1 else 0.0
             if self.question.rows and len(plans) > 1:
                 error = stats.output_error(weight, rounded.dequantize()).cpu()
@@ -241,10 +245,11 @@ class _Survey:
 
     def _divergence(self, layer: Layer, rounded: QTensor, bias: Tensor) -> float:
         given = {layer.weight: layer.geometry.to_weight(rounded.dequantize()), layer.bias: bias}
-        rest, lost, whole = self.travel.rest(), 0.0, 0.0
+        rest, powers = self.travel.rest(), torch.zeros(2, dtype=torch.float64)
         for k, z in enumerate(self.expected):
-            lost += float((rest(k, given) - z).double().square().sum())
-            whole += float(z.double().square().sum())
+            powers[0] += (rest(k, given) - z).double().square().sum().cpu()
+            powers[1] += z.double().square().sum().cpu()
+        lost, whole = map(float, self.limits.processes.total(powers))
         found = lost / max(whole, torch.finfo(torch.float64).tiny)
         if not isfinite(found):
             raise NumericsError(
@@ -254,7 +259,7 @@ class _Survey:
 
 
 def _squared_slopes(
-    network: Network, instrumented: Instrumented, chunks: list[Samples], device: str
+    network: Network, instrumented: Instrumented, share: Share, device: str
 ) -> dict[str, Tensor]:
     """Mean square gradient of the network's output (`graph.outputs`) in each output channel of a
     layer: float64 [rows].
@@ -263,16 +268,16 @@ def _squared_slopes(
     """
     layers = network.owners
     owners = {layer.name: layer.name for layer in layers}
-    drawn = outputs(torch.Generator().manual_seed(0))
+    drawn = outputs(torch.Generator().manual_seed(0), share.before)
     found = {layer.name: torch.zeros(layer.geometry.rows, dtype=torch.float64) for layer in layers}
-    for chunk in chunks:
+    for chunk in share.chunks:
         for _, calls in layer_gradients(instrumented, chunk.to(device), drawn, owners):
             for layer in layers:
                 slopes = position_weights(
                     calls[layer.name][0][1], layer.geometry, layer.geometry.rows
                 )
                 found[layer.name] += slopes.double().mean(2).sum(0).cpu()
-    return found
+    return {name: share.processes.total(value) for name, value in found.items()}
 
 
 def _shares(slopes: Tensor, error: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ activation quantizer the range of x_q is chosen. Then both travellers step on. O
 the depth; values live only as long as somebody will read them.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf, isfinite, log10
 
@@ -17,10 +16,10 @@ from torch import Tensor
 
 from subbyte.core import Grid, QTensor
 from subbyte.engine.guidance import Guide, look_ahead
-from subbyte.engine.layer_inputs import layer_stats
-from subbyte.engine.limits import Limits, enough_memory
+from subbyte.engine.layers import layer_stats, naming, round_layer
+from subbyte.engine.limits import Limits
 from subbyte.engine.tuning import Tuner
-from subbyte.errors import DataError, NumericsError, RecipeError, SubbyteError
+from subbyte.errors import DataError, NumericsError, RecipeError
 from subbyte.graph import (
     Chunks,
     Instrumented,
@@ -32,11 +31,11 @@ from subbyte.graph import (
     Travel,
     instrument,
 )
-from subbyte.methods import Task, calls
-from subbyte.ranges import GridFitter, fit_grid
-from subbyte.recipe import LayerPlan, Plan
-from subbyte.rounding import best_of
-from subbyte.stats import LayerStats, channel_histograms, histogram
+from subbyte.io.processes import Processes
+from subbyte.methods import Task
+from subbyte.ranges import fit_grid
+from subbyte.recipe import Plan
+from subbyte.stats import channel_histograms, histogram
 from subbyte.tasks import Classification
 
 CLASSES = Classification()
@@ -82,35 +81,43 @@ def walk(
     """Quantize `network` by `plan` on calibration images [n, ...], or samples.
 
     labels: int64 [n], or other targets, read only by a plan whose tuning ends with them; task: by
-    whose loss. Raises NumericsError naming the layer where NaN or Inf turn up, DataError where
-    labels do not fit.
+    whose loss. Processes that share the images (`Limits`) call this at once, each with all of them,
+    and end with the same result; tuning is for one that is alone.
+    Raises NumericsError naming the layer where NaN or Inf turn up, DataError where labels do not
+    fit, or there are fewer chunks than processes.
     """
     limits, samples = limits or Limits(), Samples.of(images)
     if plan.needs_labels:
         _check_labels(labels, len(samples))
     result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
     result.instrumented.graph_module.to(limits.device)
-    chunks = samples.split(limits.chunk)
+    share = limits.share(samples)
     walker = _Walker(network, plan, result, limits, progress)
     walker.guide = look_ahead(
-        network, plan, result.instrumented, chunks, walker.memory, limits.device, limits.shelf
+        network, plan, result.instrumented, share, walker.memory, limits.device, limits.shelf
     )
-    walker.tuner = _tuner(network, plan, result, chunks, limits)
+    walker.tuner = _tuner(network, plan, result, share.chunks, limits)
     if walker.tuner is not None and labels is not None:
         walker.tuner.check(labels, task)
-    outputs = walker.travel.run(chunks)
+    outputs = walker.travel.run(share.chunks)
     learned = walker.finish_tuning(
         None if labels is None else list(labels.split(limits.chunk)), task
     )
     if learned or walker.travel.stale:
         _release(walker.memory, outputs)
-        outputs = walker.measure_again().run(chunks)
+        outputs = walker.measure_again().run(share.chunks)
     result.outputs = [
-        (torch.cat(pair.float).cpu(), torch.cat(pair.quantized).cpu()) for pair in outputs
+        (_joined(pair.float, limits.processes), _joined(pair.quantized, limits.processes))
+        for pair in outputs
     ]
     _release(walker.memory, outputs)
     result.spilled_bytes = walker.travel.memory.spilled
     return result
+
+
+def _joined(chunks: Chunks, processes: Processes) -> Tensor:
+    """An output for all samples, those of other processes, too."""
+    return torch.cat(processes.gather(torch.cat(chunks).cpu()))
 
 
 def _release(memory: Memory, pairs: list[Pair]) -> None:
@@ -156,7 +163,7 @@ class _Walker:
         self.done = 0
         self.tuner: Tuner | None = None
         self.memory = Memory(limits.memory)
-        self.guide = Guide(self.memory)
+        self.guide = Guide(self.memory, limits.processes)
         self.travel = Travel(
             result.instrumented,
             self.memory,
@@ -197,15 +204,18 @@ class _Walker:
         if plan.spec is None or not layer.owns_weight:
             return
         stats = layer_stats(layer, pair, self.limits, products=plan.reads_products)
-        guided = (
-            layer_stats(layer, pair, self.limits, self.guide.take(name)) if plan.guided else stats
-        )
+        guided = stats
+        if plan.guided:
+            guided = layer_stats(layer, pair, self.limits, self.guide.take(name))
         if self.travel.changed(layer.weight):  # it has learned what to give for these inputs
             stats, guided = stats.of_quantized(), guided.of_quantized()
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
         bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
         with naming(f"layer {name!r}"):
-            self._take(layer, *round_layer(plan, weight, bias, stats, guided, importance))
+            rounded, corrected = self.limits.processes.from_first(
+                lambda: round_layer(plan, weight, bias, stats, guided, importance)
+            )
+            self._take(layer, rounded, corrected)
 
     def _take(self, layer: Layer, rounded: QTensor, bias: Tensor) -> None:
         self.result.weights[layer.name], self.result.biases[layer.name] = rounded, bias
@@ -216,20 +226,24 @@ class _Walker:
 
     def at_tap(self, name: str, pair: Pair) -> Chunks:
         """Choose the range of an activation quantizer; return its rounded value."""
-        _sqnr(pair, f"activation quantizer {name!r}")
+        self._sqnr(pair, f"activation quantizer {name!r}")
         with naming(f"activation quantizer {name!r}"):
             return self._choose(name, pair)
 
     def _choose(self, name: str, pair: Pair) -> Chunks:
         plan, tap = self.tap_plans[name], self.result.instrumented.tap(name)
-        axis = plan.place.axis
+        axis, processes = plan.place.axis, self.limits.processes
         if plan.dynamic:
             tap.set_dynamic(plan.spec, plan.fit)
             return self._round(name, pair)
         seen = (
-            histogram(pair.quantized) if axis is None else channel_histograms(pair.quantized, axis)
+            histogram(pair.quantized, processes)
+            if axis is None
+            else channel_histograms(pair.quantized, axis, processes)
         )
-        grid = fit_grid(plan.range, seen.values, plan.spec, seen.counts, plan.allocate)
+        grid = processes.from_first(
+            lambda: fit_grid(plan.range, seen.values, plan.spec, seen.counts, plan.allocate)
+        )
         self.result.grids[name] = grid
         tap.set_grid(grid)
         return self._round(name, pair)
@@ -244,7 +258,27 @@ class _Walker:
             if name in self.tap_plans
             else f"the output of layer {name!r}"
         )
-        self.result.sqnr_db[name] = _sqnr(pair, where)
+        self.result.sqnr_db[name] = self._sqnr(pair, where)
+
+    def _sqnr(self, pair: Pair, where: str) -> float:
+        """10 log10 of the float value's power over the power of the difference, in dB; inf when
+        there is none.
+
+        Raises NumericsError when either holds NaN or Inf.
+        """
+        powers = torch.zeros(2, dtype=torch.float64)
+        for x, y in zip(pair.float, pair.quantized, strict=True):
+            powers[0] += x.square().sum(dtype=torch.float64)
+            powers[1] += 0.0 if pair.same else (x - y).square_().sum(dtype=torch.float64)
+        signal, noise = self.limits.processes.total(powers).tolist()
+        if not isfinite(signal + noise):
+            raise NumericsError(
+                f"{where} holds NaN, Inf or numbers too large; check the images and the "
+                f"normalization"
+            )
+        if noise == 0:
+            return inf
+        return 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)
 
     def after(self, name: str, pair: Pair) -> None:
         """Measure what a layer or activation quantizer gave."""
@@ -252,49 +286,6 @@ class _Walker:
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, len(self.layer_plans) + len(self.tap_plans), name)
-
-
-def round_layer(
-    plan: LayerPlan,
-    weight: Tensor,
-    bias: Tensor,
-    stats: LayerStats,
-    guided: LayerStats | None = None,
-    importance: Tensor | None = None,
-) -> tuple[QTensor, Tensor]:
-    """Codes of a layer's weight and the corrected bias, as a plan that quantizes it says.
-
-    weight: float32 [rows, columns]; bias: float32 [rows]; guided: statistics for rounding in place
-        of `stats`;
-    importance: of the weights for the choice of the range, [rows, columns], in place of that of
-        their inputs.
-    """
-    assert plan.spec is not None
-    assert importance is not None or plan.importance == "inputs", (
-        "guidance.look_ahead gives the importance"
-    )
-    if importance is None:
-        power = stats.power[:, None, :]
-        importance = power.expand_as(stats.grouped(weight)).reshape(weight.shape)
-    guided = guided or stats
-    fit = GridFitter(plan.range, plan.spec, importance, plan.scalar, plan.allocate)
-    if plan.precondition is None:
-        rounded = calls.round_weight(plan.rounding, weight, fit, guided)
-    else:
-        prepared = calls.prepare(plan.precondition, weight, guided)
-        easier = calls.round_weight(plan.rounding, prepared, fit, guided)
-        rounded = best_of(weight, [easier, QTensor.nearest(weight, fit(weight))], guided)
-    return calls.correct(plan.correction, weight, bias, rounded, stats)
-
-
-@contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Errors of methods say where in the network they were at work."""
-    try:
-        with enough_memory():
-            yield
-    except SubbyteError as error:
-        raise type(error)(f"{where}: {error}") from error
 
 
 def _check_labels(labels: Tensor | None, images: int) -> None:
@@ -308,20 +299,3 @@ def _check_labels(labels: Tensor | None, images: int) -> None:
             f"labels must be [{images}, ...], one for each calibration image; got "
             f"{list(labels.shape)}"
         )
-
-
-def _sqnr(pair: Pair, where: str) -> float:
-    """10 log10 of the float value's power over the power of the difference, in dB; inf when there
-    is none.
-
-    Raises NumericsError when either holds NaN or Inf.
-    """
-    signal, noise = 0.0, 0.0
-    for x, y in zip(pair.float, pair.quantized, strict=True):
-        signal += float(x.square().sum(dtype=torch.float64))
-        noise += 0.0 if pair.same else float((x - y).square_().sum(dtype=torch.float64))
-    if not isfinite(signal + noise):
-        raise NumericsError(
-            f"{where} holds NaN, Inf or numbers too large; check the images and the normalization"
-        )
-    return inf if noise == 0 else 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)

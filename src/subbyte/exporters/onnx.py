@@ -32,9 +32,11 @@ from subbyte.graph import Samples, described, mark_sites
 from subbyte.io.files import written
 from subbyte.methods import Contents, Exported, Exporter, Refusal, Runner, Stored
 from subbyte.recipe import Plan
+from subbyte.records.parity import Parity
 
 _TORCH_MAX_OPSET = 23
 _RECIPE = "subbyte.recipe"  # the entry of the metadata by which a file is known to be ours
+_LARGER = 8  # images of twice the size on which a file is proven whose sizes may differ
 _SHOWN = 64  # bytes of a tensor that is worth a row
 
 
@@ -76,15 +78,20 @@ class Onnx(Exporter[QuantizedModel, Plan]):
             except onnx.checker.ValidationError as error:
                 reason = " ".join(str(error).split())[:300]
                 raise ModelError(f"an operation has no form in ONNX: {reason}") from error
-            parity = check_parity(
-                model,
-                self.runner(temporary),
-                inputs,
-                self.runtime,
-                lambda: _runner(temporary, {"session.qdq_matmulnbits_accuracy_level": "1"}),
-            )
+            parity = self._proven(model, temporary, inputs)
+            if dynamic := model.signature.dynamic:
+                self._proven(model, temporary, inputs[:_LARGER].doubled(*dynamic))
             size = temporary.stat().st_size
         return Exported(self.name, path, size, parity, notes, opset)
+
+    def _proven(self, model: QuantizedModel, path: Path, inputs: Samples) -> Parity:
+        return check_parity(
+            model,
+            self.runner(path),
+            inputs,
+            self.runtime,
+            lambda: _runner(path, {"session.qdq_matmulnbits_accuracy_level": "1"}),
+        )
 
     def runner(self, path: Path) -> Runner:
         """See `methods.Exporter`. Runs any ONNX file, with as many threads as torch uses. It raises

@@ -26,7 +26,8 @@ _make_table = _registration.ONNXRegistry.from_torchlib
 def float_program(
     network: nn.Module, signature: Signature, outputs: list[str], opset: int
 ) -> ir.Model:
-    """A network as ONNX operators of `opset`, for every size of batch.
+    """A network as ONNX operators of `opset`, for every size of batch, and of images
+    along dynamic axes.
 
     Its inputs are called as the tensors of the signature are, a single one `input`; outputs: names
     of its outputs. Raises ModelError naming the operation for which ONNX has no form.
@@ -50,7 +51,10 @@ def float_program(
     for value, leaf in zip(program.model.graph.inputs, signature.tensors, strict=True):
         assert value.shape is not None
         if leaf.batched:
-            value.shape = ir.Shape(["batch", *list(value.shape)[1:]])
+            sizes: list[Any] = ["batch", *list(value.shape)[1:]]
+            for axis in leaf.dynamic:
+                sizes[axis.value] = axis.text
+            value.shape = ir.Shape(sizes)
     return program.model
 
 

@@ -2,6 +2,7 @@
 graphs.
 """
 
+from subbyte.graph.axes import Axis
 from subbyte.graph.backward import (
     Calls,
     Targets,
@@ -31,7 +32,8 @@ from subbyte.graph.network import Network, prepare
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
 from subbyte.graph.rest import Rest, float_outputs
-from subbyte.graph.samples import Inputs, Leaf, Samples, Signature, described
+from subbyte.graph.samples import Inputs, Samples, described
+from subbyte.graph.signature import Leaf, Signature
 from subbyte.graph.sites import DOMAIN, mark_sites
 from subbyte.graph.taps import TapPoint, channel_axis, find_taps, moves
 from subbyte.graph.tensors import set_tensor, tensor_at, tensors_read
@@ -40,6 +42,7 @@ from subbyte.graph.user_module import unwrapped
 
 __all__ = [
     "DOMAIN",
+    "Axis",
     "Calls",
     "Chunks",
     "Edge",

@@ -77,21 +77,40 @@ def sampled(generator: torch.Generator) -> Targets:
     return targets
 
 
-def signs(generator: torch.Generator) -> Targets:
-    """Random combinations of all classes that spread as sampled ones do."""
+def _coins(generator: torch.Generator, before: int) -> Callable[[Tensor], Tensor]:
+    """Draws 1 or -1 for every entry of p [n, classes], call after call. before: images whose draws
+    are passed over.
+    """
+    left = [before]
+
+    def draw(p: Tensor) -> Tensor:
+        torch.randint(0, 2, (left.pop() if left else 0, p.shape[1]), generator=generator)
+        return torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1
+
+    return draw
+
+
+def signs(generator: torch.Generator, before: int = 0) -> Targets:
+    """Random combinations of all classes that spread as sampled ones do. before: images that come
+    before these, and that another process has: what is drawn for an image is the same.
+    """
+    draw = _coins(generator, before)
 
     def targets(p: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        s = torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1
+        s = draw(p)
         yield p.sqrt() * s - p * (p.sqrt() * s).sum(1, keepdim=True), p.new_ones(len(p))
 
     return targets
 
 
-def outputs(generator: torch.Generator) -> Targets:
-    """Random combinations of all logits, whatever the network makes of them."""
+def outputs(generator: torch.Generator, before: int = 0) -> Targets:
+    """Random combinations of all logits, whatever the network makes of them. before: as of
+    `signs`.
+    """
+    draw = _coins(generator, before)
 
     def targets(p: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        s = torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1
+        s = draw(p)
         yield s - s.mean(1, keepdim=True), p.new_ones(len(p))
 
     return targets

@@ -24,7 +24,7 @@ from subbyte.graph.constants import fold_constants
 from subbyte.graph.float32 import Float32Mode, compute_in_float32
 from subbyte.graph.products import as_layers, factors_last
 from subbyte.graph.quiet import silence
-from subbyte.graph.samples import Inputs, Samples
+from subbyte.graph.samples import Inputs, Samples, is_images
 from subbyte.graph.tensors import own_tensors
 from subbyte.graph.user_module import evaluating, unwrapped
 
@@ -69,11 +69,14 @@ def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphMod
 
 
 def exported_program(model: nn.Module, samples: Samples) -> torch.export.ExportedProgram:
-    """Export a module with torch.export, for any number of samples. samples: two or more."""
+    """Export a module with torch.export, for any number of samples, and any size along their
+    dynamic axes. samples: two or more.
+    """
     axes: Any = torch.export.ShapesCollection()
     for leaf, batched in zip(samples.leaves, samples.batched, strict=True):
         if batched:
-            axes[leaf] = {0: torch.export.Dim.DYNAMIC}
+            free = [leaf.ndim + axis.value for axis in samples.dynamic if is_images(leaf, batched)]
+            axes[leaf] = dict.fromkeys([0, *free], torch.export.Dim.DYNAMIC)
     call = samples.call
     return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=axes)
 
@@ -130,7 +133,10 @@ def explaining(model: nn.Module, samples: Samples) -> Iterator[None]:
         raise CaptureError(_explain(model, samples, error)) from error
 
 
-def _explain(model: nn.Module, samples: Samples, error: Exception) -> str:
+def reason_of(error: Exception) -> tuple[str, str]:
+    """The line of the user's code that an error came through last (' at file:line', or nothing),
+    and what it says.
+    """
     chain: BaseException | None = error
     lines: list[str] = []
     frames: list[str] = []
@@ -148,9 +154,13 @@ def _explain(model: nn.Module, samples: Samples, error: Exception) -> str:
             trace = trace.tb_next
         chain = chain.__cause__ or chain.__context__
     reason = " ".join(lines[:3]) or type(error).__name__
-    where = f" at {frames[-1]}" if frames else ""
+    return f" at {frames[-1]}" if frames else "", reason[:600]
+
+
+def _explain(model: nn.Module, samples: Samples, error: Exception) -> str:
+    where, reason = reason_of(error)
     return (
         f"{type(model).__name__} with input {samples.described} can't be captured{where}: "
-        f"{reason[:600]} "
+        f"{reason} "
         "(rewrite the part that depends on values, or fix the input shape)"
     )

@@ -19,7 +19,9 @@ from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.layers import Edge, Layer, Layered, Skipped, argument, find_layers, give_biases
 from subbyte.graph.nodes import is_input
 from subbyte.graph.products import Product, find_products
-from subbyte.graph.samples import Inputs, Samples, Signature, register_dataclasses
+from subbyte.graph.samples import Inputs, Samples, register_dataclasses
+from subbyte.graph.signature import Signature
+from subbyte.graph.sizes import conditions_on_sizes
 from subbyte.graph.taps import TapPoint, channel_axis, find_taps
 from subbyte.graph.user_module import evaluating, unwrapped
 from subbyte.io.cache import NO_CACHE, Cache
@@ -89,16 +91,18 @@ def prepare(
     """Capture `model` for inputs like `example`, fold its batch-norms, find layers, products and
     points where activations can be quantized.
 
-    example: one or more samples; cache: of this model with these weights; the captured graph is
-    kept there.
+    example: one or more samples, with the axes whose sizes may differ; cache: of this model with
+    these weights; the captured graph is kept there where sizes are fixed.
     Raises CaptureError when the network can't be captured, ModelError when it holds no layer at
     all.
     """
     model, samples = unwrapped(model), Samples.of(example)[:8]
     returned = _call(model, samples)
+    conditions = conditions_on_sizes(model, samples)
     register_dataclasses(returned)
     expected, outputs = pytree.tree_flatten(returned)
-    graph_module = _captured(model, samples, expected, outputs, cache)
+    kept = NO_CACHE if samples.dynamic else cache
+    graph_module = _captured(model, samples, expected, outputs, kept)
     give_biases(graph_module)
     folded = fold_batch_norms(graph_module)
     layers, skipped = find_layers(graph_module)
@@ -114,6 +118,11 @@ def prepare(
     rest = [s for s in skipped if s.name.removesuffix(".weight") not in norms]
     counter = Counter(graph_module, layers, products)
     error = _difference(expected, counter.outputs(samples))
+    multiplications = dict(counter.multiplications)
+    if samples.dynamic:
+        larger = samples[:2].doubled(*samples.dynamic)
+        wanted = pytree.tree_leaves(_call(model, larger))
+        error = max(error, _difference(wanted, counter.outputs(larger)))
     if error > _MAX_FOLD_ERROR:
         raise ModelError(
             f"the captured network differs from {type(model).__name__} by {error:.2g} of the "
@@ -130,8 +139,8 @@ def prepare(
         tuple(folded.layers),
         folded.merged,
         error,
-        Signature.of(samples, names),
-        counter.multiplications,
+        Signature.of(samples, names, conditions),
+        multiplications,
         _output_names(returned),
     )
 

@@ -9,6 +9,7 @@ for all samples.
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from subbyte.errors import DataError, FormatError
-from subbyte.graph.trees import tree_from_plain, tree_to_plain
-
-_DTYPES = (
-    torch.float32,
-    torch.int64,
-    torch.int32,
-    torch.int16,
-    torch.int8,
-    torch.uint8,
-    torch.bool,
-)
+from subbyte.errors import DataError, ModelError
+from subbyte.graph.axes import Axis
 
 
 class Inputs:
@@ -44,12 +35,14 @@ class Samples:
     """n calls of a network side by side.
 
     leaves: tensors, and the values beside them that are passed as they are; batched: of each leaf,
-        whether its first axis counts samples; tree: of the arguments, positional and by keyword.
+        whether its first axis counts samples; tree: of the arguments, positional and by keyword;
+    dynamic: axes of images whose sizes may differ from call to call.
     """
 
     leaves: tuple[Any, ...]
     batched: tuple[bool, ...]
     tree: pytree.TreeSpec
+    dynamic: tuple[Axis, ...] = ()
 
     @classmethod
     def of(cls, inputs: "Tensor | np.ndarray | Inputs | Samples") -> "Samples":
@@ -123,7 +116,31 @@ class Samples:
 
     def twice(self) -> "Samples":
         """The first sample and itself: a batch of 1 would be taken for a constant."""
-        return self._each(lambda leaf: leaf[:1].expand(2, *leaf.shape[1:]))
+        return self._each(partial(twofold, batched=True))
+
+    def with_dynamic(self, axes: tuple[Axis, ...]) -> "Samples":
+        """The same, with axes of images whose sizes may differ. Raises ModelError where there are
+        no images.
+        """
+        if axes and not any(map(is_images, self.leaves, self.batched)):
+            raise ModelError(
+                f"dynamic: {axes[0].text} is an axis of images [n, channels, height, width]; the "
+                f"network takes {self.described}"
+            )
+        return dataclasses.replace(self, dynamic=axes)
+
+    def doubled(self, *axes: Axis) -> "Samples":
+        """Images that are twice as large along axes, every image beside itself."""
+        leaves = list(self.leaves)
+        for k, batched in enumerate(self.batched):
+            for axis in axes if is_images(leaves[k], batched) else ():
+                leaves[k] = torch.cat([leaves[k]] * 2, axis.value)
+        return dataclasses.replace(self, leaves=tuple(leaves))
+
+    def size_along(self, axis: Axis) -> int:
+        """The size of the first images along an axis."""
+        images = (x for x, own in zip(self.leaves, self.batched, strict=True) if is_images(x, own))
+        return int(next(images).shape[axis.value])
 
     def to(self, device: str | torch.device) -> "Samples":
         """The same on another device."""
@@ -144,150 +161,14 @@ class Samples:
         return dataclasses.replace(self, leaves=tuple(leaves))
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """One value of a call: the name that the graph has for it; shape and type of a tensor, without
-    its first axis where that counts samples; the value itself where it is no tensor.
-    """
-
-    name: str
-    shape: tuple[int, ...] = ()
-    dtype: torch.dtype | None = None
-    batched: bool = False
-    value: bool | int | float | str | None = None
-
-    @property
-    def is_tensor(self) -> bool:
-        """Whether it is a tensor."""
-        return self.dtype is not None
-
-    @property
-    def described(self) -> str:
-        """Its type and shape, n for the number of samples."""
-        if self.dtype is None:
-            return repr(self.value)
-        sizes = [*["n"] * self.batched, *map(str, self.shape)]
-        return f"{str(self.dtype).removeprefix('torch.')} [{', '.join(sizes)}]"
-
-    @property
-    def plain(self) -> dict[str, object]:
-        """Plain values for JSON; `of_plain` reads them."""
-        if self.dtype is None:
-            return {"name": self.name, "value": self.value}
-        dtype = str(self.dtype).removeprefix("torch.")
-        shape = list(self.shape)
-        return {"name": self.name, "shape": shape, "dtype": dtype, "batched": self.batched}
-
-    @classmethod
-    def of_plain(cls, data: dict[str, Any]) -> "Leaf":
-        """Inverse of `plain`."""
-        if "dtype" not in data:
-            return cls(data["name"], value=data["value"])
-        known = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES}
-        shape = tuple(map(int, data["shape"]))
-        return cls(data["name"], shape, known[data["dtype"]], bool(data["batched"]))
-
-    def zeros(self, n: int) -> Any:
-        """The value itself, or a tensor of zeros for n samples."""
-        sizes = [*[n] * self.batched, *self.shape]
-        return self.value if self.dtype is None else torch.zeros(sizes, dtype=self.dtype)
-
-    def alike(self, value: Any) -> bool:
-        """Whether a call may have such a value here, of any size."""
-        if not isinstance(value, Tensor) or self.dtype is None:
-            return self.dtype is None and value == self.value
-        return value.dtype == self.dtype and value.ndim == self.batched + len(self.shape)
-
-    def fits(self, value: Any) -> bool:
-        """Whether a call may have this value here."""
-        sized = not isinstance(value, Tensor) or tuple(value.shape[self.batched :]) == self.shape
-        return sized and self.alike(value)
+def is_images(leaf: Any, batched: bool) -> bool:
+    """Whether a leaf is images [n, channels, height, width]."""
+    return batched and leaf.ndim == 4
 
 
-@dataclass(frozen=True)
-class Signature:
-    """How a network is called: the leaves of its arguments, and the tree they form."""
-
-    leaves: tuple[Leaf, ...]
-    tree: pytree.TreeSpec
-
-    @classmethod
-    def of(cls, samples: Samples, names: list[str]) -> "Signature":
-        """How these samples call. names: of the leaves."""
-        rows = zip(samples.leaves, samples.batched, names, strict=True)
-        leaves = [
-            Leaf(name, tuple(leaf.shape[batched:]), leaf.dtype, batched)
-            if isinstance(leaf, Tensor)
-            else Leaf(name, value=leaf)
-            for leaf, batched, name in rows
-        ]
-        return cls(tuple(leaves), samples.tree)
-
-    @staticmethod
-    def _called(leaves: str, tree: pytree.TreeSpec) -> str:
-        """Leaves in words, with the names of those that are given by keyword."""
-        _, kwargs = pytree.tree_unflatten([None] * tree.num_leaves, tree)
-        return leaves + (f" ({', '.join(kwargs)} by keyword)" if kwargs else "")
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON; `from_dict` reads them."""
-        return {"tree": tree_to_plain(self.tree), "leaves": [leaf.plain for leaf in self.leaves]}
-
-    @classmethod
-    def from_dict(cls, data: Any) -> "Signature":
-        """Inverse of `to_dict`. Raises FormatError for other values, and when the tree holds a
-        class of the user's.
-        """
-        try:
-            leaves = tuple(Leaf.of_plain(leaf) for leaf in data["leaves"])
-            tree = tree_from_plain(data["tree"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"the network's inputs can't be read ({error!r})") from error
-        if tree.num_leaves != len(leaves):
-            raise FormatError(
-                f"the network's inputs: {len(leaves)} leaves, {tree.num_leaves} wanted"
-            )
-        return cls(leaves, tree)
-
-    @property
-    def tensors(self) -> tuple[Leaf, ...]:
-        """The leaves that are tensors."""
-        return tuple(leaf for leaf in self.leaves if leaf.is_tensor)
-
-    @property
-    def described(self) -> str:
-        """Types and shapes of all leaves, for messages."""
-        return ", ".join(leaf.described for leaf in self.leaves)
-
-    def zeros(self, n: int) -> Samples:
-        """Samples of zeros."""
-        leaves = tuple(leaf.zeros(n) for leaf in self.leaves)
-        return Samples(leaves, tuple(leaf.batched for leaf in self.leaves), self.tree)
-
-    def fits(self, samples: Samples) -> bool:
-        """Whether samples are as the network takes them."""
-        return samples.tree == self.tree and all(
-            leaf.fits(value) for leaf, value in zip(self.leaves, samples.leaves, strict=True)
-        )
-
-    def checked(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments of a call, floating-point tensors in float32. Raises DataError where they form
-        another tree, or a tensor has another type or number of axes.
-        """
-        leaves, tree = pytree.tree_flatten((args, kwargs))
-        leaves = [_in_float32(leaf) for leaf in leaves]
-        known = tree == self.tree and all(
-            leaf.alike(value) for leaf, value in zip(self.leaves, leaves, strict=True)
-        )
-        if not known:
-            takes, got = self._called(self.described, self.tree), ", ".join(map(described, leaves))
-            raise DataError(
-                f"the network takes {takes}; it was called with {self._called(got, tree)}"
-            )
-        args, kwargs = pytree.tree_unflatten(leaves, tree)
-        return args, kwargs
+def twofold(leaf: Any, batched: bool) -> Any:
+    """The first sample and itself; a leaf that is the same for all samples as it is."""
+    return leaf[:1].expand(2, *leaf.shape[1:]) if batched else leaf
 
 
 def _plain(leaf: Any) -> Any:
@@ -295,10 +176,11 @@ def _plain(leaf: Any) -> Any:
         leaf = torch.from_numpy(leaf)
     if not isinstance(leaf, Tensor):
         return leaf
-    return _in_float32(leaf.detach().cpu())
+    return in_float32(leaf.detach().cpu())
 
 
-def _in_float32(leaf: Any) -> Any:
+def in_float32(leaf: Any) -> Any:
+    """A leaf; a floating-point tensor in float32."""
     return leaf.float() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from subbyte.core import Geometry
 from subbyte.errors import NumericsError
+from subbyte.io.processes import ALONE, Processes
 from subbyte.stats.patches import column_order, patches
 
 _MAX_ELEMENTS = 2**24  # of patches and gradients at a time: 64 MiB in float32
@@ -109,18 +110,19 @@ class GradientCollector:
             self._images += self._in_batch
         self._batch = None
 
-    def finish(self) -> GradientStats:
-        """The means over all closed batches. Raises NumericsError when a gradient was NaN or
-        Inf.
+    def finish(self, processes: Processes = ALONE) -> GradientStats:
+        """The means over all closed batches, of all processes. Raises NumericsError when a gradient
+        was NaN or Inf.
         """
+        _, images = processes.counted(self._images)
         order = column_order(self._geometry).to(self._sums["fisher"].device)
-        means = {name: value / self._images for name, value in self._sums.items()}
+        means = {name: processes.total(value) / images for name, value in self._sums.items()}
         if not all(bool(torch.isfinite(value).all()) for value in means.values()):
             raise NumericsError("gradients hold NaN, Inf or numbers too large to square")
         gradient, absolute, fisher = (
             means[name][:, order] for name in ("gradient", "absolute", "fisher")
         )
-        return GradientStats(gradient, absolute, fisher, means["outputs"], self._images)
+        return GradientStats(gradient, absolute, fisher, means["outputs"], images)
 
 
 def position_weights(g: Tensor, geometry: Geometry, parts: int) -> Tensor:

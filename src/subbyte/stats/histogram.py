@@ -1,7 +1,8 @@
 """The distribution of an activation quantizer's values: exact ends and a histogram between them, in
 two passes over the chunks.
 
-It is counted for the whole tensor, or for each channel on its own.
+It is counted for the whole tensor, or for each channel on its own; of processes that have chunks
+each, over all of them. Counts are whole numbers: the order in which they add up changes nothing.
 """
 
 from collections.abc import Iterable
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from subbyte.io.processes import ALONE, Processes
 
 _BINS = 8192
 _CHANNEL_BINS = 1024
@@ -25,31 +28,31 @@ class Histogram:
     counts: Tensor
 
 
-def histogram(chunks: Iterable[Tensor]) -> Histogram:
+def histogram(chunks: Iterable[Tensor], processes: Processes = ALONE) -> Histogram:
     """Histogram of all values of the chunks (read twice: pass a list or a re-iterable)."""
-    ends = [torch.aminmax(chunk) for chunk in chunks]
-    low = min(float(e.min) for e in ends)
-    high = max(float(e.max) for e in ends)
+    ends = [torch.aminmax(chunk.reshape(1, -1), dim=1) for chunk in chunks]
+    low, high = (float(end) for end in _outermost(ends, processes))
     if low == high:
-        return Histogram(
-            torch.tensor([[low]]), torch.tensor([[float(sum(c.numel() for c in chunks))]])
-        )
+        _, total = processes.counted(sum(c.numel() for c in chunks))
+        return Histogram(torch.tensor([[low]]), torch.tensor([[float(total)]]))
     counts = torch.zeros(_BINS, dtype=torch.float64)
     for chunk in chunks:
         counts += torch.histc(chunk.float(), bins=_BINS, min=low, max=high).cpu()
+    counts = processes.total(counts)
     centres = low + (torch.arange(_BINS, dtype=torch.float64) + 0.5) * (high - low) / _BINS
     centres[0], centres[-1] = low, high
     seen = counts > 0
     return Histogram(centres[seen].float()[None], counts[seen].float()[None])
 
 
-def channel_histograms(chunks: Iterable[Tensor], axis: int) -> Histogram:
+def channel_histograms(
+    chunks: Iterable[Tensor], axis: int, processes: Processes = ALONE
+) -> Histogram:
     """Histogram of every channel, a row each (the chunks are read twice). axis: where the channels
     are.
     """
     ends = [torch.aminmax(_rows(chunk, axis), dim=1) for chunk in chunks]
-    low = torch.stack([e.min for e in ends]).amin(0)[:, None].double()
-    high = torch.stack([e.max for e in ends]).amax(0)[:, None].double()
+    low, high = (end[:, None].double() for end in _outermost(ends, processes))
     width = torch.where(high > low, (high - low) / _CHANNEL_BINS, 1.0)
     counts = torch.zeros(len(low), _CHANNEL_BINS, dtype=torch.float64)
     for chunk in chunks:
@@ -57,9 +60,22 @@ def channel_histograms(chunks: Iterable[Tensor], axis: int) -> Histogram:
         bins = ((rows - low) / width).long().clamp_(0, _CHANNEL_BINS - 1)
         bins += _CHANNEL_BINS * torch.arange(len(low))[:, None]
         counts += torch.bincount(bins.reshape(-1), minlength=counts.numel()).reshape(counts.shape)
+    counts = processes.total(counts)
     centres = low + (torch.arange(_CHANNEL_BINS) + 0.5) * width
     centres[:, :1], centres[:, -1:] = low, high
     return Histogram(centres.float(), counts.float())
+
+
+def _outermost(
+    ends: list[torch.return_types.aminmax], processes: Processes
+) -> tuple[Tensor, Tensor]:
+    """The ends of all chunks of all processes, row by row: two of [rows]. ends: by chunk."""
+    low = torch.stack([end.min for end in ends]).amin(0)
+    high = torch.stack([end.max for end in ends]).amax(0)
+    return (
+        torch.stack(processes.gather(low)).amin(0),
+        torch.stack(processes.gather(high)).amax(0),
+    )
 
 
 def _rows(value: Tensor, axis: int) -> Tensor:

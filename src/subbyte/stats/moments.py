@@ -1,7 +1,8 @@
 """Collecting a layer's moments (`layer_stats`), chunk by chunk.
 
-Products are taken in float32, a chunk at a time, and added up in float64. Cost of m rows of d
-columns: 2 m d^2 operations a matrix, k times with weighted rows; of powers alone m d.
+Products are taken in float32, a chunk at a time, and added up in float64, those of several
+processes in the order of their ranks. Cost of m rows of d columns: 2 m d^2 operations a matrix, k
+times with weighted rows; of powers alone m d.
 """
 
 from abc import ABC, abstractmethod
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Geometry
+from subbyte.io.processes import ALONE, Processes
 from subbyte.stats.layer_stats import LayerStats, Powers, Products
 from subbyte.stats.patches import column_order, patches
 
@@ -23,11 +25,16 @@ class Collector(ABC):
         both networks;
     None for all. Neighbouring positions tell nearly the same, so a few hundred rows a column say as
     much as all.
+    before: images that other processes have, which come before those of this one: what is drawn for
+        an image does not depend on whose it is.
     """
 
-    def __init__(self, geometry: Geometry, rows_per_image: int | None = None) -> None:
+    def __init__(
+        self, geometry: Geometry, rows_per_image: int | None = None, before: int = 0
+    ) -> None:
         self._geometry, self._take = geometry, rows_per_image
         self._generator = torch.Generator().manual_seed(0)
+        self._before = before  # images whose draws are still to be passed over
         self._sums: dict[str, Tensor] = {}
         self._rows = 0
 
@@ -57,6 +64,10 @@ class Collector(ABC):
     def _draw(self, images: int, available: int, taken: int, device: torch.device) -> Tensor | None:
         if taken == available:
             return None
+        for start in range(0, self._before, images):
+            skipped = min(images, self._before - start)
+            torch.rand(skipped, available, generator=self._generator)
+        self._before = 0
         order = torch.rand(images, available, generator=self._generator).argsort(1)
         return order[:, :taken].to(device)
 
@@ -84,8 +95,13 @@ class Collector(ABC):
         self._sums[name] = self._sums[name].add_(value) if name in self._sums else value
 
     @abstractmethod
-    def finish(self) -> LayerStats:
-        """The means over all chunks so far."""
+    def finish(self, processes: Processes = ALONE) -> LayerStats:
+        """The means over all chunks so far, of all processes."""
+
+    def _totals(self, processes: Processes) -> tuple[dict[str, Tensor], int]:
+        """Sums over all processes, by name, and the number of rows."""
+        _, rows = processes.counted(self._rows)
+        return {name: processes.total(value) for name, value in self._sums.items()}, rows
 
 
 class MomentCollector(Collector):
@@ -98,9 +114,10 @@ class MomentCollector(Collector):
         self,
         geometry: Geometry,
         rows_per_image: int | None = None,
+        before: int = 0,
         known: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        super().__init__(geometry, rows_per_image)
+        super().__init__(geometry, rows_per_image, before)
         self._known = known
 
     def _add_patches(self, rows: Tensor, rows_q: Tensor, weights: Tensor | None) -> None:
@@ -125,25 +142,26 @@ class MomentCollector(Collector):
         """Whether sums are kept of the float network, too."""
         return "G" in self._sums
 
-    def finish(self) -> LayerStats:
+    def finish(self, processes: Processes = ALONE) -> LayerStats:
         """See `Collector`."""
-        order = column_order(self._geometry).to(self._sums["H"].device)
+        sums, rows = self._totals(processes)
+        order = column_order(self._geometry).to(sums["H"].device)
 
-        weight = self._sums.get(
-            "weight", torch.full((1,), float(self._rows), dtype=torch.float64, device=order.device)
+        weight = sums.get(
+            "weight", torch.full((1,), float(rows), dtype=torch.float64, device=order.device)
         )
 
         def matrix(name: str) -> Tensor:
-            return self._sums[name][:, order][:, :, order] / weight[:, None, None]
+            return sums[name][:, order][:, :, order] / weight[:, None, None]
 
         def vector(name: str) -> Tensor:
-            return self._sums[name][:, order] / weight[:, None]
+            return sums[name][:, order] / weight[:, None]
 
         H, mean_q = matrix("H"), vector("mean_q")
         if not self._parted:
-            return LayerStats(Products(H, H, H), mean_q, mean_q, self._rows)
+            return LayerStats(Products(H, H, H), mean_q, mean_q, rows)
         F, mean = self._known or (matrix("F"), vector("mean"))
-        return LayerStats(Products(H, matrix("G"), F), mean, mean_q, self._rows)
+        return LayerStats(Products(H, matrix("G"), F), mean, mean_q, rows)
 
 
 class PowerCollector(Collector):
@@ -154,14 +172,14 @@ class PowerCollector(Collector):
             self._accumulate("mean" + name, _sums(x, None))
             self._accumulate("power" + name, x.square().sum(1, dtype=torch.float64))
 
-    def finish(self) -> LayerStats:
+    def finish(self, processes: Processes = ALONE) -> LayerStats:
         """See `Collector`."""
-        order = column_order(self._geometry)
+        sums, rows = self._totals(processes)
+        order = column_order(self._geometry).to(sums["mean"].device)
         power, power_q, mean, mean_q = (
-            self._sums[name][:, order.to(self._sums[name].device)] / self._rows
-            for name in ("power", "power_q", "mean", "mean_q")
+            sums[name][:, order] / rows for name in ("power", "power_q", "mean", "mean_q")
         )
-        return LayerStats(Powers(power_q, power), mean, mean_q, self._rows)
+        return LayerStats(Powers(power_q, power), mean, mean_q, rows)
 
 
 def _products(left: Tensor, right: Tensor, weights: Tensor | None) -> Tensor:

@@ -275,7 +275,7 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
     with processes("cpu") as here:
         model = seeded(Normed)
         assert (here.rank, here.world, here.device, here.first) == (0, 1, "cpu", True)
-        assert here.share(model) is model and here.from_first([1]) == [1]
+        assert here.wrapped(model) is model and here.from_first(lambda: [1]) == [1]
         assert torch.equal(here.mean(torch.ones(3)), torch.ones(3))
     assert not torch.distributed.is_initialized()
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from subbyte.analyses.clips.search import Search
 from subbyte.core import GridSpec
 from subbyte.engine.guidance import Against, gradient_stats, loss_of_weight
-from subbyte.engine.layer_inputs import layer_stats
+from subbyte.engine.layers import layer_stats, naming
 from subbyte.engine.limits import Limits
 from subbyte.engine.stages import Report
-from subbyte.engine.walk import naming
 from subbyte.graph import (
     Layer,
     Memory,
@@ -26,6 +25,7 @@ from subbyte.graph import (
     instrument,
     tensor_at,
 )
+from subbyte.io.processes import ALONE
 from subbyte.ranges.clips import clipped_grid, scores
 from subbyte.ranges.metrics import Evidence, Metric, Need, parse_metric
 from subbyte.stats import GradientStats, hessian_blocks
@@ -76,7 +76,7 @@ def gather(
         gradients = gradient_stats(network, few, against, batch=search.batch_size, seed=search.seed)
     if Need.INPUTS in needs:
         report("statistics", 1, 3, "inputs")
-        moments = _second_moments(network, images, Limits(chunk=search.batch_size))
+        moments = _second_moments(network, images, Limits(chunk=search.batch_size, processes=ALONE))
     if Need.HESSIAN in needs:
         hessians = _hessians(network, images[: search.batch_size], labels, search.seed, report)
     report("statistics", 3, 3, "")

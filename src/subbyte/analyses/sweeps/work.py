@@ -29,6 +29,7 @@ from subbyte.engine.stages import Stages
 from subbyte.errors import DataError, RecipeError
 from subbyte.graph import Network, Samples, prepare
 from subbyte.io.cache import Cache
+from subbyte.io.processes import ALONE
 from subbyte.io.settings import fingerprint
 from subbyte.io.user_file import split_spec
 from subbyte.models import load_model
@@ -122,7 +123,7 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     data, stages = inputs.data, Stages()
     images, _ = draw_samples(data, run.calibration, run.seed)
     cache = Cache(folder).of(inputs.identity, version("subbyte"), torch.__version__)
-    limits = Limits(cache=cache.of(sha256(_bytes(images)).hexdigest()))
+    limits = Limits(cache=cache.of(sha256(_bytes(images)).hexdigest()), processes=ALONE)
     quantized = carry_out(
         lambda: captured(inputs, cache),
         run.recipe,

@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from subbyte.data import Split
+from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import quantize
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import NumericsError
 from subbyte.exporters.packed import save
+from subbyte.io.processes import ALONE
 from subbyte.learn.qat import layers_of, remove_quantizers
 from subbyte.recipe import Recipe
 
@@ -45,7 +47,8 @@ def pack(
     )
     images = split.images(range(min(_IMAGES, len(split))))
     try:
-        quantized = quantize(model, images, recipe)
+        # of processes that trained together the first packs
+        quantized = quantize(model, images, recipe, limits=Limits(processes=ALONE))
     # the images were fine in training, and weights on a grid do not grow; biases do
     except NumericsError as reason:
         raise NumericsError(

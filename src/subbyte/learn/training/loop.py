@@ -20,7 +20,7 @@ from subbyte.learn.qat import layers_of, output_axis, remove_quantizers
 from subbyte.learn.qat.layers import weight_of
 from subbyte.learn.training.batches import Batches
 from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
-from subbyte.learn.training.parallel import Processes, processes
+from subbyte.learn.training.parallel import Trainers, processes
 from subbyte.learn.training.record import Record, Row
 from subbyte.learn.training.settings import TrainSettings
 from subbyte.learn.training.step import Steps
@@ -90,7 +90,7 @@ def train(
         if here.first:
             same_settings(out, described, "training run")
         record, done = _resumed(out, model, optimizer, here)
-        shared = here.share(model)
+        shared = here.wrapped(model)
         for epoch in range(done, settings.epochs):
             started = time.perf_counter()
             steps = Steps(shared, optimizer, settings, here, epoch * batches.steps, batches.steps)
@@ -152,10 +152,8 @@ def build_optimizer(model: nn.Module, settings: TrainSettings, steps: int) -> Up
     return settings.qat.build(settings.optimizer, trained)
 
 
-def _resumed(
-    out: Path, model: nn.Module, optimizer: Updates, here: Processes
-) -> tuple[Record, int]:
-    checkpoint = here.from_first(load_checkpoint(out) if here.first else None)
+def _resumed(out: Path, model: nn.Module, optimizer: Updates, here: Trainers) -> tuple[Record, int]:
+    checkpoint = here.from_first(lambda: load_checkpoint(out))
     if checkpoint is None:
         return Record(), 0
     try:

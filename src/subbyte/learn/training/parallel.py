@@ -7,41 +7,31 @@ statistics are of each share alone (on GPUs they are of the whole batch, by Sync
 0 measures and writes; the others wait for it.
 """
 
-import atexit
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from subbyte.errors import ModelError
+from subbyte.io.processes import Processes, is_gpu, join
 
 
 @dataclass(frozen=True)
-class Processes:
-    """One process among all: rank 0 ... world - 1, and the device it computes on."""
+class Trainers(Processes):
+    """Processes that train; device: on which this one computes."""
 
-    rank: int
-    world: int
-    device: str
+    device: str = "cpu"
 
     @property
     def on_gpu(self) -> bool:
         """Whether the device is a GPU."""
-        return _is_gpu(self.device)
+        return is_gpu(self.device)
 
-    @property
-    def first(self) -> bool:
-        """Whether this is the one that writes."""
-        return self.rank == 0
-
-    def share(self, model: nn.Module) -> nn.Module:
+    def wrapped(self, model: nn.Module) -> nn.Module:
         """The network as it is called in training: gradients are averaged over processes."""
-        if self.world == 1:
+        if self.alone:
             return model
         if self.on_gpu:
             return nn.parallel.DistributedDataParallel(
@@ -52,48 +42,14 @@ class Processes:
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over processes."""
-        if self.world > 1:
+        if not self.alone:
             dist.all_reduce(values)
             values /= self.world
         return values
 
-    def from_first(self, value: Any) -> Any:
-        """Return the value of process 0, in all processes; the others wait for it."""
-        if self.world == 1:
-            return value
-        values = [value]
-        dist.broadcast_object_list(values)
-        return values[0]
-
 
 @contextmanager
-def processes(device: str) -> Iterator[Processes]:
-    """Join the processes that torchrun started; without it this one is alone. Raises ModelError for
-    unknown devices.
-    """
-    try:
-        missing = _is_gpu(device) and not torch.cuda.is_available()
-        torch.empty(1, device="cpu" if missing else device)
-    except (RuntimeError, AssertionError) as reason:
-        first = str(reason).splitlines()[0]
-        raise ModelError(
-            f"device {device!r} can't be used ({first}); use --device cpu or cuda"
-        ) from reason
-    if missing:
-        raise ModelError(f"device {device!r}: torch finds no GPU here; use --device cpu")
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield Processes(0, 1, device)
-        return
-    gpu = _is_gpu(device)
-    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else device
-    # one for the process's life: now and then torch hangs in ending it for the next
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if gpu else "gloo")
-        atexit.register(dist.destroy_process_group)
-    yield Processes(dist.get_rank(), dist.get_world_size(), own)
-
-
-def _is_gpu(device: str) -> bool:
-    """Whether a device is a GPU. Raises RuntimeError for what is no device at all."""
-    return torch.device(device).type == "cuda"
+def processes(device: str) -> Iterator[Trainers]:
+    """See `io.processes.join`."""
+    here, own = join(device)
+    yield Trainers(here.rank, here.world, own)

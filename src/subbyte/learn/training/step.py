@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from subbyte.errors import NumericsError
 from subbyte.learn.training.lr_schedules import warmed_up
-from subbyte.learn.training.parallel import Processes
+from subbyte.learn.training.parallel import Trainers
 from subbyte.learn.training.record import Row
 from subbyte.learn.training.settings import PRECISIONS, TrainSettings
 from subbyte.methods import Updates
@@ -26,7 +26,7 @@ class Steps:
     model: nn.Module
     optimizer: Updates
     settings: TrainSettings
-    processes: Processes
+    processes: Trainers
     before: int
     per_epoch: int
     losses: list[Tensor] = field(default_factory=list)

@@ -1,0 +1,215 @@
+"""Processes that do one piece of work together, each its share.
+
+What they found is put together in the order of their ranks, whatever the backend, so that all go on
+with the same bits. Each exchange begins with every process saying what it has to give, or that it
+has failed: an error of one ends the work of all, and no process waits for one that is gone.
+"""
+
+import atexit
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from subbyte.errors import ModelError, ProcessError
+
+T = TypeVar("T")
+_PIECE = 2**24  # numbers that all processes hold of one another at a time
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """The last that a process has to say."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Processes:
+    """One process among all: rank 0 ... world - 1. One that is alone exchanges nothing."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that decides and writes."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other."""
+        return self.world == 1
+
+    def share(self, count: int) -> range:
+        """The numbers below `count` that are this process's: a run of them, as long as others'."""
+        return range(self.rank * count // self.world, (self.rank + 1) * count // self.world)
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Let process 0 make something, and return it in all of them; the others wait. A tensor
+        lies on the same kind of device.
+        """
+        if self.alone:
+            return make()
+        content = io.BytesIO()
+        if self.first:
+            torch.save(make(), content)
+        own = torch.from_numpy(np.frombuffer(content.getvalue(), np.uint8).copy())
+        sizes = self.meet(len(own))
+        sent = self._sent(0, own, (sizes[0],))
+        found: T = torch.load(
+            io.BytesIO(sent.numpy().tobytes()), map_location=_own_device, weights_only=False
+        )
+        return found
+
+    def gather(self, value: Tensor) -> list[Tensor]:
+        """The values of all processes, in the order of their ranks, on the device of this one's.
+        They may differ along the first axis.
+        """
+        if self.alone:
+            return [value]
+        told = self.meet((value.dtype, tuple(value.shape)))
+        alike = {(dtype, shape[1:]) for dtype, shape in told}
+        assert len(alike) == 1, f"processes are out of step: they exchange {told}"
+        return [self._sent(rank, value, shape) for rank, (_, shape) in enumerate(told)]
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over processes, added in the order of their ranks; of one shape in all."""
+        if self.alone:
+            return value
+        pieces = value.reshape(-1).split(_PIECE)
+        return torch.cat([reduce(torch.add, self.gather(part)) for part in pieces]).reshape(
+            value.shape
+        )
+
+    def counted(self, count: int) -> tuple[int, int]:
+        """How many there are in the processes before this one, and in all, where this has
+        `count`.
+        """
+        counts = [count] if self.alone else self.meet(count)
+        return sum(counts[: self.rank]), sum(counts)
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Within, an error of one process ends the work of all: the others raise ProcessError. Not
+        to be nested.
+        """
+        try:
+            yield
+        except ProcessError:
+            raise
+        except Exception as error:
+            if not self.alone:
+                with suppress(ProcessError):
+                    self.meet(_Failed(str(error) or type(error).__name__))
+            raise
+        if not self.alone:
+            self.meet("done")
+
+    def meet(self, said: object) -> list[Any]:
+        """Say something, and return what every process says, in the order of their ranks.
+
+        Raises ProcessError where one says that it has failed, or has gone without a word.
+        """
+        with self._in_contact():
+            heard = self._heard(said)
+        for rank, each in enumerate(heard):
+            if isinstance(each, _Failed):
+                raise ProcessError(f"process {rank} of {self.world}: {each.reason}")
+        return heard
+
+    def _sent(self, rank: int, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The value, of such a shape, that process `rank` sends to all; each calls this at once."""
+        content = value.detach().contiguous().reshape(-1).view(torch.uint8)
+        if rank != self.rank:
+            size = value.element_size() * torch.Size(shape).numel()
+            content = content.new_empty(size)
+        if content.numel():
+            with self._in_contact():
+                content = self._carried(rank, content)
+        return content.view(value.dtype).reshape(shape)
+
+    def _heard(self, said: object) -> list[Any]:
+        heard: list[Any] = [None] * self.world
+        dist.all_gather_object(heard, said)
+        return heard
+
+    def _carried(self, rank: int, content: Tensor) -> Tensor:
+        """Bytes, uint8 [n], that process `rank` has; those of the others are written over."""
+        carrier = content.to("cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.broadcast(carrier, rank)
+        return carrier.to(content.device)
+
+    @contextmanager
+    def _in_contact(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as reason:
+            raise ProcessError(
+                f"process {self.rank} of {self.world} has lost another one "
+                f"({str(reason).splitlines()[0][:200]}); its own messages say what ended it"
+            ) from reason
+
+
+ALONE = Processes()
+"""A process that shares its work with nobody."""
+
+
+def present() -> Processes:
+    """The processes of torch's default group where the caller has initialised it, else this one
+    alone.
+    """
+    if dist.is_available() and dist.is_initialized():
+        return Processes(dist.get_rank(), dist.get_world_size())
+    return ALONE
+
+
+def join(device: str) -> tuple[Processes, str]:
+    """Join the processes that torchrun started, and choose this one's device: a GPU each where
+    `device` is cuda. Without torchrun this process is alone. Raises ModelError for unknown devices.
+    """
+    gpu = _usable(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE, device
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else device
+    if gpu:
+        torch.cuda.set_device(own)  # where torch exchanges objects
+    # one for the process's life: now and then torch hangs in ending it for the next
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if gpu else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return present(), own
+
+
+def is_gpu(device: str) -> bool:
+    """Whether a device is a GPU. Raises RuntimeError for what is no device at all."""
+    return torch.device(device).type == "cuda"
+
+
+def _usable(device: str) -> bool:
+    """Whether a device, which can be computed on, is a GPU."""
+    try:
+        gpu = is_gpu(device)
+        missing = gpu and not torch.cuda.is_available()
+        torch.empty(1, device="cpu" if missing else device)
+    except (RuntimeError, AssertionError) as reason:
+        first = str(reason).splitlines()[0]
+        raise ModelError(
+            f"device {device!r} can't be used ({first}); use --device cpu or cuda"
+        ) from reason
+    if missing:
+        raise ModelError(f"device {device!r}: torch finds no GPU here; use --device cpu")
+    return gpu
+
+
+def _own_device(storage: Any, saved: str) -> Any:
+    """Put what lay on another process's GPU on this one's."""
+    return storage.cuda() if saved.startswith("cuda") else storage

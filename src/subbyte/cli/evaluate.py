@@ -18,7 +18,6 @@ from subbyte.cli.common import (
     command,
     console,
     progress,
-    read_tasks,
 )
 from subbyte.cli.tables import scores_table
 from subbyte.data import load_data
@@ -36,7 +35,7 @@ from subbyte.exporters import exporter_of, is_exported
 from subbyte.exporters.packed import is_packed, load
 from subbyte.models import load_model, new_model
 from subbyte.records import Measured, Score
-from subbyte.tasks import Classification, task_name
+from subbyte.tasks import Classification, read_tasks, task_name
 
 _JUDGED, _FLOAT = "network", "float"
 

@@ -16,7 +16,7 @@ from subbyte.data import Split
 from subbyte.errors import DataError, NumericsError, SubbyteError
 from subbyte.graph import Samples
 from subbyte.graph.user_module import evaluating
-from subbyte.methods import Outputs, Runner, Tally, Task
+from subbyte.methods import Outputs, Runner, Tally, Task, calls
 from subbyte.records import Score
 from subbyte.tasks import settle
 
@@ -66,13 +66,21 @@ def settle_task(given: Sequence[Task], forward: Forward, split: Split) -> tuple[
         raise DataError(f"split {split.name!r} is empty: there is nothing to evaluate on")
     few = torch.arange(min(_PROBED, len(split)))
     outputs = run_network(forward, Samples.of(split.samples(few)), split, 0)
+    numbers = sum(output.numel() for output in outputs) // len(few)
+    batch = max(1, min(BATCH, _NUMBERS // max(1, numbers)))
+    return settle_targets(given, outputs, split), batch
+
+
+def settle_targets(given: Sequence[Task], outputs: Outputs, split: Split) -> Task:
+    """The task by which such outputs are judged on a split; see `settle_task`. outputs: of a few
+    samples of this split or another.
+    """
+    few = torch.arange(min(_PROBED, len(split)))
     targets = tuple(t if isinstance(t, Tensor) else t[few] for t in split.targets)
     try:
-        task = settle(given, outputs, targets)
+        return settle(given, outputs, targets)
     except DataError as error:
         raise DataError(f"split {split.name!r}: {error}") from error
-    numbers = sum(output.numel() for output in outputs) // len(few)
-    return task, max(1, min(BATCH, _NUMBERS // max(1, numbers)))
 
 
 def judge(
@@ -100,9 +108,10 @@ def judge(
         }
         for name, judged in found.items():
             if targets:
-                _add(judged.scores, task.score(outputs[name], targets))
+                add_up(judged.scores, calls.score(task, outputs[name], targets))
             if name in against:
-                _add(judged.comparison, task.compare(outputs[name], outputs[against[name]]))
+                compared = calls.compare(task, outputs[name], outputs[against[name]])
+                add_up(judged.comparison, compared)
         seen(outputs)
         done += len(samples)
         progress(done, len(split))
@@ -159,7 +168,7 @@ def _sizes(samples: Samples) -> str:
     return f"{', '.join(sizes)} (of each)"
 
 
-def _add(counted: list[Tally], more: Sequence[Tally]) -> None:
+def add_up(counted: list[Tally], more: Sequence[Tally]) -> None:
     """More of the same figures, in place."""
     if not counted:
         counted.extend(more)
@@ -167,13 +176,14 @@ def _add(counted: list[Tally], more: Sequence[Tally]) -> None:
         counted[:] = [a.add(b) for a, b in zip(counted, more, strict=True)]
 
 
-def _tensors(returned: object) -> Outputs:
+def tensors_of(returned: object) -> Outputs:
+    """The tensors of what a network returns, floats in float32."""
     leaves = [leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, Tensor)]
-    return tuple(_plain(leaf.detach()) for leaf in leaves)
+    return tuple(leaf.float() if leaf.is_floating_point() else leaf for leaf in leaves)
 
 
-def _plain(leaf: Tensor) -> Tensor:
-    return leaf.float().cpu() if leaf.is_floating_point() else leaf.cpu()
+def _tensors(returned: object) -> Outputs:
+    return tuple(leaf.detach().cpu() for leaf in tensors_of(returned))
 
 
 def _finite(value: float) -> float | None:

@@ -57,7 +57,7 @@ class Segmentation(Task):
         union = confusion.sum(0) + confusion.sum(1) - right
         return [
             Tally(IOU, torch.stack([right, union]), _mean_iou),
-            mean_of_sum(PIXELS, 100 * float(right.sum()), float(confusion.sum())),
+            mean_of_sum(PIXELS, 100 * right.sum(), confusion.sum()),
         ]
 
     def compare(self, outputs: Outputs, others: Outputs) -> list[Tally]:

@@ -9,9 +9,10 @@ statistics are of each share alone (on GPUs they are of the whole batch, by Sync
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from subbyte.errors import ModelError
+from subbyte.methods import Tally
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,17 @@ class Processes:
             dist.all_reduce(values)
             values /= self.world
         return values
+
+    def joined(self, tallies: Sequence[Tally]) -> list[Tally]:
+        """Those of the samples of all processes, in all of them."""
+        if self.world == 1:
+            return list(tallies)
+        found: list[list[Tensor]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(found, [tally.counted.cpu() for tally in tallies])
+        return [
+            replace(tally, counted=reduce(tally.join, parts))
+            for tally, parts in zip(tallies, zip(*found, strict=True), strict=True)
+        ]
 
     def from_first(self, value: Any) -> Any:
         """Return the value of process 0, in all processes; the others wait for it."""

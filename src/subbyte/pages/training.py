@@ -119,7 +119,8 @@ def _settings(one: Trained) -> Table:
         (name, value if isinstance(value, str) else json.dumps(value))
         for name, value in one.settings.plain().items()
     ]
-    return Table("Settings", ("setting", "value"), tuple(rows))
+    judged = ("outputs are judged by", one.run.scoring.task)
+    return Table("Settings", ("setting", "value"), (judged, *rows))
 
 
 def running_mean(values: Sequence[float], count: int) -> list[float]:

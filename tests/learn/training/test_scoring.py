@@ -121,12 +121,13 @@ class Distance(Task):
     """Mean distance, with faults by name."""
 
     fault: str = ""
+    name: str = "distance"
     per_head = True
 
     def score(self, outputs: Outputs, targets: Targets) -> list[Tally]:
         if self.fault == "score":
             raise KeyError("score")
-        return [mean(Measure("distance", "px", higher=False), (outputs[0] - targets[0]).abs())]
+        return [mean(Measure(self.name, "px", higher=False), (outputs[0] - targets[0]).abs())]
 
     def compare(self, outputs: Outputs, others: Outputs) -> list[Tally]:
         return self.score(outputs, others)
@@ -149,6 +150,12 @@ def test_tasks_of_ones_own_are_trained_by(tmp_path):
     first, last = rows(tmp_path, "epochs.csv")
     assert float(last["test_distance_px"]) == pytest.approx(float(last["test_loss"]), rel=1e-5)
     assert float(last["test_distance_px"]) < float(first["test_distance_px"])
+
+
+def test_a_score_that_is_the_loss_is_logged_once(tmp_path):
+    settings = TrainSettings.of(epochs=1, batch_size=16, tasks=[Distance(name="loss")])
+    record = train(seeded(Numbers), data("n"), settings, tmp_path)
+    assert record.scoring.scores == [] and read_run(tmp_path).epochs[0].test_loss is not None
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def evaluate(
     measured = Measured(scores=as_scores(found.scores), comparison=as_scores(found.comparison))
     heads = [str(head) for head in range(1 + max(one.head for one in _all(measured)))]
     title = f"{what} on {len(split):,} images of {data}, by task {task_name(settled)}"
-    console.print(scores_table({"value": measured}, heads, title))
+    console.print(title, highlight=False, soft_wrap=True, markup=False)
+    console.print(scores_table({"value": measured}, heads))
     if per_class and isinstance(settled, Classification) and split.has_labels:
         rows = class_accuracy(torch.cat(logits), split.labels)
         console.print(_by_class(rows, images.classes, per_class))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from subbyte.data import Split
+from subbyte.data import OnDemand, Split
 from subbyte.errors import DataError, NumericsError, SubbyteError
 from subbyte.graph import Samples
 from subbyte.graph.user_module import evaluating
@@ -25,6 +25,7 @@ Forward = Callable[[Samples], Outputs]
 BATCH = 250
 _NUMBERS = 2**25  # of a network's outputs that are held
 _PROBED = 2  # samples that tell of the form of outputs
+_READ = 2000  # samples whose targets are read before the long work
 
 
 @dataclass(eq=False)
@@ -60,7 +61,7 @@ def settle_task(given: Sequence[Task], forward: Forward, split: Split) -> tuple[
     """The task of a network on a split, and how many samples a batch may have.
 
     given: one task, or one for each output; none: it is chosen. All targets that are in memory are
-    checked. Raises DataError when network, data and task do not go together.
+    checked, and some of others. Raises DataError when network, data and task do not go together.
     """
     if not len(split):
         raise DataError(f"split {split.name!r} is empty: there is nothing to evaluate on")
@@ -78,9 +79,31 @@ def settle_targets(given: Sequence[Task], outputs: Outputs, split: Split) -> Tas
     few = torch.arange(min(_PROBED, len(split)))
     targets = tuple(t if isinstance(t, Tensor) else t[few] for t in split.targets)
     try:
-        return settle(given, outputs, targets)
+        task = settle(given, outputs, targets)
     except DataError as error:
         raise DataError(f"split {split.name!r}: {error}") from error
+    asked = [target for target in split.targets if isinstance(target, OnDemand)]
+    if asked:
+        _check_read(task, outputs, split, asked[0])
+    return task
+
+
+def _check_read(task: Task, outputs: Outputs, split: Split, named: OnDemand) -> None:
+    """Read targets that are not in memory, of many samples some, so that what is wrong with them is
+    said before the long work. Raises DataError with the place that `named` has for a sample.
+    """
+    some = torch.linspace(0, len(split) - 1, min(_READ, len(split)), dtype=torch.float64).long()
+    for chunk in some.split(BATCH):
+        read = tuple(target[chunk] for target in split.targets)
+        try:
+            task.check(outputs, read)
+        except DataError:
+            for row, index in enumerate(chunk.tolist()):
+                try:
+                    task.check(outputs, tuple(target[row : row + 1] for target in read))
+                except DataError as error:
+                    raise DataError(f"{named.place(index)}: {error}") from error
+            raise
 
 
 def judge(

@@ -188,7 +188,8 @@ def _scored(runs: Sequence[Trained], title: str, view: View) -> Chart:
     for one, split in ((one, split) for one in runs for split in _SPLITS):
         column = one.column(split.name, title)
         lines += _by_epoch(runs, one, split, column, lambda row: row.epoch, view)
-    told = _title(runs, title.removesuffix(" %")) + _styles(runs, lines)
+    named = title.removesuffix(" %")
+    told = (f"{runs[0].name}: {named}" if len(runs) == 1 else named) + _styles(runs, lines)
     return Chart(told, "epoch", title, tuple(lines), whole_x=True, names=_legend(runs))
 
 

@@ -62,7 +62,7 @@ class Patches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(len(tokens), -1, -1), tokens], 1) + self.places
+        x = torch.cat([self.token.expand(tokens.shape[0], -1, -1), tokens], 1) + self.places
         return self.head(self.norm(self.blocks(x))[:, 0])
 
 

@@ -84,7 +84,7 @@ def test_iou_is_that_of_the_files_outputs(shapes, unet, subbyte):
     with np.load(shapes / "maps.npz") as arrays:
         file = dict(arrays)
     module = example()
-    network = module.unet()
+    network = module.unet().eval()
     network.load_state_dict(load_file(shapes / "unet.safetensors"))
     with torch.no_grad():
         named = network(torch.from_numpy(file["x_test"]) / 255).argmax(1).numpy()

@@ -64,14 +64,14 @@ def _checked(alphabet: Alphabet) -> Alphabet:
             f"levels: files do not know the alphabet {alphabet.kind!r}; register it: "
             f"subbyte.core.ALPHABETS[{name}.kind] = {name}"
         )
-    if alphabet.positions and alphabet.positions[0] >= 0 and not alphabet.has_zero_point:
-        raise RecipeError(
-            f"levels: the alphabet {alphabet.kind!r} has no numbers below 0, which weights have"
-        )
     alphabet_from(alphabet.to_dict())  # its fields are of their types
     if not 2 <= alphabet.count <= _MOST or not alphabet.positions:
         raise RecipeError(
             f"levels: an alphabet of {alphabet.kind!r} does not say its 2 to {_MOST} levels before "
             f"data are seen"
+        )
+    if alphabet.positions[0] >= 0 and not alphabet.has_zero_point:
+        raise RecipeError(
+            f"levels: the alphabet {alphabet.kind!r} has no numbers below 0, which weights have"
         )
     return alphabet

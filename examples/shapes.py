@@ -1,29 +1,20 @@
-"""A small U-Net, and a network with two heads, on pictures of shapes drawn by a generator: trained
-in seconds, then quantized by the command line, which chooses the tasks and shows their scores.
+"""A small U-Net, and a network with two heads, on pictures of shapes drawn by a generator: trained,
+quantized and scored by the command line, by the tasks that fit their targets.
 
-    python examples/shapes.py runs/shapes         # data and weights, about a minute
-    subbyte quantize --model examples/shapes.py:unet --weights runs/shapes/unet.safetensors \
-        --data npz:runs/shapes/maps.npz --recipe w8a8 --out runs/shapes/unet-w8a8
-    subbyte quantize --model examples/shapes.py:two_heads \
-        --weights runs/shapes/two_heads.safetensors \
-        --data npz:runs/shapes/heads.npz --recipe w4a8 --out runs/shapes/heads-w4a8
+    python examples/shapes.py runs/shapes
 
-The same pictures lie in runs/shapes/folder as files: `--data masks:runs/shapes/folder --normalize
-none` scores by maps, `--data images:runs/shapes/folder/val/images --normalize none` without labels.
+writes 2,000 pictures to train on and 500 to test on, as arrays (maps.npz with the class of each
+pixel; heads.npz with the shape and the place of each picture) and as a folder of pictures and
+masks. The commands that train and quantize are in docs/tasks.md.
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
-
-from subbyte.methods import Task
-from subbyte.tasks import Classification, Heads, Regression, Segmentation
 
 SIZE = 32
 CLASSES = 4  # background, disc, square, triangle
@@ -112,36 +103,13 @@ class TwoHeads(nn.Module):
 
 
 def unet() -> nn.Module:
-    """For --model; its weights are those that this file writes."""
-    return UNet().eval()
+    """For --model."""
+    return UNet()
 
 
 def two_heads() -> nn.Module:
-    """For --model; its weights are those that this file writes."""
-    return TwoHeads().eval()
-
-
-def train(
-    network: nn.Module,
-    outputs: Callable[[Tensor], tuple[Tensor, ...]],
-    task: Task,
-    steps: int,
-    images: Tensor,
-    targets: tuple[Tensor, ...],
-    rate: float = 5e-3,
-) -> nn.Module:
-    """Make the task's loss small, by Adam; its learning rate rises to `rate` and falls to 0."""
-    adam = torch.optim.Adam(network.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, rate, steps)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(steps):
-        some = torch.randint(0, len(images), (32,), generator=generator)
-        loss = task.loss(outputs(images[some]), tuple(target[some] for target in targets))
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        schedule.step()
-    return network.eval()
+    """For --model."""
+    return TwoHeads()
 
 
 def write_data(out: Path, train: int, test: int) -> None:
@@ -163,21 +131,5 @@ def write_data(out: Path, train: int, test: int) -> None:
     np.savez(out / "heads.npz", **{k: v for k, v in arrays.items() if k[0] in "xyp"})
 
 
-def main(out: Path, count: int = 2000, steps: int = 300) -> None:
-    """Write data and the weights of both networks."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_data(out, count, max(100, count // 4))
-    pixels, maps, labels, places = map(torch.from_numpy, draw(count, 0))
-    images = pixels.float() / 255
-    torch.manual_seed(0)
-    net = UNet()
-    train(net, lambda x: (net(x),), Segmentation(), steps, images, (maps.long(),))
-    save_file(net.state_dict(), out / "unet.safetensors")
-    both = TwoHeads()
-    task = Heads((Classification(), Regression()))
-    train(both, lambda x: tuple(both(x).values()), task, steps, images, (labels, places))
-    save_file(both.state_dict(), out / "two_heads.safetensors")
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    write_data(Path(sys.argv[1]), train=2000, test=500)

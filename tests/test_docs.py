@@ -3,11 +3,17 @@ somewhere.
 """
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from subbyte.cli.main import app
+from subbyte.pages.scores import first_of_each
+from subbyte.records import read_result
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,9 +42,45 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_commands_in_the_readme_exist() -> None:
-    from subbyte.cli.main import app
+def commands(page: Path) -> list[list[str]]:
+    """The words of every command in a page's shell examples, without comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_have_these_options(page: Path) -> None:
+    known = typer.main.get_command(app)
+    assert isinstance(known, typer.core.TyperGroup)
+    for name, *words in (given[1:] for given in commands(page) if given[0] == "subbyte"):
+        known.commands[name].make_context(name, words)
+
+
+@pytest.mark.slow
+def test_commands_of_the_page_of_tasks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the U-Net and the network with two heads, with the scores that the page has."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    runs = commands(ROOT / "docs" / "tasks.md")
+    assert len(runs) == 8
+    for program, *words in runs:
+        called = ["-m", "subbyte"] if program == "subbyte" else []
+        done = subprocess.run(
+            [sys.executable, *called, *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    for folder in ("unet-w8a8", "unet-w8a8-folder"):
+        found = read_result(tmp_path / "runs" / folder)
+        before, after = found.float.headline.value, found.quantized.headline.value
+        assert found.task == "segmentation" and before > 98 and abs(after - before) < 1
+    for folder in ("heads-w8a8", "heads-w4a8"):
+        shape, *_, place = first_of_each(read_result(tmp_path / "runs" / folder).quantized.scores)
+        assert shape.name == "top-1" and shape.value > 98
+        assert place.name == "relative error" and place.value < 0.2
+
+
+def test_commands_in_the_readme_exist() -> None:
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
     used = set(
         re.findall(

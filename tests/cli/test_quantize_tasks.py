@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from subbyte.records import read_evidence, read_result
+from tests.cli.conftest import run
 from tests.workplace import figures
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shapes.py"
@@ -27,11 +28,20 @@ def example() -> Any:
     return module
 
 
+TRAINED = {"unet": "maps.npz", "two_heads": "heads.npz"}
+
+
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> Path:
     """The example's folder, with a little training only."""
     out = tmp_path_factory.mktemp("shapes")
-    example().main(out, count=200, steps=200)
+    example().write_data(out, 200, 100)
+    for name, file in TRAINED.items():
+        given = ["--model", f"{EXAMPLE}:{name}", "--data", f"npz:{out / file}", "--warmup", 5]
+        given += ["--epochs", 30, "--batch-size", 32, "--optimizer", "adam", "--lr", 0.01]
+        done = run("train", *given, "--evaluate-every", 30, "--no-report", "--out", out / name)
+        assert done.code == 0, done.err
+        (out / name / "model.safetensors").rename(out / f"{name}.safetensors")
     return out
 
 
@@ -74,7 +84,7 @@ def test_iou_is_that_of_the_files_outputs(shapes, unet, subbyte):
     with np.load(shapes / "maps.npz") as arrays:
         file = dict(arrays)
     module = example()
-    network = module.unet()
+    network = module.unet().eval()
     network.load_state_dict(load_file(shapes / "unet.safetensors"))
     with torch.no_grad():
         named = network(torch.from_numpy(file["x_test"]) / 255).argmax(1).numpy()

@@ -233,7 +233,7 @@ def test_without_class_labels_settings_are_compared_by_another_score(
     score = "cosine" if labelled else "agreement with float"
     assert low["score"] == score
     chosen = table(tmp_path / "out/chosen.csv")
-    assert chosen[0]["weights.bits"] == "8" and "test score" in done.out
+    assert chosen[0]["weights.bits"] == "8" and f"test {score} " in done.out
     assert float(chosen[0]["original_score_percent"]) == 100 or labelled
     text = (tmp_path / "out/report.html").read_text()
     assert f"{score.capitalize()} against weights.bits" in text and "top-1" not in text.lower()

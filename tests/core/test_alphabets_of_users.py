@@ -13,7 +13,7 @@ from subbyte.engine.evidence import activation_distributions, weight_distributio
 from subbyte.errors import FormatError, RecipeError
 from subbyte.graph import Samples
 from subbyte.pages import distributions
-from subbyte.ranges import GridFitter, Mse, fit_grid
+from subbyte.ranges import GridFitter, MinMax, Mse, fit_grid
 from subbyte.recipe import Plan, make_plan
 from subbyte.rounding import ROUNDINGS
 from subbyte.testing.cases import INPUTS
@@ -137,7 +137,7 @@ def test_ranges_are_searched_and_values_go_to_the_nearest(alphabet, share):
 
 
 @both
-def test_activations_take_them_but_onnx_does_not(alphabet, tmp_path):
+def test_activations_take_them(alphabet, tmp_path):
     x, plan = images(NETWORK), make_plan(captured(NETWORK), subbyte.load_recipe("w4a8"))
     taps = [replace(tap, spec=GridSpec(alphabet)) for tap in plan.taps]
     q = subbyte.quantize(build(NETWORK), x, replace(plan, taps=tuple(taps)))
@@ -146,8 +146,14 @@ def test_activations_take_them_but_onnx_does_not(alphabet, tmp_path):
     assert torch.equal(again(x), q(x))
     found = activation_distributions(captured(NETWORK), q, Samples.of(x))
     assert all(len(one.levels) == alphabet.count for one in found.values())
-    with pytest.raises(RecipeError, match="evenly spaced"):
-        subbyte.export(q, tmp_path / "net.onnx", x, to="onnx-int8")
+    exported = subbyte.export(q, tmp_path / "net.onnx", x, to="onnx-int8")
+    assert all(exported.notes[tap.name].endswith("levels in float32") for tap in taps)
+    gap = (subbyte.runner(tmp_path / "net.onnx")(x) - q(x)).abs()
+    assert float((gap < 1e-5).double().mean()) > 0.9  # near ties may fall to the other side
+    apart = [replace(tap, dynamic=True, range=MinMax()) for tap in taps]
+    q = subbyte.quantize(build(NETWORK), x, replace(plan, taps=tuple(apart)))
+    with pytest.raises(RecipeError, match="differ by channel or batch"):
+        subbyte.export(q, tmp_path / "other.onnx", x, to="onnx-int8")
 
 
 def test_a_file_that_names_an_unknown_alphabet_is_refused(tmp_path, monkeypatch):

@@ -64,6 +64,8 @@ def test_targets_of_two_splits_are_pairs(tmp_path):
     np.testing.assert_allclose(targets(data)[0], MAPS[:2] * 0.5)
     with pytest.raises(DataError, match="'depth_test' is missing; every target"):
         load_data(save(tmp_path, **arrays))
+    with pytest.raises(DataError, match="depth_test: 1 values for 2 images; each image needs one"):
+        load_data(save(tmp_path, **arrays, depth_test=MAPS[:1] * 0.5))
 
 
 def test_fingerprints_tell_targets_apart_and_not_their_types(tmp_path):

@@ -164,11 +164,12 @@ def test_what_an_exporter_refuses_is_said_of_the_plan_alone():
     plan = quantized("residual", "w4a4").plan
     taps = [replace(tap, spec=GridSpec(Levels((-1, 0, 2)))) for tap in plan.taps]
     uneven = replace(plan, taps=tuple(taps))
+    by_batch = replace(plan, taps=tuple(replace(tap, dynamic=True) for tap in taps))
     for name in EXPORTERS:
-        assert EXPORTERS[name].refusal(plan) is None
-        with pytest.raises(RecipeError, match=f"exporter {name}: ONNX rounds activations"):
-            choose_exporters([name], uneven)
-    assert choose_exporters(["none"], uneven) == []
+        assert EXPORTERS[name].refusal(plan) is EXPORTERS[name].refusal(uneven) is None
+        with pytest.raises(RecipeError, match=f"exporter {name}: ONNX has no form for activations"):
+            choose_exporters([name], by_batch)
+    assert choose_exporters(["none"], by_batch) == []
 
 
 def test_runtimes_are_known_by_the_ending():

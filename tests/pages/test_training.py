@@ -11,7 +11,8 @@ from subbyte.learn.training.record import Record
 from subbyte.pages.subject import View
 from subbyte.pages.training import Trained, charts_of, describe, running_mean, runs_table
 from subbyte.pages.write import tell, write_report
-from subbyte.records.training import Run, read_run
+from subbyte.records import Score
+from subbyte.records.training import Run, Scoring, read_run
 
 PLAIN = {
     "model": "lenet",
@@ -20,6 +21,9 @@ PLAIN = {
     "lr": 0.05,
     "optimizer": {"name": "sgd", "momentum": 0.9},
 }
+TOP1 = Scoring(
+    task="classification", heads=["output"], scores=[Score(name="top-1", unit="%", value=None)]
+)
 TESTED = {2: (1.5, 61.0), 4: (1.25, 60.5)}  # epoch: loss, top-1 %
 
 
@@ -59,7 +63,7 @@ def make_run(
                 40.0 / row["epoch"] + row["lr"],
             )
             row["saturated_percent"], row["temperature"] = 0.1, 1e-4
-    Record(epochs, steps).write(out, PLAIN if settings is None else settings)
+    Record(TOP1, epochs, steps).write(out, PLAIN if settings is None else settings)
     return out
 
 
@@ -161,7 +165,7 @@ def changed(run: Trained, **changes) -> Trained:
     found = run.run
     epochs = [row.model_copy(update=changes) for row in found.epochs]
     steps = [row.model_copy(update=changes) for row in found.steps]
-    return Trained(run.name, Run(found.settings, epochs, steps))
+    return Trained(run.name, Run(found.settings, found.scoring, epochs, steps))
 
 
 def test_a_loss_of_0_is_not_drawn_on_a_logarithm(plain):
@@ -170,9 +174,8 @@ def test_a_loss_of_0_is_not_drawn_on_a_logarithm(plain):
 
 def test_words_and_table_say_how_it_went(both):
     assert describe(both[0]) == (
-        "sgd: lenet on digits, 4 epochs of sgd (momentum 0.9) from a learning rate of 0.05. Top-1 "
-        "accuracy on the test "
-        "images: 60.50 % after epoch 4, at best 61.00 % after epoch 2."
+        "sgd: lenet on digits, 4 epochs of sgd (momentum 0.9) from a learning rate of 0.05. On "
+        "the test images: 60.50 % top-1 after epoch 4, at best 61.00 % after epoch 2."
     )
     assert describe(both[1]).endswith(" Updates ended at a resolution of 6 bits.")
     table = runs_table(both)
@@ -180,7 +183,7 @@ def test_words_and_table_say_how_it_went(both):
         "last train loss",
         "last test top-1 %",
         "best test top-1 %",
-        "epoch of the best",
+        "epoch of best top-1 %",
     )
     assert table.rows[0] == (
         "sgd",
@@ -230,7 +233,7 @@ def test_the_page_has_words_table_charts_and_settings(plain, tmp_path):
     assert all(section.folded for section in settings) and len(settings) == 2
     title, alone = tell([plain])
     titles = [part.title for part in alone.sections[0].parts]
-    assert title == "plain" and titles == ["Runs", "plain: loss", "plain: accuracy"]
+    assert title == "plain" and titles == ["Runs", "plain: loss", "plain: top-1"]
     assert ("lr", "0.05") in alone.sections[1].parts[0].rows
 
 
@@ -239,7 +242,7 @@ def test_pictures_are_files_too(plain, tmp_path):
     _, *pictures = write_report(folders, tmp_path / "a.html", png=tmp_path / "png")
     assert [path.name for path in pictures] == [
         "course-of-training-loss-solid-training-dashed-test-dotted-validation.png",
-        "course-of-training-accuracy-solid-training-dashed-test-dotted-validation.png",
+        "course-of-training-top-1-solid-training-dashed-test-dotted-validation.png",
         "course-of-training-resolution-of-updates.png",
         "course-of-training-codes-of-updates-that-are-not-0.png",
     ]

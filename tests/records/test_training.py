@@ -16,7 +16,7 @@ def test_what_was_written_is_read(run, tmp_path):
     found = read_run(run)
     assert (found.settings.model, found.settings.lr, found.settings.epochs) == ("lenet", 0.05, 4)
     assert [row.step for row in found.steps] == [10 * k for k in range(1, 13)]
-    assert [row.test_top1_percent for row in found.epochs] == [None, 61.0, None, 60.5]
+    assert [row.score("test_top1_percent") for row in found.epochs] == [None, 61.0, None, 60.5]
     (tmp_path / "again").mkdir()
     found.write(tmp_path / "again")
     for file in (LOG, EPOCHS, STEPS):
@@ -44,7 +44,9 @@ def test_a_folder_that_is_no_run_is_named(file, run):
         (EPOCHS, "\n3,90,", "\n1,90,", "row 3: epoch 1 comes after 2"),
         (LOG, '"settings"', '"setting"', "settings: is missing"),
         (LOG, "{", "", "no JSON"),
-        (LOG, '"version": 2', '"version": 1', "version 1; this subbyte reads version 2"),
+        (LOG, '"version": 3', '"version": 2', "version 2; this subbyte reads version 3"),
+        (EPOCHS, "test_top1_percent", "test_top_percent", "it has no column test_top1_percent"),
+        (STEPS, "train_top1_percent", "top1", "it has no column train_top1_percent"),
     ],
 )
 def test_damaged_files_are_named(file, old, new, message, run):

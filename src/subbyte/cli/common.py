@@ -23,7 +23,6 @@ from torch import nn
 
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
-from subbyte.methods import Task
 from subbyte.models import load_model
 from subbyte.pages.write import write_report
 from subbyte.tasks import TASKS
@@ -140,11 +139,6 @@ def read_bits(text: str) -> tuple[int, ...]:
             f"{text!r}"
         )
     return tuple(dict.fromkeys(found))
-
-
-def read_tasks(text: str | None) -> tuple[Task, ...]:
-    """Tasks as --task names them, none where it is not given. Raises RecipeError for others."""
-    return () if text is None else tuple(TASKS.build(name.strip()) for name in text.split(","))
 
 
 def load_inputs(

@@ -18,7 +18,6 @@ from subbyte.cli.common import (
     command,
     console,
     progress,
-    read_tasks,
 )
 from subbyte.cli.tables import scores_table
 from subbyte.data import load_data
@@ -36,7 +35,7 @@ from subbyte.exporters import exporter_of, is_exported
 from subbyte.exporters.packed import is_packed, load
 from subbyte.models import load_model, new_model
 from subbyte.records import Measured, Score
-from subbyte.tasks import Classification, task_name
+from subbyte.tasks import Classification, read_tasks, task_name
 
 _JUDGED, _FLOAT = "network", "float"
 
@@ -93,7 +92,8 @@ def evaluate(
     measured = Measured(scores=as_scores(found.scores), comparison=as_scores(found.comparison))
     heads = [str(head) for head in range(1 + max(one.head for one in _all(measured)))]
     title = f"{what} on {len(split):,} images of {data}, by task {task_name(settled)}"
-    console.print(scores_table({"value": measured}, heads, title))
+    console.print(title, highlight=False, soft_wrap=True, markup=False)
+    console.print(scores_table({"value": measured}, heads))
     if per_class and isinstance(settled, Classification) and split.has_labels:
         rows = class_accuracy(torch.cat(logits), split.labels)
         console.print(_by_class(rows, images.classes, per_class))

@@ -25,7 +25,6 @@ from subbyte.cli.common import (
     console,
     load_inputs,
     progress,
-    read_tasks,
     write_page,
 )
 from subbyte.cli.tables import (
@@ -45,6 +44,7 @@ from subbyte.jobs import Job, assist, run
 from subbyte.models import input_shape, load_model, new_model
 from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
 from subbyte.records import Measured, Result
+from subbyte.tasks import read_tasks
 
 
 @command

@@ -21,6 +21,7 @@ from subbyte.engine.judging import forward_of
 from subbyte.errors import RecipeError
 from subbyte.graph import Samples
 from subbyte.methods import Engine
+from subbyte.records.outcome import Done, name_of
 from subbyte.records.sweep import MARK
 
 ASK = 10_000
@@ -42,6 +43,7 @@ def sweep(
     ] = None,
     data: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
     normalize: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
+    task: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
     calibration: Annotated[int | None, typer.Option(help="In place of the file's.")] = None,
     seeds: Annotated[
         str | None, typer.Option(help="In place of the file's, such as 0,1,2.")
@@ -73,6 +75,7 @@ def sweep(
         "checkpoint": weights,
         "data": data,
         "normalize": normalize,
+        "task": task,
         "calibration": calibration,
         "seeds": None if seeds is None else _numbers(seeds),
     }
@@ -192,13 +195,13 @@ def _estimate(one: Run) -> float:
 def _show(result: SweepResult, space: Space, out: Path) -> None:
     for one in result.chosen:
         setting = ", ".join(f"{name} = {value}" for name, value in one.setting.items())
-        named, score = "top-1", one.metrics.get("quantized_top1_percent")
-        if score is None:
-            named, score = "score", one.metrics["quantized_score_percent"]
+        scored = next(row.outcome.score for row in result.rows if isinstance(row.outcome, Done))
+        score = one.metrics.get("quantized_top1_percent")
+        score = score or one.metrics["quantized_score_percent"]
         spread = "" if score.half is None else f" ± {score.half:.2f}"
         console.print(
             f"chosen by {space.choose} on validation images: {setting}; "
-            f"test {named} {score.mean:.2f}{spread} % over {one.seeds} seeds",
+            f"test {name_of(scored)} {score.mean:.2f}{spread} % over {one.seeds} seeds",
             highlight=False,
             soft_wrap=True,
         )

@@ -38,7 +38,9 @@ def summary_table(results: Sequence[Result], title: str) -> Table:
     return table
 
 
-def scores_table(networks: Mapping[str, Measured], heads: Sequence[str], title: str) -> Table:
+def scores_table(
+    networks: Mapping[str, Measured], heads: Sequence[str], title: str | None = None
+) -> Table:
     """All figures of networks, by name: a row a figure."""
     table = Table(title=title, title_justify="left")
     several = len(heads) > 1

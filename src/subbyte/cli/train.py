@@ -1,9 +1,9 @@
-"""subbyte train: train a built-in or own network from labelled images, in float or on a low-bit
+"""subbyte train: train a built-in or own network from images and targets, in float or on a low-bit
 grid.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from subbyte.cli.common import (
     NormalizeOption,
     PageOption,
     ResizeOption,
+    TaskOption,
     WeightsOption,
     command,
     console,
@@ -36,8 +37,12 @@ from subbyte.learn.training import train as run
 from subbyte.learn.training.augment import AUGMENTATIONS
 from subbyte.learn.training.checkpoint import CHECKPOINT, WEIGHTS
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES
+from subbyte.learn.training.record import Record
 from subbyte.learn.training.settings import PRECISIONS
+from subbyte.methods import Task
 from subbyte.models import load_model, new_model
+from subbyte.pages.scores import number
+from subbyte.tasks import Classification, read_tasks
 
 FeedbackOption = Annotated[
     bool | None,
@@ -64,6 +69,7 @@ def train(
         int | None, typer.Option(help="With --model resnet: n, for 6n + 2 layers.")
     ] = None,
     weights: WeightsOption = None,
+    task: TaskOption = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Images a step, of each process.")] = 128,
     optimizer: Annotated[str, typer.Option(help=f"{', '.join(OPTIMIZERS)}.")] = "sgd",
@@ -108,14 +114,14 @@ def train(
     ] = None,
     set_: SetOption = None,
     label_smoothing: Annotated[
-        float, typer.Option(help="Share of a label spread over all classes.")
+        float, typer.Option(help="Of classification: share of a label spread over all classes.")
     ] = 0.0,
     augment: Annotated[str, typer.Option(help=f"{', '.join(AUGMENTATIONS)}.")] = "none",
     validation: Annotated[
         int, typer.Option(help="Training images kept apart and measured every epoch.")
     ] = 0,
     evaluate_every: Annotated[
-        int, typer.Option(help="Epochs between two measurements of accuracy.")
+        int, typer.Option(help="Epochs between two measurements of scores.")
     ] = 1,
     seed: Annotated[
         int, typer.Option(help="Of initial weights, order, augmentation and rounding.")
@@ -152,7 +158,7 @@ def train(
         lr=lr,
         lr_schedule=lr_schedule,
         warmup=warmup,
-        label_smoothing=label_smoothing,
+        tasks=_tasks(task, label_smoothing),
         augment=augment,
         validation=validation,
         evaluate_every=evaluate_every,
@@ -182,9 +188,7 @@ def _run(
     """Train, pack what is on grids, say how it went; of several processes the first does all but
     the training. Returns whether this is the first.
     """
-    for split in filter(None, (images.train, images.test)):
-        _ = split.labels  # raises where training has nothing to learn from
-    classes = len(images.classes)
+    classes = len(images.classes) or None
     torch.manual_seed(settings.seed)
     network = new_model(name, classes) if weights is None else load_model(name, weights, classes)
     about = {"model": name, **about, "images": images.fingerprint, "initial": fingerprint(network)}
@@ -194,12 +198,35 @@ def _run(
         return False
     if settings.qat is not None:
         _pack(name, classes, images, settings.qat.bits, settings.float_layers, out)
-    last = record.epochs[-1]
-    text = (
-        f"test top-1 {last['test_top1_percent']:.2f} % after epoch {last['epoch']}; files: {out}/*"
-    )
-    console.print(text, highlight=False, soft_wrap=True)
+    text = f"test {_scores(record)} after epoch {record.epochs[-1]['epoch']}; files: {out}/*"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
     return True
+
+
+def _scores(record: Record) -> str:
+    """The last scores on test images, such as `top-1 97.21 %`; the loss where there are none."""
+    last, scoring, told = record.epochs[-1], record.scoring, list[str]()
+    for score in scoring.scores:
+        found = score.model_copy(update={"value": last.get(scoring.column("test", score))})
+        head = f"{scoring.heads[score.head]}: " if len(scoring.heads) > 1 else ""
+        text = " ".join(filter(None, (score.name, number(found) or "unknown", score.unit)))
+        told.append(head + text)
+    return ", ".join(told) or f"loss {last['test_loss']:.5g}"
+
+
+def _tasks(named: str | None, label_smoothing: float) -> tuple[Task, ...]:
+    """The tasks of --task; those that classify smooth labels, and are meant where none is named but
+    labels are to be smoothed. Raises RecipeError where there is nothing to smooth.
+    """
+    if not label_smoothing:
+        return read_tasks(named)
+    tasks = read_tasks(named or "classification")
+    if not any(isinstance(task, Classification) for task in tasks):
+        raise RecipeError(f"--label-smoothing is of classification, and --task is {named}")
+    return tuple(
+        replace(task, label_smoothing=label_smoothing) if isinstance(task, Classification) else task
+        for task in tasks
+    )
 
 
 def _name(model: str, layers: int | None) -> str:
@@ -276,7 +303,12 @@ def _owners(setting: str) -> str:
 
 
 def _pack(
-    model: str, classes: int, images: DataSet, bits: int, float_layers: tuple[str, ...], out: Path
+    model: str,
+    classes: int | None,
+    images: DataSet,
+    bits: int,
+    float_layers: tuple[str, ...],
+    out: Path,
 ) -> None:
     trained = load_model(model, out / WEIGHTS, classes=classes)
     packed = pack(trained, images.test, bits, float_layers, out / PACKED)

@@ -23,6 +23,7 @@ from subbyte.core.geometry import (
 )
 from subbyte.core.grid import Grid, GridSpec
 from subbyte.core.ladders import Even, Ladder, Uneven
+from subbyte.core.logarithmic import PowersOfTwo
 from subbyte.core.packing import digit_bytes, pack, packed_bytes, unpack
 from subbyte.core.qtensor import QTensor
 from subbyte.core.shares import Granularity, PerChannel, PerGroup, PerTensor, Share, share_of
@@ -49,6 +50,7 @@ __all__ = [
     "PerChannel",
     "PerGroup",
     "PerTensor",
+    "PowersOfTwo",
     "QTensor",
     "Recurrent",
     "Share",

@@ -6,6 +6,7 @@ codebook    codebook[row, code]                   fitted to the tensor or to eac
 widths      as uniform                            rows with codes of widths of their own: 0 to 8
                                                   bits, a row of 0 bits being one number
 counts      code - (n - 1) / 2                    rows with numbers n of levels of their own
+log2        0, 2^(code - 1)                       see `logarithmic`
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from torch import Tensor
 from subbyte.core.alphabet import Alphabet, Integers, extremes
 from subbyte.core.ladders import Even, Ladder, Number
 from subbyte.core.levels import centred
+from subbyte.core.logarithmic import PowersOfTwo
 from subbyte.core.shares import Share
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.io.plain import from_plain
@@ -368,7 +370,7 @@ class Counts(_ByRow):
 
 
 ALPHABETS: dict[str, type[Alphabet]] = {
-    alphabet.kind: alphabet for alphabet in (Uniform, Levels, Codebook, Widths, Counts)
+    alphabet.kind: alphabet for alphabet in (Uniform, Levels, Codebook, Widths, Counts, PowersOfTwo)
 }
 
 

@@ -3,6 +3,7 @@
 from subbyte.data.dataset import (
     DataSet,
     Indices,
+    OnDemand,
     Split,
     Target,
     draw_calibration,
@@ -20,6 +21,7 @@ __all__ = [
     "DataSet",
     "Indices",
     "Normalization",
+    "OnDemand",
     "Split",
     "Target",
     "draw_calibration",

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from subbyte.data.dataset import DataSet, Split, Target, digest, spread
+from subbyte.data.dataset import DataSet, OnDemand, Split, Target, digest, spread
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 
@@ -45,10 +45,14 @@ class ArrayReader:
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
-    """A target in the type that it is stored in: maps of bytes take an eighth of int64's room."""
+class Stored(OnDemand):
+    """A target in the type that it is stored in: maps of bytes take an eighth of int64's room.
+
+    where: the array, for errors.
+    """
 
     values: Tensor
+    where: str
 
     def __len__(self) -> int:
         return len(self.values)
@@ -56,6 +60,10 @@ class Stored:
     def __getitem__(self, indices: Tensor) -> Tensor:
         found = self.values[indices]
         return found.float() if found.is_floating_point() else found.long()
+
+    def place(self, index: int) -> str:
+        """See `OnDemand`."""
+        return f"{self.where}, sample {index}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +94,7 @@ class Arrays:
     def targets(self) -> tuple[Target, ...]:
         """All of them: labels first."""
         known: tuple[Target, ...] = () if self.labels is None else (self.labels,)
-        return (*known, *map(_target, self.others))
+        return (*known, *(_target(values, self.where) for values in self.others))
 
 
 def array_data(
@@ -120,9 +128,9 @@ def array_data(
     return DataSet(name, splits.get("train"), splits["test"], classes, digest(parts))
 
 
-def _target(values: Tensor) -> Target:
+def _target(values: Tensor, where: str) -> Target:
     """Labels and small targets as they are wanted; maps as they are stored."""
-    whole = Stored(values)
+    whole = Stored(values, where)
     return whole[torch.arange(len(values))] if values.ndim < 3 else whole
 
 
@@ -187,11 +195,14 @@ def named_arrays(
         pixels = _images(arrays[_named("x", kind)], f"{where}, {_named('x', kind)}")
         key = _named("y", kind)
         labels = _labels(arrays[key], f"{where}, {key}") if "y" in targets else None
-        others = tuple(
-            _numbers(arrays[_named(target, kind)], f"{where}, {_named(target, kind)}")
-            for target in targets
-            if target != "y"
-        )
+        names = [_named(target, kind) for target in targets if target != "y"]
+        others = tuple(_numbers(arrays[name], f"{where}, {name}") for name in names)
+        for name, values in zip(names, others, strict=True):
+            if len(values) != len(pixels):
+                raise DataError(
+                    f"{where}, {name}: {len(values)} values for {len(pixels)} images; each image "
+                    f"needs one"
+                )
         splits.append(Arrays(pixels, labels, where, others))
     largest = [int(one.labels.max()) for one in splits if one.labels is not None]
     count = 1 + max(largest, default=-1)

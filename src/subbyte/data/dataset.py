@@ -7,9 +7,10 @@ than one batch. Images are float32 [b, C, H, W], already normalized. Targets are
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,18 +24,24 @@ Indices = Sequence[int] | NDArray[Any] | Tensor
 Reader = Callable[[Tensor], Tensor | Samples]
 
 
-class Target(Protocol):
-    """The values that one output of the network is to have, all in memory (a tensor) or read when
-    asked for.
-    """
+class OnDemand(ABC):
+    """The values that one output of the network is to have, read when they are asked for."""
 
+    @abstractmethod
     def __len__(self) -> int:
         """How many samples there are."""
-        ...
 
+    @abstractmethod
     def __getitem__(self, indices: Tensor, /) -> Tensor:
         """The values at indices int64 [b]: int64 or float32 [b, ...]."""
-        ...
+
+    @abstractmethod
+    def place(self, index: int) -> str:
+        """The place that the values of a sample come from, for errors."""
+
+
+Target = Tensor | OnDemand
+"""The values that one output of the network is to have, all in memory or read when asked for."""
 
 
 SAMPLES = 64  # images or files whose content goes into a fingerprint
@@ -175,8 +182,8 @@ class _Subset:
 
 
 @dataclass(frozen=True)
-class _Picked:
-    target: Target
+class _Picked(OnDemand):
+    target: OnDemand
     positions: Tensor  # int64 [n], indices for `target`
 
     def __len__(self) -> int:
@@ -184,6 +191,9 @@ class _Picked:
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         return self.target[self.positions[indices]]
+
+    def place(self, index: int) -> str:
+        return self.target.place(int(self.positions[index]))
 
 
 def _part(target: Target, positions: Tensor) -> Target:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from subbyte.data.dataset import DataSet, Split, digest, spread
+from subbyte.data.dataset import DataSet, OnDemand, Split, digest, spread
 from subbyte.data.folders import HEAD, SUFFIXES, THREADS, FolderReader, decode, list_images
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
@@ -64,7 +64,7 @@ def load_masks(path: Path, preprocess: Preprocess) -> DataSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Masks:
+class Masks(OnDemand):
     """Reads maps of classes, `files` relative to `root`, when they are asked for. shape: the [H, W]
     that all must come to, resized to the nearest pixel and cropped as the images are.
     """
@@ -82,6 +82,10 @@ class Masks:
             return torch.empty(0, *self.shape, dtype=torch.int64)
         with ThreadPoolExecutor(THREADS) as pool:
             return torch.from_numpy(np.stack(list(pool.map(self._map, indices.tolist()))))
+
+    def place(self, index: int) -> str:
+        """See `OnDemand`."""
+        return str(self.root / self.files[index])
 
     def _map(self, index: int) -> np.ndarray:
         path = self.root / self.files[index]

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from subbyte.data import Split
+from subbyte.data import OnDemand, Split
 from subbyte.errors import DataError, NumericsError, SubbyteError
 from subbyte.graph import Samples
 from subbyte.graph.user_module import evaluating
-from subbyte.methods import Outputs, Runner, Tally, Task
+from subbyte.methods import Outputs, Runner, Tally, Task, calls
 from subbyte.records import Score
 from subbyte.tasks import settle
 
@@ -25,6 +25,7 @@ Forward = Callable[[Samples], Outputs]
 BATCH = 250
 _NUMBERS = 2**25  # of a network's outputs that are held
 _PROBED = 2  # samples that tell of the form of outputs
+_READ = 2000  # samples whose targets are read before the long work
 
 
 @dataclass(eq=False)
@@ -60,19 +61,49 @@ def settle_task(given: Sequence[Task], forward: Forward, split: Split) -> tuple[
     """The task of a network on a split, and how many samples a batch may have.
 
     given: one task, or one for each output; none: it is chosen. All targets that are in memory are
-    checked. Raises DataError when network, data and task do not go together.
+    checked, and some of others. Raises DataError when network, data and task do not go together.
     """
     if not len(split):
         raise DataError(f"split {split.name!r} is empty: there is nothing to evaluate on")
     few = torch.arange(min(_PROBED, len(split)))
     outputs = run_network(forward, Samples.of(split.samples(few)), split, 0)
+    numbers = sum(output.numel() for output in outputs) // len(few)
+    batch = max(1, min(BATCH, _NUMBERS // max(1, numbers)))
+    return settle_targets(given, outputs, split), batch
+
+
+def settle_targets(given: Sequence[Task], outputs: Outputs, split: Split) -> Task:
+    """The task by which such outputs are judged on a split; see `settle_task`. outputs: of a few
+    samples of this split or another.
+    """
+    few = torch.arange(min(_PROBED, len(split)))
     targets = tuple(t if isinstance(t, Tensor) else t[few] for t in split.targets)
     try:
         task = settle(given, outputs, targets)
     except DataError as error:
         raise DataError(f"split {split.name!r}: {error}") from error
-    numbers = sum(output.numel() for output in outputs) // len(few)
-    return task, max(1, min(BATCH, _NUMBERS // max(1, numbers)))
+    asked = [target for target in split.targets if isinstance(target, OnDemand)]
+    if asked:
+        _check_read(task, outputs, split, asked[0])
+    return task
+
+
+def _check_read(task: Task, outputs: Outputs, split: Split, named: OnDemand) -> None:
+    """Read targets that are not in memory, of many samples some, so that what is wrong with them is
+    said before the long work. Raises DataError with the place that `named` has for a sample.
+    """
+    some = torch.linspace(0, len(split) - 1, min(_READ, len(split)), dtype=torch.float64).long()
+    for chunk in some.split(BATCH):
+        read = tuple(target[chunk] for target in split.targets)
+        try:
+            task.check(outputs, read)
+        except DataError:
+            for row, index in enumerate(chunk.tolist()):
+                try:
+                    task.check(outputs, tuple(target[row : row + 1] for target in read))
+                except DataError as error:
+                    raise DataError(f"{named.place(index)}: {error}") from error
+            raise
 
 
 def judge(
@@ -100,9 +131,10 @@ def judge(
         }
         for name, judged in found.items():
             if targets:
-                _add(judged.scores, task.score(outputs[name], targets))
+                add_up(judged.scores, calls.score(task, outputs[name], targets))
             if name in against:
-                _add(judged.comparison, task.compare(outputs[name], outputs[against[name]]))
+                compared = calls.compare(task, outputs[name], outputs[against[name]])
+                add_up(judged.comparison, compared)
         seen(outputs)
         done += len(samples)
         progress(done, len(split))
@@ -159,7 +191,7 @@ def _sizes(samples: Samples) -> str:
     return f"{', '.join(sizes)} (of each)"
 
 
-def _add(counted: list[Tally], more: Sequence[Tally]) -> None:
+def add_up(counted: list[Tally], more: Sequence[Tally]) -> None:
     """More of the same figures, in place."""
     if not counted:
         counted.extend(more)
@@ -167,13 +199,14 @@ def _add(counted: list[Tally], more: Sequence[Tally]) -> None:
         counted[:] = [a.add(b) for a, b in zip(counted, more, strict=True)]
 
 
-def _tensors(returned: object) -> Outputs:
+def tensors_of(returned: object) -> Outputs:
+    """The tensors of what a network returns, floats in float32."""
     leaves = [leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, Tensor)]
-    return tuple(_plain(leaf.detach()) for leaf in leaves)
+    return tuple(leaf.float() if leaf.is_floating_point() else leaf for leaf in leaves)
 
 
-def _plain(leaf: Tensor) -> Tensor:
-    return leaf.float().cpu() if leaf.is_floating_point() else leaf.cpu()
+def _tensors(returned: object) -> Outputs:
+    return tuple(leaf.detach().cpu() for leaf in tensors_of(returned))
 
 
 def _finite(value: float) -> float | None:

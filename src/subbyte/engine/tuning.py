@@ -70,7 +70,7 @@ class Tuner:
             parameters,
             self._logits,
             on_device,
-            lambda output, wanted: task.loss((output,), (wanted,)),
+            lambda output, wanted: calls.loss(task, (output,), (wanted,)),
         )
         if learned is parameters:
             return False

@@ -31,7 +31,7 @@ from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import Samples, described, mark_sites
 from subbyte.io.files import written
 from subbyte.methods import Contents, Exported, Exporter, Refusal, Runner, Stored
-from subbyte.recipe import Plan
+from subbyte.recipe import Plan, TapPlan
 from subbyte.records.parity import Parity
 
 _TORCH_MAX_OPSET = 23
@@ -50,9 +50,9 @@ class Onnx(Exporter[QuantizedModel, Plan]):
     suffixes = (".onnx",)
     refuses = (
         Refusal(
-            lambda self, plan: any(not tap.spec.alphabet.even for tap in plan.taps),
-            "ONNX rounds activations to evenly spaced numbers only; choose other levels, or export "
-            "no ONNX file",
+            lambda self, plan: any(_unknown(tap) for tap in plan.taps),
+            "ONNX has no form for activations on unevenly spaced numbers that differ by channel or "
+            "batch; choose other levels, or export no ONNX file",
         ),
     )
 
@@ -120,6 +120,12 @@ class Onnx(Exporter[QuantizedModel, Plan]):
             dict(Counter(node.op_type for node in model.graph).most_common()),
             dict(model.metadata_props),
         )
+
+
+def _unknown(tap: TapPlan) -> bool:
+    """Whether an activation quantizer has uneven levels that are not one list with one scale."""
+    alphabet, share = tap.spec.alphabet, tap.spec.share
+    return not alphabet.even and (tap.dynamic or not share.one_scale or not alphabet.positions)
 
 
 _TYPES = {

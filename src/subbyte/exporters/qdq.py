@@ -3,6 +3,8 @@
     quantizer x -> QuantizeLinear(uint8) -> [Clip to the codes below 8 bits] -> DequantizeLinear
     weight    integer initialiser -> DequantizeLinear (-> Reshape / Transpose where scales run
               across torch's axes)
+    uneven    x -> Div -> Greater than each middle between levels -> ReduceSum -> Gather of levels,
+              in float
     bias      int32 initialiser -> DequantizeLinear at input scale x weight scale, for integer
               kernels
 
@@ -104,7 +106,8 @@ class _Writer:
         tap = self.model.instrumented.tap(site)
         assert tap.spec is not None
         alphabet = tap.spec.alphabet
-        assert alphabet.even, "Onnx.refuses says so"
+        if not alphabet.even:
+            return self.on_levels(site, tap, source, before)
         # stored unsigned: integer kernels are best with uint8 inputs
         lift = 128 if alphabet.qmin < 0 else 0
         ends = alphabet.qmin, alphabet.qmax
@@ -127,6 +130,27 @@ class _Writer:
             words = alphabet.words(tap.own)
             self.notes[site] = f"{words}: int8 codes clipped to {ends[0]}..{ends[1]}"
         return self.node("DequantizeLinear", [value, scale, zero], before, **axis)
+
+    def on_levels(
+        self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node
+    ) -> ir.Value:
+        """Any rising levels, in float: a code is the number of middles between levels that a value
+        lies above.
+        """
+        assert tap.grid is not None and tap.axis is None and tap.spec is not None
+        levels = tap.spec.alphabet.table(tap.own)[0]
+        middles = ((levels[1:].double() + levels[:-1].double()) / 2).float()
+        scale = self.constant(f"{site}.scale", tap.scale.numpy)
+        steps = self.node("Div", [source, scale], before)
+        steps = self.node("Unsqueeze", [steps, self.sizes(-1)], before)
+        above = self.node(
+            "Greater", [steps, self.constant(f"{site}.middles", middles.numpy)], before
+        )
+        above = self.node("Cast", [above], before, to=ir.DataType.INT32.value)
+        codes = self.node("ReduceSum", [above, self.sizes(-1)], before, keepdims=0)
+        values = self.constant(f"{site}.levels", (levels * tap.scale).numpy)
+        self.notes[site] = f"{tap.spec.alphabet.words(tap.own)}: levels in float32"
+        return self.node("Gather", [values, codes], before)
 
     def chosen(self, site: str, lift: int, before: ir.Node) -> tuple[ir.Value, ir.Value]:
         """Scale and zero point that the graph computes from the batch."""

@@ -28,7 +28,7 @@ from subbyte.graph.layers import (
 )
 from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.moved import moved
-from subbyte.graph.network import Network, prepare
+from subbyte.graph.network import Network, output_names, prepare
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
 from subbyte.graph.rest import Rest, float_outputs
@@ -83,6 +83,7 @@ __all__ = [
     "mark_sites",
     "moved",
     "moves",
+    "output_names",
     "outputs",
     "prepare",
     "sampled",

@@ -102,11 +102,18 @@ class FakeQuantize(nn.Module):
 
     def _by_rows(self, x: Tensor, grid: Grid) -> Tensor:
         """Any alphabet, its channels laid out as rows."""
+        if x.requires_grad:  # as a straight line between the ends
+            low, high = grid.reach
+            inside = self._laid_out(x, lambda rows: rows.clamp(low, high))
+            return inside + (self._laid_out(x.detach(), grid.quantize) - inside.detach())
+        return self._laid_out(x, grid.quantize)
+
+    def _laid_out(self, x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """A change to rows of channels."""
         if self.axis is None:
-            return grid.quantize(x)
+            return change(x)
         first = x.movedim(self.axis, 0)
-        rounded = grid.quantize(first.flatten(1)).reshape(first.shape)
-        return rounded.movedim(0, self.axis)
+        return change(first.flatten(1)).reshape(first.shape).movedim(0, self.axis)
 
     def _fused(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
         """One pass, with gradients, that multiplies by 1 / scale; on the CPU 3 to 10 times slower

@@ -141,7 +141,7 @@ def prepare(
         error,
         Signature.of(samples, names, conditions),
         multiplications,
-        _output_names(returned),
+        output_names(returned),
     )
 
 
@@ -180,7 +180,7 @@ def _call(model: nn.Module, samples: Samples) -> Any:
         return model(*call.args, **call.kwargs)
 
 
-def _output_names(returned: Any) -> list[str]:
+def output_names(returned: Any) -> list[str]:
     """`output` for one tensor, else the paths of tensors in what the network returns."""
     leaves, _ = pytree.tree_flatten_with_path(returned)
     paths = [path for path, leaf in leaves if isinstance(leaf, Tensor)]

@@ -5,15 +5,18 @@ Errors of subbyte keep their type; whatever else a method raises, and results of
 or dtype, are a ContractError.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor, Share
-from subbyte.errors import ContractError
+from subbyte.errors import ContractError, SubbyteError
+from subbyte.io.user_file import raised
 from subbyte.methods.blame import blaming, name_of
+from subbyte.methods.judging import Outputs, Tally, Targets, Task
 from subbyte.methods.quantizing import (
     Allocate,
     Correction,
@@ -110,6 +113,49 @@ def at_end(
         learned = method.at_end(forward, parameters, logits, labels, loss)
     _require_parameters(learned, name_of(method, "at_end"), parameters)
     return learned
+
+
+def score(task: Task, outputs: Outputs, targets: Targets) -> list[Tally]:
+    """See `Task.score`."""
+    with _judging(task, "score"):
+        return _require_tallies(task.score(outputs, targets), name_of(task, "score"))
+
+
+def compare(task: Task, outputs: Outputs, others: Outputs) -> list[Tally]:
+    """See `Task.compare`."""
+    with _judging(task, "compare"):
+        return _require_tallies(task.compare(outputs, others), name_of(task, "compare"))
+
+
+def loss(task: Task, outputs: Outputs, targets: Targets) -> Tensor:
+    """See `Task.loss`; it has gradients where the outputs have any."""
+    with _judging(task, "loss"):
+        found = task.loss(outputs, targets)
+    where = name_of(task, "loss")
+    if not isinstance(found, Tensor) or found.ndim or not found.is_floating_point():
+        raise ContractError(f"{where} returned {_shown(found)}, not one float, the batch's mean")
+    traced = torch.is_grad_enabled() and any(output.requires_grad for output in outputs)
+    if traced and not found.requires_grad:
+        raise ContractError(f"{where} returned a loss without gradients: nothing learns from it")
+    return found
+
+
+@contextmanager
+def _judging(task: Task, verb: str) -> Iterator[None]:
+    """As `blaming`, but errors about data are no fault of the task."""
+    try:
+        yield
+    except (SubbyteError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise ContractError(f"{name_of(task, verb)} {raised(type(task), error)}") from error
+
+
+def _require_tallies(found: Sequence[object], where: str) -> list[Tally]:
+    for one in found:
+        if not isinstance(one, Tally):
+            raise ContractError(f"{where} returned {_shown(one)} among its figures, not a Tally")
+    return [one for one in found if isinstance(one, Tally)]
 
 
 def _pair(value: object, where: str, what: str) -> tuple[object, object]:

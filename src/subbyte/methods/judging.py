@@ -56,7 +56,8 @@ class Tally:
 
 class Task(ABC):
     """Says how outputs are judged: a frozen dataclass of settings with three verbs on the outputs
-    of one batch. The figures of several batches are those of all their samples.
+    of one batch. The figures of several batches are those of all their samples. Outputs and targets
+    are on one device, which training chooses.
     """
 
     per_head: ClassVar[bool] = False

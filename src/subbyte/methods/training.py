@@ -143,6 +143,9 @@ class WeightQuantizer(ABC, Generic[LayerT]):
 class Augmentation(ABC):
     """Changes training images at random."""
 
+    moves: ClassVar[bool] = True
+    """Whether pixels change place: targets that say where things are would be wrong then."""
+
     @abstractmethod
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
         """images: float32 [b, C, H, W], which stay as they are; draws: uniform random numbers from

@@ -22,7 +22,7 @@ from subbyte.pages.sweep_figures import (
     sized,
 )
 from subbyte.pages.wording import signed, size, standard_error, two_digits
-from subbyte.records.outcome import TOP1
+from subbyte.records.outcome import TOP1, name_of
 from subbyte.records.sweep import MARK, Cells, Setting, Sweep
 
 _NEAR = 0.5  # points of accuracy that are a small price
@@ -115,7 +115,7 @@ def _best(sweep: Sweep) -> list[str]:
 
 def _short(sweep: Sweep) -> str:
     """The score's name as it stands behind a percentage."""
-    return "top-1" if sweep.scored == TOP1 else sweep.scored
+    return name_of(sweep.scored)
 
 
 def _measured_on(sweep: Sweep) -> str:

@@ -1,4 +1,4 @@
-"""The pages of training runs: loss, accuracy and resolution as they went, side by side.
+"""The pages of training runs: loss, scores and resolution as they went, side by side.
 
 Training loss and the share of codes that move are running means over logged rows where that is
 asked for. All else is drawn as it was logged; the resolution, too, as the mean of two is none that
@@ -15,8 +15,9 @@ from typing import Any
 
 from subbyte.pages.figures import Chart, Line
 from subbyte.pages.parts import Part, Section, Story, Table, Text
+from subbyte.pages.scores import label, number, said
 from subbyte.pages.subject import Subject, View
-from subbyte.pages.wording import two_digits
+from subbyte.records import Score
 from subbyte.records.training import EPOCHS, LOG, Epoch, Method, Run, Settings, Step, read_run
 
 _ABOUT_RESOLUTION = (
@@ -32,19 +33,13 @@ class Split:
 
     name: str
     loss: Callable[[Epoch], float | None]
-    top1: Callable[[Epoch], float | None]
     dashed: bool = False
     dotted: bool = False
 
 
-_TRAIN = Split("train", lambda row: row.train_loss, lambda row: row.train_top1_percent)
-_VALIDATION = Split(
-    "validation",
-    lambda row: row.validation_loss,
-    lambda row: row.validation_top1_percent,
-    dotted=True,
-)
-_TEST = Split("test", lambda row: row.test_loss, lambda row: row.test_top1_percent, dashed=True)
+_TRAIN = Split("train", lambda row: row.train_loss)
+_VALIDATION = Split("validation", lambda row: row.validation_loss, dotted=True)
+_TEST = Split("test", lambda row: row.test_loss, dashed=True)
 _SPLITS = (_TRAIN, _VALIDATION, _TEST)
 
 
@@ -66,15 +61,28 @@ class Trained:
         return self.run.epochs[-1]
 
     @property
-    def tested(self) -> list[tuple[int, float]]:
-        """Epochs, and top-1 on the test images where it was measured."""
-        found = [(row.epoch, row.test_top1_percent) for row in self.run.epochs]
-        return [(epoch, top1) for epoch, top1 in found if top1 is not None]
+    def scores(self) -> dict[str, Score]:
+        """Its scores by label, such as 'top-1 %', without values."""
+        return {label(one, self.run.scoring.heads): one for one in self.run.scoring.scores}
 
-    @property
-    def best(self) -> tuple[int, float]:
-        """The first of the best epochs; some must have been tested."""
-        return max(self.tested, key=lambda pair: pair[1])
+    def column(self, images: str, title: str) -> Callable[[Epoch], float | None]:
+        """The score of a label on some images, of an epoch; None where the run has no such score,
+        or did not measure it.
+        """
+        scoring, score = self.run.scoring, self.scores.get(title)
+        if score is None:
+            return lambda row: None
+        name = scoring.column(images, score)
+        return lambda row: row.score(name)
+
+    def tested(self, title: str) -> list[tuple[int, Score]]:
+        """Epochs, and the score of a label on the test images where it was measured."""
+        column = self.column(_TEST.name, title)
+        return [
+            (row.epoch, self.scores[title].model_copy(update={"value": value}))
+            for row in self.run.epochs
+            if (value := column(row)) is not None
+        ]
 
 
 class TrainingRuns(Subject[Trained]):
@@ -111,7 +119,8 @@ def _settings(one: Trained) -> Table:
         (name, value if isinstance(value, str) else json.dumps(value))
         for name, value in one.settings.plain().items()
     ]
-    return Table("Settings", ("setting", "value"), tuple(rows))
+    judged = ("outputs are judged by", one.run.scoring.task)
+    return Table("Settings", ("setting", "value"), (judged, *rows))
 
 
 def running_mean(values: Sequence[float], count: int) -> list[float]:
@@ -124,8 +133,8 @@ def running_mean(values: Sequence[float], count: int) -> list[float]:
 
 
 def charts_of(runs: Sequence[Trained], view: View) -> list[Chart]:
-    """Loss and accuracy; resolution and codes that move where a run has them."""
-    charts = [_losses(runs, view), _accuracies(runs, view)]
+    """Loss and scores; resolution and codes that move where a run has them."""
+    charts = [_losses(runs, view), *(_scored(runs, title, view) for title in _titles(runs))]
     quantizing = [one for one in runs if _quantizes(one)]
     if quantizing:
         title, label = "resolution of updates", "resolution index, bits"
@@ -168,15 +177,20 @@ def _losses(runs: Sequence[Trained], view: View) -> Chart:
     return Chart(title, "step", "loss", tuple(lines), positive, whole_x=True, names=_legend(runs))
 
 
-def _accuracies(runs: Sequence[Trained], view: View) -> Chart:
-    lines = [
-        line
-        for one in runs
-        for split in _SPLITS
-        for line in _by_epoch(runs, one, split, split.top1, lambda row: row.epoch, view)
-    ]
-    title = _title(runs, "accuracy") + _styles(runs, lines)
-    return Chart(title, "epoch", "top-1 %", tuple(lines), whole_x=True, names=_legend(runs))
+def _titles(runs: Sequence[Trained]) -> list[str]:
+    """The labels of all scores, in order."""
+    return list(dict.fromkeys(title for one in runs for title in one.scores))
+
+
+def _scored(runs: Sequence[Trained], title: str, view: View) -> Chart:
+    """The score of a label by epoch, of the runs that have it."""
+    lines = []
+    for one, split in ((one, split) for one in runs for split in _SPLITS):
+        column = one.column(split.name, title)
+        lines += _by_epoch(runs, one, split, column, lambda row: row.epoch, view)
+    named = title.removesuffix(" %")
+    told = (f"{runs[0].name}: {named}" if len(runs) == 1 else named) + _styles(runs, lines)
+    return Chart(told, "epoch", title, tuple(lines), whole_x=True, names=_legend(runs))
 
 
 def _by_step(
@@ -244,23 +258,34 @@ def describe(one: Trained) -> str:
         f"{settings.data or 'data without a name'}, {length} of {_optimizer(settings)} from a "
         f"learning rate of {_rate(settings)}."
     )
-    if one.tested:
-        (epoch, top1), (first, best) = one.tested[-1], one.best
-        told += (
-            f" Top-1 accuracy on the test images: {top1:.2f} % after epoch {epoch}, at best "
-            f"{best:.2f} % after epoch {first}."
-        )
-    else:
-        told += " Accuracy on the test images was not measured yet."
+    scores = [text for title in one.scores if (text := _course(one, title))]
+    told += f" On the test images: {'; '.join(scores) or 'not measured yet'}."
     if one.last.resolution_bits is not None:
         told += f" Updates ended at a resolution of {one.last.resolution_bits:.4g} bits."
     return told
 
 
+def _course(one: Trained, title: str) -> str:
+    """A score in words: at the end, and at its best; '' where it was never measured."""
+    tested = one.tested(title)
+    if not tested:
+        return ""
+    (epoch, last), (first, best) = tested[-1], _best(tested)
+    head = f"{one.run.scoring.heads[last.head]}: " if len(one.run.scoring.heads) > 1 else ""
+    value = " ".join(filter(None, (number(best), best.unit)))
+    return f"{head}{said(last)} after epoch {epoch}, at best {value} after epoch {first}"
+
+
+def _best(tested: Sequence[tuple[int, Score]]) -> tuple[int, Score]:
+    """The first of the best epochs."""
+    return max(tested, key=lambda pair: pair[1].merit)
+
+
 def runs_table(runs: Sequence[Trained]) -> Table:
-    """Runs side by side, a row a run; the best test accuracy is named as such, as it was chosen on
-    the test images.
+    """Runs side by side, a row a run; the best test scores are named as such, as they were chosen
+    on the test images.
     """
+    titles = _titles(runs)
     header = (
         "run",
         "model",
@@ -268,13 +293,10 @@ def runs_table(runs: Sequence[Trained]) -> Table:
         "lr",
         "epochs",
         "last train loss",
-        "last test top-1 %",
-        "best test top-1 %",
-        "epoch of the best",
+        *(f"{what}{title}" for title in titles for what in _COLUMNS),
     )
     rows = []
     for one in runs:
-        (_, top1), (first, best) = (one.tested[-1], one.best) if one.tested else (_NONE, _NONE)
         rows.append(
             (
                 one.name,
@@ -283,15 +305,22 @@ def runs_table(runs: Sequence[Trained]) -> Table:
                 _rate(one.settings),
                 f"{one.last.epoch}",
                 f"{one.last.train_loss:.4g}",
-                two_digits(top1),
-                two_digits(best),
-                f"{first or ''}",
+                *(cell for title in titles for cell in _cells(one, title)),
             )
         )
     return Table("Runs", header, tuple(rows))
 
 
-_NONE: tuple[int, float | None] = (0, None)
+_COLUMNS = ("last test ", "best test ", "epoch of best ")
+
+
+def _cells(one: Trained, title: str) -> tuple[str, str, str]:
+    """The cells of _COLUMNS, empty where the score was not measured."""
+    tested = one.tested(title)
+    if not tested:
+        return "", "", ""
+    first, best = _best(tested)
+    return number(tested[-1][1]), number(best), f"{first}"
 
 
 def _optimizer(settings: Settings) -> str:

@@ -1,10 +1,10 @@
 """Recipes say what the user asks for; plans say what becomes of it for one network."""
 
+from subbyte.recipe.activations import ActivationSettings, SoftmaxSettings
 from subbyte.recipe.fits import misfit
 from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
 from subbyte.recipe.read import PRESETS, Source, load_recipe, load_request
 from subbyte.recipe.recipe import (
-    ActivationSettings,
     Bits,
     LayerSettings,
     Recipe,
@@ -25,6 +25,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Settings",
+    "SoftmaxSettings",
     "Source",
     "TapPlan",
     "WeightSettings",

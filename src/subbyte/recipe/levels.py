@@ -70,4 +70,8 @@ def _checked(alphabet: Alphabet) -> Alphabet:
             f"levels: an alphabet of {alphabet.kind!r} does not say its 2 to {_MOST} levels before "
             f"data are seen"
         )
+    if alphabet.positions[0] >= 0 and not alphabet.has_zero_point:
+        raise RecipeError(
+            f"levels: the alphabet {alphabet.kind!r} has no numbers below 0, which weights have"
+        )
     return alphabet

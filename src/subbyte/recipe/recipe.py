@@ -6,7 +6,8 @@
                                    # tensors that feed a layer; bits null: float
     others:       {bits: 8}        # other activation quantizers: operands of adds, pools, logits
     input:        {bits: 8}        # the network's inputs
-    softmax:      {bits: 8, range: unit}   # outputs of a softmax that feed a product (attention)
+    softmax:      {bits: 8, range: unit, levels: null}   # outputs of a softmax that feed a product
+                                   # (attention); levels log2: 0 and powers of two, at 2 to 5 bits
     tune:         null             # or cascade: later layers learn to make up for each rounded one
     budget:       null             # or 2.5bits, 100KB, 1.5Gbops: widths are shared out among layers
                                    to meet it
@@ -73,9 +74,14 @@ from subbyte.correct import CORRECTIONS, Moments
 from subbyte.errors import RecipeError
 from subbyte.io.registry import ANYWHERE, Registry
 from subbyte.io.user_file import MACHINE, UserFiles
-from subbyte.methods.blame import blaming
 from subbyte.precondition import PRECONDITIONS
-from subbyte.ranges import RANGES, Mse, Unit
+from subbyte.ranges import RANGES, Mse
+from subbyte.recipe.activations import (
+    ActivationSettings,
+    SoftmaxSettings,
+    check_channels,
+    whole_or_allocated,
+)
 from subbyte.recipe.levels import Levels, count_of, plain_levels, read_levels
 from subbyte.recipe.settings import (
     AllocateSetting,
@@ -101,80 +107,6 @@ _METHODS: dict[str, Registry[Any]] = {
 }
 _LEVELS = "levels"
 _WIDTHS = [Width.parse(width) for width in ("ternary", "2 odd", "2 wide", 3, "3 wide", 4, 6, 8)]
-
-
-def _whole_or_allocated(bits: Bits | None, info: ValidationInfo) -> None:
-    """Bits are whole numbers, or a mean over channels."""
-    if isinstance(bits, float) and not bits.is_integer() and info.data.get("allocate") is None:
-        raise ValueError(f"{bits} bits are a mean over channels; that needs allocate")
-
-
-def _by_channel(settings: "ActivationSettings | WeightSettings") -> None:
-    if settings.allocate is not None and not settings.by_channel:
-        raise RecipeError(
-            f"allocate gives each channel bits of its own; it needs granularity channel, not "
-            f"{settings.granularity}"
-        )
-
-
-class ActivationSettings(Settings):
-    """Settings of how activation tensors are quantized. bits: null for float, or 2 to 8."""
-
-    allocate: AllocateSetting | None = None
-    bits: StrictInt | StrictFloat | None = 8
-    symmetric: bool = False
-    range: RangeSetting = Mse()
-    granularity: Literal["tensor", "channel"] = "tensor"
-    dynamic: bool = False
-
-    @property
-    def width(self) -> Width:
-        """The width that is asked for."""
-        if self.bits is None:
-            return Width(None, Family.FLOAT)
-        return Width(self.bits, Family.STEPS if self.allocate is None else Family.MIXED)
-
-    @property
-    def by_channel(self) -> bool:
-        """Whether each channel has a scale of its own."""
-        return SHARES[self.granularity] is PerChannel
-
-    @model_validator(mode="after")
-    def _together(self) -> "ActivationSettings":
-        _by_channel(self)
-        if not self.dynamic:
-            return self
-        if self.allocate is not None:
-            raise RecipeError(
-                "dynamic ranges are chosen batch by batch; bits can't be allocated to channels then"
-            )
-        with blaming(self.range, "closed_form"):
-            traceable = self.range.closed_form
-        if not traceable:
-            raise RecipeError(
-                f"dynamic needs a range in closed form: minmax, sigma, or aciq with a prior; not "
-                f"{RANGES.short(self.range)!r}"
-            )
-        return self
-
-    @field_validator("bits")
-    @classmethod
-    def _bits(cls, bits: float | None, info: ValidationInfo) -> float | None:
-        _whole_or_allocated(bits, info)
-        if bits is not None and not 2 <= bits <= 8:
-            raise ValueError(f"activation bits must be from 2 to 8, or null for float; got {bits}")
-        return bits
-
-    @field_validator("range")
-    @classmethod
-    def _range(cls, method: RangeSetting) -> RangeSetting:
-        with blaming(method, "for_activations"):
-            fits = method.for_activations
-        if not fits:
-            raise RecipeError(
-                f"range {RANGES.short(method)!r} is a rule for weights, not for activations"
-            )
-        return method
 
 
 class WeightSettings(Settings):
@@ -218,7 +150,7 @@ class WeightSettings(Settings):
 
     @model_validator(mode="after")
     def _together(self) -> "WeightSettings":
-        _by_channel(self)
+        check_channels(self.allocate, self.by_channel, self.granularity)
         if self.allocate is not None and (
             self.levels is not None or self.narrow or self.width.family is Family.TERNARY
         ):
@@ -230,7 +162,7 @@ class WeightSettings(Settings):
     @field_validator("bits")
     @classmethod
     def _bits(cls, bits: Bits | None, info: ValidationInfo) -> Bits | None:
-        _whole_or_allocated(bits, info)
+        whole_or_allocated(bits, info)
         levels = info.data.get("levels")
         least = Family(levels).least_bits if isinstance(levels, str) else 2
         if isinstance(bits, int | float) and not least <= bits <= 8:
@@ -322,7 +254,7 @@ class Recipe(Settings):
     activations: ActivationSettings = ActivationSettings(bits=None)
     others: ActivationSettings = ActivationSettings()
     input: ActivationSettings = ActivationSettings()
-    softmax: ActivationSettings = ActivationSettings(range=Unit())
+    softmax: SoftmaxSettings = SoftmaxSettings()
     first_last: int | None = None
     tune: TuneSetting | None = None
     budget: BudgetSetting | None = None

@@ -25,10 +25,11 @@ from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.correct import Bias, Keep
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Layer, Network, Product, TapPlace, TapPoint
+from subbyte.recipe.activations import ActivationSettings, SoftmaxSettings
 from subbyte.recipe.fits import misfit
 from subbyte.recipe.levels import count_of
 from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
-from subbyte.recipe.recipe import ActivationSettings, LayerSettings, Recipe, WeightSettings
+from subbyte.recipe.recipe import LayerSettings, Recipe, WeightSettings
 from subbyte.recipe.settings import parse_settings
 from subbyte.recipe.width import Family, Width
 from subbyte.rounding import Nearest
@@ -165,7 +166,8 @@ def _activations(
     if _skipped(recipe, reader):
         settings["bits"] = None
     where = f"recipe {recipe.name}: layer {reader.name}: activations"
-    return parse_settings(ActivationSettings, settings, where)
+    kind = SoftmaxSettings if of_softmax else ActivationSettings
+    return parse_settings(kind, settings, where)
 
 
 def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | None) -> LayerPlan:
@@ -308,7 +310,7 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
         return taps
     groups: list[tuple[ActivationSettings, list[Edge]]] = []  # settings, where one value is read
     for edge, settings in wanted.items():
-        if settings.bits is None or (common.bits is not None and settings.bits >= common.bits):
+        if settings.bits is None or _holds(common, settings):
             continue
         value = network.value_at(edge)
         group = next(
@@ -340,6 +342,16 @@ def _common(recipe: Recipe, point: TapPoint, feeds: list[ActivationSettings]) ->
     return next(settings for settings in reversed(readers) if settings.bits == widest)
 
 
+def _holds(common: ActivationSettings, settings: ActivationSettings) -> bool:
+    """Whether a value that all read is as fine as one of its readers asks for, and in the same kind
+    of steps.
+    """
+    if common.bits is None or settings.bits is None:
+        return False
+    alike = type(common.alphabet) is type(settings.alphabet)
+    return alike and settings.bits >= common.bits
+
+
 def _tap(
     place: TapPlace,
     role: Role,
@@ -356,7 +368,7 @@ def _tap(
     alphabet: Alphabet = (
         Widths(mean=float(settings.bits), **signs)
         if settings.allocate is not None and by_channel
-        else Uniform(int(settings.bits), **signs)
+        else settings.alphabet
     )
     spec = GridSpec(alphabet, PerChannel() if by_channel else PerTensor())
     place = place if by_channel else replace(place, axis=None)

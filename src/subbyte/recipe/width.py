@@ -1,7 +1,7 @@
 """Widths: how many numbers a tensor may take, as people write them.
 
 4  2.5          bits: 2^bits equal steps; a mean where channels have widths of their own
-2 wide  2 odd   bits, with a family of levels (also apot)
+2 wide  2 odd   bits, with a family of levels (also apot, and log2 of a softmax's outputs)
 7 levels        as many levels
 2.5 mixed       a mean over channels
 ternary  float
@@ -21,6 +21,7 @@ class Family(Enum):
     WIDE = "wide"
     ODD = "odd"
     APOT = "apot"
+    LOG2 = "log2"
     LEVELS = "levels"
     MIXED = "mixed"
     TERNARY = "ternary"
@@ -51,7 +52,7 @@ class Width:
         if isinstance(given, Width):
             return given
         text = given if isinstance(given, str) else "" if isinstance(given, bool) else str(given)
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)?\s*([a-z]*)\s*", text)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)?\s*((?:[a-z][a-z0-9]*)?)\s*", text)
         known = match is not None and match[2] in {family.value for family in Family}
         if match is None or not known or (match[1] is None) != (Family(match[2]) in _ALONE):
             raise RecipeError(

@@ -11,6 +11,11 @@ from subbyte.records.base import Count, Percent, Record, Seconds, first_error
 TOP1 = "top-1 accuracy"
 
 
+def name_of(scored: str) -> str:
+    """A score's name as it stands behind a percentage."""
+    return "top-1" if scored == TOP1 else scored
+
+
 class Metrics(Record):
     """The measurements of a run; the names of GPFQ's log among them. Seconds are the only ones that
     differ by machine.

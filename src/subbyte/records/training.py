@@ -1,12 +1,15 @@
 """The files of a training run: epochs.csv, a row an epoch; steps.csv, a row every few steps;
-log.json, the settings and the epochs.
+log.json, the settings, the scores by name, and the epochs.
+
+Scores are columns of their own names, such as test_top1_percent and validation_mean_iou_percent.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field, PositiveInt
 
@@ -17,13 +20,17 @@ from subbyte.records.base import (
     Percent,
     Record,
     Seconds,
+    read_cells,
     read_document,
     read_rows,
     table_text,
     write_document,
 )
+from subbyte.records.result import Score
 
 EPOCHS, STEPS, LOG = "epochs.csv", "steps.csv", "log.json"
+SPLITS = ("train", "validation", "test")
+"""Images that a loss and scores are of, as columns begin."""
 _ADVICE = "is this the --out of `subbyte train`?"
 
 
@@ -37,8 +44,50 @@ Temperature = Annotated[float, Field(allow_inf_nan=True), AfterValidator(_number
 """1 / (24 lr Qp^2): infinite at a learning rate of 0."""
 
 
-class Step(Record):
-    """A row of steps.csv: means over the steps since the row before.
+class Scoring(Record):
+    """The scores that a run logs: the first of each output.
+
+    task: by which outputs are judged; heads: names of the network's outputs; scores: without
+    values.
+    """
+
+    task: str
+    heads: list[str] = Field(min_length=1)
+    scores: list[Score] = Field(default_factory=list)
+
+    def column(self, images: str, score: Score) -> str:
+        """The column of a score on images of SPLITS, such as test_top1_percent; of one of several
+        outputs test_output_place_relative_error.
+        """
+        head = [self.heads[score.head]] if len(self.heads) > 1 else []
+        unit = "percent" if score.unit == "%" else score.unit
+        return "_".join(filter(None, map(_slug, (images, *head, score.name, unit))))
+
+    def columns(self, images: str) -> list[str]:
+        """The columns of all scores on some images."""
+        return [self.column(images, score) for score in self.scores]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower().replace("-", "")).strip("_")
+
+
+class Row(Record):
+    """A row of a log, with its scores beside what every run has; a score that there was nothing to
+    measure on is left out.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
+
+    def score(self, column: str) -> float | None:
+        """The score of a column; None where it was not measured."""
+        return self.__pydantic_extra__.get(column)
+
+
+class Step(Row):
+    """A row of steps.csv: means over the steps since the row before, and the scores of all their
+    images.
 
     The last four are None where the optimizer does not quantize. resolution_bits: index of the
     lattice that updates are rounded to; moved_percent: share of the update's codes that are not 0;
@@ -49,14 +98,13 @@ class Step(Record):
     epoch: PositiveInt
     lr: float
     train_loss: float
-    train_top1_percent: Percent
     resolution_bits: float | None = None
     moved_percent: Percent | None = None
     saturated_percent: Percent | None = None
     temperature: Temperature | None = None
 
 
-class Epoch(Record):
+class Epoch(Row):
     """A row of epochs.csv: means over the epoch, and what was measured after it; the last four as
     in `Step`.
     """
@@ -66,11 +114,8 @@ class Epoch(Record):
     seconds: Seconds | None = None
     lr: float
     train_loss: float
-    train_top1_percent: Percent
     validation_loss: float | None = None
-    validation_top1_percent: Percent | None = None
     test_loss: float | None = None
-    test_top1_percent: Percent | None = None
     resolution_bits: float | None = None
     moved_percent: Percent | None = None
     saturated_percent: Percent | None = None
@@ -113,10 +158,11 @@ class Settings(Record):
 class Log(Document):
     """Contents of log.json."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     WRITER: ClassVar[str] = "subbyte train"
 
     settings: Settings
+    scoring: Scoring
     epochs: list[Epoch] = Field(default_factory=list)
 
 
@@ -125,22 +171,32 @@ class Run:
     """A training run as its folder holds it: finished epochs, and the rows of their steps."""
 
     settings: Settings
+    scoring: Scoring
     epochs: list[Epoch]
     steps: list[Step]
 
     def write(self, out: Path) -> None:
         """Write the three files, each whole or not at all."""
-        write_text(out / STEPS, _text(Step, self.steps))
-        write_text(out / EPOCHS, _text(Epoch, self.epochs))
-        write_document(out / LOG, Log(settings=self.settings, epochs=self.epochs))
+        write_text(out / STEPS, self._text(Step, self.steps))
+        write_text(out / EPOCHS, self._text(Epoch, self.epochs))
+        log = Log(settings=self.settings, scoring=self.scoring, epochs=self.epochs)
+        write_document(out / LOG, log)
+
+    def _text(self, kind: type[Row], rows: Sequence[Row]) -> str:
+        columns = list(self._columns(kind))
+        found = (row.model_dump() for row in rows)
+        return table_text(columns, ([_cell(row.get(name)) for name in columns] for row in found))
+
+    def _columns(self, kind: type[Row]) -> Iterator[str]:
+        """Those that every run has, with the scores behind the loss on the same images."""
+        scores = {f"{images}_loss": self.scoring.columns(images) for images in SPLITS}
+        for name in kind.model_fields:
+            yield name
+            yield from scores.get(name, ())
 
 
-R = TypeVar("R", Step, Epoch)
-
-
-def _text(kind: type[R], rows: Sequence[R]) -> str:
-    cells = (["" if v is None else v for _, v in row] for row in rows)
-    return table_text(list(kind.model_fields), cells)
+def _cell(value: object) -> object:
+    return "" if value is None else value
 
 
 def read_epochs(out: Path) -> list[Epoch]:
@@ -182,5 +238,15 @@ def read_run(folder: Path) -> Run:
     last = epochs[-1].epoch
     if not steps or steps[-1].epoch < last:
         raise FormatError(f"{folder / STEPS} is cut short: {EPOCHS} has {last} epochs")
-    settings = read_document(folder / LOG, Log).settings
-    return Run(settings, epochs, [row for row in steps if row.epoch <= last])
+    log = read_document(folder / LOG, Log)
+    _scored(log.scoring, folder / EPOCHS, SPLITS)
+    _scored(log.scoring, folder / STEPS, SPLITS[:1])
+    return Run(log.settings, log.scoring, epochs, [row for row in steps if row.epoch <= last])
+
+
+def _scored(scoring: Scoring, path: Path, splits: Sequence[str]) -> None:
+    """Raise FormatError where a table lacks a score that the log names."""
+    header = read_cells(path, _ADVICE)[0]
+    for column in (column for images in splits for column in scoring.columns(images)):
+        if column not in header:
+            raise FormatError(f"{path} is damaged (it has no column {column}); {_ADVICE}")

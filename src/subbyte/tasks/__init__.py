@@ -31,6 +31,13 @@ TASKS: Registry[Task] = Registry(
 )
 
 
+def read_tasks(text: str | None) -> tuple[Task, ...]:
+    """Tasks as users name them: one for all outputs, or one for each by comma; none where nothing
+    is given. Raises RecipeError for others.
+    """
+    return () if text is None else tuple(TASKS.build(name.strip()) for name in text.split(","))
+
+
 def task_name(task: Task) -> str:
     """The name by which users call a task; of several outputs those of all, by comma."""
     if isinstance(task, Heads):
@@ -56,6 +63,7 @@ __all__ = [
     "choose",
     "class_rows",
     "places",
+    "read_tasks",
     "row_agreement",
     "settle",
     "task_name",

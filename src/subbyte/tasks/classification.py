@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from subbyte.errors import DataError
+from subbyte.errors import DataError, RecipeError
 from subbyte.methods import Measure, Outputs, Tally, Targets, Task
 from subbyte.tasks.comparison import RELATIVE_ERROR, agreement_of_classes
 from subbyte.tasks.tallies import mean_of_sum, relative_error, share
@@ -26,12 +26,19 @@ class Classification(Task):
     """Top-1, top-5 and mean cross-entropy; agreement of classes and relative error. With 5 classes
     or fewer, top-5 is 100.
 
-    label_smoothing: of the loss that is trained with.
+    label_smoothing: share of a label that is spread over all classes, in the loss that is trained
+    with. Raises RecipeError for others than 0 to below 1.
     """
 
     label_smoothing: float = 0.0
 
     per_head = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise RecipeError(
+                f"label_smoothing must be from 0 to below 1, got {self.label_smoothing}"
+            )
 
     def check(self, outputs: Outputs, targets: Targets) -> None:
         """See `methods.Task`."""
@@ -57,7 +64,7 @@ class Classification(Task):
         return [
             share(TOP1, place < 1),
             share(TOP5, place < TOP),
-            mean_of_sum(LOSS, float(loss), len(labels)),
+            mean_of_sum(LOSS, loss, len(labels)),
         ]
 
     def compare(self, outputs: Outputs, others: Outputs) -> list[Tally]:
@@ -92,7 +99,7 @@ def places(logits: Tensor, labels: Tensor) -> Tensor:
     """[b]: how many classes come before the true one."""
     true = labels[:, None]
     own = logits.gather(1, true)
-    before = torch.arange(logits.shape[1]) < true
+    before = torch.arange(logits.shape[1], device=logits.device) < true
     return ((logits > own) | ((logits == own) & before)).sum(dim=1)
 
 

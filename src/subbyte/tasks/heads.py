@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import DataError
-from subbyte.methods import Outputs, Tally, Targets, Task
+from subbyte.methods import Outputs, Tally, Targets, Task, calls
 from subbyte.tasks.classification import Classification
 from subbyte.tasks.comparison import Comparison
 from subbyte.tasks.regression import Regression
@@ -33,17 +33,18 @@ class Heads(Task):
     def score(self, outputs: Outputs, targets: Targets) -> list[Tally]:
         """See `methods.Task`."""
         judged = zip(self.tasks, outputs, targets, strict=False)
-        return _numbered([task.score((own,), (wanted,)) for task, own, wanted in judged])
+        return _numbered([calls.score(task, (own,), (wanted,)) for task, own, wanted in judged])
 
     def compare(self, outputs: Outputs, others: Outputs) -> list[Tally]:
         """See `methods.Task`."""
         judged = zip(self.tasks, outputs, others, strict=True)
-        return _numbered([task.compare((own,), (other,)) for task, own, other in judged])
+        return _numbered([calls.compare(task, (own,), (other,)) for task, own, other in judged])
 
     def loss(self, outputs: Outputs, targets: Targets) -> Tensor:
         """See `methods.Task`. The sum over all outputs that have targets."""
         judged = zip(self.tasks, outputs, targets, strict=False)
-        return torch.stack([task.loss((own,), (wanted,)) for task, own, wanted in judged]).sum()
+        losses = [calls.loss(task, (own,), (wanted,)) for task, own, wanted in judged]
+        return torch.stack(losses).sum()
 
 
 def _numbered(tallies: Sequence[list[Tally]]) -> list[Tally]:

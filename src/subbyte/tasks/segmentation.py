@@ -57,7 +57,7 @@ class Segmentation(Task):
         union = confusion.sum(0) + confusion.sum(1) - right
         return [
             Tally(IOU, torch.stack([right, union]), _mean_iou),
-            mean_of_sum(PIXELS, 100 * float(right.sum()), float(confusion.sum())),
+            mean_of_sum(PIXELS, 100 * right.sum(), confusion.sum()),
         ]
 
     def compare(self, outputs: Outputs, others: Outputs) -> list[Tally]:
@@ -74,10 +74,15 @@ class Segmentation(Task):
         return F.cross_entropy(output, maps, ignore_index=self.ignore_index)
 
     def _check_maps(self, output: Tensor, maps: Tensor) -> None:
-        if maps.is_floating_point() or maps.shape[1:] != output.shape[2:]:
+        if maps.is_floating_point():
             raise DataError(
-                f"segmentation: targets are {maps.dtype} {list(maps.shape)} for outputs "
-                f"{list(output.shape)}; they must be int64 [n, {_sizes(output)}]: resize one"
+                f"segmentation: targets are {maps.dtype}; maps hold the class of each pixel: store "
+                f"them as whole numbers"
+            )
+        if maps.shape[1:] != output.shape[2:]:
+            raise DataError(
+                f"segmentation: maps are {list(maps.shape)} for outputs {list(output.shape)}; they "
+                f"must be [n, {_sizes(output)}]: bring images and maps to one size"
             )
         check_classes(maps[maps != self.ignore_index], output.shape[1], "segmentation: a map ")
 

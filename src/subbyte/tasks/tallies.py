@@ -12,18 +12,17 @@ _RANKED = 1024  # vectors whose pairs are ranked
 
 def mean(measure: Measure, values: Tensor) -> Tally:
     """The mean of numbers, of any shape. Sums: of the numbers, and how many."""
-    return mean_of_sum(measure, float(values.double().sum()), values.numel())
+    return mean_of_sum(measure, values.double().sum(), values.numel())
 
 
-def mean_of_sum(measure: Measure, total: float, count: float) -> Tally:
-    """The mean of so many numbers whose sum is known."""
-    return Tally(measure, torch.tensor([total, count], dtype=torch.float64), _mean)
+def mean_of_sum(measure: Measure, total: Tensor, count: float | Tensor) -> Tally:
+    """The mean of so many numbers whose sum is known, on any device."""
+    return Tally(measure, _pair(total, count), _mean)
 
 
 def share(measure: Measure, holds: Tensor) -> Tally:
     """Percent of samples, each drawn by itself, for which something holds: bool [n]."""
-    counted = torch.tensor([100 * int(holds.sum()), holds.numel()], dtype=torch.float64)
-    return Tally(measure, counted, _mean, error=_share_error)
+    return Tally(measure, _pair(100 * holds.sum(), holds.numel()), _mean, error=_share_error)
 
 
 def relative_error(measure: Measure, values: Tensor, wanted: Tensor) -> Tally:
@@ -59,6 +58,12 @@ def cosines(values: Tensor, wanted: Tensor) -> Tensor:
     above, below = (a * b).sum(1), a.norm(dim=1) * b.norm(dim=1)
     alike = (a == b).all(1).double()
     return torch.where(below > 0, above / below.clamp_min(1e-300), alike)
+
+
+def _pair(total: Tensor, count: float | Tensor) -> Tensor:
+    """Both as float64, where the total is: nothing waits for a device."""
+    total = total.detach().double()
+    return torch.stack([total, torch.as_tensor(count, device=total.device).double()])
 
 
 def _mean(counted: Tensor) -> float:

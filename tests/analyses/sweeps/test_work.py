@@ -8,6 +8,7 @@ import torch
 
 from subbyte.analyses.sweeps import make_runs
 from subbyte.analyses.sweeps.space import Measured
+from subbyte.analyses.sweeps.store import task_of
 from subbyte.analyses.sweeps.work import (
     captured,
     execute,
@@ -182,3 +183,48 @@ def test_what_seeds_share(folder, tmp_path):
         captured.cache_clear()
         execute(run, load_inputs(*run.inputs), tmp_path)
     assert len(list(tmp_path.iterdir())) == 1 + 1 + 2 * 3 * 2
+
+
+MINE = """
+from dataclasses import dataclass
+
+import torch
+
+from subbyte.methods import Measure, Task
+from subbyte.tasks.tallies import mean
+
+
+@dataclass(frozen=True)
+class Surest(Task):
+    def score(self, outputs, targets):
+        surety = outputs[0].softmax(1).gather(1, targets[0][:, None])
+        return [mean(Measure("surety", "%"), 100 * surety)]
+
+    def compare(self, outputs, others):
+        return [mean(Measure("gap", higher=False), (outputs[0] - others[0]).abs())]
+
+    def loss(self, outputs, targets):
+        return -outputs[0].log_softmax(1).gather(1, targets[0][:, None]).mean()
+"""
+
+
+def test_a_space_says_how_outputs_are_judged(folder, inputs, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    task = f"{tmp_path}/mine.py:Surest"
+    run = make_runs(space_of(folder, task=task, measure="test"))[-1]
+    found = execute(run, inputs, None)
+    assert (found.score, found.quantized_top1_percent) == ("surety", None)
+    split = inputs.data.test
+    with torch.no_grad():
+        surety = inputs.model(split.images(range(40))).softmax(1)[range(40), split.labels]
+    assert found.original_score_percent == pytest.approx(100 * float(surety.mean()), abs=1e-3)
+    keys = {task_of(replace(run, task=named), "i", "v").key for named in (task, None)}
+    assert len(keys) == 2
+
+
+def test_tasks_that_are_none_or_do_not_fit_are_refused(folder, inputs):
+    with pytest.raises(ValueError, match="task: unknown method 'segmentetion'"):
+        space_of(folder, task="segmentetion")
+    run = make_runs(space_of(folder, task="segmentation", measure="test"))[0]
+    with pytest.raises(DataError, match=r"segmentation: the network's output is \[2, 6\]"):
+        execute(run, inputs, None)

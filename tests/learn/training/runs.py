@@ -22,6 +22,8 @@ FILES = {
     "checkpoint.pt",
     "model.safetensors",
 }
+SMOOTH = {"name": "classification", "label_smoothing": 0.1}
+"""A task whose loss smooths labels."""
 ADAM = TrainSettings.of(epochs=3, lr=1e-2, optimizer="adam", log_every=4)
 """Three epochs of 11 steps on the digits; the last rows of an epoch's log are of steps 8, 11; 12,
 16, 20, 22; 24 ...

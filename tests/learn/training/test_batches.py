@@ -15,7 +15,7 @@ from tests.learn.training.runs import digits, numbered
 
 def seen(batches: Batches, epoch: int) -> list[list[int]]:
     """Labels by step, which in these splits number the images."""
-    return [labels.tolist() for _, labels in batches.epoch(epoch)]
+    return [labels.tolist() for _, (labels,) in batches.epoch(epoch)]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_an_epoch_visits_every_image_at_most_once_and_leaves_the_last_batch_out(
 
 
 def test_images_go_with_their_labels():
-    for images, labels in Batches(numbered(23), 5, Unchanged(), 3).epoch(2):
+    for images, (labels,) in Batches(numbered(23), 5, Unchanged(), 3).epoch(2):
         assert images.dtype == torch.float32 and labels.dtype == torch.int64
         assert torch.equal(images[:, 0, 0, 0], labels.float())
 
@@ -67,11 +67,11 @@ def test_shares_of_processes_make_up_the_batch_of_one(world, augment):
     whole = list(Batches(split, 12, augment, 5).epoch(3))
     shares = [list(Batches(split, 12, augment, 5, rank, world).epoch(3)) for rank in range(world)]
     assert all(len(share) == len(whole) == 4 for share in shares)
-    for step, (images, labels) in enumerate(whole):
+    for step, (images, (labels,)) in enumerate(whole):
         parts = [share[step] for share in shares]
-        assert [len(part_labels) for _, part_labels in parts] == [12 // world] * world
+        assert [len(part_labels) for _, (part_labels,) in parts] == [12 // world] * world
         by_label: dict[int, Tensor] = {}
-        for part_images, part_labels in parts:
+        for part_images, (part_labels,) in parts:
             by_label.update(zip(part_labels.tolist(), part_images, strict=True))
         assert sorted(by_label) == sorted(labels.tolist()) and len(by_label) == 12
         assert all(
@@ -106,7 +106,7 @@ def test_a_split_that_fills_no_batch_is_an_error():
 def test_real_images_come_as_they_are_stored():
     train = digits().train
     assert train is not None
-    images, labels = next(Batches(train, 64, Unchanged(), 0).epoch(0))
+    images, (labels,) = next(Batches(train, 64, Unchanged(), 0).epoch(0))
     stored, (known,) = next(train.batches(len(train)))
     pairs = zip(stored, known, strict=True)
     where = {image.numpy().tobytes(): int(label) for image, label in pairs}

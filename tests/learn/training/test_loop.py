@@ -19,6 +19,7 @@ from subbyte.models import lenet
 from tests.learn.training.runs import (
     ADAM,
     FILES,
+    SMOOTH,
     Normed,
     digits,
     few,
@@ -58,7 +59,13 @@ PLAIN = {
         {"momentum": 0.5, "weight_decay": 0.02},
     ),
     "smoothing": (
-        replace(SGD, label_smoothing=0.2, augment="resized", validation=300, lr_schedule="step"),
+        replace(
+            SGD,
+            tasks=[SMOOTH | {"label_smoothing": 0.2}],
+            augment="resized",
+            validation=300,
+            lr_schedule="step",
+        ),
         {"smoothing": 0.2},
     ),
 }
@@ -81,7 +88,7 @@ def test_steps_and_logs_are_those_of_plain_sgd(name, tmp_path):
         for time, up in zip(times, line, strict=True)
     ]
     found = sgd_run(
-        plain, (pair for epoch in range(2) for pair in batches.epoch(epoch)), rates, **more
+        plain, ((x, y) for epoch in range(2) for x, (y,) in batches.epoch(epoch)), rates, **more
     )
     moved = max(
         float((p - q).detach().abs().max())

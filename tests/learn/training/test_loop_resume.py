@@ -20,6 +20,7 @@ from subbyte.learn.training import TrainSettings, train
 from tests.learn.training.runs import (
     ADAM,
     FILES,
+    SMOOTH,
     Normed,
     digits,
     few,
@@ -57,7 +58,7 @@ SLOW = replace(BASE, lr=3e-3)
 RUNS: dict[str, tuple[TrainSettings, Network]] = {
     "sgd": (BASE, lively),
     "sgd, batch-norm": (
-        replace(BASE, label_smoothing=0.1, lr_schedule="step"),
+        replace(BASE, tasks=[SMOOTH], lr_schedule="step"),
         lambda: Normed(dropout=0.3),
     ),
     "adam": (replace(SLOW, optimizer="adam", precision="bfloat16"), lively),
@@ -237,7 +238,7 @@ OTHER = {
     "optimizer": "sgd",
     "lr_schedule": "linear",
     "warmup": 0.5,
-    "label_smoothing": 0.1,
+    "tasks": [SMOOTH],
     "augment": "shift",
     "validation": 10,
     "evaluate_every": 2,

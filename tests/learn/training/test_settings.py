@@ -12,6 +12,7 @@ from subbyte.learn.training.augment import AUGMENTATIONS
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES
 
 NAN = float("nan")
+SMOOTH = {"name": "classification"}
 WRONG = [
     ("epochs", 0, "epochs must be 1 or more, got 0"),
     ("evaluate_every", 0, "evaluate_every must be 1 or more, got 0"),
@@ -21,8 +22,12 @@ WRONG = [
     ("warmup", -0.5, "warmup must be from 0 to the 20 epochs, got -0.5"),
     ("warmup", 20.5, "warmup must be from 0 to the 20 epochs, got 20.5"),
     ("warmup", NAN, "warmup must be from 0 to the 20 epochs, got nan"),
-    ("label_smoothing", 1.0, "label_smoothing must be from 0 to below 1, got 1.0"),
-    ("label_smoothing", NAN, "label_smoothing must be from 0 to below 1, got nan"),
+    (
+        "tasks",
+        [SMOOTH | {"label_smoothing": 1.0}],
+        "label_smoothing must be from 0 to below 1, got 1.0",
+    ),
+    ("tasks", ["clasification"], "task: unknown method 'clasification'; known: classification"),
     ("validation", -1, "validation must be 0 or more"),
     ("seed", -1, "seed from 0 to 2^31 - 1; got 0, -1"),
     ("seed", 2**31, "seed from 0 to 2^31 - 1; got 0, 2147483648"),
@@ -48,7 +53,6 @@ def test_values_out_of_range_are_errors(name, value, message):
         ("epochs", 1),
         ("batch_size", 1),
         ("warmup", 20),
-        ("label_smoothing", 0.99),
         ("seed", 2**31 - 1),
         ("lr", 1e-30),
     ],

@@ -5,7 +5,9 @@
                                             recipe, model,
     model: resnet20                         #   checkpoint (float weights), data, normalize, resize,
                                                 crop, calibration,
-    data: cifar10:PATH                      #   seed, and any setting of a recipe by its path
+    data: cifar10:PATH                      #   task, seed, and any setting of a recipe by its path
+    task: classification                    # how outputs are judged, as --task; chosen by targets
+                                            #   and outputs unless given
     set: {weights.correction: none}         # settings of all runs
     grid:                                   # every combination of
       weights.bits: 1..8                    #   whole numbers from 1 to 8
@@ -44,13 +46,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from subbyte.errors import RecipeError
 from subbyte.recipe import Recipe, load_recipe, parse_settings
+from subbyte.tasks import read_tasks
 
 SPACES = ("gpfq-bits", "gpfq-scalars", "aciq-table", "ldnq-levels", "clips", "ranges")
 LABEL = "label"
 """An axis that sets nothing."""
-PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "calibration")
+PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "task", "calibration")
 """The settings that a run has besides its recipe and its seed."""
-_PATHS = ("recipe", "model", "checkpoint", "data")  # may hold `..` that is no range
+_PATHS = ("recipe", "model", "checkpoint", "data", "task")  # may hold `..` that is no range
 Setting = dict[str, object]
 """Values by axis, as YAML has them."""
 
@@ -77,6 +80,7 @@ class Space(BaseModel):
     normalize: str | None = None
     resize: int | None = None
     crop: int | None = None
+    task: str | None = None
     calibration: int = Field(default=500, ge=1)
     fixed: Setting = Field(default={}, alias="set")
     grid: dict[str, object] = {}
@@ -88,6 +92,12 @@ class Space(BaseModel):
     measure: Measured = Measured.VALIDATION
     validation: int = Field(default=2000, ge=1)
     choose: str | None = None
+
+    @field_validator("task")
+    @classmethod
+    def _task(cls, named: str | None) -> str | None:
+        read_tasks(named)
+        return named
 
     @field_validator("seeds", "pairs", mode="before")
     @classmethod
@@ -199,6 +209,7 @@ class Run:
     normalize: str | None
     resize: int | None
     crop: int | None
+    task: str | None
     calibration: int
     seed: int
     split: Measured

@@ -47,6 +47,7 @@ def task_of(run: Run, identity: str, version: str) -> Task:
         "calibration": run.calibration,
         "seed": run.seed,
         "split": run.split,
+        "task": run.task,
         "validation": run.validation if run.split is Measured.VALIDATION else None,
         "inputs": identity,
         "version": version,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.analyses.sweeps.space import Measured, Run
-from subbyte.data import DataSet, Split, draw_labels, draw_samples, load_data
+from subbyte.data import DataSet, Split, draw_samples, draw_targets, load_data
 from subbyte.engine.evaluation import Accuracy, Evaluation, evaluate
 from subbyte.engine.judging import as_scores, forward_of, judge, settle_task
 from subbyte.engine.limits import Limits
@@ -32,10 +32,11 @@ from subbyte.io.cache import Cache
 from subbyte.io.processes import ALONE
 from subbyte.io.settings import fingerprint
 from subbyte.io.user_file import split_spec
+from subbyte.methods import Task
 from subbyte.models import load_model
 from subbyte.records import Score
 from subbyte.records.outcome import Done
-from subbyte.tasks import AGREEMENT, RELATIVE_ERROR, Classification, agreement
+from subbyte.tasks import AGREEMENT, RELATIVE_ERROR, Classification, agreement, read_tasks
 
 _PIXELS = 16
 _FLOAT, _QUANTIZED = "float", "quantized"
@@ -122,19 +123,21 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     """
     data, stages = inputs.data, Stages()
     images, _ = draw_samples(data, run.calibration, run.seed)
+    split = measured_split(data, run)
+    task, batch = settle_task(read_tasks(run.task), forward_of(inputs.model), split)
     cache = Cache(folder).of(inputs.identity, version("subbyte"), torch.__version__)
     limits = Limits(cache=cache.of(sha256(_bytes(images)).hexdigest()), processes=ALONE)
     quantized = carry_out(
         lambda: captured(inputs, cache),
         run.recipe,
         images,
-        labels=lambda: draw_labels(data, run.calibration, run.seed),
+        labels=lambda: draw_targets(data, run.calibration, run.seed),
+        task=lambda: task,
         limits=limits,
         stages=stages,
     ).model
-    split = measured_split(data, run)
     with stages.stage("evaluate"):
-        scores = _scores(inputs, quantized, split, cache)
+        scores = _scores(inputs, quantized, split, task, batch, cache)
     weights = torch.cat([p.detach().flatten() for p in inputs.model.parameters() if p.ndim > 1])
     return Done(
         images=len(split),
@@ -150,11 +153,15 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
 
 
 def _scores(
-    inputs: Inputs, quantized: QuantizedModel, split: Split, cache: Cache
+    inputs: Inputs,
+    quantized: QuantizedModel,
+    split: Split,
+    task: Task,
+    batch: int,
+    cache: Cache,
 ) -> Mapping[str, Any]:
-    """The scores of a run as `Done` names them."""
+    """The scores of a run as `Done` names them. batch: samples at a time."""
     forward = forward_of(inputs.model)
-    task, batch = settle_task((), forward, split)
     if isinstance(task, Classification) and split.has_labels:
         before, after = float_evaluation(inputs, split, cache), evaluate(quantized, split)
         return {

@@ -1,4 +1,4 @@
-"""Training: from labelled images to a checkpoint, or to a network whose weights lie on a low-bit
+"""Training: from images and targets to a checkpoint, or to a network whose weights lie on a low-bit
 grid.
 """
 

@@ -32,6 +32,8 @@ _AREA, _SHAPE = (0.08, 1.0), (3 / 4, 4 / 3)
 class Unchanged(Augmentation):
     """Images as they are."""
 
+    moves = False
+
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
         """See `Augmentation`."""
         return images

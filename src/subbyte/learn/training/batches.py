@@ -10,8 +10,8 @@ from torch import Tensor
 
 from subbyte.data import Split
 from subbyte.errors import DataError
-from subbyte.learn.training.augment import DRAWS
-from subbyte.methods import Augmentation
+from subbyte.learn.training.augment import AUGMENTATIONS, DRAWS
+from subbyte.methods import Augmentation, Targets
 
 _EPOCHS = 1_000_003  # a prime above any number of epochs, so that (seed, epoch) pairs do not meet
 
@@ -23,7 +23,8 @@ class Batches:
 
     batch_size: images a step, of all processes. rank, world: this process's number, and how many
         there are: each
-    takes its share of every batch. Raises DataError when the split does not fill a batch.
+    takes its share of every batch. Raises DataError when the split does not fill a batch, and where
+    images would move, but not the places that their targets tell of.
     """
 
     split: Split
@@ -40,14 +41,20 @@ class Batches:
                 f"a batch of "
                 f"{self.batch_size}; choose a smaller --batch-size"
             )
+        if self.augment.moves and not self.split.has_labels:
+            raise DataError(
+                f"split {self.split.name!r}: --augment {AUGMENTATIONS.name(self.augment)} moves "
+                f"images, but not maps and other targets, which would be wrong then; choose "
+                f"--augment none"
+            )
 
     @property
     def steps(self) -> int:
         """Steps an epoch."""
         return len(self.split) // self.batch_size
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images, labels) of this process: float32 [b, C, H, W], int64 [b]."""
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Targets]]:
+        """Yield (images, targets) of this process: float32 [b, C, H, W], each [b, ...]."""
         generator = torch.Generator().manual_seed(self.seed * _EPOCHS + number)
         order = torch.randperm(len(self.split), generator=generator)
         for step in range(self.steps):
@@ -57,5 +64,5 @@ class Batches:
             ]
             yield (
                 self.augment.apply(self.split.images(chosen), draws),
-                self.split.labels[chosen],
+                tuple(target[chosen] for target in self.split.targets),
             )

@@ -2,22 +2,23 @@
 
 from pathlib import Path
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from subbyte.data import Split
+from subbyte.engine.judging import forward_of
 from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import quantize
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import NumericsError
 from subbyte.exporters.packed import save
+from subbyte.graph import Samples
 from subbyte.io.processes import ALONE
 from subbyte.learn.qat import layers_of, remove_quantizers
 from subbyte.recipe import Recipe
 
 PACKED = "quantized.safetensors"
 _IMAGES = 32  # to compare on; nothing is measured off them
-_CLOSE = 1e-3  # of the largest logit: what folding batch-norms in float32 may move
+_CLOSE = 1e-3  # of an output's largest number: what folding batch-norms in float32 may move
 
 
 def pack(
@@ -54,13 +55,18 @@ def pack(
         raise NumericsError(
             f"training diverged: {reason}; or lower --lr, or add --warmup"
         ) from reason
-    with torch.no_grad():
-        expected, found = model(images), quantized(images)
+    samples = Samples.of(images)
+    expected, found = (forward_of(network)(samples) for network in (model, quantized))
+    for own, packed in zip(expected, found, strict=True):
+        _check_alike(own, packed)
+    save(quantized, path)
+    return quantized
+
+
+def _check_alike(expected: Tensor, found: Tensor) -> None:
     error, reach = float((expected - found).abs().max()), float(expected.abs().max())
     if error > _CLOSE * reach:
         raise NumericsError(
             f"the packed network's outputs differ by {error:.3g} from those of the trained one, "
             f"which reach {reach:.3g}"
         )
-    save(quantized, path)
-    return quantized

@@ -1,9 +1,10 @@
-"""Training from images and labels: one loop for every optimizer, on one device or several."""
+"""Training from images and targets: one loop for every task and optimizer, on one device or
+several.
+"""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from torch import nn
 
 from subbyte.data import DataSet, Split
-from subbyte.engine.evaluation import evaluate
 from subbyte.engine.stages import Report
 from subbyte.errors import DataError, FormatError, NumericsError
 from subbyte.io.settings import same_settings
@@ -22,10 +22,10 @@ from subbyte.learn.training.batches import Batches
 from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
 from subbyte.learn.training.parallel import Trainers, processes
 from subbyte.learn.training.record import Record, Row
+from subbyte.learn.training.scoring import Judge
 from subbyte.learn.training.settings import TrainSettings
 from subbyte.learn.training.step import Steps
 from subbyte.methods import Trained, Updates
-from subbyte.tasks import check_classes
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Parts:
     train: Split
     validation: Split | None
     test: Split
+
+    @property
+    def measured(self) -> dict[str, Split]:
+        """Those that are measured after an epoch, by the names of columns."""
+        apart = {} if self.validation is None else {"validation": self.validation}
+        return apart | {"test": self.test}
 
 
 def split_data(data: DataSet, settings: TrainSettings) -> Parts:
@@ -85,27 +91,30 @@ def train(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are fastest so
         quantize_weights(model, settings)
         optimizer = build_optimizer(model, settings, batches.steps)
-        guess = log(max(2, _check(model, parts, here.device)))
+        splits = [parts.train, *parts.measured.values()]
+        judge = Judge.of(model, splits, settings.tasks, here.device)
         described = {**settings.plain(), "processes": here.world, **(about or {})}
         if here.first:
             same_settings(out, described, "training run")
-        record, done = _resumed(out, model, optimizer, here)
+        record, done = _resumed(out, model, optimizer, judge, here)
         shared = here.wrapped(model)
         for epoch in range(done, settings.epochs):
             started = time.perf_counter()
-            steps = Steps(shared, optimizer, settings, here, epoch * batches.steps, batches.steps)
+            before = epoch * batches.steps
+            steps = Steps(shared, optimizer, judge, settings, here, before, batches.steps)
             row = _epoch(steps, batches, epoch, record, progress)
             row["seconds"] = round(time.perf_counter() - started, 2)
-            if row["train_loss"] > _FAR * guess:
+            if 0 < _FAR * judge.guess < row["train_loss"]:
                 raise steps.diverged(
                     batches.steps - 1,
                     f"the mean loss of epoch {epoch + 1} is {row['train_loss']:.4g}, guessing has "
-                    f"{guess:.4g}",
+                    f"{judge.guess:.4g}",
                 )
             if here.first:
                 try:
                     if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
-                        row |= _measure(model, parts, here.device)
+                        for images, split in parts.measured.items():
+                            row |= judge.measure(model, split, images)
                     record.epochs.append(row)
                     record.write(out, described)
                     save_checkpoint(out, epoch + 1, model, optimizer)
@@ -115,17 +124,6 @@ def train(
 
 
 _FAR = 20.0  # times the loss of guessing: nothing is learned from there
-
-
-def _check(model: nn.Module, parts: Parts, device: str) -> int:
-    """The number of classes. Raises DataError where network, images and labels do not go
-    together.
-    """
-    classes = evaluate(model, parts.test.take([0]), device=device).logits.shape[1]
-    for split in (parts.train, parts.validation, parts.test):
-        if split is not None:
-            check_classes(split.labels, classes, f"split {split.name!r} ")
-    return classes
 
 
 def quantize_weights(model: nn.Module, settings: TrainSettings) -> None:
@@ -152,10 +150,12 @@ def build_optimizer(model: nn.Module, settings: TrainSettings, steps: int) -> Up
     return settings.qat.build(settings.optimizer, trained)
 
 
-def _resumed(out: Path, model: nn.Module, optimizer: Updates, here: Trainers) -> tuple[Record, int]:
+def _resumed(
+    out: Path, model: nn.Module, optimizer: Updates, judge: Judge, here: Trainers
+) -> tuple[Record, int]:
     checkpoint = here.from_first(lambda: load_checkpoint(out))
     if checkpoint is None:
-        return Record(), 0
+        return Record(judge.scoring), 0
     try:
         if checkpoint.method != type(optimizer).__name__:
             raise ValueError(f"{checkpoint.method} there, {type(optimizer).__name__} here")
@@ -167,20 +167,22 @@ def _resumed(out: Path, model: nn.Module, optimizer: Updates, here: Trainers) ->
             f"the checkpoint in {out} is of another network or optimizer ({first[:200]}); choose "
             f"another --out"
         ) from reason
-    return (Record.read(out, checkpoint.epoch) if here.first else Record()), checkpoint.epoch
+    if not here.first:
+        return Record(judge.scoring), checkpoint.epoch
+    return Record.read(out, checkpoint.epoch, judge.scoring), checkpoint.epoch
 
 
 def _epoch(
     steps: Steps, batches: Batches, epoch: int, record: Record, progress: Report | None
 ) -> Row:
-    """Run one epoch; returns its row: means over the epoch, and what the resolution is at its
-    end.
+    """Run one epoch; returns its row: means and scores over the epoch, and what the resolution is
+    at its end.
     """
     torch.manual_seed(steps.settings.seed + epoch)  # of dropout and random depth
     steps.model.train()
     logged, rows = 0, []
-    for number, (images, labels) in enumerate(batches.epoch(epoch)):
-        steps.run(number, images, labels)
+    for number, (images, targets) in enumerate(batches.epoch(epoch)):
+        steps.run(number, images, targets)
         if steps.due(number):
             rows.append(steps.row(epoch, number, logged))
             logged = number + 1
@@ -193,20 +195,8 @@ def _epoch(
     ends = [0] + [row["step"] - steps.before for row in rows]
     shares = np.diff(ends) / batches.steps
     row = {key: value for key, value in rows[-1].items() if key != "step"}
-    for name in ("train_loss", "train_top1_percent", "moved_percent", "saturated_percent"):
+    for name in ("train_loss", "moved_percent", "saturated_percent"):
         if row.get(name) is not None:
             row[name] = round(float(np.dot(shares, [each[name] for each in rows])), 6)
-    return row | {"steps": steps.before + batches.steps}
-
-
-def _measure(model: nn.Module, parts: Parts, device: str) -> Row:
-    """Loss and accuracy on validation and test images."""
-    row: Row = {}
-    for name, split in (("validation", parts.validation), ("test", parts.test)):
-        if split is not None:
-            found = evaluate(model, split, device=device).accuracy
-            row |= {
-                f"{name}_loss": round(found.loss, 6),
-                f"{name}_top1_percent": round(found.top1, 4),
-            }
-    return row
+    scores = steps.judge.cells("train", steps.counted)
+    return row | scores | {"steps": steps.before + batches.steps}

@@ -7,15 +7,17 @@ statistics are of each share alone (on GPUs they are of the whole batch, by Sync
 0 measures and writes; the others wait for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from subbyte.io.processes import Processes, is_gpu, join
+from subbyte.methods import Tally
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,16 @@ class Trainers(Processes):
             dist.all_reduce(values)
             values /= self.world
         return values
+
+    def joined(self, tallies: Sequence[Tally]) -> list[Tally]:
+        """Those of the samples of all processes, in all of them."""
+        if self.alone:
+            return list(tallies)
+        found = self.meet([tally.counted.cpu() for tally in tallies])
+        return [
+            replace(tally, counted=reduce(tally.join, parts))
+            for tally, parts in zip(tallies, zip(*found, strict=True), strict=True)
+        ]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from subbyte.records.training import (
     STEPS,
     Epoch,
     Run,
+    Scoring,
     Settings,
     Step,
     read_epochs,
@@ -25,8 +26,9 @@ Row = dict[str, Any]
 
 @dataclass
 class Record:
-    """The rows of a run, in order."""
+    """The rows of a run, in order. scoring: the names of its scores."""
 
+    scoring: Scoring
     epochs: list[Row] = field(default_factory=list)
     steps: list[Row] = field(default_factory=list)
 
@@ -36,10 +38,10 @@ class Record:
         """
         epochs = [Epoch.model_validate(row) for row in self.epochs]
         steps = [Step.model_validate(row) for row in self.steps]
-        Run(Settings.model_validate(dict(about)), epochs, steps).write(out)
+        Run(Settings.model_validate(dict(about)), self.scoring, epochs, steps).write(out)
 
     @classmethod
-    def read(cls, out: Path, epochs: int) -> "Record":
+    def read(cls, out: Path, epochs: int, scoring: Scoring) -> "Record":
         """The rows of the first `epochs` epochs. Raises FormatError when a file is damaged, or
         lacks one of them.
         """
@@ -55,4 +57,4 @@ class Record:
                     f"{epochs} that are done); "
                     "delete checkpoint.pt to start anew, or choose another --out"
                 )
-        return cls(*found)
+        return cls(scoring, *found)

@@ -14,7 +14,8 @@ from subbyte.learn.optimizers.plain import Sgd
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
 from subbyte.learn.training.augment import AUGMENTATIONS, Unchanged
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES, Cosine
-from subbyte.methods import Augmentation, LrSchedule, Optimizer, WeightQuantizer
+from subbyte.methods import Augmentation, LrSchedule, Optimizer, Task, WeightQuantizer
+from subbyte.tasks import TASKS
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The number types of the forward pass, by name."""
@@ -34,9 +35,10 @@ class TrainSettings:
 
     epochs: passes over the training images. batch_size: images a step, of each process. lr:
     learning rate at its highest. optimizer, lr_schedule, augment: methods of OPTIMIZERS,
-    LR_SCHEDULES, AUGMENTATIONS. warmup: epochs over which the learning rate rises from 0.
-    label_smoothing: share of a label that is spread over all classes. validation: training images
-    kept apart, whose accuracy is logged every epoch. evaluate_every: epochs between two
+    LR_SCHEDULES, AUGMENTATIONS. tasks: of TASKS, whose losses are made small and whose scores are
+    logged: one task, or one for each output; none: chosen by targets and outputs. warmup: epochs
+    over which the learning rate rises from 0. validation: training images kept apart, whose scores
+    are logged every epoch. evaluate_every: epochs between two
     measurements. seed: of order, augmentation and whatever else is random. precision: of the
     forward pass, a name of PRECISIONS, where autocast allows it. log_every: steps between two rows
     of the log. qat: one of WEIGHT_QUANTIZERS, by which layers compute with low-bit weights; None:
@@ -49,8 +51,8 @@ class TrainSettings:
     lr: float = 0.1
     optimizer: Optimizer[GridSettings] = SGD
     lr_schedule: LrSchedule = COSINE
+    tasks: tuple[Task, ...] = ()
     warmup: float = 0.0
-    label_smoothing: float = 0.0
     augment: Augmentation = UNCHANGED
     validation: int = 0
     evaluate_every: int = 1
@@ -76,10 +78,6 @@ class TrainSettings:
             raise RecipeError(
                 f"warmup must be from 0 to the {self.epochs} epochs, got {self.warmup}"
             )
-        if not 0 <= self.label_smoothing < 1:
-            raise RecipeError(
-                f"label_smoothing must be from 0 to below 1, got {self.label_smoothing}"
-            )
         if self.validation < 0 or not 0 <= self.seed < 2**31:
             raise RecipeError(
                 f"validation must be 0 or more, seed from 0 to 2^31 - 1; got {self.validation}, "
@@ -92,6 +90,8 @@ class TrainSettings:
         for name, registry in METHODS.items():
             if vars(self)[name] is not None:
                 registry.check(vars(self)[name])
+        for task in self.tasks:
+            TASKS.check(task)
         if self.qat is not None:
             self.qat.check(self.optimizer)
         elif self.float_layers:
@@ -108,7 +108,8 @@ class TrainSettings:
             for name, registry in METHODS.items()
             if said.get(name) is not None
         }
-        return cls(**said | methods)
+        tasks = tuple(TASKS.build(task) for task in said.get("tasks", ()))
+        return cls(**said | methods | {"tasks": tasks})
 
     def plain(self) -> dict[str, Any]:
         """All settings, every one of the methods', as plain values for JSON; inverse of `of`."""
@@ -118,4 +119,4 @@ class TrainSettings:
             for name, registry in METHODS.items()
             if own[name] is not None
         }
-        return own | methods
+        return own | methods | {"tasks": [TASKS.settings(task) for task in self.tasks]}

@@ -4,15 +4,16 @@ from dataclasses import dataclass, field
 from math import isfinite
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from subbyte.engine.judging import add_up, tensors_of
 from subbyte.errors import NumericsError
 from subbyte.learn.training.lr_schedules import warmed_up
 from subbyte.learn.training.parallel import Trainers
 from subbyte.learn.training.record import Row
+from subbyte.learn.training.scoring import Judge, first_scores
 from subbyte.learn.training.settings import PRECISIONS, TrainSettings
-from subbyte.methods import Updates
+from subbyte.methods import Tally, Targets, Updates, calls
 
 
 @dataclass
@@ -20,36 +21,40 @@ class Steps:
     """The steps of an epoch: forward, backward, update, and means over those since the last row of
     the log.
 
-    before: steps of the epochs before; per_epoch: steps an epoch.
+    before: steps of the epochs before; per_epoch: steps an epoch; waiting, counted: the scores of
+    this process's images since the last row, and of all images up to it.
     """
 
     model: nn.Module
     optimizer: Updates
+    judge: Judge
     settings: TrainSettings
     processes: Trainers
     before: int
     per_epoch: int
     losses: list[Tensor] = field(default_factory=list)
-    rights: list[Tensor] = field(default_factory=list)
+    waiting: list[Tally] = field(default_factory=list)
+    counted: list[Tally] = field(default_factory=list)
 
-    def run(self, number: int, images: Tensor, labels: Tensor) -> None:
+    def run(self, number: int, images: Tensor, targets: Targets) -> None:
         """Do step `number` of this epoch."""
         rate = self.rate(number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         device = self.processes.device
-        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        images = images.to(device, non_blocking=True)
+        targets = tuple(target.to(device, non_blocking=True) for target in targets)
         mixed = PRECISIONS[self.settings.precision] != torch.float32
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
-            logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(
-            logits.float(), labels, label_smoothing=self.settings.label_smoothing
-        )
+            returned = self.model(images.contiguous(memory_format=torch.channels_last))
+        outputs, task = tensors_of(returned), self.judge.task
+        loss = calls.loss(task, outputs, targets)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.losses.append(loss.detach())
-        self.rights.append((logits.detach().argmax(1) == labels).float().mean())
+        detached = tuple(output.detach() for output in outputs)
+        add_up(self.waiting, first_scores(task, detached, targets))
 
     def rate(self, number: int) -> float:
         """The learning rate of a step of this epoch."""
@@ -72,19 +77,20 @@ class Steps:
         """A row of the log, of the steps from `since` on. Raises NumericsError when a loss is not
         finite.
         """
-        losses, rights = (torch.stack(values[since:]) for values in (self.losses, self.rights))
-        both = self.processes.mean(torch.stack([losses, rights]))
-        wrong = (~torch.isfinite(both[0])).nonzero()
+        losses = self.processes.mean(torch.stack(self.losses[since:]))
+        wrong = (~torch.isfinite(losses)).nonzero()
         if len(wrong):
             first = since + int(wrong[0])
             raise self.diverged(
-                first, f"the loss of {self._named(first)} is {float(both[0, first - since])}"
+                first, f"the loss of {self._named(first)} is {float(losses[first - since])}"
             )
-        loss, right = both.mean(1).tolist()
+        scores, self.waiting = self.processes.joined(self.waiting), []
+        add_up(self.counted, scores)
         row = {"step": self.before + number + 1, "epoch": epoch + 1, "lr": self.rate(number)}
         return (
             row
-            | {"train_loss": round(loss, 6), "train_top1_percent": round(100 * right, 4)}
+            | {"train_loss": round(float(losses.mean()), 6)}
+            | self.judge.cells("train", scores)
             | self.telemetry()
         )
 
@@ -94,7 +100,7 @@ class Steps:
         """
         last = self.per_epoch - 1
         return self.diverged(
-            last, f"the weights or logits after {self._named(last)} are NaN or Inf"
+            last, f"the weights or outputs after {self._named(last)} are NaN or Inf"
         )
 
     def diverged(self, number: int, what: str) -> NumericsError:

@@ -1,0 +1,137 @@
+"""The figures of outputs that a run logs: the loss, and the first score of each output."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import nn
+
+from subbyte.data import Split
+from subbyte.engine.judging import (
+    as_scores,
+    forward_of,
+    judge,
+    settle_targets,
+    settle_task,
+    tensors_of,
+)
+from subbyte.errors import DataError
+from subbyte.graph import output_names
+from subbyte.graph.user_module import evaluating
+from subbyte.learn.training.record import Row
+from subbyte.methods import Measure, Outputs, Tally, Targets, Task, calls
+from subbyte.records import Score
+from subbyte.records.training import Scoring
+from subbyte.tasks import task_name
+from subbyte.tasks.tallies import mean_of_sum
+
+LOSS = Measure("loss", higher=False)
+_PROBED, _GUESSED = 2, 64  # samples that tell of the form of outputs, and of the loss of guessing
+_NETWORK = "network"
+
+
+def first_scores(task: Task, outputs: Outputs, targets: Targets) -> list[Tally]:
+    """The first score of every output, counted; the loss, which is logged anyway, is none."""
+    found = [one for one in calls.score(task, outputs, targets) if one.measure.name != LOSS.name]
+    return list({one.head: one for one in reversed(found)}.values())[::-1]
+
+
+@dataclass(frozen=True)
+class Logged(Task):
+    """A task whose scores are its loss, and the first score of each output."""
+
+    task: Task
+
+    def score(self, outputs: Outputs, targets: Targets) -> list[Tally]:
+        """See `methods.Task`."""
+        count = len(outputs[0])
+        total = count * calls.loss(self.task, outputs, targets)
+        return [mean_of_sum(LOSS, total, count), *first_scores(self.task, outputs, targets)]
+
+    def compare(self, outputs: Outputs, others: Outputs) -> list[Tally]:
+        """See `methods.Task`."""
+        return calls.compare(self.task, outputs, others)
+
+    def loss(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
+        """See `methods.Task`."""
+        return calls.loss(self.task, outputs, targets)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges the outputs of a network that is trained.
+
+    task: whose loss is made small; batch: samples at a time where a split is measured; scoring:
+    what the log calls the scores; guess: the loss of outputs that are all 0, such as log(classes);
+    device: where the network computes.
+    """
+
+    task: Task
+    batch: int
+    scoring: Scoring
+    guess: float
+    device: str
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, splits: Sequence[Split], tasks: Sequence[Task], device: str
+    ) -> "Judge":
+        """The judge of a run. splits: all that are trained or measured on, training images first;
+        of the last one a few images are looked at.
+
+        Raises DataError where network, images, targets and tasks do not go together.
+        """
+        for split in splits:
+            if not split.targets:
+                raise DataError(
+                    f"split {split.name!r} has no targets, neither labels nor others: training "
+                    f"needs the outputs that are wanted"
+                )
+        test = splits[-1]
+        task, batch = settle_task(tasks, forward_of(model, device), test)
+        few = torch.arange(min(_PROBED, len(test)))
+        with torch.no_grad(), evaluating(model):
+            returned = model(test.images(few).to(device))
+        outputs = tuple(output.cpu() for output in tensors_of(returned))
+        for split in splits:
+            if settle_targets(tasks, outputs, split) != task:
+                raise DataError(
+                    f"split {split.name!r} has other kinds of targets than {test.name!r}; give "
+                    f"both the same"
+                )
+        scores = as_scores(first_scores(task, outputs, _targets(test, few)))
+        named = [score.model_copy(update={"value": None, "error": None}) for score in scores]
+        scoring = Scoring(task=task_name(task), heads=output_names(returned), scores=named)
+        return cls(task, batch, scoring, _guess(task, outputs, splits[0]), device)
+
+    def measure(self, model: nn.Module, split: Split, images: str) -> Row:
+        """The loss and the scores of a split, as cells. images: what the log calls them."""
+        networks = {_NETWORK: forward_of(model, self.device)}
+        found = judge(networks, {}, Logged(self.task), split, batch_size=self.batch)[_NETWORK]
+        loss, *scores = found.scores
+        return {f"{images}_loss": round(loss.figure(loss.counted), 6)} | self.cells(images, scores)
+
+    def cells(self, images: str, scores: Sequence[Tally]) -> Row:
+        """Scores as cells; without those that there was nothing to measure on."""
+        return {
+            self.scoring.column(images, score): _rounded(score, score.value)
+            for score in as_scores(scores)
+            if score.value is not None
+        }
+
+
+def _targets(split: Split, indices: torch.Tensor) -> Targets:
+    return tuple(target[indices] for target in split.targets)
+
+
+def _guess(task: Task, outputs: Outputs, split: Split) -> float:
+    """The loss of outputs that are all 0; 0 where it says nothing."""
+    some = torch.arange(min(_GUESSED, len(split)))
+    zeros = tuple(output.new_zeros(len(some), *output.shape[1:]) for output in outputs)
+    found = float(calls.loss(task, zeros, _targets(split, some)))
+    return found if isfinite(found) else 0.0
+
+
+def _rounded(score: Score, value: float) -> float:
+    return round(value, 4) if score.unit == "%" else float(f"{value:.6g}")

@@ -168,7 +168,11 @@ def _runner(path: Path, settings: dict[str, str]) -> Runner:
             got = ", ".join(map(described, given))
             raise DataError(f"{path}: takes {takes}, got {got}")
         feeds = {one.name: x.cpu().numpy() for one, x in zip(wanted, given, strict=True)}
-        found = tuple(torch.from_numpy(each) for each in session.run(None, feeds))
+        try:
+            found = tuple(torch.from_numpy(each) for each in session.run(None, feeds))
+        except Exception as error:  # as when it loads
+            reason = " ".join(str(error).split())[:400]
+            raise FormatError(f"{path}: ONNX Runtime can't run it: {reason}") from error
         return found if len(found) > 1 else found[0]
 
     return run

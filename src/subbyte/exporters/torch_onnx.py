@@ -61,7 +61,7 @@ def _explain(error: torch.onnx.OnnxExporterError) -> str:
     while reason.__cause__ is not None:
         reason = reason.__cause__
     return (
-        f"{operation} has no ONNX form: {str(reason)[:200]}; the quantized network itself can be "
+        f"{operation} has no ONNX form: {' '.join(str(reason).split())[:200]}; the quantized network itself can be "
         f"saved and run: export it for another runtime, or not at all"
     )
 

@@ -257,12 +257,10 @@ PRODUCTS = {name: Kind(attention(change), (TOKENS, WIDTH)) for name, change in M
         ),
         ids,
     ),
-    "lstm": Kind(lambda: recurrent(nn.LSTM(6, 8, batch_first=True)), (5, 6), counted=False),
+    "lstm": Kind(lambda: recurrent(nn.LSTM(6, 8, batch_first=True)), (5, 6)),
     "lstm, both ways": Kind(
-        lambda: recurrent(nn.LSTM(6, 4, 2, batch_first=True, bidirectional=True)),
-        (5, 6),
-        counted=False,
+        lambda: recurrent(nn.LSTM(6, 4, 2, batch_first=True, bidirectional=True)), (5, 6)
     ),
     "cells": Kind(Cells, (4, 6)),
-    "gru": Kind(lambda: recurrent(nn.GRU(6, 8, batch_first=True)), (5, 6), counted=False),
+    "gru": Kind(lambda: recurrent(nn.GRU(6, 8, batch_first=True)), (5, 6)),
 }

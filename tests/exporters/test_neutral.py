@@ -29,10 +29,7 @@ QUICK = {"by a parameter"}
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
-        for name in OPERATIONS
-    ],
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in OPERATIONS],
 )
 def test_quantizers_around_them_stay_two(name, tmp_path):
     run, own = OPERATIONS[name]

@@ -102,6 +102,12 @@ def layer() -> nn.Module:
     return nn.TransformerEncoderLayer(WIDTH, HEADS, 12, batch_first=True)
 
 
+def divided(m: Net, x: Tensor) -> Tensor:
+    y = 20 * m.gate(x)
+    x = m.inner(x) / (1 + y * y)
+    return m.head(x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-6))
+
+
 def tied_head(m: Net, x: Tensor) -> Tensor:
     return F.linear(m.inner(m.table(x).mean(1)), m.table.weight)
 
@@ -221,6 +227,11 @@ PRODUCTS = {name: Kind(attention(change), (TOKENS, WIDTH)) for name, change in M
         lambda: Net(lambda m, x: m.layer(x) @ m.query, layer=nn.Linear(6, 8), query=parameter(8)),
         (5, 6),
         counted=False,
+    ),
+    "divisors that are small and large": Kind(
+        lambda: Net(divided, gate=nn.Linear(6, 8), inner=nn.Linear(6, 8), head=nn.Linear(8, 3)),
+        (6,),
+        decibels=10,
     ),
     "similarities": Kind(
         lambda: Net(

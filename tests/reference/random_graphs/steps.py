@@ -43,7 +43,8 @@ class Kind:
     """A kind of steps.
 
     draw: see `Draw`; axes: of the value that it begins with, None: any; dtype: of that value;
-    counted: whether PyTorch counts what it multiplies as we do; onnx: whether ONNX has a form of it.
+    counted: whether PyTorch counts what it multiplies as we do; onnx: whether torch.onnx has a form
+    of it.
     """
 
     draw: Draw
@@ -191,7 +192,7 @@ def statistic_of_a_weight(g: Growing, k: int) -> Step:
     return Step(Part(lambda m, x: m.layer(x) * m.layer.weight.abs().sum(1), layer=layer), (k,))
 
 
-@kind(3, counted=False)
+@kind(3)
 def recurrent(g: Growing, k: int) -> Step:
     cell = g.one(nn.LSTM, nn.GRU)(g.values[k].shape[2], 6, batch_first=True)
     return Step(Part(lambda m, x: m.cell(x)[0], cell=cell), (k,))
@@ -234,17 +235,15 @@ def convolution_and_norm(g: Growing, k: int) -> Step:
     return Step(nn.Sequential(layer, nn.BatchNorm2d(out), nn.ReLU()), (k,))
 
 
-@kind(4)
+@kind(4, counted=False)
 def parallel_branches(g: Growing, k: int) -> Step:
+    """They become one layer."""
     inputs, out = g.values[k].shape[1], g.width()
     parts = {
         "wide": nn.Sequential(nn.Conv2d(inputs, out, 3, padding=1), nn.BatchNorm2d(out)),
         "narrow": nn.Sequential(nn.Conv2d(inputs, out, 1), nn.BatchNorm2d(out)),
     }
     return Step(Part(lambda m, x: m.wide(x) + m.narrow(x), **parts), (k,))
-
-
-STEPS["parallel branches"] = Kind(parallel_branches, 4, counted=False)  # they become one layer
 
 
 @kind(4)
@@ -388,9 +387,7 @@ def of_heads(g: Growing, k: int, change: Callable[..., Tensor], **parts: Any) ->
     width, out = 8, g.width()
 
     def run(m: Part, x: Tensor, *others: Tensor) -> Tensor:
-        q, k, v = (
-            one.unflatten(-1, (2, -1)).transpose(1, 2) for one in m.qkv(x).chunk(3, -1)
-        )
+        q, k, v = (one.unflatten(-1, (2, -1)).transpose(1, 2) for one in m.qkv(x).chunk(3, -1))
         return m.out(change(m, q, k, v).transpose(1, 2).flatten(2))
 
     parts |= {"qkv": nn.Linear(g.values[k].shape[2], 3 * width), "out": nn.Linear(width, out)}
@@ -450,9 +447,7 @@ def mask_made_in_forward(g: Growing, k: int) -> Step:
 def padding_mask(g: Growing, k: int) -> Step | None:
     """Tokens that an input calls padding are not attended to."""
     tokens = g.values[k].shape[:2]
-    masks = [
-        j for j, v in enumerate(g.values) if v.dtype == torch.bool and v.shape == tokens
-    ]
+    masks = [j for j, v in enumerate(g.values) if v.dtype == torch.bool and v.shape == tokens]
     width, attend = g.values[k].shape[2], nn.MultiheadAttention
     if not masks or width % 2:
         return None
@@ -660,6 +655,12 @@ def pool_of_one_axis(g: Growing, k: int) -> Step | None:
     return Step(g.one(*functions), (k,)) if g.values[k].shape[2] > 3 else None
 
 
+@kind(4, onnx=False)
+def without_a_form_in_onnx(g: Growing, k: int) -> Step | None:
+    uneven = [n for n in (2, 3) if g.values[k].shape[2] % n and g.values[k].shape[2] > n]
+    return Step(nn.AdaptiveMaxPool2d(g.one(*uneven)), (k,)) if uneven else None
+
+
 @kind(4)
 def padding(g: Growing, k: int) -> Step | None:
     if min(g.values[k].shape[2:]) < 3:
@@ -733,4 +734,6 @@ def to_images(g: Growing, k: int) -> Step | None:
 @kind(2)
 def to_tokens_again(g: Growing, k: int) -> Step:
     tokens = g.divisor(g.values[k].shape[1])
-    return does(k, g.one(lambda x: x.unflatten(1, (tokens, -1)), lambda x: x[:, None].repeat(1, 3, 1)))
+    return does(
+        k, g.one(lambda x: x.unflatten(1, (tokens, -1)), lambda x: x[:, None].repeat(1, 3, 1))
+    )

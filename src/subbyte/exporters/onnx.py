@@ -24,6 +24,7 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError
+from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
 from subbyte.exporters.storage import Container
@@ -63,6 +64,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         """See `methods.Exporter`."""
         opset = needed_opset(model, self.container)
         program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
+        merge_pads(program.graph)
         notes = insert_pairs(program, model, self.container)
         _strip(program)
         program.opset_imports[""] = opset

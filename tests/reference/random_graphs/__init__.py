@@ -97,6 +97,5 @@ def _calls(draw: random.Random) -> Call:
 
 def _values(call: Inputs) -> list[Tensor]:
     first, *others = call.args
-    return [*(first.values() if isinstance(first, dict) else [first]), *others] + list(
-        call.kwargs.values()
-    )
+    given = first.values() if isinstance(first, dict) else [first]
+    return [*given, *others, *call.kwargs.values()]

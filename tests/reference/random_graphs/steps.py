@@ -416,10 +416,7 @@ def attention_written_out(g: Growing, k: int) -> Step:
     def change(m: Part, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         factor = 1 / math.sqrt(q.shape[-1])
         q = q * factor if first else q
-        if by_einsum:
-            scores = torch.einsum("bhqd,bhkd->bhqk", q, k)
-        else:
-            scores = q @ k.transpose(-2, -1)
+        scores = torch.einsum("bhqd,bhkd->bhqk", q, k) if by_einsum else q @ k.transpose(-2, -1)
         scores = scores if first else scores * factor
         if m.mask.dtype == torch.bool:
             scores = scores.masked_fill(~m.mask, -1e9)

@@ -24,7 +24,8 @@ def merge_pads(graph: ir.Graph) -> None:
             own = [0] * len(amounts) if given is None else given.as_ints()
             total = [one + more for one, more in zip(own, amounts, strict=True)]
             reader.attributes["pads"] = ir.AttrInt64s("pads", total)
-        for mark in [use for use, _ in node.outputs[0].uses() if _same(use, source.producer())]:
+        repeated = _site(source.producer())
+        for mark in [use for use, _ in node.outputs[0].uses() if repeated == _site(use) != ""]:
             mark.outputs[0].replace_all_uses_with(source)
             graph.remove(mark, safe=True)
         node.outputs[0].replace_all_uses_with(source)
@@ -66,7 +67,8 @@ def _can_pad(node: ir.Node) -> bool:
     return node.op_type == "Conv" and (automatic is None or automatic.as_string() == "NOTSET")
 
 
-def _same(mark: ir.Node, other: ir.Node | None) -> bool:
-    """Whether a mark repeats that of the quantizer before it."""
-    sites = [one.attributes.get("site") for one in (mark, other) if one is not None]
-    return len(sites) == 2 and None not in sites and sites[0].value == sites[1].value
+def _site(node: ir.Node | None) -> str:
+    """The name of the quantizer whose mark a node is; empty for other nodes."""
+    if node is None or node.domain != DOMAIN:
+        return ""
+    return node.attributes["site"].as_string()

@@ -14,6 +14,7 @@ logarithm alone, where a small number would become 0. Constants have none either
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -61,8 +62,8 @@ _ON_SCORES = {
     aten.tanh.default,
 }
 """Operations on scores before a softmax."""
-_DIVIDE = {aten.div.Tensor: 1, aten.reciprocal.default: 0, aten.rsqrt.default: 0}
-_LOGARITHMS = {aten.log.default: 0, aten.log2.default: 0, aten.log10.default: 0}
+_DIVIDE: dict[Any, int] = {aten.div.Tensor: 1, aten.reciprocal.default: 0, aten.rsqrt.default: 0}
+_LOGARITHMS: dict[Any, int] = {aten.log.default: 0, aten.log2.default: 0, aten.log10.default: 0}
 _NOT_AT_ZERO = _DIVIDE | _LOGARITHMS
 """Operations that 0 is no argument of, by the number of that argument."""
 MOVES = {

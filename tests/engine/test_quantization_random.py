@@ -44,8 +44,8 @@ def check_outputs(q: QuantizedModel, expected: list[Tensor], found: list[Tensor]
         assert own.shape == one.shape and bool(torch.isfinite(one.float()).all())
         if tap is None or q.instrumented.taps[tap].meta["val"].shape[1:] != own.shape[1:]:
             continue
-        # biases are rounded behind the walk, and near ties fall to the other side
-        assert signal_to_noise(own, one) == pytest.approx(told[tap], abs=3), tap
+        # biases are rounded behind the walk, on coarse steps at 4 bits
+        assert signal_to_noise(own, one) == pytest.approx(told[tap], abs=6), tap
 
 
 def check_ledger(q: QuantizedModel, graph: Graph, inputs: Inputs) -> None:

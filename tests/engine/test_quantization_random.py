@@ -3,6 +3,9 @@ multiplication accounted for. Those with an operation that ONNX lacks end in one
 """
 
 import copy
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 import subbyte
 from subbyte import Inputs, QuantizedModel
-from subbyte.errors import ModelError
+from subbyte.errors import FormatError, ModelError
 from subbyte.graph import Samples
 from tests.networks import signal_to_noise
 from tests.reference.multiplications import multiplications
@@ -81,11 +84,24 @@ def test_random_networks_go_all_the_way_or_are_refused_clearly(seed, tmp_path):
 
     path = tmp_path / "net.onnx"
     if all(STEPS[kind].onnx for kind in graph.kinds):
-        assert subbyte.export(q, path, inputs, to="onnx-int8").parity.samples == COUNT
+        with only_bicubic_may_fail(graph):
+            assert subbyte.export(q, path, inputs, to="onnx-int8").parity.samples == COUNT
         return
     with pytest.raises(ModelError, match=r"^aten\.\w+ has no ONNX form: [^\n]+$"):
         subbyte.export(q, path, inputs, to="onnx-int8")
     assert not path.exists()
+
+
+@contextmanager
+def only_bicubic_may_fail(graph: Graph) -> Iterator[None]:
+    """ONNX Runtime 1.31 moves transpositions through bicubic resizing, which it can't compute then:
+    the one error that a right file may end in.
+    """
+    try:
+        yield
+    except FormatError as error:
+        own = re.search(r"ONNX Runtime can't run it: [^\n]+Resize[^\n]+'Cubic' mode", str(error))
+        assert own and "resize" in graph.kinds, error
 
 
 COMMON = """activation, attention written out, batch norm, concatenation, convolution, convolution

@@ -7,15 +7,14 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
-from torch.utils.flop_counter import FlopCounterMode
 
 import subbyte
 from subbyte import Inputs
 from subbyte.graph import Samples, unwrapped
 from tests.networks import signal_to_noise
 from tests.reference.kinds import KINDS, Kind
+from tests.reference.multiplications import multiplications
 
 COUNT = 24
 
@@ -31,15 +30,6 @@ def returned(model: object, inputs: Inputs) -> object:
         found = network(*args, **kwargs)
     network.training = training
     return found
-
-
-def multiplications(model: object, inputs: Inputs) -> float:
-    """Those of one sample, as PyTorch counts them."""
-    counter = FlopCounterMode(display=False)
-    with counter, sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
-        network = unwrapped(model)
-        network(*copy.deepcopy(inputs.args), **copy.deepcopy(inputs.kwargs))
-    return counter.get_total_flops() / 2 / COUNT
 
 
 def compared(expected: object, found: object, decibels: float) -> None:
@@ -86,7 +76,7 @@ def test_every_kind_goes_all_the_way(name, tmp_path):
     assert len({row.name for row in rows}) == len(rows)
     if kind.counted:
         counted = sum(row.multiplications for row in rows)
-        assert counted == multiplications(kind.network(), inputs)
+        assert counted == multiplications(unwrapped(kind.network()), inputs) / COUNT
     recurrent = {layer.name for layer in q.layers if layer.kind == "recurrent"}
     multiplied = [row for row in rows if row.multiplications and row.name not in recurrent]
     of_codes = {p.name for p in q.products if {x.weight for x in q.layers} & set(p.constants)}

@@ -16,7 +16,7 @@ from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
 import subbyte
-from subbyte.errors import ModelError, ParityError
+from subbyte.errors import FormatError, ModelError, ParityError
 from subbyte.exporters import export, runner
 from subbyte.exporters import onnx as exporting
 from subbyte.exporters.parity import check_parity
@@ -520,3 +520,17 @@ def test_an_operation_without_an_onnx_form_is_named_and_leaves_no_file(tmp_path)
     with pytest.raises(ModelError, match=r"^aten\.adaptive_max_pool2d has no ONNX form"):
         subbyte.export(q, tmp_path / "net.onnx", x)
     assert list(tmp_path.iterdir()) == [] and q(x).shape == (8, 3)
+
+
+def test_a_file_that_fails_when_it_runs_is_explained_in_one_line(tmp_path):
+    """As some operations do whose shapes ONNX Runtime reads from the batch."""
+    two, float32 = numpy_helper.from_array(np.array([2]), "two"), onnx.TensorProto.FLOAT
+    given, got = (onnx.helper.make_tensor_value_info(n, float32, ["n", 3]) for n in ("x", "y"))
+    node = onnx.helper.make_node("Reshape", ["x", "two"], ["y"], name="the_culprit")
+    graph = onnx.helper.make_graph([node], "net", [given], [got], [two])
+    opsets = [onnx.helper.make_opsetid("", 21)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(FormatError, match=r"can't run it: .*Reshape.*the_culprit") as found:
+        runner(tmp_path / "net.onnx")(torch.zeros(4, 3))
+    assert "\n" not in str(found.value)

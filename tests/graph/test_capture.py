@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from subbyte import Inputs
 from subbyte.errors import CaptureError, NumericsError
 from subbyte.graph import capture, prepare
 from tests.reference.networks import NAMES, Calls, build, captured, images, outputs
@@ -243,3 +244,39 @@ def test_networks_in_another_memory_format():
     with torch.no_grad():
         for images in (x, x.to(memory_format=torch.channels_last)):
             torch.testing.assert_close(graph_module(images), model(images))
+
+
+@pytest.mark.parametrize("bound", [torch.clamp, torch.clip, F.hardtanh])
+def test_bounds_are_of_one_type(bound):
+    """torch.onnx has no form of a whole number beside a fraction."""
+    model = Calls(lambda m, x: bound(m.layer(x), -1, 0.5), layer=nn.Linear(4, 3))
+    graph = capture(model, torch.randn(3, 4)).graph
+    (node,) = (n for n in graph.nodes if n.args[1:] == (-1, 0.5))
+    assert all(isinstance(number, float) for number in node.args[1:])
+    assert node.target in (torch.ops.aten.clamp.default, torch.ops.aten.hardtanh.default)
+
+
+def test_whole_numbers_keep_their_bounds():
+    model = Calls(lambda m, x: m.layer(x) * x.long().clamp(-1, 2), layer=nn.Linear(4, 4))
+    graph = capture(model, torch.randn(3, 4)).graph
+    assert any(n.args[1:] == (-1, 2) and isinstance(n.args[1], int) for n in graph.nodes)
+
+
+def test_the_users_forward_is_his_again():
+    class Any(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, *values, **others):
+            return self.layer(values[0]) * others["scale"]
+
+    model, own = Any(), lambda *values, **others: Any.forward(model, *values, **others) + 1
+    inputs = Inputs(torch.randn(3, 4), scale=torch.rand(3, 1))
+    capture(model, inputs)
+    assert "forward" not in vars(model)
+    model.forward = own  # as users patch it
+    graph_module = capture(model, inputs)
+    assert model.forward is own
+    x, scale = torch.randn(7, 4), torch.rand(7, 1)
+    torch.testing.assert_close(graph_module(x, scale=scale), own(x, scale=scale))

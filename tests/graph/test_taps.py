@@ -280,3 +280,26 @@ def test_one_value_for_two_layers_is_one_tap():
     assert ("a:out", ("b", "c"), False) in taps_of(both, 4, 3, 3)
     separate = taps_of(model, 4, 3, 3)
     assert ("a:out", ("b",), False) in separate and ("a#2:out", ("c",), False) in separate
+
+
+DIVIDED = {
+    "a divisor": (lambda m, x: m.a(x) / (1 + (y := m.b(x)) * y), "a div"),
+    "a root": (lambda m, x: (y := m.a(x)) * torch.rsqrt((y * y).mean(1, keepdim=True)), "a mul"),
+    "a logarithm": (lambda m, x: torch.log(1 + F.relu(m.a(x))), "log"),
+    "a reciprocal": (lambda m, x: (1 + m.a(x) * m.b(x)).reciprocal(), "reciprocal"),
+    "read elsewhere": (lambda m, x: m.a(x) / (y := m.b(x)) + y, "a b add"),
+    "divides itself": (lambda m, x: (y := m.a(x)) / y, "a div"),
+    "a layer before": (lambda m, x: m.c(m.a(x) * m.b(x)).reciprocal(), "a b mul reciprocal"),
+}
+
+
+@pytest.mark.parametrize("case", DIVIDED)
+def test_what_leads_to_a_divisor_alone_has_no_tap(case):
+    run, wanted = DIVIDED[case]
+    layers = {"a": nn.Linear(4, 6), "b": nn.Linear(4, 6), "c": nn.Linear(6, 6)}
+    model = Calls(lambda m, x: m.head(run(m, x)), head=nn.Linear(6, 3), **layers)
+    assert [name for name, _, _ in taps_of(model, 4)] == [
+        "input",
+        *(f"{name}:out" for name in wanted.split()),
+        "head:out",
+    ]

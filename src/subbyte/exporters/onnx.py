@@ -24,6 +24,7 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError
+from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
 from subbyte.exporters.storage import Container
@@ -65,6 +66,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         """See `methods.Exporter`."""
         opset = needed_opset(model, self.container)
         program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
+        merge_pads(program.graph)
         notes = insert_pairs(program, model, self.container)
         _strip(program)
         program.opset_imports[""] = opset
@@ -181,7 +183,11 @@ def _runner(path: Path, settings: dict[str, str]) -> Runner:
             got = ", ".join(map(described, given))
             raise DataError(f"{path}: takes {takes}, got {got}")
         feeds = {one.name: x.cpu().numpy() for one, x in zip(wanted, given, strict=True)}
-        found = tuple(torch.from_numpy(each) for each in session.run(None, feeds))
+        try:
+            found = tuple(torch.from_numpy(each) for each in session.run(None, feeds))
+        except Exception as error:  # as when it loads
+            reason = " ".join(str(error).split())[:400]
+            raise FormatError(f"{path}: ONNX Runtime can't run it: {reason}") from error
         return found if len(found) > 1 else found[0]
 
     return run

@@ -1,6 +1,6 @@
 """Quantize/dequantize pairs and integer initialisers in place of the marks of `graph.sites`.
 
-    quantizer x -> QuantizeLinear(uint8) -> [Clip to the codes below 8 bits] -> DequantizeLinear
+    quantizer x -> QuantizeLinear(uint8) -> [Clip to the codes] -> DequantizeLinear
     weight    integer initialiser -> DequantizeLinear (-> Reshape / Transpose where scales run
               across torch's axes)
     uneven    x -> Div -> Greater than each middle between levels -> ReduceSum -> Gather of levels,
@@ -10,7 +10,8 @@
 
 An activation quantizer below 8 bits saturates in uint8 first and is then clipped as an integer,
 which is exact because both share scale and zero point; so the layer before it keeps its integer
-kernel. 8-bit codes whose products could saturate on older processors are stored unsigned, 128
+kernel. A Clip also keeps a pair apart from another one right before it (`exporters.neutral`).
+8-bit codes whose products could saturate on older processors are stored unsigned, 128
 higher. Zero points are folded into the codes where the container has room: integer convolutions
 want 0.
 """
@@ -24,6 +25,7 @@ from torch import Tensor
 from subbyte.core import QTensor, Share
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.exporters.arrays import arrange, axis_of, folded, may_saturate, scale_of
+from subbyte.exporters.neutral import source_of
 from subbyte.exporters.storage import INT8, UINT8, Container, Storage
 from subbyte.graph import DOMAIN, FakeQuantize, Layer
 
@@ -120,13 +122,15 @@ class _Writer:
         if alphabet.varies:
             source = self.clamped(site, tap, source, before)
         axis = {} if tap.axis is None else {"axis": tap.axis}
+        second = self.follows_pair(source, scale)
         value = self.node("QuantizeLinear", [source, scale, zero], before, **axis)
-        if alphabet.count < 256:
+        if alphabet.count < 256 or second:
             low, high = (
                 self.constant(f"{site}.{name}", np.array(end + lift, np.uint8).copy)
                 for name, end in zip(("qmin", "qmax"), ends, strict=True)
             )
             value = self.node("Clip", [value, low, high], before)
+        if alphabet.count < 256:
             words = alphabet.words(tap.own)
             self.notes[site] = f"{words}: int8 codes clipped to {ends[0]}..{ends[1]}"
         return self.node("DequantizeLinear", [value, scale, zero], before, **axis)
@@ -151,6 +155,15 @@ class _Writer:
         values = self.constant(f"{site}.levels", (levels * tap.scale).numpy)
         self.notes[site] = f"{tap.spec.alphabet.words(tap.own)}: levels in float32"
         return self.node("Gather", [values, codes], before)
+
+    def follows_pair(self, source: ir.Value, scale: ir.Value) -> bool:
+        """Whether a value lies on another grid already: a Clip keeps the two pairs apart."""
+        maker = source_of(source)
+        return (
+            maker is not None
+            and maker.op_type == "DequantizeLinear"
+            and maker.inputs[1] is not scale
+        )
 
     def chosen(self, site: str, lift: int, before: ir.Node) -> tuple[ir.Value, ir.Value]:
         """Scale and zero point that the graph computes from the batch."""

@@ -64,9 +64,10 @@ def _explain(error: torch.onnx.OnnxExporterError) -> str:
     reason: BaseException = error
     while reason.__cause__ is not None:
         reason = reason.__cause__
+    why = " ".join(str(reason).split())[:200]
     return (
-        f"{operation} has no ONNX form: {str(reason)[:200]}; the quantized network itself can be "
-        f"saved and run: export it for another runtime, or not at all"
+        f"{operation} has no ONNX form: {why}; the quantized network itself can be saved and run: "
+        f"export it for another runtime, or not at all"
     )
 
 

@@ -26,7 +26,7 @@ from subbyte.graph.products import as_layers, factors_last
 from subbyte.graph.quiet import silence
 from subbyte.graph.samples import Inputs, Samples, is_images
 from subbyte.graph.tensors import own_tensors
-from subbyte.graph.user_module import evaluating, unwrapped
+from subbyte.graph.user_module import evaluating, keywords_named, unwrapped
 
 aten = torch.ops.aten
 _LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
@@ -78,7 +78,8 @@ def exported_program(model: nn.Module, samples: Samples) -> torch.export.Exporte
             free = [leaf.ndim + axis.value for axis in samples.dynamic if is_images(leaf, batched)]
             axes[leaf] = dict.fromkeys([0, *free], torch.export.Dim.DYNAMIC)
     call = samples.call
-    return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=axes)
+    with keywords_named(model, list(call.kwargs)):
+        return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=axes)
 
 
 def _check_numbers(model: nn.Module) -> None:
@@ -107,6 +108,8 @@ def _clean(graph_module: fx.GraphModule) -> None:
         )
         if node.target in (aten.view.default, aten._unsafe_view.default):
             node.target = aten.reshape.default  # the copies that made its input contiguous go
+        if node.target is aten.clip.default:
+            node.target = aten.clamp.default  # its other name
         if node.target in (aten.clone.default, aten.alias.default, aten.detach.default) or whole:
             node.replace_all_uses_with(node.args[0])
             graph_module.graph.erase_node(node)

@@ -16,6 +16,7 @@ aten = torch.ops.aten
 _OTHERS = {torch.float16, torch.bfloat16, torch.float64}
 _CASTS = {Tensor.half, Tensor.bfloat16, Tensor.double}
 _CONVERSIONS = {aten._to_copy.default, aten.to.dtype, aten.to.dtype_layout, aten.type_as.default}
+_BOUNDED = {aten.clamp.default, aten.clip.default, aten.hardtanh.default}
 
 
 class Float32Mode(TorchFunctionMode):
@@ -30,11 +31,16 @@ class Float32Mode(TorchFunctionMode):
 
 
 def compute_in_float32(graph_module: fx.GraphModule) -> None:
-    """Put float32 in place of other floating-point types, in place."""
+    """Put float32 in place of other floating-point types, in place; numbers that bound such values
+    become floats, as torch.onnx has no form of bounds of two types.
+    """
     for node in list(graph_module.graph.nodes):
         if not is_call(node):
             continue
         node.args, node.kwargs = (_float32(part) for part in (node.args, dict(node.kwargs)))
+        if node.target in _BOUNDED and _floats(node):
+            bounds = [None if bound is None else float(bound) for bound in node.args[1:]]
+            node.args = (node.args[0], *bounds)
         source = node.args[0] if node.args else None
         if node.target in _CONVERSIONS and isinstance(source, fx.Node) and _floats(source, node):
             node.replace_all_uses_with(source)

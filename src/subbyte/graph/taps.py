@@ -7,11 +7,14 @@ zero padding, max pool) hand the activation quantizer of their input on. A value
 other operations alike; who reads it decides its bits, in the plan.
 
 What leads to a softmax alone has none behind the product it comes from: masks and biases are added
-there, and numbers like -1e9 would take up the whole range. Constants have none either.
+there, and numbers like -1e9 would take up the whole range. Nor has what leads to a divisor or a
+logarithm alone, where a small number would become 0. Constants have none either.
 """
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -59,6 +62,10 @@ _ON_SCORES = {
     aten.tanh.default,
 }
 """Operations on scores before a softmax."""
+_DIVIDE: dict[Any, int] = {aten.div.Tensor: 1, aten.reciprocal.default: 0, aten.rsqrt.default: 0}
+_LOGARITHMS: dict[Any, int] = {aten.log.default: 0, aten.log2.default: 0, aten.log10.default: 0}
+_NOT_AT_ZERO = _DIVIDE | _LOGARITHMS
+"""Operations that 0 is no argument of, by the number of that argument."""
 MOVES = {
     aten.view.default,
     aten.reshape.default,
@@ -130,12 +137,14 @@ def find_taps(
     if len(inputs) == 1:
         makers[inputs[0]] = _Maker("input", None)
     points: list[TapPoint] = []
-    scores, moving = _scores(graph_module), varying(graph_module.graph)
+    moving = varying(graph_module.graph)
+    left = _leading(graph_module, _is_softmax, _on_scores)
+    left |= _leading(graph_module, _fails_at_zero, lambda reader: reader not in makers)
     for node in graph_module.graph.nodes:
         if not _is_float(node) or not (is_input(node) or is_call(node)) or moves(node):
             continue
         feeds, others = _readers(node, edges)
-        wanted = feeds or is_input(node) or (_computes(node, makers) and node not in scores)
+        wanted = feeds or is_input(node) or (_computes(node, makers) and node not in left)
         if not wanted or node not in moving or _fused_later(node):
             continue
         name = _unique(_name(node, makers), names)
@@ -179,18 +188,36 @@ def _edges(
     return edges
 
 
-def _scores(graph_module: fx.GraphModule) -> set[fx.Node]:
-    """Values that lead to a softmax alone: by moves, sums, factors and masks."""
+def _leading(
+    graph_module: fx.GraphModule,
+    ends: Callable[[fx.Node, fx.Node], bool],
+    passes: Callable[[fx.Node], bool],
+) -> set[fx.Node]:
+    """Values that lead to some readers alone. ends: whether a reader of a value is one; passes:
+    whether what a reader makes of a value may lead there.
+    """
     found: set[fx.Node] = set()
     for node in reversed(graph_module.graph.nodes):
         readers = [user for user in node.users if user.target is not aten.sym_size.int]
         if readers and all(
-            user.target in _SOFTMAX
-            or (user in found and (user.target in _ON_SCORES or moves(user)))
-            for user in readers
+            ends(reader, node) or (reader in found and passes(reader)) for reader in readers
         ):
             found.add(node)
     return found
+
+
+def _is_softmax(reader: fx.Node, value: fx.Node) -> bool:
+    return reader.target in _SOFTMAX
+
+
+def _on_scores(reader: fx.Node) -> bool:
+    return reader.target in _ON_SCORES or moves(reader)
+
+
+def _fails_at_zero(reader: fx.Node, value: fx.Node) -> bool:
+    """Whether an operation reads a value where it may not be 0, and nowhere else."""
+    place = _NOT_AT_ZERO.get(reader.target)
+    return place is not None and [k for k, a in enumerate(reader.args) if a is value] == [place]
 
 
 def channel_axis(node: fx.Node, geometry: Geometry | None) -> int | None:

@@ -2,8 +2,10 @@
 afterwards as it was.
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import Parameter
 from typing import Any
 
 import torch
@@ -68,6 +70,33 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             buffer.data.copy_(kept[name])  # a counter of calls, say
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def keywords_named(model: nn.Module, keywords: list[str]) -> Iterator[None]:
+    """Within, a `forward` that takes any keywords says that it takes these: torch.export loses the
+    sizes of arguments that are in no signature.
+    """
+    signature = inspect.signature(model.forward)
+    told = [p for p in signature.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+    if len(told) == len(signature.parameters):
+        yield
+        return
+    new = [name for name in keywords if name not in signature.parameters]
+    own, kept = model.forward, vars(model).get("forward")
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return own(*args, **kwargs)
+
+    named = [*told, *(Parameter(name, Parameter.KEYWORD_ONLY) for name in new)]
+    vars(forward)["__signature__"] = signature.replace(parameters=named)
+    vars(model)["forward"] = forward
+    try:
+        yield
+    finally:
+        del vars(model)["forward"]
+        if kept is not None:
+            vars(model)["forward"] = kept
 
 
 def _copied(module: nn.Module, args: Any, kwargs: Any) -> Any:

@@ -44,6 +44,17 @@ class Forwarding(nn.Module):
         return self.inner(*args, **kwargs)
 
 
+class Scaled(nn.Module):
+    """A network that reads one of any keywords."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor, **others: Tensor) -> Tensor:
+        return self.layer(x) * others["scale"]
+
+
 class Locked(nn.Module):
     """A module that can't be copied."""
 
@@ -121,6 +132,7 @@ MODULES = {
     "averaged": Kind(lambda: AveragedModel(plain()), IMAGE),
     "compiled": Kind(compiled, IMAGE),
     "any arguments": Kind(Forwarding, IMAGE),
+    "any keywords": Kind(Scaled, lambda n: Inputs(torch.randn(n, 12), scale=torch.rand(n, 1) + 1)),
     "exported program": Kind(exported, IMAGE),
     "first operation in place": Kind(
         lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(12, 3)), (12,)

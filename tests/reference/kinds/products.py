@@ -102,6 +102,12 @@ def layer() -> nn.Module:
     return nn.TransformerEncoderLayer(WIDTH, HEADS, 12, batch_first=True)
 
 
+def divided(m: Net, x: Tensor) -> Tensor:
+    y = 20 * m.gate(x)
+    x = m.inner(x) / (1 + y * y)
+    return m.head(x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-6))
+
+
 def tied_head(m: Net, x: Tensor) -> Tensor:
     return F.linear(m.inner(m.table(x).mean(1)), m.table.weight)
 
@@ -222,6 +228,11 @@ PRODUCTS = {name: Kind(attention(change), (TOKENS, WIDTH)) for name, change in M
         (5, 6),
         counted=False,
     ),
+    "divisors that are small and large": Kind(
+        lambda: Net(divided, gate=nn.Linear(6, 8), inner=nn.Linear(6, 8), head=nn.Linear(8, 3)),
+        (6,),
+        decibels=10,
+    ),
     "similarities": Kind(
         lambda: Net(
             lambda m, x: (m.a(x) @ m.b(x).mT).flatten(1), a=nn.Linear(8, 6), b=nn.Linear(8, 6)
@@ -257,12 +268,10 @@ PRODUCTS = {name: Kind(attention(change), (TOKENS, WIDTH)) for name, change in M
         ),
         ids,
     ),
-    "lstm": Kind(lambda: recurrent(nn.LSTM(6, 8, batch_first=True)), (5, 6), counted=False),
+    "lstm": Kind(lambda: recurrent(nn.LSTM(6, 8, batch_first=True)), (5, 6)),
     "lstm, both ways": Kind(
-        lambda: recurrent(nn.LSTM(6, 4, 2, batch_first=True, bidirectional=True)),
-        (5, 6),
-        counted=False,
+        lambda: recurrent(nn.LSTM(6, 4, 2, batch_first=True, bidirectional=True)), (5, 6)
     ),
     "cells": Kind(Cells, (4, 6)),
-    "gru": Kind(lambda: recurrent(nn.GRU(6, 8, batch_first=True)), (5, 6), counted=False),
+    "gru": Kind(lambda: recurrent(nn.GRU(6, 8, batch_first=True)), (5, 6)),
 }

@@ -16,7 +16,7 @@ from subbyte.allocate import Optimum
 from subbyte.core import Grid, GridSpec, Uniform
 from subbyte.correct import Moments
 from subbyte.engine.quantization import carry_out
-from subbyte.errors import ContractError, RecipeError, SubbyteError
+from subbyte.errors import ContractError, RecipeError, ResourceError, SubbyteError
 from subbyte.graph import Network, prepare
 from subbyte.methods import Allocate, Correction, Precondition, Range, Refusal, Rounding, Tune
 from subbyte.precondition import Magr
@@ -277,5 +277,9 @@ def test_running_out_of_memory_is_no_fault_of_the_method():
     def full(value):
         raise MemoryError
 
-    with pytest.raises(MemoryError):
-        quantized(MyRounding(full), "round")
+    def fuller(value):
+        torch.empty(10**14)
+
+    for fill in (full, fuller):
+        with pytest.raises(ResourceError, match="layer '0': out of memory; give"):
+            quantized(MyRounding(fill), "round")

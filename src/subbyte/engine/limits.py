@@ -14,9 +14,8 @@ from subbyte.errors import DataError, RecipeError, ResourceError
 from subbyte.graph import Network, Samples
 from subbyte.io.cache import NO_CACHE, Cache
 from subbyte.io.processes import Processes, present
+from subbyte.methods.blame import out_of_memory
 from subbyte.recipe import Plan, Recipe
-
-_FULL = "can't allocate memory"  # torch has no type for it on processors
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,7 @@ def enough_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _FULL in str(error)
-        if not full:
+        if not out_of_memory(error):
             raise
         raise ResourceError(
             "out of memory; give fewer or smaller calibration images, --chunk for smaller steps, "

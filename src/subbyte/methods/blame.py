@@ -14,6 +14,13 @@ def name_of(method: object, verb: str) -> str:
     return f"{type(method).__qualname__}.{verb}"
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory has run out; torch has no type for that on processors."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
 @contextmanager
 def blaming(method: object, verb: str) -> Iterator[None]:
     """Errors say which method raised them, and in which of its verbs.
@@ -23,9 +30,11 @@ def blaming(method: object, verb: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ContractError, MemoryError, torch.OutOfMemoryError):
+    except ContractError:
         raise
     except SubbyteError as error:
         raise type(error)(f"{name_of(method, verb)}: {error}") from error
     except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise
         raise ContractError(f"{name_of(method, verb)} {raised(type(method), error)}") from error

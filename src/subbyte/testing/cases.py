@@ -33,6 +33,12 @@ def layer_stats(x: Tensor, x_q: Tensor) -> LayerStats:
     return LayerStats(products, x.mean(1), x_q.mean(1), m)
 
 
+def same_statistics(one: LayerStats, other: LayerStats) -> bool:
+    """Whether all numbers are the same."""
+    pairs = ((s.H, s.G, s.F, s.mean, s.mean_q) for s in (one, other))
+    return one.rows == other.rows and all(map(torch.equal, *pairs))
+
+
 def powers_only(stats: LayerStats) -> LayerStats:
     """The statistics without second moments of pairs of inputs."""
     float_power = stats.moments.of_float().power

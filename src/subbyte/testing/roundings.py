@@ -1,7 +1,7 @@
 """The contract of `methods.Rounding`, as checks."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
@@ -20,6 +20,7 @@ from subbyte.testing.cases import (
     fitter,
     output_error,
     powers_only,
+    same_statistics,
 )
 from subbyte.testing.checks import Suite, of, raises, require
 
@@ -130,10 +131,7 @@ def the_same_call_gives_the_same_and_changes_no_argument(
     require(torch.equal(again.codes, first.codes), "other codes the second time")
     require(torch.equal(again.grid.scale, first.grid.scale), "other scales the second time")
     require(torch.equal(weight, given.weight), "the weight is changed")
-    for field in fields(stats):
-        old, new = vars(before)[field.name], vars(stats)[field.name]
-        same = torch.equal(old, new) if isinstance(old, Tensor) else old == new
-        require(same, f"the statistics' {field.name} is changed")
+    require(same_statistics(stats, before), "the statistics are changed")
 
 
 @SUITE.over(working, every_input)

@@ -178,7 +178,8 @@ def test_what_seeds_share(folder, tmp_path):
     """The graph and the float logits are those of all seeds; moments of two layers are of one seed
     and size.
     """
-    space = space_of(folder, measure="test", seeds=[0, 1, 2], grid={"calibration": [8, 16]})
+    grid = {"calibration": [8, 16], "weights.rounding": ["gptq"]}
+    space = space_of(folder, measure="test", seeds=[0, 1, 2], grid=grid)
     for run in make_runs(space):
         captured.cache_clear()
         execute(run, load_inputs(*run.inputs), tmp_path)

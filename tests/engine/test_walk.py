@@ -490,13 +490,17 @@ def test_a_layer_with_too_many_inputs_gets_nearest_codes_and_says_so(monkeypatch
     network = prepare(model, x)
     wide, narrow = make_plan(network, subbyte.load_recipe("w4")).layers
     assert (wide.rounding, wide.reads_products, narrow.reads_products) == (Nearest(), False, True)
-    assert wide.reason == "nearest codes: second moments take 0.0 GB a matrix" and not narrow.reason
+    told = "no more than nearest codes and the mean: second moments take 0.0 GB a matrix"
+    assert (wide.reason, narrow.reason) == (told, "")
     seen = []
     monkeypatch.setattr(PowerCollector, "finish", noting(PowerCollector.finish, seen))
     assert signal_to_noise(model(x).detach(), subbyte.quantize(model, x, "w4")(x)) > 12
     assert [len(stats.mean[0]) for stats in seen] == [50]
     asked = subbyte.load_recipe("w4", ["layers.0.weights.rounding=gptq"])
     assert make_plan(network, asked).layers[0].rounding == Gptq()
+    for given in ("weights.rounding=nearest", "weights.rounding=kmeans"):
+        planned = make_plan(network, subbyte.load_recipe("w4", [given])).layers[0]
+        assert planned.reason == told and not planned.reads_products
 
 
 def noting(method, seen):

@@ -79,8 +79,8 @@ def _fill(
     stats = collector.finish(limits.processes)
     if not stats.moments.finite:
         raise NumericsError(
-            f"the inputs of layer {layer.name!r} hold NaN, Inf or numbers too large to square; "
-            "check the images, the normalization and the weights before it"
+            "the inputs hold NaN, Inf or numbers too large to square; check the images, the "
+            "normalization and the weights before it"
         )
     return stats
 

@@ -213,13 +213,12 @@ class _Survey:
         if plans[0].spec is None:
             self._note(name, 4 * layer.geometry.rows * layer.geometry.columns, 0.0, "float")
             return
-        products = self.question.rows or any(plan.reads_products for plan in plans)
-        stats = layer_stats(layer, pair, self.limits, products=products)
-        guided = (
-            layer_stats(layer, pair, self.limits, self.guide.take(name))
-            if plans[0].guided
-            else stats
-        )
+        products = any(plan.reads_products for plan in plans)
+        with naming(f"layer {name!r}"):
+            stats = layer_stats(layer, pair, self.limits, products=products)
+            guided = stats
+            if plans[0].guided:
+                guided = layer_stats(layer, pair, self.limits, self.guide.take(name))
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()
         bias, importance = self.travel.tensor(layer.bias).float(), self.guide.importance.get(name)
         for plan in plans:

@@ -203,10 +203,11 @@ class _Walker:
         layer, plan = self.network.layer(name), self.layer_plans[name]
         if plan.spec is None or not layer.owns_weight:
             return
-        stats = layer_stats(layer, pair, self.limits, products=plan.reads_products)
-        guided = stats
-        if plan.guided:
-            guided = layer_stats(layer, pair, self.limits, self.guide.take(name))
+        with naming(f"layer {name!r}"):
+            stats = layer_stats(layer, pair, self.limits, products=plan.reads_products)
+            guided = stats
+            if plan.guided:
+                guided = layer_stats(layer, pair, self.limits, self.guide.take(name))
         if self.travel.changed(layer.weight):  # it has learned what to give for these inputs
             stats, guided = stats.of_quantized(), guided.of_quantized()
         weight = layer.geometry.to_matrix(self.travel.tensor(layer.weight)).float()

@@ -6,7 +6,7 @@ and the limits of the walk it determines every code.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -27,7 +27,7 @@ from torch import Tensor
 from subbyte.allocate import ALLOCATIONS, Budget
 from subbyte.core import GridSpec
 from subbyte.core.geometry import Kind
-from subbyte.correct import CORRECTIONS
+from subbyte.correct import CORRECTIONS, Bias
 from subbyte.errors import RecipeError
 from subbyte.graph import TapPlace
 from subbyte.io.registry import ANYWHERE
@@ -37,7 +37,7 @@ from subbyte.methods.blame import blaming
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
 from subbyte.recipe.settings import BudgetSetting, WidthSetting, parse_settings, read, whole
-from subbyte.rounding import ROUNDINGS
+from subbyte.rounding import ROUNDINGS, Nearest
 from subbyte.tune import TUNES
 
 VERSION = 2
@@ -101,6 +101,20 @@ class LayerPlan:
         if self.precondition is not None or self.guided:
             return True
         return self.rounding.objective.reads_products or self.correction.reads_products
+
+    def without_products(self, reason: str) -> "LayerPlan":
+        """The plan with methods that read none in place of those that do: nearest codes, right on
+        average. reason: why.
+        """
+        named = f"no more than nearest codes and the mean: {reason}"
+        return replace(
+            self,
+            rounding=Nearest() if self.rounding.objective.reads_products else self.rounding,
+            correction=Bias() if self.correction.reads_products else self.correction,
+            precondition=None,
+            guided=0,
+            reason=f"{self.reason}; {named}" if self.reason else named,
+        )
 
     @property
     def importance(self) -> str:

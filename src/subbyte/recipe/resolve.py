@@ -22,7 +22,7 @@ from subbyte.core import (
     share_of,
 )
 from subbyte.core.levels import apot, odd, powers, whole
-from subbyte.correct import Bias, Keep
+from subbyte.correct import Keep
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Layer, Network, Product, TapPlace, TapPoint
 from subbyte.recipe.activations import ActivationSettings, SoftmaxSettings
@@ -188,11 +188,8 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
     shown = settings or recipe.weights
     if not layer.geometry.observed:
         shown = _unobserved(shown)
-    elif spec is not None and _too_wide(shown, layer, _changes(recipe, network, owner)):
-        shown = _without_products(shown)
-        told = f"nearest codes: second moments take {_product_bytes(layer) / 1e9:.1f} GB a matrix"
-        reason = f"{reason}; {told}" if reason else told
-    stated = settings is None or _states_width(_changes(recipe, network, owner))
+    changes = _changes(recipe, network, owner)
+    stated = settings is None or _states_width(changes)
     plan = LayerPlan(
         layer.name,
         layer.geometry.kind,
@@ -211,33 +208,12 @@ def _plan_layer(recipe: Recipe, network: Network, layer: Layer, width: Width | N
         guided_power=shown.guided_power,
         budget=None if stated else recipe.budget,
     )
+    asked = any("rounding" in change for change in changes)
+    size = 8 * layer.geometry.groups * layer.geometry.columns**2
+    if spec is not None and plan.reads_products and not asked and size > _MOST_PRODUCTS:
+        plan = plan.without_products(f"second moments take {size / 1e9:.1f} GB a matrix")
     plan.check(f"recipe {recipe.name}: layer {layer.name}")
     return plan
-
-
-def _too_wide(
-    settings: WeightSettings, layer: Layer, changes: Sequence[Mapping[str, object]]
-) -> bool:
-    """Whether a layer has too many inputs for the matrices that its rounding reads, and no pattern
-    asks for this rounding of just this layer.
-    """
-    asked = any("rounding" in change for change in changes)
-    reads = settings.rounding.objective.reads_products
-    return reads and not asked and _product_bytes(layer) > _MOST_PRODUCTS
-
-
-def _product_bytes(layer: Layer) -> int:
-    """The size of a matrix of second moments."""
-    return 8 * layer.geometry.groups * layer.geometry.columns**2
-
-
-def _without_products(settings: WeightSettings) -> WeightSettings:
-    """Settings that read no second moments of pairs of inputs: nearest codes, right on average."""
-    changes: dict[str, object] = {"guided": 0, "precondition": None, "rounding": Nearest()}
-    if settings.correction.reads_products:
-        changes["correction"] = Bias()
-    changed: WeightSettings = settings.model_copy(update=changes)
-    return changed
 
 
 def _unobserved(settings: WeightSettings) -> WeightSettings:

@@ -33,6 +33,12 @@ class SecondMoments(ABC):
     def finite(self) -> bool:
         """Whether they hold neither NaN nor Inf."""
 
+    @abstractmethod
+    def error(self, w: Tensor, q: Tensor) -> Tensor:
+        """Mean square output error of weights [groups, rows, columns] rounded to q: [groups,
+        rows].
+        """
+
     @property
     @abstractmethod
     def power(self) -> Tensor:
@@ -65,6 +71,10 @@ class Products(SecondMoments):
         """See `SecondMoments`."""
         return self.H.diagonal(dim1=-2, dim2=-1)
 
+    def error(self, w: Tensor, q: Tensor) -> Tensor:
+        """See `SecondMoments`: w'Fw - 2 q'Gw + q'Hq."""
+        return ((w @ self.F) * w - 2 * (w @ self.G.mT) * q + (q @ self.H) * q).sum(-1)
+
     def of_float(self) -> "Products":
         """See `SecondMoments`."""
         return Products(self.F, self.F, self.F)
@@ -94,6 +104,12 @@ class Powers(SecondMoments):
     def power(self) -> Tensor:
         """See `SecondMoments`."""
         return self.quantized
+
+    def error(self, w: Tensor, q: Tensor) -> Tensor:
+        """See `SecondMoments`: that of inputs that are the same in both networks, and
+        independent.
+        """
+        return ((w - q).square() * self.quantized[:, None]).sum(-1)
 
     def of_float(self) -> "Powers":
         """See `SecondMoments`."""
@@ -164,12 +180,11 @@ class LayerStats:
         return matrix.to(torch.float64).reshape(len(self.mean), -1, self.mean.shape[-1])
 
     def output_error(self, weight: Tensor, rounded: Tensor) -> Tensor:
-        """Mean square error of each output channel, w'Fw - 2 q'Gw + q'Hq: float64 [rows].
+        """Mean square error of each output channel: float64 [rows].
 
         weight, rounded: [rows, columns].
         """
-        w, q = self.grouped(weight), self.grouped(rounded)
-        error = ((w @ self.F) * w - 2 * (w @ self.G.mT) * q + (q @ self.H) * q).sum(-1)
+        error = self.moments.error(self.grouped(weight), self.grouped(rounded))
         return error.reshape(-1).clamp_min(0)
 
     def of_float(self) -> "LayerStats":

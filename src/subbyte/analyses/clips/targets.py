@@ -126,7 +126,8 @@ def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[st
 
     def at_layer(name: str, pair: Pair) -> None:
         if (layer := network.layer(name)).owns_weight:
-            found[name] = layer_stats(layer, pair, limits).H.float()
+            with naming(f"layer {name!r}"):
+                found[name] = layer_stats(layer, pair, limits).H.float()
 
     travel = Travel(
         instrument(network, []),

@@ -4,7 +4,7 @@
         --weight-decay 0.05 --warmup 2 --epochs 14 --augment shift-flip --evaluate-every 2 \
         --out runs/vit
     subbyte quantize --model examples/vit.py:vit --weights runs/vit/model.safetensors \
-        --data cifar10:PATH --recipe w4a8 --out runs/vit-w4a8
+        --data cifar10:PATH --calibration 500 --recipe w4a8 --out runs/vit-w4a8
 
 Two strided convolutions make the 64 tokens: a stem that small data sets need (Xiao et al. 2021).
 """

@@ -137,7 +137,7 @@ def quantized(here: Processes, name: str = "shared", **given: Any) -> Any:
         given.get("wanted", subbyte.load_recipe("w4a8")),
         given.get("x", images(name)),
         accept=given.get("accept", lambda plan: None),
-        limits=Limits(chunk=given.get("chunk", 8), processes=here),
+        limits=Limits(chunk=given.get("chunk", 8), rows=given.get("rows", 250), processes=here),
     ).model
 
 
@@ -196,6 +196,8 @@ def test_what_can_not_be_shared_is_said_before_the_work():
 
     (few,) = refused(chunk=64)
     assert "40 calibration samples are 1 chunks of 64, fewer than the 2 processes" in few
+    (early,) = refused(chunk=64, wanted=subbyte.load_recipe("w4", ["budget=1bits"]))
+    assert early == few  # and not that the budget is too small
     (steps,) = refused(wanted=subbyte.load_recipe("w4", ["tune=cascade"]))
     assert "tune: every step of it needs the one before" in steps
 
@@ -206,6 +208,9 @@ def test_what_can_not_be_shared_is_said_before_the_work():
         ({"x": images("shared", seed=6)}, "calibration samples"),
         ({"x": images("shared", count=32)}, "calibration samples"),
         ({"name": "functional"}, "networks"),
+        ({"chunk": 7}, "sizes of a chunk (8, 7)"),
+        ({"rows": 0}, "numbers of rows (250, 0)"),
+        ({"wanted": subbyte.load_recipe("w4a8", ["weights.range=minmax"])}, "recipes"),
     ],
 )
 def test_processes_that_were_given_different_things_say_so(given, what):
@@ -214,6 +219,15 @@ def test_processes_that_were_given_different_things_say_so(given, what):
 
     for found in together(work):
         assert isinstance(found, DataError) and f"2 processes have different {what}" in str(found)
+
+
+def test_processes_that_were_given_different_plans_say_so():
+    def work(here: Processes) -> Any:
+        recipe = subbyte.load_recipe(("w4", "w3")[here.rank])
+        return quantized(here, wanted=make_plan(captured("shared"), recipe))
+
+    for found in together(work):
+        assert isinstance(found, DataError) and "2 processes have different plans" in str(found)
 
 
 def environment() -> dict[str, str]:

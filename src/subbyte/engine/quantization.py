@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from subbyte import recipe as recipes
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
-from subbyte.engine.limits import Limits, check_shareable
+from subbyte.engine.limits import Limits, check_same_plan, check_shareable
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
@@ -105,9 +105,10 @@ def carry_out(
     with limits.processes.failing_together():
         with stages.stage("capture"):
             network = capture()
-            check_shareable(network, wanted, Samples.of(images), limits.processes)
+            check_shareable(network, wanted, Samples.of(images), limits)
         with stages.stage("plan") as progress:
             plan, options = decide(network, wanted, images, limits, progress)
+            check_same_plan(plan, limits.processes)
             accept(plan)
         with stages.stage("walk") as progress:
             given = labels() if plan.needs_labels else None

@@ -18,13 +18,13 @@ from subbyte.engine.budget import meet_budget
 from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import carry_out
 from subbyte.engine.walk import WalkResult, walk
-from subbyte.errors import DataError, NumericsError, ProcessError, RecipeError
+from subbyte.errors import DataError, NumericsError, ProcessError, RecipeError, ResourceError
 from subbyte.io.processes import Processes
 from subbyte.methods import FitGrid, Rounding
 from subbyte.recipe import make_plan
 from subbyte.stats import LayerStats
 from tests.networks import build, captured, images
-from tests.together import together
+from tests.together import Threaded, together
 from tests.workplace import lay_out, names_in
 
 torch.set_num_threads(1)
@@ -177,6 +177,22 @@ def test_an_error_of_the_first_which_decides_reaches_all():
     assert isinstance(second, ProcessError) and str(second) == f"process 0 of 2: {first}"
 
 
+@pytest.mark.parametrize("verb", ["_carrier", "_broadcast"])
+def test_memory_that_runs_out_between_two_words_is_said_as_what_it_is(verb, monkeypatch):
+    honest = getattr(Threaded, verb)
+
+    def failing(self: Threaded, *args: Any) -> Any:
+        if self.rank == 1 or verb == "_broadcast":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return honest(self, *args)
+
+    monkeypatch.setattr(Threaded, verb, failing)
+    first, second = together(quantized)
+    assert isinstance(second, ResourceError) and "out of memory; give fewer" in str(second)
+    if verb == "_carrier":
+        assert isinstance(first, ProcessError) and str(first) == f"process 1 of 2: {second}"
+
+
 def test_who_goes_without_a_word_ends_the_others():
     def work(here: Processes) -> Any:
         if here.rank == 1:
@@ -189,15 +205,16 @@ def test_who_goes_without_a_word_ends_the_others():
 
 
 def test_what_can_not_be_shared_is_said_before_the_work():
+    def never(plan: object) -> None:
+        raise AssertionError
+
     def refused(**given: Any) -> set[str]:
-        found = together(lambda here: quantized(here, "shared", **given))
+        found = together(lambda here: quantized(here, "shared", accept=never, **given))
         assert all(isinstance(one, DataError | RecipeError) for one in found)
         return set(map(str, found))
 
     (few,) = refused(chunk=64)
     assert "40 calibration samples are 1 chunks of 64, fewer than the 2 processes" in few
-    (early,) = refused(chunk=64, wanted=subbyte.load_recipe("w4", ["budget=1bits"]))
-    assert early == few  # and not that the budget is too small
     (steps,) = refused(wanted=subbyte.load_recipe("w4", ["tune=cascade"]))
     assert "tune: every step of it needs the one before" in steps
 

@@ -20,9 +20,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from subbyte.errors import ModelError, ProcessError
+from subbyte.io.memory import out_of_memory
 
 T = TypeVar("T")
-_PIECE = 2**24  # numbers that all processes hold of one another at a time
+_PIECE = 2**24  # numbers that all processes hold of one another at a time, and bytes sent at once
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Processes:
             torch.save(make(), content)
         own = torch.from_numpy(np.frombuffer(content.getvalue(), np.uint8).copy())
         sizes = self.meet(len(own))
-        sent = self._sent(0, own, (sizes[0],))
+        (sent,) = self._sent(own, {0: (sizes[0],)})
         found: T = torch.load(
             io.BytesIO(sent.numpy().tobytes()), map_location=_own_device, weights_only=False
         )
@@ -79,7 +80,7 @@ class Processes:
         told = self.meet((value.dtype, tuple(value.shape)))
         alike = {(dtype, shape[1:]) for dtype, shape in told}
         assert len(alike) == 1, f"processes are out of step: they exchange {told}"
-        return [self._sent(rank, value, shape) for rank, (_, shape) in enumerate(told)]
+        return self._sent(value, {rank: shape for rank, (_, shape) in enumerate(told)})
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over processes, added in the order of their ranks; of one shape in all."""
@@ -126,33 +127,58 @@ class Processes:
                 raise ProcessError(f"process {rank} of {self.world}: {each.reason}")
         return heard
 
-    def _sent(self, rank: int, value: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The value, of such a shape, that process `rank` sends to all; each calls this at once."""
-        content = value.detach().contiguous().reshape(-1).view(torch.uint8)
-        if rank != self.rank:
-            size = value.element_size() * torch.Size(shape).numel()
-            content = content.new_empty(size)
-        if content.numel():
-            with self._in_contact():
-                content = self._carried(rank, content)
-        return content.view(value.dtype).reshape(shape)
+    def _sent(self, value: Tensor, shapes: dict[int, tuple[int, ...]]) -> list[Tensor]:
+        """The values, of such shapes, that processes send to all, by their ranks; each calls this
+        at once. value: this one's, or one of the type that is sent.
+
+        Everyone has the memory for all of them before the first is on its way: whoever fails from
+        there on leaves the others waiting.
+        """
+        own = value.detach().contiguous().reshape(-1).view(torch.uint8)
+        contents = {
+            rank: own
+            if rank == self.rank
+            else own.new_empty(value.element_size() * torch.Size(shape).numel())
+            for rank, shape in shapes.items()
+        }
+        carrier = self._carrier(min(_PIECE, max(map(len, contents.values()))))
+        self.meet("ready")
+        with self._in_contact():
+            for rank, content in contents.items():
+                self._carry(rank, content, carrier)
+        return [contents[rank].view(value.dtype).reshape(shape) for rank, shape in shapes.items()]
+
+    def _carry(self, rank: int, content: Tensor, carrier: Tensor) -> None:
+        """Write the bytes, uint8 [n], that process `rank` has over those of the others."""
+        for piece in content.split(_PIECE):
+            carried = carrier[: len(piece)]
+            if rank == self.rank:
+                carried.copy_(piece)
+            if len(piece):
+                self._broadcast(rank, carried)
+            if rank != self.rank:
+                piece.copy_(carried)
 
     def _heard(self, said: object) -> list[Any]:
         heard: list[Any] = [None] * self.world
         dist.all_gather_object(heard, said)
         return heard
 
-    def _carried(self, rank: int, content: Tensor) -> Tensor:
-        """Bytes, uint8 [n], that process `rank` has; those of the others are written over."""
-        carrier = content.to("cuda" if dist.get_backend() == "nccl" else "cpu")
+    def _carrier(self, size: int) -> Tensor:
+        """Room for so many bytes where the backend sends from."""
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        return torch.empty(size, dtype=torch.uint8, device=device)
+
+    def _broadcast(self, rank: int, carrier: Tensor) -> None:
         dist.broadcast(carrier, rank)
-        return carrier.to(content.device)
 
     @contextmanager
     def _in_contact(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as reason:
+            if out_of_memory(reason):
+                raise
             raise ProcessError(
                 f"process {self.rank} of {self.world} has lost another one "
                 f"({str(reason).splitlines()[0][:200]}); its own messages say what ended it"

@@ -4,7 +4,7 @@ error when memory runs out.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 import torch
@@ -14,7 +14,7 @@ from subbyte.errors import DataError, RecipeError, ResourceError
 from subbyte.graph import Network, Samples
 from subbyte.io.cache import NO_CACHE, Cache
 from subbyte.io.memory import out_of_memory
-from subbyte.io.processes import Processes, present
+from subbyte.io.processes import ALONE, Processes
 from subbyte.recipe import Plan, Recipe
 
 _DIGITS = 16  # of a digest: 64 bits
@@ -31,8 +31,8 @@ class Limits:
     device: where the arithmetic runs, such as cpu or cuda; cache: where what depends on the float
     network and the images alone is kept for other walks, and found; it says which network and which
     images they are; several processes keep nothing there;
-    processes: that share the calibration samples, each with these resources of its own: those of
-    torch's process group where it is initialised.
+    processes: that share the calibration samples, each with these resources of its own, such as
+    `subbyte.processes()`; by default nobody shares anything.
     """
 
     chunk: int = 64
@@ -40,7 +40,7 @@ class Limits:
     rows: int = 250
     device: str = "cpu"
     cache: Cache = NO_CACHE
-    processes: Processes = field(default_factory=present)
+    processes: Processes = ALONE
 
     @property
     def shelf(self) -> Cache:

@@ -62,9 +62,10 @@ def quantize(
     a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
     labels: int64 [n], or other targets of `task`; only a recipe whose tuning ends with them needs
     any.
-    limits: resources of the walk, and the processes that share it: where torch's process group is
-    initialised all of them call this, each with all images, and get the same network; on GPUs each
-    names its own, and sets it as torch's current device.
+    limits: resources of the walk, and the processes that share it. With
+    `Limits(processes=subbyte.processes())` all processes of torch's group call this, each with all
+    images, and get the same network; on GPUs each names its own, and sets it as torch's current
+    device.
     progress: called with the stage, steps done, steps in all, and what is being worked on; of
     several processes by the first.
     Raises SubbyteError (see `errors`) when model, images or recipe do not fit.

@@ -189,30 +189,66 @@ ALONE = Processes()
 """A process that shares its work with nobody."""
 
 
-def present() -> Processes:
-    """The processes of torch's default group where the caller has initialised it, else this one
-    alone.
+def processes() -> Processes:
+    """The processes of torch's default group, for `Limits(processes=...)`: all of them call the
+    same verbs at once. A process that was started by itself is alone.
+
+    Raises ModelError where torchrun started several, which have not initialised the group.
     """
     if dist.is_available() and dist.is_initialized():
         return Processes(dist.get_rank(), dist.get_world_size())
+    if (world := _stated("WORLD_SIZE", 1)) > 1:
+        raise ModelError(
+            f"this is one of {world} processes (WORLD_SIZE), and torch's process group is not "
+            f"initialised; call torch.distributed.init_process_group before"
+        )
     return ALONE
 
 
 def join(device: str) -> tuple[Processes, str]:
     """Join the processes that torchrun started, and choose this one's device: a GPU each where
-    `device` is cuda. Without torchrun this process is alone. Raises ModelError for unknown devices.
+    `device` is cuda. Without torchrun this process is alone.
+
+    Raises ModelError for unknown devices, for more processes than GPUs, and where the processes do
+    not come together.
     """
-    gpu = _usable(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    gpu, world = _usable(device), _stated("WORLD_SIZE", 1)
+    if world == 1:
         return ALONE, device
-    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else device
-    if gpu:
-        torch.cuda.set_device(own)  # where torch exchanges objects
+    own = _own_gpu() if gpu else device
     # one for the process's life: now and then torch hangs in ending it for the next
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if gpu else "gloo")
+        try:
+            dist.init_process_group("nccl" if gpu else "gloo")
+        except (ValueError, RuntimeError) as reason:
+            raise ModelError(
+                f"the {world} processes of WORLD_SIZE can't be brought together "
+                f"({str(reason).splitlines()[0]}); start them by torchrun, or unset WORLD_SIZE"
+            ) from reason
         atexit.register(dist.destroy_process_group)
-    return present(), own
+    return processes(), own
+
+
+def _stated(variable: str, default: int) -> int:
+    """The number that torchrun put into the environment."""
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal():
+        raise ModelError(f"{variable} must be a number, as torchrun sets it; got {text!r}")
+    return int(text)
+
+
+def _own_gpu() -> str:
+    """The GPU of this process, one for each on a machine; made torch's current device, on which it
+    exchanges objects.
+    """
+    own, there = _stated("LOCAL_RANK", 0), torch.cuda.device_count()
+    if own >= there:
+        raise ModelError(
+            f"process {own} on this machine has no GPU of its own: torch finds {there}; "
+            f"start no more processes than GPUs: torchrun --nproc-per-node {there}"
+        )
+    torch.cuda.set_device(own)
+    return f"cuda:{own}"
 
 
 def is_gpu(device: str) -> bool:

@@ -5,6 +5,7 @@ them.
 import gc
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -187,9 +188,17 @@ def images(name: str, count: int = 40, seed: int = 5) -> Tensor:
     return brightness + 0.5 * torch.randn((count, *shape), generator=generator)
 
 
-@cache
 def captured(name: str) -> Network:
     """A network captured; do not change it."""
+    with _CAPTURING:
+        return _captured(name)
+
+
+_CAPTURING = Lock()  # torch.export is for one thread at a time
+
+
+@cache
+def _captured(name: str) -> Network:
     return prepare(build(name), images(name)[:2])
 
 

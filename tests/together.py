@@ -8,6 +8,7 @@ from queue import Queue
 from threading import Thread
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from subbyte.io.processes import Processes
@@ -43,8 +44,11 @@ class Threaded(Processes):
     def _heard(self, said: object) -> list[Any]:
         return self.board.swap(self.rank, said)
 
-    def _carried(self, rank: int, content: Tensor) -> Tensor:
-        return self.board.swap(self.rank, content)[rank].clone()
+    def _carrier(self, size: int) -> Tensor:
+        return torch.empty(size, dtype=torch.uint8)
+
+    def _broadcast(self, rank: int, carrier: Tensor) -> None:
+        carrier.copy_(self.board.swap(self.rank, carrier.clone())[rank])
 
 
 def together(work: Callable[[Processes], T], world: int = 2) -> list[T | BaseException]:

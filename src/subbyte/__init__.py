@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from subbyte.exporters import export, runner
     from subbyte.exporters.packed import load, save
     from subbyte.graph import Inputs
+    from subbyte.io.processes import processes
     from subbyte.models import load_model
     from subbyte.recipe import Plan, Recipe, load_recipe
 
@@ -35,6 +36,7 @@ __all__ = [
     "load_data",
     "load_model",
     "load_recipe",
+    "processes",
     "quantize",
     "runner",
     "save",
@@ -53,6 +55,7 @@ _HOMES = {
     "load_data": "subbyte.data",
     "load_model": "subbyte.models",
     "load_recipe": "subbyte.recipe",
+    "processes": "subbyte.io.processes",
     "quantize": "subbyte.engine.quantization",
     "runner": "subbyte.exporters",
     "save": "subbyte.exporters.packed",

@@ -18,13 +18,13 @@ from subbyte.engine.budget import meet_budget
 from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import carry_out
 from subbyte.engine.walk import WalkResult, walk
-from subbyte.errors import DataError, NumericsError, ProcessError, RecipeError
+from subbyte.errors import DataError, NumericsError, ProcessError, RecipeError, ResourceError
 from subbyte.io.processes import Processes
 from subbyte.methods import FitGrid, Rounding
 from subbyte.recipe import make_plan
 from subbyte.stats import LayerStats
 from tests.networks import build, captured, images
-from tests.together import together
+from tests.together import Threaded, together
 from tests.workplace import lay_out, names_in
 
 torch.set_num_threads(1)
@@ -137,7 +137,7 @@ def quantized(here: Processes, name: str = "shared", **given: Any) -> Any:
         given.get("wanted", subbyte.load_recipe("w4a8")),
         given.get("x", images(name)),
         accept=given.get("accept", lambda plan: None),
-        limits=Limits(chunk=given.get("chunk", 8), processes=here),
+        limits=Limits(chunk=given.get("chunk", 8), rows=given.get("rows", 250), processes=here),
     ).model
 
 
@@ -177,6 +177,22 @@ def test_an_error_of_the_first_which_decides_reaches_all():
     assert isinstance(second, ProcessError) and str(second) == f"process 0 of 2: {first}"
 
 
+@pytest.mark.parametrize("verb", ["_carrier", "_broadcast"])
+def test_memory_that_runs_out_between_two_words_is_said_as_what_it_is(verb, monkeypatch):
+    honest = getattr(Threaded, verb)
+
+    def failing(self: Threaded, *args: Any) -> Any:
+        if self.rank == 1 or verb == "_broadcast":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return honest(self, *args)
+
+    monkeypatch.setattr(Threaded, verb, failing)
+    first, second = together(quantized)
+    assert isinstance(second, ResourceError) and "out of memory; give fewer" in str(second)
+    if verb == "_carrier":
+        assert isinstance(first, ProcessError) and str(first) == f"process 1 of 2: {second}"
+
+
 def test_who_goes_without_a_word_ends_the_others():
     def work(here: Processes) -> Any:
         if here.rank == 1:
@@ -189,8 +205,11 @@ def test_who_goes_without_a_word_ends_the_others():
 
 
 def test_what_can_not_be_shared_is_said_before_the_work():
+    def never(plan: object) -> None:
+        raise AssertionError
+
     def refused(**given: Any) -> set[str]:
-        found = together(lambda here: quantized(here, "shared", **given))
+        found = together(lambda here: quantized(here, "shared", accept=never, **given))
         assert all(isinstance(one, DataError | RecipeError) for one in found)
         return set(map(str, found))
 
@@ -206,6 +225,9 @@ def test_what_can_not_be_shared_is_said_before_the_work():
         ({"x": images("shared", seed=6)}, "calibration samples"),
         ({"x": images("shared", count=32)}, "calibration samples"),
         ({"name": "functional"}, "networks"),
+        ({"chunk": 7}, "sizes of a chunk (8, 7)"),
+        ({"rows": 0}, "numbers of rows (250, 0)"),
+        ({"wanted": subbyte.load_recipe("w4a8", ["weights.range=minmax"])}, "recipes"),
     ],
 )
 def test_processes_that_were_given_different_things_say_so(given, what):
@@ -214,6 +236,15 @@ def test_processes_that_were_given_different_things_say_so(given, what):
 
     for found in together(work):
         assert isinstance(found, DataError) and f"2 processes have different {what}" in str(found)
+
+
+def test_processes_that_were_given_different_plans_say_so():
+    def work(here: Processes) -> Any:
+        recipe = subbyte.load_recipe(("w4", "w3")[here.rank])
+        return quantized(here, wanted=make_plan(captured("shared"), recipe))
+
+    for found in together(work):
+        assert isinstance(found, DataError) and "2 processes have different plans" in str(found)
 
 
 def environment() -> dict[str, str]:
@@ -271,7 +302,9 @@ from tests.engine.test_walk_shared import images, build
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 layers._MIN_ROWS = 64
-limits = subbyte.Limits(chunk=20, rows=2)
+limits = subbyte.Limits(chunk=20, rows=2, processes=subbyte.processes())
+if rank == 0:  # alone, while the other one waits
+    subbyte.quantize(build("tokens"), images("tokens"), "w4")
 model = subbyte.quantize(build("residual"), images("residual"), "w4a4", limits=limits)
 subbyte.save(model, Path(sys.argv[1]) / f"{rank}.safetensors")
 honest = layers.MomentCollector.add

@@ -4,7 +4,7 @@ error when memory runs out.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor
 from subbyte.errors import DataError, RecipeError, ResourceError
 from subbyte.graph import Network, Samples
 from subbyte.io.cache import NO_CACHE, Cache
-from subbyte.io.processes import Processes, present
-from subbyte.methods.blame import out_of_memory
+from subbyte.io.memory import out_of_memory
+from subbyte.io.processes import ALONE, Processes
 from subbyte.recipe import Plan, Recipe
+
+_DIGITS = 16  # of a digest: 64 bits
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Limits:
     device: where the arithmetic runs, such as cpu or cuda; cache: where what depends on the float
     network and the images alone is kept for other walks, and found; it says which network and which
     images they are; several processes keep nothing there;
-    processes: that share the calibration samples, each with these resources of its own: those of
-    torch's process group where it is initialised.
+    processes: that share the calibration samples, each with these resources of its own, such as
+    `subbyte.processes()`; by default nobody shares anything.
     """
 
     chunk: int = 64
@@ -38,7 +40,7 @@ class Limits:
     rows: int = 250
     device: str = "cpu"
     cache: Cache = NO_CACHE
-    processes: Processes = field(default_factory=present)
+    processes: Processes = ALONE
 
     @property
     def shelf(self) -> Cache:
@@ -76,13 +78,14 @@ class Share:
 
 
 def check_shareable(
-    network: Network, wanted: Recipe | Plan, samples: Samples, processes: Processes
+    network: Network, wanted: Recipe | Plan, samples: Samples, limits: Limits
 ) -> None:
     """See, before the long work, that processes can do it together. One that is alone can.
 
     Raises RecipeError for tuning, whose steps follow one another; DataError where the processes
-    were given different networks or samples.
+    were given different things, or there are fewer chunks than processes.
     """
+    processes = limits.processes
     if processes.alone:
         return
     if wanted.tune is not None:
@@ -90,16 +93,44 @@ def check_shareable(
             f"tune: every step of it needs the one before, so that {processes.world} processes "
             f"can't share it; do without `tune`, or start one process"
         )
-    tensors = {
-        "networks": network.graph_module.state_dict().values(),
-        "calibration samples": [leaf for leaf in samples.leaves if isinstance(leaf, Tensor)],
-    }
-    for what, values in tensors.items():
-        if len(set(processes.meet(_digest(values)))) > 1:
+    _check_alike(
+        processes,
+        {
+            "networks": _digest(network.graph_module.state_dict().values()),
+            "calibration samples": _digest(
+                leaf for leaf in samples.leaves if isinstance(leaf, Tensor)
+            ),
+            "sizes of a chunk": limits.chunk,
+            "numbers of rows": limits.rows,
+            "recipes": _digest_of_text(str(wanted.stated())),
+        },
+    )
+    limits.share(samples)
+
+
+def check_same_plan(plan: Plan, processes: Processes) -> None:
+    """Raise DataError where the processes have come to different plans."""
+    if not processes.alone:
+        _check_alike(processes, {"plans": _digest_of_text(plan.to_yaml())})
+
+
+def _check_alike(processes: Processes, given: dict[str, int | str]) -> None:
+    """Raise DataError where processes were given different things. given: numbers and digests, by
+    what they are of.
+    """
+    told = processes.meet(given)
+    for what in given:
+        values = [each[what] for each in told]
+        if len(set(values)) > 1:
             raise DataError(
-                f"the {processes.world} processes have different {what}; give every process the "
-                f"same: the walk takes each one's share itself"
+                f"the {processes.world} processes have different {what} "
+                f"({', '.join(map(str, values))}); give every process the same: the walk takes "
+                f"each one's share itself"
             )
+
+
+def _digest_of_text(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:
@@ -108,7 +139,7 @@ def _digest(tensors: Iterable[Tensor]) -> str:
         digest.update(str(tuple(tensor.shape)).encode())
         data = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(data.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return digest.hexdigest()[:_DIGITS]
 
 
 @contextmanager

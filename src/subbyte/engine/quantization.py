@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from subbyte import recipe as recipes
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
-from subbyte.engine.limits import Limits, check_shareable
+from subbyte.engine.limits import Limits, check_same_plan, check_shareable
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
@@ -62,9 +62,10 @@ def quantize(
     a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
     labels: int64 [n], or other targets of `task`; only a recipe whose tuning ends with them needs
     any.
-    limits: resources of the walk, and the processes that share it: where torch's process group is
-    initialised all of them call this, each with all images, and get the same network; on GPUs each
-    names its own, and sets it as torch's current device.
+    limits: resources of the walk, and the processes that share it. With
+    `Limits(processes=subbyte.processes())` all processes of torch's group call this, each with all
+    images, and get the same network; on GPUs each names its own, and sets it as torch's current
+    device.
     progress: called with the stage, steps done, steps in all, and what is being worked on; of
     several processes by the first.
     Raises SubbyteError (see `errors`) when model, images or recipe do not fit.
@@ -105,9 +106,10 @@ def carry_out(
     with limits.processes.failing_together():
         with stages.stage("capture"):
             network = capture()
-            check_shareable(network, wanted, Samples.of(images), limits.processes)
+            check_shareable(network, wanted, Samples.of(images), limits)
         with stages.stage("plan") as progress:
             plan, options = decide(network, wanted, images, limits, progress)
+            check_same_plan(plan, limits.processes)
             accept(plan)
         with stages.stage("walk") as progress:
             given = labels() if plan.needs_labels else None

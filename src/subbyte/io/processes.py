@@ -20,9 +20,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from subbyte.errors import ModelError, ProcessError
+from subbyte.io.memory import out_of_memory
 
 T = TypeVar("T")
-_PIECE = 2**24  # numbers that all processes hold of one another at a time
+_PIECE = 2**24  # numbers that all processes hold of one another at a time, and bytes sent at once
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Processes:
             torch.save(make(), content)
         own = torch.from_numpy(np.frombuffer(content.getvalue(), np.uint8).copy())
         sizes = self.meet(len(own))
-        sent = self._sent(0, own, (sizes[0],))
+        (sent,) = self._sent(own, {0: (sizes[0],)})
         found: T = torch.load(
             io.BytesIO(sent.numpy().tobytes()), map_location=_own_device, weights_only=False
         )
@@ -79,7 +80,7 @@ class Processes:
         told = self.meet((value.dtype, tuple(value.shape)))
         alike = {(dtype, shape[1:]) for dtype, shape in told}
         assert len(alike) == 1, f"processes are out of step: they exchange {told}"
-        return [self._sent(rank, value, shape) for rank, (_, shape) in enumerate(told)]
+        return self._sent(value, {rank: shape for rank, (_, shape) in enumerate(told)})
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over processes, added in the order of their ranks; of one shape in all."""
@@ -126,33 +127,58 @@ class Processes:
                 raise ProcessError(f"process {rank} of {self.world}: {each.reason}")
         return heard
 
-    def _sent(self, rank: int, value: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The value, of such a shape, that process `rank` sends to all; each calls this at once."""
-        content = value.detach().contiguous().reshape(-1).view(torch.uint8)
-        if rank != self.rank:
-            size = value.element_size() * torch.Size(shape).numel()
-            content = content.new_empty(size)
-        if content.numel():
-            with self._in_contact():
-                content = self._carried(rank, content)
-        return content.view(value.dtype).reshape(shape)
+    def _sent(self, value: Tensor, shapes: dict[int, tuple[int, ...]]) -> list[Tensor]:
+        """The values, of such shapes, that processes send to all, by their ranks; each calls this
+        at once. value: this one's, or one of the type that is sent.
+
+        Everyone has the memory for all of them before the first is on its way: whoever fails from
+        there on leaves the others waiting.
+        """
+        own = value.detach().contiguous().reshape(-1).view(torch.uint8)
+        contents = {
+            rank: own
+            if rank == self.rank
+            else own.new_empty(value.element_size() * torch.Size(shape).numel())
+            for rank, shape in shapes.items()
+        }
+        carrier = self._carrier(min(_PIECE, max(map(len, contents.values()))))
+        self.meet("ready")
+        with self._in_contact():
+            for rank, content in contents.items():
+                self._carry(rank, content, carrier)
+        return [contents[rank].view(value.dtype).reshape(shape) for rank, shape in shapes.items()]
+
+    def _carry(self, rank: int, content: Tensor, carrier: Tensor) -> None:
+        """Write the bytes, uint8 [n], that process `rank` has over those of the others."""
+        for piece in content.split(_PIECE):
+            carried = carrier[: len(piece)]
+            if rank == self.rank:
+                carried.copy_(piece)
+            if len(piece):
+                self._broadcast(rank, carried)
+            if rank != self.rank:
+                piece.copy_(carried)
 
     def _heard(self, said: object) -> list[Any]:
         heard: list[Any] = [None] * self.world
         dist.all_gather_object(heard, said)
         return heard
 
-    def _carried(self, rank: int, content: Tensor) -> Tensor:
-        """Bytes, uint8 [n], that process `rank` has; those of the others are written over."""
-        carrier = content.to("cuda" if dist.get_backend() == "nccl" else "cpu")
+    def _carrier(self, size: int) -> Tensor:
+        """Room for so many bytes where the backend sends from."""
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        return torch.empty(size, dtype=torch.uint8, device=device)
+
+    def _broadcast(self, rank: int, carrier: Tensor) -> None:
         dist.broadcast(carrier, rank)
-        return carrier.to(content.device)
 
     @contextmanager
     def _in_contact(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as reason:
+            if out_of_memory(reason):
+                raise
             raise ProcessError(
                 f"process {self.rank} of {self.world} has lost another one "
                 f"({str(reason).splitlines()[0][:200]}); its own messages say what ended it"
@@ -163,30 +189,66 @@ ALONE = Processes()
 """A process that shares its work with nobody."""
 
 
-def present() -> Processes:
-    """The processes of torch's default group where the caller has initialised it, else this one
-    alone.
+def processes() -> Processes:
+    """The processes of torch's default group, for `Limits(processes=...)`: all of them call the
+    same verbs at once. A process that was started by itself is alone.
+
+    Raises ModelError where torchrun started several, which have not initialised the group.
     """
     if dist.is_available() and dist.is_initialized():
         return Processes(dist.get_rank(), dist.get_world_size())
+    if (world := _stated("WORLD_SIZE", 1)) > 1:
+        raise ModelError(
+            f"this is one of {world} processes (WORLD_SIZE), and torch's process group is not "
+            f"initialised; call torch.distributed.init_process_group before"
+        )
     return ALONE
 
 
 def join(device: str) -> tuple[Processes, str]:
     """Join the processes that torchrun started, and choose this one's device: a GPU each where
-    `device` is cuda. Without torchrun this process is alone. Raises ModelError for unknown devices.
+    `device` is cuda. Without torchrun this process is alone.
+
+    Raises ModelError for unknown devices, for more processes than GPUs, and where the processes do
+    not come together.
     """
-    gpu = _usable(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    gpu, world = _usable(device), _stated("WORLD_SIZE", 1)
+    if world == 1:
         return ALONE, device
-    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else device
-    if gpu:
-        torch.cuda.set_device(own)  # where torch exchanges objects
+    own = _own_gpu() if gpu else device
     # one for the process's life: now and then torch hangs in ending it for the next
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if gpu else "gloo")
+        try:
+            dist.init_process_group("nccl" if gpu else "gloo")
+        except (ValueError, RuntimeError) as reason:
+            raise ModelError(
+                f"the {world} processes of WORLD_SIZE can't be brought together "
+                f"({str(reason).splitlines()[0]}); start them by torchrun, or unset WORLD_SIZE"
+            ) from reason
         atexit.register(dist.destroy_process_group)
-    return present(), own
+    return processes(), own
+
+
+def _stated(variable: str, default: int) -> int:
+    """The number that torchrun put into the environment."""
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal():
+        raise ModelError(f"{variable} must be a number, as torchrun sets it; got {text!r}")
+    return int(text)
+
+
+def _own_gpu() -> str:
+    """The GPU of this process, one for each on a machine; made torch's current device, on which it
+    exchanges objects.
+    """
+    own, there = _stated("LOCAL_RANK", 0), torch.cuda.device_count()
+    if own >= there:
+        raise ModelError(
+            f"process {own} on this machine has no GPU of its own: torch finds {there}; "
+            f"start no more processes than GPUs: torchrun --nproc-per-node {there}"
+        )
+    torch.cuda.set_device(own)
+    return f"cuda:{own}"
 
 
 def is_gpu(device: str) -> bool:

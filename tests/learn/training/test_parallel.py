@@ -13,7 +13,7 @@ import torch
 
 from subbyte.errors import ModelError, RecipeError
 from subbyte.learn.training import TrainSettings
-from subbyte.learn.training.parallel import processes
+from subbyte.learn.training.parallel import trainers
 from tests.learn.training.runs import (
     FILES,
     Normed,
@@ -272,21 +272,19 @@ def test_runs_one_after_the_other_in_the_same_processes(tmp_path):
 
 def test_without_torchrun_a_process_is_alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with processes("cpu") as here:
-        model = seeded(Normed)
-        assert (here.rank, here.world, here.device, here.first) == (0, 1, "cpu", True)
-        assert here.wrapped(model) is model and here.from_first(lambda: [1]) == [1]
-        assert torch.equal(here.mean(torch.ones(3)), torch.ones(3))
+    here, model = trainers("cpu"), seeded(Normed)
+    assert (here.rank, here.world, here.device, here.first) == (0, 1, "cpu", True)
+    assert here.wrapped(model) is model and here.from_first(lambda: [1]) == [1]
+    assert torch.equal(here.mean(torch.ones(3)), torch.ones(3))
     assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_an_error():
-    with (
-        pytest.raises(ModelError, match="device 'cuda': torch finds no GPU here; use --device cpu"),
-        processes("cuda"),
+    with pytest.raises(
+        ModelError, match="device 'cuda': torch finds no GPU here; use --device cpu"
     ):
-        pass
+        trainers("cuda")
 
 
 def test_the_stop_of_the_script_stops():

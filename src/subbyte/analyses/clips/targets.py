@@ -25,7 +25,6 @@ from subbyte.graph import (
     instrument,
     tensor_at,
 )
-from subbyte.io.processes import ALONE
 from subbyte.ranges.clips import clipped_grid, scores
 from subbyte.ranges.metrics import Evidence, Metric, Need, parse_metric
 from subbyte.stats import GradientStats, hessian_blocks
@@ -76,7 +75,7 @@ def gather(
         gradients = gradient_stats(network, few, against, batch=search.batch_size, seed=search.seed)
     if Need.INPUTS in needs:
         report("statistics", 1, 3, "inputs")
-        moments = _second_moments(network, images, Limits(chunk=search.batch_size, processes=ALONE))
+        moments = _second_moments(network, images, Limits(chunk=search.batch_size))
     if Need.HESSIAN in needs:
         hessians = _hessians(network, images[: search.batch_size], labels, search.seed, report)
     report("statistics", 3, 3, "")

@@ -29,7 +29,6 @@ from subbyte.engine.stages import Stages
 from subbyte.errors import DataError, RecipeError
 from subbyte.graph import Network, Samples, prepare
 from subbyte.io.cache import Cache
-from subbyte.io.processes import ALONE
 from subbyte.io.settings import fingerprint
 from subbyte.io.user_file import split_spec
 from subbyte.methods import Task
@@ -126,7 +125,7 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     split = measured_split(data, run)
     task, batch = settle_task(read_tasks(run.task), forward_of(inputs.model), split)
     cache = Cache(folder).of(inputs.identity, version("subbyte"), torch.__version__)
-    limits = Limits(cache=cache.of(sha256(_bytes(images)).hexdigest()), processes=ALONE)
+    limits = Limits(cache=cache.of(sha256(_bytes(images)).hexdigest()))
     quantized = carry_out(
         lambda: captured(inputs, cache),
         run.recipe,

@@ -6,13 +6,11 @@ from torch import Tensor, nn
 
 from subbyte.data import Split
 from subbyte.engine.judging import forward_of
-from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import quantize
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import NumericsError
 from subbyte.exporters.packed import save
 from subbyte.graph import Samples
-from subbyte.io.processes import ALONE
 from subbyte.learn.qat import layers_of, remove_quantizers
 from subbyte.recipe import Recipe
 
@@ -48,8 +46,7 @@ def pack(
     )
     images = split.images(range(min(_IMAGES, len(split))))
     try:
-        # of processes that trained together the first packs
-        quantized = quantize(model, images, recipe, limits=Limits(processes=ALONE))
+        quantized = quantize(model, images, recipe)
     # the images were fine in training, and weights on a grid do not grow; biases do
     except NumericsError as reason:
         raise NumericsError(

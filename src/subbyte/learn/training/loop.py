@@ -20,7 +20,7 @@ from subbyte.learn.qat import layers_of, output_axis, remove_quantizers
 from subbyte.learn.qat.layers import weight_of
 from subbyte.learn.training.batches import Batches
 from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
-from subbyte.learn.training.parallel import Trainers, processes
+from subbyte.learn.training.parallel import Trainers, trainers
 from subbyte.learn.training.record import Record, Row
 from subbyte.learn.training.scoring import Judge
 from subbyte.learn.training.settings import TrainSettings
@@ -80,10 +80,8 @@ def train(
     is damaged or of another network; RecipeError when `out` was made with other settings, or
     settings do not fit; DataError when the data do not.
     """
-    with (
-        processes(device) as here,
-        torch.random.fork_rng(devices=[here.device] if here.on_gpu else []),
-    ):
+    here = trainers(device)
+    with torch.random.fork_rng(devices=[here.device] if here.on_gpu else []):
         parts = split_data(data, settings)
         size = settings.batch_size * here.world
         batches = Batches(parts.train, size, settings.augment, settings.seed, here.rank, here.world)

@@ -7,8 +7,7 @@ statistics are of each share alone (on GPUs they are of the whole batch, by Sync
 0 measures and writes; the others wait for it.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -60,8 +59,7 @@ class Trainers(Processes):
         ]
 
 
-@contextmanager
-def processes(device: str) -> Iterator[Trainers]:
-    """See `io.processes.join`."""
+def trainers(device: str) -> Trainers:
+    """The processes that torchrun started, this one with its device; see `io.processes.join`."""
     here, own = join(device)
-    yield Trainers(here.rank, here.world, own)
+    return Trainers(here.rank, here.world, own)

@@ -216,8 +216,13 @@ def _on_scores(reader: fx.Node) -> bool:
 
 def _fails_at_zero(reader: fx.Node, value: fx.Node) -> bool:
     """Whether an operation reads a value where it may not be 0, and nowhere else."""
-    place = _NOT_AT_ZERO.get(reader.target)
+    place = 0 if _is_negative_power(reader) else _NOT_AT_ZERO.get(reader.target)
     return place is not None and [k for k, a in enumerate(reader.args) if a is value] == [place]
+
+
+def _is_negative_power(node: fx.Node) -> bool:
+    exponent = node.args[1] if node.target is aten.pow.Tensor_Scalar else None
+    return isinstance(exponent, int | float) and exponent < 0
 
 
 def channel_axis(node: fx.Node, geometry: Geometry | None) -> int | None:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 import subbyte
 from subbyte.core import GridSpec, PowersOfTwo
 from subbyte.errors import RecipeError
-from subbyte.ranges import Unit, fit_grid
 from subbyte.graph import mark_sites
+from subbyte.ranges import Unit, fit_grid
 from subbyte.recipe import load_recipe
 from tests.reference.networks import Calls
 

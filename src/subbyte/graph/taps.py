@@ -7,8 +7,9 @@ zero padding, max pool) hand the activation quantizer of their input on. A value
 other operations alike; who reads it decides its bits, in the plan.
 
 What leads to a softmax alone has none behind the product it comes from: masks and biases are added
-there, and numbers like -1e9 would take up the whole range. Nor has what leads to a divisor or a
-logarithm alone, where a small number would become 0. Constants have none either.
+there, and numbers like -1e9 would take up the whole range. Nor has what leads to a divisor, a
+negative power or a logarithm alone, where a small number would become 0. Constants have none
+either.
 """
 
 import operator

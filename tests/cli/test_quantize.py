@@ -99,6 +99,12 @@ def test_what_an_exporter_refuses_is_said_before_the_walk(subbyte, given, tmp_pa
     assert names_in(tmp_path) == set()
 
 
+def test_an_exporter_that_there_is_not_is_said_before_anything_is_done(subbyte, given, tmp_path):
+    for last in (("--out", tmp_path / "out"), ("--dry-run", "--input-shape", "3,8,8")):
+        done = subbyte("quantize", *given, "--recipe", "mine.yaml", "--export", "onnx-int9", *last)
+        assert done.code == 1 and done.out == "" and "'onnx-int9'" in done.err
+
+
 def test_plan_yaml_reloads(result):
     plan = Plan.from_dict(yaml.safe_load((result[0] / "plan.yaml").read_text()))
     assert [(layer.name, str(layer.asked)) for layer in plan.layers] == [

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 import subbyte
 from subbyte.core import GridSpec, PowersOfTwo
 from subbyte.errors import RecipeError
+from subbyte.graph import mark_sites
 from subbyte.ranges import Unit, fit_grid
 from subbyte.recipe import load_recipe
+from tests.reference.networks import Calls
 
 LOG2 = "softmax={bits: 4, levels: log2}"
 
@@ -62,6 +64,17 @@ def test_from_the_recipe_to_a_proven_file(tmp_path):
     assert exported.notes[tap.name] == "4 log2 bits: levels in float32"
     found = subbyte.runner(tmp_path / "net.onnx")(X[:7])
     assert torch.allclose(found, q(X[:7]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("setting", "marks"), [(LOG2, 1), ("softmax={bits: 8}", 2)])
+def test_marks_are_repeated_behind_moves_of_integers_alone(setting, marks):
+    layers = {"key": nn.Linear(8, 8), "value": nn.Linear(8, 8)}
+    net = Calls(lambda m, x: m.key(x).softmax(-1).transpose(1, 2) @ m.value(x), **layers)
+    q = subbyte.quantize(net, X, load_recipe("w8a8", [setting]))
+    (tap,) = [tap.name for tap in q.plan.taps if "softmax" in tap.name]
+    marked = mark_sites(q.instrumented, [])
+    calls = [node.target for node in marked.graph.nodes if node.op == "call_module"]
+    assert [marked.get_submodule(call).name for call in calls].count(tap) == marks
 
 
 def test_learning_goes_through_them():

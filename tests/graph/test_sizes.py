@@ -3,6 +3,7 @@ them.
 """
 
 import importlib.util
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 import subbyte
 from subbyte.errors import CaptureError, DataError, ModelError, ParityError
 from subbyte.exporters import onnx as onnx_exporter
-from subbyte.graph import Axis, Network, Samples, prepare
+from subbyte.graph import Axis, Network, Samples, of_other_sizes, prepare
+from tests.reference.networks import Calls
 
 torch.set_num_threads(1)
 
@@ -69,6 +71,12 @@ def test_a_file_says_which_sizes_differ_and_asks_for_the_same(tmp_path):
         with pytest.raises(DataError, match=r"\[n, 3, height, width\].*x\.shape\[2\]") as said:
             model(pictures(7, 10, 3))
         assert "float32 [3, 3, 7, 10]; as it was captured it needs" in str(said.value)
+
+
+@pytest.mark.parametrize("axes", [[], ["height", "width"]])
+def test_no_samples_make_no_outputs(axes):
+    model = free() if axes else subbyte.quantize(net(), pictures(8, 10), "w4")
+    assert model(pictures(8, 10)[:0]).shape == (0, 5)
 
 
 def test_one_axis_alone_may_differ():
@@ -150,6 +158,50 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 def test_a_network_that_fixes_sizes_says_which_and_why(fixed, name, message):
     with pytest.raises(CaptureError, match=f"dynamic: {name} is fixed to {message}"):
         prepared(getattr(fixed, name)())
+
+
+@dataclass
+class Scores:
+    scores: Tensor
+
+
+def test_networks_of_free_sizes_may_return_dataclasses():
+    model = Calls(lambda m, x: Scores(m.net(x)), net=net())
+    assert prepared(model).output_names == ["output"]
+
+
+def padded(x: Tensor) -> Tensor:
+    return F.pad(x, (0, 1, 0, 1)) if x.shape[-1] % 2 else x
+
+
+CHOICES = {
+    "large images are halved": (lambda x: F.avg_pool2d(x, 2) if x.shape[-1] > 12 else x, 8, 12, 13),
+    "odd images are padded": (padded, 9, 17, 12),
+    "none is larger": (lambda x: F.avg_pool2d(x, 2) if x.shape[-1] > 8 else x, 8, 7, 9),
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_what_code_asks_of_sizes_is_no_error_of_the_capture(case, tmp_path):
+    choose, calibrated, held, broken = CHOICES[case]
+    layers = {"first": nn.Conv2d(3, 4, 3, padding=1), "last": nn.Conv2d(4, 2, 1)}
+    net = Calls(lambda m, x: m.last(F.relu(m.first(choose(x)))), **layers)
+    x = pictures(calibrated, calibrated)
+    model = subbyte.quantize(net, x, "w8a8", dynamic=["height", "width"])
+    free = Samples.of(x).with_dynamic((Axis.HEIGHT, Axis.WIDTH))
+    compared = of_other_sizes(free, model.signature.conditions)
+    assert [compared.size_along(axis) for axis in Axis] == [held, held]
+    wanted = net(pictures(held, held)).detach()
+    assert float((model(pictures(held, held)) - wanted).abs().mean()) < 0.1 * wanted.abs().mean()
+    with pytest.raises(DataError, match="as it was captured it needs"):
+        model(pictures(broken, broken))
+    subbyte.export(model, tmp_path / "net.onnx", x)
+
+
+def test_bounds_that_sizes_give_are_kept():
+    net = Calls(lambda m, x: m.conv(x.clamp(0, x.shape[-1] - 9)), conv=nn.Conv2d(3, 2, 1))
+    x = 3 * pictures(8, 12)
+    assert torch.allclose(prepared(net).graph_module(x), net(x), atol=1e-5)
 
 
 def test_axes_are_of_images():

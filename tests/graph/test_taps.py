@@ -285,6 +285,8 @@ def test_one_value_for_two_layers_is_one_tap():
 DIVIDED = {
     "a divisor": (lambda m, x: m.a(x) / (1 + (y := m.b(x)) * y), "a div"),
     "a root": (lambda m, x: (y := m.a(x)) * torch.rsqrt((y * y).mean(1, keepdim=True)), "a mul"),
+    "a power": (lambda m, x: (y := m.a(x)) * (y * y).mean(1, keepdim=True).pow(-0.5), "a mul"),
+    "a square": (lambda m, x: m.a(x).pow(2) * m.b(x).mul(2).pow(2), "a b mul mul#2"),
     "a logarithm": (lambda m, x: torch.log(1 + F.relu(m.a(x))), "log"),
     "a reciprocal": (lambda m, x: (1 + m.a(x) * m.b(x)).reciprocal(), "reciprocal"),
     "read elsewhere": (lambda m, x: m.a(x) / (y := m.b(x)) + y, "a b add"),

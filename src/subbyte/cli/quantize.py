@@ -37,7 +37,7 @@ from subbyte.cli.tables import (
 from subbyte.data import load_data
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
-from subbyte.exporters import EXPORTERS, choose_exporters
+from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters
 from subbyte.graph import Axis, Samples, prepare
 from subbyte.io.processes import join
 from subbyte.jobs import Job, assist, run
@@ -114,6 +114,7 @@ def quantize(
     """Quantize a trained network, export it, and measure what it cost. `torchrun` shares the
     calibration images out over several processes or GPUs.
     """
+    check_exporters(exports or ())
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
     asked = load_request(recipe, [*(settings or []), *scaled, *wanted])

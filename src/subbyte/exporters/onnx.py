@@ -29,7 +29,7 @@ from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
-from subbyte.graph import Samples, described, mark_sites
+from subbyte.graph import Samples, described, mark_sites, of_other_sizes
 from subbyte.io.files import written
 from subbyte.methods import Contents, Exported, Exporter, Refusal, Runner, Stored
 from subbyte.recipe import Plan, TapPlan
@@ -37,7 +37,7 @@ from subbyte.records.parity import Parity
 
 _TORCH_MAX_OPSET = 23
 _RECIPE = "subbyte.recipe"  # the entry of the metadata by which a file is known to be ours
-_LARGER = 8  # images of twice the size on which a file is proven whose sizes may differ
+_OF_OTHER_SIZES = 8  # images on which a file is proven whose sizes may differ
 _SHOWN = 64  # bytes of a tensor that is worth a row
 
 
@@ -82,7 +82,9 @@ class Onnx(Exporter[QuantizedModel, Plan]):
                 raise ModelError(f"an operation has no form in ONNX: {reason}") from error
             parity = self._proven(model, temporary, inputs)
             if dynamic := model.signature.dynamic:
-                self._proven(model, temporary, inputs[:_LARGER].doubled(*dynamic))
+                few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)
+                others = of_other_sizes(few, model.signature.conditions)
+                self._proven(model, temporary, others)
             size = temporary.stat().st_size
         return Exported(self.name, path, size, parity, notes, opset)
 

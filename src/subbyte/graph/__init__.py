@@ -35,6 +35,7 @@ from subbyte.graph.rest import Rest, float_outputs
 from subbyte.graph.samples import Inputs, Samples, described
 from subbyte.graph.signature import Leaf, Signature
 from subbyte.graph.sites import DOMAIN, mark_sites
+from subbyte.graph.sizes import of_other_sizes
 from subbyte.graph.taps import TapPoint, channel_axis, find_taps, moves
 from subbyte.graph.tensors import set_tensor, tensor_at, tensors_read
 from subbyte.graph.travel import Travel
@@ -83,6 +84,7 @@ __all__ = [
     "mark_sites",
     "moved",
     "moves",
+    "of_other_sizes",
     "output_names",
     "outputs",
     "prepare",

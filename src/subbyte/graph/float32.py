@@ -39,13 +39,17 @@ def compute_in_float32(graph_module: fx.GraphModule) -> None:
             continue
         node.args, node.kwargs = (_float32(part) for part in (node.args, dict(node.kwargs)))
         if node.target in _BOUNDED and _floats(node):
-            bounds = [None if bound is None else float(bound) for bound in node.args[1:]]
-            node.args = (node.args[0], *bounds)
+            node.args = (node.args[0], *map(_float_bound, node.args[1:]))
         source = node.args[0] if node.args else None
         if node.target in _CONVERSIONS and isinstance(source, fx.Node) and _floats(source, node):
             node.replace_all_uses_with(source)
             graph_module.graph.erase_node(node)
     graph_module.recompile()
+
+
+def _float_bound(bound: Any) -> Any:
+    """A bound as a float; none, and one that the graph computes from sizes, as it is."""
+    return bound if bound is None or isinstance(bound, fx.Node) else float(bound)
 
 
 def _floats(*nodes: fx.Node) -> bool:

@@ -21,7 +21,7 @@ from subbyte.graph.nodes import is_input
 from subbyte.graph.products import Product, find_products
 from subbyte.graph.samples import Inputs, Samples, register_dataclasses
 from subbyte.graph.signature import Signature
-from subbyte.graph.sizes import conditions_on_sizes
+from subbyte.graph.sizes import conditions_on_sizes, of_other_sizes
 from subbyte.graph.taps import TapPoint, channel_axis, find_taps
 from subbyte.graph.user_module import evaluating, unwrapped
 from subbyte.io.cache import NO_CACHE, Cache
@@ -98,8 +98,8 @@ def prepare(
     """
     model, samples = unwrapped(model), Samples.of(example)[:8]
     returned = _call(model, samples)
-    conditions = conditions_on_sizes(model, samples)
     register_dataclasses(returned)
+    conditions = conditions_on_sizes(model, samples)
     expected, outputs = pytree.tree_flatten(returned)
     kept = NO_CACHE if samples.dynamic else cache
     graph_module = _captured(model, samples, expected, outputs, kept)
@@ -120,9 +120,9 @@ def prepare(
     error = _difference(expected, counter.outputs(samples))
     multiplications = dict(counter.multiplications)
     if samples.dynamic:
-        larger = samples[:2].doubled(*samples.dynamic)
-        wanted = pytree.tree_leaves(_call(model, larger))
-        error = max(error, _difference(wanted, counter.outputs(larger)))
+        others = of_other_sizes(samples[:2], conditions)
+        wanted = pytree.tree_leaves(_call(model, others))
+        error = max(error, _difference(wanted, counter.outputs(others)))
     if error > _MAX_FOLD_ERROR:
         raise ModelError(
             f"the captured network differs from {type(model).__name__} by {error:.2g} of the "

@@ -9,7 +9,6 @@ for all samples.
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,7 +115,7 @@ class Samples:
 
     def twice(self) -> "Samples":
         """The first sample and itself: a batch of 1 would be taken for a constant."""
-        return self._each(partial(twofold, batched=True))
+        return self._each(lambda leaf: leaf[:1].expand(2, *leaf.shape[1:]))
 
     def with_dynamic(self, axes: tuple[Axis, ...]) -> "Samples":
         """The same, with axes of images whose sizes may differ. Raises ModelError where there are
@@ -135,6 +134,14 @@ class Samples:
         for k, batched in enumerate(self.batched):
             for axis in axes if is_images(leaves[k], batched) else ():
                 leaves[k] = torch.cat([leaves[k]] * 2, axis.value)
+        return dataclasses.replace(self, leaves=tuple(leaves))
+
+    def without(self, count: int) -> "Samples":
+        """Images without their last `count` numbers along each dynamic axis."""
+        leaves = list(self.leaves)
+        for k, batched in enumerate(self.batched):
+            for axis in self.dynamic if is_images(leaves[k], batched) else ():
+                leaves[k] = leaves[k].narrow(axis.value, 0, leaves[k].shape[axis.value] - count)
         return dataclasses.replace(self, leaves=tuple(leaves))
 
     def size_along(self, axis: Axis) -> int:
@@ -166,9 +173,11 @@ def is_images(leaf: Any, batched: bool) -> bool:
     return batched and leaf.ndim == 4
 
 
-def twofold(leaf: Any, batched: bool) -> Any:
-    """The first sample and itself; a leaf that is the same for all samples as it is."""
-    return leaf[:1].expand(2, *leaf.shape[1:]) if batched else leaf
+def as_two(leaf: Any, batched: bool) -> Any:
+    """A leaf of the sizes and type that two samples have, with any numbers in it; one that is the
+    same for all samples as it is.
+    """
+    return leaf.new_empty(2, *leaf.shape[1:]) if batched else leaf
 
 
 def _plain(leaf: Any) -> Any:

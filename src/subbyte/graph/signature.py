@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from subbyte.errors import DataError, FormatError
 from subbyte.graph.axes import UNCONDITIONAL, Axis, Conditions
-from subbyte.graph.samples import Samples, described, in_float32, is_images, twofold
+from subbyte.graph.samples import Samples, as_two, described, in_float32, is_images
 from subbyte.graph.trees import tree_from_plain, tree_to_plain
 
 _DTYPES = (
@@ -201,7 +201,7 @@ class Signature:
             sizes = "; sizes are those of its calibration (`dynamic` frees height and width)"
             raise self._refusal(leaves, tree, sizes if alike else "")
         batched = (leaf.batched for leaf in self.leaves)
-        for condition in self.conditions.unmet(map(twofold, leaves, batched)):
+        for condition in self.conditions.unmet(map(as_two, leaves, batched)):
             raise self._refusal(leaves, tree, f"; as it was captured it needs {condition}")
         args, kwargs = pytree.tree_unflatten(leaves, tree)
         return args, kwargs

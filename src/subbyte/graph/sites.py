@@ -4,7 +4,7 @@ becomes a node `subbyte::Site`.
 The mark computes nothing; `torch.onnx` writes it as a node of its own, with the site's name, and
 leaves it alone. The exporter then puts quantize/dequantize pairs in its place, knowing codes and
 grids from the model. Behind operations that only move values the mark of their input's activation
-quantizer is repeated, so that runtimes can move integers. The mark of an activation quantizer whose
+quantizer is repeated where runtimes can move integers. The mark of an activation quantizer whose
 range is chosen for every batch takes the scale and zero point as inputs, and what computes them is
 exported too.
 """
@@ -52,7 +52,7 @@ def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModul
         return marks[name]
 
     names = {nodes[tap.name]: name for name, tap in instrumented.taps.items()}
-    plain = {node for node, name in names.items() if _one_scale(instrumented.tap(name))}
+    plain = {node for node, name in names.items() if _as_integers(instrumented.tap(name))}
     for node in list(graph_module.graph.nodes):
         source = grid_source(node) if node not in names else None
         value = node.meta.get("val")
@@ -75,8 +75,11 @@ def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModul
     return graph_module
 
 
-def _one_scale(tap: FakeQuantize) -> bool:
-    return tap.grid is not None and tap.axis is None
+def _as_integers(tap: FakeQuantize) -> bool:
+    """Whether values on a grid can be moved as integers: there is one fixed scale, and levels are
+    even, as uneven ones are computed in float.
+    """
+    return tap.grid is not None and tap.axis is None and tap.grid.spec.alphabet.even
 
 
 def _insert(

@@ -39,6 +39,18 @@ def conditions_on_sizes(model: nn.Module, samples: Samples) -> Conditions:
     return Conditions(module.get_submodule("_guards_fn"))
 
 
+def of_other_sizes(samples: Samples, conditions: Conditions) -> Samples:
+    """Samples whose images have other sizes along their dynamic axes, on which a graph can be
+    compared with its network: twice as large, or cut from the bottom right of those by as little as
+    the conditions ask for. Samples themselves where no such size meets the conditions.
+    """
+    twice = samples.doubled(*samples.dynamic)
+    smallest = min(twice.size_along(axis) for axis in samples.dynamic)
+    cuts = (twice.without(count) for count in range(smallest))
+    fitting = (cut for cut in cuts if not conditions.unmet(cut.twice().leaves))
+    return next((cut for cut in fitting if cut.size != samples.size), samples)
+
+
 def _try(model: nn.Module, twice: Samples) -> None:
     """Call the network with larger images; where it raises, find the axis that it is about."""
     error = _raised(model, twice.doubled(*twice.dynamic))

@@ -7,8 +7,9 @@ zero padding, max pool) hand the activation quantizer of their input on. A value
 other operations alike; who reads it decides its bits, in the plan.
 
 What leads to a softmax alone has none behind the product it comes from: masks and biases are added
-there, and numbers like -1e9 would take up the whole range. Nor has what leads to a divisor or a
-logarithm alone, where a small number would become 0. Constants have none either.
+there, and numbers like -1e9 would take up the whole range. Nor has what leads to a divisor, a
+negative power or a logarithm alone, where a small number would become 0. Constants have none
+either.
 """
 
 import operator
@@ -216,8 +217,13 @@ def _on_scores(reader: fx.Node) -> bool:
 
 def _fails_at_zero(reader: fx.Node, value: fx.Node) -> bool:
     """Whether an operation reads a value where it may not be 0, and nowhere else."""
-    place = _NOT_AT_ZERO.get(reader.target)
+    place = 0 if _is_negative_power(reader) else _NOT_AT_ZERO.get(reader.target)
     return place is not None and [k for k, a in enumerate(reader.args) if a is value] == [place]
+
+
+def _is_negative_power(node: fx.Node) -> bool:
+    exponent = node.args[1] if node.target is aten.pow.Tensor_Scalar else None
+    return isinstance(exponent, int | float) and exponent < 0
 
 
 def channel_axis(node: fx.Node, geometry: Geometry | None) -> int | None:

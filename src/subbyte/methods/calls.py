@@ -140,6 +140,15 @@ def loss(task: Task, outputs: Outputs, targets: Targets) -> Tensor:
     return found
 
 
+def counted(task: Task, targets: Targets) -> int:
+    """See `Task.counted`."""
+    with _judging(task, "counted"):
+        found = task.counted(targets)
+    if type(found) is not int or found < 0:
+        raise ContractError(f"{name_of(task, 'counted')} returned {found!r}, not a count from 0 on")
+    return found
+
+
 @contextmanager
 def _judging(task: Task, verb: str) -> Iterator[None]:
     """As `blaming`, but errors about data are no fault of the task."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, isnan, nan
 
 import torch
 from torch import nn
@@ -16,15 +16,14 @@ from subbyte.engine.judging import (
     settle_task,
     tensors_of,
 )
-from subbyte.errors import DataError
+from subbyte.errors import DataError, NumericsError
 from subbyte.graph import output_names
 from subbyte.graph.user_module import evaluating
 from subbyte.learn.training.record import Row
 from subbyte.methods import Measure, Outputs, Tally, Targets, Task, calls
 from subbyte.records import Score
 from subbyte.records.training import Scoring
-from subbyte.tasks import task_name
-from subbyte.tasks.tallies import mean_of_sum
+from subbyte.tasks import judged_apart, task_name
 
 LOSS = Measure("loss", higher=False)
 _PROBED, _GUESSED = 2, 64  # samples that tell of the form of outputs, and of the loss of guessing
@@ -45,9 +44,10 @@ class Logged(Task):
 
     def score(self, outputs: Outputs, targets: Targets) -> list[Tally]:
         """See `methods.Task`."""
-        count = len(outputs[0])
-        total = count * calls.loss(self.task, outputs, targets)
-        return [mean_of_sum(LOSS, total, count), *first_scores(self.task, outputs, targets)]
+        return [
+            _loss(self.task, outputs, targets),
+            *first_scores(self.task, outputs, targets),
+        ]
 
     def compare(self, outputs: Outputs, others: Outputs) -> list[Tally]:
         """See `methods.Task`."""
@@ -106,11 +106,19 @@ class Judge:
         return cls(task, batch, scoring, _guess(task, outputs, splits[0]), device)
 
     def measure(self, model: nn.Module, split: Split, images: str) -> Row:
-        """The loss and the scores of a split, as cells. images: what the log calls them."""
+        """The loss and the scores of a split, as cells; those left out that there was nothing to
+        measure on. images: what the log calls them.
+
+        Raises NumericsError where the loss is NaN or Inf.
+        """
         networks = {_NETWORK: forward_of(model, self.device)}
         found = judge(networks, {}, Logged(self.task), split, batch_size=self.batch)[_NETWORK]
         loss, *scores = found.scores
-        return {f"{images}_loss": round(loss.figure(loss.counted), 6)} | self.cells(images, scores)
+        if not bool(torch.isfinite(loss.counted).all()):
+            raise NumericsError(f"the loss of the {len(split)} {images} images is NaN or Inf")
+        mean = loss.figure(loss.counted)
+        cells = {} if isnan(mean) else {f"{images}_loss": round(mean, 6)}
+        return cells | self.cells(images, scores)
 
     def cells(self, images: str, scores: Sequence[Tally]) -> Row:
         """Scores as cells; without those that there was nothing to measure on."""
@@ -119,6 +127,25 @@ class Judge:
             for score in as_scores(scores)
             if score.value is not None
         }
+
+
+def _loss(task: Task, outputs: Outputs, targets: Targets) -> Tally:
+    """The mean loss over all that counts; of several outputs the sum of their means, each over what
+    counts of its own. Sums: pairs of a total and a count.
+    """
+    pairs = []
+    for own, some, wanted in judged_apart(task, outputs, targets):
+        count = calls.counted(own, wanted)
+        total = count * float(calls.loss(own, some, wanted)) if count else 0.0
+        pairs += [total, float(count)]
+    return Tally(LOSS, torch.tensor(pairs, dtype=torch.float64), _sum_of_means)
+
+
+def _sum_of_means(counted: torch.Tensor) -> float:
+    """NaN where nothing was counted."""
+    totals, counts = counted.view(-1, 2).unbind(1)
+    there = counts > 0
+    return float((totals[there] / counts[there]).sum()) if bool(there.any()) else nan
 
 
 def _targets(split: Split, indices: torch.Tensor) -> Targets:

@@ -89,7 +89,7 @@ class Steps:
         row = {"step": self.before + number + 1, "epoch": epoch + 1, "lr": self.rate(number)}
         return (
             row
-            | {"train_loss": round(float(losses.mean()), 6)}
+            | {"train_loss": round(float(losses.double().mean()), 6)}
             | self.judge.cells("train", scores)
             | self.telemetry()
         )
@@ -100,7 +100,7 @@ class Steps:
         """
         last = self.per_epoch - 1
         return self.diverged(
-            last, f"the weights or outputs after {self._named(last)} are NaN or Inf"
+            last, f"weights, outputs or loss after {self._named(last)} are NaN or Inf"
         )
 
     def diverged(self, number: int, what: str) -> NumericsError:

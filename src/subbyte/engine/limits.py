@@ -13,8 +13,8 @@ from torch import Tensor
 from subbyte.errors import DataError, RecipeError, ResourceError
 from subbyte.graph import Network, Samples
 from subbyte.io.cache import NO_CACHE, Cache
+from subbyte.io.memory import out_of_memory
 from subbyte.io.processes import Processes, present
-from subbyte.methods.blame import out_of_memory
 from subbyte.recipe import Plan, Recipe
 
 

@@ -3,22 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from subbyte.errors import ContractError, SubbyteError
+from subbyte.io.memory import out_of_memory
 from subbyte.io.user_file import raised
 
 
 def name_of(method: object, verb: str) -> str:
     """A method's verb, or what it declares, as messages call it."""
     return f"{type(method).__qualname__}.{verb}"
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory has run out; torch has no type for that on processors."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class Heads(Task):
         """See `methods.Task`."""
         for head, task in enumerate(self.tasks):
             try:
-                task.check(outputs[head : head + 1], targets[head : head + 1])
+                calls.check(task, outputs[head : head + 1], targets[head : head + 1])
             except DataError as error:
                 raise DataError(f"output {head}: {error}") from error
 
@@ -74,7 +74,7 @@ def settle(given: Sequence[Task], outputs: Outputs, targets: Targets) -> Task:
             f"tensors: leave some out"
         )
     task = _of_outputs(given or choose(outputs, targets), len(outputs))
-    task.check(outputs, targets)
+    calls.check(task, outputs, targets)
     return task
 
 

@@ -239,5 +239,5 @@ def test_where_no_pixel_counts_there_is_no_loss(tmp_path):
 def test_a_test_loss_beyond_all_numbers_is_one_error(tmp_path):
     given = data("n")
     far = dataclasses.replace(given.test, targets=(torch.full((20, 2), 1e30),))
-    with pytest.raises(NumericsError, match="outputs or loss after step 6 .* no checkpoint yet"):
+    with pytest.raises(NumericsError, match=r"outputs or loss after step 6 .* no checkpoint yet"):
         train(seeded(Numbers), DataSet("far", given.train, far, (), "f"), STILL, tmp_path)

@@ -71,14 +71,6 @@ def settle_task(given: Sequence[Task], forward: Forward, split: Split) -> tuple[
     outputs = run_network(forward, Samples.of(split.samples(few)), split, 0)
     numbers = sum(output.numel() for output in outputs) // len(few)
     batch = max(1, min(BATCH, _NUMBERS // max(1, numbers)))
-    return settle_targets(given, outputs, split), batch
-
-
-def settle_targets(given: Sequence[Task], outputs: Outputs, split: Split) -> Task:
-    """The task by which such outputs are judged on a split; see `settle_task`. outputs: of a few
-    samples of this split or another.
-    """
-    few = torch.arange(min(_PROBED, len(split)))
     targets = tuple(t if isinstance(t, Tensor) else t[few] for t in split.targets)
     try:
         task = settle(given, outputs, targets)
@@ -87,7 +79,7 @@ def settle_targets(given: Sequence[Task], outputs: Outputs, split: Split) -> Tas
     asked = [target for target in split.targets if isinstance(target, OnDemand)]
     if asked:
         _check_read(task, outputs, split, asked[0])
-    return task
+    return task, batch
 
 
 def _check_read(task: Task, outputs: Outputs, split: Split, named: OnDemand) -> None:

@@ -241,3 +241,14 @@ def test_a_test_loss_beyond_all_numbers_is_one_error(tmp_path):
     far = dataclasses.replace(given.test, targets=(torch.full((20, 2), 1e30),))
     with pytest.raises(NumericsError, match=r"outputs or loss after step 6 .* no checkpoint yet"):
         train(seeded(Numbers), DataSet("far", given.train, far, (), "f"), STILL, tmp_path)
+
+
+def test_splits_of_other_sizes_are_judged_by_outputs_of_their_own(tmp_path):
+    """A convolutional network is trained on small pictures, and measured on large ones."""
+    large = Split("test", lambda k: torch.ones(len(k), 1, 9, 9), 5, (torch.ones(5, 9, 9).long(),))
+    train(seeded(Maps), DataSet("sizes", data("m").train, large, (), "f"), STILL, tmp_path)
+    (row,) = rows(tmp_path, "epochs.csv")
+    assert float(row["test_loss"]) > 0
+    long = dataclasses.replace(large, targets=(torch.ones(5, 9, 8).long(),))
+    with pytest.raises(DataError, match="split 'test': segmentation: maps are"):
+        train(seeded(Maps), DataSet("long", data("m").train, long, (), "f"), STILL, tmp_path / "b")

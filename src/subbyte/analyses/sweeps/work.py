@@ -1,10 +1,9 @@
 """One run of a sweep: quantize, and measure on the images that the space says.
 
 What several runs need is done once: network and data stay in the process that has read them, and
-how their targets are judged; what
-depends on the float network and the images alone is kept on disk, in a `Cache`: the captured graph,
-logits of the float network, second moments of its layers' inputs, gradients, and what each width of
-each layer costs under a budget, whatever the budget.
+how their targets are judged; what depends on the float network and the images alone is kept on
+disk, in a `Cache`: the captured graph, logits of the float network, second moments of its layers'
+inputs, gradients, and what each width of each layer costs under a budget, whatever the budget.
 """
 
 from collections.abc import Hashable, Mapping

@@ -250,7 +250,7 @@ def test_targets_are_checked_once_for_runs_on_the_same_images(run, inputs, monke
     inputs = replace(inputs, judged={})
     on_test = replace(run, split=Measured.TEST)
     assert times(run, replace(run, recipe=Recipe()), run) == 1
-    assert times(on_test, replace(on_test, seed=1), replace(on_test, calibration=3)) == 1
-    assert times(replace(run, seed=1), replace(run, validation=20)) == 2
+    assert times(on_test, replace(on_test, seed=7), replace(on_test, calibration=3)) == 1
+    assert times(replace(run, seed=7), replace(run, validation=20)) == 2
     assert times(replace(run, task="regression"), replace(on_test, task="regression"), run) == 2
     assert times(run, on_test) == 0

@@ -728,3 +728,64 @@ def test_a_plan_says_which_widths_are_left_to_a_budget(network):
     assert left == ["block2.conv1", "block2.conv2", "block2.down"]
     assert {layer.wanted for layer in plan.layers} == {"8", "7 levels", "4", "budget 2.5bits"}
     assert Plan.from_yaml(plan.to_yaml()) == plan
+
+
+class Attentions(nn.Module):
+    """Two attentions and a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.first, self.second = Attend(), Attend()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(self.fc(x)))
+
+
+class Attend(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.q(x) @ self.k(x).transpose(1, 2), -1) @ self.v(x)
+
+
+LOG2 = {"bits": 4, "levels": "log2"}
+EIGHT = {"bits": 8}
+
+
+@pytest.mark.parametrize(
+    ("softmax", "changes", "widths"),
+    [
+        (LOG2, {"first.*": EIGHT}, ["8", "4 log2"]),
+        (LOG2, {"first.*": {"bits": 3}}, ["3 log2", "4 log2"]),
+        (LOG2, {"first.*": {"levels": None}}, ["4", "4 log2"]),
+        (LOG2, {"first.*": {"granularity": "channel"}}, ["4", "4 log2"]),
+        (EIGHT, {"second.*": LOG2}, ["8", "4 log2"]),
+        (EIGHT, {"*": LOG2, "first.*": EIGHT}, ["8", "4 log2"]),
+    ],
+)
+def test_patterns_say_which_softmax_has_powers_of_two(softmax, changes, widths):
+    network = prepare(Attentions(), torch.randn(2, 3, 4))
+    layers = {pattern: {"activations": change} for pattern, change in changes.items()}
+    recipe = Recipe(activations={"bits": 8}, softmax=softmax, layers=layers)
+    of = {point.node.name: point.softmax for point in network.taps}
+    plan = make_plan(network, recipe)
+    assert [str(tap.asked) for tap in plan.taps if of[tap.place.node]] == widths
+    assert not any("log2" in str(tap.asked) for tap in plan.taps if not of[tap.place.node])
+    assert Recipe(**recipe.stated()) == recipe
+
+
+def test_powers_of_two_that_no_softmax_has_are_refused():
+    network = prepare(Attentions(), torch.randn(2, 3, 4))
+    for pattern, levels, message in (
+        ("fc", "log2", "'fc': activations: levels are for a softmax's outputs"),
+        ("*", "odd", "levels of a softmax's outputs are log2, or null for equal steps; got 'odd'"),
+    ):
+        with pytest.raises((RecipeError, ValueError), match=message):
+            layers = {pattern: {"activations": {"levels": levels}}}
+            make_plan(network, Recipe(activations={"bits": 8}, layers=layers))
+    beyond = {"*": {"activations": {"bits": 8, "levels": "log2"}}}
+    with pytest.raises(RecipeError, match="levels log2 have 2 to 5 bits, got 8"):
+        make_plan(network, Recipe(activations={"bits": 8}, layers=beyond))

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from subbyte.data import OnDemand, Split
-from subbyte.errors import DataError, NumericsError, SubbyteError
+from subbyte.errors import ContractError, DataError, NumericsError, SubbyteError
 from subbyte.graph import Samples
 from subbyte.graph.user_module import evaluating
-from subbyte.methods import Outputs, Runner, Tally, Task, calls
+from subbyte.io.memory import out_of_memory
+from subbyte.methods import Measure, Outputs, Runner, Tally, Task, calls
+from subbyte.methods.blame import name_of
 from subbyte.records import Score
 from subbyte.tasks import settle
 
@@ -69,14 +71,6 @@ def settle_task(given: Sequence[Task], forward: Forward, split: Split) -> tuple[
     outputs = run_network(forward, Samples.of(split.samples(few)), split, 0)
     numbers = sum(output.numel() for output in outputs) // len(few)
     batch = max(1, min(BATCH, _NUMBERS // max(1, numbers)))
-    return settle_targets(given, outputs, split), batch
-
-
-def settle_targets(given: Sequence[Task], outputs: Outputs, split: Split) -> Task:
-    """The task by which such outputs are judged on a split; see `settle_task`. outputs: of a few
-    samples of this split or another.
-    """
-    few = torch.arange(min(_PROBED, len(split)))
     targets = tuple(t if isinstance(t, Tensor) else t[few] for t in split.targets)
     try:
         task = settle(given, outputs, targets)
@@ -85,7 +79,7 @@ def settle_targets(given: Sequence[Task], outputs: Outputs, split: Split) -> Tas
     asked = [target for target in split.targets if isinstance(target, OnDemand)]
     if asked:
         _check_read(task, outputs, split, asked[0])
-    return task
+    return task, batch
 
 
 def _check_read(task: Task, outputs: Outputs, split: Split, named: OnDemand) -> None:
@@ -96,11 +90,11 @@ def _check_read(task: Task, outputs: Outputs, split: Split, named: OnDemand) -> 
     for chunk in some.split(BATCH):
         read = tuple(target[chunk] for target in split.targets)
         try:
-            task.check(outputs, read)
+            calls.check(task, outputs, read)
         except DataError:
             for row, index in enumerate(chunk.tolist()):
                 try:
-                    task.check(outputs, tuple(target[row : row + 1] for target in read))
+                    calls.check(task, outputs, tuple(target[row : row + 1] for target in read))
                 except DataError as error:
                     raise DataError(f"{named.place(index)}: {error}") from error
             raise
@@ -131,10 +125,11 @@ def judge(
         }
         for name, judged in found.items():
             if targets:
-                add_up(judged.scores, calls.score(task, outputs[name], targets))
+                scores = calls.score(task, outputs[name], targets)
+                add_up(judged.scores, scores, name_of(task, "score"))
             if name in against:
                 compared = calls.compare(task, outputs[name], outputs[against[name]])
-                add_up(judged.comparison, compared)
+                add_up(judged.comparison, compared, name_of(task, "compare"))
         seen(outputs)
         done += len(samples)
         progress(done, len(split))
@@ -148,8 +143,8 @@ def as_scores(tallies: Sequence[Tally]) -> list[Score]:
             name=one.measure.name,
             unit=one.measure.unit,
             higher=one.measure.higher,
-            value=_finite(one.figure(one.counted)),
-            error=_finite(one.error(one.counted)),
+            value=_finite(calls.figure(one)),
+            error=_finite(calls.error(one)),
             head=one.head,
         )
         for one in tallies
@@ -160,9 +155,11 @@ def run_network(forward: Forward, samples: Samples, split: Split, done: int) -> 
     """Outputs for samples of a split, of which `done` went before; checked."""
     try:
         outputs = forward(samples)
-    except (SubbyteError, torch.OutOfMemoryError):
+    except SubbyteError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as reason:
+        if out_of_memory(reason):
+            raise
         raise DataError(
             f"the network cannot take images {_sizes(samples)} of split {split.name!r} "
             f"({type(reason).__name__}: {reason}). Choose other data, or fit these with "
@@ -191,12 +188,27 @@ def _sizes(samples: Samples) -> str:
     return f"{', '.join(sizes)} (of each)"
 
 
-def add_up(counted: list[Tally], more: Sequence[Tally]) -> None:
-    """More of the same figures, in place."""
+def add_up(counted: list[Tally], more: Sequence[Tally], where: str) -> None:
+    """More of the same figures, in place; none yet: the first. Raises ContractError where they are
+    others. where: the verb that they are from.
+    """
     if not counted:
         counted.extend(more)
-    else:
-        counted[:] = [a.add(b) for a, b in zip(counted, more, strict=True)]
+        return
+    if _named(counted) != _named(more):
+        raise ContractError(
+            f"{where} returned other figures for one batch than for those before: "
+            f"{_shown(more)}; before: {_shown(counted)}"
+        )
+    counted[:] = [calls.add(a, b) for a, b in zip(counted, more, strict=True)]
+
+
+def _named(tallies: Sequence[Tally]) -> list[tuple[Measure, int]]:
+    return [(one.measure, one.head) for one in tallies]
+
+
+def _shown(tallies: Sequence[Tally]) -> str:
+    return ", ".join(one.measure.name for one in tallies) or "none"
 
 
 def tensors_of(returned: object) -> Outputs:

@@ -52,7 +52,7 @@ class Tuner:
 
     def check(self, labels: Tensor, task: Task) -> None:
         """Raise DataError when the outputs can't be judged by these labels."""
-        task.check((self._logits[0].cpu(),), (labels,))
+        calls.check(task, (self._logits[0].cpu(),), (labels,))
 
     def finish(self, labels: list[Tensor] | None, task: Task) -> bool:
         """Let biases and scales learn once all layers are rounded; returns whether anything

@@ -27,6 +27,7 @@ from subbyte.graph.quiet import silence
 from subbyte.graph.samples import Inputs, Samples, is_images
 from subbyte.graph.tensors import own_tensors
 from subbyte.graph.user_module import evaluating, keywords_named, unwrapped
+from subbyte.io.memory import out_of_memory
 
 aten = torch.ops.aten
 _LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
@@ -128,11 +129,13 @@ def _is_users(file: str) -> bool:
 @contextmanager
 def explaining(model: nn.Module, samples: Samples) -> Iterator[None]:
     """Within, whatever is raised becomes a CaptureError: the network and torch.export raise errors
-    of many kinds, which all mean the same to the user.
+    of many kinds, which all mean the same to the user; but for memory that runs out.
     """
     try:
         yield
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise CaptureError(_explain(model, samples, error)) from error
 
 

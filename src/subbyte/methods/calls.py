@@ -14,6 +14,7 @@ from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor, Share
 from subbyte.errors import ContractError, SubbyteError
+from subbyte.io.memory import out_of_memory
 from subbyte.io.user_file import raised
 from subbyte.methods.blame import blaming, name_of
 from subbyte.methods.judging import Outputs, Tally, Targets, Task
@@ -140,15 +141,64 @@ def loss(task: Task, outputs: Outputs, targets: Targets) -> Tensor:
     return found
 
 
+def counted(task: Task, targets: Targets) -> int:
+    """See `Task.counted`."""
+    with _judging(task, "counted"):
+        found = task.counted(targets)
+    if type(found) is not int or found < 0:
+        raise ContractError(f"{name_of(task, 'counted')} returned {found!r}, not a count from 0 on")
+    return found
+
+
+def check(task: Task, outputs: Outputs, targets: Targets) -> None:
+    """See `Task.check`."""
+    with _judging(task, "check"):
+        task.check(outputs, targets)
+
+
+def figure(tally: Tally) -> float:
+    """See `Tally.figure`: of all that was counted."""
+    with _holding(_of_figure(tally, "figure"), Tally):
+        return float(tally.figure(tally.counted))
+
+
+def error(tally: Tally) -> float:
+    """See `Tally.error`: of all that was counted."""
+    with _holding(_of_figure(tally, "error"), Tally):
+        return float(tally.error(tally.counted))
+
+
+def add(tally: Tally, other: Tally) -> Tally:
+    """See `Tally.add`."""
+    where = _of_figure(tally, "join")
+    with _holding(where, Tally):
+        found = tally.add(other)
+    if not isinstance(found.counted, Tensor):
+        raise ContractError(f"{where} returned {_shown(found.counted)}, not a tensor")
+    return found
+
+
 @contextmanager
 def _judging(task: Task, verb: str) -> Iterator[None]:
     """As `blaming`, but errors about data are no fault of the task."""
+    with _holding(name_of(task, verb), type(task)):
+        yield
+
+
+@contextmanager
+def _holding(where: str, cls: type) -> Iterator[None]:
     try:
         yield
-    except (SubbyteError, MemoryError, torch.OutOfMemoryError):
+    except SubbyteError:
         raise
     except (Exception, SystemExit) as error:
-        raise ContractError(f"{name_of(task, verb)} {raised(type(task), error)}") from error
+        if out_of_memory(error):
+            raise
+        raise ContractError(f"{where} {raised(cls, error)}") from error
+
+
+def _of_figure(tally: Tally, verb: str) -> str:
+    return f"Tally.{verb} of {tally.measure.name!r}"
 
 
 def _require_tallies(found: Sequence[object], where: str) -> list[Tally]:

@@ -80,4 +80,12 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Outputs, targets: Targets) -> Tensor:
-        """The mean loss of a batch, with gradients: that which training and tuning make small."""
+        """The mean loss of a batch, with gradients: that which training and tuning make small; 0
+        where there is nothing to take the mean of.
+        """
+
+    def counted(self, targets: Targets) -> int:
+        """How many samples, pixels or the like the loss of these targets' batch is the mean of: so
+        much it weighs among those of other batches.
+        """
+        return len(targets[0])

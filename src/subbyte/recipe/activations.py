@@ -1,10 +1,12 @@
 """The settings of activation quantizers; those of a softmax's outputs may have powers of two."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import StrictFloat, StrictInt, ValidationInfo, field_validator, model_validator
 
 from subbyte.core import Alphabet, PerChannel, PowersOfTwo, Uniform
+from subbyte.core.logarithmic import LEAST, MOST
 from subbyte.core.shares import SHARES
 from subbyte.errors import RecipeError
 from subbyte.methods.blame import blaming
@@ -92,6 +94,18 @@ class ActivationSettings(Settings):
                 f"range {RANGES.short(method)!r} is a rule for weights, not for activations"
             )
         return method
+
+
+POWERS = "log2"
+"""The levels that a softmax's outputs may have in place of equal steps."""
+
+
+def powers_fit(settings: Mapping[str, Any]) -> bool:
+    """Whether levels log2 go with the other settings of a value: one fixed scale, 2 to 5 bits."""
+    if settings["symmetric"] or settings["dynamic"] or settings["granularity"] != "tensor":
+        return False
+    bits = settings["bits"]
+    return bits is None or (isinstance(bits, int | float) and LEAST <= bits <= MOST)
 
 
 class SoftmaxSettings(ActivationSettings):

@@ -7,7 +7,8 @@
     others:       {bits: 8}        # other activation quantizers: operands of adds, pools, logits
     input:        {bits: 8}        # the network's inputs
     softmax:      {bits: 8, range: unit, levels: null}   # outputs of a softmax that feed a product
-                                   # (attention); levels log2: 0 and powers of two, at 2 to 5 bits
+                                   # (attention); levels log2: 0 and powers of two, at 2 to 5 bits;
+                                   # a pattern's activations may state or, with other bits, end them
     tune:         null             # or cascade: later layers learn to make up for each rounded one
     budget:       null             # or 2.5bits, 100KB, 1.5Gbops: widths are shared out among layers
                                    to meet it
@@ -77,6 +78,7 @@ from subbyte.io.user_file import MACHINE, UserFiles
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES, Mse
 from subbyte.recipe.activations import (
+    POWERS,
     ActivationSettings,
     SoftmaxSettings,
     check_channels,
@@ -197,7 +199,7 @@ class WeightSettings(Settings):
 def _changes(
     model: type[Settings], changes: Mapping[str, object], info: ValidationInfo
 ) -> dict[str, object]:
-    """Some settings of a group, methods and levels among them built; values are checked where they
+    """Some settings of a group, methods among them built; values are checked where they
     meet the rest.
     """
     for name in changes:
@@ -210,8 +212,6 @@ def _changes(
 
 
 def _built(name: str, value: object, files: UserFiles) -> object:
-    if name == _LEVELS:
-        return read_levels(value)
     return _METHODS[name].build(value, files) if name in _METHODS and value is not None else value
 
 
@@ -233,12 +233,18 @@ class LayerSettings(Settings):
     @field_validator("weights")
     @classmethod
     def _weights(cls, changes: dict[str, object], info: ValidationInfo) -> dict[str, object]:
-        return _changes(WeightSettings, changes, info)
+        built = _changes(WeightSettings, changes, info)
+        return built | ({_LEVELS: read_levels(built[_LEVELS])} if _LEVELS in built else {})
 
     @field_validator("activations")
     @classmethod
     def _activations(cls, changes: dict[str, object], info: ValidationInfo) -> dict[str, object]:
-        return _changes(ActivationSettings, changes, info)
+        if changes.get(_LEVELS) not in (None, POWERS):
+            raise RecipeError(
+                f"levels of a softmax's outputs are {POWERS}, or null for equal steps; got "
+                f"{changes[_LEVELS]!r}"
+            )
+        return _changes(SoftmaxSettings, changes, info)
 
     @field_serializer("weights", "activations")
     def _plain(self, changes: dict[str, object], info: SerializationInfo) -> dict[str, object]:

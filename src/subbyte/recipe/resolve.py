@@ -25,7 +25,7 @@ from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.correct import Keep
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Layer, Network, Product, TapPlace, TapPoint
-from subbyte.recipe.activations import ActivationSettings, SoftmaxSettings
+from subbyte.recipe.activations import ActivationSettings, SoftmaxSettings, powers_fit
 from subbyte.recipe.fits import misfit
 from subbyte.recipe.levels import count_of
 from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
@@ -53,13 +53,19 @@ def make_plan(network: Network, request: Recipe | Plan) -> Plan:
             )
         return request
     recipe = request
-    for pattern in recipe.layers:
+    for pattern, settings in recipe.layers.items():
         if not any(Pattern.parse(pattern).matches(reader) for reader in network.readers):
             names = [reader.name for reader in network.readers]
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise RecipeError(
                 f"recipe {recipe.name}: layers: pattern {pattern!r} matches no layer; layers are "
                 f"{shown}"
+            )
+        if settings.activations.get("levels") and not _reads_softmax(network, pattern):
+            raise RecipeError(
+                f"recipe {recipe.name}: layers: pattern {pattern!r}: activations: levels are for a "
+                f"softmax's outputs, and no layer or product of the pattern reads any: leave them "
+                f"out"
             )
     layers = tuple(_plan_layer(recipe, network, layer, None) for layer in network.layers)
     taps = tuple(tap for point in network.taps for tap in _plan_taps(recipe, network, point))
@@ -102,6 +108,11 @@ class Pattern:
         if self.kind is not None:
             return reader.kind == self.kind
         return fnmatch.fnmatch(reader.name, self.names)
+
+
+def _reads_softmax(network: Network, pattern: str) -> bool:
+    read = (network.reader(e) for point in network.taps if point.softmax for e in point.feeds)
+    return any(isinstance(one, Product) and Pattern.parse(pattern).matches(one) for one in read)
 
 
 def _matching(recipe: Recipe, layer: Layer | Product) -> list[LayerSettings]:
@@ -163,6 +174,10 @@ def _activations(
         settings["bits"] = None
     for override in _matching(recipe, reader):
         settings |= override.activations
+        if "levels" not in override.activations and not powers_fit(settings):
+            settings["levels"] = None  # as bits take the place of levels of weights
+    if not of_softmax:
+        settings.pop("levels", None)
     if _skipped(recipe, reader):
         settings["bits"] = None
     where = f"recipe {recipe.name}: layer {reader.name}: activations"

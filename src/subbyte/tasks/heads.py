@@ -26,14 +26,13 @@ class Heads(Task):
         """See `methods.Task`."""
         for head, task in enumerate(self.tasks):
             try:
-                task.check(outputs[head : head + 1], targets[head : head + 1])
+                calls.check(task, outputs[head : head + 1], targets[head : head + 1])
             except DataError as error:
                 raise DataError(f"output {head}: {error}") from error
 
     def score(self, outputs: Outputs, targets: Targets) -> list[Tally]:
         """See `methods.Task`."""
-        judged = zip(self.tasks, outputs, targets, strict=False)
-        return _numbered([calls.score(task, (own,), (wanted,)) for task, own, wanted in judged])
+        return _numbered([calls.score(*each) for each in judged_apart(self, outputs, targets)])
 
     def compare(self, outputs: Outputs, others: Outputs) -> list[Tally]:
         """See `methods.Task`."""
@@ -42,9 +41,18 @@ class Heads(Task):
 
     def loss(self, outputs: Outputs, targets: Targets) -> Tensor:
         """See `methods.Task`. The sum over all outputs that have targets."""
-        judged = zip(self.tasks, outputs, targets, strict=False)
-        losses = [calls.loss(task, (own,), (wanted,)) for task, own, wanted in judged]
-        return torch.stack(losses).sum()
+        judged = judged_apart(self, outputs, targets)
+        return torch.stack([calls.loss(*each) for each in judged]).sum()
+
+
+def judged_apart(
+    task: Task, outputs: Outputs, targets: Targets
+) -> list[tuple[Task, Outputs, Targets]]:
+    """The tasks whose losses add up to a task's, each with what it judges."""
+    if not isinstance(task, Heads):
+        return [(task, outputs, targets)]
+    judged = zip(task.tasks, outputs, targets, strict=False)
+    return [(own, (output,), (wanted,)) for own, output, wanted in judged]
 
 
 def _numbered(tallies: Sequence[list[Tally]]) -> list[Tally]:
@@ -66,7 +74,7 @@ def settle(given: Sequence[Task], outputs: Outputs, targets: Targets) -> Task:
             f"tensors: leave some out"
         )
     task = _of_outputs(given or choose(outputs, targets), len(outputs))
-    task.check(outputs, targets)
+    calls.check(task, outputs, targets)
     return task
 
 

@@ -71,7 +71,16 @@ class Segmentation(Task):
     def loss(self, outputs: Outputs, targets: Targets) -> Tensor:
         """See `methods.Task`. Cross-entropy by pixel."""
         (output,), (maps,) = outputs, targets
-        return F.cross_entropy(output, maps, ignore_index=self.ignore_index)
+        total = F.cross_entropy(output, maps, ignore_index=self.ignore_index, reduction="sum")
+        return total / self._kept(maps).clamp_min(1)
+
+    def counted(self, targets: Targets) -> int:
+        """See `methods.Task`. The pixels that count."""
+        (maps,) = targets
+        return int(self._kept(maps))
+
+    def _kept(self, maps: Tensor) -> Tensor:
+        return (maps != self.ignore_index).sum()
 
     def _check_maps(self, output: Tensor, maps: Tensor) -> None:
         if maps.is_floating_point():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.analyses.sweeps import make_runs
+from subbyte.analyses.sweeps import make_runs, work
 from subbyte.analyses.sweeps.space import Measured
 from subbyte.analyses.sweeps.store import task_of
 from subbyte.analyses.sweeps.work import (
@@ -15,12 +15,14 @@ from subbyte.analyses.sweeps.work import (
     float_evaluation,
     load_inputs,
     measured_split,
+    settled,
 )
 from subbyte.data import draw_calibration, load_data
 from subbyte.engine.evaluation import evaluate
 from subbyte.engine.quantization import quantize
 from subbyte.errors import DataError
 from subbyte.io.cache import Cache
+from subbyte.recipe import Recipe
 from subbyte.tasks import agreement
 from tests.analyses.sweeps.place import NETWORK, space_of, without_times
 
@@ -229,3 +231,26 @@ def test_tasks_that_are_none_or_do_not_fit_are_refused(folder, inputs):
     run = make_runs(space_of(folder, task="segmentation", measure="test"))[0]
     with pytest.raises(DataError, match=r"segmentation: the network's output is \[2, 6\]"):
         execute(run, inputs, None)
+
+
+def test_targets_are_checked_once_for_runs_on_the_same_images(run, inputs, monkeypatch):
+    checked = []
+
+    def settle_task(tasks, forward, split):
+        checked.append(split)
+        return tasks, 1
+
+    def times(*runs):
+        before = len(checked)
+        for one in runs:
+            settled(inputs, one, measured_split(inputs.data, one))
+        return len(checked) - before
+
+    monkeypatch.setattr(work, "settle_task", settle_task)
+    inputs = replace(inputs, judged={})
+    on_test = replace(run, split=Measured.TEST)
+    assert times(run, replace(run, recipe=Recipe()), run) == 1
+    assert times(on_test, replace(on_test, seed=7), replace(on_test, calibration=3)) == 1
+    assert times(replace(run, seed=7), replace(run, validation=20)) == 2
+    assert times(replace(run, task="regression"), replace(on_test, task="regression"), run) == 2
+    assert times(run, on_test) == 0

@@ -2,6 +2,7 @@
 under their own names, and what can't be trained so is refused before the first step.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subbyte.data import DataSet, Split
-from subbyte.errors import ContractError, DataError, RecipeError
+from subbyte.errors import ContractError, DataError, NumericsError, RecipeError
 from subbyte.learn.training import TrainSettings, train
+from subbyte.learn.training.scoring import Judge
 from subbyte.methods import Measure, Outputs, Tally, Targets, Task
 from subbyte.pages.subject import View
 from subbyte.pages.training import Trained, charts_of, describe, runs_table
@@ -197,3 +199,56 @@ def test_what_does_not_go_together_is_refused_before_the_first_step(
     with pytest.raises((DataError, RecipeError), match=message):
         train(seeded(model), given, settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def voided(data: DataSet, count: int) -> DataSet:
+    """Data whose first maps, and every third behind them, have no pixel that counts."""
+    assert data.train is not None
+    splits = []
+    for split in (data.train, data.test):
+        (maps,) = (target.clone() for target in split.targets)
+        maps[:count] = maps[::3] = 255
+        splits.append(dataclasses.replace(split, targets=(maps,)))
+    return DataSet(data.name, *splits, (), "v")
+
+
+def test_a_loss_by_pixel_is_that_of_all_pixels_that_count(tmp_path):
+    """At any batch size, with batches of none."""
+    model, given = seeded(Maps), voided(data("m"), 9)
+    assert given.train is not None
+    train(model, given, STILL, tmp_path)  # its batches of 8 are void, some of them
+    (row,) = rows(tmp_path, "epochs.csv")
+    (maps,) = given.test.targets
+    with torch.no_grad():
+        found = model.eval()(given.test.images(range(20)))
+    wanted = float(F.cross_entropy(found, maps, ignore_index=255))
+    assert float(row["test_loss"]) == pytest.approx(wanted, rel=1e-5)
+    judge = Judge.of(model, [given.train, given.test], (), "cpu")
+    for batch in (1, 7):
+        measured = dataclasses.replace(judge, batch=batch).measure(model, given.test, "test")
+        assert measured["test_loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_where_no_pixel_counts_there_is_no_loss(tmp_path):
+    train(seeded(Maps), voided(data("m"), 48), STILL, tmp_path)
+    (row,) = rows(tmp_path, "epochs.csv")
+    assert (row["train_loss"], row["test_loss"]) == ("0.0", "")
+    assert read_run(tmp_path).epochs[0].test_loss is None
+
+
+def test_a_test_loss_beyond_all_numbers_is_one_error(tmp_path):
+    given = data("n")
+    far = dataclasses.replace(given.test, targets=(torch.full((20, 2), 1e30),))
+    with pytest.raises(NumericsError, match=r"outputs or loss after step 6 .* no checkpoint yet"):
+        train(seeded(Numbers), DataSet("far", given.train, far, (), "f"), STILL, tmp_path)
+
+
+def test_splits_of_other_sizes_are_judged_by_outputs_of_their_own(tmp_path):
+    """A convolutional network is trained on small pictures, and measured on large ones."""
+    large = Split("test", lambda k: torch.ones(len(k), 1, 9, 9), 5, (torch.ones(5, 9, 9).long(),))
+    train(seeded(Maps), DataSet("sizes", data("m").train, large, (), "f"), STILL, tmp_path)
+    (row,) = rows(tmp_path, "epochs.csv")
+    assert float(row["test_loss"]) > 0
+    long = dataclasses.replace(large, targets=(torch.ones(5, 9, 8).long(),))
+    with pytest.raises(DataError, match="split 'test': segmentation: maps are"):
+        train(seeded(Maps), DataSet("long", data("m").train, long, (), "f"), STILL, tmp_path / "b")

@@ -1,12 +1,12 @@
 """One run of a sweep: quantize, and measure on the images that the space says.
 
-What several runs need is done once: network and data stay in the process that has read them; what
-depends on the float network and the images alone is kept on disk, in a `Cache`: the captured graph,
-logits of the float network, second moments of its layers' inputs, gradients, and what each width of
-each layer costs under a budget, whatever the budget.
+What several runs need is done once: network and data stay in the process that has read them, and
+how their targets are judged; what depends on the float network and the images alone is kept on
+disk, in a `Cache`: the captured graph, logits of the float network, second moments of its layers'
+inputs, gradients, and what each width of each layer costs under a budget, whatever the budget.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -45,11 +45,15 @@ _VALIDATION_SEED = 7919
 
 @dataclass(frozen=True)
 class Inputs:
-    """A float network and its data; inputs of one identity are equal."""
+    """A float network and its data; inputs of one identity are equal.
+
+    judged: the task and the batch of runs before, by the task's text and the images measured on.
+    """
 
     identity: str
     model: nn.Module = field(compare=False)
     data: DataSet = field(compare=False)
+    judged: dict[Hashable, tuple[Task, int]] = field(default_factory=dict, compare=False)
 
 
 @lru_cache(maxsize=2)
@@ -115,6 +119,19 @@ def measured_split(data: DataSet, run: Run) -> Split:
     return replace(data.train.take(rest[: run.validation]), name="validation")
 
 
+def settled(inputs: Inputs, run: Run, split: Split) -> tuple[Task, int]:
+    """The task by which a run is judged on its split, and the batch: see `settle_task`.
+
+    Targets are read and checked once for all runs that are measured on the same images.
+    """
+    drawn = () if split is inputs.data.test else (run.calibration, run.seed, run.validation)
+    key = (run.task, run.split, drawn)
+    if key not in inputs.judged:
+        forward = forward_of(inputs.model)
+        inputs.judged[key] = settle_task(read_tasks(run.task), forward, split)
+    return inputs.judged[key]
+
+
 def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     """Do a run. folder: of the cache.
 
@@ -123,7 +140,7 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     data, stages = inputs.data, Stages()
     images, _ = draw_samples(data, run.calibration, run.seed)
     split = measured_split(data, run)
-    task, batch = settle_task(read_tasks(run.task), forward_of(inputs.model), split)
+    task, batch = settled(inputs, run, split)
     cache = Cache(folder).of(inputs.identity, version("subbyte"), torch.__version__)
     limits = Limits(cache=cache.of(sha256(_bytes(images)).hexdigest()))
     quantized = carry_out(

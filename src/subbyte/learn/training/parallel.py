@@ -15,8 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from subbyte.errors import ContractError
 from subbyte.io.processes import Processes, is_gpu, join
-from subbyte.methods import Tally
+from subbyte.methods import Tally, calls
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,11 @@ class Trainers(Processes):
         if self.alone:
             return list(tallies)
         found = self.meet([tally.counted.cpu() for tally in tallies])
+        if len(set(map(len, found))) > 1:
+            counts = ", ".join(str(len(one)) for one in found)
+            raise ContractError(f"score returned other numbers of figures by process: {counts}")
         return [
-            replace(tally, counted=reduce(tally.join, parts))
+            reduce(calls.add, [replace(tally, counted=part) for part in parts])
             for tally, parts in zip(tallies, zip(*found, strict=True), strict=True)
         ]
 

@@ -14,6 +14,7 @@ from subbyte.learn.training.record import Row
 from subbyte.learn.training.scoring import Judge, first_scores
 from subbyte.learn.training.settings import PRECISIONS, TrainSettings
 from subbyte.methods import Tally, Targets, Updates, calls
+from subbyte.methods.blame import name_of
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Steps:
         self.optimizer.step()
         self.losses.append(loss.detach())
         detached = tuple(output.detach() for output in outputs)
-        add_up(self.waiting, first_scores(task, detached, targets))
+        add_up(self.waiting, first_scores(task, detached, targets), name_of(task, "score"))
 
     def rate(self, number: int) -> float:
         """The learning rate of a step of this epoch."""
@@ -85,11 +86,11 @@ class Steps:
                 first, f"the loss of {self._named(first)} is {float(losses[first - since])}"
             )
         scores, self.waiting = self.processes.joined(self.waiting), []
-        add_up(self.counted, scores)
+        add_up(self.counted, scores, name_of(self.judge.task, "score"))
         row = {"step": self.before + number + 1, "epoch": epoch + 1, "lr": self.rate(number)}
         return (
             row
-            | {"train_loss": round(float(losses.mean()), 6)}
+            | {"train_loss": round(float(losses.double().mean()), 6)}
             | self.judge.cells("train", scores)
             | self.telemetry()
         )
@@ -100,7 +101,7 @@ class Steps:
         """
         last = self.per_epoch - 1
         return self.diverged(
-            last, f"the weights or outputs after {self._named(last)} are NaN or Inf"
+            last, f"weights, outputs or loss after {self._named(last)} are NaN or Inf"
         )
 
     def diverged(self, number: int, what: str) -> NumericsError:

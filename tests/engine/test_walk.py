@@ -425,15 +425,30 @@ def test_nan_weights_in_the_middle_are_named():
         subbyte.quantize(model, images("residual"))
 
 
-def test_progress_counts_every_layer_and_tap():
-    network, plan, x = prepared("residual", "w4a4")
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, self.dense(x), x)
+
+
+@pytest.mark.parametrize("kind", ["residual", "attending"])
+def test_progress_counts_all_that_is_measured(kind):
+    if kind == "residual":
+        network, plan, x = prepared(kind, "w4a4")
+    else:
+        network = prepare(Attending(), x := torch.randn(8, 5, 6))
+        plan = make_plan(network, subbyte.load_recipe("w4a4"))
     calls: list[tuple[int, int, str]] = []
     walk(network, plan, x, progress=lambda *call: calls.append(call))
-    total = len(plan.layers) + len(plan.taps)
+    measured = {p.name for p in (*network.readers, *plan.taps)}
+    total = len(measured)
     assert [done for done, _, _ in calls] == list(range(1, total + 1)) and {
         n for _, n, _ in calls
     } == {total}
-    assert {what for _, _, what in calls} == {p.name for p in (*plan.layers, *plan.taps)}
+    assert {what for _, _, what in calls} == measured
 
 
 def test_the_network_and_the_images_stay_as_they_are():

@@ -282,11 +282,12 @@ class _Walker:
         return 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)
 
     def after(self, name: str, pair: Pair) -> None:
-        """Measure what a layer or activation quantizer gave."""
+        """Measure what a layer, product or activation quantizer gave."""
         self._measure(name, pair)
         self.done += 1
         if self.progress is not None:
-            self.progress(self.done, len(self.layer_plans) + len(self.tap_plans), name)
+            total = len(self.network.readers) + len(self.tap_plans)
+            self.progress(self.done, total, name)
 
 
 def _check_labels(labels: Tensor | None, images: int) -> None:

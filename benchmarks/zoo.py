@@ -2,7 +2,7 @@
 export, proof.
 
     python benchmarks/zoo.py --out zoo.csv [--sample 24] [--only PATTERN] [--recipes w8a8,w4a4]
-        [--limit 300] [--full PATTERN] [--table docs/zoo.md]
+        [--limit 300] [--jobs 2] [--full PATTERN] [--table docs/zoo.md]
 
 Needs torchvision and timm beside a torch they go with (extra `vision`), and nothing from the
 internet: weights are random, and batch-norms have the statistics of a batch of noise. The networks
@@ -29,6 +29,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,12 @@ def main() -> None:
     parser.add_argument("--full", default="", help="networks that are not made shallow")
     parser.add_argument("--recipes", default="w8a8,w4a4")
     parser.add_argument("--limit", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--one", nargs=2, metavar=("NAME", "RECIPE"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
+        resource.setrlimit(resource.RLIMIT_CPU, (given.limit, given.limit + 5))
         print(json.dumps(row_of(*given.one, full=fnmatch.fnmatch(given.one[0], given.full))))
         return
     if given.out is None:
@@ -100,14 +103,26 @@ def main() -> None:
     ]
     missing = [run for run in runs if store.find(run) is None]
     progress = Progress(["network"] * len(missing))
-    for run in missing:
-        row = in_process(run["model"], run["recipe"], given.full, given.limit)
-        store.add(row)
-        progress.done(f"{row['model']} {row['recipe']}: {row['result']} {row['reason'][:100]}")
+    pool = ThreadPoolExecutor(given.jobs)
+    waiting = [
+        pool.submit(in_process, run["model"], run["recipe"], given.full, given.limit)
+        for run in missing
+    ]
+    try:
+        for finished in as_completed(waiting):
+            tell(finished.result(), store, progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
     text = table(store.rows)
     print(text)
     if given.table:
         given.table.write_text(text)
+
+
+def tell(row: dict[str, Any], store: Store, progress: Progress) -> None:
+    """Keep a row, and print how far it is."""
+    store.add(row)
+    progress.done(f"{row['model']} {row['recipe']}: {row['result']} {row['reason'][:100]}")
 
 
 def names_of() -> list[str]:
@@ -119,10 +134,7 @@ def in_process(name: str, recipe: str, full: str, limit: int) -> dict[str, Any]:
     """A row, made in a process of its own."""
     command = [sys.executable, __file__, "--one", name, recipe, "--full", full]
     done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5)),
+        [*command, "--limit", str(limit)], capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
         row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -5,7 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subbyte.core import Counts, Grid, GridSpec, PerChannel, Uniform, Widths, digit_bytes, pack
+from subbyte.core import (
+    Counts,
+    Grid,
+    GridSpec,
+    PerChannel,
+    Uniform,
+    Widths,
+    digit_bytes,
+    pack,
+    packing,
+)
 from subbyte.core.packing import Words, pack_digits, unpack_digits, words
 from subbyte.errors import FormatError
 from tests.reference import packing as reference
@@ -189,3 +199,12 @@ def test_words_beyond_the_last_are_refused(base):
         if base**rest < 256**last:
             with pytest.raises(FormatError, match="damaged"):
                 unpack_digits(as_bytes([0] * 2 * size + beyond), base, 2 * digits + rest)
+
+
+@pytest.mark.parametrize("base", [2, 8, 64, 256])
+def test_blocks_do_not_show(base, monkeypatch):
+    digits = torch.randint(0, base, (53,), generator=torch.Generator().manual_seed(0))
+    whole = pack_digits(digits, base)
+    monkeypatch.setattr(packing, "_BLOCK", 8)
+    assert torch.equal(pack_digits(digits, base), whole)
+    assert torch.equal(unpack_digits(whole, base, 53), digits.int())

@@ -44,3 +44,11 @@ def test_quantizers_around_them_stay_two(name, tmp_path):
     q = subbyte.quantize(model, x, subbyte.load_recipe("w8a8", ["activations.range=minmax"]))
     assert len(q.plan.taps) >= 4
     assert subbyte.export(q, tmp_path / "net.onnx", x).parity.samples == 24
+
+
+def test_a_softmax_of_a_quantized_value_is_that_of_the_file(tmp_path):
+    torch.manual_seed(0)
+    model = Net(lambda m, x: m.a(torch.softmax(x, -1)) + x.mean(), a=nn.Linear(9, 6))
+    x = 3 * torch.randn(64, 9)
+    q = subbyte.quantize(model, x, subbyte.load_recipe("w8a8", ["activations.range=minmax"]))
+    assert subbyte.export(q, tmp_path / "net.onnx", x).parity.samples == 64

@@ -27,6 +27,7 @@ from subbyte.core.grid import Grid
 from subbyte.errors import FormatError
 
 _WIDEST_WORD = 8  # bytes
+_BLOCK = 2**20  # digits whose bits are spread out at a time; whole bytes for any width
 
 
 class Words(NamedTuple):
@@ -81,8 +82,8 @@ def pack_digits(digits: Tensor, base: int) -> Tensor:
         raise FormatError(f"digits from {flat.min()} to {flat.max()} do not fit 0..{base - 1}")
     layout = words(base)
     if layout is None:
-        bits = ((flat[:, None] >> np.arange(_width(base))) & 1).astype(np.uint8)
-        return torch.from_numpy(np.packbits(bits.reshape(-1), bitorder="little"))
+        parts = [_to_bits(flat[k : k + _BLOCK], _width(base)) for k in range(0, flat.size, _BLOCK)]
+        return torch.from_numpy(np.concatenate([np.empty(0, np.uint8), *parts]))
     padded = np.pad(flat.astype(np.uint64), (0, -flat.size % layout.digits))
     numbers = (padded.reshape(-1, layout.digits) * _powers(layout)).sum(1, dtype=np.uint64)
     stored = numbers.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : layout.bytes].reshape(-1)
@@ -156,11 +157,22 @@ def _parts(grid: Grid, rows: int) -> list[tuple[Tensor, int]]:
     return [(counts == n, int(n)) for n in counts.unique() if n > 1]
 
 
+def _to_bits(digits: np.ndarray, bits: int) -> np.ndarray:
+    stream = ((digits[:, None] >> np.arange(bits)) & 1).astype(np.uint8)
+    return np.packbits(stream.reshape(-1), bitorder="little")
+
+
 def _from_bits(data: np.ndarray, bits: int, count: int) -> tuple[np.ndarray, bool]:
     """Digits, and whether the bits behind them are 0."""
-    stream = np.unpackbits(data, bitorder="little")
-    used = stream[: count * bits].reshape(count, bits).astype(np.int64)
-    return (used << np.arange(bits)).sum(1), not stream[count * bits :].any()
+    digits, clean = np.empty(count, np.int32), True
+    for start in range(0, count, _BLOCK):
+        number = min(_BLOCK, count - start)
+        taken = data[start * bits // 8 : -(-(start + number) * bits // 8)]
+        stream = np.unpackbits(taken, bitorder="little")
+        used = stream[: number * bits].reshape(number, bits).astype(np.int32)
+        digits[start : start + number] = (used << np.arange(bits)).sum(1)
+        clean = clean and not stream[number * bits :].any()
+    return digits, clean
 
 
 def _from_words(data: np.ndarray, layout: Words) -> tuple[np.ndarray, bool]:

@@ -27,7 +27,6 @@ from subbyte.errors import DataError, FormatError, ModelError
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
-from subbyte.exporters.softmax import keep_in_float
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import Samples, described, mark_sites, of_other_sizes
@@ -69,7 +68,6 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
         merge_pads(program.graph)
         notes = insert_pairs(program, model, self.container)
-        keep_in_float(program.graph)
         _strip(program)
         program.opset_imports[""] = opset
         program.producer_name = "subbyte"

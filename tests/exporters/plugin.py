@@ -11,7 +11,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError
 from subbyte.graph import Samples
 from subbyte.io.files import written
-from subbyte.methods import Contents, Exported, Exporter, Refusal, Runner, Stored
+from subbyte.methods import Contents, Exported, Exporter, Form, Refusal, Runner, Stored
 from subbyte.recipe import Plan
 from subbyte.records import OutputParity, Parity
 from subbyte.records.parity import FLOAT32
@@ -24,7 +24,7 @@ class Arrays(Exporter[QuantizedModel, Plan]):
     name, runtime, suffixes = "arrays", "NumPy", (".npy-zip",)
     refuses = (Refusal(lambda self, plan: bool(plan.taps), "arrays hold weights alone"),)
 
-    def export(self, model: QuantizedModel, path: Path, inputs: Samples) -> Exported:
+    def export(self, model: QuantizedModel, path: Path, inputs: Samples, form: Form) -> Exported:
         with written(path) as temporary, temporary.open("wb") as file:
             weights = {name: q.dequantize().numpy() for name, q in model.weights.items()}
             np.savez(file, recipe=np.array(model.plan.recipe), **weights)

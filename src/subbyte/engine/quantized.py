@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from subbyte.core import Grid, QTensor
+from subbyte.engine.biases import bias_step, fits, on_grid, words
 from subbyte.graph import (
     Instrumented,
     Layer,
@@ -26,7 +26,6 @@ from subbyte.graph import (
 )
 from subbyte.recipe import LayerPlan, Plan, TapPlan
 
-_INT32 = 2**31 - 1
 _OPERANDS = 2  # of a product
 
 
@@ -100,6 +99,7 @@ class QuantizedModel(Layered, nn.Module):
         self.instrumented: Instrumented = instrument(network, [tap.place for tap in plan.taps])
         self.graph_module = self.instrumented.graph_module
         self.notes: dict[str, str] = {}
+        self.floating: set[str] = set()
         for tap in plan.taps:
             if tap.dynamic:
                 self.instrumented.tap(tap.name).set_dynamic(tap.spec, tap.fit)
@@ -163,31 +163,23 @@ class QuantizedModel(Layered, nn.Module):
         """Step of the layer's int32 bias, float32 [rows]: input scale times weight scales; None for
         a float bias.
         """
-        grid, weight = self.input_grid(layer), self.weights.get(layer.name)
-        if (
-            grid is None
-            or weight is None
-            or layer.name in self.notes
-            or not grid.spec.share.one_scale
-        ):
+        weight = self.weights.get(layer.name)
+        if weight is None or layer.name in self.floating:
             return None
-        integers = weight.grid.spec.alphabet.integers
-        if integers is None or integers.high - integers.low > 255:
-            return None
-        if weight.grid.spec.share.block is not None:
-            return None
-        return (grid.scale * weight.grid.step).expand(layer.geometry.rows, 1)[:, 0]
+        return bias_step(weight, self.input_grid(layer))
 
     def _bias(self, layer: Layer, bias: Tensor) -> Tensor:
         """The bias on the int32 grid that integer kernels add it on."""
         step = self.bias_scale(layer)
         if step is None:
             return bias
-        codes = torch.round(bias.double() / step.double())
-        if float(codes.abs().max()) > _INT32:
+        if not fits(bias, step):
+            self.floating.add(layer.name)
             self.notes[layer.name] = "its bias does not fit int32 at these scales and stays float"
             return bias
-        return (codes * step.double()).float()
+        if note := words(bias, step, layer.geometry.columns):
+            self.notes[layer.name] = note
+        return on_grid(bias, step)
 
     @property
     def ledger(self) -> list[LedgerRow]:

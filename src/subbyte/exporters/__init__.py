@@ -16,7 +16,7 @@ from subbyte.exporters.onnx import Onnx
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
 from subbyte.graph import Inputs, Samples
-from subbyte.methods import Contents, Exported, Exporter, Runner
+from subbyte.methods import Contents, Exported, Exporter, Form, Optimize, Runner
 from subbyte.recipe import Plan
 
 __all__ = [
@@ -46,6 +46,7 @@ def export(
     inputs: Tensor | Inputs | Samples,
     *,
     to: str | None = None,
+    optimize: str = Optimize.SPEED,
     force: bool = False,
 ) -> Exported:
     """Write `model` as a file for a runtime, and prove that the runtime computes what the torch
@@ -53,20 +54,22 @@ def export(
 
     inputs: n samples to compare both on (the calibration images will do). to: an exporter's
     name; by default onnx-int8 for integer kernels when activations are quantized, else
-    onnx-compact.
+    onnx-compact. optimize: speed on the processors of most users, size (few-bit weights stay packed
+    in memory), or exact (also where kernels add in saturating int16; see `Exported.saturating`).
     Raises ParityError when there is nothing to compare on, or an output differs by more than
     rounding makes it (`exporters.parity`; no file is left), FormatError when `path` exists and
     `force` is not set, or does not end as the exporter's files do, RecipeError when there is no
     such exporter, or it refuses the network.
     """
     exporter, path = find_exporter(to or default_exporter(model.plan)), Path(path)
+    form = Form(find_optimize(optimize))
     _check_plan(exporter, model.plan)
     if path.suffix != exporter.suffixes[0]:
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
     if path.exists() and not force:
         raise FormatError(f"{path} exists; choose another name or pass force=True")
     samples = check_samples(model, inputs)
-    return exporter.export(model, path, samples)
+    return exporter.export(model, path, samples, form)
 
 
 def runner(path: str | Path) -> Runner:
@@ -123,6 +126,13 @@ def find_exporter(name: str) -> Exporter[QuantizedModel, Plan]:
     if name not in EXPORTERS:
         raise RecipeError(f"unknown exporter {name!r}; known: {', '.join(EXPORTERS)}")
     return EXPORTERS[name]
+
+
+def find_optimize(name: str) -> Optimize:
+    """What an exported file is best at. Raises RecipeError for other names."""
+    if name not in [each.value for each in Optimize]:
+        raise RecipeError(f"optimize is one of {', '.join(Optimize)}, got {name!r}")
+    return Optimize(name)
 
 
 def default_exporter(plan: Plan) -> str:

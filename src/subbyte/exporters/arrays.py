@@ -20,16 +20,16 @@ def folded(weight: QTensor, kind: Storage) -> tuple[np.ndarray, np.ndarray]:
     return weight.codes.numpy().astype(np.int32), flat(zero, weight)
 
 
-def may_saturate(codes: np.ndarray) -> bool:
-    """Whether two neighbouring products of uint8 inputs with these int8 codes [rows, columns] may
-    leave int16.
+def may_saturate(codes: np.ndarray, largest_input: int) -> bool:
+    """Whether two neighbouring products of uint8 inputs up to `largest_input` with these int8 codes
+    [rows, columns] may leave int16.
 
-    x86 processors without integer dot products (AVX2) add such pairs in saturating int16; their
-    kernels for unsigned weights are exact, and those with dot products are equally fast on both.
-    Which columns are neighbours depends on the kernel, so the two largest of a row count.
+    x86 processors without integer dot products (AVX2, older AVX-512) add such pairs in saturating
+    int16; their kernels for unsigned weights are exact. Which columns are neighbours depends on the
+    kernel, so the two largest of a row count.
     """
     largest = np.sort(np.abs(codes), axis=1)[:, -2:].sum(1)
-    return bool(255 * largest.max() > np.iinfo(np.int16).max)
+    return bool(largest_input * largest.max() > np.iinfo(np.int16).max)
 
 
 def scale_of(weight: QTensor) -> np.ndarray:

@@ -30,11 +30,11 @@ def _given_back(node: ir.Node) -> ir.Value | None:
     if node.op_type not in _NEUTRAL:
         return None
     pairs = [inputs, inputs[::-1]] if node.op_type in _TURNED else [inputs]
-    same = (one for one, other in pairs if _number(other) == _NEUTRAL[node.op_type])
+    same = (one for one, other in pairs if number_of(other) == _NEUTRAL[node.op_type])
     return next(same, None)
 
 
-def _number(value: ir.Value | None) -> float | None:
+def number_of(value: ir.Value | None) -> float | None:
     """The number of a constant that has only one."""
     tensor = None if value is None else value.const_value
     return float(tensor.numpy().item()) if tensor is not None and tensor.size == 1 else None

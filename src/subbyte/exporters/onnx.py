@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.errors import DataError, FormatError, ModelError
+from subbyte.errors import DataError, FormatError, ModelError, ParityError
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
@@ -31,7 +31,7 @@ from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import Samples, described, mark_sites, of_other_sizes
 from subbyte.io.files import written
-from subbyte.methods import Contents, Exported, Exporter, Refusal, Runner, Stored
+from subbyte.methods import Contents, Exported, Exporter, Form, Optimize, Refusal, Runner, Stored
 from subbyte.recipe import Plan, TapPlan
 from subbyte.records.parity import Parity
 
@@ -39,6 +39,10 @@ _TORCH_MAX_OPSET = 23
 _RECIPE = "subbyte.recipe"  # the entry of the metadata by which a file is known to be ours
 _OF_OTHER_SIZES = 8  # images on which a file is proven whose sizes may differ
 _SHOWN = 64  # bytes of a tensor that is worth a row
+
+
+class _SaturatedError(Exception):
+    """A file is wrong on this processor, and has layers whose sums may have saturated."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +66,53 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         """See `methods.Exporter`."""
         return f"onnx-{self.container.name}"
 
-    def export(self, model: QuantizedModel, path: Path, inputs: Samples) -> Exported:
-        """See `methods.Exporter`."""
+    def export(self, model: QuantizedModel, path: Path, inputs: Samples, form: Form) -> Exported:
+        """See `methods.Exporter`.
+
+        Where this processor adds pairs of 8-bit products in saturating int16, a file for speed is
+        made exact on every processor.
+        """
+        with written(path) as temporary:
+            try:
+                return self._export(model, path, temporary, inputs, form.optimize)
+            except _SaturatedError:
+                return self._export(model, path, temporary, inputs, Optimize.EXACT)
+
+    def _export(
+        self,
+        model: QuantizedModel,
+        path: Path,
+        temporary: Path,
+        inputs: Samples,
+        optimize: Optimize,
+    ) -> Exported:
         opset = needed_opset(model, self.container)
         program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
         merge_pads(program.graph)
-        notes = insert_pairs(program, model, self.container)
+        facts = insert_pairs(program, model, self.container, optimize)
         _strip(program)
         program.opset_imports[""] = opset
         program.producer_name = "subbyte"
         program.metadata_props[_RECIPE] = model.plan.recipe
         program.metadata_props["subbyte.container"] = self.container.name
-        with written(path) as temporary:
-            ir.save(program, temporary)
-            try:
-                onnx.checker.check_model(str(temporary), full_check=False)
-            except onnx.checker.ValidationError as error:
-                reason = " ".join(str(error).split())[:300]
-                raise ModelError(f"an operation has no form in ONNX: {reason}") from error
+        ir.save(program, temporary)
+        try:
+            onnx.checker.check_model(str(temporary), full_check=False)
+        except onnx.checker.ValidationError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"an operation has no form in ONNX: {reason}") from error
+        try:
             parity = self._proven(model, temporary, inputs)
-            if dynamic := model.signature.dynamic:
-                few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)
-                others = of_other_sizes(few, model.signature.conditions)
-                self._proven(model, temporary, others)
-            size = temporary.stat().st_size
-        return Exported(self.name, path, size, parity, notes, opset)
+        except ParityError as error:
+            if facts.saturating:
+                raise _SaturatedError from error
+            raise
+        if dynamic := model.signature.dynamic:
+            few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)
+            others = of_other_sizes(few, model.signature.conditions)
+            self._proven(model, temporary, others)
+        size = temporary.stat().st_size
+        return Exported(self.name, path, size, parity, facts.notes, opset, tuple(facts.saturating))
 
     def _proven(self, model: QuantizedModel, path: Path, inputs: Samples) -> Parity:
         return check_parity(

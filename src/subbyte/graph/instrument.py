@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from subbyte.core import Grid, GridSpec
+from subbyte.graph.bounds import upper_bound
 from subbyte.graph.layers import Edge, argument, set_argument
 from subbyte.graph.network import Network
 from subbyte.graph.nodes import is_module
@@ -164,6 +165,10 @@ class Instrumented:
         module = self.graph_module.get_submodule(str(self.taps[name].target))
         assert isinstance(module, FakeQuantize)
         return module
+
+    def bound(self, name: str) -> float:
+        """The largest value that an activation quantizer can be given; inf where none is known."""
+        return upper_bound(self.taps[name].args[0])
 
     def input_tap(self, layer: str) -> str | None:
         """The activation quantizer on whose grid a layer's input lies, by name; None for a float

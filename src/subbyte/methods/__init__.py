@@ -31,7 +31,16 @@ from subbyte.methods.quantizing import (
     Tune,
 )
 from subbyte.methods.refusal import Refusal
-from subbyte.methods.running import Contents, Engine, Exported, Exporter, Runner, Stored
+from subbyte.methods.running import (
+    Contents,
+    Engine,
+    Exported,
+    Exporter,
+    Form,
+    Optimize,
+    Runner,
+    Stored,
+)
 from subbyte.methods.training import (
     Augmentation,
     LrSchedule,
@@ -53,12 +62,14 @@ __all__ = [
     "Exported",
     "Exporter",
     "FitGrid",
+    "Form",
     "Forward",
     "Loss",
     "LrSchedule",
     "Measure",
     "Method",
     "Objective",
+    "Optimize",
     "Optimizer",
     "Outputs",
     "Precondition",

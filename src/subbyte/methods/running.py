@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,13 +13,34 @@ from subbyte.records.outcome import Outcome
 from subbyte.records.parity import Parity
 
 
+class Optimize(StrEnum):
+    """The good that an exported file is best at, where a runtime makes one choose.
+
+    speed: on the processors that most of its users have. size: in memory, too: few-bit weights stay
+    packed until they are used. exact: on every processor, to the bit, whatever its kernels can't
+    add.
+    """
+
+    SPEED = "speed"
+    SIZE = "size"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of an exported file, where a user may choose."""
+
+    optimize: Optimize = Optimize.SPEED
+
+
 @dataclass(frozen=True)
 class Exported:
     """A file that an exporter wrote, and that its runtime has proved.
 
     exporter: its name; bytes: of all files that were written; notes: by layer or activation name,
     how the file holds it, where there is anything to say; opset: the one that the file needs, in
-    formats that have them.
+    formats that have them; saturating: layers whose sums may leave int16 in kernels of x86
+    processors without integer dot products, so that the proof does not hold there.
     """
 
     exporter: str
@@ -27,6 +49,7 @@ class Exported:
     parity: Parity
     notes: Mapping[str, str] = field(default_factory=dict)
     opset: int | None = None
+    saturating: Sequence[str] = ()
 
 
 Runner = Callable[..., Any]
@@ -87,9 +110,9 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
         """
 
     @abstractmethod
-    def export(self, model: ModelT, path: Path, inputs: Samples) -> Exported:
-        """Write `model` to `path`, run what was written in its runtime on `inputs` [n, ...], and
-        only then return.
+    def export(self, model: ModelT, path: Path, inputs: Samples, form: Form) -> Exported:
+        """Write `model` to `path` in a form, run what was written in its runtime on `inputs` [n,
+        ...], and only then return.
 
         Raises ParityError, and leaves what was at `path` as it is, when the runtime does not
         compute what the torch model computes.

@@ -3,7 +3,7 @@
 from subbyte.io.registry import Registry
 from subbyte.methods import Range
 from subbyte.ranges.aciq import Aciq
-from subbyte.ranges.blocks import GridFitter, fit_grid
+from subbyte.ranges.blocks import GridFitter, fit_grid, up_to
 from subbyte.ranges.exact import Exact
 from subbyte.ranges.gradient import Fisher, Gradient
 from subbyte.ranges.kl import Kl
@@ -49,4 +49,5 @@ __all__ = [
     "Sigma",
     "Unit",
     "fit_grid",
+    "up_to",
 ]

@@ -37,6 +37,17 @@ class GridFitter:
         return grid if self.scalar == 1 else grid.with_scale(grid.scale * self.scalar)
 
 
+def up_to(grid: Grid, bound: float) -> Grid:
+    """The same grid, or one whose last code stands for `bound` where it stood for more: values
+    never lie above, and runtimes need no clamp of their own before it.
+    """
+    alphabet = grid.spec.alphabet
+    zero_point = int(grid.zero_point.max())
+    if not (grid.spec.share.one_scale and alphabet.even and 0 < bound < float(grid.reach[1].max())):
+        return grid
+    return grid.with_scale(torch.full_like(grid.scale, bound / (alphabet.qmax - zero_point)))
+
+
 def fit_grid(
     method: Range,
     values: Tensor,

@@ -15,12 +15,12 @@ class Editor:
         self.count = 0
 
     def node(
-        self, op: str, inputs: Sequence[ir.Value | None], before: ir.Node, **attributes: int
+        self, op: str, inputs: Sequence[ir.Value | None], before: ir.Node, **attributes: int | float
     ) -> ir.Value:
         """Put an operation before another; its value."""
         self.count += 1
-        attrs = [ir.AttrInt64(name, value) for name, value in attributes.items()]
-        node = ir.Node("", op, inputs, attributes=attrs, name=f"subbyte_{op}_{self.count}")
+        name = f"subbyte_{op}_{self.count}"
+        node = ir.node(op, inputs, attributes=attributes, name=name)
         node.outputs[0].name = f"subbyte_{self.count}"
         self.graph.insert_before(before, node)
         return node.outputs[0]

@@ -26,6 +26,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError, ParityError
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
+from subbyte.exporters.pools import pool_means
 from subbyte.exporters.qdq import insert_pairs, needed_opset
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
@@ -89,6 +90,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         opset = needed_opset(model, self.container)
         program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
         merge_pads(program.graph)
+        pool_means(program.graph)
         facts = insert_pairs(program, model, self.container, optimize)
         _strip(program)
         program.opset_imports[""] = opset

@@ -22,6 +22,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.exporters.biases import Biases
 from subbyte.exporters.bounds import without_bounds
 from subbyte.exporters.editor import Editor
+from subbyte.exporters.gates import half_code, hard_sigmoid, same
 from subbyte.exporters.neutral import source_of
 from subbyte.exporters.storage import Container
 from subbyte.exporters.weights import Weights, lift_of
@@ -73,6 +74,7 @@ class _Writer:
         self.by_weight = {
             layer.weight: layer for layer in model.layers if layer.name in model.weights
         }
+        self.fast = weights.optimize is Optimize.SPEED
         self.notes: dict[str, str] = {}
 
     def replace(self, node: ir.Node) -> None:
@@ -116,10 +118,17 @@ class _Writer:
             stored = tap.zero_point.clamp(*ends).numpy() + lift  # rows of 0 bits may have -1
             zero = self.editor.constant(f"{site}.zero_point", lambda: stored.astype(np.uint8))
             source = without_bounds(source, tap)
+            half = half_code(source, tap) if self.fast else 0
+            if half:
+                step = float(tap.scale)
+                codes = hard_sigmoid(self.editor, site, source, step, half, before)
+                return self.editor.node("DequantizeLinear", [codes, scale, zero], before)
         if alphabet.varies:
             source = self.clamped(site, tap, source, before)
         axis = {} if tap.axis is None else {"axis": tap.axis}
         second = self.follows_pair(source, scale)
+        if second and self.fast and not axis:
+            source = same(self.editor, source, before)
         value = self.editor.node("QuantizeLinear", [source, scale, zero], before, **axis)
         if alphabet.count < 256 or second:
             low, high = (

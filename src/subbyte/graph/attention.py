@@ -1,4 +1,4 @@
-"""Operations that hold products, as the products and layers that they are made of.
+"""Operations that hold products or multiplications, as what they are made of.
 
     attention(Q, K, V) = softmax(scale Q K' + mask) V          (Vaswani et al. 2017, equation 1)
 
@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 aten = torch.ops.aten
 
@@ -61,6 +61,14 @@ def _mv(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.matmul(matrix, vector[:, None])[:, 0]
 
 
+def _hardswish(value: Tensor) -> Tensor:
+    return value * nn.functional.hardsigmoid(value)
+
+
+def _silu(value: Tensor) -> Tensor:
+    return value * torch.sigmoid(value)
+
+
 def _own(operation: torch._ops.OpOverload) -> Callable[..., Any]:
     """PyTorch's own way of taking an operation apart."""
     return partial(operation._op_dk, torch._C.DispatchKey.CompositeImplicitAutograd)
@@ -71,6 +79,8 @@ DECOMPOSED: dict[Any, Callable[..., Any]] = {
     aten.baddbmm.default: _baddbmm,
     aten.addmm.default: _addmm,
     aten.mv.default: _mv,
+    aten.hardswish.default: _hardswish,
+    aten.silu.default: _silu,
     **{
         operation: _own(operation)
         for operation in (

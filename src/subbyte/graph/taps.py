@@ -2,9 +2,10 @@
 
 An activation quantizer sits on the network's inputs, on the output of a layer or product (behind a
 clamp-like activation, which runtimes fuse), of an add, a multiplication, a pool or a concatenation,
-and on whatever else feeds a layer or a product. Operations that only move values (reshape, slice,
-zero padding, max pool) hand the activation quantizer of their input on. A value may feed layers and
-other operations alike; who reads it decides its bits, in the plan.
+of a sigmoid that is a factor, and on whatever else feeds a layer or a product. Operations that only
+move values (reshape, slice, zero padding, max pool) hand the activation quantizer of their input
+on. A value may feed layers and other operations alike; who reads it decides its bits, in the
+plan.
 
 What leads to a softmax alone has none behind the product it comes from: masks and biases are added
 there, and numbers like -1e9 would take up the whole range. Nor has what leads to a divisor, a
@@ -47,6 +48,7 @@ _ARITHMETIC = {
     aten.adaptive_avg_pool2d.default,
     aten.adaptive_avg_pool3d.default,
 }
+_GATES = {aten.sigmoid.default, aten.hardsigmoid.default}
 _SOFTMAX = {aten.softmax.int, aten._softmax.default, aten._safe_softmax.default}
 _ON_SCORES = {
     aten.add.Tensor,
@@ -114,8 +116,8 @@ class TapPoint:
     name: `<module>:out`, or `input` (of several inputs `input.NAME`); node: the value; feeds: where
     layers and products read it (through moves); others: whether anything else reads it; is_input:
     whether it is an input of the network; axis: of its channels, None where a channel has one value
-    only; softmax: whether a softmax yields it,
-    so that all of it lies between 0 and 1.
+    only; softmax: whether a softmax yields it, so that all of it lies between 0 and 1; gate:
+    whether a sigmoid does, for a multiplication.
     """
 
     name: str
@@ -125,6 +127,7 @@ class TapPoint:
     is_input: bool = False
     axis: int | None = None
     softmax: bool = False
+    gate: bool = False
 
 
 def find_taps(
@@ -151,8 +154,9 @@ def find_taps(
         name = _unique(_name(node, makers), names)
         maker = makers.get(_before_clamps(node, makers), _Maker("", None))
         axis = channel_axis(node, maker.geometry)
-        edges_read, softmax = tuple(dict.fromkeys(feeds)), node.target in _SOFTMAX
-        points.append(TapPoint(name, node, edges_read, others, is_input(node), axis, softmax))
+        edges_read = tuple(dict.fromkeys(feeds))
+        softmax, gate = node.target in _SOFTMAX, _is_gate(node)
+        points.append(TapPoint(name, node, edges_read, others, is_input(node), axis, softmax, gate))
     return points
 
 
@@ -267,7 +271,12 @@ def _computes(node: fx.Node, makers: dict[fx.Node, _Maker]) -> bool:
     if node.target in _CLAMPS:
         source = node.all_input_nodes[0]
         return len(source.users) == 1 and (source in makers or source.target in _ARITHMETIC)
-    return node in makers or node.target in _ARITHMETIC
+    return node in makers or node.target in _ARITHMETIC or _is_gate(node)
+
+
+def _is_gate(node: fx.Node) -> bool:
+    """Whether a value from 0 to 1 is a factor of other values."""
+    return node.target in _GATES and any(user.target is aten.mul.Tensor for user in node.users)
 
 
 def _fused_later(node: fx.Node) -> bool:

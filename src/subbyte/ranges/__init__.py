@@ -5,6 +5,7 @@ from subbyte.methods import Range
 from subbyte.ranges.aciq import Aciq
 from subbyte.ranges.blocks import GridFitter, fit_grid, up_to
 from subbyte.ranges.exact import Exact
+from subbyte.ranges.gate import Gate
 from subbyte.ranges.gradient import Fisher, Gradient
 from subbyte.ranges.kl import Kl
 from subbyte.ranges.minmax import MinMax
@@ -30,6 +31,7 @@ RANGES: Registry[Range] = Registry(
         "kl": Kl,
         "exact": Exact,
         "unit": Unit,
+        "gate": Gate,
     },
 )
 
@@ -38,6 +40,7 @@ __all__ = [
     "Aciq",
     "Exact",
     "Fisher",
+    "Gate",
     "Gradient",
     "GridFitter",
     "Kl",

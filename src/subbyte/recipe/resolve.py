@@ -25,6 +25,7 @@ from subbyte.core.levels import apot, odd, powers, whole
 from subbyte.correct import Keep
 from subbyte.errors import RecipeError
 from subbyte.graph import Edge, Layer, Network, Product, TapPlace, TapPoint
+from subbyte.ranges import Gate
 from subbyte.recipe.activations import ActivationSettings, SoftmaxSettings, powers_fit
 from subbyte.recipe.fits import misfit
 from subbyte.recipe.levels import count_of
@@ -285,6 +286,8 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
         edge: _activations(recipe, network, reader, point) for edge, reader in readers.items()
     }
     common = recipe.input if point.is_input else _common(recipe, point, list(wanted.values()))
+    if point.gate:
+        common = common.model_copy(update={"range": Gate(), "dynamic": False})
     taps = []
     if common.bits is not None:
         asked = recipe.others if point.others and not point.is_input else common

@@ -32,7 +32,7 @@ from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.quantized import LedgerRow, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
-from subbyte.errors import ModelError, NumericsError
+from subbyte.errors import ModelError, NumericsError, SubbyteError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
@@ -43,6 +43,7 @@ from subbyte.methods import Exported, Outputs, Task
 from subbyte.pages.write import PAGE
 from subbyte.recipe import Plan, Recipe
 from subbyte.records import (
+    BENCH,
     FIGURES,
     PLAN,
     RESULT,
@@ -52,11 +53,12 @@ from subbyte.records import (
     Skipped,
     write_document,
 )
+from subbyte.speed import time_export
 from subbyte.tasks import Classification, task_name
 
 PACKED, OPTIONS = "model.safetensors", "sensitivity.csv"
 _SUFFIXES = dict.fromkeys(suffix for one in EXPORTERS.values() for suffix in one.suffixes)
-OWNS = (PACKED, OPTIONS, PAGE, FIGURES, PLAN, RESULT, *(f"model*{end}" for end in _SUFFIXES))
+OWNS = (PACKED, OPTIONS, PAGE, BENCH, FIGURES, PLAN, RESULT, *(f"model*{end}" for end in _SUFFIXES))
 """Patterns of the files that a run writes, with the page about them."""
 
 
@@ -66,7 +68,8 @@ class Job:
 
     exports: names of exporters; the one that fits the model where there is none, no file for
     'none'. tasks: how outputs are judged: one task, or one for each output; none: chosen by data
-    and outputs. dynamic: axes of images whose sizes may differ from call to call.
+    and outputs. dynamic: axes of images whose sizes may differ from call to call; bench: whether files are
+    timed against the float network, for a few seconds.
     Raises RecipeError when there is no such exporter.
     """
 
@@ -80,6 +83,7 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     about: tuple[tuple[str, str], ...] = ()
     dynamic: tuple[Axis, ...] = ()
+    bench: bool = False
 
     def __post_init__(self) -> None:
         check_exporters(self.exports)
@@ -125,6 +129,7 @@ def run(
                     exported.append(export(done.model, temporary / file, images, to=name))
                 except ModelError as error:  # an operation that the format lacks costs its file
                     refused[name] = str(error)
+        times, not_timed = _timed(job, model, done, exported, stages)
         with stages.stage("evaluate"):
             measured = measure(model, done.model, exported, capture, data, report)
         with stages.stage("figures"):
@@ -132,12 +137,34 @@ def run(
         count, seconds = len(capture.split), stages.seconds
         files = exported, refused
         result = summary(job, data, done, files, packed, measured, count, seconds, temporary)
+        result = _with_times(result, times, not_timed)
         write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
         write_document(temporary / FIGURES, found, short=True)
         write_document(temporary / RESULT, result)
     return result
+
+
+def _timed(
+    job: Job, model: nn.Module, done: Quantization, exported: Sequence[Exported], stages: Stages
+) -> tuple[dict[str, records.Timing], str]:
+    """Times of the exported files, by exporter, and why there are none though they were asked
+    for.
+    """
+    if not job.bench or not exported:
+        return {}, ""
+    network, files = done.network, {one.exporter: one.path for one in exported}
+    with stages.stage("speed"):
+        try:
+            return time_export(model, network.signature, network.output_names, files), ""
+        except SubbyteError as error:
+            return {}, str(error)
+
+
+def _with_times(result: Result, times: Mapping[str, records.Timing], not_timed: str) -> Result:
+    exports = [one.model_copy(update={"timing": times.get(one.name)}) for one in result.exports]
+    return result.model_copy(update={"exports": exports, "not_timed": not_timed})
 
 
 def assist(job: Job, model: nn.Module, data: DataSet) -> None:
@@ -328,6 +355,7 @@ def _export(exported: Exported, judged: Judged) -> records.Exported:
         bytes=exported.bytes,
         opset=exported.opset,
         parity=exported.parity,
+        kernels=exported.kernels,
         **_figures(judged),
     )
 

@@ -39,13 +39,17 @@ def bench(
     ] = True,
     out: Annotated[
         Path | None,
-        typer.Option(help=f"JSON file to write, such as runs/a/{BENCH}; DIR's report shows that."),
+        typer.Option(
+            help=f"JSON file to write. Default: {BENCH} in DIR, where one DIR is all that is given."
+        ),
     ] = None,
     force: ForceOption = False,
 ) -> None:
     """Measure exported files in turns: speed against the float network and ONNX Runtime's own
     static quantization, memory, sizes, and which nodes compute with integers.
     """
+    if out is None and len(paths) == 1 and paths[0].is_dir():
+        out, force = paths[0] / BENCH, True  # one of ours, as the whole folder is
     if out is not None and out.exists() and not force:
         raise FormatError(f"{out} exists; choose another name or pass --force")
     with progress() as report:
@@ -118,7 +122,7 @@ def _times(found: Bench, batch: int) -> Table:
     )
     table.add_column("file", overflow="fold")
     measured = [(one.name, t) for one in found.files for t in one.timings if t.batch == batch]
-    others = list(dict.fromkeys(name for _, timing in measured for name in timing.against))
+    others = found.compared
     columns = [f"against {name}" for name in others]
     for name in ("ms a run", "quartiles", "images/s", *columns, "pairs"):
         table.add_column(name, justify="right")

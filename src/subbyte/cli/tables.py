@@ -6,8 +6,11 @@ from rich.table import Table
 
 from subbyte.pages.parts import Table as PageTable
 from subbyte.pages.scores import columns, find, label, number
+from subbyte.pages.speed import said_speed
 from subbyte.recipe import LayerPlan, Plan
 from subbyte.records import LedgerEntry, Measured, Option, Result, Score
+
+_SHOWN = 3  # findings of a file that are printed
 
 
 def summary_table(results: Sequence[Result], title: str) -> Table:
@@ -82,6 +85,18 @@ def ledger_table(rows: Sequence[LedgerEntry], title: str) -> Table:
         zeros = [] if not sparse else ["" if row.zeros is None else f"{row.zeros:.1f}"]
         table.add_row(row.name, row.asked, row.bits, f"{row.bytes:,}", sqnr, *zeros, row.notes)
     return table
+
+
+def speed_lines(result: Result) -> list[str]:
+    """How fast each file is against the float network, and what its runtime made of it."""
+    lines = [f"speed was not measured: {result.not_timed}"] if result.not_timed else []
+    for one in result.exports:
+        if one.speed is not None:
+            lines.append(said_speed(one))
+        if one.kernels is not None and one.kernels.quantizes:
+            lines.append(f"{one.name} in its runtime: {one.kernels.summary}")
+            lines += [f"  {cost.summary}; {cost.advice}" for cost in one.kernels.findings[:_SHOWN]]
+    return lines
 
 
 def options_table(options: Sequence[Option]) -> Table:

@@ -2,11 +2,13 @@
 the reason and what to change.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from pathlib import Path
+
+from torch import Tensor
 
 from subbyte.exporters.operators import (
     DEQUANTIZE,
@@ -17,7 +19,8 @@ from subbyte.exporters.operators import (
     WITH_KERNEL,
 )
 from subbyte.exporters.optimized import Node, Optimized, read_optimized
-from subbyte.exporters.sessions import Feeds
+from subbyte.exporters.sessions import Feeds, inputs_of, open_session
+from subbyte.graph import Layer, Samples
 from subbyte.records.speed import Cost, Finding, Kernels
 
 _ENDS = (".codes", ".levels", ".scale", ".zero_point")
@@ -27,17 +30,26 @@ _MADE_OF = 6  # nodes that may lie between a constant and the weight that is mad
 _ADD = "Add"
 
 
-def read_kernels(path: Path, feeds: Feeds, layers: Mapping[str, str] | None = None) -> Kernels:
-    """The record of a file's graph in ONNX Runtime. feeds: one sample; layers: names of layers by
-    the names of their weights, which are made of those where they are not given.
+def read_kernels(path: Path, inputs: Samples | Feeds, layers: Sequence[Layer] = ()) -> Kernels:
+    """The record of a file's graph in ONNX Runtime.
 
+    inputs: what it takes, by name or in its order; one sample of it is run. layers: those of the
+    network, by which weights have names; else they are told by the names in the file.
     Raises FormatError when the file can't be loaded or run.
     """
-    return kernels_of(read_optimized(path, feeds), layers or {})
+    feeds = _first(path, inputs) if isinstance(inputs, Samples) else inputs
+    return kernels_of(read_optimized(path, feeds), {one.weight: one.owner for one in layers})
+
+
+def _first(path: Path, samples: Samples) -> Feeds:
+    """One of some samples, by the names of the file's inputs."""
+    tensors = [leaf.numpy() for leaf in samples[:1].leaves if isinstance(leaf, Tensor)]
+    takes = inputs_of(open_session(path), path)
+    return {one.name: array for one, array in zip(takes, tensors, strict=True)}
 
 
 def kernels_of(graph: Optimized, layers: Mapping[str, str]) -> Kernels:
-    """The record of a graph; arguments as those of `read_kernels`."""
+    """The record of a graph. layers: names of layers by the names of their weights."""
     counts = [(graph.multiplications(node), node.in_integers) for node in graph.nodes]
     return Kernels(
         integers=sum(node.in_integers for node in graph.nodes),
@@ -54,7 +66,7 @@ def kernels_of(graph: Optimized, layers: Mapping[str, str]) -> Kernels:
 
 @dataclass(frozen=True, eq=False)
 class _Judge:
-    """Finds what costs time. layers: as for `read_kernels`."""
+    """Finds what costs time. layers: as for `kernels_of`."""
 
     graph: Optimized
     layers: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +89,7 @@ class _Judge:
         if node.operation == QUANTIZE:
             yield from self._twice(node)
         elif node.operation == PAD:
-            yield self._finding(Cost.PAD, node, *_PADDED)
+            yield self._finding(Cost.PAD, node, *self._why_pad(node))
         elif node.in_float and node.operation in LAYERS:
             yield self._finding(Cost.FLOAT_LAYER, node, *self._why_layer(node))
         elif node in self._between:
@@ -111,6 +123,15 @@ class _Judge:
     def _leaves_integers(self, node: Node) -> bool:
         """Whether a node makes floats of codes that are no constant."""
         return node.operation == DEQUANTIZE and node.inputs[0] not in self.graph.constants
+
+    def _why_pad(self, node: Node) -> tuple[str, str]:
+        """Why zeros are written by a node, and what to change."""
+        readers = self.graph.behind(node)
+        readers = [far for one in readers for far in (self.graph.behind(one) if one.converts else [one])]
+        other = next((one for one in readers if one.operation not in LAYERS), None)
+        if other is None:
+            return "zeros are written around what a layer reads", _LET_PAD
+        return f"zeros are written around what {self.name(other)} reads", _NO_PAD
 
     def _twice(self, node: Node) -> Iterator[Finding]:
         """A value that is on a grid already when it is quantized."""
@@ -227,10 +248,8 @@ def _grid(node: Node) -> str:
 
 
 _PACKED = ("MatMulNBits",)  # its constants are codes
-_PADDED = (
-    "zeros around a value are written by a node of their own",
-    "let the convolution behind it pad (padding=...), where only convolutions read the value",
-)
+_LET_PAD = "let the convolution itself pad (padding=...)"
+_NO_PAD = "a convolution in place of zeros (such as a 1 x 1 shortcut) needs no node for them"
 _ONE_GRID = "give its readers activations of the same bits, so that one quantizer serves all"
 _QUANTIZE_INPUT = "quantize its input: set activation bits, and no `skip` for what makes it"
 _QUANTIZE_OUTPUT = "quantize its output: set activation bits, or leave its neighbours float, too"

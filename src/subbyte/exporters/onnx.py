@@ -24,6 +24,7 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError
+from subbyte.exporters.kernels import read_kernels
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
@@ -85,8 +86,9 @@ class Onnx(Exporter[QuantizedModel, Plan]):
                 few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)
                 others = of_other_sizes(few, model.signature.conditions)
                 self._proven(model, temporary, others)
+            kernels = read_kernels(temporary, inputs, model.layers)
             size = temporary.stat().st_size
-        return Exported(self.name, path, size, parity, notes, opset)
+        return Exported(self.name, path, size, parity, notes, opset, kernels)
 
     def _proven(self, model: QuantizedModel, path: Path, inputs: Samples) -> Parity:
         return check_parity(

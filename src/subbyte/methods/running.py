@@ -10,6 +10,7 @@ from subbyte.graph import Samples
 from subbyte.methods.refusal import Refusing
 from subbyte.records.outcome import Outcome
 from subbyte.records.parity import Parity
+from subbyte.records.speed import Kernels
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Exported:
 
     exporter: its name; bytes: of all files that were written; notes: by layer or activation name,
     how the file holds it, where there is anything to say; opset: the one that the file needs, in
-    formats that have them.
+    formats that have them; kernels: what the runtime made of the file, None where it does not tell.
     """
 
     exporter: str
@@ -27,6 +28,7 @@ class Exported:
     parity: Parity
     notes: Mapping[str, str] = field(default_factory=dict)
     opset: int | None = None
+    kernels: Kernels | None = None
 
 
 Runner = Callable[..., Any]

@@ -10,6 +10,8 @@ from pydantic import Field
 from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
 
 BENCH = "bench.json"
+FLOAT = "float"
+"""The float network's name among files."""
 
 
 class Cost(str, Enum):
@@ -181,9 +183,10 @@ class Bench(Document):
     versions: dict[str, str] = Field(default_factory=dict)
 
     @property
-    def others(self) -> Sequence[FileSpeed]:
-        """All files but the reference."""
-        return [one for one in self.files if one.name != self.reference]
+    def compared(self) -> Sequence[str]:
+        """Names of the files that others are compared with, the reference first."""
+        found = [name for one in self.files for time in one.timings for name in time.against]
+        return list(dict.fromkeys([self.reference, *found])) if found else []
 
 
 def read_bench(path: Path) -> Bench:

@@ -26,6 +26,7 @@ from subbyte.exporters.sessions import (
     profile,
 )
 from subbyte.records.speed import Bench, FileSpeed, NodeTime, Timing
+from subbyte.speed.machine import processor
 from subbyte.speed.memory import resident_memory
 from subbyte.speed.pairs import Call, Turns, take_turns
 from subbyte.speed.subjects import STATIC, Subject, Subjects, gather
@@ -234,4 +235,5 @@ def _versions() -> dict[str, str]:
         "onnxruntime": version("onnxruntime"),
         "torch": torch.__version__,
         "machine": platform.machine(),
+        "processor": processor(),
     }

@@ -10,10 +10,9 @@ from torch import nn
 from subbyte.exporters.float_onnx import write_float
 from subbyte.exporters.sessions import inputs_of, made_up, open_session
 from subbyte.graph import Signature, unwrapped
-from subbyte.records.speed import Timing
+from subbyte.records.speed import FLOAT, Timing
 from subbyte.speed.bench import clock_for, prepared, timing_of
 from subbyte.speed.pairs import take_turns
-from subbyte.speed.subjects import FLOAT
 
 SECONDS = 3.0
 """The time that all turns take at most."""
@@ -34,7 +33,7 @@ def time_export(
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{FLOAT}.onnx"
-        write_float(unwrapped(network), signature, outputs, path)
+        write_float(unwrapped(network).cpu(), signature, outputs, path)
         feeds = made_up(inputs_of(open_session(path), path), 1, sizes)
         places = {FLOAT: path, **files}
         calls = {name: prepared(place, feeds, _THREADS) for name, place in places.items()}

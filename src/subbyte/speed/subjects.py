@@ -14,9 +14,10 @@ from subbyte.exporters.sessions import inputs_of, made_up, open_session, output_
 from subbyte.graph import Signature, unwrapped
 from subbyte.models import input_shape, new_model
 from subbyte.records import RESULT, Result, read_result
+from subbyte.records.speed import FLOAT
 
 PACKED = "model.safetensors"
-FLOAT, STATIC = "float", "onnxruntime static"
+STATIC = "onnxruntime static"
 RANDOM_WEIGHTS = "the float network has random weights, of which its speed does not depend"
 _CALIBRATION = 8  # samples for ONNX Runtime's own tool
 

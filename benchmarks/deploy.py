@@ -1,8 +1,8 @@
 """Exported files against the float network and against ONNX Runtime's own static quantization, in
 turns, and what that takes in bytes and memory.
 
-    python benchmarks/deploy.py --out deploy.csv [--only PATTERN] [--recipes w8a8,w4] [--batches 1,32]
-        [--pairs 30] [--limit 120] [--table deploy.md]
+    python benchmarks/deploy.py --out deploy.csv [--only PATTERN] [--recipes w8a8,w4]
+        [--batches 1,32] [--pairs 30] [--limit 120] [--table deploy.md]
 
 One row a network, recipe and batch size; what has a row is skipped, so the command can be stopped
 and started again. One thread, CPU time, medians of turns with the 95 % interval of the ratio of
@@ -203,9 +203,7 @@ def _ratio(name: str, ratio: Ratio) -> dict[str, str]:
     return {key: f"{value:.3f}" for key, value in values.items()}
 
 
-def _in_openvino(
-    files: dict[str, Path], feeds: Feeds, pairs: int, limit: float
-) -> dict[str, Any]:
+def _in_openvino(files: dict[str, Path], feeds: Feeds, pairs: int, limit: float) -> dict[str, Any]:
     """Ratios of our file's time in OpenVINO, where that can be imported and takes the files."""
     try:
         calls = {name: _openvino(path, feeds) for name, path in files.items()}

@@ -68,8 +68,8 @@ class Job:
 
     exports: names of exporters; the one that fits the model where there is none, no file for
     'none'. tasks: how outputs are judged: one task, or one for each output; none: chosen by data
-    and outputs. dynamic: axes of images whose sizes may differ from call to call; bench: whether files are
-    timed against the float network, for a few seconds.
+    and outputs. dynamic: axes of images whose sizes may differ from call to call; bench: whether
+    files are timed against the float network, for a few seconds.
     Raises RecipeError when there is no such exporter.
     """
 
@@ -349,6 +349,7 @@ def _figures(judged: Judged) -> dict[str, list[records.Score]]:
 
 def _export(exported: Exported, judged: Judged) -> records.Exported:
     """An exported file, judged."""
+    figures = _figures(judged)
     return records.Exported(
         name=exported.exporter,
         file=exported.path.name,
@@ -356,7 +357,8 @@ def _export(exported: Exported, judged: Judged) -> records.Exported:
         opset=exported.opset,
         parity=exported.parity,
         kernels=exported.kernels,
-        **_figures(judged),
+        scores=figures["scores"],
+        comparison=figures["comparison"],
     )
 
 

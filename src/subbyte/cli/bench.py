@@ -1,7 +1,7 @@
 """subbyte bench: how fast exported files are, how much memory they take, and why."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from subbyte.cli.common import ForceOption, command, console, progress
+from subbyte.cli.tables import finding_lines
 from subbyte.errors import FormatError, RecipeError
 from subbyte.records import BENCH, Bench, FileSpeed, Kernels, write_document
 from subbyte.speed import bench as measure
@@ -76,11 +77,14 @@ def _batches(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-def _sizes(texts: list[str] | tuple[()]) -> Mapping[str, int]:
-    found = [_SIZE.fullmatch(text.strip()) for text in texts]
-    if None in found:
-        raise RecipeError(f"--size must be NAME=NUMBER, such as height=224; got {texts[0]!r}")
-    return {one[1]: int(one[2]) for one in found if one is not None}
+def _sizes(texts: Sequence[str]) -> Mapping[str, int]:
+    found = {}
+    for text in texts:
+        parts = _SIZE.fullmatch(text.strip())
+        if parts is None:
+            raise RecipeError(f"--size must be NAME=NUMBER, such as height=224; got {text!r}")
+        found[parts[1]] = int(parts[2])
+    return found
 
 
 def show(found: Bench) -> None:
@@ -92,10 +96,9 @@ def show(found: Bench) -> None:
         if one.kernels is not None and one.kernels.quantizes:
             _show_kernels(one.name, one.kernels)
         if one.nodes:
-            slowest = ", ".join(
-                f"{node.node} ({node.operation}) {node.percent:.0f} %" for node in one.nodes[:_NODES]
-            )
-            _say(f"slowest nodes of {one.name}: {slowest}")
+            shown = one.nodes[:_NODES]
+            told = [f"{node.node} ({node.operation}) {node.percent:.0f} %" for node in shown]
+            _say(f"slowest nodes of {one.name}: {', '.join(told)}")
     for note in found.notes:
         _say(f"note: {note}")
 
@@ -106,11 +109,8 @@ def _say(text: str) -> None:
 
 def _show_kernels(name: str, kernels: Kernels) -> None:
     _say(f"{name}: {kernels.summary}")
-    for one in kernels.findings[:_FINDINGS]:
-        _say(f"  {one.cost.value}: {one.summary}; {one.advice}")
-    left = len(kernels.findings) - _FINDINGS
-    if left > 0:
-        _say(f"  and {left} more, in the JSON file and the report")
+    for line in finding_lines(kernels, _FINDINGS):
+        _say(line)
 
 
 def _times(found: Bench, batch: int) -> Table:
@@ -128,7 +128,7 @@ def _times(found: Bench, batch: int) -> Table:
         table.add_column(name, justify="right")
     for name, timing in measured:
         low, high = (1000 * one for one in timing.quartiles)
-        ratios = [timing.against[other].faster if other in timing.against else "" for other in others]
+        ratios = [own.faster if (own := timing.against.get(other)) else "" for other in others]
         pairs = max((one.pairs for one in timing.against.values()), default=0)
         table.add_row(
             name,

@@ -1,5 +1,5 @@
-"""What costs time in the graph that ONNX Runtime made of a file, by the names that users know, with
-the reason and what to change.
+"""Findings about the graph that ONNX Runtime made of a file: what costs time, by the names that
+users know, with the reason and what to change.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,6 +90,9 @@ class _Judge:
             yield from self._twice(node)
         elif node.operation == PAD:
             yield self._finding(Cost.PAD, node, *self._why_pad(node))
+        elif node.in_integers and node.operation in LAYERS:
+            if node.inputs[LAYERS[node.operation].weight] in self.graph.unsigned:
+                yield self._finding(Cost.UNSIGNED, node, *_UNSIGNED)
         elif node.in_float and node.operation in LAYERS:
             yield self._finding(Cost.FLOAT_LAYER, node, *self._why_layer(node))
         elif node in self._between:
@@ -127,7 +130,8 @@ class _Judge:
     def _why_pad(self, node: Node) -> tuple[str, str]:
         """Why zeros are written by a node, and what to change."""
         readers = self.graph.behind(node)
-        readers = [far for one in readers for far in (self.graph.behind(one) if one.converts else [one])]
+        readers += [far for one in readers if one.converts for far in self.graph.behind(one)]
+        readers = [one for one in readers if not one.converts]
         other = next((one for one in readers if one.operation not in LAYERS), None)
         if other is None:
             return "zeros are written around what a layer reads", _LET_PAD
@@ -248,6 +252,10 @@ def _grid(node: Node) -> str:
 
 
 _PACKED = ("MatMulNBits",)  # its constants are codes
+_UNSIGNED = (
+    "its codes are stored unsigned, which processors with AMX multiply at half the speed of signed",
+    "store them signed, unless the file must be exact on processors without integer dot products",
+)
 _LET_PAD = "let the convolution itself pad (padding=...)"
 _NO_PAD = "a convolution in place of zeros (such as a 1 x 1 shortcut) needs no node for them"
 _ONE_GRID = "give its readers activations of the same bits, so that one quantizer serves all"

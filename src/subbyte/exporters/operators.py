@@ -1,5 +1,4 @@
-"""The operators of ONNX Runtime's graphs: which of them are layers, and which have integer kernels.
-"""
+"""The operators of ONNX Runtime's graphs: layers among them, and those with integer kernels."""
 
 from dataclasses import dataclass
 from math import prod

@@ -28,6 +28,7 @@ from subbyte.exporters.sessions import Event, Feeds, profile
 _BYTES = {"uint8": 1, "int8": 1, "bool": 1, "float16": 2, "int16": 2, "int64": 8, "double": 8}
 _WORD = 4  # bytes of all other types
 _LARGE = 1 << 30  # bytes of a file from which on constants are written beside the graph
+_UNSIGNED = onnx.TensorProto.UINT8
 _LEVEL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
 
 
@@ -68,12 +69,14 @@ class Node:
 class Optimized:
     """The runtime's graph.
 
-    nodes: in the order in which they ran; constants: shapes by name; weights, loaded: bytes of
+    nodes: in the order in which they ran; constants: shapes by name; unsigned: names of those of
+    unsigned bytes; weights, loaded: bytes of
     constants in the file, and in this graph; inputs: shapes by name; outputs: names.
     """
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, tuple[int, ...]]
+    unsigned: frozenset[str]
     weights: int
     loaded: int
     inputs: Mapping[str, tuple[int, ...]]
@@ -132,7 +135,7 @@ class Optimized:
                     owner[name] = owner.get(node.inputs[0], node.inputs[0])
                 else:
                     sizes[name] = _BYTES.get(kind, _WORD) * _count(shape)
-        last = {name: -1 for name in sizes}
+        last = dict.fromkeys(sizes, -1)
         for place, node in enumerate(self.nodes):
             for name in (*node.inputs, *node.outputs):
                 if (own := owner.get(name, name)) in last:
@@ -174,6 +177,7 @@ def read_optimized(path: Path, feeds: Feeds) -> Optimized:
     return Optimized(
         tuple(_nodes(graph, events)),
         constants,
+        frozenset(one.name for one in graph.initializer if one.data_type == _UNSIGNED),
         sum(map(_bytes, written.initializer)),
         sum(map(_bytes, graph.initializer)),
         taken,
@@ -203,7 +207,7 @@ def _bytes(constant: Any) -> int:
     stated = {one.key: one.value for one in constant.external_data}
     if "length" in stated:
         return int(stated["length"])
-    return int(numpy_helper.to_array(constant).nbytes) if constant.dims or constant.ByteSize() else 0
+    return int(numpy_helper.to_array(constant).nbytes)
 
 
 def _count(shape: tuple[int, ...]) -> int:

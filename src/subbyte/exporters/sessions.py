@@ -57,7 +57,7 @@ class Taken:
 
 
 def inputs_of(session: onnxruntime.InferenceSession, path: Path) -> list[Taken]:
-    """What a file takes. Raises FormatError for types that have no name here."""
+    """List the inputs that a file takes. Raises FormatError for types that have no name here."""
     found = []
     for one in session.get_inputs():
         if one.type not in _TYPES:
@@ -80,9 +80,10 @@ def made_up(takes: Sequence[Taken], batch: int, sizes: Mapping[str, int], seed: 
         for place, size in enumerate(one.sizes):
             known = size if isinstance(size, int) else batch if place == 0 else sizes.get(size)
             if known is None:
+                shown = ", ".join(map(str, one.sizes))
                 raise DataError(
-                    f"input {one.name} [{', '.join(map(str, one.sizes))}] has a free size {size!r}; "
-                    f"say which to measure at: --size {size}=224"
+                    f"input {one.name} [{shown}] has a free size {size!r}; say which to measure "
+                    f"at: --size {size}=224"
                 )
             shape.append(known)
         floats = np.issubdtype(one.dtype, np.floating)

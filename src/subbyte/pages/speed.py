@@ -76,7 +76,9 @@ def _faster(found: Bench) -> Rows:
     names = tuple(one.name for one in found.files)
     marks = []
     for batch in found.batches:
-        values, notes = zip(*(_speed(one, batch, found.reference) for one in found.files), strict=True)
+        values, notes = zip(
+            *(_speed(one, batch, found.reference) for one in found.files), strict=True
+        )
         marks.append(Dots(f"batch {batch}", values, notes))
     about = (
         "Files took turns; the median of the ratios of all turns. Point at a sign for its 95 % "

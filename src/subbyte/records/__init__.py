@@ -27,7 +27,6 @@ from subbyte.records.result import (
     read_plan,
     read_result,
 )
-
 from subbyte.records.speed import (
     BENCH,
     Bench,

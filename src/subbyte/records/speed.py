@@ -18,6 +18,7 @@ class Cost(str, Enum):
     """The kinds of findings, the costliest first."""
 
     FLOAT_LAYER = "layer in float"
+    UNSIGNED = "unsigned weight"
     FLOAT_BETWEEN = "float between integers"
     TWICE = "quantized twice"
     PAD = "pad"
@@ -74,6 +75,14 @@ class Kernels(Record):
         """Multiplications of integers, of all."""
         whole = self.multiplications
         return 100 * self.integer_multiplications / whole if whole else 0.0
+
+    @property
+    def alike(self) -> list[list[Finding]]:
+        """Findings of one kind and reason together, in their order."""
+        found: dict[tuple[Cost, str], list[Finding]] = {}
+        for one in self.findings:
+            found.setdefault((one.cost, one.reason), []).append(one)
+        return list(found.values())
 
     @property
     def quantizes(self) -> bool:

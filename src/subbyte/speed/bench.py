@@ -120,7 +120,9 @@ def _measured(subjects: Subjects, settings: Settings, progress: Progress) -> Ben
 
 
 def _inputs(files: Sequence[Subject]) -> dict[str, list[Taken]]:
-    """What each file takes; files of other runtimes take what the first ONNX file does."""
+    """List the inputs that each file takes; files of other runtimes take those of the first ONNX
+    file.
+    """
     told = {
         one.name: inputs_of(open_session(one.path), one.path)
         for one in files
@@ -175,9 +177,7 @@ def clock_for(threads: int) -> Callable[[], float]:
     return time.process_time if threads == 1 else time.perf_counter
 
 
-def timing_of(
-    turns: Turns, name: str, batch: int, threads: int, beside: Sequence[str]
-) -> Timing:
+def timing_of(turns: Turns, name: str, batch: int, threads: int, beside: Sequence[str]) -> Timing:
     """The record of one file's turns; beside: the files that it is compared with."""
     return Timing(
         batch=batch,

@@ -78,7 +78,9 @@ def take_turns(
     Every other turn goes backwards, so that none always follows the same one.
     """
     start = time.perf_counter()
-    repeats = {name: _repeats(call, clock, limit / (6 * len(calls))) for name, call in calls.items()}
+    repeats = {
+        name: _repeats(call, clock, limit / (6 * len(calls))) for name, call in calls.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for turn in range(pairs):

@@ -85,7 +85,9 @@ def _given(path: Path) -> Iterator[Path]:
         yield path
         return
     if not (path / RESULT).is_file():
-        raise FormatError(f"{path} holds no {RESULT}; give a folder of `subbyte quantize`, or a file")
+        raise FormatError(
+            f"{path} holds no {RESULT}; give a folder of `subbyte quantize`, or a file"
+        )
     exports = read_result(path).exports
     if not exports:
         raise FormatError(f"{path} holds no exported file; quantize with --export NAME")
@@ -146,7 +148,7 @@ def rebuilt(folder: Path, result: Result, path: Path) -> None:
 
 
 def _add_static(found: Subjects, place: Path, sizes: Mapping[str, int]) -> None:
-    """What ONNX Runtime's own tool makes of the float network."""
+    """Add what ONNX Runtime's own tool makes of the float network."""
     source, path = found.files[0].path, place / "static.onnx"
     takes = inputs_of(open_session(source), source)
     samples = [made_up(takes, 1, sizes, seed) for seed in range(_CALIBRATION)]

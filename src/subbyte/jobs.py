@@ -6,7 +6,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -89,6 +89,20 @@ class Job:
         check_exporters(self.exports)
 
 
+@dataclass(frozen=True, eq=False)
+class Files:
+    """The files of a run.
+
+    refused: why there is none of an exporter, by its name; times: against the float network, by
+    exporter; not_timed: why there are none though they were asked for.
+    """
+
+    exported: Sequence[Exported]
+    refused: Mapping[str, str]
+    times: Mapping[str, records.Timing] = field(default_factory=dict)
+    not_timed: str = ""
+
+
 FLOAT, QUANTIZED = "float", "quantized"
 
 
@@ -129,15 +143,13 @@ def run(
                     exported.append(export(done.model, temporary / file, images, to=name))
                 except ModelError as error:  # an operation that the format lacks costs its file
                     refused[name] = str(error)
-        times, not_timed = _timed(job, model, done, exported, stages)
+        files = _timed(job, model, done, Files(exported, refused), stages)
         with stages.stage("evaluate"):
             measured = measure(model, done.model, exported, capture, data, report)
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
         count, seconds = len(capture.split), stages.seconds
-        files = exported, refused
         result = summary(job, data, done, files, packed, measured, count, seconds, temporary)
-        result = _with_times(result, times, not_timed)
         write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
@@ -146,25 +158,17 @@ def run(
     return result
 
 
-def _timed(
-    job: Job, model: nn.Module, done: Quantization, exported: Sequence[Exported], stages: Stages
-) -> tuple[dict[str, records.Timing], str]:
-    """Times of the exported files, by exporter, and why there are none though they were asked
-    for.
-    """
-    if not job.bench or not exported:
-        return {}, ""
-    network, files = done.network, {one.exporter: one.path for one in exported}
+def _timed(job: Job, model: nn.Module, done: Quantization, files: Files, stages: Stages) -> Files:
+    """The files with their times, or why there are none though they were asked for."""
+    if not job.bench or not files.exported:
+        return files
+    network, paths = done.network, {one.exporter: one.path for one in files.exported}
     with stages.stage("speed"):
         try:
-            return time_export(model, network.signature, network.output_names, files), ""
+            times = time_export(model, network.signature, network.output_names, paths)
         except SubbyteError as error:
-            return {}, str(error)
-
-
-def _with_times(result: Result, times: Mapping[str, records.Timing], not_timed: str) -> Result:
-    exports = [one.model_copy(update={"timing": times.get(one.name)}) for one in result.exports]
-    return result.model_copy(update={"exports": exports, "not_timed": not_timed})
+            return replace(files, not_timed=str(error))
+    return replace(files, times=times)
 
 
 def assist(job: Job, model: nn.Module, data: DataSet) -> None:
@@ -299,18 +303,15 @@ def summary(
     job: Job,
     data: DataSet,
     done: Quantization,
-    files: tuple[Sequence[Exported], dict[str, str]],
+    files: Files,
     packed: int,
     measured: Measured,
     images: int,
     seconds: dict[str, float],
     out: Path,
 ) -> Result:
-    """The content of result.json in the folder `out`: figures, sizes in bytes, times in seconds.
-
-    files: what was exported, and why there is none of an exporter, by its name.
-    """
-    model, (exported, refused) = done.model, files
+    """The content of result.json in the folder `out`: figures, sizes in bytes, times in seconds."""
+    model, exported = done.model, files.exported
     rows: dict[str, list[LedgerEntry]] = {"layer": [], "product": [], "activation": [], "rest": []}
     for row in model.ledger:
         rows[row.kind].append(_entry(row, exported))
@@ -325,8 +326,12 @@ def summary(
         images=images,
         float=records.Measured(**_figures(measured.float)),
         quantized=records.Measured(**_figures(measured.quantized)),
-        exports=list(map(_export, exported, measured.exports)),
-        not_exported=refused,
+        exports=[
+            _export(one, judged, files.times.get(one.exporter))
+            for one, judged in zip(exported, measured.exports, strict=True)
+        ],
+        not_exported=dict(files.refused),
+        not_timed=files.not_timed,
         bits_per_weight=model.bits_per_weight,
         zeros_percent=model.zeros,
         bytes=Sizes(float=done.network.float_bytes, packed=packed),
@@ -347,7 +352,7 @@ def _figures(judged: Judged) -> dict[str, list[records.Score]]:
     return {"scores": as_scores(judged.scores), "comparison": as_scores(judged.comparison)}
 
 
-def _export(exported: Exported, judged: Judged) -> records.Exported:
+def _export(exported: Exported, judged: Judged, timing: records.Timing | None) -> records.Exported:
     """An exported file, judged."""
     figures = _figures(judged)
     return records.Exported(
@@ -357,6 +362,7 @@ def _export(exported: Exported, judged: Judged) -> records.Exported:
         opset=exported.opset,
         parity=exported.parity,
         kernels=exported.kernels,
+        timing=timing,
         scores=figures["scores"],
         comparison=figures["comparison"],
     )

@@ -47,6 +47,13 @@ def test_bytes_of_weights_are_those_in_the_file_and_after_load(tmp_path):
     assert kernels.multiplications == 4 * 16 * 18 and kernels.integer_multiplications == 0
 
 
+def test_what_is_float_before_the_first_quantizer_or_behind_the_last_one_is_no_cost(tmp_path):
+    ends = [("Erf", ["x"], "e"), *pair("e", "x"), *dequantized("a.weight")]
+    ends += [("Conv", ["e.dq", "a.weight.dq"], "c"), *pair("c", "a:out"), ("Sin", ["c.dq"], "y")]
+    kernels = found(tmp_path, ends, CONSTANTS)
+    assert kernels.findings == [] and (kernels.integers, kernels.floats) == (1, 2)
+
+
 def test_a_layer_whose_input_is_float_is_named(tmp_path):
     nodes = [*pair("x", "x"), ("Erf", ["x.dq"], "e"), *dequantized("a.weight")]
     nodes += [("Conv", ["e", "a.weight.dq"], "c"), *pair("c", "a:out")]

@@ -31,6 +31,7 @@ LAYERS = [
     {"recipe"},
     {"engine", "testing"},
     {"exporters", "pages"},
+    {"speed"},
     {"learn"},
     {"jobs"},
     {"analyses"},

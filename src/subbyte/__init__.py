@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from subbyte.io.processes import processes
     from subbyte.models import load_model
     from subbyte.recipe import Plan, Recipe, load_recipe
+    from subbyte.speed.bench import bench
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "QuantizedModel",
     "Recipe",
     "__version__",
+    "bench",
     "draw_calibration",
     "evaluate",
     "export",
@@ -48,6 +50,7 @@ _HOMES = {
     "Plan": "subbyte.recipe",
     "QuantizedModel": "subbyte.engine.quantized",
     "Recipe": "subbyte.recipe",
+    "bench": "subbyte.speed.bench",
     "draw_calibration": "subbyte.data",
     "evaluate": "subbyte.engine.evaluation",
     "export": "subbyte.exporters",

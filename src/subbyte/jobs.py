@@ -6,7 +6,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +32,7 @@ from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.quantized import LedgerRow, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
-from subbyte.errors import ModelError, NumericsError
+from subbyte.errors import ModelError, NumericsError, SubbyteError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
@@ -43,6 +43,7 @@ from subbyte.methods import Exported, Outputs, Task
 from subbyte.pages.write import PAGE
 from subbyte.recipe import Plan, Recipe
 from subbyte.records import (
+    BENCH,
     FIGURES,
     PLAN,
     RESULT,
@@ -52,11 +53,12 @@ from subbyte.records import (
     Skipped,
     write_document,
 )
+from subbyte.speed import time_export
 from subbyte.tasks import Classification, task_name
 
 PACKED, OPTIONS = "model.safetensors", "sensitivity.csv"
 _SUFFIXES = dict.fromkeys(suffix for one in EXPORTERS.values() for suffix in one.suffixes)
-OWNS = (PACKED, OPTIONS, PAGE, FIGURES, PLAN, RESULT, *(f"model*{end}" for end in _SUFFIXES))
+OWNS = (PACKED, OPTIONS, PAGE, BENCH, FIGURES, PLAN, RESULT, *(f"model*{end}" for end in _SUFFIXES))
 """Patterns of the files that a run writes, with the page about them."""
 
 
@@ -66,7 +68,8 @@ class Job:
 
     exports: names of exporters; the one that fits the model where there is none, no file for
     'none'. tasks: how outputs are judged: one task, or one for each output; none: chosen by data
-    and outputs. dynamic: axes of images whose sizes may differ from call to call.
+    and outputs. dynamic: axes of images whose sizes may differ from call to call; bench: whether
+    files are timed against the float network, for a few seconds.
     Raises RecipeError when there is no such exporter.
     """
 
@@ -80,9 +83,24 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     about: tuple[tuple[str, str], ...] = ()
     dynamic: tuple[Axis, ...] = ()
+    bench: bool = False
 
     def __post_init__(self) -> None:
         check_exporters(self.exports)
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """The files of a run.
+
+    refused: why there is none of an exporter, by its name; times: against the float network, by
+    exporter; not_timed: why there are none though they were asked for.
+    """
+
+    exported: Sequence[Exported]
+    refused: Mapping[str, str]
+    times: Mapping[str, records.Timing] = field(default_factory=dict)
+    not_timed: str = ""
 
 
 FLOAT, QUANTIZED = "float", "quantized"
@@ -125,12 +143,12 @@ def run(
                     exported.append(export(done.model, temporary / file, images, to=name))
                 except ModelError as error:  # an operation that the format lacks costs its file
                     refused[name] = str(error)
+        files = _timed(job, model, done, Files(exported, refused), stages)
         with stages.stage("evaluate"):
             measured = measure(model, done.model, exported, capture, data, report)
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
         count, seconds = len(capture.split), stages.seconds
-        files = exported, refused
         result = summary(job, data, done, files, packed, measured, count, seconds, temporary)
         write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
         if done.options:
@@ -138,6 +156,19 @@ def run(
         write_document(temporary / FIGURES, found, short=True)
         write_document(temporary / RESULT, result)
     return result
+
+
+def _timed(job: Job, model: nn.Module, done: Quantization, files: Files, stages: Stages) -> Files:
+    """The files with their times, or why there are none though they were asked for."""
+    if not job.bench or not files.exported:
+        return files
+    network, paths = done.network, {one.exporter: one.path for one in files.exported}
+    with stages.stage("speed"):
+        try:
+            times = time_export(model, network.signature, network.output_names, paths)
+        except SubbyteError as error:
+            return replace(files, not_timed=str(error))
+    return replace(files, times=times)
 
 
 def assist(job: Job, model: nn.Module, data: DataSet) -> None:
@@ -272,18 +303,15 @@ def summary(
     job: Job,
     data: DataSet,
     done: Quantization,
-    files: tuple[Sequence[Exported], dict[str, str]],
+    files: Files,
     packed: int,
     measured: Measured,
     images: int,
     seconds: dict[str, float],
     out: Path,
 ) -> Result:
-    """The content of result.json in the folder `out`: figures, sizes in bytes, times in seconds.
-
-    files: what was exported, and why there is none of an exporter, by its name.
-    """
-    model, (exported, refused) = done.model, files
+    """The content of result.json in the folder `out`: figures, sizes in bytes, times in seconds."""
+    model, exported = done.model, files.exported
     rows: dict[str, list[LedgerEntry]] = {"layer": [], "product": [], "activation": [], "rest": []}
     for row in model.ledger:
         rows[row.kind].append(_entry(row, exported))
@@ -298,8 +326,12 @@ def summary(
         images=images,
         float=records.Measured(**_figures(measured.float)),
         quantized=records.Measured(**_figures(measured.quantized)),
-        exports=list(map(_export, exported, measured.exports)),
-        not_exported=refused,
+        exports=[
+            _export(one, judged, files.times.get(one.exporter))
+            for one, judged in zip(exported, measured.exports, strict=True)
+        ],
+        not_exported=dict(files.refused),
+        not_timed=files.not_timed,
         bits_per_weight=model.bits_per_weight,
         zeros_percent=model.zeros,
         bytes=Sizes(float=done.network.float_bytes, packed=packed),
@@ -320,15 +352,19 @@ def _figures(judged: Judged) -> dict[str, list[records.Score]]:
     return {"scores": as_scores(judged.scores), "comparison": as_scores(judged.comparison)}
 
 
-def _export(exported: Exported, judged: Judged) -> records.Exported:
+def _export(exported: Exported, judged: Judged, timing: records.Timing | None) -> records.Exported:
     """An exported file, judged."""
+    figures = _figures(judged)
     return records.Exported(
         name=exported.exporter,
         file=exported.path.name,
         bytes=exported.bytes,
         opset=exported.opset,
         parity=exported.parity,
-        **_figures(judged),
+        kernels=exported.kernels,
+        timing=timing,
+        scores=figures["scores"],
+        comparison=figures["comparison"],
     )
 
 

@@ -123,7 +123,7 @@ def test_the_same_command_gives_the_same_bytes_in_another_process(result, given,
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     options = [*map(str, given), "--recipe", "w4a8", "--out", str(place / "again")]
-    command = [sys.executable, "-m", "subbyte", "quantize", *options]
+    command = [sys.executable, "-m", "subbyte", "quantize", *options, "--no-bench"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     for name in ("model.safetensors", "model.onnx", "plan.yaml", "figures.json"):

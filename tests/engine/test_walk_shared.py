@@ -269,6 +269,7 @@ def torchrun(place: Path, *arguments: object) -> "subprocess.CompletedProcess[st
 
 GIVEN = ("--model", "net.py:net", "--weights", "net.safetensors", "--data", "npz:data.npz")
 OPTIONS = ("quantize", *GIVEN, "--calibration", "64", "--chunk", "32", "--recipe", "w4a4")
+OPTIONS = (*OPTIONS, "--no-bench")
 
 
 @pytest.mark.slow

@@ -406,12 +406,12 @@ def test_loaded_models_export_to_the_same_bytes(exported, tmp_path):
 def test_a_wrong_integer_fails_parity(tmp_path, monkeypatch):
     """The certificate looks at the written file, not at what was meant to be written."""
 
-    def spoiled(program, model, container):
-        notes = insert(program, model, container)
+    def spoiled(program, *others):
+        facts = insert(program, *others)
         for name, value in program.graph.initializers.items():
             if name == "head.weight.codes":
                 value.const_value = exporting.ir.tensor(-value.const_value.numpy(), name=name)
-        return notes
+        return facts
 
     insert, model = exporting.insert_pairs, quantized("shared", "w4")
     monkeypatch.setattr(exporting, "insert_pairs", spoiled)

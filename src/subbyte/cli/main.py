@@ -8,6 +8,7 @@ import typer
 from rich.logging import RichHandler
 
 from subbyte.cli.aciq import aciq
+from subbyte.cli.bench import bench
 from subbyte.cli.common import console, errors
 from subbyte.cli.demo import demo
 from subbyte.cli.evaluate import evaluate
@@ -28,6 +29,7 @@ COMMANDS = (
     quantize,
     evaluate,
     inspect,
+    bench,
     report,
     aciq,
     gradquant,

@@ -32,6 +32,7 @@ from subbyte.cli.tables import (
     options_table,
     plan_table,
     scores_table,
+    speed_lines,
     summary_table,
 )
 from subbyte.data import load_data
@@ -110,6 +111,10 @@ def quantize(
     ] = None,
     force: ForceOption = False,
     page: PageOption = True,
+    bench: Annotated[
+        bool,
+        typer.Option("--bench/--no-bench", help="Time the files against float, for 3 seconds."),
+    ] = True,
 ) -> None:
     """Quantize a trained network, export it, and measure what it cost. `torchrun` shares the
     calibration images out over several processes or GPUs.
@@ -149,6 +154,7 @@ def quantize(
         limits,
         tuple(about.items()),
         free,
+        bench,
     )
     if not here.first:
         assist(job, network, images)
@@ -181,6 +187,8 @@ def show(result: Result, out: Path) -> None:
             f"parity of {one.name} on {one.parity.samples:,} samples: {one.parity.summary}",
             highlight=False,
         )
+    for line in speed_lines(result):
+        console.print(line, highlight=False, markup=False)
     for name, reason in result.not_exported.items():
         console.print(f"no file by {name}: {reason}", highlight=False, markup=False)
     if not result.exports:

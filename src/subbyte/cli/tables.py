@@ -6,8 +6,11 @@ from rich.table import Table
 
 from subbyte.pages.parts import Table as PageTable
 from subbyte.pages.scores import columns, find, label, number
+from subbyte.pages.speed import said_speed
 from subbyte.recipe import LayerPlan, Plan
-from subbyte.records import LedgerEntry, Measured, Option, Result, Score
+from subbyte.records import Kernels, LedgerEntry, Measured, Option, Result, Score
+
+_SHOWN = 3  # findings of a file that are printed
 
 
 def summary_table(results: Sequence[Result], title: str) -> Table:
@@ -82,6 +85,29 @@ def ledger_table(rows: Sequence[LedgerEntry], title: str) -> Table:
         zeros = [] if not sparse else ["" if row.zeros is None else f"{row.zeros:.1f}"]
         table.add_row(row.name, row.asked, row.bits, f"{row.bytes:,}", sqnr, *zeros, row.notes)
     return table
+
+
+def speed_lines(result: Result) -> list[str]:
+    """How fast each file is against the float network, and what its runtime made of it."""
+    lines = [f"speed was not measured: {result.not_timed}"] if result.not_timed else []
+    for one in result.exports:
+        if one.speed is not None:
+            lines.append(said_speed(one))
+        if one.kernels is not None and one.kernels.quantizes:
+            lines.append(f"{one.name} in its runtime: {one.kernels.summary}")
+            lines += finding_lines(one.kernels, _SHOWN)
+    return lines
+
+
+def finding_lines(kernels: Kernels, most: int) -> list[str]:
+    """The costliest findings of a file, those of one reason together; no more than `most`."""
+    lines = []
+    for alike in kernels.alike[:most]:
+        first, more = alike[0], len(alike) - 1
+        others = f", and {more} more" if more else ""
+        lines.append(f"  {first.name}{others} ({first.operation}): {first.reason}; {first.advice}")
+    left = sum(map(len, kernels.alike[most:]))
+    return [*lines, f"  and {left} more in the report"] if left else lines
 
 
 def options_table(options: Sequence[Option]) -> Table:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError, ParityError
+from subbyte.exporters.kernels import read_kernels
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.pools import pool_means
@@ -37,6 +38,7 @@ from subbyte.recipe import Plan, TapPlan
 from subbyte.records.parity import Parity
 
 _TORCH_MAX_OPSET = 23
+_EVERY, _DOTS = "every processor", "processors with integer dot products"
 _RECIPE = "subbyte.recipe"  # the entry of the metadata by which a file is known to be ours
 _OF_OTHER_SIZES = 8  # images on which a file is proven whose sizes may differ
 _SHOWN = 64  # bytes of a tensor that is worth a row
@@ -97,6 +99,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         program.producer_name = "subbyte"
         program.metadata_props[_RECIPE] = model.plan.recipe
         program.metadata_props["subbyte.container"] = self.container.name
+        program.metadata_props["subbyte.exact_on"] = _DOTS if facts.saturating else _EVERY
         ir.save(program, temporary)
         try:
             onnx.checker.check_model(str(temporary), full_check=False)
@@ -113,8 +116,10 @@ class Onnx(Exporter[QuantizedModel, Plan]):
             few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)
             others = of_other_sizes(few, model.signature.conditions)
             self._proven(model, temporary, others)
+        kernels = read_kernels(temporary, inputs, model.layers)
         size = temporary.stat().st_size
-        return Exported(self.name, path, size, parity, facts.notes, opset, tuple(facts.saturating))
+        parity = parity.model_copy(update={"saturating": tuple(facts.saturating)})
+        return Exported(self.name, path, size, parity, facts.notes, opset, kernels)
 
     def _proven(self, model: QuantizedModel, path: Path, inputs: Samples) -> Parity:
         return check_parity(

@@ -11,6 +11,7 @@ from subbyte.graph import Samples
 from subbyte.methods.refusal import Refusing
 from subbyte.records.outcome import Outcome
 from subbyte.records.parity import Parity
+from subbyte.records.speed import Kernels
 
 
 class Optimize(StrEnum):
@@ -39,8 +40,7 @@ class Exported:
 
     exporter: its name; bytes: of all files that were written; notes: by layer or activation name,
     how the file holds it, where there is anything to say; opset: the one that the file needs, in
-    formats that have them; saturating: layers whose sums may leave int16 in kernels of x86
-    processors without integer dot products, so that the proof does not hold there.
+    formats that have them; kernels: what the runtime made of the file, None where it does not tell.
     """
 
     exporter: str
@@ -49,7 +49,7 @@ class Exported:
     parity: Parity
     notes: Mapping[str, str] = field(default_factory=dict)
     opset: int | None = None
-    saturating: Sequence[str] = ()
+    kernels: Kernels | None = None
 
 
 Runner = Callable[..., Any]

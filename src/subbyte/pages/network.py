@@ -12,13 +12,17 @@ from subbyte.pages.figures import Cloud, Heat, Points
 from subbyte.pages.ledger import Ledger
 from subbyte.pages.parts import Part, Raw, Section, Table, Text
 from subbyte.pages.scores import columns, number, said
+from subbyte.pages.speed import speed_sections
 from subbyte.records import (
+    BENCH,
     FIGURES,
+    Bench,
     Evidence,
     Measured,
     Option,
     Result,
     Score,
+    read_bench,
     read_evidence,
     read_plan,
     read_result,
@@ -36,17 +40,22 @@ _CHANNELS = "channels"  # as the recipe names what a budget is shared out to
 
 @dataclass(frozen=True)
 class Network:
-    """A folder as it was read. name: what tells it from others."""
+    """A folder as it was read. name: what tells it from others; bench: what `subbyte bench` left
+    there.
+    """
 
     name: str
     result: Result
     evidence: Evidence | None
     plan: str | None
+    bench: Bench | None = None
 
     @classmethod
     def read(cls, name: str, folder: Path) -> "Network":
         """Raises FormatError, naming the file, when one is damaged."""
-        return cls(name, read_result(folder), read_evidence(folder), read_plan(folder))
+        measured = read_bench(folder / BENCH) if (folder / BENCH).exists() else None
+        found = read_result(folder), read_evidence(folder), read_plan(folder), measured
+        return cls(name, *found)
 
     @property
     def layers(self) -> Ledger:
@@ -66,6 +75,7 @@ def sections(network: Network) -> list[Section]:
     result, evidence = network.result, network.evidence
     found = [
         Section("Scores and size", _figures(result)),
+        *speed_sections(result, network.bench),
         Section("Layers", tuple(network.layers.parts())),
     ]
     if result.activations:

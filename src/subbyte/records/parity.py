@@ -50,12 +50,14 @@ class Parity(Record):
     """The certificate of a file, outputs in order.
 
     samples: how many were compared; rounding: the relative rounding of numbers that explains the
-    distances, FLOAT32 or EIGHT_BITS.
+    distances, FLOAT32 or EIGHT_BITS; saturating: layers whose sums may leave int16 in kernels of
+    x86 processors without integer dot products, where the certificate does not hold.
     """
 
     samples: Count
     rounding: float
     outputs: tuple[OutputParity, ...]
+    saturating: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -76,4 +78,10 @@ class Parity(Record):
         told = [output.summary for output in self.outputs]
         if self.rounding > FLOAT32:
             told.append("the runtime rounds inputs of some layers to 8 bits")
+        if self.saturating:
+            told.append(
+                f"holds on processors with integer dot products (VNNI, ARM): on older x86 sums of "
+                f"{len(self.saturating)} layers may saturate, unless the session sets "
+                f"session.x64quantprecision or the file is exported with --optimize exact"
+            )
         return "; ".join(told)

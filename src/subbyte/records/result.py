@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from subbyte.errors import FormatError
 from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
 from subbyte.records.parity import Parity
+from subbyte.records.speed import FLOAT, Kernels, Ratio, Timing
 
 RESULT, PLAN = "result.json", "plan.yaml"
 
@@ -66,7 +67,8 @@ class Exported(Measured):
     """A file that an exporter wrote. Its outputs are compared with those of the torch model.
 
     name: of the exporter; file: in the folder of the result; bytes: of the file; opset: None where
-    the format has none.
+    the format has none; kernels: what the runtime made of it, None where it does not tell; timing:
+    against the float network, None where it was not measured.
     """
 
     name: str
@@ -74,6 +76,13 @@ class Exported(Measured):
     bytes: Count
     opset: int | None = None
     parity: Parity
+    kernels: Kernels | None = None
+    timing: Timing | None = None
+
+    @property
+    def speed(self) -> Ratio | None:
+        """Its seconds over those of the float network; None where they were not measured."""
+        return None if self.timing is None else self.timing.against[FLOAT]
 
 
 class Sizes(Record):
@@ -147,7 +156,8 @@ class Result(Document):
     """One network, quantized and measured.
 
     task: how outputs are judged; heads: names of the network's outputs; calibration, images: how
-    many of each; not_exported: reasons by exporter; bits_per_weight: with scales and zero points;
+    many of each; not_exported: reasons by exporter; not_timed: why speed was not measured though it
+    was asked for; bits_per_weight: with scales and zero points;
     zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
     folding batch-norms made; settings: of the recipe, as it takes them; about: weights, data and
     whatever else tells this result from others; versions: of the software.
@@ -168,6 +178,7 @@ class Result(Document):
     quantized: Measured
     exports: list[Exported] = Field(default_factory=list)
     not_exported: dict[str, str] = Field(default_factory=dict)
+    not_timed: str = ""
     bits_per_weight: Real
     zeros_percent: Percent | None = None
     bytes: Sizes

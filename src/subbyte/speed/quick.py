@@ -1,0 +1,41 @@
+"""The time of one exported file against the float network, in a few seconds: the line that
+`subbyte quantize` prints.
+"""
+
+import tempfile
+from pathlib import Path
+
+from torch import nn
+
+from subbyte.exporters.float_onnx import write_float
+from subbyte.exporters.sessions import inputs_of, made_up, open_session
+from subbyte.graph import Signature, unwrapped
+from subbyte.records.speed import FLOAT, Timing
+from subbyte.speed.bench import clock_for, prepared, timing_of
+from subbyte.speed.pairs import take_turns
+
+SECONDS = 3.0
+"""The time that all turns take at most."""
+_PAIRS, _THREADS = 30, 1
+
+
+def time_export(
+    network: nn.Module, signature: Signature, outputs: list[str], files: dict[str, Path]
+) -> dict[str, Timing]:
+    """Times of exported files at batch 1 on one thread, each against the float network.
+
+    signature: how the network is called; outputs: names of its outputs; files: by name.
+    Raises ModelError when the float network has no ONNX form, DataError where the network's inputs
+    have free sizes.
+    """
+    sizes = {
+        axis.text: leaf.shape[axis.value] for leaf in signature.tensors for axis in leaf.dynamic
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{FLOAT}.onnx"
+        write_float(unwrapped(network).cpu(), signature, outputs, path)
+        feeds = made_up(inputs_of(open_session(path), path), 1, sizes)
+        places = {FLOAT: path, **files}
+        calls = {name: prepared(place, feeds, _THREADS) for name, place in places.items()}
+        turns = take_turns(calls, _PAIRS, limit=SECONDS, clock=clock_for(_THREADS))
+    return {name: timing_of(turns, name, 1, _THREADS, [FLOAT]) for name in files}

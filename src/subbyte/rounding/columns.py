@@ -138,17 +138,15 @@ class Columns:
     def round(self, values: Tensor, j: int) -> Tensor:
         """Representable values for column j: [groups, rows] to the same shape."""
         scale = self.scale(j)
+        steps, ladder = (values / scale).reshape(-1, 1), self.ladder(j)
         if self._noise is None:
-            return self.nearest(values / scale, j).mul_(scale)
-        noise = self._noise[..., j].reshape(-1, 1)
-        rounded = self._ladder(j).either((values / scale).reshape(-1, 1), noise)
+            rounded = ladder.nearest(steps)
+        else:
+            rounded = ladder.either(steps, self._noise[..., j].reshape(-1, 1))
         return rounded.reshape(values.shape).mul_(scale)
 
-    def nearest(self, steps: Tensor, j: int) -> Tensor:
-        """`round` to nearest of values in steps of the scale, which may be overwritten."""
-        return self._ladder(j).nearest(steps.reshape(-1, 1)).reshape(steps.shape)
-
-    def _ladder(self, j: int) -> Ladder:
+    def ladder(self, j: int) -> Ladder:
+        """The numbers of column j in steps of its scale, for values [groups * rows, 1]."""
         return self._ladders[j if len(self._ladders) > 1 else 0]
 
     def round_each(self, values: Tensor, j: Tensor) -> Tensor:

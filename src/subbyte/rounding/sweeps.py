@@ -29,8 +29,8 @@ _TOGETHER = 16  # columns of a sum: they stay in the cache
 def descend(
     linear: Tensor, starts: Sequence[QTensor], stats: LayerStats, sweeps: int
 ) -> list[QTensor]:
-    """`sweeps` times: refit the scales, then visit every column; a last refit ends it. Rows are done
-    when a sweep changes none of their codes.
+    """`sweeps` times: refit the scales, then visit every column; a last refit ends it. A row is done
+    when a sweep changes none of its codes.
 
     linear: l, float64 [groups, rows, columns]; starts: codes to begin with, on grids that differ in
     their scales alone.
@@ -40,7 +40,7 @@ def descend(
         stack.refit()
         stack.sweep()
         if stack.done:
-            break
+            return stack.rounded()
     stack.refit()
     return stack.rounded()
 
@@ -124,10 +124,13 @@ class _Stack:
 
     def _keep(self, kept: Tensor) -> None:
         """Go on with some of the rows at work."""
-        self._store()
         if len(kept) == len(self._rows):
             return
-        self._rows, self._columns = self._rows[kept], self._columns.of_rows(kept)
+        self._store()
+        self._rows = self._rows[kept]
+        if self.done:
+            return
+        self._columns = self._columns.of_rows(kept)
         self._units, self._slope, self._pulls = (
             values.index_select(2, kept) for values in (self._units, self._slope, self._pulls)
         )
@@ -138,7 +141,8 @@ class _Stack:
 
     def rounded(self) -> list[QTensor]:
         """The codes of all rows."""
-        self._store()
+        if not self.done:
+            self._store()
         units, scales = self._all
         values = row_major(units * scales).chunk(len(self._starts), 1)
         scales = row_major(scales)[..., :: self._share.block or 1].chunk(len(self._starts), 1)
@@ -209,12 +213,16 @@ def _visit_all(units: Tensor, slope: Tensor, steps: Tensor, columns: Columns) ->
     is afterwards that of the values before each column, and the new ones behind it.
     """
     moved = torch.empty_like(units)
+    # views of single columns, [groups * rows, 1]: to make them takes as long as to round one
+    now, pushed, by = (x.view(len(x), -1, 1).unbind() for x in (units, slope, moved))
+    scales = columns.scales.view(len(columns.scales), -1, 1).unbind()
+    several = len(scales) > 1
 
     def visit(j: int) -> None:
-        scale = columns.scale(j)
-        new = columns.nearest((slope[j] / scale).add_(units[j]), j)
-        torch.sub(new, units[j], out=moved[j]).mul_(scale)
-        units[j] = new
+        scale = scales[j if several else 0]
+        new = columns.ladder(j).nearest((pushed[j] / scale).add_(now[j]))
+        torch.sub(new, now[j], out=by[j]).mul_(scale)
+        now[j].copy_(new)
 
     in_turn(visit, slope, [(moved, steps)])
     return moved

@@ -42,20 +42,25 @@ def in_turn(
         [groups, columns, columns].
     """
     # for one column the others' factors, ready to spread over rows
-    spread = [(moved, factor, factor.permute(1, 2, 0)[..., None]) for moved, factor in moves]
+    spread = [
+        (moved, factor, moved.unbind(), factor.permute(1, 2, 0)[..., None].unbind())
+        for moved, factor in moves
+    ]
 
     def go(start: int, end: int) -> None:
         if end - start > _FEW:
             middle = (start + end) // 2
             go(start, middle)
-            for moved, factor, _ in spread:
+            for moved, factor, *_ in spread:
                 part = factor[:, start:middle, middle:end]
                 subtract_product(ahead[middle:end], part, moved[start:middle])
             go(middle, end)
             return
         for t in range(start, end):
             visit(t)
-            for moved, _, each in spread:
-                ahead[t + 1 : end].addcmul_(each[t, t + 1 : end], moved[t], value=-1)
+            if t + 1 < end:
+                rest = ahead[t + 1 : end]
+                for _, _, each, factors in spread:
+                    rest.addcmul_(factors[t][t + 1 : end], each[t], value=-1)
 
     go(0, len(ahead))

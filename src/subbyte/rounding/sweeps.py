@@ -29,8 +29,8 @@ _TOGETHER = 16  # columns of a sum: they stay in the cache
 def descend(
     linear: Tensor, starts: Sequence[QTensor], stats: LayerStats, sweeps: int
 ) -> list[QTensor]:
-    """`sweeps` times: refit the scales, then visit every column; a last refit ends it. A row is done
-    when a sweep changes none of its codes.
+    """`sweeps` times: refit the scales, then visit every column; a last refit ends it. A row is
+    done when a sweep changes none of its codes.
 
     linear: l, float64 [groups, rows, columns]; starts: codes to begin with, on grids that differ in
     their scales alone.

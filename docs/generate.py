@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.main import get_command
 
 from subbyte.allocate import ALLOCATIONS
 from subbyte.analyses.sweeps import SPACES
-from subbyte.cli.main import app
+from subbyte.cli.main import COMMANDS, load
 from subbyte.correct import CORRECTIONS
 from subbyte.data import KINDS
 from subbyte.exporters import EXPORTERS
@@ -179,8 +178,8 @@ def recipes() -> str:
 def cli() -> str:
     """The help of every command."""
     parts = [NOTE, "# Commands", ""]
-    group: Any = get_command(app)
-    for name, command in group.commands.items():
+    for name in COMMANDS:
+        command = load(name)
         parts += [
             f"## subbyte {name}",
             "",

@@ -138,7 +138,6 @@ def test_only_the_export_package_knows_file_formats(file):
     allowed = {
         "models/weights.py": {"safetensors"},
         "cli/demo.py": {"safetensors"},
-        "jobs.py": {"onnxruntime"},  # its version
         "learn/training/checkpoint.py": {"safetensors"},
     }
     if place(file) != "exporters":

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -389,7 +388,7 @@ def versions() -> dict[str, str]:
     return {
         "subbyte": version("subbyte"),
         "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": version("onnxruntime"),
         "python": platform.python_version(),
         "machine": platform.machine(),
     }

@@ -7,8 +7,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from subbyte.cli.common import console, errors
 from subbyte.cli.main import app
+from subbyte.cli.terminal import console, errors
 from tests.workplace import lay_out
 
 torch.set_num_threads(1)

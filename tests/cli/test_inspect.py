@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from subbyte import load_recipe, quantize, save
-from subbyte.cli.common import console
+from subbyte.cli.terminal import console
 from subbyte.core import compressed_bytes
 from subbyte.exporters import EXPORTERS
 from subbyte.exporters.packed import read

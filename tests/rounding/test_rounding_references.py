@@ -128,7 +128,7 @@ def test_a_sweep_refits_and_visits_one_column_after_the_other(case, spec):
     given = LIVE[case]
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
     grid = refit_scales(linear(given), start, given.stats).grid
-    got = descend(linear(given), start, given.stats, 1)
+    (got,) = descend(linear(given), [start], given.stats, 1)
     codes = reference.sweep(given.weight, start.codes, grid, given.x_q)
     same_codes(got, codes, grid, given.weight, replace(given, x=given.x_q))
 
@@ -179,7 +179,7 @@ def test_descent_never_goes_up_and_ends_where_no_single_step_helps(case, spec):
     start = QTensor.nearest(given.weight, grid_of(spec, given.weight))
     before = output_error(given.weight, start.dequantize(), given.x_q, given.x_q)
     for sweeps in (0, 1, 2, 50):
-        q = descend(linear(given), start, given.stats, sweeps)
+        (q,) = descend(linear(given), [start], given.stats, sweeps)
         after = output_error(given.weight, q.dequantize(), given.x_q, given.x_q)
         if start.grid.spec.share.one_scale:
             before, after = before.sum(), after.sum()

@@ -27,9 +27,8 @@ from subbyte.rounding import (
     Qronos,
     Spfq,
     Stochastic,
-    diffusion,
-    path,
     sweeps,
+    turns,
 )
 from subbyte.rounding.path import follow_path
 from subbyte.testing.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter
@@ -321,12 +320,12 @@ def test_the_projection_on_the_l1_ball_is_the_nearest_point(radius):
 
 WIDE = draw(1, 500, 300, 12, mismatch=0.3, seed=51)
 BLOCKED = {
-    "gpfq": (Gpfq(), path),
-    "gpfq, x": (Gpfq(data="float", order="diagonal"), path),
-    "gptq": (Gptq(), diffusion),
-    "gptaq": (Gptaq(strength=1.0), diffusion),
-    "qronos": (Qronos(), diffusion),
-    "descent": (Descent(sweeps=2), sweeps),
+    "gpfq": Gpfq(),
+    "gpfq, x": Gpfq(data="float", order="diagonal"),
+    "gptq": Gptq(),
+    "gptaq": Gptaq(strength=1.0),
+    "qronos": Qronos(),
+    "descent": Descent(sweeps=2),
 }
 
 
@@ -334,10 +333,11 @@ BLOCKED = {
 @pytest.mark.parametrize("size", [7, 300])
 def test_blocks_do_not_change_the_codes(name, size, monkeypatch):
     """Float32 sums in another order may decide a near-tie otherwise: at most one row, no worse."""
-    method, module = BLOCKED[name]
-    whole = run(method, WIDE, "int4")
-    monkeypatch.setattr(module, "_BLOCK", size)
-    parted = run(method, WIDE, "int4")
+    whole = run(BLOCKED[name], WIDE, "int4")
+    monkeypatch.setattr(turns, "_FEW", size)
+    monkeypatch.setattr(sweeps, "_BLOCK", size)
+    monkeypatch.setattr(sweeps, "_TOGETHER", size)
+    parted = run(BLOCKED[name], WIDE, "int4")
     differ = (whole.codes != parted.codes).any(1)
     assert int(differ.sum()) <= 1
     torch.testing.assert_close(

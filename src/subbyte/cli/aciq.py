@@ -8,16 +8,9 @@ from typing import Annotated
 import typer
 
 from subbyte.analyses.aciq import compute, optima
-from subbyte.cli.common import (
-    ForceOption,
-    PageOption,
-    command,
-    console,
-    progress,
-    read_bits,
-    write_page,
-)
+from subbyte.cli.common import ForceOption, PageOption, read_bits, write_page
 from subbyte.cli.tables import plain_table
+from subbyte.cli.terminal import command, console, progress
 from subbyte.errors import RecipeError
 from subbyte.io.folders import folder
 from subbyte.pages.aciq import tables

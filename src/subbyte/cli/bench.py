@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from subbyte.cli.common import ForceOption, command, console, progress
+from subbyte.cli.common import ForceOption
 from subbyte.cli.tables import finding_lines
+from subbyte.cli.terminal import command, console, progress
 from subbyte.errors import FormatError, RecipeError
 from subbyte.records import BENCH, Bench, FileSpeed, Kernels, write_document
 from subbyte.speed import bench as measure

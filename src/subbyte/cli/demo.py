@@ -12,8 +12,9 @@ import typer
 from safetensors.torch import save_file
 from torch import nn
 
-from subbyte.cli.common import ForceOption, PageOption, command, console, progress, write_page
+from subbyte.cli.common import ForceOption, PageOption, write_page
 from subbyte.cli.tables import summary_table
+from subbyte.cli.terminal import command, console, progress
 from subbyte.data import DataSet, load_data
 from subbyte.engine.stages import Report
 from subbyte.io.files import write_json

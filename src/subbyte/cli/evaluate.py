@@ -15,11 +15,9 @@ from subbyte.cli.common import (
     NormalizeOption,
     ResizeOption,
     TaskOption,
-    command,
-    console,
-    progress,
 )
 from subbyte.cli.tables import scores_table
+from subbyte.cli.terminal import command, console, progress
 from subbyte.data import load_data
 from subbyte.engine.evaluation import ClassAccuracy, class_accuracy
 from subbyte.engine.judging import (

@@ -16,15 +16,12 @@ from subbyte.cli.common import (
     PageOption,
     ResizeOption,
     WeightsOption,
-    command,
-    console,
-    errors,
     load_inputs,
-    progress,
     read_bits,
     write_page,
 )
 from subbyte.cli.tables import plain_table
+from subbyte.cli.terminal import command, console, errors, progress
 from subbyte.errors import RecipeError
 from subbyte.pages.clips import summaries
 from subbyte.ranges.metrics import METRICS

@@ -8,9 +8,9 @@ import typer
 import yaml
 from rich.table import Table
 
-from subbyte.cli.common import command, console
 from subbyte.cli.quantize import show
 from subbyte.cli.tables import plan_table
+from subbyte.cli.terminal import command, console
 from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError
 from subbyte.exporters import EXPORTERS, contents

@@ -1,44 +1,78 @@
-"""The `subbyte` command."""
+"""The `subbyte` command.
+
+The module of a command is imported when the command is run, so that help and completion need
+neither torch nor any other large package.
+"""
 
 import logging
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.logging import RichHandler
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from subbyte.cli.aciq import aciq
-from subbyte.cli.bench import bench
-from subbyte.cli.common import console, errors
-from subbyte.cli.demo import demo
-from subbyte.cli.evaluate import evaluate
-from subbyte.cli.gradquant import gradquant
-from subbyte.cli.inspect import inspect
-from subbyte.cli.quantize import quantize
-from subbyte.cli.report import report
-from subbyte.cli.sweep import sweep
-from subbyte.cli.train import train
+from subbyte.cli.terminal import console, errors
+
+COMMANDS = {
+    "demo": "Train LeNet on digits, quantize it to W8A8, W4A4, W3, W2 and ternary, and compare.",
+    "quantize": "Quantize a trained network, export it, and measure what it cost. `torchrun` "
+    "shares the calibration images out over several processes or GPUs.",
+    "evaluate": "Print a network's scores on the test split by the task; for classes, those by "
+    "class, too.",
+    "inspect": "Show the plan, layers, bits and sizes of any file that subbyte wrote.",
+    "bench": "Measure exported files in turns: speed against the float network and ONNX Runtime's "
+    "own static quantization, memory, sizes, and which nodes compute with integers.",
+    "report": "Write one page about quantized networks, sweeps, training runs and clip searches, "
+    "or a comparison of several.",
+    "aciq": "Print optimal clipping and its error for each width; with --out also draw the error "
+    "against clipping.",
+    "gradquant": "Scan clips of the weights' range; compare what metrics choose with the true "
+    "loss.",
+    "train": "Train a network; stop it at any time, and the same command goes on. `torchrun` "
+    "starts it on several devices.",
+    "sweep": "Do every run of a space, and write results.csv, summary.csv, what was chosen, and a "
+    "page to look at.",
+}
+"""What each does, as its function says too, in the order in which help lists them. The command NAME
+is the function of that name in `subbyte.cli.NAME`.
+"""
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+def load(name: str) -> Any:
+    """The command of a name, with its options: its module is imported now."""
+    alone = typer.Typer(add_completion=False, context_settings=_CONTEXT)
+    alone.command(name)(vars(import_module(f"subbyte.cli.{name}"))[name])
+    return get_command(alone)
+
+
+class _Commands(TyperGroup):
+    """Commands that are known by name and help until one is run."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments begin with, loaded."""
+        if args and args[0] in COMMANDS:
+            self.add_command(load(args[0]))
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT,
 )
-COMMANDS = (
-    demo,
-    quantize,
-    evaluate,
-    inspect,
-    bench,
-    report,
-    aciq,
-    gradquant,
-    train,
-    sweep,
-)
-"""In the order in which help lists them."""
-for function in COMMANDS:
-    app.command()(function)
+
+
+def _not_loaded() -> None:
+    raise AssertionError("a command is loaded before it is run")
+
+
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(_not_loaded)
 
 
 def _version(wanted: bool) -> None:

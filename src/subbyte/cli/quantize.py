@@ -21,10 +21,7 @@ from subbyte.cli.common import (
     ResizeOption,
     TaskOption,
     WeightsOption,
-    command,
-    console,
     load_inputs,
-    progress,
     write_page,
 )
 from subbyte.cli.tables import (
@@ -35,6 +32,7 @@ from subbyte.cli.tables import (
     speed_lines,
     summary_table,
 )
+from subbyte.cli.terminal import command, console, progress
 from subbyte.data import load_data
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError

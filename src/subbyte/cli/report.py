@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from subbyte.cli.common import command, console
+from subbyte.cli.terminal import command, console
 from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
 

@@ -15,7 +15,8 @@ from subbyte.analyses.sweeps import sweep as run
 from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.analyses.sweeps.store import Results, Task
 from subbyte.analyses.sweeps.work import load_inputs
-from subbyte.cli.common import PageOption, command, console, errors, progress, write_page
+from subbyte.cli.common import PageOption, write_page
+from subbyte.cli.terminal import command, console, errors, progress
 from subbyte.data import draw_samples
 from subbyte.engine.judging import forward_of
 from subbyte.errors import RecipeError

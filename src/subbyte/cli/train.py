@@ -21,12 +21,9 @@ from subbyte.cli.common import (
     ResizeOption,
     TaskOption,
     WeightsOption,
-    command,
-    console,
-    errors,
-    progress,
     write_page,
 )
+from subbyte.cli.terminal import command, console, errors, progress
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError
 from subbyte.io.settings import fingerprint

@@ -4,7 +4,6 @@ download.
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits as fetch
 
 from subbyte.data.arrays import Arrays, array_data
 from subbyte.data.dataset import DataSet
@@ -19,6 +18,8 @@ def load_digits(preprocess: Preprocess) -> DataSet:
     """Load the digits: images [1, 8, 8] from 0 to 1; 80 % of every class train, 20 % test, ever the
     same.
     """
+    from sklearn.datasets import load_digits as fetch  # a second to import
+
     bunch = fetch()
     pixels = torch.from_numpy((bunch.images / BRIGHTEST).astype(np.float32))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))

@@ -1,7 +1,7 @@
 """Speed of files: the kernels that the runtime chose, and measured times, memory and sizes."""
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ FLOAT = "float"
 """The float network's name among files."""
 
 
-class Cost(str, Enum):
+class Cost(StrEnum):
     """The kinds of findings, the costliest first."""
 
     FLOAT_LAYER = "layer in float"

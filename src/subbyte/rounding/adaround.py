@@ -56,7 +56,7 @@ class Adaround(Rounding):
         start = Corrected(damping=self.damping).round(weight, fit, stats)
         target = corrected_target(weight, stats, self.damping)
         learned = self._learn(target, start, stats)
-        polished = descend(stats.grouped(target) @ stats.H, learned, stats, _SWEEPS)
+        (polished,) = descend(stats.grouped(target) @ stats.H, [learned], stats, _SWEEPS)
         return best_of(weight, [start, polished], stats)
 
     def _learn(self, target: Tensor, start: QTensor, stats: LayerStats) -> QTensor:

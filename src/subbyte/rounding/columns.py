@@ -2,6 +2,8 @@
 its inner loop.
 """
 
+from collections.abc import Sequence
+from copy import copy
 from enum import StrEnum
 from functools import partial
 
@@ -9,6 +11,8 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid
+from subbyte.core.ladders import Ladder
+from subbyte.rounding.turns import column_major
 from subbyte.stats import LayerStats
 
 
@@ -74,56 +78,82 @@ class Columns:
     """A grid cut into columns.
 
     Values are [groups, rows, columns] here, real and unscaled; order: column j means the j-th
-    visited.
+    visited. Several grids that differ in their scales alone have their rows side by side in every
+    group.
     noise: numbers in [0, 1), the shape of the values, for stochastic rounding: up with the
     probability that the expected value is the value itself; None rounds to nearest.
     """
 
     def __init__(
         self,
-        grid: Grid,
+        grid: Grid | Sequence[Grid],
         shape: tuple[int, ...],
         dtype: torch.dtype,
         order: ColumnOrder | None = None,
         noise: Tensor | None = None,
     ) -> None:
+        grids = [grid] if isinstance(grid, Grid) else grid
         groups, rows, columns = shape
         self._noise = noise if noise is None or order is None else order.values(noise)
 
         def grouped(parameter: Tensor) -> Tensor:
-            spread = grid.spread(parameter, columns).to(dtype)
-            full = spread.expand(groups * rows, spread.shape[-1] if spread.ndim else 1)
-            full = full.reshape(groups, rows, -1)
+            spread = grids[0].spread(parameter, columns).to(dtype)
+            each = groups * rows // len(grids)
+            full = spread.expand(each, spread.shape[-1] if spread.ndim else 1)
+            full = full.reshape(groups, rows // len(grids), -1)
             return full if order is None or full.shape[-1] == 1 else order.values(full)
 
-        self._scale = grouped(grid.scale)
-        zero_point = grouped(grid.zero_point).reshape(groups * rows, -1)
+        self.scales = column_major(torch.cat([grouped(each.scale) for each in grids], 1))
+        """Of all columns: [1 or columns, groups, rows], each in one piece."""
         # one column of zero points, or one for each column of the values
-        self._zero_point = zero_point if grid.spec.alphabet.has_zero_point else zero_point[:, :1]
-        self._ladder_of = partial(grid.spec.alphabet.ladder, own=grid.own, dtype=dtype)
+        zero_points = torch.cat([grouped(each.zero_point) for each in grids], 1)
+        alphabet, own = grids[0].spec.alphabet, grids[0].own
+        zero_points = zero_points if alphabet.has_zero_point else zero_points[..., :1]
+        if len(own) > 1:  # numbers of each row's own
+            own = own.reshape(groups, -1, own.shape[1]).repeat(1, len(grids), 1)
+        self._alphabet, self._dtype = alphabet, dtype
+        self._lay_out(zero_points, own)
+
+    def _lay_out(self, zero_points: Tensor, own: Tensor) -> None:
+        """Make the ladders of columns. zero_points: [groups, rows, 1 or columns]; own: [groups,
+        rows, n], or what all rows have in common.
+        """
+        self._parts = zero_points, own
+        flat = own.flatten(0, 1) if own.ndim == 3 else own
+        self._zero_point = zero_points.flatten(0, 1)
+        self._ladder_of = partial(self._alphabet.ladder, own=flat, dtype=self._dtype)
         self._ladders = [self._ladder_of(part) for part in self._zero_point.split(1, 1)]
+
+    def of_rows(self, rows: Tensor) -> "Columns":
+        """Those of some rows of every group, int64 [n]; of grids that round to nearest."""
+        taken, (zero_points, own) = copy(self), self._parts
+        taken.scales = self.scales.index_select(2, rows)
+        taken._lay_out(zero_points[:, rows], own[:, rows] if own.ndim == 3 else own)
+        return taken
 
     def scale(self, j: int) -> Tensor:
         """Scales of column j: [groups, rows]."""
-        return self._scale[..., j if self._scale.shape[-1] > 1 else 0]
+        return self.scales[j if len(self.scales) > 1 else 0]
 
     def round(self, values: Tensor, j: int) -> Tensor:
         """Representable values for column j: [groups, rows] to the same shape."""
         scale = self.scale(j)
-        steps = (values / scale).reshape(-1, 1)
-        ladder = self._ladders[j if len(self._ladders) > 1 else 0]
+        steps, ladder = (values / scale).reshape(-1, 1), self.ladder(j)
         if self._noise is None:
             rounded = ladder.nearest(steps)
         else:
             rounded = ladder.either(steps, self._noise[..., j].reshape(-1, 1))
         return rounded.reshape(values.shape).mul_(scale)
 
+    def ladder(self, j: int) -> Ladder:
+        """The numbers of column j in steps of its scale, for values [groups * rows, 1]."""
+        return self._ladders[j if len(self._ladders) > 1 else 0]
+
     def round_each(self, values: Tensor, j: Tensor) -> Tensor:
         """Nearest representable values where every row has a column of its own: j, values [groups,
         rows].
         """
-        own = self._scale if self._scale.shape[-1] == 1 else self._scale.gather(2, j[..., None])
-        scale = own[..., 0]
+        scale = self.scales[0] if len(self.scales) == 1 else self.scales.gather(0, j[None])[0]
         steps = (values / scale).reshape(-1, 1)
         if len(self._ladders) == 1:
             ladder = self._ladders[0]

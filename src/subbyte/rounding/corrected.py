@@ -58,9 +58,8 @@ class Corrected(Rounding):
         diffusion = Diffusion(stats, self.damping, Order.DIAGONAL)
         grid = fit(target)
         linear = stats.grouped(target) @ stats.H
-        candidates = [QTensor.nearest(weight, fit(weight))]
-        for factor in self.starts:
-            start = grid.with_scale(grid.scale * factor)
-            candidate = QTensor.nearest(diffusion.round(target, start), start)
-            candidates.append(descend(linear, candidate, stats, self.sweeps))
-        return best_of(weight, candidates, stats)
+        grids = [grid.with_scale(grid.scale * factor) for factor in self.starts]
+        rounded = diffusion.round_each(target, grids)
+        starts = [QTensor.nearest(*each) for each in zip(rounded, grids, strict=True)]
+        nearest = QTensor.nearest(weight, fit(weight))
+        return best_of(weight, [nearest, *descend(linear, starts, stats, self.sweeps)], stats)

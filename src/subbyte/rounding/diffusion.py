@@ -4,9 +4,10 @@ the GPTQ family.
     H^-1 = U'U (upper Cholesky);   for t = 1..d:   q_t = Q(w_t);   w_{t:} -= (w_t - q_t) / U_tt *
                                                                    U_{t,t:}
 
-Cost: d^3 for the factor, rows d^2 a rounding; blocks of 128 columns, so that most of it is matrix
-    products.
+Cost: d^3 for the factor, rows d^2 a rounding.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,9 +15,8 @@ from torch import Tensor
 from subbyte.core import Grid
 from subbyte.rounding.columns import ColumnOrder, Columns, Order
 from subbyte.rounding.solve import cholesky, damped, mean_ridge
+from subbyte.rounding.turns import column_major, in_turn, row_major
 from subbyte.stats import LayerStats
-
-_BLOCK = 128
 
 
 class Diffusion:
@@ -33,13 +33,21 @@ class Diffusion:
 
         pull: see `diffuse`; [groups, columns, columns], in the order of visits.
         """
+        return self.round_each(target, [grid], pull)[0]
+
+    def round_each(
+        self, target: Tensor, grids: Sequence[Grid], pull: Tensor | None = None
+    ) -> list[Tensor]:
+        """`round` on several grids that differ in their scales alone, all at once."""
         w = self._stats.grouped(target).to(torch.float32)
-        columns = Columns(grid, tuple(w.shape), torch.float32, self.order)
+        stacked = self.order.values(w).repeat(1, len(grids), 1)
+        columns = Columns(grids, tuple(stacked.shape), torch.float32, self.order)
         factor = self.U.to(torch.float32)
         rounded = diffuse(
-            self.order.values(w), factor, columns, None if pull is None else pull.to(torch.float32)
+            stacked, factor, columns, None if pull is None else pull.to(torch.float32)
         )
-        return self.order.back(rounded).reshape(target.shape)
+        parts = rounded.chunk(len(grids), 1)
+        return [self.order.back(part).reshape(target.shape) for part in parts]
 
 
 def inverse_factor(factor: Tensor) -> Tensor:
@@ -56,24 +64,19 @@ def diffuse(
     w_t P_{t,t:} after each column (GPTAQ); first: number of columns of the grid that come before
     w's.
     """
-    w, rounded = w.clone(), torch.empty_like(w)
-    size = w.shape[-1]
-    for start in range(0, size, _BLOCK):
-        end = min(start + _BLOCK, size)
-        block, errors = w[..., start:end], torch.empty_like(w[..., start:end])
-        seen = torch.empty_like(errors) if pull is not None else None
-        factor = U[:, start:end, start:end]
-        for t in range(end - start):
-            now = block[..., t].clone()
-            q = columns.round(now, first + start + t)
-            rounded[..., start + t] = q
-            error = (now - q) / factor[:, t, t, None]
-            block[..., t:] -= error[..., None] * factor[:, None, t, t:]
-            errors[..., t] = error
-            if pull is not None and seen is not None:
-                block[..., t:] += now[..., None] * pull[:, None, start + t, start + t : end]
-                seen[..., t] = now
-        w[..., end:] -= errors @ U[:, start:end, end:]
-        if pull is not None and seen is not None:
-            w[..., end:] += seen @ pull[:, start:end, end:]
-    return rounded
+    ahead = column_major(w)
+    rounded, errors = torch.empty_like(ahead), torch.empty_like(ahead)
+    diagonal = U.diagonal(dim1=-2, dim2=-1).T[..., None]  # [columns, groups, 1]
+    moves, seen = [(errors, U)], torch.empty_like(ahead) if pull is not None else None
+    if pull is not None and seen is not None:
+        moves.append((seen, -pull))
+
+    def visit(t: int) -> None:
+        now = ahead[t]
+        rounded[t] = columns.round(now, first + t)
+        torch.sub(now, rounded[t], out=errors[t]).div_(diagonal[t])
+        if seen is not None:
+            seen[t] = now
+
+    in_turn(visit, ahead, moves)
+    return row_major(rounded)

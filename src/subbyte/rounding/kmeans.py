@@ -16,9 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans as Lloyd
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from subbyte.core import Codebook, Grid, GridSpec, QTensor
@@ -93,6 +90,10 @@ def _fit(values: np.ndarray, importance: np.ndarray, levels: np.ndarray) -> np.n
     distinct = np.unique(values)
     if distinct.size <= levels.size:
         return _fill(distinct, levels.size)
+    from sklearn.cluster import KMeans as Lloyd  # a second to import
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1), warnings.catch_warnings():
         # fewer distinct levels than asked: they are filled up
         warnings.simplefilter("ignore", ConvergenceWarning)

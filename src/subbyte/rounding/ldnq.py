@@ -96,7 +96,7 @@ class Ldnq(Rounding):
         for share in self.penalties:
             candidates += self._alternate(target, starts, seen, share)
         linear = seen.grouped(target) @ seen.H
-        polished = descend(linear, best_of(weight, candidates, seen), seen, self.sweeps)
+        (polished,) = descend(linear, [best_of(weight, candidates, seen)], seen, self.sweeps)
         return best_of(weight, [*candidates, polished], seen)
 
     def _alternate(

@@ -1,4 +1,4 @@
-"""The path of GPFQ in Gram form, blocked: the kernel of `gpfq` and `spfq`.
+"""The path of GPFQ in Gram form: the kernel of `gpfq` and `spfq`.
 
     u_t = u_{t-1} + w_t X_t - q_t X_q,t       q_t = Q( <X_q,t, u_{t-1} + w_t X_t> / ||X_q,t||^2 )
 
@@ -7,8 +7,7 @@ Only inner products enter, so with H = X_q'X_q and G = X_q'X the argument is
     arg_t = ( sum_{j<=t} G_tj w_j  -  sum_{j<t} H_tj q_j ) / H_tt
 
 which needs no stored activations, no inverse and no damping, and is exact for rank-deficient H.
-Blocked: A = W tril(G)' is one product; inside a block columns are corrected one by one, behind it
-    A[:, e:] -= Q_block H[block, e:].
+A = W tril(G)' is one product, the rest are those of `turns`.
 Cost: 3 rows d^2.
 """
 
@@ -19,9 +18,9 @@ from torch import Tensor
 
 from subbyte.core import Grid
 from subbyte.rounding.columns import ColumnOrder, Columns, Order
+from subbyte.rounding.turns import column_major, in_turn, row_major
 from subbyte.stats import LayerStats
 
-_BLOCK = 128
 Shrink = Callable[[Tensor], Tensor]
 """Changes an argument before it is rounded: the regularizers of sparse GPFQ."""
 
@@ -56,16 +55,15 @@ def follow_path(
 
 def _follow(arguments: Tensor, steps: Tensor, columns: Columns, shrink: Shrink | None) -> Tensor:
     """arguments: [groups, rows, columns]; steps: H with each row divided by its diagonal."""
-    rounded = torch.empty_like(arguments)
-    size = arguments.shape[-1]
-    for start in range(0, size, _BLOCK):
-        end = min(start + _BLOCK, size)
-        for t in range(start, end):
-            path = (rounded[..., start:t] @ steps[:, t, start:t, None])[..., 0]
-            argument = arguments[..., t] - path
-            rounded[..., t] = columns.round(argument if shrink is None else shrink(argument), t)
-        arguments[..., end:] -= rounded[..., start:end] @ steps[:, end:, start:end].mT
-    return rounded
+    ahead = column_major(arguments)
+    rounded = torch.empty_like(ahead)
+
+    def visit(t: int) -> None:
+        argument = ahead[t].clone()
+        rounded[t] = columns.round(argument if shrink is None else shrink(argument), t)
+
+    in_turn(visit, ahead, [(rounded, steps.mT)])
+    return row_major(rounded)
 
 
 def align(weight: Tensor, stats: LayerStats, sweeps: int) -> Tensor:

@@ -95,10 +95,28 @@ def better_of(
     Where rows share one scale or a budget of bits, or the grids have other numbers of their own,
     the whole matrix is chosen by the sum of the errors.
     """
+    return _chosen(first, second, _takes_first(first, second, first_error, second_error))
+
+
+def _takes_first(
+    first: QTensor, second: QTensor, first_error: Tensor, second_error: Tensor
+) -> Tensor:
+    """Whether `better_of` takes the first one in each row: bool [rows]."""
     one, other = first.grid, second.grid
     if one.spec.share.one_scale or one.spec != other.spec or not torch.equal(one.own, other.own):
-        return first if first_error.sum() <= second_error.sum() else second
-    take = (first_error <= second_error)[:, None]
+        return (first_error.sum() <= second_error.sum()).expand(first_error.shape)
+    return first_error <= second_error
+
+
+def _chosen(first: QTensor, second: QTensor, take: Tensor) -> QTensor:
+    """The rows of the first where it is taken, those of the second elsewhere; all of one where rows
+    can't be mixed.
+    """
+    if bool(take.all()):
+        return first
+    if not bool(take.any()):
+        return second
+    take = take[:, None]
     grid = replace(
         first.grid,
         scale=torch.where(take, first.grid.scale, second.grid.scale),
@@ -113,15 +131,15 @@ def best_of(weight: Tensor, candidates: list[QTensor], stats: LayerStats) -> QTe
     A later candidate must gain more than float64 noise. Columns without input keep their nearest
     codes. Raises NumericsError where the statistics hold NaN or Inf.
     """
-    margin = _NOISE * stats.output_error(weight, 0 * weight)
+    error_of = stats.judge(weight)
+    margin = _NOISE * error_of(torch.zeros_like(weight))
     if not bool(torch.isfinite(margin).all()):
         raise NumericsError(_SPOILT)
-    best, error = candidates[0], stats.output_error(weight, candidates[0].dequantize())
+    best, error = candidates[0], error_of(candidates[0].dequantize())
     for candidate in candidates[1:]:
-        best = better_of(
-            best, candidate, error - margin, stats.output_error(weight, candidate.dequantize())
-        )
-        error = stats.output_error(weight, best.dequantize())
+        its = error_of(candidate.dequantize())
+        take = _takes_first(best, candidate, error - margin, its)
+        best, error = _chosen(best, candidate, take), torch.where(take, error, its)
     return _dead_nearest(best, weight, stats)
 
 

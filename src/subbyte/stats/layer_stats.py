@@ -13,12 +13,16 @@ Rows may have weights, other ones for each of k runs of output channels:  H_k = 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from subbyte.errors import ContractError
+
+Judge = Callable[[Tensor], Tensor]
+"""Gives the error of each row for a rounding."""
 
 
 class SecondMoments(ABC):
@@ -34,9 +38,9 @@ class SecondMoments(ABC):
         """Whether they hold neither NaN nor Inf."""
 
     @abstractmethod
-    def error(self, w: Tensor, q: Tensor) -> Tensor:
-        """Mean square output error of weights [groups, rows, columns] rounded to q: [groups,
-        rows].
+    def judge(self, w: Tensor) -> Judge:
+        """The mean square output error of weights [groups, rows, columns] rounded to what it is
+        called with, of that shape: [groups, rows].
         """
 
     @property
@@ -71,9 +75,10 @@ class Products(SecondMoments):
         """See `SecondMoments`."""
         return self.H.diagonal(dim1=-2, dim2=-1)
 
-    def error(self, w: Tensor, q: Tensor) -> Tensor:
-        """See `SecondMoments`: w'Fw - 2 q'Gw + q'Hq."""
-        return ((w @ self.F) * w - 2 * (w @ self.G.mT) * q + (q @ self.H) * q).sum(-1)
+    def judge(self, w: Tensor) -> Judge:
+        """See `SecondMoments`: w'Fw - 2 q'Gw + q'Hq, of which w's products are taken once."""
+        power, twice = ((w @ self.F) * w).sum(-1), 2 * (w @ self.G.mT)
+        return lambda q: power + ((q @ self.H).sub_(twice) * q).sum(-1)
 
     def of_float(self) -> "Products":
         """See `SecondMoments`."""
@@ -105,11 +110,11 @@ class Powers(SecondMoments):
         """See `SecondMoments`."""
         return self.quantized
 
-    def error(self, w: Tensor, q: Tensor) -> Tensor:
+    def judge(self, w: Tensor) -> Judge:
         """See `SecondMoments`: that of inputs that are the same in both networks, and
         independent.
         """
-        return ((w - q).square() * self.quantized[:, None]).sum(-1)
+        return lambda q: ((w - q).square() * self.quantized[:, None]).sum(-1)
 
     def of_float(self) -> "Powers":
         """See `SecondMoments`."""
@@ -184,8 +189,12 @@ class LayerStats:
 
         weight, rounded: [rows, columns].
         """
-        error = self.moments.error(self.grouped(weight), self.grouped(rounded))
-        return error.reshape(-1).clamp_min(0)
+        return self.judge(weight)(rounded)
+
+    def judge(self, weight: Tensor) -> Judge:
+        """`output_error` of one weight, for several roundings of it."""
+        error = self.moments.judge(self.grouped(weight))
+        return lambda rounded: error(self.grouped(rounded)).reshape(-1).clamp_min(0)
 
     def of_float(self) -> "LayerStats":
         """The statistics as if the quantized network's inputs were the float network's."""

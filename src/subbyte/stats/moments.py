@@ -1,8 +1,8 @@
 """Collecting a layer's moments (`layer_stats`), chunk by chunk.
 
-Products are taken in float32, a chunk at a time, and added up in float64, those of several
-processes in the order of their ranks. Cost of m rows of d columns: 2 m d^2 operations a matrix, k
-times with weighted rows; of powers alone m d.
+Products and sums are taken in float32, a chunk at a time, and added up in float64, those of several
+processes in the order of their ranks. Cost of m rows of d columns: 2 m d^2 operations a matrix,
+nearly half of them where it is symmetric; k times as many with weighted rows; of powers alone m d.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +16,7 @@ from subbyte.stats.layer_stats import LayerStats, Powers, Products
 from subbyte.stats.patches import column_order, patches
 
 _MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
+_STRIPS, _STRIP = 8, 96  # of a symmetric product: how many at most, columns of one at least
 
 
 class Collector(ABC):
@@ -68,8 +69,8 @@ class Collector(ABC):
             skipped = min(images, self._before - start)
             torch.rand(skipped, available, generator=self._generator)
         self._before = 0
-        order = torch.rand(images, available, generator=self._generator).argsort(1)
-        return order[:, :taken].to(device)
+        drawn = torch.rand(images, available, generator=self._generator)
+        return drawn.topk(taken, largest=False).indices.to(device)
 
     def _choose(self, weights: Tensor, positions: Tensor | None) -> Tensor:
         """Weights of the rows taken: float32 [groups, k, rows]."""
@@ -128,13 +129,13 @@ class MomentCollector(Collector):
         if parted and not before and "H" in self._sums:  # until now the networks agreed
             self._sums |= {name: self._sums["H"].clone() for name in "GF"}
             self._sums["mean"] = self._sums["mean_q"].clone()
-        self._accumulate("H", _products(rows_q, rows_q, weights))
+        self._accumulate("H", _own_products(rows_q, weights))
         self._accumulate("mean_q", _sums(rows_q, weights))
         if not parted:
             return
         self._accumulate("G", _products(rows_q, rows, weights))
         if self._known is None:
-            self._accumulate("F", _products(rows, rows, weights))
+            self._accumulate("F", _own_products(rows, weights))
             self._accumulate("mean", _sums(rows, weights))
 
     @property
@@ -170,7 +171,7 @@ class PowerCollector(Collector):
     def _add_patches(self, rows: Tensor, rows_q: Tensor, weights: Tensor | None) -> None:
         for name, x in (("", rows), ("_q", rows_q)):
             self._accumulate("mean" + name, _sums(x, None))
-            self._accumulate("power" + name, x.square().sum(1, dtype=torch.float64))
+            self._accumulate("power" + name, x.square().sum(1))
 
     def finish(self, processes: Processes = ALONE) -> LayerStats:
         """See `Collector`."""
@@ -180,6 +181,20 @@ class PowerCollector(Collector):
             sums[name][:, order] / rows for name in ("power", "power_q", "mean", "mean_q")
         )
         return LayerStats(Powers(power_q, power), mean, mean_q, rows)
+
+
+def _own_products(rows: Tensor, weights: Tensor | None) -> Tensor:
+    """`_products` of rows with themselves: strips of the upper triangle, mirrored below."""
+    size = rows.shape[-1]
+    if weights is not None or size < 2 * _STRIP:
+        return _products(rows, rows, weights)
+    width = max(_STRIP, -(-size // _STRIPS))
+    products = rows.new_empty(len(rows), size, size)
+    for start in range(0, size, width):
+        end = start + width
+        products[:, start:end, start:] = rows[..., start:end].mT @ rows[..., start:]
+        products[:, end:, start:end] = products[:, start:end, end:].mT
+    return products
 
 
 def _products(left: Tensor, right: Tensor, weights: Tensor | None) -> Tensor:
@@ -193,9 +208,9 @@ def _products(left: Tensor, right: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _sums(rows: Tensor, weights: Tensor | None) -> Tensor:
-    """Sums of [groups, rows, columns]: float64 [groups, columns], or [groups * k, columns] with
+    """Sums of [groups, rows, columns]: [groups, columns], or float64 [groups * k, columns] with
     weighted rows.
     """
     if weights is None:
-        return rows.sum(1, dtype=torch.float64)
+        return rows.sum(1)
     return (weights.double() @ rows.double()).flatten(0, 1)

@@ -23,14 +23,32 @@ def patches(x: Tensor, geometry: Geometry, positions: Tensor | None = None) -> T
     positions: output positions to take, int64 [batch, n], each counted in row-major order; None for
         all of them.
     """
-    windows = geometry.windows(x)
     places = prod(geometry.kernel)
+    if geometry.groups > 1 and geometry.columns == places:
+        return _channel_first(x, geometry, positions)
+    windows = geometry.windows(x)
     if positions is not None:
         out = windows.shape[1 : windows.ndim - len(geometry.kernel) - 1]
         where = torch.unravel_index(positions, out)
         windows = windows[(torch.arange(x.shape[0], device=x.device)[:, None], *where)]
     grouped = windows.reshape(-1, places, geometry.groups, windows.shape[-1] // geometry.groups)
     return grouped.permute(2, 0, 1, 3).reshape(geometry.groups, grouped.shape[0], geometry.columns)
+
+
+def _channel_first(x: Tensor, geometry: Geometry, positions: Tensor | None) -> Tensor:
+    """`patches` of a depthwise layer: every channel's rows in one piece of memory, which its
+    products need. The windows of the inputs' numbers say where each value lies; 0 is a padded zero.
+    """
+    spatial = x.shape[2:]
+    numbers = torch.arange(1, prod(spatial) + 1, device=x.device).reshape(1, 1, *spatial)
+    found = geometry.windows(numbers).reshape(1, -1, prod(geometry.kernel))
+    found = found.expand(len(x), -1, -1) if positions is None else found[0][positions]
+    index = found.flatten(1)
+    inside, index = (index > 0).to(x.dtype), (index - 1).clamp_min_(0)
+    rows = x.new_empty(geometry.groups, *index.shape)
+    for k, image in enumerate(x.flatten(2)):
+        torch.mul(image.index_select(1, index[k]), inside[k], out=rows[:, k])
+    return rows.reshape(geometry.groups, -1, geometry.columns)
 
 
 def column_order(geometry: Geometry) -> Tensor:

@@ -35,6 +35,7 @@ from subbyte.engine.stages import Report, Stages
 from subbyte.errors import ModelError, NumericsError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
+from subbyte.exporters.vectors import VECTORS
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
@@ -55,7 +56,8 @@ from subbyte.records import (
 from subbyte.tasks import Classification, task_name
 
 PACKED, OPTIONS = "model.safetensors", "sensitivity.csv"
-_SUFFIXES = dict.fromkeys(suffix for one in EXPORTERS.values() for suffix in one.suffixes)
+_WRITTEN = dict.fromkeys(suffix for one in EXPORTERS.values() for suffix in one.suffixes)
+_SUFFIXES = (*_WRITTEN, VECTORS)
 OWNS = (PACKED, OPTIONS, PAGE, FIGURES, PLAN, RESULT, *(f"model*{end}" for end in _SUFFIXES))
 """Patterns of the files that a run writes, with the page about them."""
 
@@ -290,6 +292,7 @@ def summary(
     return Result(
         model=job.model,
         data=data.name,
+        data_path=job.data,
         recipe=job.recipe.name,
         task=task_name(measured.task),
         heads=done.network.output_names,
@@ -330,6 +333,26 @@ def _export(exported: Exported, judged: Judged) -> records.Exported:
         parity=exported.parity,
         **_figures(judged),
     )
+
+
+def with_file(result: Result, exported: Exported, judged: Judged) -> Result:
+    """A result with one more exported file, in place of an earlier one by the same exporter."""
+    name, notes = exported.exporter, exported.notes
+
+    def noted(entry: LedgerEntry) -> LedgerEntry:
+        others = {key: note for key, note in entry.exports.items() if key != name}
+        own = {name: notes[entry.name]} if entry.name in notes else {}
+        return entry.model_copy(update={"exports": others | own})
+
+    ledger = {
+        "layers": list(map(noted, result.layers)),
+        "products": list(map(noted, result.products)),
+        "activations": list(map(noted, result.activations)),
+    }
+    files = {one.name: one for one in result.exports} | {name: _export(exported, judged)}
+    refused = {key: why for key, why in result.not_exported.items() if key != name}
+    changed = {"exports": list(files.values()), "not_exported": refused}
+    return result.model_copy(update=ledger | changed)
 
 
 def _entry(row: LedgerRow, exported: Sequence[Exported]) -> LedgerEntry:

@@ -11,12 +11,14 @@ from subbyte.cli.aciq import aciq
 from subbyte.cli.common import console, errors
 from subbyte.cli.demo import demo
 from subbyte.cli.evaluate import evaluate
+from subbyte.cli.export import export
 from subbyte.cli.gradquant import gradquant
 from subbyte.cli.inspect import inspect
 from subbyte.cli.quantize import quantize
 from subbyte.cli.report import report
 from subbyte.cli.sweep import sweep
 from subbyte.cli.train import train
+from subbyte.cli.verify import verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +29,8 @@ COMMANDS = (
     demo,
     quantize,
     evaluate,
+    export,
+    verify,
     inspect,
     report,
     aciq,

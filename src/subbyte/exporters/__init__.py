@@ -24,6 +24,7 @@ __all__ = [
     "check_exporters",
     "choose_exporters",
     "contents",
+    "default_exporter",
     "export",
     "exporter_of",
     "find_exporter",
@@ -57,14 +58,15 @@ def export(
     Raises ParityError when there is nothing to compare on, or an output differs by more than
     rounding makes it (`exporters.parity`; no file is left), FormatError when `path` exists and
     `force` is not set, or does not end as the exporter's files do, RecipeError when there is no
-    such exporter, or it refuses the network.
+    such exporter, its runtime is not installed, or it refuses the network.
     """
     exporter, path = find_exporter(to or default_exporter(model.plan)), Path(path)
     _check_plan(exporter, model.plan)
     if path.suffix != exporter.suffixes[0]:
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
-    if path.exists() and not force:
-        raise FormatError(f"{path} exists; choose another name or pass force=True")
+    there = [file for file in exporter.files(path) if file.exists()]
+    if there and not force:
+        raise FormatError(f"{there[0]} exists; choose another name or pass force=True")
     samples = check_samples(model, inputs)
     return exporter.export(model, path, samples)
 
@@ -74,9 +76,11 @@ def runner(path: str | Path) -> Runner:
     order, to the tensor that it gives, or a tuple of them.
 
     The runtime is known by the file's ending. Raises FormatError when no exporter's files end like
-    this, or the runtime can't load it.
+    this, or the runtime can't load it, RecipeError where the runtime is not installed.
     """
-    return exporter_of(path).runner(Path(path))
+    exporter = exporter_of(path)
+    exporter.require()
+    return exporter.runner(Path(path))
 
 
 def exporter_of(path: str | Path) -> Exporter[QuantizedModel, Plan]:
@@ -112,7 +116,10 @@ def _takes(exporter: Exporter[QuantizedModel, Plan], path: str | Path) -> bool:
 
 
 def _check_plan(exporter: Exporter[QuantizedModel, Plan], plan: Plan) -> None:
-    """Raise RecipeError where an exporter can't write a network with this plan."""
+    """Raise RecipeError where an exporter can't write a network with this plan, or its runtime is
+    not installed.
+    """
+    exporter.require()
     reason = exporter.refusal(plan)
     if reason is not None:
         raise RecipeError(f"exporter {exporter.name}: {reason}")
@@ -131,19 +138,22 @@ def default_exporter(plan: Plan) -> str:
 
 
 def check_exporters(names: Sequence[str]) -> None:
-    """Raise RecipeError unless these are names of exporters, each once, or 'none' alone."""
+    """Raise RecipeError unless these are names of exporters whose runtimes are installed, each
+    once, or 'none' alone.
+    """
     if NOTHING in names and len(names) > 1:
         raise RecipeError(f"{NOTHING} goes with no other exporter, got {', '.join(names)}")
     if len(set(names)) < len(names):
         raise RecipeError(f"an exporter is named twice: {', '.join(names)}")
     for name in set(names) - {NOTHING}:
-        find_exporter(name)
+        find_exporter(name).require()
 
 
 def choose_exporters(names: Sequence[str], plan: Plan) -> list[Exporter[QuantizedModel, Plan]]:
     """The exporters that a user names: that of the plan by default, none for 'none'.
 
-    Raises RecipeError for other names, and where one of them can't write a network with the plan.
+    Raises RecipeError for other names, and where one of them can't write a network with the plan,
+    or its runtime is not installed.
     """
     check_exporters(names)
     wanted = names or [default_exporter(plan)]

@@ -47,7 +47,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
 
     container: Container
 
-    runtime = "ONNX Runtime"
+    runtime, package = "ONNX Runtime", "onnxruntime"
     suffixes = (".onnx",)
     refuses = (
         Refusal(

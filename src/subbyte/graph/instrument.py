@@ -76,6 +76,17 @@ class FakeQuantize(nn.Module):
         low, high = (end[:, 0] for end in self.grid.reach)
         return low, high
 
+    def codes(self, x: Tensor, moved: float = 0.0) -> Tensor:
+        """The codes of x, of its shape, on a fixed grid, once x has been moved by so many steps."""
+        grid = self.grid
+        assert grid is not None
+
+        def encoded(rows: Tensor) -> Tensor:
+            columns = rows.shape[-1] if rows.ndim else 1
+            return grid.ladder(columns).encode(rows / grid.spread(grid.scale, columns) + moved)
+
+        return self._laid_out(x, encoded)
+
     def chosen(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and zero point for a batch: shape [] or [channels]."""
         if self.fit is None:

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, RecipeError
+from subbyte.exporters.executorch import ExecuTorch
 from subbyte.exporters.onnx import Onnx
+from subbyte.exporters.openvino import OpenVino
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
+from subbyte.exporters.torch_program import TorchProgram
 from subbyte.graph import Inputs, Samples
 from subbyte.methods import Contents, Exported, Exporter, Runner
 from subbyte.recipe import Plan
@@ -35,7 +38,8 @@ __all__ = [
 _INTEGERS = Onnx(Container("int8", (INT8, UINT8)))
 _SMALL = Onnx(Container("compact", (INT2, INT4, INT8, UINT8)))
 EXPORTERS: dict[str, Exporter[QuantizedModel, Plan]] = {
-    exporter.name: exporter for exporter in (_INTEGERS, _SMALL)
+    exporter.name: exporter
+    for exporter in (_INTEGERS, _SMALL, OpenVino(), TorchProgram(), ExecuTorch())
 }
 NOTHING = "none"
 """Stands for no exporter where users name them."""

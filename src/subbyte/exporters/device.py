@@ -1,8 +1,9 @@
 """A device's numbers beside vectors: which value differs first, where, and by how much.
 
-A value on the border of two codes may fall to either side, and whatever follows in that sample then
-differs as well. So a code that is one off where `near` allows it is no difference, and its sample is
-told no more of from there on: errors show in the other samples, or in a code that is no near tie.
+A value on the border of two codes may fall to either side, and whatever follows in that sample
+then differs as well. So a code that is one off where `near` allows it is no difference, and its
+sample is told no more of from there on: errors show in the other samples, or in a code that is no
+near tie.
 """
 
 from collections.abc import Mapping
@@ -24,8 +25,8 @@ class Compared:
 
     wrong: samples with numbers that rounding does not explain, counted only where nothing before it
     differs in the sample; ties: samples with near ties alone; told: samples in which nothing before
-    it differs; numbers: how many differ in the wrong samples, of `size` in them; largest: difference
-    there, in `unit`; place: of the first of them, in all axes.
+    it differs; numbers: how many differ in the wrong samples, of `size` in them; largest:
+    difference there, in `unit`; place: of the first of them, in all axes.
     """
 
     name: str
@@ -91,12 +92,12 @@ def _value(name: str, value: Value, given: np.ndarray, clean: np.ndarray) -> Com
 def _codes(value: Value, given: np.ndarray) -> np.ndarray:
     """The device's codes as the vectors have them: int64."""
     if given.dtype == np.int8:
-        return given.astype(np.int64) + _LIFT
+        return np.add(given, _LIFT, dtype=np.int64)
     if not np.issubdtype(given.dtype, np.floating):
         return given.astype(np.int64)
     ones = (1,) * (given.ndim - 1 - value.axis) if value.scale.ndim else ()
     scale, zero = (part.reshape(*part.shape, *ones) for part in (value.scale, value.zero_point))
-    return np.rint(given / scale.astype(np.float64)).astype(np.int64) + zero
+    return np.add(np.rint(given / scale.astype(np.float64)), zero).astype(np.int64)
 
 
 def _output(
@@ -128,8 +129,8 @@ def _output(
 def _check(name: str, own: np.ndarray, given: np.ndarray) -> None:
     if own.shape != given.shape:
         raise FormatError(
-            f"the device's {name} is {list(given.shape)}, the vectors' {list(own.shape)}; axes must "
-            f"be in the order that torch has them in"
+            f"the device's {name} is {list(given.shape)}, the vectors' {list(own.shape)}; axes "
+            f"must be in the order that torch has them in"
         )
 
 
@@ -138,12 +139,12 @@ def _rows(differ: np.ndarray, clean: np.ndarray) -> np.ndarray:
     something else.
     """
     if differ.ndim and len(differ) == len(clean):
-        return differ.reshape(len(clean), -1).any(1) & clean
-    return np.full_like(clean, bool(differ.any())) & clean
+        return np.logical_and(differ.reshape(len(clean), -1).any(1), clean)
+    return clean if differ.any() else np.zeros_like(clean)
 
 
 def _of(apart: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Differences of these samples alone, 0 elsewhere."""
     if apart.ndim and len(apart) == len(rows):
-        return apart * rows.reshape(-1, *[1] * (apart.ndim - 1))
-    return apart * rows.any()
+        rows = rows.reshape(-1, *[1] * (apart.ndim - 1))
+    return np.where(rows if rows.ndim == apart.ndim else rows.any(), apart, 0)

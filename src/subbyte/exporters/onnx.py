@@ -64,6 +64,21 @@ class Onnx(Exporter[QuantizedModel, Plan]):
 
     def export(self, model: QuantizedModel, path: Path, inputs: Samples) -> Exported:
         """See `methods.Exporter`."""
+        with written(path) as temporary:
+            notes, opset = self.write(model, temporary)
+            parity = self._proven(model, temporary, inputs)
+            if dynamic := model.signature.dynamic:
+                few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)
+                others = of_other_sizes(few, model.signature.conditions)
+                self._proven(model, temporary, others)
+            size = temporary.stat().st_size
+        return Exported(self.name, path, size, parity, notes, opset)
+
+    def write(self, model: QuantizedModel, path: Path) -> tuple[dict[str, str], int]:
+        """Write the file without a proof. Returns notes as `Exported` has them, and the opset.
+
+        Raises ModelError where an operation has no form in ONNX.
+        """
         opset = needed_opset(model, self.container)
         program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
         merge_pads(program.graph)
@@ -73,20 +88,13 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         program.producer_name = "subbyte"
         program.metadata_props[_RECIPE] = model.plan.recipe
         program.metadata_props["subbyte.container"] = self.container.name
-        with written(path) as temporary:
-            ir.save(program, temporary)
-            try:
-                onnx.checker.check_model(str(temporary), full_check=False)
-            except onnx.checker.ValidationError as error:
-                reason = " ".join(str(error).split())[:300]
-                raise ModelError(f"an operation has no form in ONNX: {reason}") from error
-            parity = self._proven(model, temporary, inputs)
-            if dynamic := model.signature.dynamic:
-                few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)
-                others = of_other_sizes(few, model.signature.conditions)
-                self._proven(model, temporary, others)
-            size = temporary.stat().st_size
-        return Exported(self.name, path, size, parity, notes, opset)
+        ir.save(program, path)
+        try:
+            onnx.checker.check_model(str(path), full_check=False)
+        except onnx.checker.ValidationError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"an operation has no form in ONNX: {reason}") from error
+        return notes, opset
 
     def _proven(self, model: QuantizedModel, path: Path, inputs: Samples) -> Parity:
         return check_parity(

@@ -133,12 +133,13 @@ class _Writer:
             scale = self.constant(f"{site}.scale", lambda: tap.scale.numpy())
             stored = tap.zero_point.clamp(*ends).numpy() + lift  # rows of 0 bits may have -1
             zero = self.constant(f"{site}.zero_point", lambda: stored.astype(np.uint8))
-        if alphabet.varies:
+        cut = self.container.cuts and tap.grid is not None and alphabet.count < 256
+        if alphabet.varies or cut:
             source = self.clamped(site, tap, source, before)
         axis = {} if tap.axis is None else {"axis": tap.axis}
         second = self.follows_pair(source, scale)
         value = self.node("QuantizeLinear", [source, scale, zero], before, **axis)
-        if alphabet.count < 256 or second:
+        if not cut and (alphabet.count < 256 or second):
             low, high = (
                 self.constant(f"{site}.{name}", np.array(end + lift, np.uint8).copy)
                 for name, end in zip(("qmin", "qmax"), ends, strict=True)
@@ -190,14 +191,13 @@ class _Writer:
         return scale, self.node("Cast", [zero], before, to=ir.DataType.UINT8.value)
 
     def clamped(self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node) -> ir.Value:
-        """Each channel cut to the numbers that its own width can hold; ONNX has one width a
-        tensor.
-        """
-        assert source.shape is not None and tap.axis is not None and tap.spec is not None
+        """A value, or each channel of it, cut to the numbers that its own width can hold."""
+        assert source.shape is not None and tap.spec is not None
         words = tap.spec.alphabet.words(tap.own)
         self.notes[site] = f"{words}, cut to their ends, in int8 codes"
-        shape = (-1, *[1] * (len(source.shape) - 1 - tap.axis))
-        for op, end in zip(("Max", "Min"), tap.real_ends, strict=True):
+        shape = () if tap.axis is None else (-1, *[1] * (len(source.shape) - 1 - tap.axis))
+        assert tap.grid is not None
+        for op, end in zip(("Max", "Min"), tap.grid.reach, strict=True):
             bound = self.constant(f"{site}.{op.lower()}", end.reshape(shape).numpy)
             source = self.node(op, [source, bound], before)
         return source
@@ -226,7 +226,7 @@ class _Writer:
             self.notes[layer.name] = note
         calls = [call for call in self.model.layers if call.owner == layer.name]
         in_integers = any(self.model.input_tap(call) is not None for call in calls)
-        if kind is INT8 and in_integers and may_saturate(codes):
+        if kind is INT8 and in_integers and self.container.lifts and may_saturate(codes):
             kind, codes, zero = UINT8, codes + 128, zero + 128
         shape, arranged = arrange(layer, codes, by_matrix=share.block is not None)
         stored = self.constant(f"{layer.weight}.codes", lambda: arranged.astype(kind.dtype))

@@ -119,6 +119,17 @@ class FakeQuantize(nn.Module):
             return inside + (self._laid_out(x.detach(), grid.quantize) - inside.detach())
         return self._laid_out(x, grid.quantize)
 
+    def on_levels(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """The nearest numbers of any alphabet at this scale; x is not looked at for NaN."""
+        grid = self._grid(scale, zero_point)
+
+        def nearest(rows: Tensor) -> Tensor:
+            columns = rows.shape[-1] if rows.ndim else 1
+            step = grid.spread(grid.scale, columns)
+            return grid.ladder(columns).nearest(rows / step) * step
+
+        return self._laid_out(x, nearest)
+
     def _laid_out(self, x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """A change to rows of channels."""
         if self.axis is None:

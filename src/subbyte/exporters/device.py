@@ -71,33 +71,21 @@ def _value(name: str, value: Value, given: np.ndarray, clean: np.ndarray) -> Com
     _check(name, value.codes, given)
     apart = np.abs(_codes(value, given) - value.codes.astype(np.int64))
     wrong = (apart > 0) & ~(value.near & (apart == 1))
-    rows, ties = _rows(wrong, clean), _rows(apart > 0, clean)
-    counted = _of(apart * wrong, rows)
-    first = np.argwhere(counted)
-    told = Compared(
-        name,
-        "codes",
-        int(rows.sum()),
-        int((ties & ~rows).sum()),
-        int(clean.sum()),
-        int((counted > 0).sum()),
-        counted.size // len(counted) * int(rows.sum()) if len(counted) == len(rows) else wrong.size,
-        float(counted.max(initial=0)),
-        tuple(map(int, first[0])) if len(first) else (),
-    )
-    clean &= ~ties
+    told = _compared(name, "codes", wrong, apart, clean)
+    clean &= ~_by_sample(apart > 0, clean).any(1)
     return told
 
 
 def _codes(value: Value, given: np.ndarray) -> np.ndarray:
     """The device's codes as the vectors have them: int64."""
+    codes = given.astype(np.int64)
     if given.dtype == np.int8:
-        return np.add(given, _LIFT, dtype=np.int64)
-    if not np.issubdtype(given.dtype, np.floating):
-        return given.astype(np.int64)
-    ones = (1,) * (given.ndim - 1 - value.axis) if value.scale.ndim else ()
-    scale, zero = (part.reshape(*part.shape, *ones) for part in (value.scale, value.zero_point))
-    return np.add(np.rint(given / scale.astype(np.float64)), zero).astype(np.int64)
+        codes += _LIFT
+    elif np.issubdtype(given.dtype, np.floating):
+        ones = (1,) * (given.ndim - 1 - value.axis) if value.scale.ndim else ()
+        scale, zero = (part.reshape(*part.shape, *ones) for part in (value.scale, value.zero_point))
+        codes[...] = np.rint(given / scale.astype(np.float64)) + zero
+    return codes
 
 
 def _output(
@@ -106,24 +94,11 @@ def _output(
     """Compare an output's rows with their bounds."""
     _check(name, own, given)
     ours, theirs = torch.from_numpy(own), torch.from_numpy(np.asarray(given, own.dtype))
-    distances, scale = Distances(), scale_of(ours)
-    distances.add(0, ours, theirs, scale)
+    distances = Distances()
+    distances.add(0, ours, theirs, scale_of(ours))
     beyond = (distances.rows[0] > torch.from_numpy(bounds)).numpy()
-    spread = beyond.reshape(-1, *[1] * (own.ndim - 1)) & (own != given)
-    rows = _rows(spread, clean)
-    counted = _of(np.abs(own.astype(np.float64) - given) * spread, rows)
-    first = np.argwhere(counted)
-    return Compared(
-        name,
-        "",
-        int(rows.sum()),
-        0,
-        int(clean.sum()),
-        int((counted > 0).sum()),
-        own.size // max(1, len(own)) * int(rows.sum()),
-        float(counted.max(initial=0)),
-        tuple(map(int, first[0])) if len(first) else (),
-    )
+    wrong = beyond.reshape(-1, *[1] * (own.ndim - 1)) & (own != given)
+    return _compared(name, "", wrong, np.abs(own.astype(np.float64) - given), clean)
 
 
 def _check(name: str, own: np.ndarray, given: np.ndarray) -> None:
@@ -134,17 +109,31 @@ def _check(name: str, own: np.ndarray, given: np.ndarray) -> None:
         )
 
 
-def _rows(differ: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """The clean samples that differ: bool [n]; all of them where a value's first axis counts
-    something else.
+def _compared(
+    name: str, unit: str, wrong: np.ndarray, apart: np.ndarray, clean: np.ndarray
+) -> Compared:
+    """Count what is wrong in clean samples. wrong: bool; apart: the differences, of its shape."""
+    differ, sizes = _by_sample(wrong, clean), _by_sample(apart, clean)
+    rows = differ.any(1) & clean
+    own = differ & (rows[:, None] if len(differ) == len(clean) else rows.any())
+    ties = (sizes > 0).any(1) & clean & ~rows
+    first = int(own.argmax())
+    return Compared(
+        name,
+        unit,
+        int(rows.sum()),
+        int(ties.sum()),
+        int(clean.sum()),
+        int(own.sum()),
+        own[own.any(1)].size,
+        float(sizes[own].max(initial=0)),
+        tuple(map(int, np.unravel_index(first, wrong.shape))) if own.any() else (),
+    )
+
+
+def _by_sample(numbers: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """[samples, numbers], or [1, numbers] where the first axis counts something else: whatever
+    differs there is held against all samples.
     """
-    if differ.ndim and len(differ) == len(clean):
-        return np.logical_and(differ.reshape(len(clean), -1).any(1), clean)
-    return clean if differ.any() else np.zeros_like(clean)
-
-
-def _of(apart: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Differences of these samples alone, 0 elsewhere."""
-    if apart.ndim and len(apart) == len(rows):
-        rows = rows.reshape(-1, *[1] * (apart.ndim - 1))
-    return np.where(rows if rows.ndim == apart.ndim else rows.any(), apart, 0)
+    counts = numbers.ndim > 0 and len(numbers) == len(clean)
+    return numbers.reshape(len(clean) if counts else 1, -1)

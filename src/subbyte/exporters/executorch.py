@@ -30,7 +30,7 @@ from subbyte.recipe import Plan, TapPlan
 
 _FORWARD, _ABOUT = "forward", "subbyte"
 """Methods of a program: the network, and a text by which the file is known to be ours."""
-_CODES = "_codes"
+_CODES = ".codes"  # the end of names of buffers with codes
 _DTYPES = {6: torch.float32, 4: torch.int64, 3: torch.int32, 2: torch.int16, 1: torch.int8}
 _DTYPES |= {0: torch.uint8, 11: torch.bool}
 """ExecuTorch's numbers of types."""
@@ -57,7 +57,8 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
         """
         self.require()
         _check_outputs(model, inputs)
-        about = {"recipe": model.plan.recipe, "batched": [one.batched for one in _tensors(model)]}
+        batched = [leaf.batched for leaf in model.signature.tensors]
+        about = {"recipe": model.plan.recipe, "batched": batched}
         content, notes = _lowered(model, json.dumps(about))
         with written(path) as temporary:
             temporary.write_bytes(content)
@@ -67,8 +68,8 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
     def runner(self, path: Path) -> Runner:
         """See `methods.Exporter`. Takes any number of samples."""
         program, about = _read(self, path)
-        method = program.load_method(_FORWARD)
-        meta = method.metadata
+        loaded = _Loaded(program, program.load_method(_FORWARD))
+        meta = loaded.method.metadata
         infos = [meta.input_tensor_meta(k) for k in range(meta.num_inputs())]
         batched = about.get("batched", [True] * len(infos))
         wanted = [
@@ -79,7 +80,7 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
         def run(*given: Tensor) -> Any:
             check_given(path, wanted, given)
             count = next(len(x) for x, own in zip(given, batched, strict=True) if own)
-            rows = [_row(method, given, batched, row) for row in range(count)]
+            rows = [_row(loaded.method, given, batched, row) for row in range(count)]
             found = tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
             return found if len(found) > 1 else found[0]
 
@@ -108,14 +109,18 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
         return Contents(f"version {program.version}", parts, dict(kinds.most_common()), told)
 
 
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """A method at work, and the program that it lies in, which has to live as long."""
+
+    program: Any
+    method: Any
+
+
 def _unknown(tap: TapPlan) -> bool:
     """Whether an activation quantizer is none that XNNPACK has."""
     alphabet = tap.spec.alphabet
     return tap.dynamic or tap.place.axis is not None or not alphabet.even or alphabet.varies
-
-
-def _tensors(model: QuantizedModel) -> Any:
-    return model.signature.tensors
 
 
 def _check_outputs(model: QuantizedModel, inputs: Samples) -> None:
@@ -218,7 +223,7 @@ def _left(exported: Any, layers: Sequence[Layer], taken: dict[str, Codes]) -> se
     for name, buffer in exported.named_buffers():
         for weight, codes in taken.items():
             same = buffer.dtype == torch.int8 and buffer.shape == codes.codes.shape
-            if name.endswith(f".{_CODES[1:]}") and same and torch.equal(buffer, codes.codes):
+            if name.endswith(_CODES) and same and torch.equal(buffer, codes.codes):
                 found.add(weight)
     return found
 
@@ -227,11 +232,11 @@ def _read(exporter: ExecuTorch, path: Path) -> tuple[Any, dict[str, Any]]:
     """A program, and what subbyte says in it. Raises FormatError."""
     exporter.require()
     try:
-        from executorch.runtime import Runtime, Verification
+        from executorch.runtime import Runtime
     except ImportError as error:
         raise RecipeError(f"{exporter.runtime} can't be imported: {error}") from error
     try:
-        program = Runtime.get().load_program(path.read_bytes(), verification=Verification.Minimal)
+        program = Runtime.get().load_program(str(path))
         known = _ABOUT in program.method_names
         text = program.load_method(_ABOUT).execute([])[0] if known else "{}"
     except (OSError, RuntimeError, ValueError) as error:

@@ -43,7 +43,7 @@ _ENDS: dict[Any, Callable[[fx.Node], tuple[float, float] | None]] = {
 """Clamp-like activations: what they cut values to."""
 
 
-def _hardtanh_ends(_: Any, low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
+def _hardtanh_ends(_: Any, low: Any = -1.0, high: Any = 1.0) -> tuple[float, float]:
     return float(low), float(high)
 
 
@@ -72,7 +72,7 @@ class _Activation(nn.Module):
         lift = _LOW if alphabet.qmin == 0 else 0
         self.scale, self.zero_point = float(tap.scale), int(tap.zero_point) + lift
         low, high = map(float, tap.grid.reach)
-        self.ends = (low, high) if alphabet.count < 256 else ()
+        self.ends: tuple[float, ...] = (low, high) if alphabet.count < 256 else ()
         self.first = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,15 +151,16 @@ def _cut_by_layer(node: fx.Node, module: _Activation) -> None:
     """
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    ends = _ENDS.get(source.target, lambda _: None)(source)
+    cuts = _ENDS.get(source.target)
+    ends = None if cuts is None else cuts(source)
     layer = source if ends is None else source.args[0]
     if not isinstance(layer, fx.Node) or layer.target not in _LAYERS or len(source.users) > 1:
         return
     if ends is not None and len(layer.users) > 1:
         return
-    low, high = module.ends
     own = (-inf, inf) if ends is None else ends
-    module.ends, module.first = (max(low, own[0]), min(high, own[1])), True
+    (low, least), (high, most) = zip(module.ends, own, strict=True)
+    module.ends, module.first = (max(low, least), min(high, most)), True
     node.args = (layer,)
 
 

@@ -83,7 +83,7 @@ def _codes(value: Value, given: np.ndarray) -> np.ndarray:
         codes += _LIFT
     elif np.issubdtype(given.dtype, np.floating):
         ones = (1,) * (given.ndim - 1 - value.axis) if value.scale.ndim else ()
-        scale, zero = (part.reshape(*part.shape, *ones) for part in (value.scale, value.zero_point))
+        scale, zero = (x.reshape((*x.shape, *ones)) for x in (value.scale, value.zero_point))
         codes[...] = np.rint(given / scale.astype(np.float64)) + zero
     return codes
 

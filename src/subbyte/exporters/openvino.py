@@ -6,6 +6,7 @@ unsigned ones are computed in float; activations below 8 bits are cut in float b
 codes, as integers are not clipped; 2 bits and ternary lie in INT4 (INT2 can't be read).
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
             except Exception as error:  # OpenVINO raises types of its own
                 reason = " ".join(str(error).split())[-300:]
                 raise ModelError(f"OpenVINO can't convert an operation: {reason}") from error
+            _rename(converted)
             openvino.save_model(converted, str(temporary[0]), compress_to_fp16=False)
             between.unlink()
             run = self.runner(temporary[0])
@@ -81,6 +83,7 @@ _PRECISE = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "LP_TRANSFORMS_MODE": "NO"}
 """Settings with which OpenVINO rounds what the file says, in float, and nothing else. By itself it
 rounds inputs of some linear layers to 8 bits, and joins sums of layers on a grid of its own.
 """
+_COUNTED = re.compile(r"[A-Z]\w*_\d+")
 _TYPES = {
     "f32": torch.float32,
     "i64": torch.int64,
@@ -105,6 +108,15 @@ def _openvino(exporter: OpenVino) -> Any:
     import openvino
 
     return openvino
+
+
+def _rename(converted: Any) -> None:
+    """Count the names that the converter gives anew for each graph: it counts them for the whole
+    process.
+    """
+    for number, node in enumerate(converted.get_ordered_ops()):
+        if _COUNTED.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_{number}")
 
 
 def _runner(exporter: OpenVino, path: Path, settings: dict[str, str]) -> Runner:

@@ -11,8 +11,7 @@ from tests.networks import images, quantized
 
 
 def test_channels_with_scales_of_their_own_are_refused_before_the_walk():
-    recipe = subbyte.load_recipe("w4a4", ["activations.granularity=channel"])
-    model = subbyte.quantize(nn.Sequential(nn.Conv2d(4, 4, 3)), torch.randn(8, 4, 6, 6), recipe)
+    model = quantized("residual", "w4a4", "activations.granularity=channel")
     assert EXPORTERS["executorch"].refusal(model.plan)
     with pytest.raises(RecipeError, match="executorch"):
         choose_exporters(["executorch"], model.plan)

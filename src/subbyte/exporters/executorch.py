@@ -9,7 +9,7 @@ network was calibrated on, as devices want it; `runner` goes through a batch sam
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ def _left(exported: Any, layers: Sequence[Layer], taken: dict[str, Codes]) -> se
     return found
 
 
-def _read(exporter: ExecuTorch, path: Path) -> tuple[Any, dict[str, Any]]:
+def _read(exporter: ExecuTorch, path: Path) -> tuple[Any, Mapping[str, Any]]:
     """A program, and what subbyte says in it. Raises FormatError."""
     exporter.require()
     try:

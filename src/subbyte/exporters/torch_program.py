@@ -25,7 +25,7 @@ from subbyte.models.exported import SUFFIX, load_program
 from subbyte.recipe import Plan
 
 _ABOUT = "subbyte.json"
-"""What lies beside the program in the archive: the file is known to be ours by it."""
+"""A text beside the program in the archive, by which the file is known to be ours."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _read(path: Path) -> tuple[Program, str]:
     """The program of a file, and what subbyte wrote beside it. Raises FormatError."""
     beside = {_ABOUT: ""}
     try:
-        return Program(load_program(path, beside)), str(beside[_ABOUT])
+        return Program(load_program(path, beside)), beside[_ABOUT]
     except ModelError as error:
         raise FormatError(str(error)) from error
 

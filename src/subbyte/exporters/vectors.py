@@ -138,7 +138,7 @@ def _value(arrays: Mapping[str, np.ndarray], name: str) -> Value:
 
 @dataclass(eq=False)
 class _Found:
-    """What a run of the torch model yields."""
+    """The quantized values and the outputs of a run of the torch model."""
 
     values: dict[str, Value] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)

@@ -28,7 +28,7 @@ def read_program(path: Path) -> nn.Module:
     return network
 
 
-def load_program(path: Path, beside: dict[str, Any] | None = None) -> torch.export.ExportedProgram:
+def load_program(path: Path, beside: dict[str, str] | None = None) -> torch.export.ExportedProgram:
     """An exported program. beside: names of texts that lie beside it in the archive, with what to
     put there; each that is found is put in its place.
 

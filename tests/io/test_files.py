@@ -51,7 +51,7 @@ def test_files_that_belong_together_take_their_places_together(tmp_path):
     with pytest.raises(RuntimeError), written_together(paths) as temporary:
         temporary[0].write_text("two")
         raise RuntimeError
-    with pytest.raises(OSError), written_together(paths) as temporary:  # noqa: PT011 - whichever
+    with pytest.raises(OSError), written_together(paths) as temporary:
         temporary[1].write_text("three")  # the first is missing
     assert [path.read_text() for path in paths] == ["one", "one"]
     assert names_in(tmp_path) == {"net.xml", "net.bin"}

@@ -35,8 +35,8 @@ test: lint      ## lint and the quick tests (under 6 minutes on 2 cores)
 
 test-all: lint $(VENV)/.cluster ## every test, the slow ones too
 	$(PYTEST)
-$(VENV)/.cluster: $(STAMP)  # Ray and MLflow are large, and only sweeps on clusters need them
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,mlflow]'
+$(VENV)/.cluster: $(STAMP)  # Ray, MLflow and OpenVINO are large, and few need them
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,mlflow,openvino]'
 	@touch $@
 
 docs: $(STAMP)  ## rebuild the generated pages and run the examples in the documentation

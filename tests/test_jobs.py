@@ -8,10 +8,9 @@ import pytest
 import torch
 
 import subbyte
-from subbyte import jobs
 from subbyte.errors import ParityError, RecipeError
 from subbyte.exporters import EXPORTERS
-from subbyte.jobs import Job, run
+from subbyte.jobs import Job, run, running
 from subbyte.recipe import load_recipe
 from subbyte.records import Result, read_result
 from tests.workplace import data_set, figures, float_network, lay_out, names_in
@@ -145,7 +144,7 @@ def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_p
         "write_text": None,
     }.items():
         if name != stage:  # quick stand-ins for the stages that are not at issue
-            monkeypatch.setattr(jobs, name, lambda *a, given=given, **k: given)
+            monkeypatch.setattr(running, name, lambda *a, given=given, **k: given)
 
     def fail(*args, **settings):
         assert [p for p in tmp_path.iterdir() if p.name != "out"], (
@@ -153,7 +152,7 @@ def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_p
         )
         raise error("in the middle")
 
-    monkeypatch.setattr(jobs, stage, fail)
+    monkeypatch.setattr(running, stage, fail)
     for force, out in ((True, "out"), (False, "new")):
         with pytest.raises(error, match="in the middle"):
             run(JOB, float_network(place), data_set(place), tmp_path / out, silent, force=force)
@@ -165,7 +164,7 @@ def test_a_file_without_parity_fails_the_run(place, tmp_path, monkeypatch):
     def refuse(*args, **settings):
         raise ParityError("output differs")
 
-    monkeypatch.setattr(jobs, "export", refuse)
+    monkeypatch.setattr(running, "export", refuse)
     with pytest.raises(ParityError):
         run(JOB, float_network(place), data_set(place), tmp_path / "out", silent)
     assert names_in(tmp_path) == set()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from subbyte.engine.quantized import QuantizedModel
     from subbyte.exporters import export, runner
     from subbyte.exporters.packed import load, save
+    from subbyte.exporters.torch_program import plain
     from subbyte.graph import Inputs
     from subbyte.io.processes import processes
     from subbyte.models import load_model
@@ -38,6 +39,7 @@ __all__ = [
     "load_data",
     "load_model",
     "load_recipe",
+    "plain",
     "processes",
     "quantize",
     "runner",
@@ -58,6 +60,7 @@ _HOMES = {
     "load_data": "subbyte.data",
     "load_model": "subbyte.models",
     "load_recipe": "subbyte.recipe",
+    "plain": "subbyte.exporters.torch_program",
     "processes": "subbyte.io.processes",
     "quantize": "subbyte.engine.quantization",
     "runner": "subbyte.exporters",

@@ -2,6 +2,8 @@
 
 import re
 from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -19,9 +21,20 @@ from subbyte.exporters import (
     is_exported,
     runner,
 )
+from subbyte.records.parity import FLOAT32
 from tests.networks import build, images, quantized
 
-every_exporter = pytest.mark.parametrize("name", EXPORTERS)
+SLOW = {"executorch"}  # it compiles for seconds
+
+
+def _marked(name):
+    """An exporter's name; skipped where its runtime is not installed."""
+    missing = find_spec(EXPORTERS[name].package) is None
+    marks = [pytest.mark.skipif(missing, reason=f"{EXPORTERS[name].runtime} is not installed")]
+    return pytest.param(name, marks=marks + [pytest.mark.slow] * (name in SLOW))
+
+
+every_exporter = pytest.mark.parametrize("name", list(map(_marked, EXPORTERS)))
 RECIPES = ("w4", "w3", "w4a4", "w8a8")
 
 
@@ -37,18 +50,20 @@ def path_of(name, folder):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """(exported, its folder) of a small network, by exporter."""
-    found = {}
-    for name in EXPORTERS:
+    """An exporter's name to (exported, its folder) of a small network."""
+
+    @cache
+    def make(name):
         folder = tmp_path_factory.mktemp(name)
         model = taken("shared", name)
-        found[name] = export(model, path_of(name, folder), images("shared"), to=name), folder
-    return found
+        return export(model, path_of(name, folder), images("shared"), to=name), folder
+
+    return make
 
 
 @every_exporter
 def test_it_says_what_it_wrote(name, made):
-    found, folder = made[name]
+    found, folder = made(name)
     exporter = EXPORTERS[name]
     assert exporter.name == found.exporter == name and exporter.runtime
     assert {path.suffix for path in folder.iterdir()} <= set(exporter.suffixes)
@@ -68,7 +83,7 @@ def test_its_files_agree_for_any_number_of_images(name, recipe, tmp_path):
         return
     before, code = model(x), model.graph_module.code
     found = export(model, path_of(name, tmp_path), x, to=name)
-    assert found.parity.classes == 100
+    assert found.parity.classes == 100 or found.parity.rounding > FLOAT32  # by the runtime itself
     run = runner(found.path)
     whole = run(x)
     assert found.parity.outputs[0].largest == pytest.approx(float((before - whole).abs().max()))
@@ -83,7 +98,7 @@ def test_a_loaded_model_gives_a_file_that_computes_the_same(name, made, tmp_path
     loaded = subbyte.load(tmp_path / "model.safetensors", build("shared", seed=2))
     path, x = path_of(name, tmp_path / "again"), images("shared")
     export(loaded, path, x, to=name)
-    assert torch.equal(runner(path)(x), runner(made[name][0].path)(x))
+    assert torch.equal(runner(path)(x), runner(made(name)[0].path)(x))
 
 
 @every_exporter
@@ -97,7 +112,7 @@ def test_a_file_without_parity_is_not_kept(name, tmp_path):
 
     other = subbyte.quantize(build("shared"), images("shared"), "w4")
     other.__class__ = Off
-    with pytest.raises(ParityError, match=EXPORTERS[name].runtime):
+    with pytest.raises(ParityError, match=re.escape(EXPORTERS[name].runtime)):
         export(other, path, images("shared"), to=name, force=True)
     assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"earlier"
 
@@ -114,7 +129,7 @@ def test_images_that_cannot_be_compared_are_an_error(name, shape, tmp_path):
 def test_what_is_no_batch_of_the_networks_is_refused_with_both_shapes(name, made, tmp_path):
     with pytest.raises(ParityError, match=r"got list: the network takes float32 \[n, 4, 6, 6\]"):
         export(taken("shared", name), path_of(name, tmp_path), [1, 2], to=name)
-    run = runner(made[name][0].path)
+    run = runner(made(name)[0].path)
     for x, got in (
         (torch.zeros(3, 4, 6, 5), r"float32 \[3, 4, 6, 5\]"),
         (torch.zeros(4, 6, 6), r"float32 \[4, 6, 6\]"),
@@ -138,7 +153,7 @@ def test_existing_files_are_kept_without_force(name, tmp_path):
 
 @every_exporter
 def test_damaged_and_missing_files_are_refused(name, made, tmp_path):
-    whole = made[name][0].path.read_bytes()
+    whole = made(name)[0].path.read_bytes()
     path = path_of(name, tmp_path)
     for content in (whole[:-200], b"hello", b""):
         path.write_bytes(content)
@@ -153,7 +168,7 @@ def test_damaged_and_missing_files_are_refused(name, made, tmp_path):
 
 @every_exporter
 def test_contents_are_those_of_the_file(name, made):
-    found = made[name][0]
+    found = made(name)[0]
     held = contents(found.path)
     assert 0 < sum(tensor.bytes for tensor in held.tensors) <= found.bytes
     assert len({tensor.name for tensor in held.tensors}) == len(held.tensors)
@@ -165,11 +180,20 @@ def test_what_an_exporter_refuses_is_said_of_the_plan_alone():
     taps = [replace(tap, spec=GridSpec(Levels((-1, 0, 2)))) for tap in plan.taps]
     uneven = replace(plan, taps=tuple(taps))
     by_batch = replace(plan, taps=tuple(replace(tap, dynamic=True) for tap in taps))
-    for name in EXPORTERS:
+    for name in ("onnx-int8", "onnx-compact"):
         assert EXPORTERS[name].refusal(plan) is EXPORTERS[name].refusal(uneven) is None
         with pytest.raises(RecipeError, match=f"exporter {name}: ONNX has no form for activations"):
             choose_exporters([name], by_batch)
+    assert EXPORTERS["torch"].refusal(by_batch) is None
     assert choose_exporters(["none"], by_batch) == []
+
+
+def test_a_missing_runtime_is_said_before_the_work_with_what_to_install():
+    class Missing(type(EXPORTERS["openvino"])):
+        package = "a_package_that_nobody_has"
+
+    with pytest.raises(RecipeError, match=r"openvino needs OpenVINO.*pip install 'subbyte\[openvi"):
+        Missing().require()
 
 
 def test_runtimes_are_known_by_the_ending():

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from subbyte.errors import NumericsError
-from subbyte.io.files import write_json, write_text, written
+from subbyte.io.files import write_json, write_text, written, written_together
+from tests.workplace import names_in
 
 
 def test_a_file_appears_when_its_block_ends(tmp_path):
@@ -38,3 +39,19 @@ def test_json_has_no_nan(value, tmp_path):
     with pytest.raises(NumericsError, match=r"a\.json: NaN or Inf"):
         write_json(tmp_path / "a.json", {"b": value})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_belong_together_take_their_places_together(tmp_path):
+    paths = [tmp_path / "net.xml", tmp_path / "net.bin"]
+    with written_together(paths) as temporary:
+        for path in temporary:
+            path.write_text("one")
+        assert names_in(tmp_path).isdisjoint({"net.xml", "net.bin"})
+    assert [path.read_text() for path in paths] == ["one", "one"]
+    with pytest.raises(RuntimeError), written_together(paths) as temporary:
+        temporary[0].write_text("two")
+        raise RuntimeError
+    with pytest.raises(OSError), written_together(paths) as temporary:
+        temporary[1].write_text("three")  # the first is missing
+    assert [path.read_text() for path in paths] == ["one", "one"]
+    assert names_in(tmp_path) == {"net.xml", "net.bin"}

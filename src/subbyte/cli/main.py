@@ -22,6 +22,10 @@ COMMANDS = {
     "shares the calibration images out over several processes or GPUs.",
     "evaluate": "Print a network's scores on the test split by the task; for classes, those by "
     "class, too.",
+    "export": "Export a quantized network once more: write a file, and prove it in its own "
+    "runtime.",
+    "verify": "Name the first value that a device computes otherwise. Ends with code 1 if there is "
+    "one.",
     "inspect": "Show the plan, layers, bits and sizes of any file that subbyte wrote.",
     "bench": "Measure exported files in turns: speed against the float network and ONNX Runtime's "
     "own static quantization, memory, sizes, and which nodes compute with integers.",

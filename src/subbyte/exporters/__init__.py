@@ -12,9 +12,12 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, RecipeError
+from subbyte.exporters.executorch import ExecuTorch
 from subbyte.exporters.onnx import Onnx
+from subbyte.exporters.openvino import OpenVino
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
+from subbyte.exporters.torch_program import TorchProgram
 from subbyte.graph import Inputs, Samples
 from subbyte.methods import Contents, Exported, Exporter, Form, Optimize, Runner
 from subbyte.recipe import Plan
@@ -24,6 +27,7 @@ __all__ = [
     "check_exporters",
     "choose_exporters",
     "contents",
+    "default_exporter",
     "export",
     "exporter_of",
     "find_exporter",
@@ -34,7 +38,8 @@ __all__ = [
 _INTEGERS = Onnx(Container("int8", (INT8, UINT8)))
 _SMALL = Onnx(Container("compact", (INT2, INT4, INT8, UINT8)))
 EXPORTERS: dict[str, Exporter[QuantizedModel, Plan]] = {
-    exporter.name: exporter for exporter in (_INTEGERS, _SMALL)
+    exporter.name: exporter
+    for exporter in (_INTEGERS, _SMALL, OpenVino(), TorchProgram(), ExecuTorch())
 }
 NOTHING = "none"
 """Stands for no exporter where users name them."""
@@ -59,15 +64,16 @@ def export(
     Raises ParityError when there is nothing to compare on, or an output differs by more than
     rounding makes it (`exporters.parity`; no file is left), FormatError when `path` exists and
     `force` is not set, or does not end as the exporter's files do, RecipeError when there is no
-    such exporter, or it refuses the network.
+    such exporter, its runtime is not installed, or it refuses the network.
     """
     exporter, path = find_exporter(to or default_exporter(model.plan)), Path(path)
-    form = Form(find_optimize(optimize))
+    form = Form(find_optimize(optimize, exporter))
     _check_plan(exporter, model.plan)
     if path.suffix != exporter.suffixes[0]:
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
-    if path.exists() and not force:
-        raise FormatError(f"{path} exists; choose another name or pass force=True")
+    there = [file for file in exporter.files(path) if file.exists()]
+    if there and not force:
+        raise FormatError(f"{there[0]} exists; choose another name or pass force=True")
     samples = check_samples(model, inputs)
     return exporter.export(model, path, samples, form)
 
@@ -77,9 +83,11 @@ def runner(path: str | Path) -> Runner:
     order, to the tensor that it gives, or a tuple of them.
 
     The runtime is known by the file's ending. Raises FormatError when no exporter's files end like
-    this, or the runtime can't load it.
+    this, or the runtime can't load it, RecipeError where the runtime is not installed.
     """
-    return exporter_of(path).runner(Path(path))
+    exporter = exporter_of(path)
+    exporter.require()
+    return exporter.runner(Path(path))
 
 
 def exporter_of(path: str | Path) -> Exporter[QuantizedModel, Plan]:
@@ -115,7 +123,10 @@ def _takes(exporter: Exporter[QuantizedModel, Plan], path: str | Path) -> bool:
 
 
 def _check_plan(exporter: Exporter[QuantizedModel, Plan], plan: Plan) -> None:
-    """Raise RecipeError where an exporter can't write a network with this plan."""
+    """Raise RecipeError where an exporter can't write a network with this plan, or its runtime is
+    not installed.
+    """
+    exporter.require()
     reason = exporter.refusal(plan)
     if reason is not None:
         raise RecipeError(f"exporter {exporter.name}: {reason}")
@@ -128,10 +139,13 @@ def find_exporter(name: str) -> Exporter[QuantizedModel, Plan]:
     return EXPORTERS[name]
 
 
-def find_optimize(name: str) -> Optimize:
-    """What an exported file is best at. Raises RecipeError for other names."""
-    if name not in [each.value for each in Optimize]:
-        raise RecipeError(f"optimize is one of {', '.join(Optimize)}, got {name!r}")
+def find_optimize(name: str, exporter: Exporter[QuantizedModel, Plan]) -> Optimize:
+    """What an exporter's files can be best at, by its name. Raises RecipeError for others."""
+    if name not in [each.value for each in exporter.optimizes]:
+        raise RecipeError(
+            f"exporter {exporter.name}: optimize is one of {', '.join(exporter.optimizes)}, got "
+            f"{name!r}"
+        )
     return Optimize(name)
 
 
@@ -141,19 +155,22 @@ def default_exporter(plan: Plan) -> str:
 
 
 def check_exporters(names: Sequence[str]) -> None:
-    """Raise RecipeError unless these are names of exporters, each once, or 'none' alone."""
+    """Raise RecipeError unless these are names of exporters whose runtimes are installed, each
+    once, or 'none' alone.
+    """
     if NOTHING in names and len(names) > 1:
         raise RecipeError(f"{NOTHING} goes with no other exporter, got {', '.join(names)}")
     if len(set(names)) < len(names):
         raise RecipeError(f"an exporter is named twice: {', '.join(names)}")
     for name in set(names) - {NOTHING}:
-        find_exporter(name)
+        find_exporter(name).require()
 
 
 def choose_exporters(names: Sequence[str], plan: Plan) -> list[Exporter[QuantizedModel, Plan]]:
     """The exporters that a user names: that of the plan by default, none for 'none'.
 
-    Raises RecipeError for other names, and where one of them can't write a network with the plan.
+    Raises RecipeError for other names, and where one of them can't write a network with the plan,
+    or its runtime is not installed.
     """
     check_exporters(names)
     wanted = names or [default_exporter(plan)]

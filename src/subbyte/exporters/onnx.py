@@ -28,7 +28,7 @@ from subbyte.exporters.kernels import read_kernels
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.pools import pool_means
-from subbyte.exporters.qdq import insert_pairs, needed_opset
+from subbyte.exporters.qdq import Written, insert_pairs, needed_opset
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import Samples, described, mark_sites, of_other_sizes
@@ -54,8 +54,9 @@ class Onnx(Exporter[QuantizedModel, Plan]):
 
     container: Container
 
-    runtime = "ONNX Runtime"
+    runtime, package = "ONNX Runtime", "onnxruntime"
     suffixes = (".onnx",)
+    optimizes = tuple(Optimize)
     refuses = (
         Refusal(
             lambda self, plan: any(_unknown(tap) for tap in plan.taps),
@@ -89,23 +90,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         inputs: Samples,
         optimize: Optimize,
     ) -> Exported:
-        opset = needed_opset(model, self.container)
-        program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
-        merge_pads(program.graph)
-        pool_means(program.graph)
-        facts = insert_pairs(program, model, self.container, optimize)
-        _strip(program)
-        program.opset_imports[""] = opset
-        program.producer_name = "subbyte"
-        program.metadata_props[_RECIPE] = model.plan.recipe
-        program.metadata_props["subbyte.container"] = self.container.name
-        program.metadata_props["subbyte.exact_on"] = _DOTS if facts.saturating else _EVERY
-        ir.save(program, temporary)
-        try:
-            onnx.checker.check_model(str(temporary), full_check=False)
-        except onnx.checker.ValidationError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"an operation has no form in ONNX: {reason}") from error
+        facts, opset = self.write(model, temporary, optimize)
         try:
             parity = self._proven(model, temporary, inputs)
         except ParityError as error:
@@ -120,6 +105,30 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         size = temporary.stat().st_size
         parity = parity.model_copy(update={"saturating": tuple(facts.saturating)})
         return Exported(self.name, path, size, parity, facts.notes, opset, kernels)
+
+    def write(self, model: QuantizedModel, path: Path, optimize: Optimize) -> tuple[Written, int]:
+        """Write the file without a proof. Returns facts about it, and the opset.
+
+        Raises ModelError where an operation has no form in ONNX.
+        """
+        opset = needed_opset(model, self.container)
+        program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
+        merge_pads(program.graph)
+        pool_means(program.graph)
+        facts = insert_pairs(program, model, self.container, optimize)
+        _strip(program)
+        program.opset_imports[""] = opset
+        program.producer_name = "subbyte"
+        program.metadata_props[_RECIPE] = model.plan.recipe
+        program.metadata_props["subbyte.container"] = self.container.name
+        program.metadata_props["subbyte.exact_on"] = _DOTS if facts.saturating else _EVERY
+        ir.save(program, path)
+        try:
+            onnx.checker.check_model(str(path), full_check=False)
+        except onnx.checker.ValidationError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"an operation has no form in ONNX: {reason}") from error
+        return facts, opset
 
     def _proven(self, model: QuantizedModel, path: Path, inputs: Samples) -> Parity:
         return check_parity(

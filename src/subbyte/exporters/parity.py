@@ -33,7 +33,7 @@ from torch import Tensor
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, ParityError
 from subbyte.exporters.distances import FLOOR, Distances, bound, scale_of
-from subbyte.graph import Inputs, Samples
+from subbyte.graph import Inputs, Samples, of_other_sizes
 from subbyte.methods import Runner
 from subbyte.records import OutputParity, Parity
 from subbyte.records.parity import EIGHT_BITS, FLOAT32
@@ -42,6 +42,7 @@ from subbyte.tasks import class_rows
 _BATCH = 100
 _FIRST, _MOST = 2, 8  # pairs of runs
 _SIGNS = (1, -1)
+_OF_OTHER_SIZES = 8  # images on which a file is proven whose sizes may differ
 _FEW = 4  # rows beyond their bounds that may be near ties whatever their share is
 
 
@@ -65,6 +66,15 @@ def check_parity(
     if found.wrong:
         raise ParityError(found.complaint(runtime))
     return found.certificate
+
+
+def check_sizes(model: QuantizedModel, run: Runner, samples: Samples, runtime: str) -> None:
+    """Compare on images of other sizes, where those of a network may differ. Raises ParityError as
+    `check_parity`.
+    """
+    if dynamic := model.signature.dynamic:
+        few = samples[:_OF_OTHER_SIZES].with_dynamic(dynamic)
+        check_parity(model, run, of_other_sizes(few, model.signature.conditions), runtime)
 
 
 def check_samples(model: QuantizedModel, inputs: Tensor | Inputs | Samples) -> Samples:

@@ -74,7 +74,7 @@ class _Writer:
         self.by_weight = {
             layer.weight: layer for layer in model.layers if layer.name in model.weights
         }
-        self.fast = weights.optimize is Optimize.SPEED
+        self.fast = weights.optimize is Optimize.SPEED and not weights.container.cuts
         self.notes: dict[str, str] = {}
 
     def replace(self, node: ir.Node) -> None:
@@ -123,14 +123,15 @@ class _Writer:
                 step = float(tap.scale)
                 codes = hard_sigmoid(self.editor, site, source, step, half, before)
                 return self.editor.node("DequantizeLinear", [codes, scale, zero], before)
-        if alphabet.varies:
+        cut = self.weights.container.cuts and tap.grid is not None and alphabet.count < 256
+        if alphabet.varies or cut:
             source = self.clamped(site, tap, source, before)
         axis = {} if tap.axis is None else {"axis": tap.axis}
         second = self.follows_pair(source, scale)
         if second and self.fast and not axis:
             source = same(self.editor, source, before)
         value = self.editor.node("QuantizeLinear", [source, scale, zero], before, **axis)
-        if alphabet.count < 256 or second:
+        if not cut and (alphabet.count < 256 or second):
             low, high = (
                 self.editor.constant(f"{site}.{name}", np.array(end + lift, np.uint8).copy)
                 for name, end in zip(("qmin", "qmax"), ends, strict=True)
@@ -184,14 +185,13 @@ class _Writer:
         return scale, self.editor.node("Cast", [zero], before, to=ir.DataType.UINT8.value)
 
     def clamped(self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node) -> ir.Value:
-        """Each channel cut to the numbers that its own width can hold; ONNX has one width a
-        tensor.
-        """
-        assert source.shape is not None and tap.axis is not None and tap.spec is not None
+        """A value, or each channel of it, cut to the numbers that its own width can hold."""
+        assert source.shape is not None and tap.spec is not None
         words = tap.spec.alphabet.words(tap.own)
         self.notes[site] = f"{words}, cut to their ends, in int8 codes"
-        shape = (-1, *[1] * (len(source.shape) - 1 - tap.axis))
-        for op, end in zip(("Max", "Min"), tap.real_ends, strict=True):
+        shape = () if tap.axis is None else (-1, *[1] * (len(source.shape) - 1 - tap.axis))
+        assert tap.grid is not None
+        for op, end in zip(("Max", "Min"), tap.grid.reach, strict=True):
             bound = self.editor.constant(f"{site}.{op.lower()}", end.reshape(shape).numpy)
             source = self.editor.node(op, [source, bound], before)
         return source

@@ -53,10 +53,15 @@ BYTES = (INT8, UINT8)
 
 @dataclass(frozen=True)
 class Container:
-    """A kind of file: the types that its weights may have, narrowest first."""
+    """A kind of file: the types that its weights may have, narrowest first.
+
+    cuts: whether values are cut to the ends of grids below 8 bits before they are codes, in float
+    (for OpenVINO, which takes no Clip of integers), not as codes.
+    """
 
     name: str
     types: tuple[Storage, ...]
+    cuts: bool = False
 
     def storage(self, alphabet: Alphabet) -> Storage | None:
         """The type for the whole numbers that stand for a weight's levels; None where there is

@@ -17,6 +17,7 @@ from subbyte.graph.backward import (
 from subbyte.graph.capture import capture, exported_program
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
+from subbyte.graph.integers import Codes, integer_program
 from subbyte.graph.layers import (
     Edge,
     Layer,
@@ -29,6 +30,7 @@ from subbyte.graph.layers import (
 from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.moved import moved
 from subbyte.graph.network import Network, output_names, prepare
+from subbyte.graph.plain import Program, plain_program
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
 from subbyte.graph.rest import Rest, float_outputs
@@ -46,6 +48,7 @@ __all__ = [
     "Axis",
     "Calls",
     "Chunks",
+    "Codes",
     "Edge",
     "FakeQuantize",
     "Inputs",
@@ -57,6 +60,7 @@ __all__ = [
     "Network",
     "Pair",
     "Product",
+    "Program",
     "Rest",
     "Samples",
     "Signature",
@@ -80,6 +84,7 @@ __all__ = [
     "given",
     "grid_source",
     "instrument",
+    "integer_program",
     "layer_gradients",
     "mark_sites",
     "moved",
@@ -87,6 +92,7 @@ __all__ = [
     "of_other_sizes",
     "output_names",
     "outputs",
+    "plain_program",
     "prepare",
     "sampled",
     "set_tensor",

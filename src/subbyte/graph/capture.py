@@ -83,6 +83,13 @@ def exported_program(model: nn.Module, samples: Samples) -> torch.export.Exporte
         return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=axes)
 
 
+def fixed_program(model: nn.Module, samples: Samples) -> torch.export.ExportedProgram:
+    """Export a module with torch.export, for calls of just the sizes that `samples` have."""
+    call = samples.call
+    with keywords_named(model, list(call.kwargs)):
+        return torch.export.export(model, call.args, call.kwargs)
+
+
 def _check_numbers(model: nn.Module) -> None:
     """Raise NumericsError on weights that are no numbers; buffers may hold infinities (masks)."""
     for name, tensor in model.named_parameters():

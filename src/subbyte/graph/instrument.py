@@ -77,6 +77,17 @@ class FakeQuantize(nn.Module):
         low, high = (end[:, 0] for end in self.grid.reach)
         return low, high
 
+    def codes(self, x: Tensor, moved: float = 0.0) -> Tensor:
+        """The codes of x, of its shape, on a fixed grid, once x has been moved by so many steps."""
+        grid = self.grid
+        assert grid is not None
+
+        def encoded(rows: Tensor) -> Tensor:
+            columns = rows.shape[-1] if rows.ndim else 1
+            return grid.ladder(columns).encode(rows / grid.spread(grid.scale, columns) + moved)
+
+        return self._laid_out(x, encoded)
+
     def chosen(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and zero point for a batch: shape [] or [channels]."""
         if self.fit is None:
@@ -108,6 +119,17 @@ class FakeQuantize(nn.Module):
             inside = self._laid_out(x, lambda rows: rows.clamp(low, high))
             return inside + (self._laid_out(x.detach(), grid.quantize) - inside.detach())
         return self._laid_out(x, grid.quantize)
+
+    def on_levels(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """The nearest numbers of any alphabet at this scale; x is not looked at for NaN."""
+        grid = self._grid(scale, zero_point)
+
+        def nearest(rows: Tensor) -> Tensor:
+            columns = rows.shape[-1] if rows.ndim else 1
+            step = grid.spread(grid.scale, columns)
+            return grid.ladder(columns).nearest(rows / step) * step
+
+        return self._laid_out(x, nearest)
 
     def _laid_out(self, x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """A change to rows of channels."""

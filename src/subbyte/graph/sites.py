@@ -10,6 +10,7 @@ exported too.
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, fx, nn
@@ -36,9 +37,17 @@ class _Site(nn.Module):
         return marked
 
 
-def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModule:
+Mark = Callable[[str, FakeQuantize | None], nn.Module]
+"""A module in a place of its own: the name of an activation quantizer or a weight, and the
+quantizer where every batch has its own range, to the module that takes the value.
+"""
+
+
+def mark_sites(
+    instrumented: Instrumented, layers: list[Layer], make: Mark = _Site
+) -> fx.GraphModule:
     """A copy of the graph with a mark on every activation quantizer and on every given layer's
-    weight (both by name).
+    weight (both by name). make: the mark, or another module for its place.
     """
     graph_module = copied(instrumented.graph_module)
     nodes = {node.name: node for node in graph_module.graph.nodes}
@@ -48,7 +57,7 @@ def mark_sites(instrumented: Instrumented, layers: list[Layer]) -> fx.GraphModul
     def mark(name: str, dynamic: FakeQuantize | None = None) -> str:
         if name not in marks:
             marks[name] = f"{_FOLDER}.s{len(marks)}"
-            graph_module.add_submodule(marks[name], _Site(name, dynamic))
+            graph_module.add_submodule(marks[name], make(name, dynamic))
         return marks[name]
 
     names = {nodes[tap.name]: name for name, tap in instrumented.taps.items()}

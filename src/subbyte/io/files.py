@@ -3,7 +3,8 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,36 @@ def written(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written_together(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    """Temporary names for files that belong together, all in one folder under their own last parts;
+    they take their places when the block ends well, the first one last, and vanish when it does
+    not. Then, and where a file can't be put in its place, what was there stays.
+    """
+    home = paths[0].parent
+    home.mkdir(parents=True, exist_ok=True)
+    folder = home / f".{paths[0].name}.{os.getpid()}.partial"
+    shutil.rmtree(folder, ignore_errors=True)
+    earlier = folder / "earlier"
+    earlier.mkdir(parents=True)
+    try:
+        yield [folder / path.name for path in paths]
+        for path in filter(Path.exists, paths):
+            path.rename(earlier / path.name)
+        try:
+            for path in reversed(paths):
+                (folder / path.name).replace(path)
+        except OSError as error:
+            for path in paths:
+                path.unlink(missing_ok=True)
+                if (earlier / path.name).exists():
+                    (earlier / path.name).rename(path)
+            error.filename = str(paths[0])
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

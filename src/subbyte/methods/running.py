@@ -4,9 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from subbyte.errors import RecipeError
 from subbyte.graph import Samples
 from subbyte.methods.refusal import Refusing
 from subbyte.records.outcome import Outcome
@@ -90,7 +92,14 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
     """Writes quantized networks as files for a runtime (`exporters.EXPORTERS`).
 
     refuses: plans of networks that it can't write, which the command line says before the walk.
+    package: the module of its runtime, "" where there is none to import; extra: the extra of this
+    package that brings the runtime, "" where it comes along; optimizes: what its files can be best
+    at.
     """
+
+    package: ClassVar[str] = ""
+    extra: ClassVar[str] = ""
+    optimizes: ClassVar[tuple[Optimize, ...]] = (Optimize.SPEED,)
 
     @property
     @abstractmethod
@@ -106,16 +115,29 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
     @abstractmethod
     def suffixes(self) -> tuple[str, ...]:
         """Endings of the files that it writes; the first is that of the file that `runner` takes,
-        the others lie beside it.
+        the others lie beside it, under the same name.
         """
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """All files that `export` writes where it is told `path`, which is the first."""
+        return tuple(path.with_suffix(suffix) for suffix in self.suffixes)
+
+    def require(self) -> None:
+        """Raise RecipeError, saying what to install, where its runtime is missing."""
+        if self.package and find_spec(self.package) is None:
+            raise RecipeError(
+                f"exporter {self.name} needs {self.runtime}, which is not installed: pip install "
+                f"'subbyte[{self.extra}]'"
+            )
 
     @abstractmethod
     def export(self, model: ModelT, path: Path, inputs: Samples, form: Form) -> Exported:
         """Write `model` to `path` in a form, run what was written in its runtime on `inputs` [n,
         ...], and only then return.
 
-        Raises ParityError, and leaves what was at `path` as it is, when the runtime does not
-        compute what the torch model computes.
+        All its files are written, or none. Raises ParityError, and leaves what was at `path` as it
+        is, when the runtime does not compute what the torch model computes; RecipeError as
+        `require`.
         """
 
     @abstractmethod

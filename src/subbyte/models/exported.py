@@ -22,8 +22,17 @@ _OBJECTS = ("custom_obj", "opaque_obj")
 
 
 def read_program(path: Path) -> nn.Module:
-    """The network of an exported program. Raises ModelError when the file can't be read, or holds
-    more than a graph and tensors.
+    """The network of an exported program. Raises ModelError as `load_program`."""
+    network = load_program(path).module(check_guards=False)
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def load_program(path: Path, beside: dict[str, str] | None = None) -> torch.export.ExportedProgram:
+    """An exported program. beside: names of texts that lie beside it in the archive, with what to
+    put there; each that is found is put in its place.
+
+    Raises ModelError when the file can't be read, or holds more than a graph and tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -37,13 +46,10 @@ def read_program(path: Path) -> nn.Module:
         raise ModelError(f"{path}: holds objects other than tensors ({found[0]}); it is not read")
     try:
         with _tensors_only():
-            program = torch.export.load(path)
+            return torch.export.load(path, extra_files=beside)
     except Exception as error:  # torch raises errors of many kinds for each kind of damage
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{path}: no exported program that can be read: {reason}") from error
-    network = program.module(check_guards=False)
-    assert isinstance(network, nn.Module)
-    return network
 
 
 @contextmanager

@@ -3,6 +3,7 @@ files another way.
 """
 
 from subbyte.records.base import Document, Record, read_document, write_document
+from subbyte.records.certificate import Certificate
 from subbyte.records.figures import (
     FIGURES,
     Cell,
@@ -48,6 +49,7 @@ __all__ = [
     "RESULT",
     "Bench",
     "Cell",
+    "Certificate",
     "Changed",
     "Cost",
     "Distribution",

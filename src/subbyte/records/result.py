@@ -155,9 +155,10 @@ Real = float  # inside `Result`, `float` is the float network
 class Result(Document):
     """One network, quantized and measured.
 
-    task: how outputs are judged; heads: names of the network's outputs; calibration, images: how
-    many of each; not_exported: reasons by exporter; not_timed: why speed was not measured though it
-    was asked for; bits_per_weight: with scales and zero points;
+    data_path: the data as they were named, for commands that read them again; task: how outputs are
+    judged; heads: names of the network's outputs; calibration, images: how many of each;
+    not_exported: reasons by exporter; not_timed: why speed was not measured though it was asked
+    for; bits_per_weight: with scales and zero points;
     zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
     folding batch-norms made; settings: of the recipe, as it takes them; about: weights, data and
     whatever else tells this result from others; versions: of the software.
@@ -168,6 +169,7 @@ class Result(Document):
 
     model: str
     data: str
+    data_path: str = ""
     recipe: str
     task: str
     heads: list[str] = Field(min_length=1)

@@ -1,0 +1,179 @@
+"""subbyte export: a quantized network as a file for one more runtime, proven before it is kept."""
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from subbyte.cli.common import (
+    CropOption,
+    DataOption,
+    NormalizeOption,
+    PageOption,
+    ResizeOption,
+    write_page,
+)
+from subbyte.cli.source import Source, find_source
+from subbyte.cli.terminal import command, console, progress
+from subbyte.data import DataSet, draw_samples
+from subbyte.engine.judging import forward_of, forward_of_file, judge, settle_task
+from subbyte.engine.quantized import QuantizedModel
+from subbyte.errors import RecipeError
+from subbyte.exporters import EXPORTERS, choose_exporters, find_exporter, runner
+from subbyte.exporters import export as export_file
+from subbyte.exporters.parity import check_samples
+from subbyte.exporters.vectors import VECTORS, write_vectors
+from subbyte.jobs import versions, with_file
+from subbyte.methods import Exported
+from subbyte.records import RESULT, Certificate, write_document
+from subbyte.records.certificate import SUFFIX
+from subbyte.tasks import read_tasks
+
+_FILE, _TORCH = "file", "torch"
+
+
+@command
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder that quantize or train wrote, or a packed file (subbyte.save)."
+        ),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help=f"The exporter: {', '.join(EXPORTERS)}. Default: onnx-int8 when activations are "
+            "quantized, else onnx-compact.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write. Default: beside the packed one.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="As for quantize, where the packed file does not say it.")
+    ] = None,
+    data: DataOption = "",
+    normalize: NormalizeOption = None,
+    resize: ResizeOption = None,
+    crop: CropOption = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            help="Images to prove the file on, drawn as for calibration. Default: the same ones."
+        ),
+    ] = None,
+    vectors: Annotated[
+        bool,
+        typer.Option(
+            "--vectors",
+            help="Write 16 inputs, the outputs and all codes between them, for `subbyte verify`.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file if there is one.")
+    ] = False,
+    page: PageOption = True,
+) -> None:
+    """Export a quantized network once more: write a file, and prove it in its own runtime.
+
+    In a folder of quantize the file is judged on the test images and added to result.json;
+    elsewhere a certificate is written beside it.
+    """
+    if to is not None:
+        find_exporter(to).require()
+    found = find_source(source, model, data, normalize, resize, crop)
+    loaded = found.images()
+    network = found.network(loaded)
+    (exporter,) = choose_exporters([to] if to else [], network.plan) or (None,)
+    if exporter is None:
+        raise RecipeError(f"--to must be an exporter: {', '.join(EXPORTERS)}")
+    path = out or _beside(found, exporter.name, exporter.suffixes[0])
+    count = images or min(found.calibration, len(loaded.train or loaded.test) - 1)
+    drawn, _ = draw_samples(loaded, count, found.seed)
+    samples = check_samples(network, drawn)
+    made = export_file(network, path, samples, to=exporter.name, force=force)
+    _tell(made)
+    if vectors:
+        beside = path.with_suffix(VECTORS)
+        count = write_vectors(network, beside, samples)
+        console.print(f"{beside}: {count} quantized values", highlight=False, soft_wrap=True)
+    if found.result is not None and path.parent.resolve() == found.packed.parent.resolve():
+        _record(found, made, network, loaded)
+        if page:
+            write_page(found.packed.parent)
+    else:
+        _certify(found, made)
+
+
+def _beside(found: Source, name: str, suffix: str) -> Path:
+    """Where a file goes whose user names no place: where an earlier one by the same exporter is, or
+    under a name that none has.
+    """
+    folder = found.packed.parent
+    if found.result is None:
+        return folder / f"{found.packed.stem}-{name}{suffix}"
+    recorded = {one.name: one.file for one in found.result.exports}
+    plain = f"{found.packed.stem}{suffix}"
+    free = plain not in recorded.values()
+    return folder / recorded.get(name, plain if free else f"{found.packed.stem}-{name}{suffix}")
+
+
+def _tell(made: Exported) -> None:
+    told = [
+        f"{made.path}: {made.bytes:,} bytes by {made.exporter}",
+        f"parity on {made.parity.samples:,} samples: {made.parity.summary}",
+        *(f"{name}: {note}" for name, note in made.notes.items()),
+    ]
+    for line in told:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _record(found: Source, made: Exported, network: QuantizedModel, loaded: DataSet) -> None:
+    """Judge the file on the images that the result was judged on, and add it."""
+    result = found.result
+    assert result is not None
+    _, split = draw_samples(loaded, result.calibration, result.seed)
+    networks = {_FILE: forward_of_file(runner(made.path)), _TORCH: forward_of(network)}
+    task, batch = settle_task(read_tasks(result.task), networks[_TORCH], split)
+    with progress() as report:
+        judged = judge(
+            networks,
+            {_FILE: _TORCH},
+            task,
+            split,
+            batch_size=batch,
+            progress=lambda done, total: report("evaluate", done, total, ""),
+        )
+    write_document(found.packed.parent / RESULT, with_file(result, made, judged[_FILE]))
+
+
+def _certify(found: Source, made: Exported) -> None:
+    exporter = EXPORTERS[made.exporter]
+    certificate = Certificate(
+        exporter=made.exporter,
+        runtime=exporter.runtime,
+        files={path.name: _digest(path) for path in exporter.files(made.path)},
+        bytes=made.bytes,
+        opset=made.opset,
+        parity=made.parity,
+        notes=dict(made.notes),
+        source=found.packed.name,
+        digest=_digest(found.packed),
+        versions=versions() | _version_of(exporter.package),
+    )
+    write_document(made.path.with_suffix(SUFFIX), certificate)
+
+
+def _version_of(package: str) -> dict[str, str]:
+    try:
+        return {package: version(package)}
+    except PackageNotFoundError:  # it runs from a folder
+        return {}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,120 @@
+"""Quantized networks in files: which network, data and settings they came of, as their folder or
+their own header tells.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subbyte.data import DataSet, load_data
+from subbyte.engine.quantized import QuantizedModel
+from subbyte.errors import DataError, FormatError, ModelError
+from subbyte.exporters.packed import is_packed, load, read
+from subbyte.jobs import PACKED
+from subbyte.learn.training.finish import PACKED as TRAINED
+from subbyte.models import new_model
+from subbyte.records import RESULT, Result, read_result
+from subbyte.records.training import LOG, read_run
+
+_IMAGES = 100  # to prove a file on, where nothing says how many the network was calibrated on
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How images become inputs; None: as the data set has it."""
+
+    normalize: str | None = None
+    resize: int | None = None
+    crop: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A packed file, and how it came about; "" where that is not known.
+
+    model, data: as `--model` and `--data` name them; calibration, seed: of the images that it was
+    calibrated on; result: of its folder, None where `quantize` did not write that.
+    """
+
+    packed: Path
+    model: str
+    data: str
+    pixels: Pixels
+    calibration: int
+    seed: int
+    result: Result | None = None
+
+    def images(self) -> DataSet:
+        """The data. Raises DataError where they are not known, or can't be read."""
+        if not self.data:
+            raise DataError(
+                f"{self.packed} does not say what data it was quantized on; give --data"
+            )
+        try:
+            return load_data(self.data, **vars(self.pixels))
+        except DataError as error:
+            raise DataError(f"{error} (the data of {self.packed}; --data names others)") from error
+
+    def network(self, images: DataSet | None) -> QuantizedModel:
+        """The quantized network. images: the data, whose classes its architecture may depend on.
+
+        Raises ModelError where its architecture is not known.
+        """
+        if not self.model:
+            raise ModelError(
+                f"{self.packed} does not say what network it is of; give --model, as for quantize"
+            )
+        classes = None if images is None else len(images.classes) or None
+        return load(self.packed, new_model(self.model, classes))
+
+
+def find_source(
+    path: Path,
+    model: str | None = None,
+    data: str = "",
+    normalize: str | None = None,
+    *sizes: int | None,
+) -> Source:
+    """The packed file at `path`, or in a folder that `quantize` or `train` wrote, and what is known
+    of it; what is given counts. sizes: resize, crop.
+
+    Raises FormatError where there is no packed file.
+    """
+    packed = _packed_in(path) if path.is_dir() else path
+    about = read(packed).header["about"]
+    folder, result = packed.parent, None
+    if packed.name == PACKED and (folder / RESULT).is_file():
+        result = read_result(folder)
+        about = about | {"data": result.data_path}
+    elif packed.name == TRAINED and (folder / LOG).is_file():
+        about = read_run(folder).settings.plain()
+    else:
+        about = about | {"data": about.get("data_spec", "")}
+    return Source(
+        packed,
+        model or str(about.get("model") or ""),
+        data or str(about.get("data") or ""),
+        _pixels(about, normalize, *sizes),
+        int(about.get("calibration") or _IMAGES),
+        int(about.get("seed") or 0),
+        result,
+    )
+
+
+def _packed_in(folder: Path) -> Path:
+    for name in (TRAINED, PACKED):  # where `train` wrote, the latter has float weights
+        if is_packed(folder / name):
+            return folder / name
+    raise FormatError(
+        f"{folder} holds neither {PACKED} (by `subbyte quantize`) nor {TRAINED} (by `subbyte train "
+        f"--qat`); there is no quantized network in it"
+    )
+
+
+def _pixels(about: Mapping[str, Any], normalize: str | None, *sizes: int | None) -> Pixels:
+    """As they were, but for what is given."""
+    known = [about.get(name) for name in ("resize", "crop")]
+    own = sizes or (None, None)
+    given = [one or (int(size) if size else None) for one, size in zip(own, known, strict=True)]
+    return Pixels(normalize or about.get("normalize") or None, *given)

@@ -1,0 +1,254 @@
+"""ExecuTorch: a program for phones and other devices (.pte), its layers computed by XNNPACK's
+integer kernels.
+
+The network is handed to ExecuTorch's compiler as `graph.integers` writes it, with our scales and
+codes. What XNNPACK does not take as integers (weights in groups or with zero points, layers with
+float inputs) is dequantized, and noted. The file takes one sample at a time, of the sizes that the
+network was calibrated on, as devices want it; `runner` goes through a batch sample by sample.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subbyte.engine.quantized import QuantizedModel
+from subbyte.errors import FormatError, ModelError, RecipeError
+from subbyte.exporters.arrays import folded, scale_of
+from subbyte.exporters.given import Wanted, check_given
+from subbyte.exporters.parity import check_parity
+from subbyte.exporters.storage import INT8
+from subbyte.graph import Codes, Layer, Program, Samples, integer_program, silence
+from subbyte.io.files import written
+from subbyte.methods import Contents, Exported, Exporter, Form, Refusal, Runner, Stored
+from subbyte.recipe import Plan, TapPlan
+
+_FORWARD, _ABOUT = "forward", "subbyte"
+"""Methods of a program: the network, and a text by which the file is known to be ours."""
+_CODES = ".codes"  # the end of names of buffers with codes
+_DTYPES = {6: torch.float32, 4: torch.int64, 3: torch.int32, 2: torch.int16, 1: torch.int8}
+_DTYPES |= {0: torch.uint8, 11: torch.bool}
+"""ExecuTorch's numbers of types."""
+
+
+@dataclass(frozen=True)
+class ExecuTorch(Exporter[QuantizedModel, Plan]):
+    """Programs for devices, layers in XNNPACK's integer kernels."""
+
+    name, runtime = "executorch", "ExecuTorch (XNNPACK)"
+    package, extra = "executorch", "executorch"
+    suffixes = (".pte",)
+    refuses = (
+        Refusal(
+            lambda self, plan: any(map(_unknown, plan.taps)),
+            "executorch takes activations with one scale, evenly spaced numbers and a fixed range; "
+            "choose ranges for the whole tensor, or another exporter",
+        ),
+    )
+
+    def export(self, model: QuantizedModel, path: Path, inputs: Samples, form: Form) -> Exported:
+        """See `methods.Exporter`. Raises ModelError where an output has no axis of samples, or
+        ExecuTorch has no form of an operation.
+        """
+        self.require()
+        _check_outputs(model, inputs)
+        batched = [leaf.batched for leaf in model.signature.tensors]
+        about = {"recipe": model.plan.recipe, "batched": batched}
+        content, notes = _lowered(model, json.dumps(about))
+        with written(path) as temporary:
+            temporary.write_bytes(content)
+            parity = check_parity(model, self.runner(temporary), inputs, self.runtime)
+        return Exported(self.name, path, len(content), parity, notes)
+
+    def runner(self, path: Path) -> Runner:
+        """See `methods.Exporter`. Takes any number of samples."""
+        program, about = _read(self, path)
+        loaded = _Loaded(program, program.load_method(_FORWARD))
+        meta = loaded.method.metadata
+        infos = [meta.input_tensor_meta(k) for k in range(meta.num_inputs())]
+        batched = about.get("batched", [True] * len(infos))
+        wanted = [
+            Wanted(_DTYPES[info.dtype()], ("batch", *info.sizes()[1:]) if own else info.sizes())
+            for info, own in zip(infos, batched, strict=True)
+        ]
+
+        def run(*given: Tensor) -> Any:
+            check_given(path, wanted, given)
+            count = next(len(x) for x, own in zip(given, batched, strict=True) if own)
+            rows = [_row(loaded.method, given, batched, row) for row in range(count)]
+            found = tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
+            return found if len(found) > 1 else found[0]
+
+        return run
+
+    def contents(self, path: Path) -> Contents:
+        """See `methods.Exporter`."""
+        _, about = _read(self, path)
+        if not about:
+            raise FormatError(f"{path}: a program of ExecuTorch's, but subbyte did not write it")
+        from executorch.exir._serialize._program import deserialize_pte_binary
+
+        program = deserialize_pte_binary(path.read_bytes()).program
+        (plan,) = (one for one in program.execution_plan if one.name == _FORWARD)
+        parts = [
+            Stored(
+                f"{one.id} {number}",
+                "compiled",
+                (),
+                len(program.backend_delegate_data[number].data),
+            )
+            for number, one in enumerate(plan.delegates)
+        ]
+        kinds = Counter([one.name for one in plan.operators] + [one.id for one in plan.delegates])
+        told = {key: value for key, value in about.items() if isinstance(value, str)}
+        return Contents(f"version {program.version}", parts, dict(kinds.most_common()), told)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """A method at work, and the program that it lies in, which has to live as long."""
+
+    program: Any
+    method: Any
+
+
+def _unknown(tap: TapPlan) -> bool:
+    """Whether an activation quantizer is none that XNNPACK has."""
+    alphabet = tap.spec.alphabet
+    return tap.dynamic or tap.place.axis is not None or not alphabet.even or alphabet.varies
+
+
+def _check_outputs(model: QuantizedModel, inputs: Samples) -> None:
+    """Raise ModelError where the outputs of samples one by one can't be joined."""
+    with torch.no_grad():
+        for name, output in zip(model.output_names, model.outputs(inputs[:1]), strict=True):
+            if not output.ndim or len(output) != 1:
+                raise ModelError(
+                    f"executorch files take one sample at a time, and output {name} "
+                    f"{list(output.shape)} does not count samples along its first axis; choose "
+                    f"another exporter"
+                )
+
+
+def _lowered(model: QuantizedModel, about: str) -> tuple[bytes, dict[str, str]]:
+    """The file's content, and notes by layer. Layers that XNNPACK leaves out are dequantized."""
+    taken, notes = _codes(model)
+    while True:
+        layers = [one for one in model.layers if one.owner in model.weights and one.weight in taken]
+        program = integer_program(model.instrumented, layers, taken, model.signature)
+        edge = _partitioned(program, about)
+        left = _left(edge.exported_program(), layers, taken)
+        if not left:
+            break
+        for name in left:
+            del taken[name]
+        why = "dequantized to float32: XNNPACK has no integer kernel for it"
+        notes |= {one.name: why for one in layers if one.owns_weight and one.weight in left}
+    try:
+        with silence():
+            return bytes(edge.to_executorch().buffer), notes
+    except Exception as error:  # ExecuTorch raises types of many kinds
+        raise _refusal(error) from error
+
+
+def _codes(model: QuantizedModel) -> tuple[dict[str, Codes], dict[str, str]]:
+    """Codes by weight, of the layers whose weights may be integers; notes on all, by layer."""
+    taken, notes = dict[str, Codes](), dict[str, str]()
+    for layer in (one for one in model.owners if one.name in model.weights):
+        weight = model.weights[layer.name]
+        reason = _reason(model, layer)
+        if reason:
+            notes[layer.name] = f"dequantized to float32: {reason}"
+            continue
+        codes = torch.from_numpy(folded(weight, INT8)[0]).to(torch.int8)
+        scale = torch.from_numpy(scale_of(weight))
+        arranged = layer.geometry.to_weight(codes).contiguous()
+        taken[layer.weight] = Codes(arranged, scale, layer.geometry.row_axis or 0)
+        if note := INT8.note(weight.grid.words):
+            notes[layer.name] = note
+    return taken, notes
+
+
+def _reason(model: QuantizedModel, layer: Layer) -> str:
+    """Why a weight can't be integers; "" where it can."""
+    weight = model.weights[layer.name]
+    alphabet, share = weight.grid.spec.alphabet, weight.grid.spec.share
+    calls = [one for one in model.layers if one.owner == layer.name]
+    if alphabet.integers is None:
+        return alphabet.not_whole
+    if not all(model.input_tap(call) is not None for call in calls):
+        return "its input is float"
+    if share.block is not None:
+        return "XNNPACK has no scales of groups"
+    if not share.one_scale and layer.geometry.row_axis is None:
+        return "its scales run along two axes"
+    codes, zero = folded(weight, INT8)
+    if zero.any() or codes.min() < INT8.low or codes.max() > INT8.high:
+        return "XNNPACK has no zero points of weights"
+    return ""
+
+
+def _partitioned(program: Program, about: str) -> Any:
+    """The program with what XNNPACK computes handed to it. Raises ModelError."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    try:
+        with silence():
+            return to_edge_transform_and_lower(
+                program.exported,
+                partitioner=[XnnpackPartitioner()],
+                constant_methods={_ABOUT: about},
+            )
+    except Exception as error:  # ExecuTorch raises types of many kinds
+        raise _refusal(error) from error
+
+
+def _refusal(error: Exception) -> ModelError:
+    reason: BaseException = error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    text = " ".join(str(reason).split())[:300]
+    return ModelError(f"ExecuTorch can't compile the network: {text}; choose another exporter")
+
+
+def _left(exported: Any, layers: Sequence[Layer], taken: dict[str, Codes]) -> set[str]:
+    """Weights whose codes no kernel of XNNPACK's took."""
+    found = set()
+    for name, buffer in exported.named_buffers():
+        for weight, codes in taken.items():
+            same = buffer.dtype == torch.int8 and buffer.shape == codes.codes.shape
+            if name.endswith(_CODES) and same and torch.equal(buffer, codes.codes):
+                found.add(weight)
+    return found
+
+
+def _read(exporter: ExecuTorch, path: Path) -> tuple[Any, Mapping[str, Any]]:
+    """A program, and what subbyte says in it. Raises FormatError."""
+    exporter.require()
+    try:
+        from executorch.runtime import Runtime
+    except ImportError as error:
+        raise RecipeError(f"{exporter.runtime} can't be imported: {error}") from error
+    try:
+        program = Runtime.get().load_program(str(path))
+        known = _ABOUT in program.method_names
+        text = program.load_method(_ABOUT).execute([])[0] if known else "{}"
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise FormatError(f"{path}: no program that ExecuTorch can load: {reason}") from error
+    return program, json.loads(text)
+
+
+def _row(method: Any, given: Sequence[Tensor], batched: list[bool], row: int) -> list[Tensor]:
+    """The outputs for one sample."""
+    own = [
+        x[row : row + 1].contiguous() if several else x.contiguous()
+        for x, several in zip(given, batched, strict=True)
+    ]
+    return [output.clone() for output in method.execute(own)]

@@ -1,0 +1,178 @@
+"""The quantized network as a program with torch's quantize and dequantize operations
+(quantized_decomposed), which the compilers of runtimes turn into integer kernels.
+
+    activation  quantize_per_tensor, dequantize_per_tensor                               int8 codes
+    weight      int8 codes, dequantize_per_channel or dequantize_per_tensor
+
+Below 8 bits a value is cut to the grid's ends, which lie on the grid: by the layer that yields it,
+whose clamp-like activation the cut takes in; other values behind a pair of operations of 8 bits.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.ao.quantization.fx import _decomposed
+
+from subbyte.graph.capture import fixed_program
+from subbyte.graph.instrument import FakeQuantize, Instrumented
+from subbyte.graph.layers import Layer
+from subbyte.graph.plain import Program, without_traces
+from subbyte.graph.quiet import silence
+from subbyte.graph.signature import Signature
+from subbyte.graph.sites import mark_sites
+
+assert _decomposed  # its operations are known once it is imported
+_LOW, _HIGH = -128, 127
+_operations = torch.ops.quantized_decomposed
+aten = torch.ops.aten
+_LAYERS = {
+    aten.conv1d.default,
+    aten.conv2d.default,
+    aten.linear.default,
+}
+"""Operations into which compilers take an activation behind them."""
+_ENDS: dict[Any, Callable[[fx.Node], tuple[float, float] | None]] = {
+    aten.relu.default: lambda _: (0.0, inf),
+    aten.relu6.default: lambda _: (0.0, 6.0),
+    aten.hardtanh.default: lambda node: _hardtanh_ends(*node.args),
+}
+"""Clamp-like activations: what they cut values to."""
+
+
+def _hardtanh_ends(_: Any, low: Any = -1.0, high: Any = 1.0) -> tuple[float, float]:
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """A weight as int8 codes in the weight's shape, all zero points 0. scale: float32 [], or one a
+    channel along `axis`.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    axis: int
+
+
+class _Activation(nn.Module):
+    """A value on a grid of 8 bits or fewer with one scale.
+
+    ends: what it is cut to; none where codes are as many as 8 bits have. first: whether it is cut
+    before it is quantized, not as codes.
+    """
+
+    def __init__(self, tap: FakeQuantize) -> None:
+        super().__init__()
+        assert tap.grid is not None
+        alphabet = tap.grid.spec.alphabet
+        lift = _LOW if alphabet.qmin == 0 else 0
+        self.scale, self.zero_point = float(tap.scale), int(tap.zero_point) + lift
+        low, high = map(float, tap.grid.reach)
+        self.ends: tuple[float, ...] = (low, high) if alphabet.count < 256 else ()
+        self.first = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.ends and not self.first:
+            x = self._rounded(x)
+        if self.ends:
+            x = aten.hardtanh.default(x, *self.ends)
+        return self._rounded(x)
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        grid = (self.scale, self.zero_point, _LOW, _HIGH, torch.int8)
+        codes = _operations.quantize_per_tensor(x, *grid)
+        found: Tensor = _operations.dequantize_per_tensor(codes, *grid)
+        return found
+
+
+class _Weight(nn.Module):
+    """A weight from its codes."""
+
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, weight: Codes) -> None:
+        super().__init__()
+        self.axis = weight.axis
+        self.register_buffer("codes", weight.codes)
+        self.register_buffer("scale", weight.scale)
+        self.register_buffer("zero_point", torch.zeros(weight.scale.shape, dtype=torch.int64))
+
+    def forward(self) -> Tensor:
+        ends = (-_HIGH, _HIGH, torch.int8)
+        if self.scale.ndim:
+            own = (self.scale, self.zero_point, self.axis)
+            found: Tensor = _operations.dequantize_per_channel(self.codes, *own, *ends)
+        else:
+            found = _operations.dequantize_per_tensor(self.codes, float(self.scale), 0, *ends)
+        return found
+
+
+def integer_program(
+    instrumented: Instrumented,
+    layers: list[Layer],
+    weights: Mapping[str, Codes],
+    signature: Signature,
+) -> Program:
+    """The network as a program for one sample. layers: those with codes; weights: their codes by
+    the weight's name. Weights of other layers are dequantized.
+    """
+
+    def make(name: str, _: FakeQuantize | None) -> nn.Module:
+        return _Weight(weights[name]) if name in weights else _Activation(instrumented.tap(name))
+
+    marked = mark_sites(instrumented, layers, make)
+    for node in marked.graph.find_nodes(op="call_module"):
+        module = marked.get_submodule(node.target)
+        if isinstance(module, _Weight):
+            node.args = ()
+        elif isinstance(module, _Activation) and module.ends:
+            _cut_by_layer(node, module)
+    marked.graph.eliminate_dead_code()
+    left = {node.target for node in marked.graph.find_nodes(op="get_attr")}
+    for name in weights.keys() - left:
+        home, _, own = name.rpartition(".")
+        delattr(marked.get_submodule(home), own)
+    marked.recompile()
+    with silence(), torch.no_grad():
+        exported = fixed_program(marked, signature.zeros(1))
+    _own_values(exported.graph_module)
+    return without_traces(exported)
+
+
+def _cut_by_layer(node: fx.Node, module: _Activation) -> None:
+    """Let the layer that yields a value cut it, in place of the activation between the two; nothing
+    where no layer does.
+    """
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    cuts = _ENDS.get(source.target)
+    ends = None if cuts is None else cuts(source)
+    layer = source if ends is None else source.args[0]
+    if not isinstance(layer, fx.Node) or layer.target not in _LAYERS or len(source.users) > 1:
+        return
+    if ends is not None and len(layer.users) > 1:
+        return
+    own = (-inf, inf) if ends is None else ends
+    (low, least), (high, most) = zip(module.ends, own, strict=True)
+    module.ends, module.first = (max(low, least), min(high, most)), True
+    node.args = (layer,)
+
+
+def _own_values(graph_module: fx.GraphModule) -> None:
+    """A dequantized value for each reader, in place: compilers look for one between every
+    operation and the codes that it reads.
+    """
+    graph = graph_module.graph
+    target = _operations.dequantize_per_tensor.default
+    for node in graph.find_nodes(op="call_function", target=target):
+        for reader in list(node.users)[1:]:
+            with graph.inserting_before(reader):
+                own = graph.node_copy(node)
+            reader.replace_input_with(node, own)
+    graph_module.recompile()

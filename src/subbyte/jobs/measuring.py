@@ -1,0 +1,119 @@
+"""The figures of the float network, the quantized one and the exported files."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from subbyte.data import DataSet, Split
+from subbyte.engine.evidence import Named
+from subbyte.engine.judging import (
+    Judged,
+    forward_of,
+    forward_of_file,
+    judge,
+    settle_task,
+)
+from subbyte.engine.quantized import QuantizedModel
+from subbyte.engine.stages import Report
+from subbyte.errors import NumericsError
+from subbyte.exporters import runner
+from subbyte.graph import Network, Samples, prepare, unwrapped
+from subbyte.jobs.job import Job
+from subbyte.methods import Exported, Outputs, Task
+from subbyte.tasks import Classification
+
+FLOAT, QUANTIZED = "float", "quantized"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The figures of the float network, the quantized one and the exported files on one split.
+
+    task: by which they were judged; named: the classes that both networks name, where labels tell
+    which are right.
+    """
+
+    task: Task
+    float: Judged
+    quantized: Judged
+    exports: list[Judged]
+    named: Named | None
+
+
+class Capture:
+    """Captures a network, and sees that it goes together with data and task: before the walk, not
+    after it.
+    """
+
+    def __init__(self, job: Job, model: nn.Module, images: Tensor | Samples, split: Split) -> None:
+        self._job, self._model, self._images, self.split = job, model, images, split
+        self.device = job.limits.device
+
+    def __call__(self) -> Network:
+        """The network."""
+        example = Samples.of(self._images[:2]).with_dynamic(self._job.dynamic)
+        network = prepare(unwrapped(self._model), example)
+        with suppress(NumericsError):  # the walk names the layer that it comes from
+            self._settled  # noqa: B018 - refuses what does not go together
+        return network
+
+    @property
+    def task(self) -> Task:
+        """The task by which outputs are judged."""
+        return self._settled[0]
+
+    @property
+    def batch(self) -> int:
+        """How many samples are judged at a time."""
+        return self._settled[1]
+
+    @cached_property
+    def _settled(self) -> tuple[Task, int]:
+        return settle_task(self._job.tasks, forward_of(self._model), self.split)
+
+
+def measure(
+    model: nn.Module,
+    quantized: QuantizedModel,
+    exported: Sequence[Exported],
+    capture: Capture,
+    data: DataSet,
+    report: Report,
+) -> Measured:
+    """Judge the float network, the quantized one and every exported file on a split.
+
+    The quantized network is compared with the float one, files with the quantized one.
+    """
+    task, split, device = capture.task, capture.split, capture.device
+    networks = {
+        FLOAT: forward_of(model.to(device), device),
+        QUANTIZED: forward_of(quantized.to(device), device),
+        **{one.exporter: forward_of_file(runner(one.path)) for one in exported},
+    }
+    kept: dict[str, list[Tensor]] = {FLOAT: [], QUANTIZED: []}
+    names_classes = isinstance(task, Classification) and split.has_labels
+
+    def keep(outputs: Mapping[str, Outputs]) -> None:
+        if names_classes:
+            for name, logits in kept.items():
+                logits.append(outputs[name][0])
+
+    exports = [name for name in networks if name not in kept]
+    found = judge(
+        networks,
+        {QUANTIZED: FLOAT, **dict.fromkeys(exports, QUANTIZED)},
+        task,
+        split,
+        batch_size=capture.batch,
+        progress=lambda done, total: report("evaluate", done, total, ""),
+        seen=keep,
+    )
+    named = None
+    if names_classes:
+        before, after = (torch.cat(kept[name]) for name in (FLOAT, QUANTIZED))
+        named = Named(before, after, split.labels, data.classes, split.samples)
+    return Measured(task, found[FLOAT], found[QUANTIZED], [found[name] for name in exports], named)

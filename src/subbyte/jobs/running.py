@@ -1,0 +1,140 @@
+"""One run of `subbyte quantize`: quantize, export, prove and measure, into one folder."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from subbyte.data import DataSet, draw_samples, draw_targets
+from subbyte.engine.evidence import gather
+from subbyte.engine.quantization import Quantization, carry_out
+from subbyte.engine.sensitivity import Option
+from subbyte.engine.stages import Report, Stages
+from subbyte.errors import ModelError, SubbyteError
+from subbyte.exporters import choose_exporters, export
+from subbyte.exporters.packed import save
+from subbyte.graph import Samples
+from subbyte.io.files import write_text
+from subbyte.io.folders import folder
+from subbyte.io.user_file import UserFiles
+from subbyte.jobs.job import OPTIONS, OWNS, PACKED, Job
+from subbyte.jobs.measuring import Capture, measure
+from subbyte.jobs.outcome import Files, summary
+from subbyte.recipe import Plan
+from subbyte.records import (
+    FIGURES,
+    PLAN,
+    RESULT,
+    Result,
+    write_document,
+)
+from subbyte.speed import time_export
+
+
+def run(
+    job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False
+) -> Result:
+    """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at
+    all.
+
+    Writes model.safetensors, a file an exporter (model.onnx), plan.yaml, result.json and
+    figures.json, under a budget sensitivity.csv too; returns what result.json holds.
+    Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
+    """
+    with folder(out, owns=OWNS, force=force) as temporary:
+        stages = Stages(report)
+        images, capture, done = _quantized(job, model, data, stages)
+        with stages.stage("export"):
+            packed = save(done.model, temporary / PACKED, _about(job, data))
+            names = export_files(job.exports, done.model.plan)
+            exported, refused = [], {}
+            for name, file in names.items():
+                try:
+                    exported.append(export(done.model, temporary / file, images, to=name))
+                except ModelError as error:  # an operation that the format lacks costs its file
+                    refused[name] = str(error)
+        files = _timed(job, model, done, Files(exported, refused), stages)
+        with stages.stage("evaluate"):
+            measured = measure(model, done.model, exported, capture, data, report)
+        with stages.stage("figures"):
+            found = gather(done.network, done.model, images, measured.named, capture.device)
+        count, seconds = len(capture.split), stages.seconds
+        result = summary(job, data, done, files, packed, measured, count, seconds, temporary)
+        write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
+        if done.options:
+            write_text(temporary / OPTIONS, _table(done.options))
+        write_document(temporary / FIGURES, found, short=True)
+        write_document(temporary / RESULT, result)
+    return result
+
+
+def _timed(job: Job, model: nn.Module, done: Quantization, files: Files, stages: Stages) -> Files:
+    """The files with their times, or why there are none though they were asked for."""
+    if not job.bench or not files.exported:
+        return files
+    network, paths = done.network, {one.exporter: one.path for one in files.exported}
+    with stages.stage("speed"):
+        try:
+            times = time_export(model, network.signature, network.output_names, paths)
+        except SubbyteError as error:
+            return replace(files, not_timed=str(error))
+    return replace(files, times=times)
+
+
+def assist(job: Job, model: nn.Module, data: DataSet) -> None:
+    """Do a share of the walk in a run that several processes have in common (`Limits.processes`):
+    the part of all but the first. Nothing is written.
+
+    Raises SubbyteError as `run` does, and where another process fails.
+    """
+    _quantized(job, model, data, Stages())
+
+
+def _quantized(
+    job: Job, model: nn.Module, data: DataSet, stages: Stages
+) -> "tuple[Tensor | Samples, Capture, Quantization]":
+    """The calibration samples, what was captured for them, and what came of it."""
+    images, split = draw_samples(data, job.calibration, job.seed)
+    capture = Capture(job, model, images, split)
+    done = carry_out(
+        capture,
+        job.recipe,
+        images,
+        labels=lambda: draw_targets(data, job.calibration, job.seed),
+        accept=lambda plan: choose_exporters(job.exports, plan),
+        task=lambda: capture.task,
+        limits=job.limits,
+        stages=stages,
+    )
+    return images, capture, done
+
+
+def export_files(names: Sequence[str], plan: Plan) -> dict[str, str]:
+    """Names of files by exporter: model.onnx, or model-onnx-int8.onnx where several end alike."""
+    chosen = choose_exporters(names, plan)
+    alike = Counter(exporter.suffixes[0] for exporter in chosen)
+    files = {}
+    for exporter in chosen:
+        end = exporter.suffixes[0]
+        files[exporter.name] = f"model-{exporter.name}{end}" if alike[end] > 1 else f"model{end}"
+    return files
+
+
+def _about(job: Job, data: DataSet) -> dict[str, Any]:
+    """The origin that a packed file states: network, data, seed, and what the job adds."""
+    own = {"model": job.model, "data": data.name, "seed": job.seed, "calibration": job.calibration}
+    return own | dict(job.about)
+
+
+def _table(options: list[Option]) -> str:
+    """The options as CSV, one row an option."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(Option)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(option) for option in options)
+    return text.getvalue()

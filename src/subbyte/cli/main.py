@@ -40,8 +40,8 @@ COMMANDS = {
     "sweep": "Do every run of a space, and write results.csv, summary.csv, what was chosen, and a "
     "page to look at.",
 }
-"""What each does, as its function says too, in the order in which help lists them. The command NAME
-is the function of that name in `subbyte.cli.NAME`.
+"""Commands and their help, which their functions say too, in the order in which help lists them.
+The command NAME is the function of that name in `subbyte.cli.NAME`.
 """
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 

@@ -104,7 +104,7 @@ class Columns:
             return full if order is None or full.shape[-1] == 1 else order.values(full)
 
         self.scales = column_major(torch.cat([grouped(each.scale) for each in grids], 1))
-        """Of all columns: [1 or columns, groups, rows], each in one piece."""
+        """The scales of all columns: [1 or columns, groups, rows], each column in one piece."""
         # one column of zero points, or one for each column of the values
         zero_points = torch.cat([grouped(each.zero_point) for each in grids], 1)
         alphabet, own = grids[0].spec.alphabet, grids[0].own

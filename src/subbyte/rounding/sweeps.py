@@ -80,13 +80,14 @@ class _Stack:
 
     def _refit_rows(self) -> None:
         """One scale for all columns: u'Hu follows from the slope."""
-        scale, fit, rest = self._columns.scales[0], 0.0, 0.0
+        scale = self._columns.scales[0]
+        fit, rest = torch.zeros_like(scale), torch.zeros_like(scale)
         for start in range(0, len(self._units), _TOGETHER):
             part = slice(start, start + _TOGETHER)
             u = self._units[part] * self._power[part]
-            fit = fit + (u * self._pulls[part]).sum(0)
-            rest = rest + u.mul_(self._slope[part]).sum(0)
-        fit, energy = torch.as_tensor(fit), (fit - rest) / scale
+            fit += (u * self._pulls[part]).sum(0)
+            rest += u.mul_(self._slope[part]).sum(0)
+        energy = (fit - rest) / scale
         if self._share.one_scale:
             fit, energy = self._summed(fit), self._summed(energy)
         fitted = _positive_ratio(fit, energy, scale)
@@ -145,8 +146,8 @@ class _Stack:
             self._store()
         units, scales = self._all
         values = row_major(units * scales).chunk(len(self._starts), 1)
-        scales = row_major(scales)[..., :: self._share.block or 1].chunk(len(self._starts), 1)
-        return [self._rounded(*each) for each in zip(self._starts, values, scales, strict=True)]
+        own = row_major(scales)[..., :: self._share.block or 1].chunk(len(self._starts), 1)
+        return [self._rounded(*each) for each in zip(self._starts, values, own, strict=True)]
 
     def _rounded(self, start: QTensor, values: Tensor, scale: Tensor) -> QTensor:
         numbers = scale.reshape(-1)[: 1 if self._share.one_scale else None]

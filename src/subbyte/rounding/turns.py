@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-_FEW = 8  # columns that reach each other one by one
+_FEW = 16  # columns that reach each other one by one
 
 
 def column_major(values: Tensor) -> Tensor:

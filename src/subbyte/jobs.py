@@ -302,7 +302,9 @@ def summary(
         not_exported=refused,
         bits_per_weight=model.bits_per_weight,
         zeros_percent=model.zeros,
-        bytes=Sizes(float=done.network.float_bytes, packed=packed),
+        bytes=Sizes(
+            float=done.network.float_bytes, packed=model.packed_bytes, file=packed
+        ),
         options=[records.Option(**asdict(option)) for option in done.options],
         seconds=seconds,
         fold_error=done.network.fold_error,
@@ -326,6 +328,7 @@ def _export(exported: Exported, judged: Judged) -> records.Exported:
         name=exported.exporter,
         file=exported.path.name,
         bytes=exported.bytes,
+        holds=exported.holds,
         opset=exported.opset,
         parity=exported.parity,
         **_figures(judged),

@@ -24,9 +24,11 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError
+from subbyte.exporters.held import held_bytes
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.qdq import insert_pairs, needed_opset
+from subbyte.exporters.short import shorten
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import Samples, described, mark_sites, of_other_sizes
@@ -69,6 +71,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         merge_pads(program.graph)
         notes = insert_pairs(program, model, self.container)
         _strip(program)
+        shorten(program, {f"{layer.weight}.codes": layer.name for layer in model.owners})
         program.opset_imports[""] = opset
         program.producer_name = "subbyte"
         program.metadata_props[_RECIPE] = model.plan.recipe
@@ -86,7 +89,9 @@ class Onnx(Exporter[QuantizedModel, Plan]):
                 others = of_other_sizes(few, model.signature.conditions)
                 self._proven(model, temporary, others)
             size = temporary.stat().st_size
-        return Exported(self.name, path, size, parity, notes, opset)
+        return Exported(
+            self.name, path, size, parity, notes, opset, held_bytes(model, self.container)
+        )
 
     def _proven(self, model: QuantizedModel, path: Path, inputs: Samples) -> Parity:
         return check_parity(

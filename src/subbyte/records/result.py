@@ -65,22 +65,27 @@ class Measured(Record):
 class Exported(Measured):
     """A file that an exporter wrote. Its outputs are compared with those of the torch model.
 
-    name: of the exporter; file: in the folder of the result; bytes: of the file; opset: None where
-    the format has none.
+    name: of the exporter; file: in the folder of the result; bytes: of the file; holds: of the
+    numbers alone, as its format has types for them, 0 where the exporter does not say; opset: None
+    where the format has none.
     """
 
     name: str
     file: str
     bytes: Count
+    holds: Count = 0
     opset: int | None = None
     parity: Parity
 
 
 class Sizes(Record):
-    """Bytes of the float network's tensors, and of the packed file's."""
+    """Bytes of the float network's tensors; packed: of the quantized network's, that is codes,
+    scales, zero points, biases and what stays float; file: of the packed file.
+    """
 
     float: Count
     packed: Count
+    file: Count
 
 
 class LedgerEntry(Record):
@@ -153,7 +158,7 @@ class Result(Document):
     whatever else tells this result from others; versions: of the software.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     WRITER: ClassVar[str] = "subbyte quantize"
 
     model: str

@@ -35,13 +35,14 @@ from subbyte.engine.stages import Report, Stages
 from subbyte.errors import ModelError, NumericsError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters, export, runner
 from subbyte.exporters.packed import save
+from subbyte.exporters.structure import misses
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.io.user_file import UserFiles
 from subbyte.methods import Exported, Outputs, Task
 from subbyte.pages.write import PAGE
-from subbyte.recipe import Plan, Recipe
+from subbyte.recipe import Plan, Recipe, load_target
 from subbyte.records import (
     FIGURES,
     PLAN,
@@ -160,12 +161,19 @@ def _quantized(
         job.recipe,
         images,
         labels=lambda: draw_targets(data, job.calibration, job.seed),
-        accept=lambda plan: choose_exporters(job.exports, plan),
+        accept=lambda plan: _accept(job, plan),
         task=lambda: capture.task,
         limits=job.limits,
         stages=stages,
     )
     return images, capture, done
+
+
+def _accept(job: Job, plan: Plan) -> None:
+    """Raise RecipeError where a plan can't be exported, or its target is not known here."""
+    choose_exporters(job.exports, plan)
+    if plan.target is not None:
+        load_target(plan.target).check(plan)
 
 
 def export_files(names: Sequence[str], plan: Plan) -> dict[str, str]:
@@ -302,20 +310,29 @@ def summary(
         not_exported=refused,
         bits_per_weight=model.bits_per_weight,
         zeros_percent=model.zeros,
-        bytes=Sizes(
-            float=done.network.float_bytes, packed=model.packed_bytes, file=packed
-        ),
+        bytes=Sizes(float=done.network.float_bytes, packed=model.packed_bytes, file=packed),
         options=[records.Option(**asdict(option)) for option in done.options],
         seconds=seconds,
         fold_error=done.network.fold_error,
         layers=rows["layer"],
         products=rows["product"],
         activations=rows["activation"],
+        target=_target(model.plan, exported),
         skipped=[Skipped(name=r.name, reason=r.reason, bytes=r.bytes) for r in rows["rest"]],
         settings=job.recipe.stated(UserFiles(out)),
         about=dict(job.about) | {"fingerprint": data.fingerprint},
         versions=versions(),
     )
+
+
+def _target(plan: Plan, exported: Sequence[Exported]) -> records.Target | None:
+    """The target of a plan, and how the files fit it."""
+    if plan.target is None:
+        return None
+    target = load_target(plan.target)
+    found = {one.exporter: misses(target, one.path) for one in exported if one.opset is not None}
+    kept = {exporter: words for exporter, words in found.items() if words}
+    return records.Target(name=target.name, about=target.about, misses=kept)
 
 
 def _figures(judged: Judged) -> dict[str, list[records.Score]]:

@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
-import zlib
 import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 import yaml

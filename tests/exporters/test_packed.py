@@ -164,7 +164,7 @@ def test_numbers_of_another_type_than_stated_are_refused(written, tmp_path):
     body = {name: tensor for name, tensor in tensors.items() if name != "header"}
     seal["sha256"] = sealed._digest(text, body)
     save_file(tensors, tmp_path / "odd.safetensors", metadata={"subbyte": json.dumps(seal)})
-    with pytest.raises(FormatError, match="uint8 are torch.int8"):
+    with pytest.raises(FormatError, match=r"uint8 are torch\.int8"):
         packed.read(tmp_path / "odd.safetensors")
 
 

@@ -11,7 +11,7 @@ from torch import nn
 import subbyte
 from subbyte.exporters import export, runner
 from subbyte.exporters import onnx as exporting
-from tests.networks import Chain, build, images, quantized
+from tests.networks import images, quantized
 
 CASES = [
     ("residual", "w4a4", "onnx-int8"),
@@ -91,8 +91,10 @@ def wide(depth: int, recipe: str) -> subbyte.QuantizedModel:
 )
 def test_files_hold_hardly_more_than_their_numbers(recipe, to, tmp_path):
     """A layer of 9,216 weights: 2,304 bytes in INT2, and 256 of scales and biases."""
-    made = {n: export(wide(n, recipe), tmp_path / f"{n}.onnx", torch.randn(4, 32, 8, 8), to=to)
-            for n in (1, 3)}
+    made = {
+        n: export(wide(n, recipe), tmp_path / f"{n}.onnx", torch.randn(4, 32, 8, 8), to=to)
+        for n in (1, 3)
+    }
     each = (made[3].bytes - made[1].bytes) / (made[3].holds - made[1].holds)
     assert 1 < each < 1.06
 

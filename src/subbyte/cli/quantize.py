@@ -196,6 +196,8 @@ def show(result: Result, out: Path) -> None:
             f"parity of {one.name} on {one.parity.samples:,} samples: {one.parity.summary}",
             highlight=False,
         )
+    if result.target is not None:
+        console.print(result.target.told, highlight=False, markup=False)
     for name, reason in result.not_exported.items():
         console.print(f"no file by {name}: {reason}", highlight=False, markup=False)
     if not result.exports:

@@ -16,10 +16,10 @@ from subbyte.records.parity import Parity
 class Exported:
     """A file that an exporter wrote, and that its runtime has proved.
 
-    exporter: its name; bytes: of all files that were written; holds: of the numbers alone, as its
-    format has types for them, 0 where the exporter does not say; notes: by layer or activation name,
+    exporter: its name; bytes: of all files that were written; notes: by layer or activation name,
     how the file holds it, where there is anything to say; opset: the one that the file needs, in
-    formats that have them.
+    formats that have them; holds: bytes of the numbers alone, as its format has types for them, 0
+    where the exporter does not say.
     """
 
     exporter: str

@@ -28,8 +28,9 @@ SIZE = "bytes, packed"
 TOP1 = "top-1 %"
 BARS = "Bars reach one standard error up and down where it is known."
 _SIZES = (
-    "Weight bytes are those of codes, scales, zero points, biases and what stays float, in the types "
-    "that a file's format has for them; file bytes those of the whole file, with its graph or plan."
+    "Weight bytes are those of codes, scales, zero points, biases and what stays float, in the "
+    "types that a file's format has for them; file bytes those of the whole file, with its graph "
+    "or plan."
 )
 _WITHOUT = (
     f"The folder has no {FIGURES}. Histograms of weights and activations, the confusion matrix and "
@@ -128,6 +129,7 @@ def _figures(result: Result) -> tuple[Part, ...]:
     ]
     if result.zeros_percent is not None:
         told.insert(0, f"{result.zeros_percent:.1f} % of the quantized weights are 0.")
+    told += [] if result.target is None else [result.target.told]
     parts += [Text(" ".join(told))] if told else []
     return (*parts, *_against_size(result))
 

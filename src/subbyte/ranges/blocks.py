@@ -90,9 +90,7 @@ def fit_grid(
         return Grid.of(spec, scale, zero_point)
 
 
-def _fit_powers(
-    method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None
-) -> Grid:
+def _fit_powers(method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None) -> Grid:
     """The grid of a method with each scale halved, rounded down or up to a power of two, whichever
     leaves the least square error.
     """

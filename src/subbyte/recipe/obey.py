@@ -49,7 +49,7 @@ class Obeying:
                 for one in plan.layers
             ),
             taps=tuple(replace(t, reason=_joined(t.reason, activations)) for t in plan.taps),
-            target=self.target.name,
+            target=self.recipe.target,
         )
         if self.recipe.budget_for == "channels" and self.recipe.budget is not None:
             raise RecipeError(

@@ -42,8 +42,8 @@ Weights take `levels` in place of 2^bits equal steps:
     [...]     any rising list of 2 to 256 numbers, in steps of the scale; likewise
     NAME      an alphabet of `core.ALPHABETS`, or {name: NAME, ...} with its fields; in Python also
               the object; likewise
-and `scales: powers-of-two`, also of activations; and `scalar`, a factor on every scale that the range chooses; methods that refit scales only start
-from it. Level sets
+and `scales: powers-of-two`, which activations take, too; and `scalar`, a factor on every scale that
+the range chooses; methods that refit scales only start from it. Level sets
 other than lists and alphabets are symmetric: `symmetric` and `narrow` do not apply to them.
 
 `guided: 4` weighs what each of 4 runs of a layer's output channels sees by the gradients of the

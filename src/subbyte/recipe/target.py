@@ -3,15 +3,15 @@ file of the user's; nothing else knows its name.
 
     about:        one sentence
     weights:      {bits: [8], granularity: [channel, tensor], symmetric: true, narrow: true}
-    activations:  {bits: [8, 16], granularity: [tensor], symmetric: any, dynamic: false}
+    activations:  {bits: [8], granularity: [tensor], symmetric: any, dynamic: false}
     required:     true             # activations are quantized, and no layer stays float
     scales:       any              # or powers-of-two
     batch:        any              # or fixed: files have no free size
     operators:    []               # of ONNX files, by name; none stated: any
 
-What a recipe leaves open is chosen as the target takes it, the first of several; what it states and
-the target does not take is an error before the walk. Nothing is run on a target: the check is one of
-structure.
+What a recipe leaves open is chosen as the target takes it, the first of several; what it states
+and the target does not take is an error before the walk. Nothing is run on a target: the check is
+one of structure.
 """
 
 from collections.abc import Mapping
@@ -71,8 +71,9 @@ class Target(Settings):
         as they are, with what it takes.
         """
         rules = self.weights if "narrow" in type(group).model_fields else self.activations
-        mine: dict[str, object] = {"scales": self.scales} if self.scales != "any" else {}
         given: Mapping[str, Any] = dict(group)
+        fixed = not given.get("dynamic", False)  # else it is refused
+        mine: dict[str, object] = {"scales": self.scales} if self.scales != "any" and fixed else {}
         if given["granularity"] not in rules.granularity:
             mine["granularity"] = rules.granularity[0]
         wanted = {"symmetric": rules.symmetric}
@@ -178,7 +179,9 @@ def load_target(source: str) -> Target:
     elif Path(source).is_file():
         text = Path(source).read_text()
     else:
-        raise RecipeError(f"unknown target {source!r}; known: {', '.join(target_names())}, or a YAML file")
+        raise RecipeError(
+            f"unknown target {source!r}; known: {', '.join(target_names())}, or a YAML file"
+        )
     try:
         settings = yaml.safe_load(text)
     except yaml.YAMLError as error:

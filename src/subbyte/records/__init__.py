@@ -24,6 +24,7 @@ from subbyte.records.result import (
     Score,
     Sizes,
     Skipped,
+    Target,
     read_plan,
     read_result,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Score",
     "Sizes",
     "Skipped",
+    "Target",
     "read_document",
     "read_evidence",
     "read_plan",

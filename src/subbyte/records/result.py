@@ -120,6 +120,28 @@ class LedgerEntry(Record):
         return "; ".join(filter(None, dict.fromkeys((self.reason, *held))))
 
 
+class Target(Record):
+    """A target whose rules the plan obeys. Nothing was run on it: structure alone was checked.
+
+    misses: what it does not take of an exported file, by the exporter's name, in words.
+    """
+
+    name: str
+    about: str
+    misses: dict[str, list[str]] = Field(default_factory=dict)
+
+    @property
+    def told(self) -> str:
+        """The check in a sentence or two."""
+        sentences = [
+            f"The plan obeys the rules of {self.name}; this was checked by structure alone, "
+            f"nothing was run on such a device."
+        ]
+        for exporter, found in self.misses.items():
+            sentences.append(f"It does not take {exporter} as it is: {'; '.join(found)}.")
+        return " ".join(sentences)
+
+
 class Option(Record):
     """A layer in one width, as a budget weighs it.
 
@@ -154,8 +176,9 @@ class Result(Document):
     task: how outputs are judged; heads: names of the network's outputs; calibration, images: how
     many of each; not_exported: reasons by exporter; bits_per_weight: with scales and zero points;
     zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
-    folding batch-norms made; settings: of the recipe, as it takes them; about: weights, data and
-    whatever else tells this result from others; versions: of the software.
+    folding batch-norms made; target: what the network is for, where that was said; settings: of the
+    recipe, as it takes them; about: weights, data and whatever else tells this result from others;
+    versions: of the software.
     """
 
     VERSION: ClassVar[int] = 4
@@ -183,6 +206,7 @@ class Result(Document):
     products: list[LedgerEntry] = Field(default_factory=list)
     activations: list[LedgerEntry] = Field(default_factory=list)
     skipped: list[Skipped] = Field(default_factory=list)
+    target: Target | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     about: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)

@@ -177,7 +177,10 @@ def load_target(source: str) -> Target:
     if source in target_names():
         text = resources.files(_FOLDER).joinpath(f"targets/{source}{_SUFFIX}").read_text()
     elif Path(source).is_file():
-        text = Path(source).read_text()
+        try:
+            text = Path(source).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"target {source}: can't be read: {error}") from error
     else:
         raise RecipeError(
             f"unknown target {source!r}; known: {', '.join(target_names())}, or a YAML file"

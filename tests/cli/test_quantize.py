@@ -84,7 +84,7 @@ def test_a_folder_with_a_users_method_may_be_moved(subbyte, given, tmp_path):
     plan, again = there / "runs" / "x" / "plan.yaml", there / "again"
     done = subbyte("quantize", *given, "--recipe", plan, *options, again)
     assert done.code == 0, done.err
-    before, after = (load_file(p / "model.safetensors") for p in (plan.parent, again))
+    before, after = (read(p / "model.safetensors").tensors for p in (plan.parent, again))
     assert before.keys() == after.keys() and all((before[k] == after[k]).all() for k in before)
     assert subbyte("inspect", plan).code == 0
     (rounding,) = {layer.rounding for layer in read(again / "model.safetensors").plan.layers}
@@ -340,3 +340,17 @@ def test_the_commands_are_listed_and_explain_themselves(subbyte):
     for name in ("demo", "quantize", "evaluate", "inspect"):
         assert subbyte(name, "--help").code == 0
     assert subbyte("--version").out.startswith("subbyte ")
+
+
+def test_a_target_is_obeyed_or_refused_before_the_walk(subbyte, given, tmp_path):
+    done = subbyte("quantize", *given, "--recipe", "w4", "--target", "int8-mcu", "--out", "x")
+    assert done.code == 1 and "target int8-mcu" in done.err and "activations.bits=8" in done.err
+    out = tmp_path / "out"
+    given = (*given, "--no-report", "--target", "int8-mcu")
+    done = subbyte("quantize", *given, "--recipe", "w8a8", "--out", out)
+    assert done.code == 0, done.err
+    told = " ".join(done.out.split())
+    assert "obeys the rules of int8-mcu" in told and "nothing was run on such a device" in told
+    target = json.loads((out / "result.json").read_text())["target"]
+    assert target["name"] == "int8-mcu" and "free sizes: batch" in target["misses"]["onnx-int8"][0]
+    assert Plan.read(out / "plan.yaml").target == "int8-mcu"

@@ -8,7 +8,7 @@ from subbyte.recipe import Target
 
 
 def misses(target: Target, path: Path) -> list[str]:
-    """What a target does not take of a file, in words; none where all is well."""
+    """The parts of a file that a target does not take, in words; none where all is well."""
     graph = ir.load(path).graph
     found = []
     if target.operators:

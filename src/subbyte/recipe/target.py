@@ -55,7 +55,7 @@ class ActivationRules(Settings):
 
 
 class Target(Settings):
-    """What a runtime or a chip takes; see the module's text."""
+    """The rules of a runtime or a chip; see the module's text."""
 
     name: str
     about: str

@@ -27,8 +27,7 @@ def _of_layer(model: QuantizedModel, container: Container, layer: Layer) -> int:
         return 4 * weight.codes.numel()
     added = kind in BYTES and model.bias_scale(layer) is not None
     scales = 4 * layer.geometry.rows if added else 0
-    stored = weight.grid.stored
-    if not folded(weight, kind)[1].any():
-        stored.pop("zero_point", None)
-    numbers = sum(t.numel() * t.element_size() for t in stored.values())
-    return -(-weight.codes.numel() * kind.bits // 8) + numbers + scales
+    numbers = {n: t.numel() * t.element_size() for n, t in weight.grid.stored.items()}
+    zero = folded(weight, kind)[1]
+    numbers["zero_point"] = -(-zero.size * kind.bits // 8) if zero.any() else 0
+    return -(-weight.codes.numel() * kind.bits // 8) + sum(numbers.values()) + scales

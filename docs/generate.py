@@ -1,8 +1,10 @@
-"""Rebuild the generated pages: docs/methods.md, docs/recipes.md, docs/cli.md. With --check only say
+"""Rebuild the generated pages: docs/methods.md, docs/recipes.md, docs/cli.md,
+docs/targets.md. With --check only say
 which are stale.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from importlib import resources
 from inspect import cleandoc
@@ -26,7 +28,8 @@ from subbyte.methods import Method, Refusal, Rounding
 from subbyte.models import MODELS, pretrained
 from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
-from subbyte.recipe import PRESETS
+from subbyte.recipe import PRESETS, load_target, target_names
+from subbyte.recipe import target as target_rules
 from subbyte.rounding import ROUNDINGS
 from subbyte.tasks import TASKS
 from subbyte.tune import TUNES
@@ -217,7 +220,37 @@ def _first(text: str | None) -> str:
     return " ".join(cleandoc(text or "").split("\n\n")[0].split())
 
 
-PAGES = {"methods.md": methods, "recipes.md": recipes, "cli.md": cli}
+def targets() -> str:
+    """What each target takes, and the text of the module."""
+    parts = [NOTE, "# Targets", "", cleandoc(target_rules.__doc__ or ""), ""]
+    parts += [
+        "`subbyte quantize --target NAME`, `subbyte.quantize(..., target=NAME)`, or "
+        "`target: NAME` in a recipe, that of a sweep, too.",
+        "",
+        "| target | weights | activations | scales | sizes | operations |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in target_names():
+        one = load_target(name)
+        weights, activations = one.weights, one.activations
+        words = [_taken(weights.bits, weights.granularity, weights.symmetric is True)]
+        words += ["lowest code unused"] if weights.narrow is True else []
+        words += [f"codes within {weights.farthest} of 0"] if weights.farthest < 255 else []
+        said = [_taken(activations.bits, activations.granularity, activations.symmetric is True)]
+        said += ["all of them"] if one.required else ["or float"]
+        operations = f"{len(one.operators)} stated" if one.operators else "any of ONNX"
+        cells = ("; ".join(words), "; ".join(said), one.scales, one.batch, operations)
+        parts.append(f"| `{name}`: {one.about} | {' | '.join(cells)} |")
+    return "\n".join(parts) + "\n"
+
+
+def _taken(bits: list[int], granularity: Sequence[str], symmetric: bool) -> str:
+    widths = f"{min(bits)} to {max(bits)}" if len(bits) > 2 else " or ".join(map(str, bits))
+    zero = "no zero points" if symmetric else "any zero points"
+    return f"{widths} bits, a scale a {' or '.join(granularity)}, {zero}"
+
+
+PAGES = {"methods.md": methods, "recipes.md": recipes, "cli.md": cli, "targets.md": targets}
 
 
 def main() -> None:

@@ -63,8 +63,10 @@ def test_the_result_is_that_of_the_file(made):
 
 def test_sizes_are_those_of_the_files(made, place):
     out, found, _ = made
-    assert found.bytes.packed == (out / "model.safetensors").stat().st_size
+    assert found.bytes.file == (out / "model.safetensors").stat().st_size
     assert found.exports[0].bytes == (out / "model.onnx").stat().st_size
+    assert found.bytes.packed < found.bytes.file and found.bytes.packed < found.exports[0].holds
+    assert found.exports[0].holds < found.exports[0].bytes
     # the batch-norm is folded
     assert found.bytes.float == 4 * (8 * 27 + 8 + 8 * 72 + 8 + 4 * 32 + 4)
     weights = 8 * 27 + 8 * 72 + 4 * 32

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 import yaml
@@ -71,7 +72,9 @@ def test_a_folder_with_a_users_method_may_be_moved(subbyte, given, tmp_path):
     mine = f"weights.rounding={here / 'mine.py'}:Mine"
     done = subbyte("quantize", *given, "--recipe", "w4", "--set", mine, *options, out)
     assert done.code == 0, done.err
-    packed = (out / "model.safetensors").read_bytes()
+    stored = load_file(out / "model.safetensors")["header"].numpy().tobytes()
+    packed = zlib.decompress(stored)
+    assert str(here).encode() not in packed
     for name in names_in(out):
         assert str(here).encode() not in (out / name).read_bytes(), name
     assert packed.count(b"../../mine.py:Mine") == 3
@@ -81,7 +84,7 @@ def test_a_folder_with_a_users_method_may_be_moved(subbyte, given, tmp_path):
     plan, again = there / "runs" / "x" / "plan.yaml", there / "again"
     done = subbyte("quantize", *given, "--recipe", plan, *options, again)
     assert done.code == 0, done.err
-    before, after = (load_file(p / "model.safetensors") for p in (plan.parent, again))
+    before, after = (read(p / "model.safetensors").tensors for p in (plan.parent, again))
     assert before.keys() == after.keys() and all((before[k] == after[k]).all() for k in before)
     assert subbyte("inspect", plan).code == 0
     (rounding,) = {layer.rounding for layer in read(again / "model.safetensors").plan.layers}
@@ -189,10 +192,10 @@ def test_a_scalar_multiplies_the_scales_and_zeros_are_counted(subbyte, given, tm
         two["settings"]["weights"]["scalar"] == 2
         and two["zeros_percent"] > one["zeros_percent"] > 0
     )
-    read = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
+    found = [read(tmp_path / name / "model.safetensors").tensors for name in ("one", "two")]
     for layer in ("0", "4", "7"):
         key = f"layers/{layer}/scale"
-        assert float(read[1][key] / read[0][key]) == pytest.approx(2)
+        assert float(found[1][key] / found[0][key]) == pytest.approx(2)
 
 
 def test_plans_show_what_happens_beside_the_rounding(subbyte, place):
@@ -337,3 +340,17 @@ def test_the_commands_are_listed_and_explain_themselves(subbyte):
     for name in ("demo", "quantize", "evaluate", "inspect"):
         assert subbyte(name, "--help").code == 0
     assert subbyte("--version").out.startswith("subbyte ")
+
+
+def test_a_target_is_obeyed_or_refused_before_the_walk(subbyte, given, tmp_path):
+    done = subbyte("quantize", *given, "--recipe", "w4", "--target", "int8-mcu", "--out", "x")
+    assert done.code == 1 and "target int8-mcu" in done.err and "activations.bits=8" in done.err
+    out = tmp_path / "out"
+    given = (*given, "--no-report", "--target", "int8-mcu")
+    done = subbyte("quantize", *given, "--recipe", "w8a8", "--out", out)
+    assert done.code == 0, done.err
+    told = " ".join(done.out.split())
+    assert "obeys the rules of int8-mcu" in told and "nothing was run on such a device" in told
+    target = json.loads((out / "result.json").read_text())["target"]
+    assert target["name"] == "int8-mcu" and "free sizes: batch" in target["misses"]["onnx-int8"][0]
+    assert Plan.read(out / "plan.yaml").target == "int8-mcu"

@@ -24,6 +24,8 @@ from subbyte.graph import Layer, Samples, set_tensor, tensor_at
 from subbyte.methods import Exported
 from tests.networks import NAMES, build, images, quantized
 
+pytestmark = pytest.mark.usefixtures("long_names")
+
 RECIPES = ["w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary"]
 WEIGHT_ONLY = ["w4", "w3", "w2", "ternary"]
 CONTAINERS = ["int8", "compact"]

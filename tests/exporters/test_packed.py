@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 
 import subbyte
 from subbyte.errors import FormatError
-from subbyte.exporters import packed
-from tests.networks import NAMES, Residual, build, images, quantized
+from subbyte.exporters import packed, sealed
+from tests.networks import NAMES, Chain, Residual, build, images, quantized
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,24 @@ def header_end(data: bytes) -> int:
     return 8 + int.from_bytes(data[:8], "little")
 
 
-def rewritten(source: Path, target: Path, **changes: object) -> Path:
-    """A copy whose header entry `subbyte` is changed, its checksum left as it was."""
-    with safe_open(str(source), framework="pt") as file:
+def parts(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """The stored tensors of a file, and the entry of its metadata."""
+    with safe_open(str(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header = json.loads(file.metadata()["subbyte"])
-    header |= changes
-    save_file(tensors, target, metadata={"subbyte": json.dumps(header)})
+        return tensors, json.loads(file.metadata()["subbyte"])
+
+
+def rewritten(source: Path, target: Path, **changes: object) -> Path:
+    """A copy whose header is changed, its checksum left as it was; version and sha256 are those of
+    the metadata.
+    """
+    tensors, seal = parts(source)
+    header = json.loads(zlib.decompress(tensors["header"].numpy().tobytes()))
+    header |= {k: v for k, v in changes.items() if k not in seal and k != "seal"}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    tensors["header"] = torch.frombuffer(bytearray(zlib.compress(text, 9)), dtype=torch.uint8)
+    seal |= {k: v for k, v in changes.items() if k in seal} | changes.get("seal", {})
+    save_file(tensors, target, metadata={"subbyte": json.dumps(seal)})
     return target
 
 
@@ -123,15 +135,47 @@ def test_files_are_small():
     assert count / 5 <= sizes["ternary"] <= count / 5 + 6
 
 
+def test_files_take_hardly_more_than_their_numbers(tmp_path):
+    """Plan, names and places of 12 more layers with quantizers take less than a kilobyte."""
+    more = []
+    for depth in (4, 16):
+        network = chain(depth)
+        size = subbyte.save(network, tmp_path / f"{depth}.safetensors")
+        more.append(size - network.packed_bytes)
+    assert 0 < more[0] < 2000 and more[1] < more[0] + 12 * 80
+
+
+def chain(depth: int) -> subbyte.QuantizedModel:
+    torch.manual_seed(0)
+    return subbyte.quantize(Chain(depth).eval(), torch.randn(8, 4, 6, 6), recipe="w4a4")
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(sealed, "_LARGEST", 1000)
+    with pytest.raises(FormatError, match="not whole"):
+        packed.read(written)
+
+
+def test_numbers_of_another_type_than_stated_are_refused(written, tmp_path):
+    """Even if their checksum is right."""
+    tensors, seal = parts(written)
+    text = zlib.decompress(tensors["header"].numpy().tobytes())
+    tensors["uint8"] = tensors["uint8"].view(torch.int8)
+    body = {name: tensor for name, tensor in tensors.items() if name != "header"}
+    seal["sha256"] = sealed._digest(text, body)
+    save_file(tensors, tmp_path / "odd.safetensors", metadata={"subbyte": json.dumps(seal)})
+    with pytest.raises(FormatError, match=r"uint8 are torch\.int8"):
+        packed.read(tmp_path / "odd.safetensors")
+
+
 def test_it_is_a_plain_safetensors_file_without_the_float_weights(written):
+    tensors, _ = parts(written)
+    assert set(tensors) == {"header", "uint8", "int8", "float32"}
+    assert all(tensor.ndim == 1 for tensor in tensors.values())
     model = quantized("residual", "w4a4")
-    with safe_open(str(written), framework="np") as file:
-        names = set(file.keys())
-        floats = [
-            file.get_tensor(name) for name in names if file.get_tensor(name).dtype.kind == "f"
-        ]
-    assert {f"layers/{name}/codes" for name in model.weights} < names
-    assert max(value.size for value in floats) <= 16
+    scales = sum(weight.grid.scale.numel() for weight in model.weights.values())
+    biases = sum(value.numel() for value in model.leftovers.values())
+    assert tensors["float32"].numel() == scales + biases + len(model.plan.taps)
     assert written.stat().st_size < quantized("residual", "w4a4").float_bytes
 
 
@@ -196,7 +240,7 @@ def test_a_changed_byte_of_the_header_is_found_or_changes_nothing(written, tmp_p
     assert refused > 0.95 * len(positions)
 
 
-@pytest.mark.parametrize("version", [0, 1, 99, "2", None])
+@pytest.mark.parametrize("version", [0, 1, 3, 99, "2", None])
 def test_unknown_versions_are_refused(version, written, tmp_path):
     with pytest.raises(FormatError, match=f"version {version!r}"):
         packed.read(rewritten(written, tmp_path / "other.safetensors", version=version))
@@ -212,6 +256,8 @@ def test_unknown_versions_are_refused(version, written, tmp_path):
         {"plan": None},
         {"plan": []},
         {"more": 1},
+        {"seal": {"more": 1}},
+        {"tensors": {}},
     ],
 )
 def test_altered_metadata_is_refused(changes, written, tmp_path):
@@ -326,7 +372,7 @@ def test_float_checkpoints_are_refused(tmp_path):
     save_file(build("residual").state_dict(), tmp_path / "float.safetensors")
     with pytest.raises(FormatError, match="subbyte did not write it"):
         subbyte.load(tmp_path / "float.safetensors", build("residual"))
-    assert not packed.is_packed(tmp_path / "float.safetensors")
+    assert not sealed.is_sealed(tmp_path / "float.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + b"\0" * 100, b"\xff" * 64])
@@ -334,7 +380,7 @@ def test_other_files_are_refused(content, tmp_path):
     (tmp_path / "other.safetensors").write_bytes(content)
     with pytest.raises(FormatError):
         packed.read(tmp_path / "other.safetensors")
-    assert not packed.is_packed(tmp_path / "other.safetensors")
+    assert not sealed.is_sealed(tmp_path / "other.safetensors")
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
@@ -344,9 +390,9 @@ def test_missing_files_and_folders_are_refused(tmp_path):
 
 
 def test_packed_files_are_known_by_their_header(written, tmp_path):
-    assert packed.is_packed(written)
+    assert sealed.is_sealed(written)
     shutil.copy(written, tmp_path / "model.bin")
-    assert not packed.is_packed(tmp_path / "model.bin")
+    assert not sealed.is_sealed(tmp_path / "model.bin")
 
 
 @pytest.mark.parametrize("existing", [False, True])
@@ -370,4 +416,4 @@ def test_nothing_is_left_when_saving_fails(existing, error, tmp_path, monkeypatc
 
 def test_saving_makes_the_folder(tmp_path):
     subbyte.save(quantized("residual", "w4a4"), tmp_path / "a" / "b" / "model.safetensors")
-    assert packed.is_packed(tmp_path / "a" / "b" / "model.safetensors")
+    assert sealed.is_sealed(tmp_path / "a" / "b" / "model.safetensors")

@@ -14,6 +14,8 @@ from subbyte.graph import Samples
 from tests.exporters.right_and_wrong import FAULTS, KINDS, Heads, samples, spoil
 from tests.networks import images, quantized
 
+pytestmark = pytest.mark.usefixtures("long_names")
+
 RECIPES = ["w8a8", "w4a4", "w4", "w2", "ternary"]
 
 

@@ -32,7 +32,7 @@ def test_a_network_in_a_sentence():
     assert summary(result(images=10000, data="cifar10", model="resnet20")) == (
         "resnet20, 4-bit weights and activations in all layers: 90.81 % top-1 on 10,000 test "
         "images of cifar10, 0.92 "
-        "points below float; 181 kB instead of 1.1 MB; onnx-int8 agrees with the torch model on "
+        "points below float; 141 kB instead of 1.1 MB; onnx-int8 agrees with the torch model on "
         "100 % of images."
     )
 

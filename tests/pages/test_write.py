@@ -74,19 +74,22 @@ def test_accuracy_and_size_are_those_of_the_result(model):
         "top-5 %",
         "agreement with float %",
         "bits a weight",
-        "bytes",
+        "weight bytes",
+        "file bytes",
+        "ratio",
     )
     assert table.rows == (
-        ("float, torch", "91.73", "99.50", "", "32.00", "1,076,136"),
-        ("quantized, torch", "90.81", "99.25", "95.87", "4.10", "180,794"),
-        ("quantized, onnx-int8", "90.79", "", "", "", "318,248"),
+        ("float, torch", "91.73", "99.50", "", "32.00", "1,076,136", "", ""),
+        ("quantized, torch", "90.81", "99.25", "95.87", "4.10", "140,794", "144,794", "1.028"),
+        ("quantized, onnx-int8", "90.79", "", "", "", "300,000", "318,248", "1.061"),
     )
-    assert "12.3 % of the quantized weights are 0" in section.parts[1].text
-    assert "0.00045 on average" in section.parts[1].text
+    assert section.parts[1].text.startswith("Weight bytes are those of codes")
+    assert "12.3 % of the quantized weights are 0" in section.parts[2].text
+    assert "0.00045 on average" in section.parts[2].text
     plot = one(section.parts, Points)
     assert [(c.x[0], c.y[0]) for c in plot.clouds] == [
         (1076136, 91.73),
-        (180794, 90.81),
+        (140794, 90.81),
         (318248, 90.79),
     ]
     assert plot.clouds[1].errors[0] == pytest.approx(100 * (0.9081 * 0.0919 / 200) ** 0.5)
@@ -272,7 +275,7 @@ def test_several_networks_are_compared(tmp_path):
     comparison = story.sections[0]
     table = one(comparison.parts, Table)
     assert [row[0] for row in table.rows] == ["large", "middle", "small", "worse"]
-    assert table.rows[2][5:9] == ("75,000", "91.73", "89.17", "-2.56")
+    assert table.rows[2][5:10] == ("75,000", "144,794", "91.73", "89.17", "-2.56")
     plot = one(comparison.parts, Points)
     assert (list(plot.steps[0]), list(plot.steps[1])) == (
         [75000, 91000, 180000],

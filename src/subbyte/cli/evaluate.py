@@ -30,7 +30,8 @@ from subbyte.engine.judging import (
 )
 from subbyte.errors import DataError, ModelError
 from subbyte.exporters import exporter_of, is_exported
-from subbyte.exporters.packed import is_packed, load
+from subbyte.exporters.packed import load
+from subbyte.exporters.sealed import is_sealed
 from subbyte.models import load_model, new_model
 from subbyte.records import Measured, Score
 from subbyte.tasks import Classification, read_tasks, task_name
@@ -132,7 +133,7 @@ def _forward(
         exporter = exporter_of(weights)
         forward = forward_of_file(exporter.runner(weights))
         return forward, f"{weights} in {exporter.runtime}"
-    if weights is not None and is_packed(weights):
+    if weights is not None and is_sealed(weights):
         packed: nn.Module = load(weights, new_model(_needed(model), classes))
         return forward_of(packed.to(device), device), f"{weights} (packed {model})"
     network = load_model(_needed(model), weights)

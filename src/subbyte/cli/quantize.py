@@ -41,7 +41,15 @@ from subbyte.graph import Axis, Samples, prepare
 from subbyte.io.processes import join
 from subbyte.jobs import Job, assist, run
 from subbyte.models import input_shape, load_model, new_model
-from subbyte.recipe import PRESETS, Plan, Recipe, load_request, make_plan
+from subbyte.recipe import (
+    PRESETS,
+    Plan,
+    Recipe,
+    for_target,
+    load_request,
+    make_plan,
+    target_names,
+)
 from subbyte.records import Measured, Result
 from subbyte.tasks import read_tasks
 
@@ -69,6 +77,13 @@ def quantize(
     scalar: Annotated[
         float | None,
         typer.Option(help="Factor on the weight scales that the range chooses: weights.scalar."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What the network is for: {', '.join(target_names())}, or a YAML file. Its rules "
+            "are obeyed, or refused before the walk."
+        ),
     ] = None,
     calibration: Annotated[
         int, typer.Option(help="Images to calibrate on, drawn from the training split.")
@@ -120,7 +135,7 @@ def quantize(
     check_exporters(exports or ())
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
-    asked = load_request(recipe, [*(settings or []), *scaled, *wanted])
+    asked = for_target(load_request(recipe, [*(settings or []), *scaled, *wanted]), target)
     free = Axis.read(name.strip() for name in (dynamic or "").split(",") if name.strip())
     if dry_run:
         plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop), free)
@@ -187,6 +202,8 @@ def show(result: Result, out: Path) -> None:
         )
     for line in speed_lines(result):
         console.print(line, highlight=False, markup=False)
+    if result.target is not None:
+        console.print(result.target.told, highlight=False, markup=False)
     for name, reason in result.not_exported.items():
         console.print(f"no file by {name}: {reason}", highlight=False, markup=False)
     if not result.exports:

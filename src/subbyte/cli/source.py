@@ -10,7 +10,8 @@ from typing import Any
 from subbyte.data import DataSet, load_data
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError
-from subbyte.exporters.packed import is_packed, load, read
+from subbyte.exporters.packed import load, read
+from subbyte.exporters.sealed import is_sealed
 from subbyte.jobs import PACKED
 from subbyte.learn.training.finish import PACKED as TRAINED
 from subbyte.models import new_model
@@ -104,7 +105,7 @@ def find_source(
 
 def _packed_in(folder: Path) -> Path:
     for name in (TRAINED, PACKED):  # where `train` wrote, the latter has float weights
-        if is_packed(folder / name):
+        if is_sealed(folder / name):
             return folder / name
     raise FormatError(
         f"{folder} holds neither {PACKED} (by `subbyte quantize`) nor {TRAINED} (by `subbyte train "

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from rich.table import Table
 
 from subbyte.pages.parts import Table as PageTable
-from subbyte.pages.scores import columns, find, label, number
+from subbyte.pages.scores import SIZES, columns, find, label, number, sizes
 from subbyte.pages.speed import said_speed
 from subbyte.recipe import LayerPlan, Plan
 from subbyte.records import Kernels, LedgerEntry, Measured, Option, Result, Score
@@ -22,22 +22,23 @@ def summary_table(results: Sequence[Result], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("recipe")
     table.add_column("network")
-    for name in (*shown, "bits/weight", "bytes"):
+    for name in (*shown, "bits/weight", *SIZES):
         table.add_column(name, justify="right")
 
-    def row(recipe: str, name: str, measured: Measured, bits: str, count: int) -> None:
+    def row(recipe: str, name: str, measured: Measured, bits: str, held: int, file: int) -> None:
         cells = [number(figure(measured)) for figure in shown.values()]
-        table.add_row(recipe, name, *cells, bits, f"{count:,}")
+        table.add_row(recipe, name, *cells, bits, *sizes(held, file))
 
     for position, result in enumerate(results):
         if position == 0:
-            row("float", "torch", result.float, "32.00", result.bytes.float)
+            row("float", "torch", result.float, "32.00", result.bytes.float, 0)
         table.add_section()
         bits = f"{result.bits_per_weight:.2f}"
-        row(result.recipe, "torch, packed", result.quantized, bits, result.bytes.packed)
+        held, file = result.bytes.packed, result.bytes.file
+        row(result.recipe, "torch, packed", result.quantized, bits, held, file)
         for one in result.exports:
             # files are compared with the torch model, of which the column does not tell
-            row("", one.name, Measured(scores=one.scores), "", one.bytes)
+            row("", one.name, Measured(scores=one.scores), "", one.holds, one.bytes)
     return table
 
 

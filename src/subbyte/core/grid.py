@@ -27,11 +27,13 @@ from subbyte.errors import NumericsError, RecipeError
 class GridSpec:
     """A kind of grid: the numbers that codes can stand for, and which weights share a scale.
 
+    powers: scales are powers of two, so that hardware multiplies by them with a shift.
     Raises RecipeError where the two do not go together.
     """
 
     alphabet: Alphabet
     share: Share = field(default_factory=PerTensor)
+    powers: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.alphabet, Alphabet):
@@ -52,14 +54,26 @@ class GridSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for files; `from_dict` reads them."""
-        return {"alphabet": self.alphabet.to_dict(), "share": self.share.to_dict()}
+        plain = {"alphabet": self.alphabet.to_dict(), "share": self.share.to_dict()}
+        return plain | ({"powers": True} if self.powers else {})
 
     @classmethod
     def from_dict(cls, entry: object) -> "GridSpec":
         """Inverse of `to_dict`. Raises RecipeError when it is not one."""
-        if not isinstance(entry, Mapping) or set(entry) != {"alphabet", "share"}:
+        if not isinstance(entry, Mapping) or set(entry) - {"powers"} != {"alphabet", "share"}:
             raise RecipeError(f"expected a grid's alphabet and share, got {entry!r}")
-        return cls(alphabet_from(entry["alphabet"]), share_from(entry["share"]))
+        if not isinstance(entry.get("powers", False), bool):
+            raise RecipeError(f"powers of a grid is true or false, got {entry['powers']!r}")
+        share = share_from(entry["share"])
+        return cls(alphabet_from(entry["alphabet"]), share, entry.get("powers", False))
+
+    def allowed(self, scale: Tensor) -> Tensor:
+        """The scales nearest to these, as ratios, that the grid may have."""
+        if not self.powers:
+            return scale
+        mantissa, _ = torch.frexp(scale)  # 0.5 ... 1
+        power = scale / mantissa
+        return torch.where(mantissa < 0.5**0.5, power / 2, power)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +100,10 @@ class Grid:
             raise NumericsError(
                 f"scales must be positive finite numbers, got {extremes(self.scale)}"
             )
+        if self.spec.powers and not bool((torch.frexp(self.scale)[0] == 0.5).all()):
+            raise NumericsError(
+                f"scales of this grid are powers of two, got {extremes(self.scale)}"
+            )
         if self.zero_point.shape != self.scale.shape:
             raise RecipeError(
                 f"zero_point {tuple(self.zero_point.shape)} and scale {tuple(self.scale.shape)} "
@@ -105,9 +123,10 @@ class Grid:
         own: Tensor | None = None,
     ) -> "Grid":
         """The grid with this scale. The zero point is 0 unless given, the alphabet's own numbers
-        those that it knows. Numbers are converted to float32 and int32.
+        those that it knows. Numbers are converted to float32 and int32, scales to those that the
+        spec allows.
         """
-        scale = scale.to(torch.float32)
+        scale = spec.allowed(scale.to(torch.float32))
         if zero_point is None:
             zero_point = torch.zeros_like(scale)
         zero_point = zero_point.long().clamp(-(2**15), 2**15).int()  # far out of range stays so
@@ -134,8 +153,10 @@ class Grid:
         return {name: tensor.cpu().contiguous() for name, tensor in held.items()}
 
     def with_scale(self, scale: Tensor) -> "Grid":
-        """The same codes on another scale (same shape as before)."""
-        return replace(self, scale=scale.to(torch.float32))
+        """The same codes on another scale (same shape as before), or the nearest that the spec
+        allows.
+        """
+        return replace(self, scale=self.spec.allowed(scale.to(torch.float32)))
 
     def to(self, device: torch.device | str) -> "Grid":
         """The same grid on another device."""

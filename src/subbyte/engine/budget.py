@@ -98,7 +98,8 @@ def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
     if len(options) == 1:
         return options
     where = f"recipe {recipe}: layer {options[0].name}: budget_for channels"
-    varying = GridSpec(Counts((MOST_LEVELS,) * options[0].rows), PerChannel())
+    powers = any(option.spec.powers for option in options if option.spec is not None)
+    varying = GridSpec(Counts((MOST_LEVELS,) * options[0].rows), PerChannel(), powers)
     replace(options[0], spec=varying).check(where)
     counts = set()
     for spec in (option.spec for option in options):
@@ -110,7 +111,9 @@ def _counted(options: list[LayerPlan], recipe: str) -> list[LayerPlan]:
     if len(counts) == 1:
         return options[:1]
     return [
-        replace(options[0], spec=GridSpec(Levels(centred(count)), PerChannel()), allocate=None)
+        replace(
+            options[0], spec=GridSpec(Levels(centred(count)), PerChannel(), powers), allocate=None
+        )
         for count in sorted(counts)
     ]
 
@@ -126,7 +129,8 @@ def _decided(
     specs = [option.spec for option in options]
     if counted:
         counts = tuple(spec.alphabet.count for spec in specs if spec is not None)
-        decided = replace(asked, spec=GridSpec(Counts(counts), PerChannel()), allocate=None)
+        powers = any(spec.powers for spec in specs if spec is not None)
+        decided = replace(asked, spec=GridSpec(Counts(counts), PerChannel(), powers), allocate=None)
     else:
         decided = next(plan for plan in widths if plan.spec == specs[0])
     reason = "; ".join(filter(None, (decided.reason, f"allocated under {asked.budget}")))

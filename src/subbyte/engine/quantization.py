@@ -20,7 +20,7 @@ from subbyte.engine.stages import Report, Stages, silent
 from subbyte.engine.walk import CLASSES, Progress, WalkResult, walk
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.methods import Task
-from subbyte.recipe import Plan, Recipe, load_request, make_plan
+from subbyte.recipe import Plan, Recipe, for_target, load_request, make_plan
 from subbyte.tasks import row_agreement
 
 
@@ -42,6 +42,7 @@ def quantize(
     images: Source,
     recipe: recipes.Source | Plan = "w8a8",
     *,
+    target: str | None = None,
     forward_fn: ForwardFn | None = None,
     dynamic: Collection[str] = (),
     labels: Tensor | None = None,
@@ -60,6 +61,8 @@ def quantize(
     those of the calibration images' size.
     recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, a mapping,
     a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
+    target: what the network is for (`recipe.target`): its rules are obeyed, or refused before the
+    walk.
     labels: int64 [n], or other targets of `task`; only a recipe whose tuning ends with them needs
     any.
     limits: resources of the walk, and the processes that share it. With
@@ -74,7 +77,7 @@ def quantize(
     calibration = collect(images, model, forward_fn).with_dynamic(Axis.read(dynamic))
     return carry_out(
         lambda: prepare(model, calibration),
-        load_request(recipe),
+        for_target(load_request(recipe), target),
         calibration,
         labels=lambda: labels,
         task=lambda: task,

@@ -18,7 +18,7 @@ from subbyte.exporters.operators import (
     QUANTIZE,
     WITH_KERNEL,
 )
-from subbyte.exporters.optimized import Node, Optimized, read_optimized
+from subbyte.exporters.optimized import NO_NAMES, Node, Optimized, read_optimized
 from subbyte.exporters.sessions import Feeds, inputs_of, open_session
 from subbyte.graph import Layer, Samples
 from subbyte.records.speed import Cost, Finding, Kernels
@@ -30,15 +30,21 @@ _MADE_OF = 6  # nodes that may lie between a constant and the weight that is mad
 _ADD = "Add"
 
 
-def read_kernels(path: Path, inputs: Samples | Feeds, layers: Sequence[Layer] = ()) -> Kernels:
+def read_kernels(
+    path: Path,
+    inputs: Samples | Feeds,
+    layers: Sequence[Layer] = (),
+    names: Mapping[str, str] = NO_NAMES,
+) -> Kernels:
     """The record of a file's graph in ONNX Runtime.
 
     inputs: what it takes, by name or in its order; one sample of it is run. layers: those of the
-    network, by which weights have names; else they are told by the names in the file.
+    network, by which weights have names; else they are told by the names in the file; names: of
+    values as they were before the file got short ones.
     Raises FormatError when the file can't be loaded or run.
     """
     feeds = _first(path, inputs) if isinstance(inputs, Samples) else inputs
-    return kernels_of(read_optimized(path, feeds), {one.weight: one.owner for one in layers})
+    return kernels_of(read_optimized(path, feeds, names), {one.weight: one.owner for one in layers})
 
 
 def _first(path: Path, samples: Samples) -> Feeds:

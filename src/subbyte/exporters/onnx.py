@@ -12,7 +12,7 @@ then renamed.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError, ParityError
+from subbyte.exporters.held import held_bytes
 from subbyte.exporters.kernels import read_kernels
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.pools import pool_means
 from subbyte.exporters.qdq import Written, insert_pairs, needed_opset
+from subbyte.exporters.short import shorten
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import Samples, described, mark_sites, of_other_sizes
@@ -101,10 +103,11 @@ class Onnx(Exporter[QuantizedModel, Plan]):
             few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)
             others = of_other_sizes(few, model.signature.conditions)
             self._proven(model, temporary, others)
-        kernels = read_kernels(temporary, inputs, model.layers)
+        kernels = read_kernels(temporary, inputs, model.layers, facts.names)
         size = temporary.stat().st_size
         parity = parity.model_copy(update={"saturating": tuple(facts.saturating)})
-        return Exported(self.name, path, size, parity, facts.notes, opset, kernels)
+        held = held_bytes(model, self.container)
+        return Exported(self.name, path, size, parity, facts.notes, opset, kernels, held)
 
     def write(self, model: QuantizedModel, path: Path, optimize: Optimize) -> tuple[Written, int]:
         """Write the file without a proof. Returns facts about it, and the opset.
@@ -117,6 +120,8 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         pool_means(program.graph)
         facts = insert_pairs(program, model, self.container, optimize)
         _strip(program)
+        codes = {f"{layer.weight}.codes": layer.name for layer in model.owners}
+        facts = replace(facts, names=shorten(program, codes))
         program.opset_imports[""] = opset
         program.producer_name = "subbyte"
         program.metadata_props[_RECIPE] = model.plan.recipe

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -27,6 +28,7 @@ from subbyte.exporters.sessions import Event, Feeds, profile
 
 _BYTES = {"uint8": 1, "int8": 1, "bool": 1, "float16": 2, "int16": 2, "int64": 8, "double": 8}
 _WORD = 4  # bytes of all other types
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 _LARGE = 1 << 30  # bytes of a file from which on constants are written beside the graph
 _UNSIGNED = onnx.TensorProto.UINT8
 _LEVEL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -153,14 +155,19 @@ class Optimized:
         return most
 
 
-def read_optimized(path: Path, feeds: Feeds) -> Optimized:
-    """Load a file, run it once, and read what ONNX Runtime made of it.
+def read_optimized(path: Path, feeds: Feeds, names: Mapping[str, str]) -> Optimized:
+    """Load a file, run it once, and read what ONNX Runtime made of it. names: as for
+    `kernels.read_kernels`.
 
     Raises FormatError when it can't be loaded or run.
     """
     large = path.stat().st_size > _LARGE
+    written = onnx.load(str(path), load_external_data=False)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "optimized.onnx"
+        place, source = Path(folder) / "optimized.onnx", path
+        if not large:  # nodes are told from each other by name
+            source = Path(folder) / "named.onnx"
+            onnx.save(_named(written, names), str(source))
 
         def kept(options: Any) -> None:
             options.graph_optimization_level = _LEVEL
@@ -169,20 +176,30 @@ def read_optimized(path: Path, feeds: Feeds) -> Optimized:
                 name = "session.optimized_model_external_initializers_file_name"
                 options.add_session_config_entry(name, "constants.bin")
 
-        (events,) = profile(path, feeds, change=kept)
+        (events,) = profile(source, feeds, change=kept)
         graph = onnx.load(str(place), load_external_data=False).graph
-    written = onnx.load(str(path), load_external_data=False).graph
     constants = {one.name: tuple(one.dims) for one in graph.initializer}
     taken = {name: tuple(array.shape) for name, array in feeds.items()}
     return Optimized(
         tuple(_nodes(graph, events)),
         constants,
         frozenset(one.name for one in graph.initializer if one.data_type == _UNSIGNED),
-        sum(map(_bytes, written.initializer)),
+        sum(map(_bytes, written.graph.initializer)),
         sum(map(_bytes, graph.initializer)),
         taken,
         tuple(one.name for one in graph.output),
     )
+
+
+def _named(model: Any, names: Mapping[str, str]) -> Any:
+    """A file with names for all nodes, and with those of values that it had before."""
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+        for values in (node.input, node.output):
+            values[:] = [names.get(value, value) for value in values]
+    for constant in model.graph.initializer:
+        constant.name = names.get(constant.name, constant.name)
+    return model
 
 
 def _nodes(graph: Any, events: list[Event]) -> Iterator[Node]:

@@ -1,24 +1,19 @@
-"""Packed checkpoints: safetensors with codes in bytes and the plan in the metadata. Specified in
+"""Packed checkpoints: codes in bytes, and the plan that they come from. Specified in
 docs/format.md.
 
-The header's metadata has one entry, `subbyte`, a JSON object; its `sha256` covers every tensor and
-all other metadata, so that a damaged or altered file is refused. No pickle, no code.
+How a file holds them is for `sealed`: checked, compressed, and no more than the numbers need.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from subbyte.core import Grid, GridSpec, QTensor, unpack
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.errors import FormatError, RecipeError
+from subbyte.exporters import sealed
 from subbyte.graph import (
     Inputs,
     Network,
@@ -32,8 +27,6 @@ from subbyte.graph import (
 from subbyte.io.files import write_bytes
 from subbyte.io.user_file import UserFiles
 from subbyte.recipe import LayerPlan, Plan, misfit
-
-VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +79,6 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
     path = Path(path)
     tensors = _tensors(model)
     header = {
-        "version": VERSION,
         "plan": model.plan.to_dict(UserFiles(path.parent)),
         "grids": {name: weight.grid.spec.to_dict() for name, weight in model.weights.items()},
         "inputs": model.signature.to_dict(),
@@ -100,8 +92,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
         },
         "about": about or {},
     }
-    header["sha256"] = _digest(tensors, header)
-    content = serialize(tensors, metadata={"subbyte": _json(header)})
+    content = sealed.seal(tensors, header)
     write_bytes(path, content)
     return len(content)
 
@@ -156,41 +147,14 @@ def read(path: str | Path) -> Packed:
 
     Raises FormatError when it is no such file, truncated, altered, or of an unknown version.
     """
+    tensors, header = sealed.unseal(path)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as error:
-        raise FormatError(f"{path}: no such file") from error
-    except (SafetensorError, OSError) as error:
-        raise FormatError(
-            f"{path}: not a whole safetensors file ({error}); copy or write it again"
-        ) from error
-    if "subbyte" not in metadata:
-        raise FormatError(
-            f"{path}: a safetensors file, but subbyte did not write it; pass it as float --weights "
-            f"instead"
-        )
-    try:
-        header = json.loads(metadata["subbyte"])
-        version = header["version"]
-        if version != VERSION:
-            raise FormatError(
-                f"{path}: format version {version!r}; this subbyte reads version {VERSION}; "
-                f"quantize the network again"
-            )
-        digest = header.pop("sha256")
-        if digest != _digest(tensors, header):
-            raise FormatError(
-                f"{path}: the contents do not match their checksum; the file was damaged or altered"
-            )
-        return Packed(
-            tensors, Plan.from_dict(header["plan"], UserFiles(Path(path).parent, run=False)), header
-        )
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecipeError) as error:
+        plan = Plan.from_dict(header["plan"], UserFiles(Path(path).parent, run=False))
+    except (KeyError, TypeError, AttributeError, RecipeError) as error:
         raise FormatError(
             f"{path}: its header can't be read ({type(error).__name__}: {error})"
         ) from error
+    return Packed(tensors, plan, header)
 
 
 def _tensors(model: QuantizedModel) -> dict[str, Tensor]:
@@ -210,15 +174,6 @@ def _grid_tensors(prefix: str, grid: Grid) -> dict[str, Tensor]:
     return {f"{prefix}/{name}": tensor for name, tensor in grid.stored.items()}
 
 
-def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
-    digest = hashlib.sha256(_json(header).encode())
-    for name in sorted(tensors):
-        value = tensors[name].cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _require_whole(expected: dict[str, Tensor], found: dict[str, Tensor], path: str | Path) -> None:
     """The file holds just the tensors that `save` would write, of their types and shapes."""
     if missing := sorted(set(expected) - set(found)):
@@ -236,10 +191,6 @@ def _require_whole(expected: dict[str, Tensor], found: dict[str, Tensor], path: 
             )
 
 
-def _json(header: dict[str, Any]) -> str:
-    return json.dumps(header, sort_keys=True, separators=(",", ":"))
-
-
 def _require_same(packed: Packed, network: Network, path: str | Path) -> None:
     reason = misfit(packed.plan, network)
     if reason is not None:
@@ -250,14 +201,3 @@ def _require_same(packed: Packed, network: Network, path: str | Path) -> None:
             f"{path}: made for a network whose layers are joined otherwise (its values are "
             f"{values})"
         )
-
-
-def is_packed(path: str | Path) -> bool:
-    """Whether a file is a safetensors file that `save` wrote (whole or not)."""
-    if Path(path).suffix != ".safetensors":
-        return False
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return "subbyte" in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False

@@ -12,7 +12,8 @@ which is exact because both share scale and zero point; so the layer before it k
 kernel. A Clip also keeps a pair apart from another one right before it (`exporters.neutral`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -41,11 +42,13 @@ def needed_opset(model: QuantizedModel, container: Container) -> int:
 @dataclass(frozen=True)
 class Written:
     """Facts about a graph with pairs. notes: by layer or activation quantizer, how the file holds
-    it; saturating: layers whose sums may leave int16 (`arrays.may_saturate`).
+    it; saturating: layers whose sums may leave int16 (`arrays.may_saturate`); names: what values
+    were called before, by the names that they have in the file.
     """
 
     notes: dict[str, str]
     saturating: list[str]
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def insert_pairs(

@@ -107,17 +107,20 @@ class Weights:
         weights round the other operand to 8 bits and read wrong INT2 numbers where rows are no
         multiple of 4.
         """
-        value = self.editor.node("Cast", [codes], before, to=ir.DataType.FLOAT.value)
-        named: list[tuple[str, str, np.ndarray]] = [("Mul", "scale", scale_of(weight))]
-        if zero.any():
-            named.insert(0, ("Sub", "zero_point", zero.astype(np.float32)))
         assert codes.shape is not None
-        sizes = codes.shape.numpy()
-        for operation, name, numbers in named:
-            name = f"{layer.weight}.{name}"
-            operand = self.along(layer, weight.grid.spec.share, name, numbers, sizes, before)
-            value = self.editor.node(operation, [value, operand], before)
-        return value
+        share, sizes = weight.grid.spec.share, codes.shape.numpy()
+        value = self.editor.node("Cast", [codes], before, to=ir.DataType.FLOAT.value)
+        if zero.any():
+            small = share.block is None  # ONNX expands no numbers of few bits
+            zero = zero if small else zero.astype(np.float32)
+            operand = self.along(layer, share, f"{layer.weight}.zero_point", zero, sizes, before)
+            if small:
+                to = ir.DataType.FLOAT.value
+                operand = self.editor.node("Cast", [operand], before, to=to)
+            value = self.editor.node("Sub", [value, operand], before)
+        scale = scale_of(weight)
+        operand = self.along(layer, share, f"{layer.weight}.scale", scale, sizes, before)
+        return self.editor.node("Mul", [value, operand], before)
 
     def along(
         self,

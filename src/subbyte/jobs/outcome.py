@@ -16,10 +16,12 @@ from subbyte.engine.judging import (
 )
 from subbyte.engine.quantization import Quantization
 from subbyte.engine.quantized import LedgerRow
+from subbyte.exporters.structure import misses
 from subbyte.io.user_file import UserFiles
 from subbyte.jobs.job import Job
 from subbyte.jobs.measuring import Measured
 from subbyte.methods import Exported
+from subbyte.recipe import Plan, load_target
 from subbyte.records import (
     LedgerEntry,
     Result,
@@ -79,18 +81,29 @@ def summary(
         not_timed=files.not_timed,
         bits_per_weight=model.bits_per_weight,
         zeros_percent=model.zeros,
-        bytes=Sizes(float=done.network.float_bytes, packed=packed),
+        bytes=Sizes(float=done.network.float_bytes, packed=model.packed_bytes, file=packed),
         options=[records.Option(**asdict(option)) for option in done.options],
         seconds=seconds,
         fold_error=done.network.fold_error,
         layers=rows["layer"],
         products=rows["product"],
         activations=rows["activation"],
+        target=_target(model.plan, exported),
         skipped=[Skipped(name=r.name, reason=r.reason, bytes=r.bytes) for r in rows["rest"]],
         settings=job.recipe.stated(UserFiles(out)),
         about=dict(job.about) | {"fingerprint": data.fingerprint},
         versions=versions(),
     )
+
+
+def _target(plan: Plan, exported: Sequence[Exported]) -> records.Target | None:
+    """The target of a plan, and how the files fit it."""
+    if plan.target is None:
+        return None
+    target = load_target(plan.target)
+    found = {one.exporter: misses(target, one.path) for one in exported if one.opset is not None}
+    kept = {exporter: words for exporter, words in found.items() if words}
+    return records.Target(name=target.name, about=target.about, misses=kept)
 
 
 def _figures(judged: Judged) -> dict[str, list[records.Score]]:
@@ -104,6 +117,7 @@ def _export(exported: Exported, judged: Judged, timing: records.Timing | None) -
         name=exported.exporter,
         file=exported.path.name,
         bytes=exported.bytes,
+        holds=exported.holds,
         opset=exported.opset,
         parity=exported.parity,
         kernels=exported.kernels,

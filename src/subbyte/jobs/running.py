@@ -25,7 +25,7 @@ from subbyte.io.user_file import UserFiles
 from subbyte.jobs.job import OPTIONS, OWNS, PACKED, Job
 from subbyte.jobs.measuring import Capture, measure
 from subbyte.jobs.outcome import Files, summary
-from subbyte.recipe import Plan
+from subbyte.recipe import Plan, load_target
 from subbyte.records import (
     FIGURES,
     PLAN,
@@ -106,12 +106,19 @@ def _quantized(
         job.recipe,
         images,
         labels=lambda: draw_targets(data, job.calibration, job.seed),
-        accept=lambda plan: choose_exporters(job.exports, plan),
+        accept=lambda plan: _accept(job, plan),
         task=lambda: capture.task,
         limits=job.limits,
         stages=stages,
     )
     return images, capture, done
+
+
+def _accept(job: Job, plan: Plan) -> None:
+    """Raise RecipeError where a plan can't be exported, or its target is not known here."""
+    choose_exporters(job.exports, plan)
+    if plan.target is not None:
+        load_target(plan.target).check(plan)
 
 
 def export_files(names: Sequence[str], plan: Plan) -> dict[str, str]:

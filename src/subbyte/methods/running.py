@@ -42,7 +42,9 @@ class Exported:
 
     exporter: its name; bytes: of all files that were written; notes: by layer or activation name,
     how the file holds it, where there is anything to say; opset: the one that the file needs, in
-    formats that have them; kernels: what the runtime made of the file, None where it does not tell.
+    formats that have them; kernels: what the runtime made of the file, None where it does not tell;
+    holds: bytes of the numbers alone, as its format has types for them, 0 where the exporter does
+    not say.
     """
 
     exporter: str
@@ -52,6 +54,7 @@ class Exported:
     notes: Mapping[str, str] = field(default_factory=dict)
     opset: int | None = None
     kernels: Kernels | None = None
+    holds: int = 0
 
 
 Runner = Callable[..., Any]

@@ -11,7 +11,7 @@ from subbyte.pages import distributions, predictions
 from subbyte.pages.figures import Cloud, Heat, Points
 from subbyte.pages.ledger import Ledger
 from subbyte.pages.parts import Part, Raw, Section, Table, Text
-from subbyte.pages.scores import columns, number, said
+from subbyte.pages.scores import SIZES, columns, number, said, sizes
 from subbyte.pages.speed import speed_sections
 from subbyte.records import (
     BENCH,
@@ -31,6 +31,11 @@ from subbyte.records import (
 SIZE = "bytes, packed"
 TOP1 = "top-1 %"
 BARS = "Bars reach one standard error up and down where it is known."
+_SIZES = (
+    "Weight bytes are those of codes, scales, zero points, biases and what stays float, in the "
+    "types that a file's format has for them; file bytes those of the whole file, with its graph "
+    "or plan."
+)
 _WITHOUT = (
     f"The folder has no {FIGURES}. Histograms of weights and activations, the confusion matrix and "
     "the images whose prediction changed are missing; quantize again to have them."
@@ -97,16 +102,17 @@ def sections(network: Network) -> list[Section]:
 
 
 def _figures(result: Result) -> tuple[Part, ...]:
-    networks: dict[str, tuple[Measured, str, int]] = {
-        "float, torch": (result.float, "32.00", result.bytes.float),
+    networks: dict[str, tuple[Measured, str, int, int]] = {
+        "float, torch": (result.float, "32.00", result.bytes.float, 0),
         "quantized, torch": (
             result.quantized,
             f"{result.bits_per_weight:.2f}",
             result.bytes.packed,
+            result.bytes.file,
         ),
         # files are compared with the torch model, of which the columns do not tell
         **{
-            f"quantized, {one.name}": (Measured(scores=one.scores), "", one.bytes)
+            f"quantized, {one.name}": (Measured(scores=one.scores), "", one.holds, one.bytes)
             for one in result.exports
         },
     }
@@ -121,10 +127,11 @@ def _figures(result: Result) -> tuple[Part, ...]:
         parts.append(Table("Figures of all outputs", ("figure", *networks), tuple(lines)))
         shown = {}
     rows = tuple(
-        (name, *(number(find(one)) for find in shown.values()), bits, f"{count:,}")
-        for name, (one, bits, count) in networks.items()
+        (name, *(number(find(one)) for find in shown.values()), bits, *sizes(held, file))
+        for name, (one, bits, held, file) in networks.items()
     )
-    parts.append(Table("", ("network", *shown, "bits a weight", "bytes"), rows))
+    parts.append(Table("", ("network", *shown, "bits a weight", *SIZES), rows))
+    parts.append(Text(_SIZES))
     told = [
         f"On {one.parity.samples:,} calibration samples {one.file} ({one.name}) was compared with "
         f"the torch model: {one.parity.summary}."
@@ -132,6 +139,7 @@ def _figures(result: Result) -> tuple[Part, ...]:
     ]
     if result.zeros_percent is not None:
         told.insert(0, f"{result.zeros_percent:.1f} % of the quantized weights are 0.")
+    told += [] if result.target is None else [result.target.told]
     parts += [Text(" ".join(told))] if told else []
     return (*parts, *_against_size(result))
 

@@ -131,6 +131,7 @@ def _table(networks: Sequence[Network]) -> Table:
         "recipe": [one.recipe for one in results],
         "bits a weight": [f"{one.bits_per_weight:.2f}" for one in results],
         "packed bytes": [f"{one.bytes.packed:,}" for one in results],
+        "file bytes": [f"{one.bytes.file:,}" for one in results],
     }
     scores, compared = figures_of(results)
     before_all, after_all = [one.float for one in results], [one.quantized for one in results]

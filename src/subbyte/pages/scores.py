@@ -48,6 +48,18 @@ def change(after: Score, before: Score) -> str:
     )
 
 
+SIZES = ("weight bytes", "file bytes", "ratio")
+"""Columns of `sizes`."""
+
+
+def sizes(held: int, file: int) -> tuple[str, str, str]:
+    """Bytes of the numbers that a file has to hold, those of the file, and how many times more they
+    are; blank where one is 0, which is not known.
+    """
+    ratio = f"{file / held:.3f}" if held and file else ""
+    return f"{held:,}" if held else "", f"{file:,}" if file else "", ratio
+
+
 def find(scores: Sequence[Score], like: Score) -> Score | None:
     """The figure of the same kind and output."""
     return next((one for one in scores if one.is_of(like)), None)

@@ -6,7 +6,7 @@ says which one each row has, or the squared errors that remain decide how bits a
 of 0 bits is its mean.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -89,6 +89,8 @@ def fit_grid(
         # if none counts, all do
         weights = torch.where((weights > 0).any(1, keepdim=True), weights, 1.0)
         blocks = torch.where(weights > 0, blocks, 0.0)  # 0 lies in every range
+    if spec.powers:
+        return _fit_powers(method, values, spec, importance)
     if spec.share.one_scale:
         whole = blocks.reshape(values.shape)
         scale, zero_point = calls.choose_for_tensor(method, whole, weights, spec)
@@ -97,6 +99,21 @@ def fit_grid(
     scale, zero_point = (spec.share.shaped(part, len(values)) for part in (scale, zero_point))
     with blaming(method, "choose"):
         return Grid.of(spec, scale, zero_point)
+
+
+def _fit_powers(method: Range, values: Tensor, spec: GridSpec, importance: Tensor | None) -> Grid:
+    """The grid of a method with each scale halved, rounded down or up to a power of two, whichever
+    leaves the least square error.
+    """
+    free = fit_grid(method, values, replace(spec, powers=False), importance)
+    share = torch.ones_like(values) if importance is None else importance.expand_as(values)
+    lower = free.scale / (2 * torch.frexp(free.scale)[0])
+    best, least = lower, torch.full_like(free.scale, torch.inf)
+    for scale in (lower, 2 * lower, lower / 2):
+        found = (free.with_scale(scale).quantize(values) - values).square() * share
+        error = spec.share.sums(found)
+        best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+    return Grid.of(spec, best, free.zero_point, free.own)
 
 
 def _fit_allocated(
@@ -113,7 +130,7 @@ def _fit_allocated(
     grids: dict[int, Grid] = {}
     distortion = [variance * share.sum(1)]
     for width, alphabet in spec.alphabet.choices.items():
-        grids[width] = fit_grid(method, values, GridSpec(alphabet, spec.share), importance)
+        grids[width] = fit_grid(method, values, replace(spec, alphabet=alphabet), importance)
         error = grids[width].quantize(values) - values
         distortion.append((share * error.double().square()).sum(1))
     errors, spread = torch.stack(distortion, 1), variance.sqrt()
@@ -137,7 +154,7 @@ def _fit_given(
     for number, alphabet in spec.alphabet.choices.items():
         rows = (own == number)[:, 0]
         share = None if importance is None else importance.expand_as(values)[rows]
-        found = fit_grid(method, values[rows], GridSpec(alphabet, spec.share), share)
+        found = fit_grid(method, values[rows], replace(spec, alphabet=alphabet), share)
         scale[rows] = found.scale
     return Grid.of(spec, scale, own=own)
 

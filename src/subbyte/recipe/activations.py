@@ -11,7 +11,7 @@ from subbyte.core.shares import SHARES
 from subbyte.errors import RecipeError
 from subbyte.methods.blame import blaming
 from subbyte.ranges import RANGES, Mse, Unit
-from subbyte.recipe.settings import AllocateSetting, RangeSetting, Settings
+from subbyte.recipe.settings import AllocateSetting, RangeSetting, Scales, Settings
 from subbyte.recipe.width import Family, Width
 
 
@@ -38,6 +38,7 @@ class ActivationSettings(Settings):
     symmetric: bool = False
     range: RangeSetting = Mse()
     granularity: Literal["tensor", "channel"] = "tensor"
+    scales: Scales = "any"
     dynamic: bool = False
 
     @property
@@ -63,6 +64,8 @@ class ActivationSettings(Settings):
         check_channels(self.allocate, self.by_channel, self.granularity)
         if not self.dynamic:
             return self
+        if self.scales != "any":
+            raise RecipeError("dynamic ranges are chosen batch by batch; scales can be any then")
         if self.allocate is not None:
             raise RecipeError(
                 "dynamic ranges are chosen batch by batch; bits can't be allocated to channels then"

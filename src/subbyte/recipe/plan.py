@@ -181,7 +181,7 @@ class TapPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every decision taken before data is seen."""
+    """Every decision taken before data is seen. target: whose rules it obeys, None for no one's."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
@@ -189,6 +189,7 @@ class Plan:
     layers: tuple[LayerPlan, ...]
     taps: Annotated[tuple[TapPlan, ...], Field(alias="activations")]
     tune: Annotated[Tune, read(TUNES), whole(TUNES)] | None = None
+    target: str | None = None
 
     @property
     def needs_labels(self) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from subbyte.io.user_file import UserFiles
 from subbyte.recipe.plan import Plan
 from subbyte.recipe.recipe import Recipe
 from subbyte.recipe.settings import parse_settings
+from subbyte.recipe.target import load_target
 
 PRESETS = ("w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq")
 Source = str | Path | Mapping[str, Any] | Recipe
@@ -55,10 +57,21 @@ def load_request(source: Source | Plan, overrides: Sequence[str] = ()) -> Recipe
         return request
     if isinstance(request, Plan):
         raise RecipeError(f"--set {overrides[0]!r}: a plan leaves nothing open; give its recipe")
-    settings = request.model_dump()
+    whole, settings = request.model_dump(), request.model_dump(exclude_unset=True)
     for override in overrides:
-        _override(settings, override)
+        _override(settings, override, whole)
     return parse_settings(Recipe, settings, f"recipe {request.name}")
+
+
+def for_target(request: Recipe | Plan, target: str | None) -> Recipe | Plan:
+    """A recipe for a target, None for its own. Raises RecipeError for a plan of another one."""
+    if target is None:
+        return request
+    if isinstance(request, Plan):
+        load_target(target).check(request)
+        return replace(request, target=target)
+    stated = {name: dict(request)[name] for name in request.model_fields_set}
+    return Recipe(**stated | {"target": target})
 
 
 def _parse(settings: dict[Any, Any], where: str, name: str, files: UserFiles) -> Recipe | Plan:
@@ -99,7 +112,10 @@ def _text(path: Path) -> str:
         raise RecipeError(f"recipe {path}: not YAML text ({error})") from error
 
 
-def _override(settings: dict[str, Any], override: str) -> None:
+def _override(settings: dict[str, Any], override: str, whole: dict[str, Any]) -> None:
+    """Change what a recipe states. whole: all of its settings; a method that it does not state is
+    stated with the change.
+    """
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise RecipeError(f"--set {override!r}: expected path=value, such as weights.rounding=gpfq")
@@ -110,7 +126,10 @@ def _override(settings: dict[str, Any], override: str) -> None:
     *parents, leaf = _split(path.strip())
     here = settings
     for part in parents:
-        below = here.setdefault(part, {})
+        known = whole.get(part, {})
+        method = isinstance(known, str) or (isinstance(known, dict) and "name" in known)
+        below = here.setdefault(part, known if method else {})
+        whole = known if isinstance(known, dict) else {}
         if isinstance(below, str):
             # `rounding: gptq` takes settings as {name: gptq, ...}
             below = here[part] = {"name": below}

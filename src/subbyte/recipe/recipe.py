@@ -25,6 +25,8 @@
                                                    # recurrent layers
       "kind:product": {activations: {bits: 8}}     # products of two values: attention's
 
+    target:       null             # or what the network is for (`target`): its rules are obeyed
+
 A method is a name, or a mapping with its settings: `rounding: {name: gptq, damping: 0.02}`. A
 class in a file of one's own is a name, too: `rounding: mine.py:MyRounding`, or `{name:
 mine.py:MyRounding, ...}`; the file is looked up in the recipe's folder, then in the working
@@ -40,8 +42,8 @@ Weights take `levels` in place of 2^bits equal steps:
     [...]     any rising list of 2 to 256 numbers, in steps of the scale; likewise
     NAME      an alphabet of `core.ALPHABETS`, or {name: NAME, ...} with its fields; in Python also
               the object; likewise
-and `scalar`, a factor on every scale that the range chooses; methods that refit scales only start
-from it. Level sets
+and `scales: powers-of-two`, which activations take, too; and `scalar`, a factor on every scale that
+the range chooses; methods that refit scales only start from it. Level sets
 other than lists and alphabets are symmetric: `symmetric` and `narrow` do not apply to them.
 
 `guided: 4` weighs what each of 4 runs of a layer's output channels sees by the gradients of the
@@ -92,6 +94,7 @@ from subbyte.recipe.settings import (
     PreconditionSetting,
     RangeSetting,
     RoundingSetting,
+    Scales,
     Settings,
     TuneSetting,
     WidthSetting,
@@ -123,6 +126,7 @@ class WeightSettings(Settings):
     narrow: bool = False
     granularity: Literal["tensor", "channel", "group"] = "channel"
     group_size: int | None = None
+    scales: Scales = "any"
     range: RangeSetting = Mse()
     scalar: float = 1.0
     precondition: PreconditionSetting | None = None
@@ -267,6 +271,7 @@ class Recipe(Settings):
     budget_for: Literal["layers", "channels"] = "layers"
     widths: list[WidthSetting] = Field(default=_WIDTHS, min_length=1)
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
+    target: str | None = None
 
     def stated(self, files: UserFiles = MACHINE) -> dict[str, object]:
         """The recipe's settings as plain values for JSON. files: of the file they go into."""

@@ -29,6 +29,7 @@ from subbyte.ranges import Gate
 from subbyte.recipe.activations import ActivationSettings, SoftmaxSettings, powers_fit
 from subbyte.recipe.fits import misfit
 from subbyte.recipe.levels import count_of
+from subbyte.recipe.obey import Obeying
 from subbyte.recipe.plan import LayerPlan, Plan, Role, TapPlan
 from subbyte.recipe.recipe import LayerSettings, Recipe, WeightSettings
 from subbyte.recipe.settings import parse_settings
@@ -53,7 +54,8 @@ def make_plan(network: Network, request: Recipe | Plan) -> Plan:
                 f"`subbyte quantize`"
             )
         return request
-    recipe = request
+    obeying = Obeying.of(request)
+    recipe = obeying.recipe
     for pattern, settings in recipe.layers.items():
         if not any(Pattern.parse(pattern).matches(reader) for reader in network.readers):
             names = [reader.name for reader in network.readers]
@@ -70,7 +72,7 @@ def make_plan(network: Network, request: Recipe | Plan) -> Plan:
             )
     layers = tuple(_plan_layer(recipe, network, layer, None) for layer in network.layers)
     taps = tuple(tap for point in network.taps for tap in _plan_taps(recipe, network, point))
-    return Plan(recipe.name, layers, taps, recipe.tune)
+    return obeying.plan(Plan(recipe.name, layers, taps, recipe.tune))
 
 
 def plan_widths(network: Network, recipe: Recipe, name: str) -> list[LayerPlan]:
@@ -78,14 +80,21 @@ def plan_widths(network: Network, recipe: Recipe, name: str) -> list[LayerPlan]:
 
     Raises RecipeError where the layer can't have one of them.
     """
-    layer, plans = network.layer(name), []
+    layer, plans, obeying = network.layer(name), [], Obeying.of(recipe)
+    recipe = obeying.recipe
     for width in recipe.widths:
         try:
-            plans.append(_plan_layer(recipe, network, layer, width))
+            plan = _plan_layer(recipe, network, layer, width)
+            plans += [plan] if obeying.takes(plan) else []
         except RecipeError as error:
             raise RecipeError(
                 f"{error} (width {width} of the candidates under a budget; `widths` lists them)"
             ) from error
+    if not plans:
+        raise RecipeError(
+            f"target {recipe.target}: layer {name}: it takes none of the widths "
+            f"{', '.join(map(str, recipe.widths))}; state others by `widths`"
+        )
     return plans
 
 
@@ -249,7 +258,7 @@ def _unobserved(settings: WeightSettings) -> WeightSettings:
 def _weight_spec(recipe: Recipe, layer: Layer, settings: WeightSettings) -> GridSpec:
     try:
         share = share_of(settings.granularity, settings.group_size)
-        return GridSpec(_weight_alphabet(settings), share)
+        return GridSpec(_weight_alphabet(settings), share, settings.scales != "any")
     except RecipeError as error:
         raise RecipeError(f"recipe {recipe.name}: layer {layer.name}: weights: {error}") from error
 
@@ -364,7 +373,8 @@ def _tap(
         if settings.allocate is not None and by_channel
         else settings.alphabet
     )
-    spec = GridSpec(alphabet, PerChannel() if by_channel else PerTensor())
+    share = PerChannel() if by_channel else PerTensor()
+    spec = GridSpec(alphabet, share, settings.scales != "any")
     place = place if by_channel else replace(place, axis=None)
     return TapPlan(
         place,

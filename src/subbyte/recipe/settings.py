@@ -4,7 +4,7 @@ said in one line with the path to it.
 
 from collections.abc import Mapping
 from inspect import isclass
-from typing import Annotated, Any, NoReturn, TypeVar, get_args
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -76,6 +76,8 @@ AllocateSetting = Annotated[Allocate, read(ALLOCATIONS), short(ALLOCATIONS)]
 PreconditionSetting = Annotated[Precondition, read(PRECONDITIONS), short(PRECONDITIONS)]
 TuneSetting = Annotated[Tune, read(TUNES), short(TUNES)]
 WidthSetting = Annotated[Width, PlainValidator(Width.parse), PlainSerializer(Width.plain)]
+Scales = Literal["any", "powers-of-two"]
+"""The numbers that scales may be."""
 BudgetSetting = Annotated[Budget, PlainValidator(_budget), PlainSerializer(str)]
 
 

@@ -25,6 +25,7 @@ from subbyte.records.result import (
     Score,
     Sizes,
     Skipped,
+    Target,
     read_plan,
     read_result,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "Score",
     "Sizes",
     "Skipped",
+    "Target",
     "Timing",
     "read_bench",
     "read_document",

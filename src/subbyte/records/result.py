@@ -66,14 +66,16 @@ class Measured(Record):
 class Exported(Measured):
     """A file that an exporter wrote. Its outputs are compared with those of the torch model.
 
-    name: of the exporter; file: in the folder of the result; bytes: of the file; opset: None where
-    the format has none; kernels: what the runtime made of it, None where it does not tell; timing:
-    against the float network, None where it was not measured.
+    name: of the exporter; file: in the folder of the result; bytes: of the file; holds: of the
+    numbers alone, as its format has types for them, 0 where the exporter does not say; opset: None
+    where the format has none; kernels: what the runtime made of it, None where it does not tell;
+    timing: against the float network, None where it was not measured.
     """
 
     name: str
     file: str
     bytes: Count
+    holds: Count = 0
     opset: int | None = None
     parity: Parity
     kernels: Kernels | None = None
@@ -86,10 +88,13 @@ class Exported(Measured):
 
 
 class Sizes(Record):
-    """Bytes of the float network's tensors, and of the packed file's."""
+    """Bytes of the float network's tensors; packed: of the quantized network's, that is codes,
+    scales, zero points, biases and what stays float; file: of the packed file.
+    """
 
     float: Count
     packed: Count
+    file: Count
 
 
 class LedgerEntry(Record):
@@ -122,6 +127,28 @@ class LedgerEntry(Record):
         alike = len(set(self.exports.values())) == 1
         held = [note if alike else f"{name}: {note}" for name, note in self.exports.items()]
         return "; ".join(filter(None, dict.fromkeys((self.reason, *held))))
+
+
+class Target(Record):
+    """A target whose rules the plan obeys. Nothing was run on it: structure alone was checked.
+
+    misses: what it does not take of an exported file, by the exporter's name, in words.
+    """
+
+    name: str
+    about: str
+    misses: dict[str, list[str]] = Field(default_factory=dict)
+
+    @property
+    def told(self) -> str:
+        """The check in a sentence or two."""
+        sentences = [
+            f"The plan obeys the rules of {self.name}; this was checked by structure alone, "
+            f"nothing was run on such a device."
+        ]
+        for exporter, found in self.misses.items():
+            sentences.append(f"It does not take {exporter} as it is: {'; '.join(found)}.")
+        return " ".join(sentences)
 
 
 class Option(Record):
@@ -160,11 +187,12 @@ class Result(Document):
     not_exported: reasons by exporter; not_timed: why speed was not measured though it was asked
     for; bits_per_weight: with scales and zero points;
     zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
-    folding batch-norms made; settings: of the recipe, as it takes them; about: weights, data and
-    whatever else tells this result from others; versions: of the software.
+    folding batch-norms made; target: what the network is for, where that was said; settings: of the
+    recipe, as it takes them; about: weights, data and whatever else tells this result from others;
+    versions: of the software.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     WRITER: ClassVar[str] = "subbyte quantize"
 
     model: str
@@ -191,6 +219,7 @@ class Result(Document):
     products: list[LedgerEntry] = Field(default_factory=list)
     activations: list[LedgerEntry] = Field(default_factory=list)
     skipped: list[Skipped] = Field(default_factory=list)
+    target: Target | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     about: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)

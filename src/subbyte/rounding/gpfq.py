@@ -85,6 +85,10 @@ class Gpfq(Rounding):
             lambda self, spec: self.regularizer == Regularizer.L0 and not _plain(spec),
             "gpfq: regularizer L0 needs a symmetric uniform grid with a scale a tensor or channel",
         ),
+        Refusal(
+            lambda self, spec: self.regularizer == Regularizer.L0 and spec.powers,
+            "gpfq: regularizer L0 makes levels of any size; scales can't be powers of two",
+        ),
     )
 
     def __post_init__(self) -> None:

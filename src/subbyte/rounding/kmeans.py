@@ -39,6 +39,10 @@ class Kmeans(Rounding):
     fits_levels = True
     refuses = (
         Refusal(
+            lambda self, spec: spec.powers,
+            "kmeans: codebooks hold any numbers; scales can't be powers of two",
+        ),
+        Refusal(
             lambda self, spec: spec.share.block is not None,
             "kmeans: codebooks belong to a tensor or a channel; granularity can't be group",
         ),

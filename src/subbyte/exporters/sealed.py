@@ -1,0 +1,143 @@
+"""Files of many small tensors and a description, in hardly more bytes than their numbers take: a
+safetensors file with one tensor for each type, and a compressed header that says what is in them.
+
+    seal    tensors by name + header  ->  header | all tensors of a type, one after another | ...
+    unseal  the same way back
+
+safetensors itself takes some 85 bytes for the name and place of a tensor; a small network in 2 bits
+has more of those than of codes. The metadata have one entry, `subbyte`, a JSON object with the
+version and a `sha256` of everything else, so that a damaged or altered file is refused. No pickle,
+no code.
+"""
+
+import hashlib
+import json
+import zlib
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from subbyte.errors import FormatError
+
+VERSION = 4
+_ENTRY, _HEADER, _TENSORS = "subbyte", "header", "tensors"
+_LARGEST = 2**28  # bytes of a header; a file made to fill the memory is refused
+_TYPES = {
+    str(kind).removeprefix("torch."): kind
+    for kind in (
+        *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64),
+        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    )
+}
+
+
+def seal(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
+    """The content of a file with these tensors, by name, and this header of plain values. The same
+    give the same bytes.
+    """
+    types = {name: str(tensors[name].dtype).removeprefix("torch.") for name in sorted(tensors)}
+    table = {name: [kind, *tensors[name].shape] for name, kind in types.items()}
+    joined = {
+        kind: torch.cat([tensors[n].cpu().reshape(-1) for n in types if types[n] == kind])
+        for kind in sorted(set(types.values()))
+    }
+    text = json.dumps(header | {_TENSORS: table}, sort_keys=True, separators=(",", ":")).encode()
+    packed = torch.frombuffer(bytearray(zlib.compress(text, 9)), dtype=torch.uint8)
+    seal = {"sha256": _digest(text, joined), "version": VERSION}
+    metadata = {_ENTRY: json.dumps(seal, separators=(",", ":"))}
+    return serialize({_HEADER: packed, **joined}, metadata=metadata)
+
+
+def unseal(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the header of a file.
+
+    Raises FormatError when it is no such file, truncated, altered, or of an unknown version.
+    """
+    entry, joined = _stored(path)
+    try:
+        seal = json.loads(entry)
+        version = seal["version"]
+        if version != VERSION:
+            raise FormatError(
+                f"{path}: format version {version!r}; this subbyte reads version {VERSION}; "
+                f"quantize the network again"
+            )
+        text = _expanded(joined.pop(_HEADER))
+        if seal != {"version": VERSION, "sha256": _digest(text, joined)}:
+            raise FormatError(
+                f"{path}: the contents do not match their checksum; the file was damaged or altered"
+            )
+        header = json.loads(text)
+        return _split(joined, header.pop(_TENSORS)), header
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, zlib.error) as error:
+        raise FormatError(
+            f"{path}: its header can't be read ({type(error).__name__}: {error})"
+        ) from error
+
+
+def is_sealed(path: str | Path) -> bool:
+    """Whether a file is a safetensors file that `seal` made (whole or not)."""
+    if Path(path).suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return _ENTRY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def _stored(path: str | Path) -> tuple[str, dict[str, Tensor]]:
+    """The entry of the metadata and the tensors of a safetensors file."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            joined = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise FormatError(
+            f"{path}: not a whole safetensors file ({error}); copy or write it again"
+        ) from error
+    if _ENTRY not in metadata:
+        raise FormatError(
+            f"{path}: a safetensors file, but subbyte did not write it; pass it as float --weights "
+            f"instead"
+        )
+    return metadata[_ENTRY], joined
+
+
+def _expanded(packed: Tensor) -> bytes:
+    """The text of a header. Raises ValueError where it is not whole, or too large."""
+    opened = zlib.decompressobj()
+    text = opened.decompress(packed.numpy().tobytes(), _LARGEST)
+    if not opened.eof or opened.unused_data:
+        raise ValueError("its text is not whole")
+    return text
+
+
+def _split(joined: dict[str, Tensor], table: dict[str, list[Any]]) -> dict[str, Tensor]:
+    """The tensors of a table, each with numbers of its own. Raises ValueError where the table and
+    what is stored differ.
+    """
+    tensors = {}
+    for kind in joined.keys() | {kind for kind, *_ in table.values()}:
+        shapes = {name: shape for name, (own, *shape) in table.items() if own == kind}
+        if joined[kind].dtype != _TYPES[kind]:
+            raise ValueError(f"numbers of {kind} are {joined[kind].dtype}")
+        pieces = joined[kind].split([prod(shape) for shape in shapes.values()])
+        for (name, shape), piece in zip(shapes.items(), pieces, strict=True):
+            tensors[name] = piece.clone().reshape(shape)
+    return tensors
+
+
+def _digest(text: bytes, joined: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text)
+    for name in sorted(joined):
+        digest.update(f"{name} {joined[name].dtype} {joined[name].numel()}".encode())
+        digest.update(joined[name].view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -140,7 +140,7 @@ def find_exporter(name: str) -> Exporter[QuantizedModel, Plan]:
 
 
 def find_optimize(name: str, exporter: Exporter[QuantizedModel, Plan]) -> Optimize:
-    """What an exporter's files can be best at, by its name. Raises RecipeError for others."""
+    """The good that an exporter's files can be best at, by name. Raises RecipeError for others."""
     if name not in [each.value for each in exporter.optimizes]:
         raise RecipeError(
             f"exporter {exporter.name}: optimize is one of {', '.join(exporter.optimizes)}, got "

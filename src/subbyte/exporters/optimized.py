@@ -155,7 +155,7 @@ class Optimized:
         return most
 
 
-def read_optimized(path: Path, feeds: Feeds, names: Mapping[str, str]) -> Optimized:
+def read_optimized(path: Path, feeds: Feeds, names: Mapping[str, str] = NO_NAMES) -> Optimized:
     """Load a file, run it once, and read what ONNX Runtime made of it. names: as for
     `kernels.read_kernels`.
 

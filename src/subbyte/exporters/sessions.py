@@ -154,7 +154,7 @@ def profile(
     return [found[k * each : (k + 1) * each] for k in range(runs)]
 
 
-def _event(record: dict[str, Any]) -> Event:
+def _event(record: Mapping[str, Any]) -> Event:
     about = record["args"]
     outputs = tuple(
         (kind, tuple(shape)) for one in about["output_type_shape"] for kind, shape in one.items()

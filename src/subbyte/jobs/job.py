@@ -1,4 +1,4 @@
-"""What goes into one run of `subbyte quantize`, and the files that it writes."""
+"""One run of `subbyte quantize` as it is asked for, and the files that it writes."""
 
 from dataclasses import dataclass, field
 

@@ -29,8 +29,8 @@ _TOGETHER = 16  # columns of a sum: they stay in the cache
 def descend(
     linear: Tensor, starts: Sequence[QTensor], stats: LayerStats, sweeps: int
 ) -> list[QTensor]:
-    """`sweeps` times: refit the scales, then visit every column; a last refit ends it. A row is
-    done when a sweep changes none of its codes.
+    """`sweeps` times: refit the scales, then visit every column; a last refit ends it. A row of
+    one scale is done when a sweep changes none of its codes.
 
     linear: l, float64 [groups, rows, columns]; starts: codes to begin with, on grids that differ in
     their scales alone.
@@ -111,15 +111,15 @@ class _Stack:
         self._columns.scales[part] = fitted
 
     def sweep(self) -> None:
-        """Visit every column of the rows at work; rows of which no code changes are done, and where
-        all rows share a scale, starts.
+        """Visit every column of the rows at work. Rows of which no code changes are done; unless
+        each has one scale only whole starts are, as refits go on to gain.
         """
         moved = _visit_all(self._units, self._slope, self._steps, self._columns)
         for start in range(0, len(moved), _BLOCK):  # those behind have not heard of it
             part = self._lower[:, start:, start : start + _BLOCK]
             subtract_product(self._slope[start : start + _BLOCK], part, moved[start:])
         changed = moved.any(0)
-        if self._share.one_scale:
+        if not self._share.by_row:
             changed = self._summed(changed.float()) > 0
         self._keep(changed.any(0).nonzero()[:, 0])
 

@@ -37,10 +37,6 @@ LEAST = {"w8a8": 20.0, "w4a4": 4.0, "w2": 2.0, "w4": 8.0}
 """Signal-to-noise of outputs in dB, by recipe: of random networks, which forgive little."""
 
 
-OPEN = {
-    "one_dead_channel": "a bias beyond int32 keeps its layer in float",
-}
-"""Cases that the exporters still have to mend, and why they fail."""
 EACH = 4  # the case itself, and three variants
 
 
@@ -105,9 +101,7 @@ def called(model: nn.Module, x: Tensor) -> Tensor:
     "variant", [pytest.param(k, marks=pytest.mark.slow if k else []) for k in range(EACH)]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_networks_that_failed_go_all_the_way(name, variant, request, tmp_path):
-    if name in OPEN:
-        request.applymarker(pytest.mark.xfail(reason=OPEN[name]))
+def test_networks_that_failed_go_all_the_way(name, variant, tmp_path):
     model, x, recipe = made(name, variant)
     expected = called(model, x)
     q = subbyte.quantize(model, x, recipe)

@@ -17,23 +17,18 @@ from tests.networks import images, quantized
 
 
 def device(path, vectors, change=lambda program: None):
-    """All codes that an ONNX file computes in ONNX Runtime, by name of the value: those behind the
-    first QuantizeLinear with its scale, and behind a Clip of them.
-    """
+    """All codes that an ONNX file computes in ONNX Runtime, by name of the value."""
     program = onnx.load(path)
     change(program)
-    readers = {name: node for node in program.graph.node for name in node.input}
-    places = {}
-    for node in program.graph.node:
-        name = node.input[1].removesuffix(".scale") if node.op_type == "QuantizeLinear" else ""
-        if name in vectors.values and name not in places:
-            reader = readers[node.output[0]]
-            places[name] = (reader if reader.op_type == "Clip" else node).output[0]
-    for place in places.values():
+    made = {name for node in program.graph.node for name in node.output}
+    values = [name for name in vectors.values if f"{name}.codes" in made]
+    assert values
+    places = [f"{name}.codes" for name in values]
+    for place in places:
         program.graph.output.append(onnx.ValueInfoProto(name=place))
     session = onnxruntime.InferenceSession(program.SerializeToString())
-    names = [*places, *vectors.outputs]
-    found = session.run([*places.values(), *vectors.outputs], dict(vectors.inputs))
+    names = [*values, *vectors.outputs]
+    found = session.run([*places, *vectors.outputs], dict(vectors.inputs))
     return dict(zip(names, found, strict=True))
 
 
@@ -70,7 +65,8 @@ def test_the_first_value_behind_a_planted_difference_is_named(made):
     path, vectors, *_ = made
 
     def spoil(program):
-        scale = next(t for t in program.graph.initializer if t.name == "b2.conv1.weight.scale")
+        name = next(n for n in program.graph.node if n.input[0] == "b2.conv1").input[1]
+        scale = next(t for t in program.graph.initializer if t.name == name)
         values = onnx.numpy_helper.to_array(scale)
         scale.CopyFrom(onnx.numpy_helper.from_array((values * 1.05).astype("f4"), scale.name))
 

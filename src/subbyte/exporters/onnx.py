@@ -29,7 +29,7 @@ from subbyte.exporters.kernels import read_kernels
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import check_parity
 from subbyte.exporters.pools import pool_means
-from subbyte.exporters.qdq import Written, insert_pairs, needed_opset
+from subbyte.exporters.qdq import CODES, Written, insert_pairs, needed_opset
 from subbyte.exporters.short import shorten
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
@@ -120,7 +120,8 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         pool_means(program.graph)
         facts = insert_pairs(program, model, self.container, optimize)
         _strip(program)
-        codes = {f"{layer.weight}.codes": layer.name for layer in model.owners}
+        codes = {f"{layer.weight}{CODES}": layer.name for layer in model.owners}
+        codes |= {name: name for tap in model.plan.taps for name in [f"{tap.name}{CODES}"]}
         facts = replace(facts, names=shorten(program, codes))
         program.opset_imports[""] = opset
         program.producer_name = "subbyte"

@@ -31,6 +31,7 @@ from subbyte.graph import DOMAIN, FakeQuantize
 from subbyte.methods import Optimize
 
 _LEAST_OPSET = 21
+CODES = ".codes"  # behind the name of a weight or an activation quantizer
 
 
 def needed_opset(model: QuantizedModel, container: Container) -> int:
@@ -79,6 +80,7 @@ class _Writer:
         }
         self.fast = weights.optimize is Optimize.SPEED and not weights.container.cuts
         self.notes: dict[str, str] = {}
+        self.named: set[str] = set()
 
     def replace(self, node: ir.Node) -> None:
         """Put integers where a mark stands."""
@@ -121,29 +123,46 @@ class _Writer:
             stored = tap.zero_point.clamp(*ends).numpy() + lift  # rows of 0 bits may have -1
             zero = self.editor.constant(f"{site}.zero_point", lambda: stored.astype(np.uint8))
             source = without_bounds(source, tap)
-            half = half_code(source, tap) if self.fast else 0
-            if half:
-                step = float(tap.scale)
-                codes = hard_sigmoid(self.editor, site, source, step, half, before)
-                return self.editor.node("DequantizeLinear", [codes, scale, zero], before)
+        axis = {} if tap.axis is None else {"axis": tap.axis}
+        codes = self.codes(site, tap, source, (scale, zero), axis, before)
+        if site not in self.named:  # a value that is quantized where it is read has several
+            self.named.add(site)
+            codes.name = f"{site}{CODES}"
+        return self.editor.node("DequantizeLinear", [codes, scale, zero], before, **axis)
+
+    def codes(
+        self,
+        site: str,
+        tap: FakeQuantize,
+        source: ir.Value,
+        grid: tuple[ir.Value, ir.Value],
+        axis: Mapping[str, int],
+        before: ir.Node,
+    ) -> ir.Value:
+        """The codes of a value on a grid (scale and zero point), uint8."""
+        assert tap.spec is not None
+        alphabet, lift = tap.spec.alphabet, lift_of(tap)
+        half = half_code(source, tap) if self.fast else 0
+        if half:
+            return hard_sigmoid(self.editor, site, source, float(tap.scale), half, before)
         cut = self.weights.container.cuts and tap.grid is not None and alphabet.count < 256
         if alphabet.varies or cut:
             source = self.clamped(site, tap, source, before)
-        axis = {} if tap.axis is None else {"axis": tap.axis}
-        second = self.follows_pair(source, scale)
+        second = self.follows_pair(source, grid[0])
         if second and self.fast and not axis:
             source = same(self.editor, source, before)
-        value = self.editor.node("QuantizeLinear", [source, scale, zero], before, **axis)
-        if not cut and (alphabet.count < 256 or second):
-            low, high = (
-                self.editor.constant(f"{site}.{name}", np.array(end + lift, np.uint8).copy)
-                for name, end in zip(("qmin", "qmax"), ends, strict=True)
-            )
-            value = self.editor.node("Clip", [value, low, high], before)
+        value = self.editor.node("QuantizeLinear", [source, *grid], before, **axis)
+        ends = alphabet.qmin, alphabet.qmax
         if alphabet.count < 256:
             words = alphabet.words(tap.own)
             self.notes[site] = f"{words}: int8 codes clipped to {ends[0]}..{ends[1]}"
-        return self.editor.node("DequantizeLinear", [value, scale, zero], before, **axis)
+        if cut or not (alphabet.count < 256 or second):
+            return value
+        low, high = (
+            self.editor.constant(f"{site}.{name}", np.array(end + lift, np.uint8).copy)
+            for name, end in zip(("qmin", "qmax"), ends, strict=True)
+        )
+        return self.editor.node("Clip", [value, low, high], before)
 
     def on_levels(
         self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node

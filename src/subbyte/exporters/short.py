@@ -1,8 +1,9 @@
 """Short names and no defaults: what ONNX files hold beside their numbers, cut down.
 
 A node with the names that it is made with takes some 120 bytes, three times what it needs; a small
-network in 2 bits has more of those than of codes. Codes of weights keep the name of their layer,
-inputs and outputs theirs. All others get names of one or two letters, the most frequent first.
+network in 2 bits has more of those than of codes. Codes have the name of their layer, or that of
+their activation quantizer and ".codes"; inputs and outputs keep theirs. All others get names of one
+or two letters, the most frequent first.
 """
 
 from collections import Counter

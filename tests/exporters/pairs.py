@@ -19,5 +19,5 @@ def paired_sums(inputs: np.ndarray, codes: np.ndarray, order: Sequence[int]) -> 
 
 
 def worst_inputs(codes: np.ndarray, largest: int) -> list[np.ndarray]:
-    """The largest input wherever the codes of a row have one sign; for each sign [rows, columns]."""
+    """The largest input wherever a row's codes have one sign; [rows, columns] for each sign."""
     return [largest * (codes > 0), largest * (codes < 0)]

@@ -4,7 +4,9 @@ from collections import defaultdict
 
 import pytest
 
+from subbyte.errors import ParityError
 from subbyte.exporters import export
+from subbyte.exporters import openvino as exporting
 from tests.networks import images, quantized
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
@@ -27,6 +29,24 @@ def test_layers_are_computed_on_integers(recipe, tmp_path):
     )
     found = kernels(made.path)
     assert found["Convolution"] | found["FullyConnected"] <= {"u8", "i8"}
+
+
+def test_a_file_that_saturates_here_is_made_exact(tmp_path, monkeypatch):
+    """As on a processor where the file for speed fails its proof."""
+    proven, proofs = exporting.check_parity, []
+
+    def fails_first(*given):
+        proofs.append(given)
+        if len(proofs) == 1:
+            raise ParityError("the sums saturated")
+        return proven(*given)
+
+    monkeypatch.setattr(exporting, "check_parity", fails_first)
+    made = export(
+        quantized("residual", "w8a8"), tmp_path / "n.xml", images("residual"), to="openvino"
+    )
+    assert len(proofs) == 2 and not made.parity.saturating
+    assert "f32" in kernels(made.path)["Convolution"]
 
 
 def test_two_bits_lie_in_four_and_are_noted(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from subbyte.core import QTensor, Share
+from subbyte.core import Geometry, QTensor, Share
 from subbyte.exporters.storage import Storage
 from subbyte.graph import Layer
 
@@ -21,15 +21,27 @@ def folded(weight: QTensor, kind: Storage) -> tuple[np.ndarray, np.ndarray]:
 
 
 def may_saturate(codes: np.ndarray, largest_input: int) -> bool:
-    """Whether two neighbouring products of uint8 inputs up to `largest_input` with these int8 codes
-    [rows, columns] may leave int16.
+    """Whether some inputs up to `largest_input`, uint8, make two neighbouring products with these
+    int8 codes [rows, columns] leave int16.
 
     x86 processors without integer dot products (AVX2, older AVX-512) add such pairs in saturating
-    int16; their kernels for unsigned weights are exact. Which columns are neighbours depends on the
-    kernel, so the two largest of a row count.
+    int16; their kernels for unsigned weights are exact, and so are those that add no pairs
+    (`adds_pairs`). Which columns are neighbours depends on the kernel, so the two largest codes of
+    a row and of one sign count.
     """
-    largest = np.sort(np.abs(codes), axis=1)[:, -2:].sum(1)
-    return bool(largest_input * largest.max() > np.iinfo(np.int16).max)
+    ordered, int16 = np.sort(codes.astype(np.int64), axis=1), np.iinfo(np.int16)
+    above = ordered[:, -2:].clip(min=0).sum(1).max()
+    below = ordered[:, :2].clip(max=0).sum(1).min()
+    return bool(largest_input * above > int16.max or largest_input * below < int16.min)
+
+
+def adds_pairs(geometry: Geometry) -> bool:
+    """Whether kernels of a layer add neighbouring products before they widen them.
+
+    Depthwise convolutions, one channel in and one out of each group, multiply channel by channel in
+    32 bits; kernels for several outputs a group do not.
+    """
+    return geometry.weight_shape[1] > 1 or geometry.groups != geometry.rows
 
 
 def scale_of(weight: QTensor) -> np.ndarray:

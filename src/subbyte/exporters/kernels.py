@@ -260,8 +260,8 @@ def _grid(node: Node) -> str:
 _PACKED = ("MatMulNBits",)  # its constants are codes
 _UNSIGNED = (
     "its codes are stored unsigned, which processors with AMX multiply at half the speed of signed",
-    "export with --optimize speed, unless the file must be exact on processors without integer dot "
-    "products",
+    "export with --optimize speed; where the file must be exact on processors without integer dot "
+    "products, quantize with --target ort-x86-avx2, whose 7-bit weights are signed and exact",
 )
 _LET_PAD = "let the convolution itself pad (padding=...)"
 _NO_PAD = "a convolution in place of zeros (such as a 1 x 1 shortcut) needs no node for them"

@@ -46,7 +46,7 @@ _OF_OTHER_SIZES = 8  # images on which a file is proven whose sizes may differ
 _SHOWN = 64  # bytes of a tensor that is worth a row
 
 
-class _SaturatedError(Exception):
+class SaturatedError(Exception):
     """A file is wrong on this processor, and has layers whose sums may have saturated."""
 
 
@@ -81,7 +81,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         with written(path) as temporary:
             try:
                 return self._export(model, path, temporary, inputs, form.optimize)
-            except _SaturatedError:
+            except SaturatedError:
                 return self._export(model, path, temporary, inputs, Optimize.EXACT)
 
     def _export(
@@ -97,7 +97,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
             parity = self._proven(model, temporary, inputs)
         except ParityError as error:
             if facts.saturating:
-                raise _SaturatedError from error
+                raise SaturatedError from error
             raise
         if dynamic := model.signature.dynamic:
             few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from subbyte.core import QTensor, Share
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.exporters.arrays import arrange, axis_of, folded, may_saturate, scale_of
+from subbyte.exporters.arrays import adds_pairs, arrange, axis_of, folded, may_saturate, scale_of
 from subbyte.exporters.editor import Editor
 from subbyte.exporters.storage import INT2, INT8, UINT8, Container, Storage
 from subbyte.graph import FakeQuantize, Layer
@@ -65,7 +65,8 @@ class Weights:
         if note:
             self.notes[layer.name] = note
         inputs = self.inputs(layer)
-        if kind is INT8 and inputs and may_saturate(codes, max(map(_largest, inputs))):
+        risky = kind is INT8 and inputs and adds_pairs(layer.geometry)
+        if risky and may_saturate(codes, max(map(_largest, inputs))):
             if self.optimize is Optimize.EXACT:
                 kind, codes, zero = UINT8, codes + 128, zero + 128
             else:

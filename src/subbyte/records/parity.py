@@ -81,7 +81,8 @@ class Parity(Record):
         if self.saturating:
             told.append(
                 f"holds on processors with integer dot products (VNNI, ARM): on older x86 sums of "
-                f"{len(self.saturating)} layers may saturate, unless the session sets "
-                f"session.x64quantprecision or the file is exported with --optimize exact"
+                f"{len(self.saturating)} layers may saturate; exact there are files of 7-bit "
+                f"weights (--target ort-x86-avx2) or --optimize exact, and this one where ONNX "
+                f"Runtime's session sets session.x64quantprecision"
             )
         return "; ".join(told)

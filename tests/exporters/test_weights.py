@@ -1,0 +1,94 @@
+"""Weights in ONNX files on processors whose kernels add pairs of products in saturating int16."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from subbyte.errors import ParityError
+from subbyte.exporters import export
+from subbyte.exporters.onnx import Onnx
+from tests.exporters.pairs import paired_sums, worst_inputs
+from tests.networks import images, quantized
+
+pytestmark = pytest.mark.usefixtures("long_names")
+
+PRECISION = "session.x64quantprecision"
+
+
+def about(path):
+    return {one.key: one.value for one in onnx.load(path).metadata_props}["subbyte.exact_on"]
+
+
+def saturating(path, layers):
+    """Layers with signed weights some of whose sums differ, columns in order of size."""
+    held = {one.name: one for one in onnx.load(path).graph.initializer}
+    for layer in layers:
+        tensor = held[f"{layer.weight}.codes"]
+        codes = numpy_helper.to_array(tensor).astype(int)
+        codes = codes.reshape(len(codes), -1)
+        if tensor.data_type == onnx.TensorProto.UINT8:
+            continue
+        for row in codes:
+            inputs = np.concatenate(worst_inputs(row[None], 255))
+            if (paired_sums(inputs, row[None], np.argsort(row)) != inputs @ row[:, None]).any():
+                yield layer.name
+                break
+
+
+@pytest.mark.parametrize("name", ["residual", "mobile"])
+def test_layers_that_may_saturate_are_told_or_stored_unsigned(name, tmp_path):
+    model, x = quantized(name, "w8a8"), images(name)
+    fast = export(model, tmp_path / "fast.onnx", x)
+    exact = export(model, tmp_path / "exact.onnx", x, optimize="exact")
+    depthwise = {"depthwise.0"} & {layer.name for layer in model.layers}
+    found = set(saturating(fast.path, model.layers))
+    assert found and found - set(fast.parity.saturating) == depthwise
+    assert set(saturating(exact.path, model.layers)) == depthwise and not exact.parity.saturating
+    assert about(fast.path) == "processors with integer dot products"
+    assert about(exact.path) == "every processor"
+
+
+def test_few_bits_never_saturate(tmp_path):
+    model, x = quantized("residual", "w4a4"), images("residual")
+    fast = export(model, tmp_path / "fast.onnx", x)
+    exact = export(model, tmp_path / "exact.onnx", x, optimize="exact")
+    for made in (fast, exact):
+        assert not made.parity.saturating and about(made.path) == "every processor"
+        held = {one.name: one for one in onnx.load(made.path).graph.initializer}
+        types = {held[f"{layer.weight}.codes"].data_type for layer in model.layers}
+        assert types == {onnx.TensorProto.INT8}  # the fast kernels
+
+
+@pytest.mark.parametrize("name", ["residual", "mobile", "tokens", "decoder"])
+def test_the_sessions_option_for_exact_sums_changes_nothing_here(name, tmp_path):
+    """With it ONNX Runtime takes signed weights for unsigned, which it can't where layers share a
+    zero point.
+    """
+    model, x = quantized(name, "w8a8"), images(name)
+    found = []
+    for optimize in ("speed", "exact"):
+        path = export(model, tmp_path / f"{optimize}.onnx", x, optimize=optimize).path
+        for setting in ("0", "1"):
+            options = onnxruntime.SessionOptions()
+            options.add_session_config_entry(PRECISION, setting)
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+            found.append(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def test_a_file_that_saturates_here_is_made_exact(tmp_path, monkeypatch):
+    """As on a processor where the file for speed fails its proof."""
+    proven, x = Onnx._proven, images("residual")
+
+    def fails(self, model, path, inputs):
+        if about(path) != "every processor":
+            raise ParityError("the sums saturated")
+        return proven(self, model, path, inputs)
+
+    monkeypatch.setattr(Onnx, "_proven", fails)
+    made = export(quantized("residual", "w8a8"), tmp_path / "model.onnx", x)
+    assert about(made.path) == "every processor" and not made.parity.saturating

@@ -55,6 +55,30 @@ ResizeOption = Annotated[
 CropOption = Annotated[
     int | None, typer.Option("--crop", help="Centre crop of folder images, in pixels.")
 ]
+OptimizeOption = Annotated[
+    str,
+    typer.Option(
+        "--optimize",
+        help="The good that a file is best at: speed; size (few-bit weights stay packed in "
+        "memory); exact (also on x86 processors whose kernels add in saturating int16).",
+    ),
+]
+InputOption = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        help="float, as the network takes them, or uint8: the file takes images of 0 to 255 and "
+        "normalizes them itself.",
+    ),
+]
+StaticOption = Annotated[
+    int | None,
+    typer.Option(
+        "--static",
+        help="Samples of every call, for accelerators that take fixed sizes alone. Default: any "
+        "number; 1 where the target takes fixed sizes.",
+    ),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Where the arithmetic runs: cpu or cuda.")
 ]

@@ -29,7 +29,7 @@ from subbyte.engine.judging import (
     settle_task,
 )
 from subbyte.errors import DataError, ModelError
-from subbyte.exporters import exporter_of, is_exported
+from subbyte.exporters import exporter_of, is_exported, network_runner, seal
 from subbyte.exporters.packed import load
 from subbyte.exporters.sealed import is_sealed
 from subbyte.models import load_model, new_model
@@ -131,8 +131,17 @@ def _forward(
     """The network at work, and what it is in words."""
     if weights is not None and is_exported(weights):
         exporter = exporter_of(weights)
-        forward = forward_of_file(exporter.runner(weights))
-        return forward, f"{weights} in {exporter.runtime}"
+        own = seal(weights)
+        if own.broken:
+            console.print(
+                f"{weights} is not the file that was proven: it was changed since",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
+        proven = ", as proven" if own.stated and not own.broken else ""
+        forward = forward_of_file(network_runner(weights))
+        return forward, f"{weights} in {exporter.runtime}{proven}"
     if weights is not None and is_sealed(weights):
         packed: nn.Module = load(weights, new_model(_needed(model), classes))
         return forward_of(packed.to(device), device), f"{weights} (packed {model})"

@@ -1,6 +1,8 @@
 """subbyte export: a quantized network as a file for one more runtime, proven before it is kept."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -10,24 +12,33 @@ import typer
 from subbyte.cli.common import (
     CropOption,
     DataOption,
+    InputOption,
     NormalizeOption,
+    OptimizeOption,
     PageOption,
     ResizeOption,
+    StaticOption,
     write_page,
 )
 from subbyte.cli.source import Source, find_source
 from subbyte.cli.terminal import command, console, progress
-from subbyte.data import DataSet, draw_samples
+from subbyte.data import DataSet, about, draw_samples
 from subbyte.engine.judging import forward_of, forward_of_file, judge, settle_task
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import RecipeError
-from subbyte.exporters import EXPORTERS, choose_exporters, find_exporter, runner
-from subbyte.exporters import export as export_file
+from subbyte.exporters import (
+    EXPORTERS,
+    choose_exporters,
+    export_in,
+    find_exporter,
+    network_runner,
+)
+from subbyte.exporters.forms import check_form, find_form
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.vectors import VECTORS, write_vectors
 from subbyte.jobs import versions, with_file
 from subbyte.methods import Exported
-from subbyte.records import RESULT, Certificate, write_document
+from subbyte.records import RESULT, About, Certificate, write_document
 from subbyte.records.certificate import SUFFIX
 from subbyte.tasks import read_tasks
 
@@ -60,6 +71,9 @@ def export(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    optimize: OptimizeOption = "speed",
+    input: InputOption = "float",
+    static: StaticOption = None,
     images: Annotated[
         int | None,
         typer.Option(
@@ -83,19 +97,22 @@ def export(
     In a folder of quantize the file is judged on the test images and added to result.json;
     elsewhere a certificate is written beside it.
     """
+    form = find_form(optimize, input, static, About())
     if to is not None:
         find_exporter(to).require()
+        check_form(find_exporter(to), form)
     found = find_source(source, model, data, normalize, resize, crop)
     loaded = found.images()
     network = found.network(loaded)
-    (exporter,) = choose_exporters([to] if to else [], network.plan) or (None,)
+    form = replace(form, about=about(loaded))
+    (exporter,) = choose_exporters([to] if to else [], network.plan, form) or (None,)
     if exporter is None:
         raise RecipeError(f"--to must be an exporter: {', '.join(EXPORTERS)}")
     path = out or _beside(found, exporter.name, exporter.suffixes[0])
     count = images or min(found.calibration, len(loaded.train or loaded.test) - 1)
     drawn, _ = draw_samples(loaded, count, found.seed)
     samples = check_samples(network, drawn)
-    made = export_file(network, path, samples, to=exporter.name, force=force)
+    made = export_in(form, network, path, samples, to=exporter.name, force=force)
     _tell(made)
     if vectors:
         beside = path.with_suffix(VECTORS)
@@ -137,7 +154,7 @@ def _record(found: Source, made: Exported, network: QuantizedModel, loaded: Data
     result = found.result
     assert result is not None
     _, split = draw_samples(loaded, result.calibration, result.seed)
-    networks = {_FILE: forward_of_file(runner(made.path)), _TORCH: forward_of(network)}
+    networks = {_FILE: forward_of_file(network_runner(made.path)), _TORCH: forward_of(network)}
     task, batch = settle_task(read_tasks(result.task), networks[_TORCH], split)
     with progress() as report:
         judged = judge(
@@ -156,7 +173,7 @@ def _certify(found: Source, made: Exported) -> None:
     certificate = Certificate(
         exporter=made.exporter,
         runtime=exporter.runtime,
-        files={path.name: _digest(path) for path in exporter.files(made.path)},
+        files={path.name: _digest(path) for path in _there(exporter.files(made.path))},
         bytes=made.bytes,
         opset=made.opset,
         parity=made.parity,
@@ -166,6 +183,10 @@ def _certify(found: Source, made: Exported) -> None:
         versions=versions() | _version_of(exporter.package),
     )
     write_document(made.path.with_suffix(SUFFIX), certificate)
+
+
+def _there(paths: Sequence[Path]) -> list[Path]:
+    return [path for path in paths if path.exists()]
 
 
 def _version_of(package: str) -> dict[str, str]:

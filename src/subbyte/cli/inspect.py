@@ -13,7 +13,7 @@ from subbyte.cli.tables import plan_table
 from subbyte.cli.terminal import command, console
 from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError
-from subbyte.exporters import EXPORTERS, contents
+from subbyte.exporters import EXPORTERS, contents, seal
 from subbyte.exporters.packed import read
 from subbyte.io.user_file import UserFiles
 from subbyte.learn.training.finish import PACKED
@@ -130,7 +130,9 @@ def _exported(file: Path) -> None:
         counted = (f"{count} {name}" for name, count in held.operations.items())
         console.print(", ".join(counted), highlight=False)
     for key, text in held.about.items():
-        console.print(f"{key}: {text}", highlight=False)
+        console.print(f"{key}: {text}", highlight=False, markup=False)
+    if seal(file).broken:
+        console.print(f"{file} is not the file that was proven: it was changed since")
 
 
 def _plan(file: Path) -> None:

@@ -15,10 +15,13 @@ from subbyte.cli.common import (
     DataOption,
     DeviceOption,
     ForceOption,
+    InputOption,
     ModelOption,
     NormalizeOption,
+    OptimizeOption,
     PageOption,
     ResizeOption,
+    StaticOption,
     TaskOption,
     WeightsOption,
     load_inputs,
@@ -37,6 +40,7 @@ from subbyte.data import load_data
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters
+from subbyte.exporters.forms import find_form
 from subbyte.graph import Axis, Samples, prepare
 from subbyte.io.processes import join
 from subbyte.jobs import Job, assist, run
@@ -50,7 +54,7 @@ from subbyte.recipe import (
     make_plan,
     target_names,
 )
-from subbyte.records import Measured, Result
+from subbyte.records import About, Measured, Result
 from subbyte.tasks import read_tasks
 
 
@@ -105,6 +109,9 @@ def quantize(
             "onnx-int8 when activations are quantized, else onnx-compact.",
         ),
     ] = None,
+    optimize: OptimizeOption = "speed",
+    input: InputOption = "float",
+    static: StaticOption = None,
     memory: Annotated[
         float, typer.Option(help="GiB of activations kept in memory; the rest is paged to disk.")
     ] = 4.0,
@@ -133,13 +140,14 @@ def quantize(
     calibration images out over several processes or GPUs.
     """
     check_exporters(exports or ())
+    form = find_form(optimize, input, static, About())
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
     asked = for_target(load_request(recipe, [*(settings or []), *scaled, *wanted]), target)
     free = Axis.read(name.strip() for name in (dynamic or "").split(",") if name.strip())
     if dry_run:
         plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop), free)
-        choose_exporters(exports or (), plan)
+        choose_exporters(exports or (), plan, form)
         return
     if out is None or not data:
         raise typer.BadParameter("--out and --data are needed (unless with --dry-run)")
@@ -168,6 +176,7 @@ def quantize(
         tuple(about.items()),
         free,
         bench,
+        form,
     )
     if not here.first:
         assist(job, network, images)
@@ -200,6 +209,8 @@ def show(result: Result, out: Path) -> None:
             f"parity of {one.name} on {one.parity.samples:,} samples: {one.parity.summary}",
             highlight=False,
         )
+        if one.form:
+            console.print(f"form of {one.name}: {one.form}", highlight=False)
     for line in speed_lines(result):
         console.print(line, highlight=False, markup=False)
     if result.target is not None:

@@ -125,7 +125,7 @@ def array_data(
             parts.append(arrays.labels.numpy().tobytes())
         some = spread(len(arrays.images))
         parts += [x[some].numpy().tobytes() for x in (*arrays.others, arrays.images)]
-    return DataSet(name, splits.get("train"), splits["test"], classes, digest(parts))
+    return DataSet(name, splits.get("train"), splits["test"], classes, digest(parts), preprocess)
 
 
 def _target(values: Tensor, where: str) -> Target:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 from subbyte.graph.samples import Samples
 
@@ -211,6 +212,7 @@ class DataSet:
         can be told apart by their data; it does not depend on where the files lie, nor on
         normalization,
         resizing or cropping.
+    preprocess: what images as stored go through; None where samples are used as they are.
     """
 
     name: str
@@ -218,6 +220,7 @@ class DataSet:
     test: Split
     classes: tuple[str, ...]
     fingerprint: str
+    preprocess: Preprocess | None = None
 
 
 def is_labels(target: Target) -> bool:

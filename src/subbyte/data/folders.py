@@ -268,7 +268,8 @@ def _data_set(
         )
         for kind, x in splits.items()
     }
-    return DataSet(name, made.get("train"), made["test"], classes, digest(_evidence(splits)))
+    found = digest(_evidence(splits))
+    return DataSet(name, made.get("train"), made["test"], classes, found, preprocess)
 
 
 def _evidence(splits: dict[str, _Listing]) -> list[bytes]:

@@ -38,7 +38,8 @@ def load_images(path: Path, preprocess: Preprocess) -> DataSet:
     reader = _reader(path, files, preprocess)
     evidence = _evidence("test", path, files)
     split = Split("test", reader, len(files))
-    return DataSet(f"images:{path.resolve().name}", None, split, (), digest(evidence))
+    name = f"images:{path.resolve().name}"
+    return DataSet(name, None, split, (), digest(evidence), preprocess)
 
 
 def load_masks(path: Path, preprocess: Preprocess) -> DataSet:
@@ -60,7 +61,7 @@ def load_masks(path: Path, preprocess: Preprocess) -> DataSet:
         parts += _evidence(kind, root / "images", images)
         parts += _evidence(kind, root / "masks", masks)
     name = f"masks:{path.resolve().name}"
-    return DataSet(name, splits.get("train"), splits["test"], (), digest(parts))
+    return DataSet(name, splits.get("train"), splits["test"], (), digest(parts), preprocess)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,14 +13,18 @@ from torch import Tensor
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, RecipeError
 from subbyte.exporters.executorch import ExecuTorch
+from subbyte.exporters.facts import form_in
+from subbyte.exporters.feeding import check_inputs, fed
+from subbyte.exporters.forms import check_form, find_form, settled
 from subbyte.exporters.onnx import Onnx
 from subbyte.exporters.openvino import OpenVino
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
 from subbyte.exporters.torch_program import TorchProgram
 from subbyte.graph import Inputs, Samples
-from subbyte.methods import Contents, Exported, Exporter, Form, Optimize, Runner
+from subbyte.methods import Contents, Exported, Exporter, Form, InputType, Optimize, Runner, Seal
 from subbyte.recipe import Plan
+from subbyte.records import About
 
 __all__ = [
     "EXPORTERS",
@@ -29,10 +33,14 @@ __all__ = [
     "contents",
     "default_exporter",
     "export",
+    "export_in",
     "exporter_of",
     "find_exporter",
+    "form_of",
     "is_exported",
+    "network_runner",
     "runner",
+    "seal",
 ]
 
 _INTEGERS = Onnx(Container("int8", (INT8, UINT8)))
@@ -41,6 +49,7 @@ EXPORTERS: dict[str, Exporter[QuantizedModel, Plan]] = {
     exporter.name: exporter
     for exporter in (_INTEGERS, _SMALL, OpenVino(), TorchProgram(), ExecuTorch())
 }
+NOTHING_KNOWN, PLAIN = About(), Form()
 NOTHING = "none"
 """Stands for no exporter where users name them."""
 
@@ -52,6 +61,9 @@ def export(
     *,
     to: str | None = None,
     optimize: str = Optimize.SPEED,
+    input: str = InputType.FLOAT,
+    static: int | None = None,
+    about: About = NOTHING_KNOWN,
     force: bool = False,
 ) -> Exported:
     """Write `model` as a file for a runtime, and prove that the runtime computes what the torch
@@ -60,14 +72,32 @@ def export(
     inputs: n samples to compare both on (the calibration images will do). to: an exporter's
     name; by default onnx-int8 for integer kernels when activations are quantized, else
     onnx-compact. optimize: speed on the processors of most users, size (few-bit weights stay packed
-    in memory), or exact (also where kernels add in saturating int16; see `Exported.saturating`).
+    in memory), or exact (also where kernels add in saturating int16; see `Parity.saturating`).
+    input: uint8 for a file that takes pixels 0 to 255 and makes inputs of them itself, as
+    `about.preprocessing` says. static: samples of every call, for accelerators that take fixed
+    sizes alone; targets that want those get files for one sample. about: what the file states of
+    preprocessing and classes.
     Raises ParityError when there is nothing to compare on, or an output differs by more than
     rounding makes it (`exporters.parity`; no file is left), FormatError when `path` exists and
     `force` is not set, or does not end as the exporter's files do, RecipeError when there is no
     such exporter, its runtime is not installed, or it refuses the network.
     """
+    form = find_form(optimize, input, static, about)
+    return export_in(form, model, path, inputs, to=to, force=force)
+
+
+def export_in(
+    form: Form,
+    model: QuantizedModel,
+    path: str | Path,
+    inputs: Tensor | Inputs | Samples,
+    *,
+    to: str | None = None,
+    force: bool = False,
+) -> Exported:
+    """`export` in a form."""
     exporter, path = find_exporter(to or default_exporter(model.plan)), Path(path)
-    form = Form(find_optimize(optimize, exporter))
+    form = settled(form, exporter, model.plan)
     _check_plan(exporter, model.plan)
     if path.suffix != exporter.suffixes[0]:
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
@@ -75,6 +105,7 @@ def export(
     if there and not force:
         raise FormatError(f"{there[0]} exists; choose another name or pass force=True")
     samples = check_samples(model, inputs)
+    check_inputs(form, model.signature, samples)
     return exporter.export(model, path, samples, form)
 
 
@@ -88,6 +119,33 @@ def runner(path: str | Path) -> Runner:
     exporter = exporter_of(path)
     exporter.require()
     return exporter.runner(Path(path))
+
+
+def network_runner(path: str | Path) -> Runner:
+    """A function that runs an exported file on what its network takes, whatever the file takes: it
+    makes pixels of images, and batches of the file's size. Raises as `runner`.
+    """
+    return fed(runner(path), form_of(path))
+
+
+def form_of(path: str | Path) -> Form:
+    """The form of a file, as the file states it; that of a file that is not ours is the plain one.
+
+    Raises FormatError when no exporter's files end like this.
+    """
+    exporter_of(path)
+    try:
+        stated = contents(path).about
+    except FormatError:
+        return Form()
+    return form_in(stated)
+
+
+def seal(path: str | Path) -> Seal:
+    """Whether an exported file is the one that was proven. Raises FormatError where it can't be
+    read.
+    """
+    return exporter_of(path).seal(Path(path))
 
 
 def exporter_of(path: str | Path) -> Exporter[QuantizedModel, Plan]:
@@ -139,16 +197,6 @@ def find_exporter(name: str) -> Exporter[QuantizedModel, Plan]:
     return EXPORTERS[name]
 
 
-def find_optimize(name: str, exporter: Exporter[QuantizedModel, Plan]) -> Optimize:
-    """The good that an exporter's files can be best at, by name. Raises RecipeError for others."""
-    if name not in [each.value for each in exporter.optimizes]:
-        raise RecipeError(
-            f"exporter {exporter.name}: optimize is one of {', '.join(exporter.optimizes)}, got "
-            f"{name!r}"
-        )
-    return Optimize(name)
-
-
 def default_exporter(plan: Plan) -> str:
     """The exporter for a network whose user names none."""
     return (_INTEGERS if plan.taps else _SMALL).name
@@ -166,15 +214,18 @@ def check_exporters(names: Sequence[str]) -> None:
         find_exporter(name).require()
 
 
-def choose_exporters(names: Sequence[str], plan: Plan) -> list[Exporter[QuantizedModel, Plan]]:
+def choose_exporters(
+    names: Sequence[str], plan: Plan, form: Form = PLAIN
+) -> list[Exporter[QuantizedModel, Plan]]:
     """The exporters that a user names: that of the plan by default, none for 'none'.
 
-    Raises RecipeError for other names, and where one of them can't write a network with the plan,
-    or its runtime is not installed.
+    Raises RecipeError for other names, and where one of them can't write a network with the plan
+    in a form, or its runtime is not installed.
     """
     check_exporters(names)
     wanted = names or [default_exporter(plan)]
     chosen = [find_exporter(name) for name in wanted if name != NOTHING]
     for exporter in chosen:
         _check_plan(exporter, plan)
+        check_form(exporter, form)
     return chosen

@@ -20,16 +20,18 @@ from torch import Tensor
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError, RecipeError
 from subbyte.exporters.arrays import folded, scale_of
+from subbyte.exporters.facts import DIGEST, digest, facts_of
 from subbyte.exporters.given import Wanted, check_given
-from subbyte.exporters.parity import check_parity
+from subbyte.exporters.parity import prove
 from subbyte.exporters.storage import INT8
 from subbyte.graph import Codes, Layer, Program, Samples, integer_program, silence
 from subbyte.io.files import written
-from subbyte.methods import Contents, Exported, Exporter, Form, Refusal, Runner, Stored
+from subbyte.methods import Contents, Exported, Exporter, Form, Refusal, Runner, Seal, Stored
 from subbyte.recipe import Plan, TapPlan
 
 _FORWARD, _ABOUT = "forward", "subbyte"
 """Methods of a program: the network, and a text by which the file is known to be ours."""
+_UNKNOWN = 64 * "0"  # stands for a digest until it is known
 _CODES = ".codes"  # the end of names of buffers with codes
 _DTYPES = {6: torch.float32, 4: torch.int64, 3: torch.int32, 2: torch.int16, 1: torch.int8}
 _DTYPES |= {0: torch.uint8, 11: torch.bool}
@@ -58,12 +60,14 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
         self.require()
         _check_outputs(model, inputs)
         batched = [leaf.batched for leaf in model.signature.tensors]
-        about = {"recipe": model.plan.recipe, "batched": batched}
+        about = facts_of(model, form) | {"batched": batched, DIGEST: _UNKNOWN}
         content, notes = _lowered(model, json.dumps(about))
+        own = digest([content])
         with written(path) as temporary:
-            temporary.write_bytes(content)
-            parity = check_parity(model, self.runner(temporary), inputs, self.runtime)
-        return Exported(self.name, path, len(content), parity, notes)
+            temporary.write_bytes(content.replace(_UNKNOWN.encode(), own.encode(), 1))
+            parity = prove(model, self.runner(temporary), inputs, self.runtime, form)
+        made = self.name, path, len(content), parity, notes
+        return Exported(*made, form=form, digest=own)
 
     def runner(self, path: Path) -> Runner:
         """See `methods.Exporter`. Takes any number of samples."""
@@ -107,6 +111,15 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
         kinds = Counter([one.name for one in plan.operators] + [one.id for one in plan.delegates])
         told = {key: value for key, value in about.items() if isinstance(value, str)}
         return Contents(f"version {program.version}", parts, dict(kinds.most_common()), told)
+
+    def seal(self, path: Path) -> Seal:
+        """See `methods.Exporter`. The digest is that of the file with zeros in its place."""
+        _, about = _read(self, path)
+        stated = str(about.get(DIGEST, ""))
+        content = path.read_bytes()
+        return Seal(
+            stated, digest([content.replace(stated.encode() or b"0", _UNKNOWN.encode(), 1)])
+        )
 
 
 @dataclass(frozen=True, eq=False)

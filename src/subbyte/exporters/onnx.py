@@ -22,27 +22,41 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from subbyte import __version__
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError, ParityError
+from subbyte.exporters.facts import PREFIX, RECIPE, facts_of, prefixed, proof_of
+from subbyte.exporters.feeding import check_pixels, of_one_batch
 from subbyte.exporters.held import held_bytes
 from subbyte.exporters.kernels import read_kernels
+from subbyte.exporters.onnx_files import close, read_seal, save_program
 from subbyte.exporters.pads import merge_pads
-from subbyte.exporters.parity import check_parity
+from subbyte.exporters.parity import prove
+from subbyte.exporters.pixels import take_pixels
 from subbyte.exporters.pools import pool_means
 from subbyte.exporters.qdq import CODES, Written, insert_pairs, needed_opset
 from subbyte.exporters.short import shorten
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
-from subbyte.graph import Samples, described, mark_sites, of_other_sizes
-from subbyte.io.files import written
-from subbyte.methods import Contents, Exported, Exporter, Form, Optimize, Refusal, Runner, Stored
+from subbyte.graph import Samples, described, mark_sites
+from subbyte.io.files import written_together
+from subbyte.methods import (
+    Contents,
+    Exported,
+    Exporter,
+    Form,
+    InputType,
+    Optimize,
+    Refusal,
+    Runner,
+    Seal,
+    Stored,
+)
 from subbyte.recipe import Plan, TapPlan
 from subbyte.records.parity import Parity
 
 _TORCH_MAX_OPSET = 23
 _EVERY, _DOTS = "every processor", "processors with integer dot products"
-_RECIPE = "subbyte.recipe"  # the entry of the metadata by which a file is known to be ours
-_OF_OTHER_SIZES = 8  # images on which a file is proven whose sizes may differ
 _SHOWN = 64  # bytes of a tensor that is worth a row
 
 
@@ -57,8 +71,10 @@ class Onnx(Exporter[QuantizedModel, Plan]):
     container: Container
 
     runtime, package = "ONNX Runtime", "onnxruntime"
-    suffixes = (".onnx",)
+    suffixes = (".onnx", ".onnx.data")
     optimizes = tuple(Optimize)
+    takes = tuple(InputType)
+    fixes = True
     refuses = (
         Refusal(
             lambda self, plan: any(_unknown(tap) for tap in plan.taps),
@@ -78,57 +94,58 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         Where this processor adds pairs of 8-bit products in saturating int16, a file for speed is
         made exact on every processor.
         """
-        with written(path) as temporary:
+        with written_together(self.files(path)) as (temporary, _):
             try:
-                return self._export(model, path, temporary, inputs, form.optimize)
+                return self._export(model, path, temporary, inputs, form)
             except SaturatedError:
-                return self._export(model, path, temporary, inputs, Optimize.EXACT)
+                exact = replace(form, optimize=Optimize.EXACT)
+                return self._export(model, path, temporary, inputs, exact)
 
     def _export(
-        self,
-        model: QuantizedModel,
-        path: Path,
-        temporary: Path,
-        inputs: Samples,
-        optimize: Optimize,
+        self, model: QuantizedModel, path: Path, temporary: Path, inputs: Samples, form: Form
     ) -> Exported:
-        facts, opset = self.write(model, temporary, optimize)
+        facts, opset = self.write(model, temporary, form)
         try:
-            parity = self._proven(model, temporary, inputs)
+            parity = self._proven(model, temporary, inputs, form)
         except ParityError as error:
             if facts.saturating:
                 raise SaturatedError from error
             raise
-        if dynamic := model.signature.dynamic:
-            few = inputs[:_OF_OTHER_SIZES].with_dynamic(dynamic)
-            others = of_other_sizes(few, model.signature.conditions)
-            self._proven(model, temporary, others)
-        kernels = read_kernels(temporary, inputs, model.layers, facts.names)
-        size = temporary.stat().st_size
+        names = [leaf.name for leaf in model.signature.tensors]
+        tensors = [leaf for leaf in inputs.leaves if isinstance(leaf, Tensor)]
+        feeds = {n: x.numpy() for n, x in zip(names, of_one_batch(tensors, form), strict=True)}
+        kernels = read_kernels(temporary, feeds, model.layers, facts.names)
         parity = parity.model_copy(update={"saturating": tuple(facts.saturating)})
+        digest = close(temporary, proof_of(parity))
+        size = sum(one.stat().st_size for one in self.files(temporary) if one.exists())
         held = held_bytes(model, self.container)
-        return Exported(self.name, path, size, parity, facts.notes, opset, kernels, held)
+        own = self.name, path, size, parity, facts.notes, opset, kernels, held
+        return Exported(*own, form=form, digest=digest)
 
-    def write(self, model: QuantizedModel, path: Path, optimize: Optimize) -> tuple[Written, int]:
+    def write(self, model: QuantizedModel, path: Path, form: Form) -> tuple[Written, int]:
         """Write the file without a proof. Returns facts about it, and the opset.
 
         Raises ModelError where an operation has no form in ONNX.
         """
         opset = needed_opset(model, self.container)
-        program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET))
+        program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET), form.batch)
         merge_pads(program.graph)
         pool_means(program.graph)
-        facts = insert_pairs(program, model, self.container, optimize)
+        facts = insert_pairs(program, model, self.container, form.optimize)
+        preprocessing = form.about.preprocessing
+        if form.input is InputType.UINT8 and preprocessing is not None:
+            image = check_pixels(model.signature, preprocessing)
+            take_pixels(program.graph, image.name, preprocessing, image.shape[0])
         _strip(program)
         codes = {f"{layer.weight}{CODES}": layer.name for layer in model.owners}
         codes |= {name: name for tap in model.plan.taps for name in [f"{tap.name}{CODES}"]}
         facts = replace(facts, names=shorten(program, codes))
         program.opset_imports[""] = opset
-        program.producer_name = "subbyte"
-        program.metadata_props[_RECIPE] = model.plan.recipe
+        program.producer_name, program.producer_version = "subbyte", __version__
+        program.metadata_props.update(prefixed(facts_of(model, form)))
         program.metadata_props["subbyte.container"] = self.container.name
         program.metadata_props["subbyte.exact_on"] = _DOTS if facts.saturating else _EVERY
-        ir.save(program, path)
+        save_program(program, path, path.with_suffix(self.suffixes[1]))
         try:
             onnx.checker.check_model(str(path), full_check=False)
         except onnx.checker.ValidationError as error:
@@ -136,14 +153,11 @@ class Onnx(Exporter[QuantizedModel, Plan]):
             raise ModelError(f"an operation has no form in ONNX: {reason}") from error
         return facts, opset
 
-    def _proven(self, model: QuantizedModel, path: Path, inputs: Samples) -> Parity:
-        return check_parity(
-            model,
-            self.runner(path),
-            inputs,
-            self.runtime,
-            lambda: _runner(path, {"session.qdq_matmulnbits_accuracy_level": "1"}),
-        )
+    def _proven(self, model: QuantizedModel, path: Path, inputs: Samples, form: Form) -> Parity:
+        def precise() -> Runner:
+            return _runner(path, {"session.qdq_matmulnbits_accuracy_level": "1"})
+
+        return prove(model, self.runner(path), inputs, self.runtime, form, precise)
 
     def runner(self, path: Path) -> Runner:
         """See `methods.Exporter`. Runs any ONNX file, with as many threads as torch uses. It raises
@@ -157,7 +171,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
             model = ir.load(path)
         except Exception as error:  # protobuf raises types of its own
             raise FormatError(f"{path}: not an ONNX file ({str(error)[:200]})") from error
-        if _RECIPE not in model.metadata_props:
+        if f"{PREFIX}{RECIPE}" not in model.metadata_props:
             raise FormatError(f"{path}: an ONNX file, but subbyte did not write it")
         held = [(n, v.const_value) for n, v in model.graph.initializers.items()]
         return Contents(
@@ -172,6 +186,10 @@ class Onnx(Exporter[QuantizedModel, Plan]):
             dict(Counter(node.op_type for node in model.graph).most_common()),
             dict(model.metadata_props),
         )
+
+    def seal(self, path: Path) -> Seal:
+        """See `methods.Exporter`."""
+        return read_seal(path)
 
 
 def _unknown(tap: TapPlan) -> bool:
@@ -243,10 +261,10 @@ def _runner(path: Path, settings: dict[str, str]) -> Runner:
     return run
 
 
-def _torch_graph(model: QuantizedModel, opset: int) -> ir.Model:
+def _torch_graph(model: QuantizedModel, opset: int, batch: int | None) -> ir.Model:
     quantized = [layer for layer in model.layers if layer.owner in model.weights]
     marked = mark_sites(model.instrumented, quantized)
-    return float_program(marked, model.signature, model.output_names, opset)
+    return float_program(marked, model.signature, model.output_names, opset, batch)
 
 
 def _strip(program: ir.Model) -> None:

@@ -6,10 +6,11 @@ unsigned ones are computed in float; activations below 8 bits are cut in float b
 codes, as integers are not clipped; 2 bits and ternary lie in INT4 (INT2 can't be read).
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,14 +20,25 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError, ParityError
+from subbyte.exporters.facts import DIGEST, PREFIX, PROOF, digest, proof_of
 from subbyte.exporters.given import Wanted, check_given
 from subbyte.exporters.onnx import Onnx, SaturatedError
-from subbyte.exporters.parity import check_parity, check_sizes
+from subbyte.exporters.parity import prove
 from subbyte.exporters.qdq import Written
 from subbyte.exporters.storage import INT4, INT8, UINT8, Container
 from subbyte.graph import Samples
 from subbyte.io.files import written_together
-from subbyte.methods import Contents, Exported, Exporter, Form, Optimize, Runner, Stored
+from subbyte.methods import (
+    Contents,
+    Exported,
+    Exporter,
+    Form,
+    InputType,
+    Optimize,
+    Runner,
+    Seal,
+    Stored,
+)
 from subbyte.recipe import Plan
 
 
@@ -37,6 +49,8 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
     name, runtime, package, extra = "openvino", "OpenVINO", "openvino", "openvino"
     suffixes = (".xml", ".bin")
     optimizes = (Optimize.SPEED, Optimize.EXACT)
+    takes = tuple(InputType)
+    fixes = True
     refuses = Onnx.refuses
 
     def export(self, model: QuantizedModel, path: Path, inputs: Samples, form: Form) -> Exported:
@@ -47,9 +61,10 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
         """
         with written_together(self.files(path)) as temporary:
             try:
-                return self._export(model, path, temporary, inputs, form.optimize)
+                return self._export(model, path, temporary, inputs, form)
             except SaturatedError:
-                return self._export(model, path, temporary, inputs, Optimize.EXACT)
+                exact = replace(form, optimize=Optimize.EXACT)
+                return self._export(model, path, temporary, inputs, exact)
 
     def _export(
         self,
@@ -57,28 +72,30 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
         path: Path,
         temporary: Sequence[Path],
         inputs: Samples,
-        optimize: Optimize,
+        form: Form,
     ) -> Exported:
-        facts = self._write(model, temporary[0], optimize)
-        run = self.runner(temporary[0])
+        place, facts, converted = temporary[0], *self._write(model, temporary[0], form)
+        run = self.runner(place)
         try:
-            parity = check_parity(
-                model, run, inputs, self.runtime, lambda: _runner(self, temporary[0], _PRECISE)
+            parity = prove(
+                model, run, inputs, self.runtime, form, lambda: _runner(self, place, _PRECISE)
             )
         except ParityError as error:
             if facts.saturating:
                 raise SaturatedError from error
             raise
-        check_sizes(model, run, inputs, self.runtime)
-        size = sum(part.stat().st_size for part in temporary)
         parity = parity.model_copy(update={"saturating": tuple(facts.saturating)})
-        return Exported(self.name, path, size, parity, facts.notes)
+        self._state(converted, place, PROOF, proof_of(parity))
+        own = self.seal(place).found
+        self._state(converted, place, DIGEST, own)
+        size = sum(part.stat().st_size for part in temporary)
+        return Exported(self.name, path, size, parity, facts.notes, form=form, digest=own)
 
-    def _write(self, model: QuantizedModel, path: Path, optimize: Optimize) -> Written:
-        """Write the files without a proof. Returns facts about them."""
+    def _write(self, model: QuantizedModel, path: Path, form: Form) -> tuple[Written, Any]:
+        """Write the files without a proof. Returns facts about them, and the graph."""
         openvino = _openvino(self)
         between = path.with_name("between.onnx")  # its name goes into the file
-        facts, _ = Onnx(_container(model)).write(model, between, optimize)
+        facts, _ = Onnx(_container(model)).write(model, between, form)
         try:
             converted = openvino.convert_model(str(between))
         except Exception as error:  # OpenVINO raises types of its own
@@ -87,7 +104,12 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
         _rename(converted)
         openvino.save_model(converted, str(path), compress_to_fp16=False)
         between.unlink()
-        return facts
+        return facts, converted
+
+    def _state(self, converted: Any, path: Path, name: str, text: str) -> None:
+        """Write the files once more, with one more fact."""
+        converted.set_rt_info(text, [*_FACTS, f"{PREFIX}{name}"])
+        _openvino(self).save_model(converted, str(path), compress_to_fp16=False)
 
     def runner(self, path: Path) -> Runner:
         """See `methods.Exporter`. Runs on the CPU, floats in float32, with as many threads as torch
@@ -101,7 +123,7 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
             net = ElementTree.parse(path).getroot()
         except (OSError, ElementTree.ParseError) as error:
             raise FormatError(f"{path}: no graph of OpenVINO's ({error})") from error
-        about = {one.tag: one.get("value", "") for one in net.iterfind("rt_info/framework/*")}
+        about = _stated(net)
         if not any(name.startswith("subbyte.") for name in about):
             raise FormatError(f"{path}: a graph of OpenVINO's, but subbyte did not write it")
         layers = list(net.iterfind("layers/layer"))
@@ -109,7 +131,25 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
         kinds = Counter(layer.get("type", "") for layer in layers)
         return Contents(f"IR {net.get('version')}", held, dict(kinds.most_common()), about)
 
+    def seal(self, path: Path) -> Seal:
+        """See `methods.Exporter`. The digest is that of layers, edges and facts, and of the numbers
+        beside them.
+        """
+        try:
+            net, numbers = ElementTree.parse(path).getroot(), self.files(path)[1].read_bytes()
+        except (OSError, ElementTree.ParseError) as error:
+            raise FormatError(f"{path}: no graph of OpenVINO's ({error})") from error
+        about = _stated(net)
+        stated = about.pop(f"{PREFIX}{DIGEST}", "")
+        parts = [*net.iterfind("layers"), *net.iterfind("edges")]
+        texts = (json.dumps(about, sort_keys=True).encode(), *map(ElementTree.tostring, parts))
+        return Seal(stated, digest((*texts, numbers)))
 
+
+_FACTS = ["framework"]
+"""The place of facts in a graph's additional information: where the converter puts those of ONNX
+files.
+"""
 _PRECISE = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "LP_TRANSFORMS_MODE": "NO"}
 """Settings with which OpenVINO rounds what the file says, in float, and nothing else. By itself it
 rounds inputs of some linear layers to 8 bits, and joins sums of layers on a grid of its own.
@@ -125,6 +165,11 @@ _TYPES = {
     "boolean": torch.bool,
 }
 """OpenVINO's names of types."""
+
+
+def _stated(net: ElementTree.Element) -> dict[str, str]:
+    """The facts in a file, by name."""
+    return {one.tag: one.get("value", "") for one in net.iterfind(f"rt_info/{_FACTS[0]}/*")}
 
 
 def _container(model: QuantizedModel) -> Container:

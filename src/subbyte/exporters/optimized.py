@@ -18,6 +18,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
+from subbyte.exporters.onnx_files import beside
 from subbyte.exporters.operators import (
     CONVERSIONS,
     INTEGERS,
@@ -161,8 +162,8 @@ def read_optimized(path: Path, feeds: Feeds, names: Mapping[str, str] = NO_NAMES
 
     Raises FormatError when it can't be loaded or run.
     """
-    large = path.stat().st_size > _LARGE
     written = onnx.load(str(path), load_external_data=False)
+    large = path.stat().st_size > _LARGE or bool(beside(written))
     with tempfile.TemporaryDirectory() as folder:
         place, source = Path(folder) / "optimized.onnx", path
         if not large:  # nodes are told from each other by name

@@ -25,6 +25,7 @@ output that is wrong altogether does not.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 
 import torch
@@ -33,8 +34,9 @@ from torch import Tensor
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, ParityError
 from subbyte.exporters.distances import FLOOR, Distances, bound, scale_of
+from subbyte.exporters.feeding import fed, representable
 from subbyte.graph import Inputs, Samples, of_other_sizes
-from subbyte.methods import Runner
+from subbyte.methods import Form, Runner
 from subbyte.records import OutputParity, Parity
 from subbyte.records.parity import EIGHT_BITS, FLOAT32
 from subbyte.tasks import class_rows
@@ -42,8 +44,41 @@ from subbyte.tasks import class_rows
 _BATCH = 100
 _FIRST, _MOST = 2, 8  # pairs of runs
 _SIGNS = (1, -1)
+_ALONE = 4  # samples on which a file is proven one by one
 _OF_OTHER_SIZES = 8  # images on which a file is proven whose sizes may differ
 _FEW = 4  # rows beyond their bounds that may be near ties whatever their share is
+
+
+def prove(
+    model: QuantizedModel,
+    run: Runner,
+    samples: Samples,
+    runtime: str,
+    form: Form,
+    precise: Callable[[], Runner] | None = None,
+) -> Parity:
+    """Prove a file of a form: on all samples in large batches, or in batches of its own size; where
+    it takes any, also on some samples alone and on images of other sizes, if those may differ.
+
+    run, precise: as for `check_parity`, of what the file itself takes. Raises ParityError as that
+    does, DataError where the samples can't be given to such a file.
+    """
+    shown = representable(samples, form)
+    exact = None if precise is None else partial(_fed_later, precise, form)
+    check = partial(check_parity, model, fed(run, form), runtime=runtime, precise=exact)
+    if form.batch is not None:
+        return check(shown, batch=max(form.batch, _BATCH // form.batch * form.batch))
+    found = check(shown)
+    check(shown[:_ALONE], batch=1)
+    if dynamic := model.signature.dynamic:
+        few = samples[:_OF_OTHER_SIZES].with_dynamic(dynamic)
+        others = of_other_sizes(few, model.signature.conditions)
+        check(representable(others, form))
+    return found
+
+
+def _fed_later(precise: Callable[[], Runner], form: Form) -> Runner:
+    return fed(precise(), form)
 
 
 def check_parity(
@@ -52,29 +87,22 @@ def check_parity(
     samples: Samples,
     runtime: str,
     precise: Callable[[], Runner] | None = None,
+    batch: int = _BATCH,
 ) -> Parity:
-    """Compare on n >= 1 samples. runtime: the name of what `run` runs in; precise: makes a runner
-    of the same file that computes in float32 where `run` may take fewer bits.
+    """Compare on n >= 1 samples, `batch` at a time. runtime: the name of what `run` runs in;
+    precise: makes a runner of the same file that computes in float32 where `run` may take fewer
+    bits.
 
     Raises ParityError when an output differs by more than rounding makes it.
     """
-    found = Comparison(model, run, samples, FLOAT32)
+    found = Comparison(model, run, samples, FLOAT32, batch)
     if found.wrong and precise is not None:
-        found = Comparison(model, precise(), samples, FLOAT32)
+        found = Comparison(model, precise(), samples, FLOAT32, batch)
         if not found.wrong:
-            found = Comparison(model, run, samples, EIGHT_BITS)
+            found = Comparison(model, run, samples, EIGHT_BITS, batch)
     if found.wrong:
         raise ParityError(found.complaint(runtime))
     return found.certificate
-
-
-def check_sizes(model: QuantizedModel, run: Runner, samples: Samples, runtime: str) -> None:
-    """Compare on images of other sizes, where those of a network may differ. Raises ParityError as
-    `check_parity`.
-    """
-    if dynamic := model.signature.dynamic:
-        few = samples[:_OF_OTHER_SIZES].with_dynamic(dynamic)
-        check_parity(model, run, of_other_sizes(few, model.signature.conditions), runtime)
 
 
 def check_samples(model: QuantizedModel, inputs: Tensor | Inputs | Samples) -> Samples:
@@ -96,12 +124,12 @@ def check_samples(model: QuantizedModel, inputs: Tensor | Inputs | Samples) -> S
 class _Output:
     """One output: the file's distances from the torch model, and what rounding makes of them.
 
-    noise: the largest distances of all runs, rows by batch; drifts: the same, of runs on all
-    batches.
+    first: of the first batch, of the torch model; noise: the largest distances of all runs, rows by
+    batch; drifts: the same, of runs on all batches.
     """
 
-    def __init__(self, name: str, step: float | None, first: Tensor) -> None:
-        self.name, self.step, self.scale = name, step, scale_of(first)
+    def __init__(self, name: str, step: float | None, first: Tensor, batch: int) -> None:
+        self.name, self.step, self.scale, self.batch = name, step, scale_of(first), batch
         self.file = Distances()
         self.noise: dict[int, Tensor] = {}
         self.drifts = torch.zeros(0, dtype=torch.float64)
@@ -120,8 +148,8 @@ class _Output:
             if bool(values.isnan().any()):
                 raise ParityError(
                     f"{self.name} of {who} holds NaN for one of the samples from "
-                    f"{batch * _BATCH} on; no file was kept. Look for NaN in the samples, and for "
-                    f"overflow in the network"
+                    f"{batch * self.batch} on; no file was kept. Look for NaN in the samples, and "
+                    f"for overflow in the network"
                 )
         self.file.add(batch, own, other, self.scale)
         rows, others = class_rows(own), class_rows(other)
@@ -186,14 +214,19 @@ class Comparison:
     """
 
     def __init__(
-        self, model: QuantizedModel, run: Runner, samples: Samples, rounding: float
+        self,
+        model: QuantizedModel,
+        run: Runner,
+        samples: Samples,
+        rounding: float,
+        batch: int = _BATCH,
     ) -> None:
-        self.model, self.rounding = model, rounding
-        self.batches = samples.split(_BATCH)
+        self.model, self.rounding, self.size = model, rounding, batch
+        self.batches = samples.split(batch)
         self.outputs: list[_Output] = []
         with torch.no_grad():
-            for number, batch in enumerate(self.batches):
-                self._compare(number, self._own(batch), _called(run, batch))
+            for number, part in enumerate(self.batches):
+                self._compare(number, self._own(part), _called(run, part))
             self._move(range(_FIRST), range(len(self.batches)))
             for pair in range(_FIRST, _MOST):
                 concerned = set().union(*(output.open_batches for output in self.outputs))
@@ -207,7 +240,8 @@ class Comparison:
     def _compare(self, number: int, own: list[Tensor], other: list[Tensor]) -> None:
         if not self.outputs:
             steps, names = self.model.output_steps, self.model.output_names
-            self.outputs = list(map(_Output, names, steps, own))
+            sizes = [self.size] * len(own)
+            self.outputs = list(map(_Output, names, steps, own, sizes))
         if len(own) != len(other):
             raise ParityError(
                 f"the file has {len(other)} outputs, the torch model {len(own)}; no file was kept"

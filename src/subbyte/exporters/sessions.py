@@ -68,7 +68,7 @@ def inputs_of(session: onnxruntime.InferenceSession, path: Path) -> list[Taken]:
 
 
 def made_up(takes: Sequence[Taken], batch: int, sizes: Mapping[str, int], seed: int = 0) -> Feeds:
-    """Random inputs: floats from a normal distribution, integers 0 and 1.
+    """Random inputs: floats from a normal distribution, uint8 as pixels, other integers 0 and 1.
 
     batch: the first size where it may differ; sizes: of other axes that may, by name.
     Raises DataError where a size is not known.
@@ -87,7 +87,8 @@ def made_up(takes: Sequence[Taken], batch: int, sizes: Mapping[str, int], seed: 
                 )
             shape.append(known)
         floats = np.issubdtype(one.dtype, np.floating)
-        values = draw.standard_normal(shape) if floats else draw.integers(0, 2, shape)
+        ends = 256 if one.dtype is np.uint8 else 2
+        values = draw.standard_normal(shape) if floats else draw.integers(0, ends, shape)
         feeds[one.name] = values.astype(one.dtype)
     return feeds
 

@@ -17,37 +17,46 @@ from torch import nn
 from torch.onnx._internal.exporter import _registration
 
 from subbyte.errors import ModelError
-from subbyte.graph import Signature, exported_program, silence
+from subbyte.graph import Signature, exported_program, fixed_program, silence
 
 _OPERATION = re.compile(r"torch\.ops\.(\w+\.\w+)")
 _make_table = _registration.ONNXRegistry.from_torchlib
 
 
 def float_program(
-    network: nn.Module, signature: Signature, outputs: list[str], opset: int
+    network: nn.Module,
+    signature: Signature,
+    outputs: list[str],
+    opset: int,
+    batch: int | None = None,
 ) -> ir.Model:
-    """A network as ONNX operators of `opset`, for every size of batch, and of images
-    along dynamic axes.
+    """A network as ONNX operators of `opset`, for every size of batch, and of images along dynamic
+    axes; with a `batch`, for that and the sizes of the signature alone.
 
-    Its inputs are called as the tensors of the signature are, a single one `input`; outputs: names
-    of its outputs. Raises ModelError naming the operation for which ONNX has no form.
+    Its inputs are called as the tensors of the signature are; outputs: names of its outputs. Raises
+    ModelError naming the operation for which ONNX has no form.
     """
     inputs = [leaf.name for leaf in signature.tensors]
     with silence(), torch.no_grad(), _tables_kept():
-        exported = exported_program(network, signature.zeros(2))
+        if batch is None:
+            exported = exported_program(network, signature.zeros(2))
+        else:
+            exported = fixed_program(network, signature.zeros(batch))
         try:
             program = torch.onnx.export(
                 exported,
                 (),
                 dynamo=True,
                 opset_version=opset,
-                input_names=inputs if len(inputs) > 1 else ["input"],
+                input_names=inputs,
                 output_names=outputs,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
             raise ModelError(_explain(error)) from error
     assert program is not None
+    if batch is not None:
+        return program.model
     for value, leaf in zip(program.model.graph.inputs, signature.tensors, strict=True):
         assert value.shape is not None
         if leaf.batched:

@@ -7,25 +7,30 @@ best.
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import nn
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError
+from subbyte.exporters.facts import DIGEST, PROOF, digest, facts_of, proof_of
 from subbyte.exporters.given import Wanted, check_given
-from subbyte.exporters.parity import check_parity, check_sizes
+from subbyte.exporters.parity import prove
 from subbyte.graph import Program, Samples, plain_program
 from subbyte.io.files import written
-from subbyte.methods import Contents, Exported, Exporter, Form, Runner, Stored
+from subbyte.methods import Contents, Exported, Exporter, Form, Runner, Seal, Stored
 from subbyte.models.exported import SUFFIX, load_program
 from subbyte.recipe import Plan
 
 _ABOUT = "subbyte.json"
 """A text beside the program in the archive, by which the file is known to be ours."""
+_OUTPUTS, _MARK = "outputs", ".data/serialization_id"
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,18 @@ class TorchProgram(Exporter[QuantizedModel, Plan]):
     def export(self, model: QuantizedModel, path: Path, inputs: Samples, form: Form) -> Exported:
         """See `methods.Exporter`."""
         program = plain_program(model.instrumented, model.signature)
-        about = {"recipe": model.plan.recipe, "outputs": model.output_names}
+        about = facts_of(model, form) | {_OUTPUTS: model.output_names}
         with written(path) as temporary:
-            content = io.BytesIO()  # a file's own name would go into the archive
-            torch.export.save(program.exported, content, extra_files={_ABOUT: json.dumps(about)})
-            temporary.write_bytes(content.getvalue())
+            _write(program, about, temporary)
             run = self.runner(temporary)
-            parity = check_parity(model, run, inputs, self.runtime)
-            check_sizes(model, run, inputs, self.runtime)
+            parity = prove(model, run, inputs, self.runtime, form)
+            about[PROOF] = proof_of(parity)
+            _write(program, about, temporary)
+            own = self.seal(temporary).found
+            _write(program, about | {DIGEST: own}, temporary)
             size = temporary.stat().st_size
         notes = dict.fromkeys(model.weights, "dequantized to float32")
-        return Exported(self.name, path, size, parity, notes)
+        return Exported(self.name, path, size, parity, notes, form=form, digest=own)
 
     def runner(self, path: Path) -> Runner:
         """See `methods.Exporter`. Runs any program of tensors."""
@@ -75,6 +81,29 @@ class TorchProgram(Exporter[QuantizedModel, Plan]):
         ]
         told = {key: value for key, value in json.loads(about).items() if isinstance(value, str)}
         return Contents("", held, dict(program.operations.most_common()), told)
+
+    def seal(self, path: Path) -> Seal:
+        """See `methods.Exporter`. The digest is that of all parts of the archive."""
+        try:
+            with ZipFile(path) as archive:
+                # torch's own mark of an archive changes with whatever lies in it
+                names = [n for n in sorted(archive.namelist()) if not n.endswith(_MARK)]
+                parts = {name: archive.read(name) for name in names}
+            about = {}
+            for name in [name for name in parts if name.endswith(f"/{_ABOUT}")]:
+                about = json.loads(parts.pop(name))
+        except (OSError, BadZipFile, ValueError) as error:
+            raise FormatError(f"{path}: no whole program of torch's ({error})") from error
+        stated = str(about.pop(DIGEST, ""))
+        pairs = ((name.encode(), part) for name, part in parts.items())
+        told = json.dumps(about, sort_keys=True).encode()
+        return Seal(stated, digest((told, *chain.from_iterable(pairs))))
+
+
+def _write(program: Program, about: Mapping[str, Any], path: Path) -> None:
+    content = io.BytesIO()  # a file's own name would go into the archive
+    torch.export.save(program.exported, content, extra_files={_ABOUT: json.dumps(about)})
+    path.write_bytes(content.getvalue())
 
 
 def plain(model: QuantizedModel) -> nn.Module:

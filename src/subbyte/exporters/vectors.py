@@ -77,9 +77,8 @@ def write_vectors(model: QuantizedModel, path: Path, samples: Samples) -> int:
     """
     few = samples[:SAMPLES]
     found = _computed(model, few)
-    named = ([leaf.name for leaf in model.signature.tensors], [*few.leaves])
-    tensors = [leaf for leaf in named[1] if isinstance(leaf, Tensor)]
-    names = named[0] if len(tensors) > 1 else ["input"]
+    names = [leaf.name for leaf in model.signature.tensors]
+    tensors = [leaf for leaf in few.leaves if isinstance(leaf, Tensor)]
     arrays = {f"input:{name}": x.numpy() for name, x in zip(names, tensors, strict=True)}
     arrays["names"] = np.array(list(found.values), dtype=np.str_)
     for name, value in found.values.items():

@@ -14,7 +14,7 @@ from subbyte.graph.backward import (
     sampled,
     signs,
 )
-from subbyte.graph.capture import capture, exported_program
+from subbyte.graph.capture import capture, exported_program, fixed_program
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
 from subbyte.graph.integers import Codes, integer_program
@@ -29,7 +29,8 @@ from subbyte.graph.layers import (
 )
 from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.moved import moved
-from subbyte.graph.network import Network, output_names, prepare
+from subbyte.graph.names import output_names
+from subbyte.graph.network import Network, prepare
 from subbyte.graph.plain import Program, plain_program
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
@@ -78,6 +79,7 @@ __all__ = [
     "exported_program",
     "find_layers",
     "find_taps",
+    "fixed_program",
     "float_outputs",
     "fold_batch_norms",
     "give_biases",

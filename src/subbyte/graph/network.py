@@ -17,7 +17,7 @@ from subbyte.graph.counts import Counter
 from subbyte.graph.float32 import Float32Mode
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.layers import Edge, Layer, Layered, Skipped, argument, find_layers, give_biases
-from subbyte.graph.nodes import is_input
+from subbyte.graph.names import input_names, output_names
 from subbyte.graph.products import Product, find_products
 from subbyte.graph.samples import Inputs, Samples, register_dataclasses
 from subbyte.graph.signature import Signature
@@ -129,7 +129,7 @@ def prepare(
             f"largest output; "
             "it may depend on random numbers or on values that change between calls"
         )
-    names = [node.name for node in graph_module.graph.nodes if is_input(node)]
+    names = input_names(model, samples, output_names(returned))
     return Network(
         graph_module,
         tuple(layers),
@@ -178,19 +178,6 @@ def _call(model: nn.Module, samples: Samples) -> Any:
     with explaining(model, samples), evaluating(model), Float32Mode():
         call = samples.call
         return model(*call.args, **call.kwargs)
-
-
-def output_names(returned: Any) -> list[str]:
-    """`output` for one tensor, else the paths of tensors in what the network returns."""
-    leaves, _ = pytree.tree_flatten_with_path(returned)
-    paths = [path for path, leaf in leaves if isinstance(leaf, Tensor)]
-    if len(paths) == 1:
-        return ["output"]
-    return ["output" + "".join(f".{key}" for key in map(_key, path)) for path in paths]
-
-
-def _key(entry: Any) -> str:
-    return str(entry).strip("[]'.")
 
 
 def _difference(expected: list[Any], found: list[Any]) -> float:

@@ -34,7 +34,9 @@ def written(path: Path) -> Iterator[Path]:
 def written_together(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
     """Temporary names for files that belong together, all in one folder under their own last parts;
     they take their places when the block ends well, the first one last, and vanish when it does
-    not. Then, and where a file can't be put in its place, what was there stays.
+    not. Files but the first may be left out; one of that name that was there goes all the same.
+    When the block does not end well, and where a file can't be put in its place, what was there
+    stays.
     """
     home = paths[0].parent
     home.mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,8 @@ def written_together(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
         for path in filter(Path.exists, paths):
             path.rename(earlier / path.name)
         try:
-            for path in reversed(paths):
+            made = [path for path in paths[1:] if (folder / path.name).exists()]
+            for path in (*made, paths[0]):
                 (folder / path.name).replace(path)
         except OSError as error:
             for path in paths:

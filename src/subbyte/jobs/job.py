@@ -6,7 +6,7 @@ from subbyte.engine.limits import Limits
 from subbyte.exporters import EXPORTERS, check_exporters
 from subbyte.exporters.vectors import VECTORS
 from subbyte.graph import Axis
-from subbyte.methods import Task
+from subbyte.methods import Form, Task
 from subbyte.pages.write import PAGE
 from subbyte.recipe import Plan, Recipe
 from subbyte.records import (
@@ -30,7 +30,7 @@ class Job:
     exports: names of exporters; the one that fits the model where there is none, no file for
     'none'. tasks: how outputs are judged: one task, or one for each output; none: chosen by data
     and outputs. dynamic: axes of images whose sizes may differ from call to call; bench: whether
-    files are timed against the float network, for a few seconds.
+    files are timed against the float network, for a few seconds; form: of the exported files.
     Raises RecipeError when there is no such exporter.
     """
 
@@ -45,6 +45,7 @@ class Job:
     about: tuple[tuple[str, str], ...] = ()
     dynamic: tuple[Axis, ...] = ()
     bench: bool = False
+    form: Form = field(default_factory=Form)
 
     def __post_init__(self) -> None:
         check_exporters(self.exports)

@@ -20,7 +20,8 @@ from subbyte.engine.judging import (
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.engine.stages import Report
 from subbyte.errors import NumericsError
-from subbyte.exporters import runner
+from subbyte.exporters import network_runner
+from subbyte.exporters.feeding import check_inputs
 from subbyte.graph import Network, Samples, prepare, unwrapped
 from subbyte.jobs.job import Job
 from subbyte.methods import Exported, Outputs, Task
@@ -57,6 +58,7 @@ class Capture:
         """The network."""
         example = Samples.of(self._images[:2]).with_dynamic(self._job.dynamic)
         network = prepare(unwrapped(self._model), example)
+        check_inputs(self._job.form, network.signature, Samples.of(self._images))
         with suppress(NumericsError):  # the walk names the layer that it comes from
             self._settled  # noqa: B018 - refuses what does not go together
         return network
@@ -92,7 +94,7 @@ def measure(
     networks = {
         FLOAT: forward_of(model.to(device), device),
         QUANTIZED: forward_of(quantized.to(device), device),
-        **{one.exporter: forward_of_file(runner(one.path)) for one in exported},
+        **{one.exporter: forward_of_file(network_runner(one.path)) for one in exported},
     }
     kept: dict[str, list[Tensor]] = {FLOAT: [], QUANTIZED: []}
     names_classes = isinstance(task, Classification) and split.has_labels

@@ -122,6 +122,10 @@ def _export(exported: Exported, judged: Judged, timing: records.Timing | None) -
         parity=exported.parity,
         kernels=exported.kernels,
         timing=timing,
+        optimize=exported.form.optimize.value,
+        input=exported.form.input.value,
+        batch=exported.form.batch,
+        digest=exported.digest,
         scores=figures["scores"],
         comparison=figures["comparison"],
     )

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from subbyte.data import DataSet, draw_samples, draw_targets
+from subbyte.data import DataSet, about, draw_samples, draw_targets
 from subbyte.engine.evidence import gather
 from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
 from subbyte.errors import ModelError, SubbyteError
-from subbyte.exporters import choose_exporters, export
+from subbyte.exporters import choose_exporters, export_in
 from subbyte.exporters.packed import save
 from subbyte.graph import Samples
 from subbyte.io.files import write_text
@@ -46,6 +46,7 @@ def run(
     figures.json, under a budget sensitivity.csv too; returns what result.json holds.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
+    job = _stating(job, data)
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
         images, capture, done = _quantized(job, model, data, stages)
@@ -55,7 +56,8 @@ def run(
             exported, refused = [], {}
             for name, file in names.items():
                 try:
-                    exported.append(export(done.model, temporary / file, images, to=name))
+                    made = export_in(job.form, done.model, temporary / file, images, to=name)
+                    exported.append(made)
                 except ModelError as error:  # an operation that the format lacks costs its file
                     refused[name] = str(error)
         files = _timed(job, model, done, Files(exported, refused), stages)
@@ -92,7 +94,12 @@ def assist(job: Job, model: nn.Module, data: DataSet) -> None:
 
     Raises SubbyteError as `run` does, and where another process fails.
     """
-    _quantized(job, model, data, Stages())
+    _quantized(_stating(job, data), model, data, Stages())
+
+
+def _stating(job: Job, data: DataSet) -> Job:
+    """A job whose files state what is known of the data."""
+    return replace(job, form=replace(job.form, about=about(data)))
 
 
 def _quantized(
@@ -116,7 +123,7 @@ def _quantized(
 
 def _accept(job: Job, plan: Plan) -> None:
     """Raise RecipeError where a plan can't be exported, or its target is not known here."""
-    choose_exporters(job.exports, plan)
+    choose_exporters(job.exports, plan, job.form)
     if plan.target is not None:
         load_target(plan.target).check(plan)
 

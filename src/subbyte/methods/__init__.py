@@ -37,8 +37,10 @@ from subbyte.methods.running import (
     Exported,
     Exporter,
     Form,
+    InputType,
     Optimize,
     Runner,
+    Seal,
     Stored,
 )
 from subbyte.methods.training import (
@@ -64,6 +66,7 @@ __all__ = [
     "FitGrid",
     "Form",
     "Forward",
+    "InputType",
     "Loss",
     "LrSchedule",
     "Measure",
@@ -78,6 +81,7 @@ __all__ = [
     "ResolutionSchedule",
     "Rounding",
     "Runner",
+    "Seal",
     "Stored",
     "Tally",
     "Targets",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from subbyte.errors import RecipeError
 from subbyte.graph import Samples
 from subbyte.methods.refusal import Refusing
+from subbyte.records.about import About
 from subbyte.records.outcome import Outcome
 from subbyte.records.parity import Parity
 from subbyte.records.speed import Kernels
@@ -29,11 +30,27 @@ class Optimize(StrEnum):
     EXACT = "exact"
 
 
+class InputType(StrEnum):
+    """The numbers that a file takes. float: those that the network takes; uint8: pixels of images
+    as they are stored, from 0 to 255.
+    """
+
+    FLOAT = "float"
+    UINT8 = "uint8"
+
+
 @dataclass(frozen=True)
 class Form:
-    """The form of an exported file, where a user may choose."""
+    """The form of an exported file, where a user may choose.
+
+    input: uint8 for pixels, which the file itself makes inputs of, as `about` says; batch: how many
+    samples every call has, of fixed sizes; None: any number; about: what the file states.
+    """
 
     optimize: Optimize = Optimize.SPEED
+    input: InputType = InputType.FLOAT
+    batch: int | None = None
+    about: About = field(default_factory=About)
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,7 @@ class Exported:
     how the file holds it, where there is anything to say; opset: the one that the file needs, in
     formats that have them; kernels: what the runtime made of the file, None where it does not tell;
     holds: bytes of the numbers alone, as its format has types for them, 0 where the exporter does
-    not say.
+    not say; form: that the file has; digest: that it states (`Exporter.seal`), "" for none.
     """
 
     exporter: str
@@ -55,12 +72,29 @@ class Exported:
     opset: int | None = None
     kernels: Kernels | None = None
     holds: int = 0
+    form: Form = field(default_factory=Form)
+    digest: str = ""
 
 
 Runner = Callable[..., Any]
 """An exported file at work: the tensors that it takes, in order, to the tensor that it gives, or a
 tuple of them; all on the CPU.
 """
+
+
+@dataclass(frozen=True)
+class Seal:
+    """The mark by which a file is known as the one that was proven. stated: the sha256 that was put
+    into it then, "" where there is none; found: that of what it holds now.
+    """
+
+    stated: str = ""
+    found: str = ""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the file was changed since it was proven."""
+        return bool(self.stated) and self.stated != self.found
 
 
 @dataclass(frozen=True)
@@ -97,12 +131,15 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
     refuses: plans of networks that it can't write, which the command line says before the walk.
     package: the module of its runtime, "" where there is none to import; extra: the extra of this
     package that brings the runtime, "" where it comes along; optimizes: what its files can be best
-    at.
+    at; takes: the numbers that they can take; fixes: whether they can be made for batches of one
+    size.
     """
 
     package: ClassVar[str] = ""
     extra: ClassVar[str] = ""
     optimizes: ClassVar[tuple[Optimize, ...]] = (Optimize.SPEED,)
+    takes: ClassVar[tuple[InputType, ...]] = (InputType.FLOAT,)
+    fixes: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -118,11 +155,11 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
     @abstractmethod
     def suffixes(self) -> tuple[str, ...]:
         """Endings of the files that it writes; the first is that of the file that `runner` takes,
-        the others lie beside it, under the same name.
+        the others lie beside it, under the same name, where there is need of them.
         """
 
     def files(self, path: Path) -> tuple[Path, ...]:
-        """All files that `export` writes where it is told `path`, which is the first."""
+        """All files that `export` may write where it is told `path`, which is the first."""
         return tuple(path.with_suffix(suffix) for suffix in self.suffixes)
 
     def require(self) -> None:
@@ -153,6 +190,12 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
 
         Raises FormatError when it is none.
         """
+
+    def seal(self, path: Path) -> Seal:
+        """The digest that a file states, and that of what it holds: graph, numbers and what it says
+        of itself. Raises FormatError when it can't be read.
+        """
+        return Seal()
 
 
 TaskT = TypeVar("TaskT")

@@ -2,6 +2,7 @@
 files another way.
 """
 
+from subbyte.records.about import About, Colours, Preprocessing
 from subbyte.records.base import Document, Record, read_document, write_document
 from subbyte.records.certificate import Certificate
 from subbyte.records.figures import (
@@ -48,10 +49,12 @@ __all__ = [
     "FIGURES",
     "PLAN",
     "RESULT",
+    "About",
     "Bench",
     "Cell",
     "Certificate",
     "Changed",
+    "Colours",
     "Cost",
     "Distribution",
     "Document",
@@ -67,6 +70,7 @@ __all__ = [
     "OutputParity",
     "Parity",
     "Predictions",
+    "Preprocessing",
     "Ratio",
     "Record",
     "Resident",

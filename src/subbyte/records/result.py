@@ -14,6 +14,7 @@ from subbyte.records.parity import Parity
 from subbyte.records.speed import FLOAT, Kernels, Ratio, Timing
 
 RESULT, PLAN = "result.json", "plan.yaml"
+_SPEED, _FLOAT = "speed", "float"  # the plain form of a file
 
 
 class Score(Record):
@@ -69,7 +70,9 @@ class Exported(Measured):
     name: of the exporter; file: in the folder of the result; bytes: of the file; holds: of the
     numbers alone, as its format has types for them, 0 where the exporter does not say; opset: None
     where the format has none; kernels: what the runtime made of it, None where it does not tell;
-    timing: against the float network, None where it was not measured.
+    timing: against the float network, None where it was not measured; optimize: what the file is
+    best at; input: float, or uint8 where it takes pixels; batch: samples of every call, None for
+    any; digest: that the file states, "" where its format has no place for one.
     """
 
     name: str
@@ -80,6 +83,18 @@ class Exported(Measured):
     parity: Parity
     kernels: Kernels | None = None
     timing: Timing | None = None
+    optimize: str = _SPEED
+    input: str = _FLOAT
+    batch: int | None = None
+    digest: str = ""
+
+    @property
+    def form(self) -> str:
+        """Its form in words, "" for the plain one."""
+        told = [f"for {self.optimize}"] if self.optimize != _SPEED else []
+        told += [f"takes {self.input} images"] if self.input != _FLOAT else []
+        told += [] if self.batch is None else [f"batches of {self.batch}, sizes fixed"]
+        return ", ".join(told)
 
     @property
     def speed(self) -> Ratio | None:

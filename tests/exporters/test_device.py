@@ -46,7 +46,7 @@ def made(request, tmp_path_factory):
 
 def test_vectors_hold_what_the_model_computes(made):
     _, vectors, model, x = made
-    assert np.array_equal(vectors.inputs["input"], x[:SAMPLES].numpy())
+    assert np.array_equal(vectors.inputs["x"], x[:SAMPLES].numpy())
     assert torch.equal(torch.from_numpy(vectors.outputs["output"]), model(x[:SAMPLES]))
     last = list(vectors.values.values())[-1]
     assert next(iter(vectors.values)) == "input"

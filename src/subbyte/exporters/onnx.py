@@ -29,7 +29,7 @@ from subbyte.exporters.facts import PREFIX, RECIPE, facts_of, prefixed, proof_of
 from subbyte.exporters.feeding import check_pixels, of_one_batch
 from subbyte.exporters.held import held_bytes
 from subbyte.exporters.kernels import read_kernels
-from subbyte.exporters.onnx_files import close, read_seal, save_program
+from subbyte.exporters.onnx_files import close, is_large, read_seal, save_program
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import prove
 from subbyte.exporters.pixels import take_pixels
@@ -139,7 +139,8 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         _strip(program)
         codes = {f"{layer.weight}{CODES}": layer.name for layer in model.owners}
         codes |= {name: name for tap in model.plan.taps for name in [f"{tap.name}{CODES}"]}
-        facts = replace(facts, names=shorten(program, codes))
+        if not is_large(program):  # what is kept in names is nothing there
+            facts = replace(facts, names=shorten(program, codes))
         program.opset_imports[""] = opset
         program.producer_name, program.producer_version = "subbyte", __version__
         program.metadata_props.update(prefixed(facts_of(model, form)))

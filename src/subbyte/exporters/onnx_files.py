@@ -22,13 +22,18 @@ _BLOCK = 2**24  # bytes read at a time
 _SMALL = 1024  # bytes of a tensor that stays with the graph: shapes and scales are read there
 
 
-def save_program(program: ir.Model, path: Path, beside: Path) -> None:
-    """Write a program to `path`; large ones with their numbers in the file `beside` it."""
+def is_large(program: ir.Model) -> bool:
+    """Whether the numbers of a program need a file of their own."""
     tensors = (one.const_value for one in program.graph.initializers.values())
-    if sum(tensor.nbytes for tensor in tensors if tensor is not None) <= LARGEST:
-        ir.save(program, path)
-    else:
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None) > LARGEST
+
+
+def save_program(program: ir.Model, path: Path, beside: Path) -> None:
+    """Write a program to `path`; a large one with its numbers in the file `beside` it."""
+    if is_large(program):
         ir.save(program, path, external_data=beside.name, size_threshold_bytes=_SMALL)
+    else:
+        ir.save(program, path)
 
 
 def close(path: Path, proof: str) -> str:

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from subbyte.io.processes import processes
     from subbyte.models import load_model
     from subbyte.recipe import Plan, Recipe, load_recipe
+    from subbyte.records import About, Preprocessing
     from subbyte.speed.bench import bench
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "About",
     "Inputs",
     "Limits",
     "Plan",
+    "Preprocessing",
     "QuantizedModel",
     "Recipe",
     "__version__",
@@ -47,9 +50,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "About": "subbyte.records",
     "Inputs": "subbyte.graph",
     "Limits": "subbyte.engine.limits",
     "Plan": "subbyte.recipe",
+    "Preprocessing": "subbyte.records",
     "QuantizedModel": "subbyte.engine.quantized",
     "Recipe": "subbyte.recipe",
     "bench": "subbyte.speed.bench",

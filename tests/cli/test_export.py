@@ -95,3 +95,27 @@ def test_what_can_not_be_done_is_one_line(out, subbyte, tmp_path):
         done = subbyte("export", *arguments)
         assert done.code == 1 and why in done.err and done.err.count("\n") == 1, done.err
     assert names_in(out) == names_in(out) - {"model.pt2"}
+
+
+def test_files_for_pixels_of_a_fixed_batch_are_made_recorded_and_known_again(
+    subbyte, given, tmp_path
+):
+    form = ["--input", "uint8", "--static", 2, "--optimize", "exact", "--normalize", "imagenet"]
+    out = tmp_path / "out"
+    done = subbyte("quantize", *given, "--recipe", "w8a8", *form, "--out", out, "--no-report")
+    assert done.code == 0, done.err
+    assert "for exact, takes uint8 images, batches of 2, sizes fixed" in done.out
+    (one,) = read_result(out).exports
+    assert (one.optimize, one.input, one.batch) == ("exact", "uint8", 2) and len(one.digest) == 64
+    done = subbyte("inspect", out / "model.onnx")
+    assert f"subbyte.digest: {one.digest}" in done.out and '"mean":[0.485' in done.out
+    judged = ["--weights", out / "model.onnx", "--per-class", 0, "--normalize", "imagenet"]
+    done = subbyte("evaluate", *given[4:6], *judged)
+    assert ", as proven" in done.out
+    assert evaluated(done.out)[0] == pytest.approx(one.scores[0].value, abs=6)
+    program = (out / "model.onnx").read_bytes()
+    (out / "model.onnx").write_bytes(program.replace(b"w8a8", b"w9a9"))
+    done = subbyte("evaluate", *given[4:6], *judged)
+    assert "is not the file that was proven" in done.out
+    done = subbyte("export", out, "--to", "torch", "--static", 2)
+    assert done.code == 1 and "writes no files for batches of 2 alone" in done.err

@@ -22,7 +22,7 @@ from subbyte.cli.common import (
 )
 from subbyte.cli.source import Source, find_source
 from subbyte.cli.terminal import command, console, progress
-from subbyte.data import DataSet, about, draw_samples
+from subbyte.data import DataSet, draw_samples
 from subbyte.engine.judging import forward_of, forward_of_file, judge, settle_task
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import RecipeError
@@ -36,7 +36,7 @@ from subbyte.exporters import (
 from subbyte.exporters.forms import check_form, find_form
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.vectors import VECTORS, write_vectors
-from subbyte.jobs import versions, with_file
+from subbyte.jobs import about, versions, with_file
 from subbyte.methods import Exported
 from subbyte.records import RESULT, About, Certificate, write_document
 from subbyte.records.certificate import SUFFIX

@@ -11,7 +11,6 @@ from subbyte.data.dataset import (
     draw_samples,
     draw_targets,
 )
-from subbyte.data.facts import about
 from subbyte.data.load import KINDS, DataKind, load_data
 from subbyte.data.normalize import NORMALIZATIONS, Normalization, parse_normalization
 
@@ -25,7 +24,6 @@ __all__ = [
     "OnDemand",
     "Split",
     "Target",
-    "about",
     "draw_calibration",
     "draw_labels",
     "draw_samples",

@@ -15,10 +15,6 @@ from torch import Tensor
 
 from subbyte.data.normalize import Normalization
 from subbyte.errors import DataError
-from subbyte.records import Colours, Preprocessing
-
-_INTERPOLATION = "bicubic"
-_COLOURS = {1: Colours.GRAY, 3: Colours.RGB, 4: Colours.RGBA}
 
 
 @dataclass(frozen=True)
@@ -38,17 +34,6 @@ class Preprocess:
         for option, size in (("--resize", self.resize), ("--crop", self.crop)):
             if size is not None and size < 1:
                 raise DataError(f"{option} must be at least 1 pixel, got {size}")
-
-    def about(self, channels: int) -> Preprocessing:
-        """The steps as files state them, for images of so many channels."""
-        return Preprocessing(
-            resize=self.resize,
-            crop=self.crop,
-            interpolation=_INTERPOLATION if self.resize is not None else "",
-            mean=self.normalization.mean,
-            std=self.normalization.std,
-            colours=_COLOURS.get(channels, Colours.UNKNOWN),
-        )
 
     @property
     def reshapes(self) -> bool:

@@ -1,7 +1,6 @@
-"""What a network takes, as a file of another form takes it: inputs as pixels, samples in batches of
-one size.
+"""Inputs of a network as a file of another form takes them: as pixels, in batches of one size.
 
-    x = (u / 255 - mean) / std,    u = 0 ... 255
+x = (u / 255 - mean) / std,    u = 0 ... 255
 """
 
 from collections.abc import Iterator, Sequence

@@ -13,6 +13,7 @@ then renamed.
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from subbyte import __version__
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError, ParityError
 from subbyte.exporters.facts import PREFIX, RECIPE, facts_of, prefixed, proof_of
@@ -142,7 +142,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         if not is_large(program):  # what is kept in names is nothing there
             facts = replace(facts, names=shorten(program, codes))
         program.opset_imports[""] = opset
-        program.producer_name, program.producer_version = "subbyte", __version__
+        program.producer_name, program.producer_version = "subbyte", version("subbyte")
         program.metadata_props.update(prefixed(facts_of(model, form)))
         program.metadata_props["subbyte.container"] = self.container.name
         program.metadata_props["subbyte.exact_on"] = _DOTS if facts.saturating else _EVERY

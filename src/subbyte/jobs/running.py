@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from subbyte.data import DataSet, about, draw_samples, draw_targets
+from subbyte.data import DataSet, draw_samples, draw_targets
 from subbyte.engine.evidence import gather
 from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.sensitivity import Option
@@ -22,6 +22,7 @@ from subbyte.graph import Samples
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.io.user_file import UserFiles
+from subbyte.jobs.facts import about
 from subbyte.jobs.job import OPTIONS, OWNS, PACKED, Job
 from subbyte.jobs.measuring import Capture, measure
 from subbyte.jobs.outcome import Files, summary

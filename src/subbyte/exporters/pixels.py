@@ -37,8 +37,9 @@ def take_pixels(graph: ir.Graph, name: str, preprocessing: Preprocessing, channe
             graph.remove(node, safe=True)
             continue
         node.replace_input_with(place, floats)
-        near = None if codes is None else _codes(node, steps.inputs)
-        exact = exact or (near is not None and bool((codes != near).any()))
+        if codes is not None:
+            near = _codes(node, steps.inputs)
+            exact = exact or near is None or not np.array_equal(codes, near)
     if floats.uses():
         nodes = _divided(graph, image, preprocessing) if exact else steps.nodes(graph, image)
         floats.replace_all_uses_with(nodes[-1].outputs[0])
@@ -86,7 +87,7 @@ class _Steps:
     @property
     def inputs(self) -> np.ndarray:
         """The input that each pixel makes, float32 [channels, 256]."""
-        return _ALL.astype(np.float32) * self.scale[:, None] + self.shift[:, None]
+        return np.asarray(_ALL.astype(np.float32) * self.scale[:, None] + self.shift[:, None])
 
     def nodes(self, graph: ir.Graph, image: ir.Value) -> list[ir.Node]:
         """DequantizeLinear, and Add where there is a shift."""

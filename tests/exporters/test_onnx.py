@@ -267,7 +267,7 @@ def test_four_bit_activations_have_sixteen_levels(container, exported):
     session = onnxruntime.InferenceSession(
         probe.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    for name, values in zip(four, session.run(None, {"input": x.numpy()})[1:], strict=True):
+    for name, values in zip(four, session.run(None, {"x": x.numpy()})[1:], strict=True):
         grid = model.instrumented.tap(name).grid
         levels = (np.arange(16) - int(grid.zero_point)) * np.float32(grid.scale)
         assert set(np.unique(values)) <= set(levels.astype(np.float32)), name

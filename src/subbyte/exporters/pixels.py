@@ -8,9 +8,8 @@ nothing is computed. Where rounding in scale and shift would change a code (with
 
     x = (u / 255 - mean) / std          Cast -> Div -> Sub -> Div
 
-In ONNX Runtime a DequantizeLinear and an Add take 0.9 to 1.0 of the time of
-Cast, Mul and Add, and of Cast and BatchNormalization; a Gather from a table of 256 codes a channel
-takes 1.7 times that.
+In ONNX Runtime a DequantizeLinear and an Add take about the time of Cast and BatchNormalization,
+and mostly less than Cast, Mul and Add; a Gather from a table of 256 codes a channel takes much longer.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from subbyte.records import read_evidence, read_result
+from subbyte.records import Result, read_evidence, read_result
 from tests.cli.conftest import run
 from tests.workplace import figures
 
@@ -130,7 +130,7 @@ def test_without_labels_outputs_are_compared_with_the_float_networks(
     assert found.float.scores == found.quantized.scores == []
     told = figures(found.quantized)
     assert told["agreement"] > 95 and 0 < told["relative error"] < 0.1 and told["cosine"] > 0.99
-    assert json.loads((tmp_path / "all/a/result.json").read_text())["version"] == 3
+    assert json.loads((tmp_path / "all/a/result.json").read_text())["version"] == Result.VERSION
     page = subbyte("report", tmp_path / "all")
     text = (tmp_path / "all" / "report.html").read_text()
     assert page.code == 0 and "The most accurate is a:" in text and "% agreement with float" in text

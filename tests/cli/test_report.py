@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from subbyte.pages import page as module
-from subbyte.records import read_evidence, read_result
+from subbyte.records import Result, read_evidence, read_result
 from tests.pages.results import make_result, make_scan
 from tests.pages.test_training import make_run
 from tests.workplace import data_set, figures, float_network, names_in
@@ -125,7 +125,7 @@ def test_training_runs_are_drawn_as_asked(subbyte, tmp_path):
 )
 def test_errors_are_one_line(subbyte, arguments, message, tmp_path):
     good, bad = make_result(tmp_path / "good"), make_result(tmp_path / "bad")
-    (bad / "result.json").write_text('{"version": 3}')
+    (bad / "result.json").write_text(f'{{"version": {Result.VERSION}}}')
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("mine")
     places = {name: tmp_path / name for name in ("none", "empty", "file")} | {

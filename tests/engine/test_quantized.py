@@ -200,14 +200,15 @@ class Faint(nn.Module):
         return self.fc(torch.relu(self.conv(x)).mean((2, 3)))
 
 
-def test_a_bias_beyond_int32_stays_float_and_the_ledger_says_so():
+def test_a_bias_beyond_int32_makes_steps_wider_and_the_ledger_says_so():
     torch.manual_seed(0)
     x = torch.randn(16, 3, 6, 6)
     model = subbyte.quantize(Faint(), x, "w8a8")
     found = rows(model, "layer")
-    assert "bias" in found["conv"].reason and "int32" in found["conv"].reason
+    assert found["conv"].reason.startswith("steps of 4 of 4 ") and "int32" in found["conv"].reason
     assert found["fc"].reason == ""
-    assert model.bias_scale(model.layer("conv")) is None
+    step = model.bias_scale(model.layer("conv"))
+    assert step is not None and 2**29 < 3.0 / float(step[0]) <= 2**30
     assert tensor_at(model.graph_module, "conv.bias")[0] == pytest.approx(3.0, abs=1e-5)
 
 

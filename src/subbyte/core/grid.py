@@ -64,8 +64,8 @@ class GridSpec:
             raise RecipeError(f"expected a grid's alphabet and share, got {entry!r}")
         if not isinstance(entry.get("powers", False), bool):
             raise RecipeError(f"powers of a grid is true or false, got {entry['powers']!r}")
-        share = share_from(entry["share"])
-        return cls(alphabet_from(entry["alphabet"]), share, entry.get("powers", False))
+        alphabet, share = alphabet_from(entry["alphabet"]), share_from(entry["share"])
+        return cls(alphabet, share, entry.get("powers", False))
 
     def allowed(self, scale: Tensor) -> Tensor:
         """The scales nearest to these, as ratios, that the grid may have."""

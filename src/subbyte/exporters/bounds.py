@@ -25,7 +25,18 @@ def without_bounds(source: ir.Value, tap: FakeQuantize) -> ir.Value:
     if maker is None or grid is None or source.is_graph_output() or len(source.uses()) > 1:
         return source
     bounded = maker.inputs[0] if maker.op_type in ("Relu", "Clip") else None
-    return source if bounded is None or not _needless(_bounds(maker), grid) else bounded
+    if bounded is None or _is_dense(bounded) or not _needless(_bounds(maker), grid):
+        return source
+    return bounded
+
+
+def _is_dense(value: ir.Value) -> bool:
+    """Whether a layer with a float weight makes a value: right between two grids ONNX Runtime would
+    round that weight to 8 bits.
+    """
+    node = value.producer()
+    operands = [] if node is None else node.inputs[1:2]
+    return any(one is not None and one.const_value is not None for one in operands)
 
 
 def _bounds(node: ir.Node) -> tuple[float, float]:

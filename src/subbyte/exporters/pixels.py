@@ -9,7 +9,8 @@ nothing is computed. Where rounding in scale and shift would change a code (with
     x = (u / 255 - mean) / std          Cast -> Div -> Sub -> Div
 
 In ONNX Runtime a DequantizeLinear and an Add take about the time of Cast and BatchNormalization,
-and mostly less than Cast, Mul and Add; a Gather from a table of 256 codes a channel takes much longer.
+and mostly less than Cast, Mul and Add; a Gather from a table of 256 codes a channel takes much
+longer.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.exporters.biases import Biases
@@ -66,8 +65,20 @@ def insert_pairs(
     writer.softmaxes()
     program.opset_imports.pop(DOMAIN, None)
     program.graph.sort()
-    RemoveUnusedNodesPass()(program)
+    _remove_unused(program.graph)
     return Written(weights.notes | writer.notes, weights.saturating)
+
+
+def _remove_unused(graph: ir.Graph) -> None:
+    """Drop nodes and constants that nobody reads. Inputs that are left out stay as they are: a
+    convolution that states it has no bias does not take up the sum behind it.
+    """
+    for node in reversed(list(graph)):
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            graph.remove(node, safe=True)
+    used = {value.name for node in graph for value in node.inputs if value is not None}
+    for name in [name for name in graph.initializers if name not in used]:
+        del graph.initializers[name]
 
 
 class _Writer:

@@ -295,7 +295,9 @@ def _plan_taps(recipe: Recipe, network: Network, point: TapPoint) -> list[TapPla
         edge: _activations(recipe, network, reader, point) for edge, reader in readers.items()
     }
     common = recipe.input if point.is_input else _common(recipe, point, list(wanted.values()))
-    if point.gate:
+    if point.gate and common.by_channel:
+        common = common.model_copy(update={"bits": None})  # no kernel multiplies by channel
+    elif point.gate:
         common = common.model_copy(update={"range": Gate(), "dynamic": False})
     taps = []
     if common.bits is not None:

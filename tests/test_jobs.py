@@ -129,7 +129,7 @@ def test_every_stage_reports_its_progress(made):
 
 
 @pytest.mark.parametrize(
-    "stage", ["carry_out", "save", "export", "measure", "gather", "write_document"]
+    "stage", ["carry_out", "save", "export_in", "measure", "gather", "write_document"]
 )
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_path, monkeypatch):
@@ -139,7 +139,7 @@ def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_p
         "carry_out": MagicMock(options=[]),
         "save": 1,
         "export_files": {"onnx-int8": "model.onnx"},
-        "export": None,
+        "export_in": None,
         "measure": MagicMock(),
         "gather": None,
         "summary": None,
@@ -166,7 +166,7 @@ def test_a_file_without_parity_fails_the_run(place, tmp_path, monkeypatch):
     def refuse(*args, **settings):
         raise ParityError("output differs")
 
-    monkeypatch.setattr(running, "export", refuse)
+    monkeypatch.setattr(running, "export_in", refuse)
     with pytest.raises(ParityError):
         run(JOB, float_network(place), data_set(place), tmp_path / "out", silent)
     assert names_in(tmp_path) == set()

@@ -352,5 +352,5 @@ def test_a_target_is_obeyed_or_refused_before_the_walk(subbyte, given, tmp_path)
     told = " ".join(done.out.split())
     assert "obeys the rules of int8-mcu" in told and "nothing was run on such a device" in told
     target = json.loads((out / "result.json").read_text())["target"]
-    assert target["name"] == "int8-mcu" and "free sizes: batch" in target["misses"]["onnx-int8"][0]
+    assert target["name"] == "int8-mcu" and not target["misses"]
     assert Plan.read(out / "plan.yaml").target == "int8-mcu"

@@ -211,8 +211,11 @@ def test_files_are_held_against_a_target(tmp_path):
     model = subbyte.quantize(
         build("residual"), images("residual"), free("int8-mcu"), target="int8-mcu"
     )
-    subbyte.export(model, tmp_path / "net.onnx", images("residual"))
-    assert misses(load_target("int8-mcu"), tmp_path / "net.onnx") == [
+    subbyte.export(model, tmp_path / "net.onnx", images("residual"))  # with a fixed batch
+    assert misses(load_target("int8-mcu"), tmp_path / "net.onnx") == []
+    free_sizes = subbyte.quantize(build("residual"), images("residual"), free("int8-mcu"))
+    subbyte.export(free_sizes, tmp_path / "free.onnx", images("residual"))
+    assert misses(load_target("int8-mcu"), tmp_path / "free.onnx") == [
         "free sizes: batch; it takes fixed ones"
     ]
     assert misses(load_target("openvino"), tmp_path / "net.onnx") == []

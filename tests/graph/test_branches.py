@@ -35,7 +35,10 @@ def norms(network: Network) -> int:
     return sum("batch_norm" in str(node.target) for node in network.graph_module.graph.nodes)
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if k % 3 else []) for k, name in enumerate(BLOCKS)],
+)
 def test_blocks_keep_their_outputs_and_lose_their_norms(name):
     factory, shape, layers, left = BLOCKS[name]
     network = checked(factory(), *shape)

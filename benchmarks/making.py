@@ -22,12 +22,12 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from _turns import interleaved
 from torch import Tensor
 
 import subbyte
@@ -43,17 +43,6 @@ from subbyte.stats import MomentCollector, moments
 CHUNK, FACTORS = 2000, 32
 Runs = dict[str, Callable[[], object]]
 Seconds = dict[str, float]
-
-
-def interleaved(runs: Runs, repeats: int) -> Seconds:
-    """Median CPU seconds of each, taking turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            seconds[name].append(time.process_time() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def images_of(data: Path | None) -> Tensor:

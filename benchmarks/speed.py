@@ -8,15 +8,13 @@ the layers).
 Random weights and images: times do not depend on their values.
 """
 
-import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime
 import torch
+from _turns import interleaved
 
 from subbyte import export, quantize
 from subbyte.engine.walk import walk
@@ -30,17 +28,6 @@ IMAGES = 100
 def network(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
     return MODELS[name].build().eval()
-
-
-def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each, taking turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            seconds[name].append(time.process_time() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def walks() -> None:

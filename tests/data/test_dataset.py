@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from subbyte.data import DataSet, Split, draw_calibration
-from subbyte.data.dataset import digest, spread
+from subbyte.data.dataset import spread
 from subbyte.errors import DataError
+from subbyte.io.digests import digest
 
 
 class Counter:

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from subbyte.data.dataset import DataSet, OnDemand, Split, Target, digest, spread
+from subbyte.data.dataset import DataSet, OnDemand, Split, Target, spread
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
+from subbyte.io.digests import digest
 
 log = logging.getLogger("subbyte")
 

@@ -6,9 +6,8 @@ than one batch. Images are float32 [b, C, H, W], already normalized. Targets are
 [n], maps of classes int64 [n, H, W], floats of any shape, several of them, or there are none.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -308,15 +307,6 @@ def draw_targets(data: DataSet, count: int, seed: int) -> Tensor:
 
 def _drawn(source: Split, count: int, seed: int) -> np.ndarray:
     return np.random.RandomState(seed).permutation(len(source))[:count]
-
-
-def digest(parts: Iterable[bytes]) -> str:
-    """sha256 in hexadecimal of byte strings, each with its length, so that their borders count."""
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(len(part).to_bytes(8, "little"))
-        total.update(part)
-    return total.hexdigest()
 
 
 def spread(count: int) -> list[int]:

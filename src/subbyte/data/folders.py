@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from subbyte.data.dataset import DataSet, Split, digest, spread
+from subbyte.data.dataset import DataSet, Split, spread
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
+from subbyte.io.digests import digest
 
 log = logging.getLogger("subbyte")
 

@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from subbyte.data.dataset import DataSet, OnDemand, Split, digest, spread
+from subbyte.data.dataset import DataSet, OnDemand, Split, spread
 from subbyte.data.folders import HEAD, SUFFIXES, THREADS, FolderReader, decode, list_images
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
+from subbyte.io.digests import digest
 
 _TESTED = ("val", "test")
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16")

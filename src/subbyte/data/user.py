@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from subbyte.data.arrays import named_arrays
-from subbyte.data.dataset import DataSet, Split, digest, spread
+from subbyte.data.dataset import DataSet, Split, spread
 from subbyte.data.normalize import Normalization
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 from subbyte.graph.samples import Inputs, Samples
+from subbyte.io.digests import digest
 from subbyte.io.user_file import call_user_file
 
 _BATCH = 64

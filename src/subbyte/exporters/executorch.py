@@ -20,11 +20,12 @@ from torch import Tensor
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError, RecipeError
 from subbyte.exporters.arrays import folded, scale_of
-from subbyte.exporters.facts import DIGEST, digest, facts_of
+from subbyte.exporters.facts import DIGEST, facts_of
 from subbyte.exporters.given import Wanted, check_given
 from subbyte.exporters.parity import prove
 from subbyte.exporters.storage import INT8
 from subbyte.graph import Codes, Layer, Program, Samples, integer_program, silence
+from subbyte.io.digests import digest
 from subbyte.io.files import written
 from subbyte.methods import Contents, Exported, Exporter, Form, Refusal, Runner, Seal, Stored
 from subbyte.recipe import Plan, TapPlan

@@ -9,9 +9,8 @@ proof           the certificate in short
 digest          sha256 of all that the file holds but this
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
@@ -44,15 +43,6 @@ def proof_of(parity: Parity) -> str:
     """A certificate in a few words."""
     same = "" if parity.classes is None else f", classes agree on {parity.classes:.2f} %"
     return f"{parity.samples} samples, at most {parity.ratio:.3g} of what rounding may make{same}"
-
-
-def digest(parts: Iterable[bytes]) -> str:
-    """sha256 in hexadecimal of parts of a file, each with its length."""
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(len(part).to_bytes(8, "little"))
-        total.update(part)
-    return total.hexdigest()
 
 
 def prefixed(facts: Mapping[str, str]) -> dict[str, str]:

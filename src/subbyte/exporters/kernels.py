@@ -8,8 +8,6 @@ from functools import cached_property
 from math import prod
 from pathlib import Path
 
-from torch import Tensor
-
 from subbyte.exporters.operators import (
     DEQUANTIZE,
     LAYERS,
@@ -19,8 +17,8 @@ from subbyte.exporters.operators import (
     WITH_KERNEL,
 )
 from subbyte.exporters.optimized import NO_NAMES, Node, Optimized, read_optimized
-from subbyte.exporters.sessions import Feeds, inputs_of, open_session
-from subbyte.graph import Layer, Samples
+from subbyte.exporters.sessions import Feeds
+from subbyte.graph import Layer
 from subbyte.records.speed import Cost, Finding, Kernels
 
 _ENDS = (".codes", ".levels", ".scale", ".zero_point")
@@ -32,26 +30,18 @@ _ADD = "Add"
 
 def read_kernels(
     path: Path,
-    inputs: Samples | Feeds,
+    feeds: Feeds,
     layers: Sequence[Layer] = (),
     names: Mapping[str, str] = NO_NAMES,
 ) -> Kernels:
     """The record of a file's graph in ONNX Runtime.
 
-    inputs: what it takes, by name or in its order; one sample of it is run. layers: those of the
-    network, by which weights have names; else they are told by the names in the file; names: of
-    values as they were before the file got short ones.
+    feeds: what it is run on, once, by the names of its inputs. layers: those of the network, by
+    which weights have names; else they are told by the names in the file; names: of values as they
+    were before the file got short ones.
     Raises FormatError when the file can't be loaded or run.
     """
-    feeds = _first(path, inputs) if isinstance(inputs, Samples) else inputs
     return kernels_of(read_optimized(path, feeds, names), {one.weight: one.owner for one in layers})
-
-
-def _first(path: Path, samples: Samples) -> Feeds:
-    """One of some samples, by the names of the file's inputs."""
-    tensors = [leaf.numpy() for leaf in samples[:1].leaves if isinstance(leaf, Tensor)]
-    takes = inputs_of(open_session(path), path)
-    return {one.name: array for one, array in zip(takes, tensors, strict=True)}
 
 
 def kernels_of(graph: Optimized, layers: Mapping[str, str]) -> Kernels:

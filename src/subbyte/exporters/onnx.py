@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.errors import DataError, FormatError, ModelError, ParityError
+from subbyte.errors import DataError, FormatError, ModelError
 from subbyte.exporters.facts import PREFIX, RECIPE, facts_of, prefixed, proof_of
 from subbyte.exporters.feeding import check_pixels, of_one_batch
 from subbyte.exporters.held import held_bytes
@@ -35,6 +35,7 @@ from subbyte.exporters.parity import prove
 from subbyte.exporters.pixels import take_pixels
 from subbyte.exporters.pools import pool_means
 from subbyte.exporters.qdq import CODES, Written, insert_pairs, needed_opset
+from subbyte.exporters.saturation import exact_if_saturated, proving
 from subbyte.exporters.short import shorten
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
@@ -58,10 +59,6 @@ from subbyte.records.parity import Parity
 _TORCH_MAX_OPSET = 23
 _EVERY, _DOTS = "every processor", "processors with integer dot products"
 _SHOWN = 64  # bytes of a tensor that is worth a row
-
-
-class SaturatedError(Exception):
-    """A file is wrong on this processor, and has layers whose sums may have saturated."""
 
 
 @dataclass(frozen=True)
@@ -95,22 +92,16 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         made exact on every processor.
         """
         with written_together(self.files(path)) as (temporary, _):
-            try:
-                return self._export(model, path, temporary, inputs, form)
-            except SaturatedError:
-                exact = replace(form, optimize=Optimize.EXACT)
-                return self._export(model, path, temporary, inputs, exact)
+            return exact_if_saturated(
+                lambda form: self._export(model, path, temporary, inputs, form), form
+            )
 
     def _export(
         self, model: QuantizedModel, path: Path, temporary: Path, inputs: Samples, form: Form
     ) -> Exported:
         facts, opset = self.write(model, temporary, form)
-        try:
+        with proving(facts.saturating):
             parity = self._proven(model, temporary, inputs, form)
-        except ParityError as error:
-            if facts.saturating:
-                raise SaturatedError from error
-            raise
         names = [leaf.name for leaf in model.signature.tensors]
         tensors = [leaf for leaf in inputs.leaves if isinstance(leaf, Tensor)]
         feeds = {n: x.numpy() for n, x in zip(names, of_one_batch(tensors, form), strict=True)}

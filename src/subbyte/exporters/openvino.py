@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,14 +19,16 @@ import torch
 from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.errors import FormatError, ModelError, ParityError
-from subbyte.exporters.facts import DIGEST, PREFIX, PROOF, digest, proof_of
+from subbyte.errors import FormatError, ModelError
+from subbyte.exporters.facts import DIGEST, PREFIX, PROOF, proof_of
 from subbyte.exporters.given import Wanted, check_given
-from subbyte.exporters.onnx import Onnx, SaturatedError
+from subbyte.exporters.onnx import Onnx
 from subbyte.exporters.parity import prove
 from subbyte.exporters.qdq import Written
+from subbyte.exporters.saturation import exact_if_saturated, proving
 from subbyte.exporters.storage import INT4, INT8, UINT8, Container
 from subbyte.graph import Samples
+from subbyte.io.digests import digest
 from subbyte.io.files import written_together
 from subbyte.methods import (
     Contents,
@@ -60,11 +62,9 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
         made exact on every processor.
         """
         with written_together(self.files(path)) as temporary:
-            try:
-                return self._export(model, path, temporary, inputs, form)
-            except SaturatedError:
-                exact = replace(form, optimize=Optimize.EXACT)
-                return self._export(model, path, temporary, inputs, exact)
+            return exact_if_saturated(
+                lambda form: self._export(model, path, temporary, inputs, form), form
+            )
 
     def _export(
         self,
@@ -76,14 +76,10 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
     ) -> Exported:
         place, facts, converted = temporary[0], *self._write(model, temporary[0], form)
         run = self.runner(place)
-        try:
+        with proving(facts.saturating):
             parity = prove(
                 model, run, inputs, self.runtime, form, lambda: _runner(self, place, _PRECISE)
             )
-        except ParityError as error:
-            if facts.saturating:
-                raise SaturatedError from error
-            raise
         parity = parity.model_copy(update={"saturating": tuple(facts.saturating)})
         self._state(converted, place, PROOF, proof_of(parity))
         own = self.seal(place).found

@@ -19,10 +19,11 @@ from torch import nn
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError
-from subbyte.exporters.facts import DIGEST, PROOF, digest, facts_of, proof_of
+from subbyte.exporters.facts import DIGEST, PROOF, facts_of, proof_of
 from subbyte.exporters.given import Wanted, check_given
 from subbyte.exporters.parity import prove
 from subbyte.graph import Program, Samples, plain_program
+from subbyte.io.digests import digest
 from subbyte.io.files import written
 from subbyte.methods import Contents, Exported, Exporter, Form, Runner, Seal, Stored
 from subbyte.models.exported import SUFFIX, load_program

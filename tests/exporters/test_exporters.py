@@ -24,7 +24,7 @@ from subbyte.exporters import (
 from subbyte.records.parity import FLOAT32
 from tests.networks import build, images, quantized
 
-SLOW = {"executorch"}  # it compiles for seconds
+SLOW = {"executorch", "litert"}  # they compile for seconds
 
 
 def _marked(name):

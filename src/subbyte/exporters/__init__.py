@@ -16,6 +16,7 @@ from subbyte.exporters.executorch import ExecuTorch
 from subbyte.exporters.facts import form_in
 from subbyte.exporters.feeding import check_inputs, fed
 from subbyte.exporters.forms import check_form, find_form, settled
+from subbyte.exporters.litert import LiteRT
 from subbyte.exporters.onnx import Onnx
 from subbyte.exporters.openvino import OpenVino
 from subbyte.exporters.parity import check_samples
@@ -47,7 +48,7 @@ _INTEGERS = Onnx(Container("int8", (INT8, UINT8)))
 _SMALL = Onnx(Container("compact", (INT2, INT4, INT8, UINT8)))
 EXPORTERS: dict[str, Exporter[QuantizedModel, Plan]] = {
     exporter.name: exporter
-    for exporter in (_INTEGERS, _SMALL, OpenVino(), TorchProgram(), ExecuTorch())
+    for exporter in (_INTEGERS, _SMALL, OpenVino(), TorchProgram(), ExecuTorch(), LiteRT())
 }
 NOTHING_KNOWN, PLAIN = About(), Form()
 NOTHING = "none"

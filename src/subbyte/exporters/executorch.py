@@ -19,16 +19,15 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError, RecipeError
-from subbyte.exporters.arrays import folded, scale_of
 from subbyte.exporters.facts import DIGEST, facts_of
 from subbyte.exporters.given import Wanted, check_given
+from subbyte.exporters.lowered import by_sample, check_outputs, codes_of, unknown
 from subbyte.exporters.parity import prove
-from subbyte.exporters.storage import INT8
 from subbyte.graph import Codes, Layer, Program, Samples, integer_program, silence
 from subbyte.io.digests import digest
 from subbyte.io.files import written
 from subbyte.methods import Contents, Exported, Exporter, Form, Refusal, Runner, Seal, Stored
-from subbyte.recipe import Plan, TapPlan
+from subbyte.recipe import Plan
 
 _FORWARD, _ABOUT = "forward", "subbyte"
 """Methods of a program: the network, and a text by which the file is known to be ours."""
@@ -48,7 +47,7 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
     suffixes = (".pte",)
     refuses = (
         Refusal(
-            lambda self, plan: any(map(_unknown, plan.taps)),
+            lambda self, plan: any(map(unknown, plan.taps)),
             "executorch takes activations with one scale, evenly spaced numbers and a fixed range; "
             "choose ranges for the whole tensor, or another exporter",
         ),
@@ -59,7 +58,7 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
         ExecuTorch has no form of an operation.
         """
         self.require()
-        _check_outputs(model, inputs)
+        check_outputs(model, inputs, self.name)
         batched = [leaf.batched for leaf in model.signature.tensors]
         about = facts_of(model, form) | {"batched": batched, DIGEST: _UNKNOWN}
         content, notes = _lowered(model, json.dumps(about))
@@ -84,10 +83,7 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
 
         def run(*given: Tensor) -> Any:
             check_given(path, wanted, given)
-            count = next(len(x) for x, own in zip(given, batched, strict=True) if own)
-            rows = [_row(loaded.method, given, batched, row) for row in range(count)]
-            found = tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
-            return found if len(found) > 1 else found[0]
+            return by_sample(loaded.run, given, batched)
 
         return run
 
@@ -130,28 +126,15 @@ class _Loaded:
     program: Any
     method: Any
 
-
-def _unknown(tap: TapPlan) -> bool:
-    """Whether an activation quantizer is none that XNNPACK has."""
-    alphabet = tap.spec.alphabet
-    return tap.dynamic or tap.place.axis is not None or not alphabet.even or alphabet.varies
-
-
-def _check_outputs(model: QuantizedModel, inputs: Samples) -> None:
-    """Raise ModelError where the outputs of samples one by one can't be joined."""
-    with torch.no_grad():
-        for name, output in zip(model.output_names, model.outputs(inputs[:1]), strict=True):
-            if not output.ndim or len(output) != 1:
-                raise ModelError(
-                    f"executorch files take one sample at a time, and output {name} "
-                    f"{list(output.shape)} does not count samples along its first axis; choose "
-                    f"another exporter"
-                )
+    def run(self, given: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs for one sample."""
+        found = self.method.execute([x.contiguous() for x in given])
+        return [output.clone() for output in found]
 
 
 def _lowered(model: QuantizedModel, about: str) -> tuple[bytes, dict[str, str]]:
     """The file's content, and notes by layer. Layers that XNNPACK leaves out are dequantized."""
-    taken, notes = _codes(model)
+    taken, notes = codes_of(model, "XNNPACK")
     while True:
         layers = [one for one in model.layers if one.owner in model.weights and one.weight in taken]
         program = integer_program(model.instrumented, layers, taken, model.signature)
@@ -168,43 +151,6 @@ def _lowered(model: QuantizedModel, about: str) -> tuple[bytes, dict[str, str]]:
             return bytes(edge.to_executorch().buffer), notes
     except Exception as error:  # ExecuTorch raises types of many kinds
         raise _refusal(error) from error
-
-
-def _codes(model: QuantizedModel) -> tuple[dict[str, Codes], dict[str, str]]:
-    """Codes by weight, of the layers whose weights may be integers; notes on all, by layer."""
-    taken, notes = dict[str, Codes](), dict[str, str]()
-    for layer in (one for one in model.owners if one.name in model.weights):
-        weight = model.weights[layer.name]
-        reason = _reason(model, layer)
-        if reason:
-            notes[layer.name] = f"dequantized to float32: {reason}"
-            continue
-        codes = torch.from_numpy(folded(weight, INT8)[0]).to(torch.int8)
-        scale = torch.from_numpy(scale_of(weight))
-        arranged = layer.geometry.to_weight(codes).contiguous()
-        taken[layer.weight] = Codes(arranged, scale, layer.geometry.row_axis or 0)
-        if note := INT8.note(weight.grid.words):
-            notes[layer.name] = note
-    return taken, notes
-
-
-def _reason(model: QuantizedModel, layer: Layer) -> str:
-    """Why a weight can't be integers; "" where it can."""
-    weight = model.weights[layer.name]
-    alphabet, share = weight.grid.spec.alphabet, weight.grid.spec.share
-    calls = [one for one in model.layers if one.owner == layer.name]
-    if alphabet.integers is None:
-        return alphabet.not_whole
-    if not all(model.input_tap(call) is not None for call in calls):
-        return "its input is float"
-    if share.block is not None:
-        return "XNNPACK has no scales of groups"
-    if not share.one_scale and layer.geometry.row_axis is None:
-        return "its scales run along two axes"
-    codes, zero = folded(weight, INT8)
-    if zero.any() or codes.min() < INT8.low or codes.max() > INT8.high:
-        return "XNNPACK has no zero points of weights"
-    return ""
 
 
 def _partitioned(program: Program, about: str) -> Any:
@@ -257,12 +203,3 @@ def _read(exporter: ExecuTorch, path: Path) -> tuple[Any, Mapping[str, Any]]:
         reason = " ".join(str(error).split())[:300]
         raise FormatError(f"{path}: no program that ExecuTorch can load: {reason}") from error
     return program, json.loads(text)
-
-
-def _row(method: Any, given: Sequence[Tensor], batched: list[bool], row: int) -> list[Tensor]:
-    """The outputs for one sample."""
-    own = [
-        x[row : row + 1].contiguous() if several else x.contiguous()
-        for x, several in zip(given, batched, strict=True)
-    ]
-    return [output.clone() for output in method.execute(own)]

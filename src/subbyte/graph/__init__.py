@@ -17,7 +17,7 @@ from subbyte.graph.backward import (
 from subbyte.graph.capture import capture, exported_program, fixed_program
 from subbyte.graph.fold import fold_batch_norms
 from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
-from subbyte.graph.integers import Codes, integer_program
+from subbyte.graph.integers import Codes, Lowering, integer_program
 from subbyte.graph.layers import (
     Edge,
     Layer,
@@ -57,6 +57,7 @@ __all__ = [
     "Layer",
     "Layered",
     "Leaf",
+    "Lowering",
     "Memory",
     "Network",
     "Pair",

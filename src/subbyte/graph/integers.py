@@ -3,6 +3,10 @@
 
     activation  quantize_per_tensor, dequantize_per_tensor                               int8 codes
     weight      int8 codes, dequantize_per_channel or dequantize_per_tensor
+    weight      float32, quantized and dequantized likewise, for compilers that make the codes
+                themselves (`Lowering.rounds`)
+    between     round(x / scale) scale in float, from one grid to another, for compilers whose
+                integer kernels round such values twice (`Lowering.parts`)
 
 Below 8 bits a value is cut to the grid's ends, which lie on the grid: by the layer that yields it,
 whose clamp-like activation the cut takes in; other values behind a pair of operations of 8 bits.
@@ -24,6 +28,7 @@ from subbyte.graph.plain import Program, without_traces
 from subbyte.graph.quiet import silence
 from subbyte.graph.signature import Signature
 from subbyte.graph.sites import mark_sites
+from subbyte.graph.taps import moves
 
 assert _decomposed  # its operations are known once it is imported
 _LOW, _HIGH = -128, 127
@@ -58,11 +63,25 @@ class Codes:
     axis: int
 
 
+@dataclass(frozen=True)
+class Lowering:
+    """How a compiler wants the program. rounds: it makes codes of weights itself; parts: values go
+    from one grid to another in float. batch: samples of a call.
+    """
+
+    rounds: bool = False
+    parts: bool = False
+    batch: int = 1
+
+
+_PLAIN = Lowering()
+
+
 class _Activation(nn.Module):
     """A value on a grid of 8 bits or fewer with one scale.
 
     ends: what it is cut to; none where codes are as many as 8 bits have. first: whether it is cut
-    before it is quantized, not as codes.
+    before it is quantized, not as codes. apart: whether it is rounded in float first.
     """
 
     def __init__(self, tap: FakeQuantize) -> None:
@@ -73,14 +92,22 @@ class _Activation(nn.Module):
         self.scale, self.zero_point = float(tap.scale), int(tap.zero_point) + lift
         low, high = map(float, tap.grid.reach)
         self.ends: tuple[float, ...] = (low, high) if alphabet.count < 256 else ()
-        self.first = False
+        self.first = self.apart = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.apart:
+            return self._rounded(self._in_float(x))
         if self.ends and not self.first:
             x = self._rounded(x)
         if self.ends:
             x = aten.hardtanh.default(x, *self.ends)
         return self._rounded(x)
+
+    def _in_float(self, x: Tensor) -> Tensor:
+        steps = torch.round(x / self.scale)
+        if self.ends:
+            steps = torch.clamp(steps, *(round(end / self.scale) for end in self.ends))
+        return steps * self.scale
 
     def _rounded(self, x: Tensor) -> Tensor:
         grid = (self.scale, self.zero_point, _LOW, _HIGH, torch.int8)
@@ -90,26 +117,33 @@ class _Activation(nn.Module):
 
 
 class _Weight(nn.Module):
-    """A weight from its codes."""
+    """A weight from its codes, or from float32 that rounds to them."""
 
     codes: Tensor
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, weight: Codes) -> None:
+    def __init__(self, weight: Codes, *, rounds: bool) -> None:
         super().__init__()
-        self.axis = weight.axis
+        self.axis, self.rounds = weight.axis, rounds
         self.register_buffer("codes", weight.codes)
         self.register_buffer("scale", weight.scale)
         self.register_buffer("zero_point", torch.zeros(weight.scale.shape, dtype=torch.int64))
+        if rounds:
+            along = [-1 if axis == weight.axis else 1 for axis in range(weight.codes.ndim)]
+            own = weight.scale.reshape(along) if weight.scale.ndim else weight.scale
+            self.codes = weight.codes * own
 
     def forward(self) -> Tensor:
         ends = (-_HIGH, _HIGH, torch.int8)
         if self.scale.ndim:
-            own = (self.scale, self.zero_point, self.axis)
-            found: Tensor = _operations.dequantize_per_channel(self.codes, *own, *ends)
+            grid: tuple[Any, ...] = (self.scale, self.zero_point, self.axis, *ends)
+            back, there = _operations.dequantize_per_channel, _operations.quantize_per_channel
         else:
-            found = _operations.dequantize_per_tensor(self.codes, float(self.scale), 0, *ends)
+            grid = (float(self.scale), 0, *ends)
+            back, there = _operations.dequantize_per_tensor, _operations.quantize_per_tensor
+        codes = there(self.codes, *grid) if self.rounds else self.codes
+        found: Tensor = back(codes, *grid)
         return found
 
 
@@ -118,21 +152,26 @@ def integer_program(
     layers: list[Layer],
     weights: Mapping[str, Codes],
     signature: Signature,
+    lowering: Lowering = _PLAIN,
 ) -> Program:
-    """The network as a program for one sample. layers: those with codes; weights: their codes by
-    the weight's name. Weights of other layers are dequantized.
+    """The network as a program for calls of one size. layers: those with codes; weights: their
+    codes by the weight's name. Weights of other layers are dequantized.
     """
 
     def make(name: str, _: FakeQuantize | None) -> nn.Module:
-        return _Weight(weights[name]) if name in weights else _Activation(instrumented.tap(name))
+        if name in weights:
+            return _Weight(weights[name], rounds=lowering.rounds)
+        return _Activation(instrumented.tap(name))
 
     marked = mark_sites(instrumented, layers, make)
     for node in marked.graph.find_nodes(op="call_module"):
         module = marked.get_submodule(node.target)
         if isinstance(module, _Weight):
             node.args = ()
-        elif isinstance(module, _Activation) and module.ends:
-            _cut_by_layer(node, module)
+        elif isinstance(module, _Activation):
+            module.apart = lowering.parts and _on_other_grid(node, marked, module)
+            if module.ends and not module.apart:
+                _cut_by_layer(node, module)
     marked.graph.eliminate_dead_code()
     left = {node.target for node in marked.graph.find_nodes(op="get_attr")}
     for name in weights.keys() - left:
@@ -140,9 +179,21 @@ def integer_program(
         delattr(marked.get_submodule(home), own)
     marked.recompile()
     with silence(), torch.no_grad():
-        exported = fixed_program(marked, signature.zeros(1))
+        exported = fixed_program(marked, signature.zeros(lowering.batch))
     _own_values(exported.graph_module)
     return without_traces(exported)
+
+
+def _on_other_grid(node: fx.Node, marked: fx.GraphModule, module: _Activation) -> bool:
+    """Whether the value that an activation takes lies on the grid of another one already."""
+    source = node.args[0]
+    while isinstance(source, fx.Node) and moves(source):
+        source = source.args[0]
+    if not isinstance(source, fx.Node) or source.op != "call_module":
+        return False
+    other = marked.get_submodule(str(source.target))
+    assert isinstance(other, _Activation)
+    return (other.scale, other.zero_point) != (module.scale, module.zero_point)
 
 
 def _cut_by_layer(node: fx.Node, module: _Activation) -> None:

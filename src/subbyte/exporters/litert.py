@@ -212,9 +212,9 @@ def _converted(program: Program) -> bytes:
             )
             return bytes(found.model_content())
         except Exception as error:  # the converter raises types of many kinds
-            reason = " ".join(str(error).split())[-300:]
+            reason = " ".join(str(error).partition("error: ")[2].split() or str(error).split())
             raise ModelError(
-                f"LiteRT can't convert the network: {reason}; choose another exporter"
+                f"LiteRT can't convert the network: {reason[:300]}; choose another exporter"
             ) from error
 
 

@@ -47,11 +47,13 @@ def _reason(model: QuantizedModel, layer: Layer, kernels: str) -> str:
     """Why a weight can't be integers; "" where it can."""
     weight = model.weights[layer.name]
     alphabet, share = weight.grid.spec.alphabet, weight.grid.spec.share
-    calls = [one for one in model.layers if one.owner == layer.name]
+    taps = {model.input_tap(one) for one in model.layers if one.owner == layer.name}
     if alphabet.integers is None:
         return alphabet.not_whole
-    if not all(model.input_tap(call) is not None for call in calls):
+    if None in taps:
         return "its input is float"
+    if len(taps) > 1 and layer.bias:
+        return "its calls read values on several grids, and its bias is for one"
     if share.block is not None:
         return f"{kernels} has no scales of groups"
     if not share.one_scale and layer.geometry.row_axis is None:

@@ -12,6 +12,7 @@ Below 8 bits a value is cut to the grid's ends, which lie on the grid: by the la
 whose clamp-like activation the cut takes in; other values behind a pair of operations of 8 bits.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -32,6 +33,7 @@ from subbyte.graph.taps import moves
 
 assert _decomposed  # its operations are known once it is imported
 _LOW, _HIGH = -128, 127
+_FLOATS = "subbyte_in_float_"
 _operations = torch.ops.quantized_decomposed
 aten = torch.ops.aten
 _LAYERS = {
@@ -40,6 +42,14 @@ _LAYERS = {
     aten.linear.default,
 }
 """Operations into which compilers take an activation behind them."""
+_SUMS = {
+    aten.add.Tensor,
+    aten.mul.Tensor,
+    aten.mean.dim,
+    aten.adaptive_avg_pool2d.default,
+    aten.sigmoid.default,
+}
+"""Other operations whose integer kernels round once."""
 _ENDS: dict[Any, Callable[[fx.Node], tuple[float, float] | None]] = {
     aten.relu.default: lambda _: (0.0, inf),
     aten.relu6.default: lambda _: (0.0, 6.0),
@@ -96,24 +106,36 @@ class _Activation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.apart:
-            return self._rounded(self._in_float(x))
+            return self._rounded(_in_float(x, self.scale, self.ends))
         if self.ends and not self.first:
             x = self._rounded(x)
         if self.ends:
             x = aten.hardtanh.default(x, *self.ends)
         return self._rounded(x)
 
-    def _in_float(self, x: Tensor) -> Tensor:
-        steps = torch.round(x / self.scale)
-        if self.ends:
-            steps = torch.clamp(steps, *(round(end / self.scale) for end in self.ends))
-        return steps * self.scale
-
     def _rounded(self, x: Tensor) -> Tensor:
         grid = (self.scale, self.zero_point, _LOW, _HIGH, torch.int8)
         codes = _operations.quantize_per_tensor(x, *grid)
         found: Tensor = _operations.dequantize_per_tensor(codes, *grid)
         return found
+
+
+class _Rounded(nn.Module):
+    """A value on a grid as it is, once more rounded in float: compilers keep what reads it in
+    float, then.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _in_float(x, self.scale)
+
+
+def _in_float(x: Tensor, scale: float, ends: tuple[float, ...] = ()) -> Tensor:
+    steps = torch.round(x / scale)
+    return scale * (torch.clamp(steps, *(round(end / scale) for end in ends)) if ends else steps)
 
 
 class _Weight(nn.Module):
@@ -164,14 +186,14 @@ def integer_program(
         return _Activation(instrumented.tap(name))
 
     marked = mark_sites(instrumented, layers, make)
+    if lowering.parts:
+        _keep_apart(marked)
     for node in marked.graph.find_nodes(op="call_module"):
         module = marked.get_submodule(node.target)
         if isinstance(module, _Weight):
             node.args = ()
-        elif isinstance(module, _Activation):
-            module.apart = lowering.parts and _on_other_grid(node, marked, module)
-            if module.ends and not module.apart:
-                _cut_by_layer(node, module)
+        elif isinstance(module, _Activation) and module.ends and not module.apart:
+            _cut_by_layer(node, module)
     marked.graph.eliminate_dead_code()
     left = {node.target for node in marked.graph.find_nodes(op="get_attr")}
     for name in weights.keys() - left:
@@ -184,16 +206,59 @@ def integer_program(
     return without_traces(exported)
 
 
-def _on_other_grid(node: fx.Node, marked: fx.GraphModule, module: _Activation) -> bool:
-    """Whether the value that an activation takes lies on the grid of another one already."""
+def _keep_apart(marked: fx.GraphModule) -> None:
+    """Round in float what integer kernels would round twice, or to a grid of their own: in front of
+    operations that have no exact kernels, and behind them.
+    """
+    found = [
+        (node, module)
+        for node in marked.graph.find_nodes(op="call_module")
+        if isinstance(module := marked.get_submodule(str(node.target)), _Activation)
+    ]
+    own = {node: (module.scale, module.zero_point) for node, module in found}
+    for number, (node, module) in enumerate(found):
+        if not _yields_codes(node, own):
+            own_module = copy.copy(module)  # of this place: behind moves it stands as it is
+            own_module.apart = True
+            node.target = f"{_FLOATS}{number}_codes"
+            marked.add_submodule(str(node.target), own_module)
+        readers = [one for one in node.users if one.op == "call_function" and not moves(one)]
+        floats = [one for one in readers if not _reads_codes(one, marked, own)]
+        if floats:
+            name = f"{_FLOATS}{number}"
+            marked.add_submodule(name, _Rounded(module.scale))
+            with marked.graph.inserting_after(node):
+                apart = marked.graph.call_module(name, (node,))
+            for reader in floats:
+                reader.replace_input_with(node, apart)
+
+
+def _yields_codes(node: fx.Node, grids: Mapping[fx.Node, tuple[float, int]]) -> bool:
+    """Whether exact kernels yield what an activation takes. grids: of activations."""
     source = node.args[0]
-    while isinstance(source, fx.Node) and moves(source):
+    while isinstance(source, fx.Node) and (source.target in _ENDS or moves(source)):
         source = source.args[0]
-    if not isinstance(source, fx.Node) or source.op != "call_module":
+    assert isinstance(source, fx.Node)
+    if source in grids:
+        return grids[source] == grids[node]
+    return source.op == "placeholder" or source.target in _LAYERS | _SUMS
+
+
+def _reads_codes(
+    node: fx.Node, marked: fx.GraphModule, grids: Mapping[fx.Node, tuple[float, int]]
+) -> bool:
+    """Whether an exact kernel reads the codes of the activations that an operation takes."""
+    if node.target in _LAYERS:
+        weight = node.args[1]
+        assert isinstance(weight, fx.Node)
+        made = weight.op == "call_module"
+        return made and isinstance(marked.get_submodule(str(weight.target)), _Weight)
+    if node.target not in _SUMS:
         return False
-    other = marked.get_submodule(str(source.target))
-    assert isinstance(other, _Activation)
-    return (other.scale, other.zero_point) != (module.scale, module.zero_point)
+    users, made_of = list(node.users), [one for one in node.args[:2] if not isinstance(one, list)]
+    while len(users) == 1 and (users[0].target in _ENDS or moves(users[0])):
+        users = list(users[0].users)
+    return all(one in grids for one in made_of) and all(one in grids for one in users)
 
 
 def _cut_by_layer(node: fx.Node, module: _Activation) -> None:

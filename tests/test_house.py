@@ -280,7 +280,7 @@ def test_importing_needs_no_extras():
 
 def test_extras_are_imported_where_they_are_used():
     optional = {"torchvision", "timm", "ray", "mlflow", "matplotlib", "plotly", "pyarrow"}
-    optional |= {"openvino", "executorch"}
+    optional |= {"openvino", "executorch", "litert_torch", "ai_edge_litert", "flatbuffers"}
     for file in FILES:
         top = [
             node
@@ -296,7 +296,7 @@ def test_what_is_imported_is_declared():
     extras = project()["optional-dependencies"]
     needed = project()["dependencies"] + [
         name
-        for extra in ("plots", "parquet", "ray", "mlflow", "openvino", "executorch")
+        for extra in ("plots", "parquet", "ray", "mlflow", "openvino", "executorch", "litert")
         for name in extras[extra]
     ]
     declared = {name.split(">")[0].split("=")[0].lower().replace("-", "_") for name in needed}

@@ -13,7 +13,7 @@ more often.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from subbyte.exporters.tflite import File, stated
 from subbyte.graph import Lowering, Program, Samples, integer_program, silence
 from subbyte.io.files import written
 from subbyte.methods import Contents, Exported, Exporter, Form, Refusal, Runner, Seal
-from subbyte.recipe import LayerPlan, Plan, TapPlan
+from subbyte.recipe import LayerPlan, Plan
 
 _LOWEST = -127
 _SEVERAL = "batched"  # the fact: which inputs count samples
@@ -128,8 +128,9 @@ def _too_low(layer: LayerPlan) -> bool:
 class _Place:
     """An input or output of a file. dtype: of the numbers that it stands for."""
 
-    def __init__(self, detail: dict[str, Any]) -> None:
-        self.index, self.kind = detail["index"], detail["dtype"]
+    def __init__(self, detail: Mapping[str, Any]) -> None:
+        self.index: int = detail["index"]
+        self.kind: type[np.generic] = detail["dtype"]
         self.shape = tuple(map(int, detail["shape"]))
         scale, self.zero_point = detail["quantization"]
         self.scale = np.float32(scale)
@@ -141,12 +142,12 @@ class _Place:
         values = x.numpy()
         if not self.scale:
             return np.ascontiguousarray(values)
-        ends = np.iinfo(self.kind)
-        steps = np.round(values / self.scale) + self.zero_point
+        ends = np.iinfo(np.dtype(self.kind))
+        steps: np.ndarray = np.round(values / self.scale) + self.zero_point
         return steps.clip(ends.min, ends.max).astype(self.kind)
 
     def numbers(self, values: np.ndarray) -> Tensor:
-        """What the file gives, as numbers."""
+        """The numbers that the file's own values stand for."""
         if not self.scale:
             return torch.from_numpy(values.copy())
         steps = values.astype(np.int32) - self.zero_point

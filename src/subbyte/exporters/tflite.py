@@ -51,7 +51,7 @@ def stated(content: bytes, facts: Mapping[str, Any], names: Sequence[Sequence[st
     for places, maps, own in zip(
         (graph.inputs, graph.outputs), (signature.inputs, signature.outputs), names, strict=True
     ):
-        order = {index: name for index, name in zip(places, own, strict=True)}
+        order = dict(zip(places, own, strict=True))
         for each in maps:
             each.name = order[each.tensorIndex].encode()
         for index, name in order.items():
@@ -84,12 +84,13 @@ class File:
             reason = " ".join(str(error).split())[:200]
             raise FormatError(f"{path}: no file that LiteRT can load: {reason}") from error
 
-    def _about(self) -> dict[str, Any]:
-        for entry in self.model.metadata or ():
-            if entry.name.decode() == _ABOUT:
-                found: dict[str, Any] = json.loads(bytes(self.model.buffers[entry.buffer].data))
-                return found
-        return {}
+    def _about(self) -> Mapping[str, Any]:
+        texts = [
+            bytes(self.model.buffers[entry.buffer].data)
+            for entry in self.model.metadata or ()
+            if entry.name.decode() == _ABOUT
+        ]
+        return dict(json.loads(texts[0])) if texts else {}
 
     @property
     def seal(self) -> Seal:

@@ -38,6 +38,10 @@ every_exporter = pytest.mark.parametrize("name", list(map(_marked, EXPORTERS)))
 RECIPES = ("w4", "w3", "w4a4", "w8a8")
 
 
+def slowly(recipe):
+    return pytest.param(recipe, marks=pytest.mark.slow)
+
+
 def taken(network, name):
     """The network quantized by the first recipe whose plan the exporter does not refuse."""
     made = (quantized(network, recipe) for recipe in RECIPES)
@@ -73,7 +77,7 @@ def test_it_says_what_it_wrote(name, made):
 
 
 @every_exporter
-@pytest.mark.parametrize("recipe", [*RECIPES[1:3], pytest.param("w8a8", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("recipe", [*RECIPES[1:3], slowly("w8a8"), slowly("w8a16")])
 def test_its_files_agree_for_any_number_of_images(name, recipe, tmp_path):
     model, x = quantized("residual", recipe), images("residual")
     if reason := EXPORTERS[name].refusal(model.plan):

@@ -82,9 +82,16 @@ class Alphabet(ABC):
     @property
     def code_dtype(self) -> torch.dtype:
         """Smallest torch integer type that holds every code."""
+        if self.qmax > 2**15 - 1:
+            return torch.int32
         if self.qmax > 255 or (self.qmax > 127 and self.qmin < 0):
             return torch.int16
         return torch.int8 if self.qmin < 0 else torch.uint8
+
+    @property
+    def fits_byte(self) -> bool:
+        """Whether 8 bits hold a code, as integer kernels take them."""
+        return self.count <= 256
 
     @property
     def integers(self) -> Integers | None:

@@ -25,7 +25,8 @@ from subbyte.core.shares import Share
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.io.plain import from_plain
 
-MAX_BITS = 8
+MAX_BITS, WIDE_BITS = 8, 16
+"""The most bits of weights and of most activations; those that activations can also have."""
 MOST_LEVELS = 127
 """The most levels of a row with a count of its own: twice a level is a whole number of 8 bits."""
 _MOST_CODES = 512  # of a codebook: room for the levels that GPFQ's L0 adds to 8 bits
@@ -40,12 +41,13 @@ def _check_bits(bits: int) -> None:
 class Uniform(Alphabet):
     """Whole numbers one after another.
 
-    bits: width of a code, 1 to 8. signed: codes are centred on 0 (-2^(b-1) ... 2^(b-1)-1) rather
-    than counted from 0. symmetric: the zero point is fixed to 0; otherwise it is chosen with the
-    scale. narrow: the lowest signed code is dropped, so that the codes are symmetric; 2 bits narrow
-    are ternary. wide: a code is added above the highest signed one, so that the codes are
-    symmetric: 2^b + 1 of them, more than b bits hold. It is the alphabet of GPFQ (Zhang, Zhou, Saab
-    2023, eq. 3); 1 bit wide is ternary. Raises RecipeError when these contradict one another.
+    bits: width of a code, 1 to 8, or 16. signed: codes are centred on 0 (-2^(b-1) ...
+    2^(b-1)-1) rather than counted from 0. symmetric: the zero point is fixed to 0; otherwise it is
+    chosen with the scale. narrow: the lowest signed code is dropped, so that the codes are
+    symmetric; 2 bits narrow are ternary. wide: a code is added above the highest signed one, so
+    that the codes are symmetric: 2^b + 1 of them, more than b bits hold. It is the alphabet of GPFQ
+    (Zhang, Zhou, Saab 2023, eq. 3); 1 bit wide is ternary. Raises RecipeError when these contradict
+    one another.
     """
 
     bits: int = 8
@@ -58,7 +60,8 @@ class Uniform(Alphabet):
     even = True
 
     def __post_init__(self) -> None:
-        _check_bits(self.bits)
+        if self.bits != WIDE_BITS:
+            _check_bits(self.bits)
         if self.wide and (self.narrow or not self.signed or not self.symmetric):
             raise RecipeError("a wide grid is signed and symmetric, and not narrow")
         if self.signed and self.bits == 1 and not self.wide:

@@ -21,13 +21,16 @@ _WIDEST_CODES = 255  # of inputs, in steps
 
 def bias_step(weight: QTensor, inputs: Grid | None) -> Tensor | None:
     """The step of a layer's int32 bias, float32 [rows], that reads values on the grid `inputs`;
-    None where integer kernels can't add one: inputs that are float or have several scales,
-    weights that do not fit 8 bits or have a scale for each group of columns.
+    None where integer kernels can't add one: inputs that are float, have several scales or more
+    than 8 bits, whose sums take 64; weights that do not fit 8 bits or have a scale for each group
+    of columns.
     """
     spec = weight.grid.spec
     integers = spec.alphabet.integers
     whole = integers is not None and integers.high - integers.low <= _WIDEST_CODES
     if inputs is None or not inputs.spec.share.one_scale or spec.share.block is not None:
+        return None
+    if not inputs.spec.alphabet.fits_byte:
         return None
     step = (inputs.scale.to(weight.grid.scale.device) * weight.grid.step).expand(
         len(weight.codes), 1

@@ -11,6 +11,9 @@ from subbyte.exporters.editor import Editor
 from subbyte.exporters.storage import INT8, Container
 from subbyte.graph import Layer
 
+_INTEGERS, _FLOAT = ("Conv", "Gemm"), "ConvTranspose"
+"""Layers whose integer kernels add a bias, and one that has none."""
+
 
 class Biases:
     """Writes biases; those on a grid are on that of the first call's input, and further calls add
@@ -29,12 +32,17 @@ class Biases:
                 continue
             alphabet = self.model.weights[layer.name].grid.spec.alphabet
             # a float weight between grids ONNX Runtime would round to 8 bits, unless a sum follows
-            dense = self.container.storage(alphabet) is None and self.model.input_tap(layer)
+            tap = self.model.input_tap(layer)
+            dense = tap is not None and (
+                self.container.storage(alphabet) is None or not self.fits_byte(tap)
+            )
             alone = layer.name in self.model.floating or self.has_new_scale(layer) or dense
             for node in _added_by(bias):
                 if alone or (step is not None and not self.reads_input_of(layer, node)):
                     self.add_behind(layer, bias, node)
-                elif step is not None and self.container.storage(alphabet) is INT8:
+                elif step is None or node.op_type not in _INTEGERS:
+                    continue
+                elif self.container.storage(alphabet) is INT8:
                     value = self.int32_bias(layer, step, bias.const_value.numpy(), node)
                     node.replace_input_with(2, value)
 
@@ -51,6 +59,11 @@ class Biases:
         tap = self.model.input_tap(layer)
         return tap is not None and self.model.instrumented.tap(tap).grid is None
 
+    def fits_byte(self, tap: str) -> bool:
+        """Whether codes of an activation quantizer are those of integer kernels."""
+        spec = self.model.instrumented.tap(tap).spec
+        return spec is not None and spec.alphabet.fits_byte
+
     def add_behind(self, layer: Layer, bias: ir.Value, node: ir.Node) -> None:
         """A bias that does not fit int32, or whose step is not known, is added on its own: runtimes
         would round it to int32 inside the layer.
@@ -59,6 +72,8 @@ class Biases:
         shape = (-1, *[1] * len(layer.geometry.kernel))
         value = self.editor.reshape(bias, shape, f"{layer.weight}.bias.shape", node)
         node.replace_input_with(2, None)
+        if self.container.cuts:  # OpenVINO's converter takes no empty input
+            node.resize_inputs(2)
         total = ir.Node("", "Add", [output, value], name=f"{node.name}.bias")
         total.outputs[0].name = f"{output.name}.biased"
         total.outputs[0].type, total.outputs[0].shape = output.type, output.shape
@@ -76,4 +91,4 @@ class Biases:
 
 def _added_by(bias: ir.Value) -> list[ir.Node]:
     """The layers that have this bias as their third input."""
-    return [u.node for u in bias.uses() if u.node.op_type in ("Conv", "Gemm") and u.idx == 2]
+    return [u.node for u in bias.uses() if u.node.op_type in (*_INTEGERS, _FLOAT) and u.idx == 2]

@@ -16,7 +16,7 @@ from subbyte.errors import FormatError
 from subbyte.exporters.distances import Distances, scale_of
 from subbyte.exporters.vectors import Value, Vectors
 
-_LIFT = 128  # from int8 to uint8
+_LIFTS = {"int8": 128, "int16": 2**15}  # to unsigned codes
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Compared:
 def compare(vectors: Vectors, device: Mapping[str, np.ndarray]) -> list[Compared]:
     """Compare whatever the device has of the vectors, in the order of the graph, outputs last.
 
-    device: by name; of quantized values codes (uint8, or int8 that are 128 lower) or the floats
-    that they stand for. Raises FormatError where it has nothing, names that the vectors do not
-    have, or another shape.
+    device: by name; of quantized values codes (uint8 or uint16, or int8 and int16 that are 128 and
+    32768 lower) or the floats that they stand for. Raises FormatError where it has nothing, names
+    that the vectors do not have, or another shape.
     """
     known = {**vectors.values, **vectors.outputs}
     unknown = [name for name in device if name not in known]
@@ -79,8 +79,8 @@ def _value(name: str, value: Value, given: np.ndarray, clean: np.ndarray) -> Com
 def _codes(value: Value, given: np.ndarray) -> np.ndarray:
     """The device's codes as the vectors have them: int64."""
     codes = given.astype(np.int64)
-    if given.dtype == np.int8:
-        codes += _LIFT
+    if given.dtype.name in _LIFTS:
+        codes += _LIFTS[given.dtype.name]
     elif np.issubdtype(given.dtype, np.floating):
         ones = (1,) * (given.ndim - 1 - value.axis) if value.scale.ndim else ()
         scale, zero = (x.reshape((*x.shape, *ones)) for x in (value.scale, value.zero_point))

@@ -21,7 +21,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError, RecipeError
 from subbyte.exporters.facts import DIGEST, facts_of
 from subbyte.exporters.given import Wanted, check_given
-from subbyte.exporters.lowered import by_sample, check_outputs, codes_of, unknown
+from subbyte.exporters.lowered import by_sample, check_outputs, codes_of, too_wide, unknown
 from subbyte.exporters.parity import prove
 from subbyte.graph import Codes, Layer, Program, Samples, integer_program, silence
 from subbyte.io.digests import digest
@@ -50,6 +50,11 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
             lambda self, plan: any(map(unknown, plan.taps)),
             "executorch takes activations with one scale, evenly spaced numbers and a fixed range; "
             "choose ranges for the whole tensor, or another exporter",
+        ),
+        Refusal(
+            lambda self, plan: any(map(too_wide, plan.taps)),
+            "XNNPACK's kernels take activations of 8 bits or fewer; set bits of activations, "
+            "others, input and softmax to 8, or choose onnx-int8 or torch",
         ),
     )
 

@@ -22,6 +22,11 @@ def unknown(tap: TapPlan) -> bool:
     return tap.dynamic or tap.place.axis is not None or not alphabet.even or alphabet.varies
 
 
+def too_wide(tap: TapPlan) -> bool:
+    """Whether an activation quantizer has more codes than bytes hold."""
+    return not tap.spec.alphabet.fits_byte
+
+
 def codes_of(model: QuantizedModel, kernels: str) -> tuple[dict[str, Codes], dict[str, str]]:
     """Codes by weight, of the layers whose weights may be integers; notes on all, by layer.
 

@@ -25,11 +25,12 @@ from subbyte.exporters.editor import Editor
 from subbyte.exporters.gates import half_code, hard_sigmoid, same
 from subbyte.exporters.neutral import source_of
 from subbyte.exporters.storage import Container
-from subbyte.exporters.weights import Weights, lift_of
+from subbyte.exporters.weights import Weights, codes_type, lift_of
 from subbyte.graph import DOMAIN, FakeQuantize
 from subbyte.methods import Optimize
 
 _LEAST_OPSET = 21
+_WIDE = "runtimes compute in float32 what reads it"
 CODES = ".codes"  # behind the name of a weight or an activation quantizer
 
 
@@ -125,14 +126,14 @@ class _Writer:
         alphabet = tap.spec.alphabet
         if not alphabet.even:
             return self.on_levels(site, tap, source, before)
-        lift = lift_of(tap)
+        lift, kind = lift_of(tap), codes_type(alphabet)
         ends = alphabet.qmin, alphabet.qmax
         if tap.grid is None:
-            scale, zero = self.chosen(site, lift, before)
+            scale, zero = self.chosen(site, tap, before)
         else:
             scale = self.editor.constant(f"{site}.scale", lambda: tap.scale.numpy())
             stored = tap.zero_point.clamp(*ends).numpy() + lift  # rows of 0 bits may have -1
-            zero = self.editor.constant(f"{site}.zero_point", lambda: stored.astype(np.uint8))
+            zero = self.editor.constant(f"{site}.zero_point", lambda: stored.astype(kind))
             source = without_bounds(source, tap)
         axis = {} if tap.axis is None else {"axis": tap.axis}
         codes = self.codes(site, tap, source, (scale, zero), axis, before)
@@ -150,9 +151,14 @@ class _Writer:
         axis: Mapping[str, int],
         before: ir.Node,
     ) -> ir.Value:
-        """The codes of a value on a grid (scale and zero point), uint8."""
+        """The codes of a value on a grid (scale and zero point), uint8, or of 16 bits."""
         assert tap.spec is not None
         alphabet, lift = tap.spec.alphabet, lift_of(tap)
+        if not alphabet.fits_byte:
+            self.notes[site] = f"{alphabet.words(tap.own)}: {_WIDE}"
+            if self.follows_pair(source, grid[0]):
+                source = same(self.editor, source, before)
+            return self.editor.node("QuantizeLinear", [source, *grid], before, **axis)
         half = half_code(source, tap) if self.fast else 0
         if half:
             return hard_sigmoid(self.editor, site, source, float(tap.scale), half, before)
@@ -205,8 +211,10 @@ class _Writer:
             and maker.inputs[1] is not scale
         )
 
-    def chosen(self, site: str, lift: int, before: ir.Node) -> tuple[ir.Value, ir.Value]:
+    def chosen(self, site: str, tap: FakeQuantize, before: ir.Node) -> tuple[ir.Value, ir.Value]:
         """Scale and zero point that the graph computes from the batch."""
+        assert tap.spec is not None
+        lift, kind = lift_of(tap), ir.DataType.from_numpy(np.dtype(codes_type(tap.spec.alphabet)))
         scale, zero = before.inputs[1], before.inputs[2]
         assert scale is not None and zero is not None
         if lift:
@@ -215,7 +223,7 @@ class _Writer:
                 [zero, self.editor.constant("lift", lambda: np.array(lift, np.int32))],
                 before,
             )
-        return scale, self.editor.node("Cast", [zero], before, to=ir.DataType.UINT8.value)
+        return scale, self.editor.node("Cast", [zero], before, to=kind.value)
 
     def clamped(self, site: str, tap: FakeQuantize, source: ir.Value, before: ir.Node) -> ir.Value:
         """A value, or each channel of it, cut to the numbers that its own width can hold."""

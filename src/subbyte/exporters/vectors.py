@@ -4,7 +4,7 @@ value between them, as the torch model computes them, in one .npz file.
     names               of the quantized values, in the order of the graph
     input:NAME          what the network is called with, float32 [n, ...]
     codes:NAME          codes of a quantized value as files hold them: those of signed grids are 128
-                        higher, so that all are uint8
+                        higher, so that all are uint8; of 16 bits 32768 higher, uint16
     scale:NAME, zero_point:NAME      value = (code - zero_point) * scale; [] or [channels]
     near:NAME           bits, one for each code, packed: whether the value lies so near the border
                         of two codes that rounding sums in another order may give the other one
@@ -37,14 +37,14 @@ VECTORS = ".vectors.npz"
 """The end of the name of vectors, in place of the ending of the file that they check."""
 SAMPLES = 16
 NEAR = 2.0**-10  # steps from the border of two codes; float32 noise of sums is below
-_LIFT = 128  # of codes of signed grids
+_LIFT, _WIDE_LIFT = 128, 2**15  # of codes of signed grids
 _RUNS = 4  # pairs of runs that tell how far outputs may be off
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A quantized value. codes: uint8 [n, ...]; near: bool, of the same shape; scale, zero_point:
-    [] or [channels] along `axis`.
+    """A quantized value. codes: uint8 or uint16 [n, ...]; near: bool, of the same shape; scale,
+    zero_point: [] or [channels] along `axis`.
     """
 
     codes: np.ndarray
@@ -169,10 +169,11 @@ def _watched(model: QuantizedModel, into: dict[str, Value]) -> Iterator[None]:
 
 def _coded(tap: FakeQuantize, x: Tensor) -> Value:
     assert tap.spec is not None
-    lift = _LIFT if tap.spec.alphabet.qmin < 0 else 0
+    byte = tap.spec.alphabet.fits_byte
+    lift = (_LIFT if byte else _WIDE_LIFT) if tap.spec.alphabet.qmin < 0 else 0
     near = tap.codes(x, NEAR) != tap.codes(x, -NEAR)
     return Value(
-        (tap.codes(x) + lift).to(torch.uint8).numpy(),
+        (tap.codes(x).int() + lift).numpy().astype(np.uint8 if byte else np.uint16),
         near.numpy(),
         tap.scale.numpy(),
         (tap.zero_point + lift).numpy(),

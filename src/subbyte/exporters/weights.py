@@ -9,10 +9,12 @@ stored unsigned, 128 higher. Zero points are folded into the codes where the con
 integer convolutions want 0.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
-from subbyte.core import QTensor, Share
+from subbyte.core import Alphabet, QTensor, Share
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.exporters.arrays import adds_pairs, arrange, axis_of, folded, may_saturate, scale_of
 from subbyte.exporters.editor import Editor
@@ -64,7 +66,7 @@ class Weights:
         codes, zero = folded(weight, kind)
         if note:
             self.notes[layer.name] = note
-        inputs = self.inputs(layer)
+        inputs = [t for t in self.inputs(layer) if t.spec is None or t.spec.alphabet.fits_byte]
         risky = kind is INT8 and inputs and adds_pairs(layer.geometry)
         if risky and may_saturate(codes, max(map(_largest, inputs))):
             if self.optimize is Optimize.EXACT:
@@ -196,4 +198,12 @@ def lift_of(tap: FakeQuantize) -> int:
     unsigned inputs.
     """
     assert tap.spec is not None
-    return 128 if tap.spec.alphabet.qmin < 0 else 0
+    alphabet = tap.spec.alphabet
+    return 128 if alphabet.qmin < 0 and alphabet.fits_byte else 0
+
+
+def codes_type(alphabet: Alphabet) -> type[np.integer[Any]]:
+    """The type of a quantizer's codes in a file: uint8 where it holds them."""
+    if alphabet.fits_byte:
+        return np.uint8
+    return np.int16 if alphabet.qmin < 0 else np.uint16

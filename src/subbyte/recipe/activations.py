@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import StrictFloat, StrictInt, ValidationInfo, field_validator, model_validator
 
-from subbyte.core import Alphabet, PerChannel, PowersOfTwo, Uniform
+from subbyte.core import MAX_BITS, WIDE_BITS, Alphabet, PerChannel, PowersOfTwo, Uniform
 from subbyte.core.logarithmic import LEAST, MOST
 from subbyte.core.shares import SHARES
 from subbyte.errors import RecipeError
@@ -31,7 +31,9 @@ def check_channels(allocate: object, by_channel: bool, granularity: str) -> None
 
 
 class ActivationSettings(Settings):
-    """Settings of how activation tensors are quantized. bits: null for float, or 2 to 8."""
+    """Settings of how activation tensors are quantized. bits: null for float, 2 to 8, or
+    16.
+    """
 
     allocate: AllocateSetting | None = None
     bits: StrictInt | StrictFloat | None = 8
@@ -83,8 +85,11 @@ class ActivationSettings(Settings):
     @classmethod
     def _bits(cls, bits: float | None, info: ValidationInfo) -> float | None:
         whole_or_allocated(bits, info)
-        if bits is not None and not 2 <= bits <= 8:
-            raise ValueError(f"activation bits must be from 2 to 8, or null for float; got {bits}")
+        if bits is not None and not 2 <= bits <= MAX_BITS and bits != WIDE_BITS:
+            raise ValueError(
+                f"activation bits must be from 2 to {MAX_BITS}, {WIDE_BITS}, or null for float; "
+                f"got {bits}"
+            )
         return bits
 
     @field_validator("range")

@@ -31,6 +31,7 @@ from subbyte.recipe.settings import Scales, Settings, parse_settings
 _FOLDER = "subbyte.recipe"
 _SUFFIX = ".yaml"
 Wanted = bool | Literal["any"]
+_BYTE = 8  # bits
 
 
 class WeightRules(Settings):
@@ -46,11 +47,13 @@ class WeightRules(Settings):
 
 
 class ActivationRules(Settings):
-    """The activations that a target takes. symmetric: codes are signed, without zero points."""
+    """The activations that a target takes. symmetric: codes are signed, without zero points; wide:
+    those of 16 bits alone are.
+    """
 
     bits: list[int] = Field(min_length=1)
     granularity: list[Granularity] = Field(default=["tensor"], min_length=1)
-    symmetric: Wanted = "any"
+    symmetric: Wanted | Literal["wide"] = "any"
     dynamic: bool = False
 
 
@@ -76,7 +79,7 @@ class Target(Settings):
         mine: dict[str, object] = {"scales": self.scales} if self.scales != "any" and fixed else {}
         if given["granularity"] not in rules.granularity:
             mine["granularity"] = rules.granularity[0]
-        wanted = {"symmetric": rules.symmetric}
+        wanted = {"symmetric": self._symmetric(rules, given["bits"])}
         if isinstance(rules, WeightRules) and isinstance(given["bits"], int):
             wanted["narrow"] = rules.narrow
         mine |= {name: value for name, value in wanted.items() if value != "any"}
@@ -149,7 +152,7 @@ class Target(Settings):
                 f"{where}: a scale a {spec.share.kind}; it takes one a "
                 f"{' or '.join(rules.granularity)}; set {group}.granularity={rules.granularity[0]}"
             )
-        if rules.symmetric is True and (alphabet.has_zero_point or alphabet.qmin >= 0):
+        if self._symmetric(rules, bits) is True and (alphabet.has_zero_point or alphabet.qmin >= 0):
             raise RecipeError(
                 f"{where}: codes with zero points; it takes none; set {group}.symmetric=true"
             )
@@ -158,6 +161,13 @@ class Target(Settings):
                 f"{where}: any scales; it takes powers of two; set {group}.scales={self.scales}"
             )
         return bits
+
+    @staticmethod
+    def _symmetric(rules: WeightRules | ActivationRules, bits: object) -> Wanted:
+        """Whether codes of so many bits have no zero points."""
+        if rules.symmetric != "wide":
+            return rules.symmetric
+        return True if isinstance(bits, int) and bits > _BYTE else "any"
 
     @staticmethod
     def _bits(bits: list[int]) -> str:

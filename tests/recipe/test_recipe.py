@@ -68,11 +68,12 @@ def test_presets_say_what_their_names_say(name, bits, activations):
 
 
 def test_there_are_no_other_presets():
-    assert set(PRESETS) == {"w8a8", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq"}
+    quantizing_both = {"w8a8", "w8a16", "w4a8", "w4a4"}
+    assert set(PRESETS) == quantizing_both | {"w4", "w3", "w2", "ternary", "gpfq", "ldnq"}
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(RecipeError, match=r"w5.*w8a8, w4a8, w4a4, w4, w3, w2, ternary"):
+    with pytest.raises(RecipeError, match=r"w5.*w8a8, w8a16, w4a8, w4a4, w4, w3, w2, ternary"):
         load_recipe("w5")
 
 
@@ -279,7 +280,7 @@ def test_what_is_unknown_is_named_with_its_path_and_what_is_known(tmp_path, text
         ),
         *((f"activations: {{bits: {bits}}}", "activations.bits") for bits in (1, 9, "ternary")),
         ("others: {bits: 1}", "others.bits"),
-        ("input: {bits: 16}", "input.bits"),
+        ("input: {bits: 12}", "input.bits"),
         ("first_last: 9", "first_last"),
         ("first_last: 1", "first_last"),
         ("weights: {granularity: row}", "weights.granularity"),

@@ -33,7 +33,7 @@ def test_layers_are_computed_on_integers(recipe, tmp_path):
 
 def test_a_file_that_saturates_here_is_made_exact(tmp_path, monkeypatch):
     """As on a processor where the file for speed fails its proof."""
-    proven, proofs = exporting.check_parity, []
+    proven, proofs = exporting.prove, []
 
     def fails_first(*given):
         proofs.append(given)
@@ -41,7 +41,7 @@ def test_a_file_that_saturates_here_is_made_exact(tmp_path, monkeypatch):
             raise ParityError("the sums saturated")
         return proven(*given)
 
-    monkeypatch.setattr(exporting, "check_parity", fails_first)
+    monkeypatch.setattr(exporting, "prove", fails_first)
     made = export(
         quantized("residual", "w8a8"), tmp_path / "n.xml", images("residual"), to="openvino"
     )

@@ -160,8 +160,9 @@ def _lowered(model: QuantizedModel, about: str) -> tuple[bytes, dict[str, str]]:
 
 def _partitioned(program: Program, about: str) -> Any:
     """The program with what XNNPACK computes handed to it. Raises ModelError."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
+    with silence():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
 
     try:
         with silence():
@@ -197,11 +198,13 @@ def _read(exporter: ExecuTorch, path: Path) -> tuple[Any, Mapping[str, Any]]:
     """A program, and what subbyte says in it. Raises FormatError."""
     exporter.require()
     try:
-        from executorch.runtime import Runtime
+        with silence():  # it warns of its own interface
+            from executorch.runtime import Runtime
     except ImportError as error:
         raise RecipeError(f"{exporter.runtime} can't be imported: {error}") from error
     try:
-        program = Runtime.get().load_program(str(path))
+        with silence():
+            program = Runtime.get().load_program(str(path))
         known = _ABOUT in program.method_names
         text = program.load_method(_ABOUT).execute([])[0] if known else "{}"
     except (OSError, RuntimeError, ValueError) as error:

@@ -143,4 +143,4 @@ def decide(
 def assemble(network: Network, plan: Plan, result: WalkResult) -> QuantizedModel:
     """The quantized network that a walk decided on."""
     findings = Findings(result.sqnr_db, row_agreement(result.outputs), network.fold_error)
-    return QuantizedModel(network, plan, result.weights, result.biases, result.grids, findings)
+    return QuantizedModel.of(network, plan, result.weights, result.biases, result.grids, findings)

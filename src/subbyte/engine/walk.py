@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
-from subbyte.engine.biases import bias_step, fits, on_grid, widened
+from subbyte.engine.biases import in_integers
 from subbyte.engine.guidance import Guide, look_ahead
 from subbyte.engine.layers import layer_stats, naming, round_layer
 from subbyte.engine.limits import Limits
@@ -217,17 +217,8 @@ class _Walker:
             rounded, corrected = self.limits.processes.from_first(
                 lambda: round_layer(plan, weight, bias, stats, guided, importance)
             )
-            self._take(layer, *self._in_integers(layer, weight, rounded, corrected))
-
-    def _in_integers(
-        self, layer: Layer, weight: Tensor, rounded: QTensor, bias: Tensor
-    ) -> tuple[QTensor, Tensor]:
-        """The codes and the bias as integer kernels can add them."""
-        tap = self.result.instrumented.input_tap(layer.name) if layer.geometry.observed else None
-        inputs = None if tap is None else self.result.instrumented.tap(tap).grid
-        rounded = widened(weight, rounded, bias, inputs)
-        step = bias_step(rounded, inputs)
-        return rounded, bias if step is None or not fits(bias, step) else on_grid(bias, step)
+            inputs = self.result.instrumented.input_grid(layer)
+            self._take(layer, *in_integers(weight, rounded, corrected, inputs))
 
     def _take(self, layer: Layer, rounded: QTensor, bias: Tensor) -> None:
         self.result.weights[layer.name], self.result.biases[layer.name] = rounded, bias

@@ -30,7 +30,7 @@ from subbyte.graph.layers import (
 from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.moved import moved
 from subbyte.graph.names import output_names
-from subbyte.graph.network import Network, prepare
+from subbyte.graph.network import Network, Structure, prepare
 from subbyte.graph.plain import Program, plain_program
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
@@ -66,6 +66,7 @@ __all__ = [
     "Samples",
     "Signature",
     "Skipped",
+    "Structure",
     "TapPlace",
     "TapPoint",
     "Targets",

@@ -45,6 +45,7 @@ from subbyte.methods.running import (
 )
 from subbyte.methods.training import (
     Augmentation,
+    Estimator,
     LrSchedule,
     Optimizer,
     ResolutionSchedule,
@@ -61,6 +62,7 @@ __all__ = [
     "Contents",
     "Correction",
     "Engine",
+    "Estimator",
     "Exported",
     "Exporter",
     "FitGrid",

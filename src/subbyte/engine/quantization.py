@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from subbyte import recipe as recipes
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
+from subbyte.engine.learning import learn
 from subbyte.engine.limits import Limits, check_same_plan, check_shareable
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
-from subbyte.engine.walk import CLASSES, Progress, WalkResult, walk
+from subbyte.engine.walk import CLASSES, Progress, WalkResult, measured, walk
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
-from subbyte.methods import Task
+from subbyte.methods import Task, TuneNetwork
 from subbyte.recipe import Plan, Recipe, for_target, load_request, make_plan
 from subbyte.tasks import row_agreement
 
@@ -121,6 +122,19 @@ def carry_out(
                 network, plan, images, labels=given, task=judge, limits=limits, progress=progress
             )
             model = assemble(network, plan, walked)
+        if isinstance(plan.tune, TuneNetwork):
+            with stages.stage("tune") as progress:
+                samples = Samples.of(images)
+                lesson = learn(
+                    network,
+                    model,
+                    plan.tune,
+                    samples,
+                    task=task(),
+                    device=limits.device,
+                    progress=progress,
+                )
+                model = measured(network, lesson.model, samples, limits)
     return Quantization(network, options, model)
 
 

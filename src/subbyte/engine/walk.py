@@ -19,6 +19,7 @@ from subbyte.engine.biases import in_integers
 from subbyte.engine.guidance import Guide, look_ahead
 from subbyte.engine.layers import layer_stats, naming, round_layer
 from subbyte.engine.limits import Limits
+from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.tuning import Tuner
 from subbyte.errors import DataError, NumericsError, RecipeError
 from subbyte.graph import (
@@ -31,13 +32,14 @@ from subbyte.graph import (
     Samples,
     Travel,
     instrument,
+    tensor_at,
 )
 from subbyte.io.processes import Processes
-from subbyte.methods import Task
+from subbyte.methods import Task, TuneLayers
 from subbyte.ranges import fit_grid, up_to
 from subbyte.recipe import Plan
 from subbyte.stats import channel_histograms, histogram
-from subbyte.tasks import Classification
+from subbyte.tasks import Classification, row_agreement
 
 CLASSES = Classification()
 
@@ -116,6 +118,34 @@ def walk(
     return result
 
 
+def measured(
+    network: Network, model: QuantizedModel, images: Samples, limits: Limits
+) -> QuantizedModel:
+    """A quantized network whose numbers have changed since its walk, with new findings: both
+    travellers go through it once more.
+    """
+    plan, taps = model.plan, model.instrumented
+    result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
+    result.instrumented.graph_module.to(limits.device)
+    for tap in plan.taps:
+        if tap.dynamic:
+            result.instrumented.tap(tap.name).set_dynamic(tap.spec, tap.fit)
+        elif (grid := taps.tap(tap.name).grid) is not None:
+            result.instrumented.tap(tap.name).set_grid(grid)
+    walker = _Walker(network, plan, result, limits, None)
+    travel = walker.measure_again()
+    for name in model.weights:
+        layer = network.layer(name)
+        travel.requantize(layer.weight, tensor_at(model.graph_module, layer.weight))
+    for name, value in model.leftovers.items():
+        travel.requantize(name, value)
+    outputs = travel.run(limits.share(images).chunks)
+    pairs = [(torch.cat(pair.float).cpu(), torch.cat(pair.quantized).cpu()) for pair in outputs]
+    _release(walker.memory, outputs)
+    model.findings = Findings(result.sqnr_db, row_agreement(pairs), network.fold_error)
+    return model
+
+
 def _joined(chunks: Chunks, processes: Processes) -> Tensor:
     """An output for all samples, those of other processes, too."""
     return torch.cat(processes.gather(torch.cat(chunks).cpu()))
@@ -129,7 +159,7 @@ def _release(memory: Memory, pairs: list[Pair]) -> None:
 def _tuner(
     network: Network, plan: Plan, result: WalkResult, chunks: list[Samples], limits: Limits
 ) -> Tuner | None:
-    if plan.tune is None:
+    if not isinstance(plan.tune, TuneLayers):
         return None
     rounded = {layer.name for layer in plan.layers if layer.spec is not None}
     layers = [

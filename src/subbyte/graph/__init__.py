@@ -35,7 +35,7 @@ from subbyte.graph.plain import Program, plain_program
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
 from subbyte.graph.rest import Rest, float_outputs
-from subbyte.graph.samples import Inputs, Samples, described
+from subbyte.graph.samples import Inputs, Samples, described, is_images
 from subbyte.graph.signature import Leaf, Signature
 from subbyte.graph.sites import DOMAIN, mark_sites
 from subbyte.graph.sizes import of_other_sizes
@@ -88,6 +88,7 @@ __all__ = [
     "grid_source",
     "instrument",
     "integer_program",
+    "is_images",
     "layer_gradients",
     "mark_sites",
     "moved",

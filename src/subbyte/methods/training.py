@@ -8,8 +8,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from subbyte.core.ladders import Ladder
-
 
 @dataclass(frozen=True)
 class Telemetry:
@@ -140,18 +138,6 @@ class WeightQuantizer(ABC, Generic[LayerT]):
     def build(self, optimizer: Optimizer[Any], trained: Trained) -> Updates:
         """The optimizer of a run with such weights."""
         return optimizer.build(trained)
-
-
-class Estimator(ABC):
-    """Says what a weight that is learned is while it is still on its way to its grid."""
-
-    @abstractmethod
-    def value(self, steps: Tensor, ladder: Ladder, progress: float) -> Tensor:
-        """The weight that the network computes with, in steps of its scale.
-
-        steps: latent weights [rows, columns], which stay as they are; ladder: their grid; progress:
-        the part of training that is over, from 0 to 1, at which weights are on the grid.
-        """
 
 
 class Augmentation(ABC):

@@ -44,6 +44,13 @@ class Heads(Task):
         judged = judged_apart(self, outputs, targets)
         return torch.stack([calls.loss(*each) for each in judged]).sum()
 
+    def imitation(self, outputs: Outputs, others: Outputs, temperature: float) -> Tensor:
+        """See `methods.Task`. The sum over all outputs that are no whole numbers."""
+        heads = zip(self.tasks, outputs, others, strict=True)
+        floats = [(task, own, other) for task, own, other in heads if other.is_floating_point()]
+        found = [calls.imitation(task, (own,), (other,), temperature) for task, own, other in floats]
+        return torch.stack(found).sum()
+
 
 def judged_apart(
     task: Task, outputs: Outputs, targets: Targets

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from subbyte.errors import ContractError, RecipeError
-from subbyte.methods import Allocate, Correction, Method, Precondition, Range, Rounding, Tune
+from subbyte.methods import Allocate, Correction, Method, Precondition, Range, Rounding, TuneLayers
 from subbyte.testing import allocations, corrections, preconditions, ranges, roundings, tunes
 from subbyte.testing.checks import Check, Suite, configured
 
@@ -18,7 +18,7 @@ SUITES: dict[type[Method], Suite[Any]] = {
     Precondition: preconditions.SUITE,
     Correction: corrections.SUITE,
     Allocate: allocations.SUITE,
-    Tune: tunes.SUITE,
+    TuneLayers: tunes.SUITE,
 }
 """The suite of each kind of method."""
 

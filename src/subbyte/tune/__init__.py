@@ -1,13 +1,17 @@
-"""Tuning methods: later parameters still learn while the walk goes on."""
+"""Tuning methods: what is not fixed learns from the float network, layer by layer or as a whole."""
 
 from subbyte.io.registry import Registry
 from subbyte.methods import Tune
 from subbyte.tune.cascade import Cascade
+from subbyte.tune.distill import Distill
 
 TUNES: Registry[Tune] = Registry(
     "tune",
     Tune,
-    {"cascade": Cascade},
+    {
+        "cascade": Cascade,
+        "distill": Distill,
+    },
 )
 
-__all__ = ["TUNES", "Cascade"]
+__all__ = ["TUNES", "Cascade", "Distill"]

@@ -14,10 +14,11 @@ from torch.func import functional_call
 from subbyte.core import Grid
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.trainable.activations import LearnedQuantizer
-from subbyte.engine.trainable.estimators import Straight
+from subbyte.tune.estimators import Straight
 from subbyte.engine.trainable.weights import TrainableLayer
 from subbyte.graph import FakeQuantize, Layer, Network, tensor_at
-from subbyte.methods import Estimator
+from subbyte.methods import Estimator, Learned
+from subbyte.tune.estimators import Straight
 
 STRAIGHT = Straight()
 
@@ -77,6 +78,21 @@ class Trainable(nn.Module):
         found = self.network.get_submodule(self._target(name))
         assert isinstance(found, LearnedQuantizer | FakeQuantize)
         return found
+
+    @property
+    def kinds(self) -> dict[Learned, list[nn.Parameter]]:
+        """What is learned, by kind."""
+        layers = [self.layer(layer.name) for layer in self._rounded]
+        quantizers = [self.quantizer(name) for name in self.quantized.instrumented.taps]
+        ranges = [one for one in quantizers if isinstance(one, LearnedQuantizer)]
+        found = {
+            Learned.LATENT: [layer.latent for layer in layers],
+            Learned.SCALE: [layer.log_scale for layer in layers],
+            Learned.RANGE: [part for one in ranges for part in (one.log_scale, one.zero)],
+            Learned.BIAS: [layer.bias for layer in layers],
+            Learned.FLOAT: [self.network.get_parameter(name) for name in sorted(self._floats)],
+        }
+        return {kind: [p for p in some if p.requires_grad] for kind, some in found.items()}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output for arguments as the original takes them. Raises DataError for

@@ -1,0 +1,218 @@
+"""A whole quantized network learns from the float one, on calibration samples and without labels.
+
+Some samples are kept apart: by fixed views of them the state is chosen that comes back, the start
+among them, so that the network never gets worse there.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from math import ceil, isfinite
+
+import torch
+from torch import Tensor, nn
+
+from subbyte.engine.judging import tensors_of
+from subbyte.engine.quantized import QuantizedModel
+from subbyte.engine.trainable import Trainable, trainable
+from subbyte.engine.walk import Progress
+from subbyte.errors import DataError, NumericsError
+from subbyte.graph import Network, Samples, is_images
+from subbyte.io.processes import is_gpu
+from subbyte.methods import Learned, Outputs, Task, TuneNetwork, calls
+
+_TIMES = 20  # that the state is judged on the way
+_TIMED = 4  # steps that tell how long one takes
+_VIEWS = 8  # of each sample that is kept apart
+_PRIME = 1_000_003  # above any number of steps, so that (seed, step) pairs do not meet
+_LEAST_HELD = 8
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The distance from the float network after so many steps, on views of samples kept apart."""
+
+    step: int
+    distance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What came of learning. kept: the step whose state the model has; 0: that of the start."""
+
+    model: QuantizedModel
+    method: TuneNetwork
+    judgements: list[Judgement]
+
+    @property
+    def kept(self) -> Judgement:
+        """That of the state which came back."""
+        return min(self.judgements, key=lambda one: (one.distance, one.step))
+
+
+@dataclass(eq=False)
+class _Batches:
+    """Views of samples. images: the leaf that views are made of, None where there is none."""
+
+    samples: Samples
+    method: TuneNetwork
+
+    def draw(self, step: int) -> Samples:
+        """The views of one step: the same whenever it is asked for."""
+        course = self.method.course
+        generator = torch.Generator().manual_seed(course.seed * _PRIME + step)
+        chosen = torch.randint(0, len(self.samples), (course.batch,), generator=generator)
+        return self._viewed(self.samples.at(chosen), generator)
+
+    def _viewed(self, samples: Samples, generator: torch.Generator) -> Samples:
+        leaves = [
+            self.method.views(leaf, generator) if is_images(leaf, batched) else leaf
+            for leaf, batched in zip(samples.leaves, samples.batched, strict=True)
+        ]
+        return replace(samples, leaves=tuple(leaves))
+
+    def fixed(self) -> Iterator[Samples]:
+        """Each sample as it is, then some views of all."""
+        generator = torch.Generator().manual_seed(self.method.course.seed)
+        yield self.samples
+        for _ in range(_VIEWS - 1):
+            yield self._viewed(self.samples, generator)
+
+
+def apart(samples: Samples, method: TuneNetwork) -> tuple[Samples, Samples]:
+    """Samples to learn from, and samples that are kept apart. Raises DataError where there are too
+    few.
+    """
+    course = method.course
+    held = max(_LEAST_HELD, ceil(course.held * len(samples)))
+    if len(samples) < 2 * held:
+        raise DataError(
+            f"tune: {len(samples)} calibration samples are too few to keep {held} apart; give at "
+            f"least {2 * held}"
+        )
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(course.seed))
+    return samples.at(order[held:]), samples.at(order[:held])
+
+
+class Learner:
+    """Teaches a quantized network; `learn` does it all."""
+
+    def __init__(
+        self,
+        network: Network,
+        quantized: QuantizedModel,
+        method: TuneNetwork,
+        samples: Samples,
+        task: Task,
+        device: str,
+    ) -> None:
+        self.method, self.task, self.device = method, task, device
+        own, held = apart(samples, method)
+        self._batches = _Batches(own, method)
+        self.teacher = network.graph_module.to(device)
+        self.student: Trainable = trainable(quantized, network, method.weights).to(device)
+        kinds = [(kind, some) for kind, some in self.student.kinds.items() if some]
+        self._kinds = [kind for kind, _ in kinds if method.rate(kind, 0.5)]
+        for kind, some in kinds:
+            for parameter in some:
+                parameter.requires_grad_(kind in self._kinds)
+        groups = [{"params": some} for kind, some in kinds if kind in self._kinds]
+        self._adam = torch.optim.Adam(groups, lr=0.0, betas=(0.9, 0.99))
+        views = _Batches(held, method).fixed()
+        with torch.no_grad():
+            self._held = [(each, self._outputs(self.teacher, each)) for each in views]
+        self.done = 0
+
+    def _outputs(self, model: nn.Module, samples: Samples) -> Outputs:
+        call = samples.to(self.device).call
+        return tensors_of(model(*call.args, **call.kwargs))
+
+    def step(self) -> float:
+        """One update; returns the loss before it. Raises NumericsError where it is NaN or Inf."""
+        progress = (self.done + 1) / self.method.course.steps
+        self.student.train()
+        self.student.progress = progress
+        for kind, group in zip(self._kinds, self._adam.param_groups, strict=True):
+            group["lr"] = self.method.rate(kind, progress)
+        views = self._batches.draw(self.done)
+        kind = "cuda" if is_gpu(self.device) else "cpu"
+        with torch.autocast(kind, torch.bfloat16, enabled=self.method.course.mixed):
+            found = self._outputs(self.student, views)
+            with torch.no_grad():
+                wanted = self._outputs(self.teacher, views)
+        loss = self._distance(found, wanted)
+        self._adam.zero_grad()
+        loss.backward()
+        self._adam.step()
+        self.done += 1
+        value = float(loss.detach())
+        if not isfinite(value):
+            raise NumericsError(
+                f"tune: the loss of step {self.done} is {value}; lower the rates, or check the "
+                f"outputs of the float network"
+            )
+        return value
+
+    def _distance(self, outputs: Outputs, wanted: Outputs) -> Tensor:
+        return calls.imitation(self.task, outputs, wanted, self.method.course.temperature)
+
+    @torch.no_grad()
+    def judge(self) -> Judgement:
+        """The state as it is now, on its grids."""
+        self.student.eval()
+        total = sum(
+            float(self._distance(self._outputs(self.student, views), wanted))
+            for views, wanted in self._held
+        )
+        return Judgement(self.done, total / len(self._held))
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of what has been learned."""
+        return {name: value.clone() for name, value in self.student.state_dict().items()}
+
+
+def learn(
+    network: Network,
+    quantized: QuantizedModel,
+    method: TuneNetwork,
+    samples: Samples,
+    *,
+    task: Task,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Lesson:
+    """The quantized network after learning from the float one, or as it was where that is better on
+    the samples that were kept apart.
+
+    Raises DataError where there are too few samples, NumericsError where a loss is NaN or Inf.
+    """
+    if method.course.seconds:
+        trial = Learner(network, quantized, method, samples, task, device)
+        method = method.with_steps(reckoned(trial))
+    learner = Learner(network, quantized, method, samples, task, device)
+    judgements, best = [learner.judge()], learner.state()
+    steps = method.course.steps
+    every = max(1, steps // _TIMES)
+    while learner.done < steps:
+        loss = learner.step()
+        if learner.done % every == 0 or learner.done == steps:
+            judgements.append(learner.judge())
+            if judgements[-1].distance < min(one.distance for one in judgements[:-1]):
+                best = learner.state()
+        if progress is not None:
+            progress(learner.done, steps, f"loss {loss:.3f}, apart {judgements[-1].distance:.3f}")
+    learner.student.load_state_dict(best)
+    return Lesson(learner.student.to("cpu").frozen(), method, judgements)
+
+
+def reckoned(learner: Learner) -> int:
+    """The steps that the seconds of a course are enough for, judgements among them."""
+    learner.step()  # the first ones make memory theirs
+    started = time.perf_counter()
+    for _ in range(_TIMED):
+        learner.step()
+    step = (time.perf_counter() - started) / _TIMED
+    started = time.perf_counter()
+    learner.judge()
+    judging = (_TIMES + 1) * (time.perf_counter() - started)
+    return max(_TIMES, int((learner.method.course.seconds - judging) / step))

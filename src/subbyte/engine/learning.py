@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import ceil, isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,9 @@ from subbyte.engine.trainable import Trainable, trainable
 from subbyte.engine.walk import Progress
 from subbyte.errors import DataError, NumericsError
 from subbyte.graph import Network, Samples, is_images
+from subbyte.io.checkpoints import NOWHERE, Kept
 from subbyte.io.processes import is_gpu
-from subbyte.methods import Learned, Outputs, Task, TuneNetwork, calls
+from subbyte.methods import Outputs, Task, TuneNetwork, calls
 
 _TIMES = 20  # that the state is judged on the way
 _TIMED = 4  # steps that tell how long one takes
@@ -38,11 +40,17 @@ class Judgement:
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What came of learning. kept: the step whose state the model has; 0: that of the start."""
+    """What came of learning.
 
+    start, model: the network before and after; method: with the steps that were reckoned;
+    interrupted: whether it was stopped before the last of them.
+    """
+
+    start: QuantizedModel
     model: QuantizedModel
     method: TuneNetwork
     judgements: list[Judgement]
+    interrupted: bool
 
     @property
     def kept(self) -> Judgement:
@@ -170,6 +178,24 @@ class Learner:
         """A copy of what has been learned."""
         return {name: value.clone() for name, value in self.student.state_dict().items()}
 
+    def checkpoint(self) -> dict[str, Any]:
+        """All that going on needs: plain values and tensors."""
+        return {
+            "done": self.done,
+            "student": self.student.state_dict(),
+            "adam": self._adam.state_dict(),
+        }
+
+    def go_on(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from a checkpoint of the same work."""
+        self.done = checkpoint["done"]
+        self.student.load_state_dict(checkpoint["student"])
+        self._adam.load_state_dict(checkpoint["adam"])
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    """Tell nobody."""
+
 
 def learn(
     network: Network,
@@ -179,30 +205,73 @@ def learn(
     *,
     task: Task,
     device: str = "cpu",
-    progress: Progress | None = None,
+    keep: Kept = NOWHERE,
+    report: Progress = _silent,
 ) -> Lesson:
     """The quantized network after learning from the float one, or as it was where that is better on
     the samples that were kept apart.
 
+    keep: where work that was stopped is gone on from. Ctrl-C ends it with the best state so far.
+
     Raises DataError where there are too few samples, NumericsError where a loss is NaN or Inf.
     """
-    if method.course.seconds:
+    found = keep.found()
+    if found:
+        method = method.with_steps(found["steps"])
+    elif method.course.seconds:
         trial = Learner(network, quantized, method, samples, task, device)
         method = method.with_steps(reckoned(trial))
     learner = Learner(network, quantized, method, samples, task, device)
-    judgements, best = [learner.judge()], learner.state()
+    progress = _Progress(learner, keep)
+    if found:
+        progress.go_on(found)
+    else:
+        progress.judge()
     steps = method.course.steps
     every = max(1, steps // _TIMES)
-    while learner.done < steps:
-        loss = learner.step()
-        if learner.done % every == 0 or learner.done == steps:
-            judgements.append(learner.judge())
-            if judgements[-1].distance < min(one.distance for one in judgements[:-1]):
-                best = learner.state()
-        if progress is not None:
-            progress(learner.done, steps, f"loss {loss:.3f}, apart {judgements[-1].distance:.3f}")
-    learner.student.load_state_dict(best)
-    return Lesson(learner.student.to("cpu").frozen(), method, judgements)
+    try:
+        while learner.done < steps:
+            loss = learner.step()
+            if learner.done % every == 0 or learner.done == steps:
+                progress.judge()
+            told = f"loss {loss:.3f}, apart {progress.judgements[-1].distance:.3f}"
+            report(learner.done, steps, told)
+    except KeyboardInterrupt:
+        interrupted = True
+    else:
+        interrupted = False
+    learner.student.load_state_dict(progress.best)
+    model = learner.student.to("cpu").frozen()
+    model.plan = replace(quantized.plan, tune=method)
+    return Lesson(quantized, model, method, progress.judgements, interrupted)
+
+
+@dataclass(eq=False)
+class _Progress:
+    """The judgements of a learner so far, and the best state; kept where the work can go on
+    from.
+    """
+
+    learner: Learner
+    keep: Kept
+    judgements: list[Judgement] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def judge(self) -> None:
+        """Judge the state as it is now."""
+        found = self.learner.judge()
+        if all(found.distance < one.distance for one in self.judgements):
+            self.best = self.learner.state()
+        self.judgements.append(found)
+        judged = [(one.step, one.distance) for one in self.judgements]
+        own = {"steps": self.learner.method.course.steps, "judged": judged, "best": self.best}
+        self.keep.keep(own | self.learner.checkpoint())
+
+    def go_on(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what was kept."""
+        self.judgements = [Judgement(*one) for one in checkpoint["judged"]]
+        self.best = checkpoint["best"]
+        self.learner.go_on(checkpoint)
 
 
 def reckoned(learner: Learner) -> int:

@@ -6,20 +6,21 @@ The library call, the command line and sweeps all go through `carry_out`.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from subbyte import recipe as recipes
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
-from subbyte.engine.learning import learn
+from subbyte.engine.learning import Lesson, learn
 from subbyte.engine.limits import Limits, check_same_plan, check_shareable
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
 from subbyte.engine.walk import CLASSES, Progress, WalkResult, measured, walk
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
+from subbyte.io.checkpoints import NOWHERE, Kept
 from subbyte.methods import Task, TuneNetwork
 from subbyte.recipe import Plan, Recipe, for_target, load_request, make_plan
 from subbyte.tasks import row_agreement
@@ -30,12 +31,14 @@ class Quantization:
     """The outcome of quantizing a network.
 
     network: the float one, as captured; options: what there was to choose from where widths were
-    shared out under a budget; model: the quantized network, which holds its plan.
+    shared out under a budget; model: the quantized network, which holds its plan; lessons: what it
+    has learned from the float one, as a whole.
     """
 
     network: Network
     options: list[Option]
     model: QuantizedModel
+    lessons: tuple[Lesson, ...] = ()
 
 
 def quantize(
@@ -97,8 +100,9 @@ def carry_out(
     task: Callable[[], Task] = lambda: CLASSES,
     limits: Limits | None = None,
     stages: Stages | None = None,
+    keep: Kept = NOWHERE,
 ) -> Quantization:
-    """Go through the stages capture, plan and walk.
+    """Go through the stages capture, plan and walk, and tune where the plan says so.
 
     capture: gives the graph of the float network, which is left as it is; images: of calibration,
         float32 [n, ...], or samples; labels: theirs, int64 [n] or as the task has them, asked for
@@ -123,19 +127,38 @@ def carry_out(
             )
             model = assemble(network, plan, walked)
         if isinstance(plan.tune, TuneNetwork):
-            with stages.stage("tune") as progress:
-                samples = Samples.of(images)
-                lesson = learn(
-                    network,
-                    model,
-                    plan.tune,
-                    samples,
-                    task=task(),
-                    device=limits.device,
-                    progress=progress,
-                )
-                model = measured(network, lesson.model, samples, limits)
+            walked_to = Quantization(network, options, model)
+            return taught(walked_to, plan.tune, images, task(), limits, stages, keep)
     return Quantization(network, options, model)
+
+
+def taught(
+    start: Quantization,
+    method: TuneNetwork,
+    images: Tensor | Samples,
+    task: Task,
+    limits: Limits,
+    stages: Stages,
+    keep: Kept = NOWHERE,
+) -> Quantization:
+    """A quantized network that has learned from the float one on the calibration images.
+
+    keep: where learning that was stopped is gone on from.
+    """
+    samples, network = Samples.of(images), start.network
+    with stages.stage("tune") as report:
+        lesson = learn(
+            network,
+            start.model,
+            method,
+            samples,
+            task=task,
+            device=limits.device,
+            keep=keep,
+            report=report,
+        )
+        measured(network, lesson.model, samples, limits)
+    return replace(start, model=lesson.model, lessons=(*start.lessons, lesson))
 
 
 def decide(

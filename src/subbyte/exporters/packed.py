@@ -98,7 +98,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
 
 
 def load(
-    path: str | Path, model: nn.Module, example: Tensor | Inputs | None = None
+    path: str | Path, model: nn.Module, example: Tensor | Inputs | Samples | None = None
 ) -> QuantizedModel:
     """Read what `save` wrote into the architecture of `model`, whose own weights do not matter.
 

@@ -2,8 +2,6 @@
 anything.
 """
 
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from subbyte.errors import FormatError, NumericsError
+from subbyte.io.checkpoints import read_checkpoint, write_checkpoint
 from subbyte.io.files import write_bytes
 from subbyte.learn.qat import plain_state
 
@@ -59,18 +58,18 @@ def save_checkpoint(out: Path, epoch: int, model: nn.Module, optimizer: Optimize
             raise NumericsError(
                 f"after epoch {epoch}, {name} {tuple(tensor.shape)} holds NaN or Inf"
             )
-    # in memory first: a full disk is an OSError of ours, not whatever torch makes of it
-    content = io.BytesIO()
     method = type(optimizer).__name__
-    torch.save(
-        {"epoch": epoch, "model": state, "method": method, "optimizer": optimizer.state_dict()},
-        content,
-    )
+    content = {
+        "epoch": epoch,
+        "model": state,
+        "method": method,
+        "optimizer": optimizer.state_dict(),
+    }
     weights = {
         name: tensor.detach().cpu().contiguous() for name, tensor in plain_state(model).items()
     }
     write_bytes(out / WEIGHTS, safetensors.torch.save(weights))
-    write_bytes(out / CHECKPOINT, content.getvalue())
+    write_checkpoint(out / CHECKPOINT, content)
 
 
 def load_checkpoint(out: Path) -> Checkpoint | None:
@@ -78,15 +77,9 @@ def load_checkpoint(out: Path) -> Checkpoint | None:
     path = out / CHECKPOINT
     if not path.is_file():
         return None
-    content = io.BytesIO(path.read_bytes())
+    remedy = "delete it to start anew, or choose another --out"
+    found = read_checkpoint(path, remedy)
     try:
-        # torch writes checksums, but never looks at them
-        if wrong := zipfile.ZipFile(content).testzip():
-            raise ValueError(f"the checksum of {wrong} differs")
-        content.seek(0)
-        return Checkpoint.read(torch.load(content, map_location="cpu", weights_only=True))
-    except Exception as reason:  # there is no end to what zipfile, torch and its pickles raise
-        first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-        raise FormatError(
-            f"{path} is damaged ({first}); delete it to start anew, or choose another --out"
-        ) from reason
+        return Checkpoint.read(found)
+    except ValueError as reason:
+        raise FormatError(f"{path} is damaged ({reason}); {remedy}") from reason

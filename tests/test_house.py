@@ -26,7 +26,7 @@ LAYERS = [
     {"stats", "graph", "records"},
     {"methods"},
     {"compat"},
-    {"ranges", "rounding", "correct", "tune", "allocate", "tasks"},
+    {"ranges", "rounding", "correct", "tuning", "allocate", "tasks"},
     {"precondition"},
     {"recipe"},
     {"engine", "testing"},

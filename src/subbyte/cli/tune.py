@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
@@ -21,7 +21,7 @@ from subbyte.cli.common import (
     write_page,
 )
 from subbyte.cli.quantize import show
-from subbyte.cli.source import Source, find_source
+from subbyte.cli.source import Pixels, Source, find_source
 from subbyte.cli.terminal import command, progress
 from subbyte.data import load_data
 from subbyte.engine.limits import Limits
@@ -33,7 +33,7 @@ from subbyte.jobs import tune as run
 from subbyte.methods import TuneNetwork
 from subbyte.models import load_model
 from subbyte.tasks import read_tasks
-from subbyte.tune import TUNES
+from subbyte.tuning import TUNES
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _TIME = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|min|h)\s*")
@@ -95,9 +95,8 @@ def tune(
         raise ModelError(f"{found.packed} does not say what network it is of; give --model")
     chosen = _method(method, steps, time, settings or [])
     plan = read(found.packed).plan
-    pixels = vars(found.pixels)
     loaded = found.images()
-    more = [] if images is None else [_all(images, pixels)]
+    more = [] if images is None else [_all(images, found.pixels)]
     start = Start(found.packed, plan, chosen, more)
     network = load_model(found.model, weights, len(loaded.classes) or None)
     job = Job(
@@ -120,25 +119,23 @@ def tune(
 
 
 def _about(found: Source, weights: Path | None) -> tuple[tuple[str, str], ...]:
-    known = {name: "" if value is None else str(value) for name, value in vars(found.pixels).items()}
+    known = {name: str(value or "") for name, value in vars(found.pixels).items()}
     own = {"weights": weights.name if weights else "", "data_spec": found.data.split(":")[0]}
     return tuple((own | known | {"start": found.packed.parent.name}).items())
 
 
-def _all(images: str, pixels: dict[str, Any]) -> Samples:
+def _all(images: str, pixels: Pixels) -> Samples:
     """All images of a data set, the training ones where there are any."""
-    data = load_data(images, **pixels)
+    data = load_data(images, **vars(pixels))
     split = data.train or data.test
     return Samples.of(split.samples(range(len(split))))
 
 
-def _method(
-    name: str, steps: int | None, time: str | None, settings: list[str]
-) -> TuneNetwork:
+def _method(name: str, steps: int | None, time: str | None, settings: list[str]) -> TuneNetwork:
     """The method with its settings. Raises RecipeError for what does not fit."""
     if steps is not None and time is not None:
         raise RecipeError("--steps and --time both say how long to learn; give one of them")
-    said: dict[str, Any] = {}
+    said = dict[str, object]()
     for one in settings:
         key, equals, text = (part.strip() for part in one.partition("="))
         if not equals:

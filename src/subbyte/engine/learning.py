@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import ceil, isfinite
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from subbyte.engine.trainable import Trainable, trainable
 from subbyte.engine.walk import Progress
 from subbyte.errors import DataError, NumericsError
 from subbyte.graph import Network, Samples, is_images
-from subbyte.io.checkpoints import NOWHERE, Kept
+from subbyte.io.checkpoints import NOWHERE, Kept, State
 from subbyte.io.processes import is_gpu
 from subbyte.methods import Outputs, Task, TuneNetwork, calls
 
@@ -40,7 +39,7 @@ class Judgement:
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What came of learning.
+    """A network that has learned.
 
     start, model: the network before and after; method: with the steps that were reckoned;
     interrupted: whether it was stopped before the last of them.
@@ -143,8 +142,8 @@ class Learner:
         for kind, group in zip(self._kinds, self._adam.param_groups, strict=True):
             group["lr"] = self.method.rate(kind, progress)
         views = self._batches.draw(self.done)
-        kind = "cuda" if is_gpu(self.device) else "cpu"
-        with torch.autocast(kind, torch.bfloat16, enabled=self.method.course.mixed):
+        place = "cuda" if is_gpu(self.device) else "cpu"
+        with torch.autocast(place, torch.bfloat16, enabled=self.method.course.mixed):
             found = self._outputs(self.student, views)
             with torch.no_grad():
                 wanted = self._outputs(self.teacher, views)
@@ -166,19 +165,24 @@ class Learner:
 
     @torch.no_grad()
     def judge(self) -> Judgement:
-        """The state as it is now, on its grids."""
+        """The state as it is now, on its grids. Raises NumericsError where it is none any more."""
         self.student.eval()
-        total = sum(
-            float(self._distance(self._outputs(self.student, views), wanted))
-            for views, wanted in self._held
-        )
+        try:
+            total = sum(
+                float(self._distance(self._outputs(self.student, views), wanted))
+                for views, wanted in self._held
+            )
+        except NumericsError as reason:
+            raise NumericsError(
+                f"tune: after step {self.done} {reason}; lower the rates"
+            ) from reason
         return Judgement(self.done, total / len(self._held))
 
     def state(self) -> dict[str, Tensor]:
         """A copy of what has been learned."""
         return {name: value.clone() for name, value in self.student.state_dict().items()}
 
-    def checkpoint(self) -> dict[str, Any]:
+    def checkpoint(self) -> State:
         """All that going on needs: plain values and tensors."""
         return {
             "done": self.done,
@@ -186,7 +190,7 @@ class Learner:
             "adam": self._adam.state_dict(),
         }
 
-    def go_on(self, checkpoint: dict[str, Any]) -> None:
+    def go_on(self, checkpoint: State) -> None:
         """Go on from a checkpoint of the same work."""
         self.done = checkpoint["done"]
         self.student.load_state_dict(checkpoint["student"])
@@ -267,7 +271,7 @@ class _Progress:
         own = {"steps": self.learner.method.course.steps, "judged": judged, "best": self.best}
         self.keep.keep(own | self.learner.checkpoint())
 
-    def go_on(self, checkpoint: dict[str, Any]) -> None:
+    def go_on(self, checkpoint: State) -> None:
         """Take up what was kept."""
         self.judgements = [Judgement(*one) for one in checkpoint["judged"]]
         self.best = checkpoint["best"]

@@ -5,8 +5,9 @@
 The library call, the command line and sweeps all go through `carry_out`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,11 +20,13 @@ from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
 from subbyte.engine.walk import CLASSES, Progress, WalkResult, measured, walk
+from subbyte.errors import RecipeError
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.io.checkpoints import NOWHERE, Kept
 from subbyte.methods import Task, TuneNetwork
 from subbyte.recipe import Plan, Recipe, for_target, load_request, make_plan
 from subbyte.tasks import row_agreement
+from subbyte.tuning import TUNES
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,37 @@ def quantize(
         limits=limits,
         stages=Stages(progress if limits.processes.first else silent),
     ).model
+
+
+def tune(
+    quantized: QuantizedModel,
+    model: nn.Module,
+    images: Source,
+    method: str | Mapping[str, Any] | TuneNetwork = "distill",
+    *,
+    forward_fn: ForwardFn | None = None,
+    task: Task = CLASSES,
+    device: str = "cpu",
+    progress: Report = silent,
+) -> QuantizedModel:
+    """Let a quantized network learn from the float one that it was made from, without labels.
+
+    images: to learn from, as for `quantize`: those of calibration, and more where there are any;
+    method: a name of `tune.TUNES`, a mapping with settings such as {"name": "distill", "steps":
+    500} or {"name": "distill", "seconds": 300}, or an object; task: by which outputs are compared.
+    Returns the best network on samples that are kept apart, the given one among them; Ctrl-C ends
+    it with the best so far.
+    Raises RecipeError for a method that learns during the walk, DataError where there are too few
+    images, NumericsError where a loss is NaN or Inf.
+    """
+    chosen = TUNES.build(method)
+    if not isinstance(chosen, TuneNetwork):
+        raise RecipeError(f"tune: {TUNES.name(chosen)} learns during the walk; put it in a recipe")
+    model = unwrapped(model)
+    samples = collect(images, model, forward_fn)
+    start = Quantization(prepare(model, samples), [], quantized)
+    limits, stages = Limits(device=device), Stages(progress)
+    return taught(start, chosen, samples, task, limits, stages).model
 
 
 def carry_out(

@@ -101,7 +101,7 @@ class FakeQuantize(nn.Module):
         """X of any shape to its nearest representable values."""
         if self.spec is None:
             return x
-        scale, zero_point = self.chosen(x)
+        scale, zero_point = self.chosen(x.detach() if x.requires_grad else x)
         if not self.spec.alphabet.even:
             return self._by_rows(x, self._grid(scale, zero_point))
         if x.is_cuda or x.requires_grad:

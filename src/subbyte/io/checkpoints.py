@@ -13,8 +13,11 @@ import torch
 from subbyte.errors import FormatError
 from subbyte.io.files import write_bytes
 
+State = dict[str, Any]
+"""Plain values and tensors by name."""
 
-def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+
+def write_checkpoint(path: Path, content: State) -> None:
     """Write plain values and tensors, in place of what was there before."""
     # in memory first: a full disk is an OSError of ours, not whatever torch makes of it
     kept = io.BytesIO()
@@ -23,7 +26,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, remedy: str) -> object:
-    """What `write_checkpoint` wrote, on the CPU.
+    """Read what `write_checkpoint` wrote, onto the CPU.
 
     Raises FormatError when it is damaged, saying what may be done (`remedy`).
     """
@@ -48,11 +51,11 @@ class Kept:
     path: Path
     of: str
 
-    def keep(self, content: dict[str, Any]) -> None:
+    def keep(self, content: State) -> None:
         """Write where the work stands."""
         write_checkpoint(self.path, {"of": self.of, "content": content})
 
-    def found(self) -> dict[str, Any]:
+    def found(self) -> State:
         """Where the work stood; empty where there is no such checkpoint."""
         if not self.path.is_file():
             return {}
@@ -73,10 +76,10 @@ class Nowhere(Kept):
     path: Path = Path()
     of: str = ""
 
-    def keep(self, content: dict[str, Any]) -> None:
+    def keep(self, content: State) -> None:
         """See `Kept`."""
 
-    def found(self) -> dict[str, Any]:
+    def found(self) -> State:
         """See `Kept`."""
         return {}
 

@@ -1,4 +1,6 @@
-"""One run of `subbyte quantize` or `subbyte tune`: quantize, export, prove and measure, into one folder."""
+"""One run of `subbyte quantize` or `subbyte tune`: a network made, exported, proven and measured,
+in one folder.
+"""
 
 from subbyte.jobs.facts import about
 from subbyte.jobs.job import OWNS, PACKED, Job
@@ -6,4 +8,15 @@ from subbyte.jobs.outcome import versions, with_file
 from subbyte.jobs.running import assist, run
 from subbyte.jobs.tuning import Start, tune
 
-__all__ = ["OWNS", "PACKED", "Job", "Start", "about", "assist", "run", "tune", "versions", "with_file"]
+__all__ = [
+    "OWNS",
+    "PACKED",
+    "Job",
+    "Start",
+    "about",
+    "assist",
+    "run",
+    "tune",
+    "versions",
+    "with_file",
+]

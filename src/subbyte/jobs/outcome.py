@@ -30,7 +30,7 @@ from subbyte.records import (
     Skipped,
 )
 from subbyte.tasks import task_name
-from subbyte.tune import TUNES
+from subbyte.tuning import TUNES
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def _target(plan: Plan, exported: Sequence[Exported]) -> records.Target | None:
 
 
 def _tuning(lessons: Sequence[Lesson], before: Sequence[Judged]) -> records.Tuning | None:
-    """What the network learned; the last time where it did so more than once."""
+    """The record of what the network learned; the last time where it did so more than once."""
     if not lessons:
         return None
     lesson = lessons[-1]

@@ -36,7 +36,6 @@ from subbyte.records import (
 )
 from subbyte.speed import time_export
 
-
 Make = Callable[[Job, nn.Module, DataSet, Tensor | Samples, Capture, Stages], Quantization]
 """Makes the quantized network of a job for calibration samples."""
 

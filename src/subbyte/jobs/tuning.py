@@ -24,7 +24,7 @@ from subbyte.jobs.running import accept, run
 from subbyte.methods import TuneNetwork
 from subbyte.recipe import Plan
 from subbyte.records import Result
-from subbyte.tune import TUNES
+from subbyte.tuning import TUNES
 
 
 @dataclass(frozen=True, eq=False)

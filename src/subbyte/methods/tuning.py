@@ -54,7 +54,7 @@ class TuneLayers(Tune, ABC, contract=True):
 
 
 class Learned(Enum):
-    """What a trainable network learns, by kind: each has a learning rate of its own."""
+    """The kinds of what a trainable network learns: each has a learning rate of its own."""
 
     LATENT = "latent weights"  # in steps of their scales
     SCALE = "scales of weights"  # their logarithms
@@ -111,7 +111,7 @@ class TuneNetwork(Tune, ABC, contract=True):
     @property
     @abstractmethod
     def weights(self) -> Estimator:
-        """What latent weights are on the way."""
+        """Says what latent weights are on the way."""
 
     @abstractmethod
     def rate(self, kind: Learned, progress: float) -> float:

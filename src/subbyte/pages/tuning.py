@@ -26,5 +26,6 @@ def tuning_section(result: Result, tuning: Tuning) -> Section:
         about="By the task's own measure; the state with the least distance was kept.",
     )
     return Section(
-        "Tuning", (Text(f"{tuning.told.capitalize()}."), Table("", ("network", *shown), rows), chart)
+        "Tuning",
+        (Text(f"{tuning.told.capitalize()}."), Table("", ("network", *shown), rows), chart),
     )

@@ -157,8 +157,8 @@ class Result(Document):
     for; bits_per_weight: with scales and zero points;
     zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
     folding batch-norms made; target: what the network is for, where that was said; tuning: what the
-    network learned after its walk, where it did; settings: of the recipe, as it takes them; about: weights, data and whatever else tells this result from others;
-    versions: of the software.
+    network learned after its walk, where it did; settings: of the recipe, as it takes them; about:
+    weights, data and whatever else tells this result from others; versions: of the software.
     """
 
     VERSION: ClassVar[int] = 4

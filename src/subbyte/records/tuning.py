@@ -18,7 +18,7 @@ class Judged(Record):
 
 
 class Tuning(Record):
-    """What came of learning.
+    """A network that has learned.
 
     method: with all settings; steps: that were planned; interrupted: whether it was stopped before
     the last; judged: the states on the way, the first that of the start; kept: the step whose state
@@ -34,7 +34,7 @@ class Tuning(Record):
 
     @property
     def told(self) -> str:
-        """What happened, in a sentence."""
+        """The outcome in a sentence."""
         first, best = self.judged[0], next(one for one in self.judged if one.step == self.kept)
         stopped = f", stopped at step {self.judged[-1].step:,}" if self.interrupted else ""
         distances = f"distance {first.distance:.4g} to {best.distance:.4g} on samples kept apart"

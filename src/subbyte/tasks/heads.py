@@ -48,7 +48,9 @@ class Heads(Task):
         """See `methods.Task`. The sum over all outputs that are no whole numbers."""
         heads = zip(self.tasks, outputs, others, strict=True)
         floats = [(task, own, other) for task, own, other in heads if other.is_floating_point()]
-        found = [calls.imitation(task, (own,), (other,), temperature) for task, own, other in floats]
+        found = [
+            calls.imitation(task, (own,), (other,), temperature) for task, own, other in floats
+        ]
         return torch.stack(found).sum()
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.core import Grid
-from subbyte.engine.trainable.straight import Rounded
+from subbyte.core.ladders import Number
+from subbyte.engine.trainable.straight import Rounded, learned_scale
 from subbyte.graph import FakeQuantize
 
 
@@ -14,6 +15,8 @@ class LearnedQuantizer(nn.Module):
     s = s_0 exp(t): the scale; z: the zero point, rounded to whole numbers, where there is one to
     choose. t and z are learned.
     """
+
+    start: Tensor
 
     def __init__(self, fixed: FakeQuantize) -> None:
         super().__init__()
@@ -26,32 +29,31 @@ class LearnedQuantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """X of any shape to its nearest representable values."""
-        scale, zero = self.scale(), self.zero_point()
-        low, high = self.spec.alphabet.ladder(zero, self.own).ends
-        if self.axis is not None:
-            scale, low, high = (self._along(part, x) for part in (scale, low, high))
-        return Rounded.apply(x.float(), scale, self.zero, low, high)
+        ends = self.spec.alphabet.ladder(self.zero_point(), self.own).ends
+        low, high = (self._along(end, x) for end in ends)
+        given = (x.float(), self._along(self.scale(), x), self.zero, low, high)
+        found: Tensor = Rounded.apply(*given)  # type: ignore[no-untyped-call]
+        return found
 
     def scale(self) -> Tensor:
         """The learned scale: [] or [channels]."""
-        scale = self.start * self.log_scale.exp()
-        return scale if not self.spec.powers else scale + (self.spec.allowed(scale) - scale).detach()
+        return learned_scale(self.start, self.log_scale, self.spec)
 
     def zero_point(self) -> Tensor:
         """Whole numbers in range, int32."""
         low, high = self.spec.alphabet.zero_ends(self.own)
-        return self.zero.detach().round().clamp(low, high).int()
+        return self.zero.detach().round().clamp(low, high).int()  # type: ignore[arg-type]
 
     @property
-    @torch.no_grad()
     def grid(self) -> Grid:
         """The grid as it is now."""
-        share = self.spec.share
-        rows = self.start.numel()
-        scale, zero = (share.shaped(part, rows) for part in (self.scale(), self.zero_point()))
+        share, rows = self.spec.share, self.start.numel()
+        numbers = (self.scale().detach(), self.zero_point())
+        scale, zero = (share.shaped(part, rows) for part in numbers)
         return Grid(self.spec, scale, zero, self.own)
 
-    def _along(self, parameter: Tensor | int, x: Tensor) -> Tensor | int:
-        if isinstance(parameter, int) or parameter.ndim == 0:
+    def _along(self, parameter: Number, x: Tensor) -> Number:
+        """Numbers of channels in a shape that spreads over x."""
+        if self.axis is None or isinstance(parameter, int) or not parameter.ndim:
             return parameter
         return parameter.reshape(-1, *[1] * (x.ndim - 1 - self.axis))

@@ -1,24 +1,22 @@
 """The quantized network in trainable form, and back: an ordinary module for any loop.
 
-    t = trainable(q)    learns latent weights, scales, biases, activation ranges, and what is float
-    q = freeze(t)       every weight on its grid; outputs are those of t.eval(), bit for bit
+t = trainable(q)    learns latent weights, scales, biases, activation ranges, and what is float
+q = freeze(t)       every weight on its grid; outputs are those of t.eval(), bit for bit
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from subbyte.core import Grid
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.trainable.activations import LearnedQuantizer
-from subbyte.tune.estimators import Straight
 from subbyte.engine.trainable.weights import TrainableLayer
 from subbyte.graph import FakeQuantize, Layer, Network, tensor_at
 from subbyte.methods import Estimator, Learned
-from subbyte.tune.estimators import Straight
+from subbyte.tuning.estimators import Straight
 
 STRAIGHT = Straight()
 
@@ -81,7 +79,7 @@ class Trainable(nn.Module):
 
     @property
     def kinds(self) -> dict[Learned, list[nn.Parameter]]:
-        """What is learned, by kind."""
+        """All that is learned, by kind."""
         layers = [self.layer(layer.name) for layer in self._rounded]
         quantizers = [self.quantizer(name) for name in self.quantized.instrumented.taps]
         ranges = [one for one in quantizers if isinstance(one, LearnedQuantizer)]

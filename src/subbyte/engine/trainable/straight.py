@@ -6,6 +6,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from subbyte.core import GridSpec
+
+
+def learned_scale(start: Tensor, log_scale: Tensor, spec: GridSpec) -> Tensor:
+    """The scale that has been learned: s_0 exp(t), or the nearest that the grid may have."""
+    scale = start * log_scale.exp()
+    return scale if not spec.powers else scale + (spec.allowed(scale) - scale).detach()
+
 
 class Through(torch.autograd.Function):
     """`value` forward; backward the gradient of `steps`, but for what would push a number that is
@@ -30,30 +38,42 @@ class Through(torch.autograd.Function):
 class Rounded(torch.autograd.Function):
     """x to the nearest numbers of an even grid, with the gradients of LSQ and LSQ+.
 
-        y = s (clamp(round(x / s), low, high)),    low = qmin - z, high = qmax - z
+    y = s clamp(round(x / s), l, h),    l = qmin - z, h = qmax - z
 
-        dy/dx = 1 inside, 0 outside;  dy/ds = round(x / s) - x / s inside, low or high outside
-        (Esser et al. 2020, eq. 3);   dy/dz = -s outside, 0 inside (Bhalgat et al. 2020, eq. 6)
+    dy/dx = 1 inside, 0 outside;  dy/ds = (y - x) / s inside, y / s outside (Esser et al. 2020,
+    eq. 3);   dy/dz = -s outside, 0 inside (Bhalgat et al. 2020, eq. 6)
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, low: Any, high: Any) -> Tensor:
         """scale, low, high: spread over x; zero: what low and high were computed from."""
-        steps = x / scale
+        y = (x / scale).round_().clamp_(low, high).mul_(scale)
         ctx.low, ctx.high, ctx.shape = low, high, zero.shape
-        ctx.save_for_backward(steps, scale)
-        return steps.round().clamp_(low, high).mul_(scale)
+        ctx.save_for_backward(x, y, scale)
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
         """Sums over all that has a scale in common."""
-        steps, scale = ctx.saved_tensors
-        clamped = steps.clamp(ctx.low, ctx.high)
-        inside = clamped == steps
-        moved = clamped.round_().sub_(steps.mul_(inside)).mul_(gradient)
-        of_x = gradient * inside
-        of_zero = (gradient - of_x).mul_(-scale)
-        return of_x, moved.sum_to_size(scale.shape), of_zero.sum_to_size(scale.shape).reshape(
-            ctx.shape
-        ), None, None
+        x, y, scale = ctx.saved_tensors
+        low, high = ctx.low * scale, ctx.high * scale
+        if scale.ndim:
+            inside = gradient * ((x > low) & (x < high))
+        else:  # one pass, and no mask
+            inside = torch.ops.aten.hardtanh_backward(gradient, x, float(low), float(high))
+        of_scale = (_product(gradient, y, scale) - _product(inside, x, scale)) / scale
+        of_zero = None
+        if ctx.needs_input_grad[2]:
+            of_zero = ((inside - gradient) * scale).sum_to_size(scale.shape).reshape(ctx.shape)
+        return inside, of_scale, of_zero, None, None
+
+
+def _product(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
+    """The sum of a b over what has a scale in common."""
+    if like.ndim:
+        return (a * b).sum_to_size(like.shape)
+    order = sorted(
+        range(b.ndim), key=lambda axis: b.stride(axis), reverse=True
+    )  # as numbers lie in memory
+    return torch.dot(a.permute(order).reshape(-1), b.permute(order).reshape(-1))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
 from subbyte.engine.biases import in_integers
-from subbyte.engine.trainable.straight import Through
+from subbyte.engine.trainable.straight import Through, learned_scale
 from subbyte.methods import Estimator
 
 _HALVINGS = 24  # of the way from a float weight to its code, until it is in the code's cell
@@ -32,9 +32,7 @@ class TrainableLayer(nn.Module):
 
     def scale(self) -> Tensor:
         """The learned scale, in the shape that the grid holds it in."""
-        spec = self.grid.spec
-        scale = self.grid.scale * self.log_scale.exp()
-        return scale if not spec.powers else scale + (spec.allowed(scale) - scale).detach()
+        return learned_scale(self.grid.scale, self.log_scale, self.grid.spec)
 
     def steps(self, scale: Tensor) -> Tensor:
         """The latent weight in steps of the scale."""
@@ -46,8 +44,8 @@ class TrainableLayer(nn.Module):
         steps, ladder = self.steps(scale), self.grid.ladder(self.latent.shape[1])
         with torch.no_grad():
             value = estimator.value(steps.detach(), ladder, progress)
-        weight = Through.apply(steps, value, *ladder.ends) * self._spread(scale)
-        return weight, self.bias
+        through: Tensor = Through.apply(steps, value, *ladder.ends)  # type: ignore[no-untyped-call]
+        return through * self._spread(scale), self.bias
 
     def _spread(self, parameter: Tensor) -> Tensor:
         return self.grid.spread(parameter, self.latent.shape[1])
@@ -69,7 +67,7 @@ def within_cells(rounded: QTensor, weight: Tensor) -> Tensor:
     grid, columns = rounded.grid, rounded.codes.shape[1]
     at, ladder = grid.units(rounded.codes), grid.ladder(columns)
     low, high = ladder.ends
-    wanted = (weight / grid.spread(grid.scale, columns)).clamp(low, high)
+    wanted = (weight / grid.spread(grid.scale, columns)).clamp(low, high)  # type: ignore[arg-type]
     way = wanted - at
     for _ in range(_HALVINGS):
         outside = ladder.encode(at + way) != rounded.codes

@@ -4,7 +4,6 @@ anything.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -12,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from subbyte.errors import FormatError, NumericsError
-from subbyte.io.checkpoints import read_checkpoint, write_checkpoint
+from subbyte.io.checkpoints import State, read_checkpoint, write_checkpoint
 from subbyte.io.files import write_bytes
 from subbyte.learn.qat import plain_state
 
@@ -26,9 +25,9 @@ class Checkpoint:
     """
 
     epoch: int
-    model: dict[str, Any]
+    model: State
     method: str
-    optimizer: dict[str, Any]
+    optimizer: State
 
     @classmethod
     def read(cls, found: object) -> "Checkpoint":

@@ -12,7 +12,6 @@ float weights, at the end with weights on the grid.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from subbyte.core.ladders import Ladder

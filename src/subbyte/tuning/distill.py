@@ -18,8 +18,8 @@ from torch import Tensor
 
 from subbyte.errors import RecipeError
 from subbyte.methods import Course, Estimator, Learned, TuneNetwork
-from subbyte.tune.estimators import ESTIMATORS
-from subbyte.tune.views import coloured, mixed, parts
+from subbyte.tuning.estimators import ESTIMATORS
+from subbyte.tuning.views import coloured, mixed, parts
 
 _WARM_UP = 0.03  # of the course
 
@@ -30,8 +30,8 @@ class Distill(TuneNetwork):
     temperature: T; latent, scale, range, bias, floats: Adam's largest step of each kind of
     parameter, 0: they stay; zoom, turn, colour, mix: how strongly images are changed (`views`);
     estimator: of weights on the way; precision: of the forward pass, auto: bfloat16 where the
-    processor multiplies matrices in it (AMX) or there is a GPU that does; held: share of the samples that are kept apart to judge by;
-    seed: of all that is random.
+    processor multiplies matrices in it (AMX) or there is a GPU that does; held: share of the
+    samples that are kept apart to judge by; seed: of all that is random.
     """
 
     steps: int = 2000
@@ -110,5 +110,5 @@ class Distill(TuneNetwork):
 def fast_bfloat16() -> bool:
     """Whether this machine multiplies matrices in bfloat16."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))

@@ -2,8 +2,8 @@
 
 from subbyte.io.registry import Registry
 from subbyte.methods import Tune
-from subbyte.tune.cascade import Cascade
-from subbyte.tune.distill import Distill
+from subbyte.tuning.cascade import Cascade
+from subbyte.tuning.distill import Distill
 
 TUNES: Registry[Tune] = Registry(
     "tune",

@@ -5,10 +5,10 @@
         [--table accuracy.md]
 
 DIR holds cifar-10-batches-py/ and weights/. One row a network, recipe, seed and way of tuning; what
-has a row is skipped, so the command can be stopped and started again. Calibration images (500) and
-what is kept apart to judge by are training images without labels; the 10,000 test images are looked
-at once, at the end. All layers have the stated bits, but for recipes that end in `-fl8`, whose first
-and last layer have 8.
+has a row is skipped, so the command can be stopped and started again. Calibration images (500),
+and what is kept apart of them to judge by, are training images without labels; the 10,000 test
+images are looked at once, at the end. All layers have the stated bits, but for recipes that end in
+`-fl8`, whose first and last layer have 8.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def measure(
         )
         row |= {"tune_cpu": f"{time.process_time() - start:.1f}"}
         row |= {"tune_seconds": f"{time.perf_counter() - clock:.1f}"}
-        row |= {"steps": lesson.method.course.steps, "kept": lesson.kept.step}
+        row |= {"steps": lesson.steps, "kept": lesson.kept.step}
         row |= {"distance_walk": f"{lesson.judgements[0].distance:.4f}"}
         row |= {"distance": f"{lesson.kept.distance:.4f}"}
         after = evaluate(lesson.model, split)

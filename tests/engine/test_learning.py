@@ -111,9 +111,9 @@ def test_ctrl_c_takes_the_best_so_far(start):
 def test_seconds_become_steps_that_are_stated(start):
     method = Distill(**vars(METHOD) | {"seconds": 2.0, "steps": 1})
     found = lesson(start, method)
-    assert found.method.course.seconds == 0
-    assert found.method.course.steps >= 20
-    assert same(found.model, lesson(start, found.method).model)
+    assert found.steps >= 20
+    assert found.model.plan.tune == method.with_steps(found.steps)
+    assert same(found.model, lesson(start, found.model.plan.tune).model)
 
 
 def test_a_recipe_says_it_and_a_plan_does_it_again():

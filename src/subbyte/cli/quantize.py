@@ -208,7 +208,7 @@ def show(result: Result, out: Path) -> None:
     if result.tuning is not None:
         console.print(result.tuning.told, highlight=False, soft_wrap=True)
         before, after = result.tuning.before.headline, result.quantized.headline
-        console.print(f"before tuning {said(before)}, after it {said(after)}", highlight=False)
+        console.print(f"before it {said(before)}, after it {said(after)}", highlight=False)
     for one in result.exports:
         console.print(
             f"parity of {one.name} on {one.parity.samples:,} samples: {one.parity.summary}",

@@ -5,7 +5,7 @@ among them, so that the network never gets worse there.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil, isfinite
 
@@ -21,6 +21,7 @@ from subbyte.graph import Network, Samples, is_images
 from subbyte.io.checkpoints import NOWHERE, Kept, State
 from subbyte.io.processes import is_gpu
 from subbyte.methods import Outputs, Task, TuneNetwork, calls
+from subbyte.tuning import TUNES
 
 _TIMES = 20  # that the state is judged on the way
 _TIMED = 4  # steps that tell how long one takes
@@ -41,20 +42,20 @@ class Judgement:
 class Lesson:
     """A network that has learned.
 
-    start, model: the network before and after; method: with the steps that were reckoned;
-    interrupted: whether it was stopped before the last of them.
+    start, model: the network before and after; way: by which it learned, with all settings; steps:
+    that were planned; judgements: of the states on the way, that of the start first; kept: that of
+    the state which came back; interrupted: whether it was stopped before the last step;
+    labels: whether it learned from them.
     """
 
     start: QuantizedModel
     model: QuantizedModel
-    method: TuneNetwork
+    way: Mapping[str, object]
+    steps: int
     judgements: list[Judgement]
-    interrupted: bool
-
-    @property
-    def kept(self) -> Judgement:
-        """That of the state which came back."""
-        return min(self.judgements, key=lambda one: (one.distance, one.step))
+    kept: Judgement
+    interrupted: bool = False
+    labels: bool = False
 
 
 @dataclass(eq=False)
@@ -247,7 +248,9 @@ def learn(
     learner.student.load_state_dict(progress.best)
     model = learner.student.to("cpu").frozen()
     model.plan = replace(quantized.plan, tune=method)
-    return Lesson(quantized, model, method, progress.judgements, interrupted)
+    kept = min(progress.judgements, key=lambda one: (one.distance, one.step))
+    way = TUNES.settings(method)
+    return Lesson(quantized, model, way, steps, progress.judgements, kept, interrupted)
 
 
 @dataclass(eq=False)

@@ -30,7 +30,6 @@ from subbyte.records import (
     Skipped,
 )
 from subbyte.tasks import task_name
-from subbyte.tuning import TUNES
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +114,12 @@ def _tuning(lessons: Sequence[Lesson], before: Sequence[Judged]) -> records.Tuni
         return None
     lesson = lessons[-1]
     return records.Tuning(
-        method=TUNES.settings(lesson.method),
-        steps=lesson.method.course.steps,
+        method=dict(lesson.way),
+        steps=lesson.steps,
         interrupted=lesson.interrupted,
         judged=[records.Judged(**asdict(one)) for one in lesson.judgements],
         kept=lesson.kept.step,
+        labels=lesson.labels,
         before=records.Measured(**_figures(before[-1])),
     )
 

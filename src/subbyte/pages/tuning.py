@@ -5,6 +5,9 @@ from subbyte.pages.parts import Section, Table, Text
 from subbyte.pages.scores import columns, number
 from subbyte.records import Result, Tuning
 
+_TITLE = "Distance from the float network while learning"
+_ABOUT = "By the task's own measure; the state with the least distance was kept."
+
 
 def tuning_section(result: Result, tuning: Tuning) -> Section:
     """Scores before and after, and the curve of the distance on samples kept apart."""
@@ -16,16 +19,17 @@ def tuning_section(result: Result, tuning: Tuning) -> Section:
         for name, measured in networks.items()
     )
     steps = [float(one.step) for one in tuning.judged]
-    curve = Line("views kept apart", steps, [one.distance for one in tuning.judged])
+    told_of = "loss on images that are measured" if tuning.labels else "views kept apart"
+    curve = Line(told_of, steps, [one.distance for one in tuning.judged])
     chart = Chart(
-        title="Distance from the float network while learning",
+        title="Loss while training" if tuning.labels else _TITLE,
         x_label="step",
-        y_label="distance",
+        y_label="loss" if tuning.labels else "distance",
         lines=(curve,),
         whole_x=True,
-        about="By the task's own measure; the state with the least distance was kept.",
+        about="" if tuning.labels else _ABOUT,
     )
     return Section(
-        "Tuning",
+        "Training" if tuning.labels else "Tuning",
         (Text(f"{tuning.told.capitalize()}."), Table("", ("network", *shown), rows), chart),
     )

@@ -10,7 +10,7 @@ from subbyte.records.scores import Measured
 
 class Judged(Record):
     """The distance from the float network's outputs after so many steps, on views of samples that
-    were kept apart from those that it learned from.
+    were kept apart from those that it learned from; where it learned from labels, the loss.
     """
 
     step: Count
@@ -22,7 +22,8 @@ class Tuning(Record):
 
     method: with all settings; steps: that were planned; interrupted: whether it was stopped before
     the last; judged: the states on the way, the first that of the start; kept: the step whose state
-    came back, 0 for the start; before: the network at the start, judged on the test images.
+    came back, 0 for the start; labels: whether it learned from them; before: the network at the
+    start, judged on the test images.
     """
 
     method: dict[str, Any]
@@ -30,6 +31,7 @@ class Tuning(Record):
     interrupted: bool = False
     judged: list[Judged] = Field(min_length=1)
     kept: Count
+    labels: bool = False
     before: Measured
 
     @property
@@ -37,6 +39,10 @@ class Tuning(Record):
         """The outcome in a sentence."""
         first, best = self.judged[0], next(one for one in self.judged if one.step == self.kept)
         stopped = f", stopped at step {self.judged[-1].step:,}" if self.interrupted else ""
+        if self.labels:
+            return (
+                f"training: {self.steps:,} steps; loss {first.distance:.4g} to {best.distance:.4g}"
+            )
         distances = f"distance {first.distance:.4g} to {best.distance:.4g} on samples kept apart"
         if not self.kept:
             return f"tuning: {self.steps:,} steps{stopped} brought nothing better than the start"

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from subbyte.core import Grid
 from subbyte.core.ladders import Number
-from subbyte.engine.trainable.straight import Rounded, learned_scale
+from subbyte.engine.trainable.straight import Rounded, Slowed, learned_scale
 from subbyte.graph import FakeQuantize
 
 
@@ -31,7 +31,9 @@ class LearnedQuantizer(nn.Module):
         """X of any shape to its nearest representable values."""
         ends = self.spec.alphabet.ladder(self.zero_point(), self.own).ends
         low, high = (self._along(end, x) for end in ends)
-        given = (x.float(), self._along(self.scale(), x), self.zero, low, high)
+        sharing = x.numel() / len(x) / self.start.numel()
+        slow = Slowed.apply(self.scale(), sharing, self.spec.alphabet.count)  # type: ignore[no-untyped-call]
+        given = (x.float(), self._along(slow, x), self.zero, low, high)
         found: Tensor = Rounded.apply(*given)  # type: ignore[no-untyped-call]
         return found
 

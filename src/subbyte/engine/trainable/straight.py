@@ -1,5 +1,6 @@
 """Rounding with gradients: values go on their grid, gradients go straight through."""
 
+from math import sqrt
 from typing import Any
 
 import torch
@@ -13,6 +14,23 @@ def learned_scale(start: Tensor, log_scale: Tensor, spec: GridSpec) -> Tensor:
     """The scale that has been learned: s_0 exp(t), or the nearest that the grid may have."""
     scale = start * log_scale.exp()
     return scale if not spec.powers else scale + (spec.allowed(scale) - scale).detach()
+
+
+class Slowed(torch.autograd.Function):
+    """A scale as it is, with 1 / sqrt(n q) of its gradient, for n numbers that share it and a
+    largest code q, so that scales learn no faster than weights (Esser et al. 2020, section 2.2).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scale: Tensor, sharing: float, largest: float) -> Tensor:
+        """The scale."""
+        ctx.share = 1 / sqrt(max(1.0, sharing * largest))
+        return scale.view_as(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """A share of the gradient."""
+        return gradient * ctx.share, None, None
 
 
 class Through(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from subbyte.core import Grid, QTensor
 from subbyte.engine.biases import in_integers
-from subbyte.engine.trainable.straight import Through, learned_scale
+from subbyte.engine.trainable.straight import Slowed, Through, learned_scale
 from subbyte.methods import Estimator
 
 _HALVINGS = 24  # of the way from a float weight to its code, until it is in the code's cell
@@ -40,7 +40,9 @@ class TrainableLayer(nn.Module):
 
     def forward(self, estimator: Estimator, progress: float) -> tuple[Tensor, Tensor]:
         """The weight [rows, columns] and the bias [rows] in training."""
-        scale = self.scale()
+        sharing = self.latent.numel() / self.log_scale.numel()
+        given = (self.scale(), sharing, self.grid.spec.alphabet.qmax)
+        scale: Tensor = Slowed.apply(*given)  # type: ignore[no-untyped-call]
         steps, ladder = self.steps(scale), self.grid.ladder(self.latent.shape[1])
         with torch.no_grad():
             value = estimator.value(steps.detach(), ladder, progress)

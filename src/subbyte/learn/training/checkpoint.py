@@ -5,17 +5,14 @@ anything.
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from subbyte.errors import FormatError, NumericsError
 from subbyte.io.checkpoints import State, read_checkpoint, write_checkpoint
-from subbyte.io.files import write_bytes
-from subbyte.learn.qat import plain_state
+from subbyte.learn.training.subject import Subject
 
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,15 @@ class Checkpoint:
         raise ValueError("it lacks an epoch, a network or an optimizer")
 
 
-def save_checkpoint(out: Path, epoch: int, model: nn.Module, optimizer: Optimizer) -> None:
-    """Write the weights that the network computes with as safetensors, and the checkpoint in place
+def save_checkpoint(out: Path, epoch: int, subject: Subject, optimizer: Optimizer) -> None:
+    """Write the network that computes, and the checkpoint in place
     of the one before.
 
     The checkpoint comes last, so that what it says is done has been written; if it is not, a run
     does it again.
     Raises NumericsError, and writes nothing, when a number is NaN or Inf.
     """
-    state = model.state_dict()
+    state = subject.module.state_dict()
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NumericsError(
@@ -64,10 +61,7 @@ def save_checkpoint(out: Path, epoch: int, model: nn.Module, optimizer: Optimize
         "method": method,
         "optimizer": optimizer.state_dict(),
     }
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in plain_state(model).items()
-    }
-    write_bytes(out / WEIGHTS, safetensors.torch.save(weights))
+    subject.write(out)
     write_checkpoint(out / CHECKPOINT, content)
 
 

@@ -138,7 +138,7 @@ def test_only_the_export_package_knows_file_formats(file):
     allowed = {
         "models/weights.py": {"safetensors"},
         "cli/demo.py": {"safetensors"},
-        "learn/training/checkpoint.py": {"safetensors"},
+        "learn/training/subject.py": {"safetensors"},
     }
     if place(file) != "exporters":
         assert packages_used(file) & formats <= allowed.get(str(file.relative_to(HOUSE)), set())

@@ -14,6 +14,7 @@ from subbyte.graph import Network, Samples, prepare
 from subbyte.io.checkpoints import NOWHERE, Kept
 from subbyte.tasks import Classification, Regression
 from subbyte.tuning import Distill
+from tests.together import together
 
 IMAGES = torch.randn(48, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 METHOD = Distill(steps=30, batch=16, latent=0.01, scale=0.01, bias=0.01, precision="float32")
@@ -135,3 +136,19 @@ def test_what_does_not_fit_is_said(start):
         subbyte.tune(start[1], network(), IMAGES, "cascade")
     with pytest.raises(RecipeError, match="zoom"):
         Distill(zoom=0.0)
+
+
+def test_two_processes_do_what_one_does_with_twice_the_batch(start):
+    slow = vars(METHOD) | {"steps": 8, "latent": 1e-3, "scale": 1e-3, "bias": 1e-3}
+
+    def work(processes):
+        samples, method = Samples.of(IMAGES), Distill(**slow | {"batch": 8})
+        return learn(*start, method, samples, task=Classification(), processes=processes)
+
+    one = lesson(start, Distill(**slow | {"batch": 16}))
+    first, second = together(work)
+    assert isinstance(first, Lesson)
+    assert isinstance(second, Lesson)
+    assert same(first.model, second.model)
+    for own, other in zip(one.judgements, first.judgements, strict=True):
+        assert own.distance == pytest.approx(other.distance, rel=1e-3)

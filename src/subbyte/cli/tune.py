@@ -28,6 +28,7 @@ from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters.packed import read
 from subbyte.graph import Samples
+from subbyte.io.processes import join
 from subbyte.jobs import Job, Start
 from subbyte.jobs import tune as run
 from subbyte.methods import TuneNetwork
@@ -99,6 +100,7 @@ def tune(
     more = [] if images is None else [_all(images, found.pixels)]
     start = Start(found.packed, plan, chosen, more)
     network = load_model(found.model, weights, len(loaded.classes) or None)
+    here, own = join(device)
     job = Job(
         model=found.model,
         data=found.data,
@@ -107,12 +109,14 @@ def tune(
         seed=found.seed if seed is None else seed,
         exports=tuple(exports or ()),
         tasks=read_tasks(task),
-        limits=Limits(device=device),
+        limits=Limits(device=own, processes=here),
         about=_about(found, weights),
         bench=bench,
     )
     with progress() as report:
         result = run(start, job, network, loaded, out, report, force=force)
+    if result is None:
+        return
     show(result, out)
     if page:
         write_page(out)

@@ -19,7 +19,7 @@ from subbyte.engine.walk import Progress
 from subbyte.errors import DataError, NumericsError
 from subbyte.graph import Network, Samples, is_images
 from subbyte.io.checkpoints import NOWHERE, Kept, State
-from subbyte.io.processes import is_gpu
+from subbyte.io.processes import ALONE, Processes, is_gpu
 from subbyte.methods import Outputs, Task, TuneNetwork, calls
 from subbyte.tuning import TUNES
 
@@ -65,12 +65,14 @@ class _Batches:
     samples: Samples
     method: TuneNetwork
 
-    def draw(self, step: int) -> Samples:
-        """The views of one step: the same whenever it is asked for."""
+    def draw(self, step: int, processes: Processes) -> Samples:
+        """A process's share of the views of one step: the same whenever they are asked for."""
         course = self.method.course
         generator = torch.Generator().manual_seed(course.seed * _PRIME + step)
-        chosen = torch.randint(0, len(self.samples), (course.batch,), generator=generator)
-        return self._viewed(self.samples.at(chosen), generator)
+        count = course.batch * processes.world
+        chosen = torch.randint(0, len(self.samples), (count,), generator=generator)
+        views = self._viewed(self.samples.at(chosen), generator)
+        return views.at(torch.arange(processes.rank, count, processes.world))
 
     def _viewed(self, samples: Samples, generator: torch.Generator) -> Samples:
         leaves = [
@@ -113,8 +115,9 @@ class Learner:
         samples: Samples,
         task: Task,
         device: str,
+        processes: Processes,
     ) -> None:
-        self.method, self.task, self.device = method, task, device
+        self.method, self.task, self.device, self.processes = method, task, device, processes
         own, held = apart(samples, method)
         self._batches = _Batches(own, method)
         self.teacher = network.graph_module.to(device)
@@ -142,7 +145,7 @@ class Learner:
         self.student.progress = progress
         for kind, group in zip(self._kinds, self._adam.param_groups, strict=True):
             group["lr"] = self.method.rate(kind, progress)
-        views = self._batches.draw(self.done)
+        views = self._batches.draw(self.done, self.processes)
         place = "cuda" if is_gpu(self.device) else "cpu"
         with torch.autocast(place, torch.bfloat16, enabled=self.method.course.mixed):
             found = self._outputs(self.student, views)
@@ -151,6 +154,7 @@ class Learner:
         loss = self._distance(found, wanted)
         self._adam.zero_grad()
         loss.backward()
+        self._average()
         self._adam.step()
         self.done += 1
         value = float(loss.detach())
@@ -161,12 +165,26 @@ class Learner:
             )
         return value
 
+    def _average(self) -> None:
+        """Put the mean of all processes in place of the gradients."""
+        if self.processes.alone:
+            return
+        groups = self._adam.param_groups
+        found = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        mean = self.processes.total(torch.cat([g.reshape(-1) for g in found]))
+        mean /= self.processes.world
+        for own, part in zip(found, mean.split([g.numel() for g in found]), strict=True):
+            own.copy_(part.view_as(own))
+
     def _distance(self, outputs: Outputs, wanted: Outputs) -> Tensor:
         return calls.imitation(self.task, outputs, wanted, self.method.course.temperature)
 
     @torch.no_grad()
     def judge(self) -> Judgement:
         """The state as it is now, on its grids. Raises NumericsError where it is none any more."""
+        return Judgement(self.done, self.processes.from_first(self._judged))
+
+    def _judged(self) -> float:
         self.student.eval()
         try:
             total = sum(
@@ -177,7 +195,7 @@ class Learner:
             raise NumericsError(
                 f"tune: after step {self.done} {reason}; lower the rates"
             ) from reason
-        return Judgement(self.done, total / len(self._held))
+        return total / len(self._held)
 
     def state(self) -> dict[str, Tensor]:
         """A copy of what has been learned."""
@@ -211,22 +229,25 @@ def learn(
     task: Task,
     device: str = "cpu",
     keep: Kept = NOWHERE,
+    processes: Processes = ALONE,
     report: Progress = _silent,
 ) -> Lesson:
     """The quantized network after learning from the float one, or as it was where that is better on
     the samples that were kept apart.
 
-    keep: where work that was stopped is gone on from. Ctrl-C ends it with the best state so far.
+    keep: where work that was stopped is gone on from; processes: that learn together, each from its
+    share of a batch that is as many times larger. Ctrl-C ends it with the best state so far.
 
     Raises DataError where there are too few samples, NumericsError where a loss is NaN or Inf.
     """
-    found = keep.found()
+    found = processes.from_first(keep.found)
     if found:
         method = method.with_steps(found["steps"])
     elif method.course.seconds:
-        trial = Learner(network, quantized, method, samples, task, device)
-        method = method.with_steps(reckoned(trial))
-    learner = Learner(network, quantized, method, samples, task, device)
+        trial = Learner(network, quantized, method, samples, task, device, processes)
+        enough = reckoned(trial)
+        method = method.with_steps(processes.from_first(lambda: enough))
+    learner = Learner(network, quantized, method, samples, task, device, processes)
     progress = _Progress(learner, keep)
     if found:
         progress.go_on(found)
@@ -272,7 +293,8 @@ class _Progress:
         self.judgements.append(found)
         judged = [(one.step, one.distance) for one in self.judgements]
         own = {"steps": self.learner.method.course.steps, "judged": judged, "best": self.best}
-        self.keep.keep(own | self.learner.checkpoint())
+        if self.learner.processes.first:
+            self.keep.keep(own | self.learner.checkpoint())
 
     def go_on(self, checkpoint: State) -> None:
         """Take up what was kept."""

@@ -189,6 +189,7 @@ def taught(
             task=task,
             device=limits.device,
             keep=keep,
+            processes=limits.processes,
             report=report,
         )
         measured(network, lesson.model, samples, limits)

@@ -140,7 +140,10 @@ def measured(
     for name, value in model.leftovers.items():
         travel.requantize(name, value)
     outputs = travel.run(limits.share(images).chunks)
-    pairs = [(torch.cat(pair.float).cpu(), torch.cat(pair.quantized).cpu()) for pair in outputs]
+    pairs = [
+        (_joined(pair.float, limits.processes), _joined(pair.quantized, limits.processes))
+        for pair in outputs
+    ]
     _release(walker.memory, outputs)
     model.findings = Findings(result.sqnr_db, row_agreement(pairs), network.fold_error)
     return model

@@ -102,13 +102,13 @@ def _timed(job: Job, model: nn.Module, done: Quantization, files: Files, stages:
     return replace(files, times=times)
 
 
-def assist(job: Job, model: nn.Module, data: DataSet) -> None:
+def assist(job: Job, model: nn.Module, data: DataSet, make: Make | None = None) -> None:
     """Do a share of the walk in a run that several processes have in common (`Limits.processes`):
-    the part of all but the first. Nothing is written.
+    the part of all but the first. Nothing is written. make: as for `run`.
 
     Raises SubbyteError as `run` does, and where another process fails.
     """
-    _quantized(_stating(job, data), model, data, Stages(), walked)
+    _quantized(_stating(job, data), model, data, Stages(), make or walked)
 
 
 def _stating(job: Job, data: DataSet) -> Job:

@@ -20,7 +20,7 @@ from subbyte.io.checkpoints import Kept
 from subbyte.io.digests import digest
 from subbyte.jobs.job import Job
 from subbyte.jobs.measuring import Capture
-from subbyte.jobs.running import accept, run
+from subbyte.jobs.running import Make, accept, assist, run
 from subbyte.methods import TuneNetwork
 from subbyte.recipe import Plan
 from subbyte.records import Result
@@ -55,14 +55,24 @@ def tune(
     report: Report,
     *,
     force: bool = False,
-) -> Result:
+) -> Result | None:
     """Let a quantized network learn from the float one, and write all that `running.run` writes
     into the folder `out`. Stopped work is gone on from where the same is asked for again.
 
+    Of several processes that share the work the first returns the result, the others None.
     Raises SubbyteError as `run` does, and for a network that has been tuned already.
     """
     keep = Kept(out.with_name(f".{out.name}.tuning.pt"), _digest(start, job, model, data))
+    make = _learning(start, keep)
+    if not job.limits.processes.first:
+        assist(job, model, data, make)
+        return None
+    result = run(job, model, data, out, report, force=force, make=make)
+    keep.done()
+    return result
 
+
+def _learning(start: Start, keep: Kept) -> Make:
     def make(
         job: Job,
         model: nn.Module,
@@ -71,18 +81,17 @@ def tune(
         capture: Capture,
         stages: Stages,
     ) -> Quantization:
-        with stages.stage("capture"):
-            network = capture()
-            quantized = _loaded(start, model, images, job)
-        accept(job, quantized.plan)
-        samples = Samples.join([Samples.of(images), *start.more])
-        walked = Quantization(network, [], quantized)
-        task, limits = capture.task, job.limits
-        return taught(walked, start.method, samples, task, limits, stages, keep)
+        with job.limits.processes.failing_together():
+            with stages.stage("capture"):
+                network = capture()
+                quantized = _loaded(start, model, images, job)
+            accept(job, quantized.plan)
+            samples = Samples.join([Samples.of(images), *start.more])
+            walked = Quantization(network, [], quantized)
+            task, limits = capture.task, job.limits
+            return taught(walked, start.method, samples, task, limits, stages, keep)
 
-    result = run(job, model, data, out, report, force=force, make=make)
-    keep.done()
-    return result
+    return make
 
 
 def _loaded(start: Start, model: nn.Module, images: Tensor | Samples, job: Job) -> QuantizedModel:

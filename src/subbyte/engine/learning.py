@@ -21,6 +21,7 @@ from subbyte.graph import Network, Samples, is_images
 from subbyte.io.checkpoints import NOWHERE, Kept, State
 from subbyte.io.processes import ALONE, Processes, is_gpu
 from subbyte.methods import Outputs, Task, TuneNetwork, calls
+from subbyte.tasks import imitated
 from subbyte.tuning import TUNES
 
 _TIMES = 20  # that the state is judged on the way
@@ -117,7 +118,7 @@ class Learner:
         device: str,
         processes: Processes,
     ) -> None:
-        self.method, self.task, self.device, self.processes = method, task, device, processes
+        self.method, self.device, self.processes = method, device, processes
         own, held = apart(samples, method)
         self._batches = _Batches(own, method)
         self.teacher = network.graph_module.to(device)
@@ -132,6 +133,7 @@ class Learner:
         views = _Batches(held, method).fixed()
         with torch.no_grad():
             self._held = [(each, self._outputs(self.teacher, each)) for each in views]
+        self.task = imitated(task, self._held[0][1])
         self.done = 0
 
     def _outputs(self, model: nn.Module, samples: Samples) -> Outputs:

@@ -47,9 +47,9 @@ class Comparison(Task):
         return torch.stack([F.mse_loss(own, wanted) for own, wanted in pairs]).sum()
 
     def imitation(self, outputs: Outputs, others: Outputs, temperature: float) -> Tensor:
-        """See `methods.Task`. The divergence where outputs name classes."""
+        """See `methods.Task`. The divergence of outputs [n, classes]: maps may be of anything."""
         (output,), (other,) = outputs, others
-        if class_rows(output) is None:
+        if output.ndim != 2 or class_rows(output) is None:
             return super().imitation(outputs, others, temperature)
         return divergence(output, other, temperature)
 

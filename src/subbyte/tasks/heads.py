@@ -87,6 +87,17 @@ def settle(given: Sequence[Task], outputs: Outputs, targets: Targets) -> Task:
     return task
 
 
+def imitated(task: Task, outputs: Outputs) -> Task:
+    """The task by which such outputs are compared where a network learns without targets.
+
+    task: as it was said; classification is what is meant where nothing is said: other outputs than
+    [n, classes] are compared by their form.
+    """
+    if not isinstance(task, Classification) or (len(outputs) == 1 and outputs[0].ndim == 2):
+        return task
+    return settle((), outputs, ())
+
+
 def choose(outputs: Outputs, targets: Targets) -> tuple[Task, ...]:
     """A task for each output, by its form and that of its target. Raises DataError where that is
     not clear.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import subbyte
 from subbyte.core import Uniform
@@ -171,3 +171,46 @@ def test_a_loop_of_ones_own():
         loss.backward()
         sgd.step()
     assert F.cross_entropy(subbyte.freeze(trained)(IMAGES), labels) < 0.9 * before
+
+
+class Detector(nn.Module):
+    """Boxes and scores at every place, from inputs that are named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.boxes, self.scores = (
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.Conv2d(8, 4, 1),
+            nn.Conv2d(8, 3, 1),
+        )
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = F.relu(self.body(image))
+        return {"boxes": self.boxes(x), "scores": self.scores(x)}
+
+
+def test_a_detector_learns_by_a_loss_of_its_own():
+    torch.manual_seed(1)
+    model = Detector().eval()
+    quantized = subbyte.quantize(model, IMAGES, "ternary")
+    trained = subbyte.trainable(quantized)
+    boxes = torch.randn(24, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    classes = (boxes[:, 0] > 0).long()
+
+    def loss(found: dict[str, Tensor]) -> Tensor:
+        near = F.smooth_l1_loss(found["boxes"], boxes)
+        return near + F.cross_entropy(found["scores"], classes)
+
+    before = float(loss(trained(IMAGES)).detach())
+    adam = torch.optim.Adam(trained.parameters(), 0.01)
+    for _ in range(30):
+        adam.zero_grad()
+        loss(trained(IMAGES)).backward()
+        adam.step()
+    frozen = subbyte.freeze(trained)
+    assert float(loss(frozen(IMAGES))) < before - 0.1
+    assert all(
+        torch.equal(frozen(IMAGES)[k], trained.eval()(IMAGES)[k]) for k in ("boxes", "scores")
+    )
+    learned = subbyte.tune(frozen, model, IMAGES, {"name": "distill", "steps": 10, "batch": 8})
+    assert set(learned(IMAGES)) == {"boxes", "scores"}

@@ -159,7 +159,8 @@ def written(name: str, recipe: str, place: Path) -> dict[str, Path]:
     subbyte.export(quantized, files[OURS], images)
     if quantized.plan.taps:
         files[STATIC] = place / "static.onnx"
-        samples = [{"input": images[k : k + 1].numpy()} for k in range(len(images))]
+        (name,) = inputs(files[FLOAT], 1)
+        samples = [{name: images[k : k + 1].numpy()} for k in range(len(images))]
         write_static(files[FLOAT], samples, files[STATIC])
     return files
 

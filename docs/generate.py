@@ -32,7 +32,7 @@ from subbyte.recipe import PRESETS, load_target, target_names
 from subbyte.recipe import target as target_rules
 from subbyte.rounding import ROUNDINGS
 from subbyte.tasks import TASKS
-from subbyte.tune import TUNES
+from subbyte.tuning import TUNES
 
 DOCS = Path(__file__).parent
 MODULES = {

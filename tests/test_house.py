@@ -26,7 +26,7 @@ LAYERS = [
     {"stats", "graph", "records"},
     {"methods"},
     {"compat"},
-    {"ranges", "rounding", "correct", "tune", "allocate", "tasks"},
+    {"ranges", "rounding", "correct", "tuning", "allocate", "tasks"},
     {"precondition"},
     {"recipe"},
     {"engine", "testing"},
@@ -138,7 +138,7 @@ def test_only_the_export_package_knows_file_formats(file):
     allowed = {
         "models/weights.py": {"safetensors"},
         "cli/demo.py": {"safetensors"},
-        "learn/training/checkpoint.py": {"safetensors"},
+        "learn/training/subject.py": {"safetensors"},
     }
     if place(file) != "exporters":
         assert packages_used(file) & formats <= allowed.get(str(file.relative_to(HOUSE)), set())

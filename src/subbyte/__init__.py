@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from subbyte.data import draw_calibration, load_data
     from subbyte.engine.evaluation import evaluate
     from subbyte.engine.limits import Limits
-    from subbyte.engine.quantization import quantize
+    from subbyte.engine.quantization import quantize, tune
     from subbyte.engine.quantized import QuantizedModel
+    from subbyte.engine.trainable import Trainable, freeze, trainable
     from subbyte.exporters import export, runner
     from subbyte.exporters.packed import load, save
     from subbyte.exporters.torch_program import plain
@@ -33,11 +34,13 @@ __all__ = [
     "Preprocessing",
     "QuantizedModel",
     "Recipe",
+    "Trainable",
     "__version__",
     "bench",
     "draw_calibration",
     "evaluate",
     "export",
+    "freeze",
     "load",
     "load_data",
     "load_model",
@@ -47,6 +50,8 @@ __all__ = [
     "quantize",
     "runner",
     "save",
+    "trainable",
+    "tune",
 ]
 
 _HOMES = {
@@ -57,10 +62,12 @@ _HOMES = {
     "Preprocessing": "subbyte.records",
     "QuantizedModel": "subbyte.engine.quantized",
     "Recipe": "subbyte.recipe",
+    "Trainable": "subbyte.engine.trainable",
     "bench": "subbyte.speed.bench",
     "draw_calibration": "subbyte.data",
     "evaluate": "subbyte.engine.evaluation",
     "export": "subbyte.exporters",
+    "freeze": "subbyte.engine.trainable",
     "load": "subbyte.exporters.packed",
     "load_data": "subbyte.data",
     "load_model": "subbyte.models",
@@ -70,6 +77,8 @@ _HOMES = {
     "quantize": "subbyte.engine.quantization",
     "runner": "subbyte.exporters",
     "save": "subbyte.exporters.packed",
+    "trainable": "subbyte.engine.trainable",
+    "tune": "subbyte.engine.quantization",
 }
 """The module that each public name comes from, as above."""
 

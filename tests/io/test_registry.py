@@ -14,7 +14,7 @@ from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES, MinMax
 from subbyte.recipe import Recipe, WeightSettings, load_recipe
 from subbyte.rounding import ROUNDINGS, Nearest
-from subbyte.tune import TUNES
+from subbyte.tuning import TUNES
 
 REGISTRIES = (RANGES, ROUNDINGS, CORRECTIONS, PRECONDITIONS, ALLOCATIONS, TUNES, *METHODS.values())
 

@@ -23,7 +23,7 @@ from subbyte.precondition import Magr
 from subbyte.ranges import MinMax, fit_grid
 from subbyte.rounding import Nearest
 from subbyte.testing import check
-from subbyte.tune import Cascade
+from subbyte.tuning import Cascade
 
 torch.set_num_threads(1)
 Change = Callable[[Any], Any]

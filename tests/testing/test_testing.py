@@ -14,7 +14,8 @@ from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
 from subbyte.rounding import ROUNDINGS
 from subbyte.testing import ContractError, check, checks
-from subbyte.tune import TUNES, Cascade
+from subbyte.tuning import TUNES, Cascade, Distill
+from subbyte.tuning.estimators import ESTIMATORS
 
 torch.set_num_threads(1)
 REGISTRIES = (RANGES, ROUNDINGS, PRECONDITIONS, CORRECTIONS, ALLOCATIONS, TUNES)
@@ -32,6 +33,11 @@ CHECKS += [
     pytest.param(each, id=f"cascade by {what}: {each}")
     for what in ("logits", "labels")
     for each in checks(Cascade(retrain=what))
+]
+CHECKS += [
+    pytest.param(each, id=f"distill by {name}: {each}")
+    for name in ESTIMATORS
+    for each in checks(Distill(estimator=name))
 ]
 
 

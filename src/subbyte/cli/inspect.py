@@ -16,7 +16,7 @@ from subbyte.errors import FormatError
 from subbyte.exporters import EXPORTERS, contents, seal
 from subbyte.exporters.packed import read
 from subbyte.io.user_file import UserFiles
-from subbyte.learn.training.finish import PACKED
+from subbyte.learn.training.subject import PACKED
 from subbyte.recipe import Plan
 from subbyte.records import RESULT, Result, read_document
 

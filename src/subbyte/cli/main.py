@@ -20,6 +20,8 @@ COMMANDS = {
     "demo": "Train LeNet on digits, quantize it to W8A8, W4A4, W3, W2 and ternary, and compare.",
     "quantize": "Quantize a trained network, export it, and measure what it cost. `torchrun` "
     "shares the calibration images out over several processes or GPUs.",
+    "tune": "Let a quantized network learn from the float one, without labels; stop it at any "
+    "time, and the same command goes on.",
     "evaluate": "Print a network's scores on the test split by the task; for classes, those by "
     "class, too.",
     "export": "Export a quantized network once more: write a file, and prove it in its own "

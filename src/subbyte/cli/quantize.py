@@ -45,6 +45,7 @@ from subbyte.graph import Axis, Samples, prepare
 from subbyte.io.processes import join
 from subbyte.jobs import Job, assist, run
 from subbyte.models import input_shape, load_model, new_model
+from subbyte.pages.scores import said
 from subbyte.recipe import (
     PRESETS,
     Plan,
@@ -204,6 +205,10 @@ def show(result: Result, out: Path) -> None:
     networks = {"float": result.float, "quantized": result.quantized, **files}
     console.print(scores_table(networks, result.heads, f"figures by task {result.task}"))
     console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
+    if result.tuning is not None:
+        console.print(result.tuning.told, highlight=False, soft_wrap=True)
+        before, after = result.tuning.before.headline, result.quantized.headline
+        console.print(f"before it {said(before)}, after it {said(after)}", highlight=False)
     for one in result.exports:
         console.print(
             f"parity of {one.name} on {one.parity.samples:,} samples: {one.parity.summary}",

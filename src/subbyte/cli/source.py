@@ -13,7 +13,7 @@ from subbyte.errors import DataError, FormatError, ModelError
 from subbyte.exporters.packed import load, read
 from subbyte.exporters.sealed import is_sealed
 from subbyte.jobs import PACKED
-from subbyte.learn.training.finish import PACKED as TRAINED
+from subbyte.learn.training.subject import PACKED as TRAINED
 from subbyte.models import new_model
 from subbyte.records import RESULT, Result, read_result
 from subbyte.records.training import LOG, read_run

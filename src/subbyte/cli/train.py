@@ -24,6 +24,7 @@ from subbyte.cli.common import (
     write_page,
 )
 from subbyte.cli.terminal import command, console, errors, progress
+from subbyte.cli.training import Asked, run_quantized
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError
 from subbyte.io.settings import fingerprint
@@ -32,14 +33,16 @@ from subbyte.learn.qat import WEIGHT_QUANTIZERS
 from subbyte.learn.training import PACKED, TrainSettings, pack
 from subbyte.learn.training import train as run
 from subbyte.learn.training.augment import AUGMENTATIONS
-from subbyte.learn.training.checkpoint import CHECKPOINT, WEIGHTS
+from subbyte.learn.training.checkpoint import CHECKPOINT
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES
 from subbyte.learn.training.record import Record
 from subbyte.learn.training.settings import PRECISIONS
+from subbyte.learn.training.subject import WEIGHTS
 from subbyte.methods import Task
 from subbyte.models import load_model, new_model
 from subbyte.pages.scores import number
 from subbyte.tasks import Classification, read_tasks
+from subbyte.tuning.estimators import ESTIMATORS
 
 FeedbackOption = Annotated[
     bool | None,
@@ -109,6 +112,31 @@ def train(
         list[str] | None,
         typer.Option(help="With --qat: pattern of layers to keep float; repeatable."),
     ] = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", help="Train on a quantized network: a folder of quantize, or a packed file."
+        ),
+    ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="Quantize --weights by this recipe first, and train on that.")
+    ] = "",
+    calibration: Annotated[
+        int, typer.Option(help="With --recipe: images to calibrate on, drawn by --seed.")
+    ] = 500,
+    estimator: Annotated[
+        str,
+        typer.Option(
+            help=f"With --from or --recipe: what weights are on the way: {', '.join(ESTIMATORS)}."
+        ),
+    ] = "straight",
+    distill: Annotated[
+        float,
+        typer.Option(
+            help="With --from or --recipe: share of the loss that is the distance from the float "
+            "network's outputs."
+        ),
+    ] = 0.0,
     set_: SetOption = None,
     label_smoothing: Annotated[
         float, typer.Option(help="Of classification: share of a label spread over all classes.")
@@ -136,6 +164,9 @@ def train(
     """Train a network; stop it at any time, and the same command goes on. `torchrun` starts it on
     several devices.
     """
+    asked = Asked(source, recipe, calibration, estimator)
+    if estimator not in ESTIMATORS:
+        raise RecipeError(f"--estimator: unknown {estimator!r}; known: {', '.join(ESTIMATORS)}")
     options = {
         "momentum": momentum,
         "nesterov": nesterov,
@@ -163,12 +194,17 @@ def train(
         precision=precision,
         log_every=log_every,
         float_layers=tuple(float_layers or ()),
+        distill=distill,
         **_methods(optimizer, qat, said, seed),
     )
     images = load_data(data, normalize=normalize, resize=resize, crop=crop)
     with _kept(out):
         about = {"data": data, "normalize": normalize, "resize": resize, "crop": crop}
-        first = _run(_name(model, layers), weights, images, settings, out, about, device)
+        name = _name(model, layers)
+        if asked.wanted:
+            first = run_quantized(asked, name, weights, images, settings, out, about, device, page)
+        else:
+            first = _run(name, weights, images, settings, out, about, device)
         if first and page:
             write_page(out)
 

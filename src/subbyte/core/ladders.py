@@ -30,6 +30,12 @@ class Ladder(ABC):
         """One of both neighbours, so that the mean over noise in [0, 1) is the value itself."""
 
     @abstractmethod
+    def beside(self, steps: Tensor) -> Tensor:
+        """The second nearest numbers: those on the other side of the steps; at an end, beyond which
+        there is none, the nearest.
+        """
+
+    @abstractmethod
     def encode(self, steps: Tensor) -> Tensor:
         """Codes of the nearest numbers: whole numbers of any type."""
 
@@ -65,6 +71,11 @@ class Even(Ladder):
         steps = torch.where((steps - whole).abs() < _ON_GRID, whole, torch.floor(steps + noise))
         return steps.clamp_(self._low, self._high)  # type: ignore[arg-type]
 
+    def beside(self, steps: Tensor) -> Tensor:
+        """See `Ladder`."""
+        nearest = self.nearest(steps.clone())
+        return nearest.add_(torch.sign(steps - nearest)).clamp_(self._low, self._high)  # type: ignore[arg-type]
+
     def encode(self, steps: Tensor) -> Tensor:
         """See `Ladder`; to clamp codes to plain numbers is faster than steps to tensors."""
         return steps.round_().add_(self._zero_point).clamp_(*self._codes)  # type: ignore[arg-type]
@@ -98,13 +109,17 @@ class Uneven(Ladder):
 
     def either(self, steps: Tensor, noise: Tensor) -> Tensor:
         """See `Ladder`."""
-        nearest = self.encode(steps)
-        value = self.decode(nearest)
-        towards = (nearest + torch.sign(steps - value).long()).clamp(0, self._levels.shape[1] - 1)
-        gap = self.decode(towards) - value
+        value, beside = self.nearest(steps), self.beside(steps)
+        gap = beside - value
         share = torch.where(gap == 0, 0.0, (steps - value) / torch.where(gap == 0, 1.0, gap))
         moved = noise < torch.where(share.abs() < _ON_GRID, 0.0, share)
-        return self.decode(torch.where(moved, towards, nearest))
+        return torch.where(moved, beside, value)
+
+    def beside(self, steps: Tensor) -> Tensor:
+        """See `Ladder`."""
+        nearest = self.encode(steps)
+        towards = torch.sign(steps - self.decode(nearest)).long()
+        return self.decode((nearest + towards).clamp(0, self._levels.shape[1] - 1))
 
     def encode(self, steps: Tensor) -> Tensor:
         """See `Ladder`."""

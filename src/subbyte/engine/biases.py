@@ -64,6 +64,17 @@ def widened(weight: Tensor, rounded: QTensor, bias: Tensor, inputs: Grid | None)
     return QTensor(codes, grid)
 
 
+def in_integers(
+    weight: Tensor, rounded: QTensor, bias: Tensor, inputs: Grid | None
+) -> tuple[QTensor, Tensor]:
+    """Codes and bias as integer kernels can add them: see `widened`; the bias is on their grid
+    where it fits.
+    """
+    rounded = widened(weight, rounded, bias, inputs)
+    step = bias_step(rounded, inputs)
+    return rounded, bias if step is None or not fits(bias, step) else on_grid(bias, step)
+
+
 def words(bias: Tensor, step: Tensor, columns: int) -> str:
     """A sentence about rows whose biases end near the end of int32; empty where there are none."""
     count = int((bias.double().abs() > _NEAR * _LARGEST * step.double()).sum())

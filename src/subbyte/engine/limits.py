@@ -15,6 +15,7 @@ from subbyte.graph import Network, Samples
 from subbyte.io.cache import NO_CACHE, Cache
 from subbyte.io.memory import out_of_memory
 from subbyte.io.processes import ALONE, Processes
+from subbyte.methods import TuneLayers
 from subbyte.recipe import Plan, Recipe
 
 _DIGITS = 16  # of a digest: 64 bits
@@ -82,13 +83,13 @@ def check_shareable(
 ) -> None:
     """See, before the long work, that processes can do it together. One that is alone can.
 
-    Raises RecipeError for tuning, whose steps follow one another; DataError where the processes
-    were given different things, or there are fewer chunks than processes.
+    Raises RecipeError for tuning during the walk, whose steps follow one another; DataError where
+    the processes were given different things, or there are fewer chunks than processes.
     """
     processes = limits.processes
     if processes.alone:
         return
-    if wanted.tune is not None:
+    if isinstance(wanted.tune, TuneLayers):
         raise RecipeError(
             f"tune: every step of it needs the one before, so that {processes.world} processes "
             f"can't share it; do without `tune`, or start one process"

@@ -5,23 +5,28 @@
 The library call, the command line and sweeps all go through `carry_out`.
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from subbyte import recipe as recipes
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
+from subbyte.engine.learning import Lesson, learn
 from subbyte.engine.limits import Limits, check_same_plan, check_shareable
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages, silent
-from subbyte.engine.walk import CLASSES, Progress, WalkResult, walk
+from subbyte.engine.walk import CLASSES, Progress, WalkResult, measured, walk
+from subbyte.errors import RecipeError
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
-from subbyte.methods import Task
+from subbyte.io.checkpoints import NOWHERE, Kept
+from subbyte.methods import Task, TuneNetwork
 from subbyte.recipe import Plan, Recipe, for_target, load_request, make_plan
 from subbyte.tasks import row_agreement
+from subbyte.tuning import TUNES
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +34,14 @@ class Quantization:
     """The outcome of quantizing a network.
 
     network: the float one, as captured; options: what there was to choose from where widths were
-    shared out under a budget; model: the quantized network, which holds its plan.
+    shared out under a budget; model: the quantized network, which holds its plan; lessons: what it
+    has learned from the float one, as a whole.
     """
 
     network: Network
     options: list[Option]
     model: QuantizedModel
+    lessons: tuple[Lesson, ...] = ()
 
 
 def quantize(
@@ -86,6 +93,37 @@ def quantize(
     ).model
 
 
+def tune(
+    quantized: QuantizedModel,
+    model: nn.Module,
+    images: Source,
+    method: str | Mapping[str, Any] | TuneNetwork = "distill",
+    *,
+    forward_fn: ForwardFn | None = None,
+    task: Task = CLASSES,
+    device: str = "cpu",
+    progress: Report = silent,
+) -> QuantizedModel:
+    """Let a quantized network learn from the float one that it was made from, without labels.
+
+    images: to learn from, as for `quantize`: those of calibration, and more where there are any;
+    method: a name of `tune.TUNES`, a mapping with settings such as {"name": "distill", "steps":
+    500} or {"name": "distill", "seconds": 300}, or an object; task: by which outputs are compared.
+    Returns the best network on samples that are kept apart, the given one among them; Ctrl-C ends
+    it with the best so far.
+    Raises RecipeError for a method that learns during the walk, DataError where there are too few
+    images, NumericsError where a loss is NaN or Inf.
+    """
+    chosen = TUNES.build(method)
+    if not isinstance(chosen, TuneNetwork):
+        raise RecipeError(f"tune: {TUNES.name(chosen)} learns during the walk; put it in a recipe")
+    model = unwrapped(model)
+    samples = collect(images, model, forward_fn)
+    start = Quantization(prepare(model, samples), [], quantized)
+    limits, stages = Limits(device=device), Stages(progress)
+    return taught(start, chosen, samples, task, limits, stages).model
+
+
 def carry_out(
     capture: Callable[[], Network],
     wanted: Recipe | Plan,
@@ -96,8 +134,9 @@ def carry_out(
     task: Callable[[], Task] = lambda: CLASSES,
     limits: Limits | None = None,
     stages: Stages | None = None,
+    keep: Kept = NOWHERE,
 ) -> Quantization:
-    """Go through the stages capture, plan and walk.
+    """Go through the stages capture, plan and walk, and tune where the plan says so.
 
     capture: gives the graph of the float network, which is left as it is; images: of calibration,
         float32 [n, ...], or samples; labels: theirs, int64 [n] or as the task has them, asked for
@@ -121,7 +160,40 @@ def carry_out(
                 network, plan, images, labels=given, task=judge, limits=limits, progress=progress
             )
             model = assemble(network, plan, walked)
+        if isinstance(plan.tune, TuneNetwork):
+            walked_to = Quantization(network, options, model)
+            return taught(walked_to, plan.tune, images, task(), limits, stages, keep)
     return Quantization(network, options, model)
+
+
+def taught(
+    start: Quantization,
+    method: TuneNetwork,
+    images: Tensor | Samples,
+    task: Task,
+    limits: Limits,
+    stages: Stages,
+    keep: Kept = NOWHERE,
+) -> Quantization:
+    """A quantized network that has learned from the float one on the calibration images.
+
+    keep: where learning that was stopped is gone on from.
+    """
+    samples, network = Samples.of(images), start.network
+    with stages.stage("tune") as report:
+        lesson = learn(
+            network,
+            start.model,
+            method,
+            samples,
+            task=task,
+            device=limits.device,
+            keep=keep,
+            processes=limits.processes,
+            report=report,
+        )
+        measured(network, lesson.model, samples, limits)
+    return replace(start, model=lesson.model, lessons=(*start.lessons, lesson))
 
 
 def decide(
@@ -143,4 +215,4 @@ def decide(
 def assemble(network: Network, plan: Plan, result: WalkResult) -> QuantizedModel:
     """The quantized network that a walk decided on."""
     findings = Findings(result.sqnr_db, row_agreement(result.outputs), network.fold_error)
-    return QuantizedModel(network, plan, result.weights, result.biases, result.grids, findings)
+    return QuantizedModel.of(network, plan, result.weights, result.biases, result.grids, findings)

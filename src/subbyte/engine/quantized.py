@@ -1,5 +1,6 @@
 """The quantized network: integer codes, grids and float leftovers, running as a torch module."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -18,6 +19,7 @@ from subbyte.graph import (
     Product,
     Samples,
     Skipped,
+    Structure,
     instrument,
     moved,
     set_tensor,
@@ -75,28 +77,32 @@ class QuantizedModel(Layered, nn.Module):
 
     def __init__(
         self,
-        network: Network,
+        structure: Structure,
+        instrumented: Instrumented,
         plan: Plan,
         weights: dict[str, QTensor],
         biases: dict[str, Tensor],
         grids: dict[str, Grid],
         findings: Findings | None = None,
     ) -> None:
+        """instrumented: a graph of the network's with the plan's activation quantizers, which
+        becomes this one's own.
+        """
         super().__init__()
-        self.plan, self.findings = plan, findings or Findings()
+        self.structure, self.plan, self.findings = structure, plan, findings or Findings()
         self.weights = {
             name: QTensor(q.codes.cpu(), q.grid.to("cpu")) for name, q in weights.items()
         }
-        self.layers: tuple[Layer, ...] = network.layers
-        self.values = tuple(point.name for point in network.taps)
-        self.products: tuple[Product, ...] = network.products
+        self.layers: tuple[Layer, ...] = structure.layers
+        self.values = tuple(point.name for point in structure.taps)
+        self.products: tuple[Product, ...] = structure.products
         self.skipped, self.signature, self.float_bytes = (
-            network.skipped,
-            network.signature,
-            network.float_bytes,
+            structure.skipped,
+            structure.signature,
+            structure.float_bytes,
         )
-        self.multiplications, self.output_names = network.multiplications, network.output_names
-        self.instrumented: Instrumented = instrument(network, [tap.place for tap in plan.taps])
+        self.multiplications, self.output_names = structure.multiplications, structure.output_names
+        self.instrumented: Instrumented = instrumented
         self.graph_module = self.instrumented.graph_module
         self.notes: dict[str, str] = {}
         self.floating: set[str] = set()
@@ -105,7 +111,7 @@ class QuantizedModel(Layered, nn.Module):
                 self.instrumented.tap(tap.name).set_dynamic(tap.spec, tap.fit)
             else:
                 self.instrumented.tap(tap.name).set_grid(grids[tap.name].to("cpu"))
-        for layer in network.layers:
+        for layer in self.layers:
             if layer.name in weights:
                 matrix = self.weights[layer.name].dequantize()
                 set_tensor(self.graph_module, layer.weight, layer.geometry.to_weight(matrix))
@@ -116,6 +122,38 @@ class QuantizedModel(Layered, nn.Module):
                 )
         self.requires_grad_(False)
         self.eval()
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        plan: Plan,
+        weights: dict[str, QTensor],
+        biases: dict[str, Tensor],
+        grids: dict[str, Grid],
+        findings: Findings | None = None,
+    ) -> "QuantizedModel":
+        """A network with a plan and the numbers that it led to; `network` stays as it is."""
+        instrumented = instrument(network, [tap.place for tap in plan.taps])
+        return cls(network.structure, instrumented, plan, weights, biases, grids, findings)
+
+    def with_numbers(
+        self,
+        weights: dict[str, QTensor],
+        biases: dict[str, Tensor],
+        grids: dict[str, Grid],
+        floats: Mapping[str, Tensor],
+        findings: Findings | None = None,
+    ) -> "QuantizedModel":
+        """The same network with other numbers; floats: of tensors that stay float, by dotted
+        name.
+        """
+        instrumented = self.instrumented.copied()
+        for name, value in floats.items():
+            set_tensor(instrumented.graph_module, name, value)
+        return QuantizedModel(
+            self.structure, instrumented, self.plan, weights, biases, grids, findings
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output for arguments as the original takes them, whatever the number of
@@ -156,8 +194,7 @@ class QuantizedModel(Layered, nn.Module):
         """The grid of the tensor that a layer reads; None when it is float or every batch has its
         own.
         """
-        tap = self.input_tap(layer)
-        return None if tap is None else self.instrumented.tap(tap).grid
+        return self.instrumented.input_grid(layer)
 
     def bias_scale(self, layer: Layer) -> Tensor | None:
         """Step of the layer's int32 bias, float32 [rows]: input scale times weight scales; None for

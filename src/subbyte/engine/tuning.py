@@ -7,7 +7,7 @@ from torch.func import functional_call
 from subbyte.core import QTensor
 from subbyte.errors import ModelError
 from subbyte.graph import Instrumented, Layer, Samples, Travel, float_outputs
-from subbyte.methods import Task, Tune, calls
+from subbyte.methods import Task, TuneLayers, calls
 
 _LEAST_FACTOR = 1e-3  # of a scale: it stays positive
 
@@ -21,7 +21,7 @@ class Tuner:
 
     def __init__(
         self,
-        method: Tune,
+        method: TuneLayers,
         layers: list[Layer],
         instrumented: Instrumented,
         weights: dict[str, QTensor],

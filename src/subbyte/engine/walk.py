@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
-from subbyte.engine.biases import bias_step, fits, on_grid, widened
+from subbyte.engine.biases import in_integers
 from subbyte.engine.guidance import Guide, look_ahead
 from subbyte.engine.layers import layer_stats, naming, round_layer
 from subbyte.engine.limits import Limits
+from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.tuning import Tuner
 from subbyte.errors import DataError, NumericsError, RecipeError
 from subbyte.graph import (
@@ -31,13 +32,14 @@ from subbyte.graph import (
     Samples,
     Travel,
     instrument,
+    tensor_at,
 )
 from subbyte.io.processes import Processes
-from subbyte.methods import Task
+from subbyte.methods import Task, TuneLayers
 from subbyte.ranges import fit_grid, up_to
 from subbyte.recipe import Plan
 from subbyte.stats import channel_histograms, histogram
-from subbyte.tasks import Classification
+from subbyte.tasks import Classification, row_agreement
 
 CLASSES = Classification()
 
@@ -116,6 +118,37 @@ def walk(
     return result
 
 
+def measured(
+    network: Network, model: QuantizedModel, images: Samples, limits: Limits
+) -> QuantizedModel:
+    """A quantized network whose numbers have changed since its walk, with new findings: both
+    travellers go through it once more.
+    """
+    plan, taps = model.plan, model.instrumented
+    result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
+    result.instrumented.graph_module.to(limits.device)
+    for tap in plan.taps:
+        if tap.dynamic:
+            result.instrumented.tap(tap.name).set_dynamic(tap.spec, tap.fit)
+        elif (grid := taps.tap(tap.name).grid) is not None:
+            result.instrumented.tap(tap.name).set_grid(grid)
+    walker = _Walker(network, plan, result, limits, None)
+    travel = walker.measure_again()
+    for name in model.weights:
+        layer = network.layer(name)
+        travel.requantize(layer.weight, tensor_at(model.graph_module, layer.weight))
+    for name, value in model.leftovers.items():
+        travel.requantize(name, value)
+    outputs = travel.run(limits.share(images).chunks)
+    pairs = [
+        (_joined(pair.float, limits.processes), _joined(pair.quantized, limits.processes))
+        for pair in outputs
+    ]
+    _release(walker.memory, outputs)
+    model.findings = Findings(result.sqnr_db, row_agreement(pairs), network.fold_error)
+    return model
+
+
 def _joined(chunks: Chunks, processes: Processes) -> Tensor:
     """An output for all samples, those of other processes, too."""
     return torch.cat(processes.gather(torch.cat(chunks).cpu()))
@@ -129,7 +162,7 @@ def _release(memory: Memory, pairs: list[Pair]) -> None:
 def _tuner(
     network: Network, plan: Plan, result: WalkResult, chunks: list[Samples], limits: Limits
 ) -> Tuner | None:
-    if plan.tune is None:
+    if not isinstance(plan.tune, TuneLayers):
         return None
     rounded = {layer.name for layer in plan.layers if layer.spec is not None}
     layers = [
@@ -217,17 +250,8 @@ class _Walker:
             rounded, corrected = self.limits.processes.from_first(
                 lambda: round_layer(plan, weight, bias, stats, guided, importance)
             )
-            self._take(layer, *self._in_integers(layer, weight, rounded, corrected))
-
-    def _in_integers(
-        self, layer: Layer, weight: Tensor, rounded: QTensor, bias: Tensor
-    ) -> tuple[QTensor, Tensor]:
-        """The codes and the bias as integer kernels can add them."""
-        tap = self.result.instrumented.input_tap(layer.name) if layer.geometry.observed else None
-        inputs = None if tap is None else self.result.instrumented.tap(tap).grid
-        rounded = widened(weight, rounded, bias, inputs)
-        step = bias_step(rounded, inputs)
-        return rounded, bias if step is None or not fits(bias, step) else on_grid(bias, step)
+            inputs = self.result.instrumented.input_grid(layer)
+            self._take(layer, *in_integers(weight, rounded, corrected, inputs))
 
     def _take(self, layer: Layer, rounded: QTensor, bias: Tensor) -> None:
         self.result.weights[layer.name], self.result.biases[layer.name] = rounded, bias

@@ -98,7 +98,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
 
 
 def load(
-    path: str | Path, model: nn.Module, example: Tensor | Inputs | None = None
+    path: str | Path, model: nn.Module, example: Tensor | Inputs | Samples | None = None
 ) -> QuantizedModel:
     """Read what `save` wrote into the architecture of `model`, whose own weights do not matter.
 
@@ -137,7 +137,7 @@ def load(
     found = packed.header["findings"]
     sqnr = {k: float("inf") if v is None else v for k, v in found["sqnr_db"].items()}
     findings = Findings(sqnr, found["agreement"], found["fold_error"])
-    model = QuantizedModel(network, packed.plan, weights, biases, grids, findings)
+    model = QuantizedModel.of(network, packed.plan, weights, biases, grids, findings)
     _require_whole(_tensors(model), packed.tensors, path)
     return model
 

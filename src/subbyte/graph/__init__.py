@@ -30,12 +30,12 @@ from subbyte.graph.layers import (
 from subbyte.graph.memory import Chunks, Memory, Pair
 from subbyte.graph.moved import moved
 from subbyte.graph.names import output_names
-from subbyte.graph.network import Network, prepare
+from subbyte.graph.network import Network, Structure, prepare
 from subbyte.graph.plain import Program, plain_program
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
 from subbyte.graph.rest import Rest, float_outputs
-from subbyte.graph.samples import Inputs, Samples, described
+from subbyte.graph.samples import Inputs, Samples, described, is_images
 from subbyte.graph.signature import Leaf, Signature
 from subbyte.graph.sites import DOMAIN, mark_sites
 from subbyte.graph.sizes import of_other_sizes
@@ -67,6 +67,7 @@ __all__ = [
     "Samples",
     "Signature",
     "Skipped",
+    "Structure",
     "TapPlace",
     "TapPoint",
     "Targets",
@@ -88,6 +89,7 @@ __all__ = [
     "grid_source",
     "instrument",
     "integer_program",
+    "is_images",
     "layer_gradients",
     "mark_sites",
     "moved",

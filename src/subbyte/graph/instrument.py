@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from subbyte.core import Grid, GridSpec
 from subbyte.graph.bounds import upper_bound
-from subbyte.graph.layers import Edge, argument, set_argument
+from subbyte.graph.layers import Edge, Layer, argument, set_argument
 from subbyte.graph.network import Network
 from subbyte.graph.nodes import is_module
 from subbyte.graph.taps import moves
@@ -101,7 +101,7 @@ class FakeQuantize(nn.Module):
         """X of any shape to its nearest representable values."""
         if self.spec is None:
             return x
-        scale, zero_point = self.chosen(x)
+        scale, zero_point = self.chosen(x.detach() if x.requires_grad else x)
         if not self.spec.alphabet.even:
             return self._by_rows(x, self._grid(scale, zero_point))
         if x.is_cuda or x.requires_grad:
@@ -182,6 +182,14 @@ class Instrumented:
     products: dict[str, fx.Node]
     taps: dict[str, fx.Node]
 
+    def copied(self) -> "Instrumented":
+        """A deep copy, whose quantizers and tensors may be changed."""
+        graph_module = copied(self.graph_module)
+        nodes = {node.name: node for node in graph_module.graph.nodes}
+        parts = (self.layers, self.products, self.taps)
+        own = [{name: nodes[node.name] for name, node in part.items()} for part in parts]
+        return Instrumented(graph_module, *own)
+
     def tap(self, name: str) -> FakeQuantize:
         """The module of an activation quantizer."""
         module = self.graph_module.get_submodule(str(self.taps[name].target))
@@ -197,6 +205,13 @@ class Instrumented:
         input.
         """
         return self.tap_at(self.layers[layer], 0)
+
+    def input_grid(self, layer: Layer) -> Grid | None:
+        """The grid of the value that a layer multiplies; None where it is float, or every batch has
+        its own.
+        """
+        tap = self.input_tap(layer.name) if layer.geometry.observed else None
+        return None if tap is None else self.tap(tap).grid
 
     def tap_at(self, node: fx.Node, index: int) -> str | None:
         """The activation quantizer on whose grid an argument of a layer or product lies, by name;

@@ -3,7 +3,7 @@ quantized: what plans are made for.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -30,25 +30,41 @@ _MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Network(Layered):
-    """graph_module: the float network, batch-norms folded, called as the original is; fold_error:
-    largest difference of an output from the original's, relative to its largest; folded: layers
-    that took up a batch-norm; merged: names of what a layer took up that stood parallel to it, by
-    name of layer; skipped: what stays float; signature: how it is called; multiplications: for one
-    sample, by name of layer and product; output_names: of the tensors that it returns.
+class Structure(Layered):
+    """All that is known of a network's graph but its numbers.
+
+    taps: points where activations can be quantized; skipped: what stays float; signature: how it is
+    called; multiplications: for one sample, by name of layer and product; output_names: of the
+    tensors that it returns; float_bytes: of all floating-point tensors, in float32.
     """
 
-    graph_module: fx.GraphModule
     layers: tuple[Layer, ...]
     products: tuple[Product, ...]
     taps: tuple[TapPoint, ...]
     skipped: tuple[Skipped, ...]
-    folded: tuple[str, ...]
-    merged: dict[str, tuple[str, ...]]
-    fold_error: float
     signature: Signature
     multiplications: dict[str, int]
     output_names: list[str]
+    float_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Network(Structure):
+    """graph_module: the float network, batch-norms folded, called as the original is; fold_error:
+    largest difference of an output from the original's, relative to its largest; folded: layers
+    that took up a batch-norm; merged: names of what a layer took up that stood parallel to it, by
+    name of layer.
+    """
+
+    graph_module: fx.GraphModule
+    folded: tuple[str, ...]
+    merged: dict[str, tuple[str, ...]]
+    fold_error: float
+
+    @property
+    def structure(self) -> Structure:
+        """All but the numbers."""
+        return Structure(**{name.name: vars(self)[name.name] for name in fields(Structure)})
 
     @property
     def readers(self) -> "tuple[Layer | Product, ...]":
@@ -76,13 +92,6 @@ class Network(Layered):
         value = argument(self.reader(edge).node, edge.argument)
         assert isinstance(value, fx.Node)
         return value
-
-    @property
-    def float_bytes(self) -> int:
-        """Bytes of all floating-point tensors of the folded network, in float32."""
-        return sum(
-            4 * t.numel() for t in self.graph_module.state_dict().values() if t.is_floating_point()
-        )
 
 
 def prepare(
@@ -131,18 +140,25 @@ def prepare(
         )
     names = input_names(model, samples, output_names(returned))
     return Network(
-        graph_module,
         tuple(layers),
         tuple(products),
         tuple(taps),
         (*folded.left, *rest),
-        tuple(folded.layers),
-        folded.merged,
-        error,
         Signature.of(samples, names, conditions),
         multiplications,
         output_names(returned),
+        _float_bytes(graph_module),
+        graph_module,
+        tuple(folded.layers),
+        folded.merged,
+        error,
     )
+
+
+def _float_bytes(graph_module: fx.GraphModule) -> int:
+    """Bytes of all floating-point tensors, in float32."""
+    tensors = graph_module.state_dict().values()
+    return sum(4 * tensor.numel() for tensor in tensors if tensor.is_floating_point())
 
 
 def _captured(

@@ -1,8 +1,22 @@
-"""One run of `subbyte quantize`: quantize, export, prove and measure, into one folder."""
+"""One run of `subbyte quantize` or `subbyte tune`: a network made, exported, proven and measured,
+in one folder.
+"""
 
 from subbyte.jobs.facts import about
 from subbyte.jobs.job import OWNS, PACKED, Job
 from subbyte.jobs.outcome import versions, with_file
 from subbyte.jobs.running import assist, run
+from subbyte.jobs.tuning import Start, tune
 
-__all__ = ["OWNS", "PACKED", "Job", "about", "assist", "run", "versions", "with_file"]
+__all__ = [
+    "OWNS",
+    "PACKED",
+    "Job",
+    "Start",
+    "about",
+    "assist",
+    "run",
+    "tune",
+    "versions",
+    "with_file",
+]

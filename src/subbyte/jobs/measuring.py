@@ -27,14 +27,15 @@ from subbyte.jobs.job import Job
 from subbyte.methods import Exported, Outputs, Task
 from subbyte.tasks import Classification
 
-FLOAT, QUANTIZED = "float", "quantized"
+FLOAT, QUANTIZED, BEFORE = "float", "quantized", "before"
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
     """The figures of the float network, the quantized one and the exported files on one split.
 
-    task: by which they were judged; named: the classes that both networks name, where labels tell
+    task: by which they were judged; before: the quantized network as it was before each time that
+    it learned; named: the classes that both networks name, where labels tell
     which are right.
     """
 
@@ -42,6 +43,7 @@ class Measured:
     float: Judged
     quantized: Judged
     exports: list[Judged]
+    before: list[Judged]
     named: Named | None
 
 
@@ -81,6 +83,7 @@ class Capture:
 def measure(
     model: nn.Module,
     quantized: QuantizedModel,
+    before: Sequence[QuantizedModel],
     exported: Sequence[Exported],
     capture: Capture,
     data: DataSet,
@@ -88,12 +91,17 @@ def measure(
 ) -> Measured:
     """Judge the float network, the quantized one and every exported file on a split.
 
-    The quantized network is compared with the float one, files with the quantized one.
+    The quantized network is compared with the float one, files with the quantized one; before: what
+    the quantized network was before it learned, each time that it did.
     """
     task, split, device = capture.task, capture.split, capture.device
     networks = {
         FLOAT: forward_of(model.to(device), device),
         QUANTIZED: forward_of(quantized.to(device), device),
+        **{
+            f"{BEFORE} {number}": forward_of(start.to(device), device)
+            for number, start in enumerate(before)
+        },
         **{one.exporter: forward_of_file(network_runner(one.path)) for one in exported},
     }
     kept: dict[str, list[Tensor]] = {FLOAT: [], QUANTIZED: []}
@@ -104,10 +112,11 @@ def measure(
             for name, logits in kept.items():
                 logits.append(outputs[name][0])
 
-    exports = [name for name in networks if name not in kept]
+    exports = [one.exporter for one in exported]
+    earlier = [name for name in networks if name not in (*kept, *exports)]
     found = judge(
         networks,
-        {QUANTIZED: FLOAT, **dict.fromkeys(exports, QUANTIZED)},
+        dict.fromkeys((QUANTIZED, *earlier), FLOAT) | dict.fromkeys(exports, QUANTIZED),
         task,
         split,
         batch_size=capture.batch,
@@ -116,6 +125,7 @@ def measure(
     )
     named = None
     if names_classes:
-        before, after = (torch.cat(kept[name]) for name in (FLOAT, QUANTIZED))
-        named = Named(before, after, split.labels, data.classes, split.samples)
-    return Measured(task, found[FLOAT], found[QUANTIZED], [found[name] for name in exports], named)
+        own, other = (torch.cat(kept[name]) for name in (FLOAT, QUANTIZED))
+        named = Named(own, other, split.labels, data.classes, split.samples)
+    files, starts = ([found[name] for name in some] for some in (exports, earlier))
+    return Measured(task, found[FLOAT], found[QUANTIZED], files, starts, named)

@@ -14,6 +14,7 @@ from subbyte.engine.judging import (
     Judged,
     as_scores,
 )
+from subbyte.engine.learning import Lesson
 from subbyte.engine.quantization import Quantization
 from subbyte.engine.quantized import LedgerRow
 from subbyte.exporters.structure import misses
@@ -89,6 +90,7 @@ def summary(
         products=rows["product"],
         activations=rows["activation"],
         target=_target(model.plan, exported),
+        tuning=_tuning(done.lessons, measured.before),
         skipped=[Skipped(name=r.name, reason=r.reason, bytes=r.bytes) for r in rows["rest"]],
         settings=job.recipe.stated(UserFiles(out)),
         about=dict(job.about) | {"fingerprint": data.fingerprint},
@@ -104,6 +106,22 @@ def _target(plan: Plan, exported: Sequence[Exported]) -> records.Target | None:
     found = {one.exporter: misses(target, one.path) for one in exported if one.opset is not None}
     kept = {exporter: words for exporter, words in found.items() if words}
     return records.Target(name=target.name, about=target.about, misses=kept)
+
+
+def _tuning(lessons: Sequence[Lesson], before: Sequence[Judged]) -> records.Tuning | None:
+    """The record of what the network learned; the last time where it did so more than once."""
+    if not lessons:
+        return None
+    lesson = lessons[-1]
+    return records.Tuning(
+        method=dict(lesson.way),
+        steps=lesson.steps,
+        interrupted=lesson.interrupted,
+        judged=[records.Judged(**asdict(one)) for one in lesson.judgements],
+        kept=lesson.kept.step,
+        labels=lesson.labels,
+        before=records.Measured(**_figures(before[-1])),
+    )
 
 
 def _figures(judged: Judged) -> dict[str, list[records.Score]]:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,24 @@ from subbyte.records import (
 )
 from subbyte.speed import time_export
 
+Make = Callable[[Job, nn.Module, DataSet, Tensor | Samples, Capture, Stages], Quantization]
+"""Makes the quantized network of a job for calibration samples."""
+
 
 def run(
-    job: Job, model: nn.Module, data: DataSet, out: Path, report: Report, *, force: bool = False
+    job: Job,
+    model: nn.Module,
+    data: DataSet,
+    out: Path,
+    report: Report,
+    *,
+    force: bool = False,
+    make: Make | None = None,
 ) -> Result:
     """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at
     all.
+
+    make: how the quantized network is made; by a walk unless told otherwise.
 
     Writes model.safetensors, a file an exporter (model.onnx), plan.yaml, result.json and
     figures.json, under a budget sensitivity.csv too; returns what result.json holds.
@@ -50,7 +62,7 @@ def run(
     job = _stating(job, data)
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
-        images, capture, done = _quantized(job, model, data, stages)
+        images, capture, done = _quantized(job, model, data, stages, make or walked)
         with stages.stage("export"):
             packed = save(done.model, temporary / PACKED, _about(job, data))
             names = export_files(job.exports, done.model.plan)
@@ -63,7 +75,8 @@ def run(
                     refused[name] = str(error)
         files = _timed(job, model, done, Files(exported, refused), stages)
         with stages.stage("evaluate"):
-            measured = measure(model, done.model, exported, capture, data, report)
+            before = [lesson.start for lesson in done.lessons]
+            measured = measure(model, done.model, before, exported, capture, data, report)
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
         count, seconds = len(capture.split), stages.seconds
@@ -89,13 +102,13 @@ def _timed(job: Job, model: nn.Module, done: Quantization, files: Files, stages:
     return replace(files, times=times)
 
 
-def assist(job: Job, model: nn.Module, data: DataSet) -> None:
+def assist(job: Job, model: nn.Module, data: DataSet, make: Make | None = None) -> None:
     """Do a share of the walk in a run that several processes have in common (`Limits.processes`):
-    the part of all but the first. Nothing is written.
+    the part of all but the first. Nothing is written. make: as for `run`.
 
     Raises SubbyteError as `run` does, and where another process fails.
     """
-    _quantized(_stating(job, data), model, data, Stages())
+    _quantized(_stating(job, data), model, data, Stages(), make or walked)
 
 
 def _stating(job: Job, data: DataSet) -> Job:
@@ -104,25 +117,36 @@ def _stating(job: Job, data: DataSet) -> Job:
 
 
 def _quantized(
-    job: Job, model: nn.Module, data: DataSet, stages: Stages
+    job: Job, model: nn.Module, data: DataSet, stages: Stages, make: Make
 ) -> "tuple[Tensor | Samples, Capture, Quantization]":
     """The calibration samples, what was captured for them, and what came of it."""
     images, split = draw_samples(data, job.calibration, job.seed)
     capture = Capture(job, model, images, split)
-    done = carry_out(
+    return images, capture, make(job, model, data, images, capture, stages)
+
+
+def walked(
+    job: Job,
+    model: nn.Module,
+    data: DataSet,
+    images: Tensor | Samples,
+    capture: Capture,
+    stages: Stages,
+) -> Quantization:
+    """The quantized network by a walk, as the recipe says."""
+    return carry_out(
         capture,
         job.recipe,
         images,
         labels=lambda: draw_targets(data, job.calibration, job.seed),
-        accept=lambda plan: _accept(job, plan),
+        accept=lambda plan: accept(job, plan),
         task=lambda: capture.task,
         limits=job.limits,
         stages=stages,
     )
-    return images, capture, done
 
 
-def _accept(job: Job, plan: Plan) -> None:
+def accept(job: Job, plan: Plan) -> None:
     """Raise RecipeError where a plan can't be exported, or its target is not known here."""
     choose_exporters(job.exports, plan, job.form)
     if plan.target is not None:

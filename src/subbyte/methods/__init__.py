@@ -1,5 +1,5 @@
-"""The contracts of every kind of method, in one room: `quantizing`, `training`, `judging`,
-`running`.
+"""The contracts of every kind of method, in one room: `quantizing`, `tuning`, `training`,
+`judging`, `running`.
 
 A method is a frozen dataclass of hyper-parameters, derived from the class of its kind, with one
 pure verb on tensors. To add one, write one file in its package and one line in that package's
@@ -28,7 +28,6 @@ from subbyte.methods.quantizing import (
     Precondition,
     Range,
     Rounding,
-    Tune,
 )
 from subbyte.methods.refusal import Refusal
 from subbyte.methods.running import (
@@ -54,19 +53,30 @@ from subbyte.methods.training import (
     Updates,
     WeightQuantizer,
 )
+from subbyte.methods.tuning import (
+    Course,
+    Estimator,
+    Learned,
+    Tune,
+    TuneLayers,
+    TuneNetwork,
+)
 
 __all__ = [
     "Allocate",
     "Augmentation",
     "Contents",
     "Correction",
+    "Course",
     "Engine",
+    "Estimator",
     "Exported",
     "Exporter",
     "FitGrid",
     "Form",
     "Forward",
     "InputType",
+    "Learned",
     "Loss",
     "LrSchedule",
     "Measure",
@@ -89,6 +99,8 @@ __all__ = [
     "Telemetry",
     "Trained",
     "Tune",
+    "TuneLayers",
+    "TuneNetwork",
     "UpdateRounding",
     "Updates",
     "WeightQuantizer",

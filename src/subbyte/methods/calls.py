@@ -27,8 +27,8 @@ from subbyte.methods.quantizing import (
     Precondition,
     Range,
     Rounding,
-    Tune,
 )
+from subbyte.methods.tuning import TuneLayers
 from subbyte.stats import LayerStats
 
 
@@ -92,9 +92,9 @@ def correct(
 
 
 def after_layer(
-    method: Tune, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]
+    method: TuneLayers, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]
 ) -> dict[str, Tensor]:
-    """See `Tune.after_layer`."""
+    """See `TuneLayers.after_layer`."""
     with blaming(method, "after_layer"):
         learned = method.after_layer(forward, parameters, logits)
     _require_parameters(learned, name_of(method, "after_layer"), parameters)
@@ -102,14 +102,14 @@ def after_layer(
 
 
 def at_end(
-    method: Tune,
+    method: TuneLayers,
     forward: Forward,
     parameters: dict[str, Tensor],
     logits: list[Tensor],
     labels: list[Tensor] | None,
     loss: Loss = F.cross_entropy,
 ) -> dict[str, Tensor]:
-    """See `Tune.at_end`."""
+    """See `TuneLayers.at_end`."""
     with blaming(method, "at_end"):
         learned = method.at_end(forward, parameters, logits, labels, loss)
     _require_parameters(learned, name_of(method, "at_end"), parameters)
@@ -132,7 +132,17 @@ def loss(task: Task, outputs: Outputs, targets: Targets) -> Tensor:
     """See `Task.loss`; it has gradients where the outputs have any."""
     with _judging(task, "loss"):
         found = task.loss(outputs, targets)
-    where = name_of(task, "loss")
+    return _require_loss(found, name_of(task, "loss"), outputs)
+
+
+def imitation(task: Task, outputs: Outputs, others: Outputs, temperature: float) -> Tensor:
+    """See `Task.imitation`; it has gradients where the outputs have any."""
+    with _judging(task, "imitation"):
+        found = task.imitation(outputs, others, temperature)
+    return _require_loss(found, name_of(task, "imitation"), outputs)
+
+
+def _require_loss(found: object, where: str, outputs: Outputs) -> Tensor:
     if not isinstance(found, Tensor) or found.ndim or not found.is_floating_point():
         raise ContractError(f"{where} returned {_shown(found)}, not one float, the batch's mean")
     traced = torch.is_grad_enabled() and any(output.requires_grad for output in outputs)

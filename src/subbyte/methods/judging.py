@@ -84,8 +84,25 @@ class Task(ABC):
         where there is nothing to take the mean of.
         """
 
+    def imitation(self, outputs: Outputs, others: Outputs, temperature: float) -> Tensor:
+        """The mean distance of outputs from those of the float network, with gradients: that which
+        learning without targets makes small.
+
+        temperature: at which distributions of classes are compared, where outputs are such. Unless
+        told otherwise the square of the difference, in units of the variance of the other output.
+        """
+        del temperature
+        pairs = [(a, b) for a, b in zip(outputs, others, strict=True) if b.is_floating_point()]
+        return torch.stack([relative_square(own, other) for own, other in pairs]).sum()
+
     def counted(self, targets: Targets) -> int:
         """How many samples, pixels or the like the loss of these targets' batch is the mean of: so
         much it weighs among those of other batches.
         """
         return len(targets[0])
+
+
+def relative_square(output: Tensor, other: Tensor) -> Tensor:
+    """Mean square of the difference, in units of the other's variance, with gradients."""
+    spread = other.var().clamp_min(torch.finfo(other.dtype).tiny)
+    return (output - other).square().mean() / spread

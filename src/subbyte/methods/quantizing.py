@@ -6,7 +6,6 @@ from enum import Enum
 from inspect import get_annotations, isfunction
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor
@@ -194,41 +193,6 @@ gradients.
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """The mean loss of a batch: of an output, by its targets."""
-
-
-class Tune(Method, ABC, contract=True):
-    """Lets what is not fixed learn from the float network."""
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether `at_end` reads the labels of the calibration images."""
-        return False
-
-    @abstractmethod
-    def after_layer(
-        self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """Learn after a layer is rounded; return new values of the parameters, by name.
-
-        parameters: weights and biases of later layers, and the layer's bias; logits: of the float
-            network, by batch.
-        """
-
-    @abstractmethod
-    def at_end(
-        self,
-        forward: Forward,
-        parameters: dict[str, Tensor],
-        logits: list[Tensor],
-        labels: list[Tensor] | None,
-        loss: Loss = F.cross_entropy,
-    ) -> dict[str, Tensor]:
-        """Learn after the last layer; return new biases, and factors on the scales of each layer's
-        rows, by name.
-
-        labels: of the calibration images, or other targets, by batch, where the caller has them;
-        loss: of outputs by labels, that of the task.
-        """
 
 
 class Correction(Method, ABC, contract=True):

@@ -38,7 +38,7 @@ from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
 from subbyte.recipe.settings import BudgetSetting, WidthSetting, parse_settings, read, whole
 from subbyte.rounding import ROUNDINGS, Nearest
-from subbyte.tune import TUNES
+from subbyte.tuning import TUNES
 
 VERSION = 2
 """The version of what a plan writes; a plan of another one is not read."""

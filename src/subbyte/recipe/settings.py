@@ -29,7 +29,7 @@ from subbyte.precondition import PRECONDITIONS
 from subbyte.ranges import RANGES
 from subbyte.recipe.width import Width
 from subbyte.rounding import ROUNDINGS
-from subbyte.tune import TUNES
+from subbyte.tuning import TUNES
 
 T = TypeVar("T")
 _UNIONS = ("int", "float", "str")  # parts of pydantic's paths that are no settings

@@ -20,16 +20,15 @@ from subbyte.records.result import (
     RESULT,
     Exported,
     LedgerEntry,
-    Measured,
     Option,
     Result,
-    Score,
     Sizes,
     Skipped,
     Target,
     read_plan,
     read_result,
 )
+from subbyte.records.scores import Measured, Score
 from subbyte.records.speed import (
     BENCH,
     Bench,
@@ -43,6 +42,7 @@ from subbyte.records.speed import (
     Timing,
     read_bench,
 )
+from subbyte.records.tuning import Judged, Tuning
 
 __all__ = [
     "BENCH",
@@ -62,6 +62,7 @@ __all__ = [
     "Exported",
     "FileSpeed",
     "Finding",
+    "Judged",
     "Kernels",
     "LedgerEntry",
     "Measured",
@@ -80,6 +81,7 @@ __all__ = [
     "Skipped",
     "Target",
     "Timing",
+    "Tuning",
     "read_bench",
     "read_document",
     "read_evidence",

@@ -2,7 +2,6 @@
 and activation tensors.
 """
 
-from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,57 +10,12 @@ from pydantic import Field, model_validator
 from subbyte.errors import FormatError
 from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
 from subbyte.records.parity import Parity
+from subbyte.records.scores import Measured
 from subbyte.records.speed import FLOAT, Kernels, Ratio, Timing
+from subbyte.records.tuning import Tuning
 
 RESULT, PLAN = "result.json", "plan.yaml"
 _SPEED, _FLOAT = "speed", "float"  # the plain form of a file
-
-
-class Score(Record):
-    """A figure by which outputs are judged.
-
-    name, unit: such as top-1, %; the unit of a plain number is ''. higher: whether more is better;
-    value: None where there was nothing to measure it on; error: one standard error, None where it
-    is not known; head: number of the network's output.
-    """
-
-    name: str
-    unit: str = ""
-    higher: bool = True
-    value: float | None
-    error: float | None = None
-    head: Count = 0
-
-    def is_of(self, other: "Score") -> bool:
-        """Whether it measures the same of the same output."""
-        return (self.name, self.unit, self.head) == (other.name, other.unit, other.head)
-
-    def above(self, other: "Score") -> float:
-        """Its value less the other's; 0 where one is unknown."""
-        return 0.0 if self.value is None or other.value is None else self.value - other.value
-
-    @property
-    def merit(self) -> float:
-        """A number that is larger where it is better."""
-        if self.value is None:
-            return -inf
-        return self.value if self.higher else -self.value
-
-
-class Measured(Record):
-    """A network's outputs on the test images, judged.
-
-    scores: by the data's targets, none where there are none; comparison: with the outputs of the
-    float network, none for the float network itself.
-    """
-
-    scores: list[Score] = Field(default_factory=list)
-    comparison: list[Score] = Field(default_factory=list)
-
-    @property
-    def headline(self) -> Score:
-        """The figure that stands for all: the first score, or else the first comparison."""
-        return (self.scores or self.comparison)[0]
 
 
 class Exported(Measured):
@@ -202,9 +156,9 @@ class Result(Document):
     not_exported: reasons by exporter; not_timed: why speed was not measured though it was asked
     for; bits_per_weight: with scales and zero points;
     zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
-    folding batch-norms made; target: what the network is for, where that was said; settings: of the
-    recipe, as it takes them; about: weights, data and whatever else tells this result from others;
-    versions: of the software.
+    folding batch-norms made; target: what the network is for, where that was said; tuning: what the
+    network learned after its walk, where it did; settings: of the recipe, as it takes them; about:
+    weights, data and whatever else tells this result from others; versions: of the software.
     """
 
     VERSION: ClassVar[int] = 4
@@ -235,6 +189,7 @@ class Result(Document):
     activations: list[LedgerEntry] = Field(default_factory=list)
     skipped: list[Skipped] = Field(default_factory=list)
     target: Target | None = None
+    tuning: Tuning | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     about: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)

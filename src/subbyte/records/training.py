@@ -26,7 +26,7 @@ from subbyte.records.base import (
     table_text,
     write_document,
 )
-from subbyte.records.result import Score
+from subbyte.records.scores import Score
 
 EPOCHS, STEPS, LOG = "epochs.csv", "steps.csv", "log.json"
 SPLITS = ("train", "validation", "test")

@@ -13,7 +13,7 @@ from subbyte.tasks.classification import (
 )
 from subbyte.tasks.comparison import AGREEMENT, RELATIVE_ERROR, Comparison
 from subbyte.tasks.embedding import Embedding
-from subbyte.tasks.heads import Heads, choose, judged_apart, settle
+from subbyte.tasks.heads import Heads, choose, imitated, judged_apart, settle
 from subbyte.tasks.outputs import class_rows, row_agreement
 from subbyte.tasks.regression import Regression
 from subbyte.tasks.segmentation import Segmentation
@@ -62,6 +62,7 @@ __all__ = [
     "check_classes",
     "choose",
     "class_rows",
+    "imitated",
     "judged_apart",
     "places",
     "read_tasks",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from subbyte.errors import DataError, RecipeError
 from subbyte.methods import Measure, Outputs, Tally, Targets, Task
-from subbyte.tasks.comparison import RELATIVE_ERROR, agreement_of_classes
+from subbyte.tasks.comparison import RELATIVE_ERROR, agreement_of_classes, divergence
 from subbyte.tasks.tallies import mean_of_sum, relative_error, share
 
 TOP = 5
@@ -79,6 +79,11 @@ class Classification(Task):
         """See `methods.Task`. Cross-entropy."""
         (logits,), (labels,) = outputs, targets
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+    def imitation(self, outputs: Outputs, others: Outputs, temperature: float) -> Tensor:
+        """See `methods.Task`. The divergence of both distributions of classes."""
+        (output,), (other,) = outputs, others
+        return divergence(output, other, temperature)
 
 
 def check_classes(labels: Tensor, classes: int, where: str) -> None:

@@ -46,6 +46,24 @@ class Comparison(Task):
         pairs = zip(outputs, targets, strict=True)
         return torch.stack([F.mse_loss(own, wanted) for own, wanted in pairs]).sum()
 
+    def imitation(self, outputs: Outputs, others: Outputs, temperature: float) -> Tensor:
+        """See `methods.Task`. The divergence of outputs [n, classes]: maps may be of anything."""
+        (output,), (other,) = outputs, others
+        if output.ndim != 2 or class_rows(output) is None:
+            return super().imitation(outputs, others, temperature)
+        return divergence(output, other, temperature)
+
+
+def divergence(output: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(other / T) || softmax(output / T)) by sample, pixel or token, the mean of all
+    (Hinton, Vinyals, Dean 2015).
+    """
+    rows, wanted = class_rows(output), class_rows(other)
+    assert rows is not None and wanted is not None
+    found = (rows / temperature).log_softmax(1)
+    aim = (wanted / temperature).log_softmax(1)
+    return temperature**2 * F.kl_div(found, aim, log_target=True, reduction="batchmean")
+
 
 def agreement_of_classes(output: Tensor, other: Tensor) -> list[Tally]:
     """Percent of rows that both put in one class; nothing for outputs that name none."""

@@ -44,6 +44,15 @@ class Heads(Task):
         judged = judged_apart(self, outputs, targets)
         return torch.stack([calls.loss(*each) for each in judged]).sum()
 
+    def imitation(self, outputs: Outputs, others: Outputs, temperature: float) -> Tensor:
+        """See `methods.Task`. The sum over all outputs that are no whole numbers."""
+        heads = zip(self.tasks, outputs, others, strict=True)
+        floats = [(task, own, other) for task, own, other in heads if other.is_floating_point()]
+        found = [
+            calls.imitation(task, (own,), (other,), temperature) for task, own, other in floats
+        ]
+        return torch.stack(found).sum()
+
 
 def judged_apart(
     task: Task, outputs: Outputs, targets: Targets
@@ -76,6 +85,17 @@ def settle(given: Sequence[Task], outputs: Outputs, targets: Targets) -> Task:
     task = _of_outputs(given or choose(outputs, targets), len(outputs))
     calls.check(task, outputs, targets)
     return task
+
+
+def imitated(task: Task, outputs: Outputs) -> Task:
+    """The task by which such outputs are compared where a network learns without targets.
+
+    task: as it was said; classification is what is meant where nothing is said: other outputs than
+    [n, classes] are compared by their form.
+    """
+    if not isinstance(task, Classification) or (len(outputs) == 1 and outputs[0].ndim == 2):
+        return task
+    return settle((), outputs, ())
 
 
 def choose(outputs: Outputs, targets: Targets) -> tuple[Task, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from subbyte.errors import DataError
 from subbyte.methods import Measure, Outputs, Tally, Targets, Task
 from subbyte.tasks.classification import check_classes
-from subbyte.tasks.comparison import RELATIVE_ERROR, agreement_of_classes
+from subbyte.tasks.comparison import RELATIVE_ERROR, agreement_of_classes, divergence
 from subbyte.tasks.tallies import mean_of_sum, relative_error
 
 IOU, PIXELS = Measure("mean IoU", "%"), Measure("pixel accuracy", "%")
@@ -73,6 +73,11 @@ class Segmentation(Task):
         (output,), (maps,) = outputs, targets
         total = F.cross_entropy(output, maps, ignore_index=self.ignore_index, reduction="sum")
         return total / self._kept(maps).clamp_min(1)
+
+    def imitation(self, outputs: Outputs, others: Outputs, temperature: float) -> Tensor:
+        """See `methods.Task`. The divergence of both distributions of classes."""
+        (output,), (other,) = outputs, others
+        return divergence(output, other, temperature)
 
     def counted(self, targets: Targets) -> int:
         """See `methods.Task`. The pixels that count."""

@@ -8,8 +8,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from subbyte.errors import ContractError, RecipeError
-from subbyte.methods import Allocate, Correction, Method, Precondition, Range, Rounding, Tune
-from subbyte.testing import allocations, corrections, preconditions, ranges, roundings, tunes
+from subbyte.methods import (
+    Allocate,
+    Correction,
+    Method,
+    Precondition,
+    Range,
+    Rounding,
+    TuneLayers,
+    TuneNetwork,
+)
+from subbyte.testing import (
+    allocations,
+    corrections,
+    lessons,
+    preconditions,
+    ranges,
+    roundings,
+    tunes,
+)
 from subbyte.testing.checks import Check, Suite, configured
 
 SUITES: dict[type[Method], Suite[Any]] = {
@@ -18,7 +35,8 @@ SUITES: dict[type[Method], Suite[Any]] = {
     Precondition: preconditions.SUITE,
     Correction: corrections.SUITE,
     Allocate: allocations.SUITE,
-    Tune: tunes.SUITE,
+    TuneLayers: tunes.SUITE,
+    TuneNetwork: lessons.SUITE,
 }
 """The suite of each kind of method."""
 

@@ -1,14 +1,14 @@
-"""The contract of `methods.Tune`, as checks on a small problem with a known answer."""
+"""The contract of `methods.TuneLayers`, as checks on a small problem with a known answer."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.errors import NumericsError
-from subbyte.methods import Forward, Tune, calls
+from subbyte.methods import Forward, TuneLayers, calls
 from subbyte.testing.checks import Suite, raises, require
 
-SUITE: Suite[Tune] = Suite()
+SUITE: Suite[TuneLayers] = Suite()
 BATCHES = 4
 
 
@@ -34,7 +34,7 @@ def loss(parameters: dict[str, Tensor], inputs: list[Tensor], logits: list[Tenso
 
 
 @SUITE.over()
-def later_parameters_come_nearer_to_the_float_logits(method: Tune) -> None:
+def later_parameters_come_nearer_to_the_float_logits(method: TuneLayers) -> None:
     """The parameters that come back after a layer lower the error of the logits."""
     parameters, inputs, logits = problem()
     learned = calls.after_layer(method, forward_of(inputs), parameters, logits)
@@ -46,7 +46,7 @@ def later_parameters_come_nearer_to_the_float_logits(method: Tune) -> None:
 
 
 @SUITE.over()
-def arguments_stay_and_the_same_call_gives_the_same(method: Tune) -> None:
+def arguments_stay_and_the_same_call_gives_the_same(method: TuneLayers) -> None:
     """No state, no hidden randomness."""
     parameters, inputs, logits = problem()
     before = {name: value.clone() for name, value in parameters.items()}
@@ -57,7 +57,7 @@ def arguments_stay_and_the_same_call_gives_the_same(method: Tune) -> None:
 
 
 @SUITE.over()
-def what_is_right_already_stays(method: Tune) -> None:
+def what_is_right_already_stays(method: TuneLayers) -> None:
     """Logits that the parameters give."""
     parameters, inputs, _ = problem()
     logits = [forward_of(inputs)(k, parameters) for k in range(BATCHES)]
@@ -66,7 +66,7 @@ def what_is_right_already_stays(method: Tune) -> None:
 
 
 @SUITE.over()
-def logits_that_are_no_numbers_are_an_error(method: Tune) -> None:
+def logits_that_are_no_numbers_are_an_error(method: TuneLayers) -> None:
     """One among many."""
     parameters, inputs, logits = problem()
     logits[1][0, 0] = float("nan")
@@ -75,7 +75,7 @@ def logits_that_are_no_numbers_are_an_error(method: Tune) -> None:
 
 
 @SUITE.over()
-def labels_are_not_read_unless_they_are_needed(method: Tune) -> None:
+def labels_are_not_read_unless_they_are_needed(method: TuneLayers) -> None:
     """`needs_labels` says so."""
     parameters, inputs, logits = problem()
     if not method.needs_labels:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from subbyte.errors import FormatError, NumericsError
-from subbyte.learn.training import TrainSettings
+from subbyte.learn.training import Own, TrainSettings
 from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.learn.training.runs import (
     ADAM,
@@ -62,7 +62,7 @@ def test_a_checkpoint_is_what_it_was_made_of(tmp_path):
     model(DATA.test.images(range(9))).sum().backward()
     optimizer.step()
     assert load_checkpoint(tmp_path) is None
-    save_checkpoint(tmp_path, 7, model, optimizer)
+    save_checkpoint(tmp_path, 7, Own(model), optimizer)
     found = load_checkpoint(tmp_path)
     assert (
         found is not None
@@ -81,13 +81,13 @@ def test_a_checkpoint_is_what_it_was_made_of(tmp_path):
 def test_numbers_that_are_none_are_never_written(value, tmp_path):
     model = seeded(Normed)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    save_checkpoint(tmp_path, 1, model, optimizer)
+    save_checkpoint(tmp_path, 1, Own(model), optimizer)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     model.bn2.running_var[3] = value
     with pytest.raises(
         NumericsError, match=r"after epoch 2, bn2.running_var \(6,\) holds NaN or Inf"
     ):
-        save_checkpoint(tmp_path, 2, model, optimizer)
+        save_checkpoint(tmp_path, 2, Own(model), optimizer)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -2,8 +2,9 @@
 grid.
 """
 
-from subbyte.learn.training.finish import PACKED, pack
+from subbyte.learn.training.finish import pack
 from subbyte.learn.training.loop import train
 from subbyte.learn.training.settings import TrainSettings
+from subbyte.learn.training.subject import PACKED, Own, Quantized, Subject
 
-__all__ = ["PACKED", "TrainSettings", "pack", "train"]
+__all__ = ["PACKED", "Own", "Quantized", "Subject", "TrainSettings", "pack", "train"]

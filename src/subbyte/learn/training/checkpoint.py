@@ -2,22 +2,17 @@
 anything.
 """
 
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from subbyte.errors import FormatError, NumericsError
-from subbyte.io.files import write_bytes
-from subbyte.learn.qat import plain_state
+from subbyte.io.checkpoints import State, read_checkpoint, write_checkpoint
+from subbyte.learn.training.subject import Subject
 
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -27,9 +22,9 @@ class Checkpoint:
     """
 
     epoch: int
-    model: dict[str, Any]
+    model: State
     method: str
-    optimizer: dict[str, Any]
+    optimizer: State
 
     @classmethod
     def read(cls, found: object) -> "Checkpoint":
@@ -45,32 +40,29 @@ class Checkpoint:
         raise ValueError("it lacks an epoch, a network or an optimizer")
 
 
-def save_checkpoint(out: Path, epoch: int, model: nn.Module, optimizer: Optimizer) -> None:
-    """Write the weights that the network computes with as safetensors, and the checkpoint in place
+def save_checkpoint(out: Path, epoch: int, subject: Subject, optimizer: Optimizer) -> None:
+    """Write the network that computes, and the checkpoint in place
     of the one before.
 
     The checkpoint comes last, so that what it says is done has been written; if it is not, a run
     does it again.
     Raises NumericsError, and writes nothing, when a number is NaN or Inf.
     """
-    state = model.state_dict()
+    state = subject.module.state_dict()
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NumericsError(
                 f"after epoch {epoch}, {name} {tuple(tensor.shape)} holds NaN or Inf"
             )
-    # in memory first: a full disk is an OSError of ours, not whatever torch makes of it
-    content = io.BytesIO()
     method = type(optimizer).__name__
-    torch.save(
-        {"epoch": epoch, "model": state, "method": method, "optimizer": optimizer.state_dict()},
-        content,
-    )
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in plain_state(model).items()
+    content = {
+        "epoch": epoch,
+        "model": state,
+        "method": method,
+        "optimizer": optimizer.state_dict(),
     }
-    write_bytes(out / WEIGHTS, safetensors.torch.save(weights))
-    write_bytes(out / CHECKPOINT, content.getvalue())
+    subject.write(out)
+    write_checkpoint(out / CHECKPOINT, content)
 
 
 def load_checkpoint(out: Path) -> Checkpoint | None:
@@ -78,15 +70,9 @@ def load_checkpoint(out: Path) -> Checkpoint | None:
     path = out / CHECKPOINT
     if not path.is_file():
         return None
-    content = io.BytesIO(path.read_bytes())
+    remedy = "delete it to start anew, or choose another --out"
+    found = read_checkpoint(path, remedy)
     try:
-        # torch writes checksums, but never looks at them
-        if wrong := zipfile.ZipFile(content).testzip():
-            raise ValueError(f"the checksum of {wrong} differs")
-        content.seek(0)
-        return Checkpoint.read(torch.load(content, map_location="cpu", weights_only=True))
-    except Exception as reason:  # there is no end to what zipfile, torch and its pickles raise
-        first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-        raise FormatError(
-            f"{path} is damaged ({first}); delete it to start anew, or choose another --out"
-        ) from reason
+        return Checkpoint.read(found)
+    except ValueError as reason:
+        raise FormatError(f"{path} is damaged ({reason}); {remedy}") from reason

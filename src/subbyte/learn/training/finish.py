@@ -14,7 +14,6 @@ from subbyte.graph import Samples
 from subbyte.learn.qat import layers_of, remove_quantizers
 from subbyte.recipe import Recipe
 
-PACKED = "quantized.safetensors"
 _IMAGES = 32  # to compare on; nothing is measured off them
 _CLOSE = 1e-3  # of an output's largest number: what folding batch-norms in float32 may move
 

@@ -16,8 +16,6 @@ from subbyte.data import DataSet, Split
 from subbyte.engine.stages import Report
 from subbyte.errors import DataError, FormatError, NumericsError
 from subbyte.io.settings import same_settings
-from subbyte.learn.qat import layers_of, output_axis, remove_quantizers
-from subbyte.learn.qat.layers import weight_of
 from subbyte.learn.training.batches import Batches
 from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
 from subbyte.learn.training.parallel import Trainers, trainers
@@ -25,7 +23,8 @@ from subbyte.learn.training.record import Record, Row
 from subbyte.learn.training.scoring import Judge
 from subbyte.learn.training.settings import TrainSettings
 from subbyte.learn.training.step import Steps
-from subbyte.methods import Trained, Updates
+from subbyte.learn.training.subject import Own, Subject
+from subbyte.methods import Updates
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def split_data(data: DataSet, settings: TrainSettings) -> Parts:
 
 
 def train(
-    model: nn.Module,
+    model: nn.Module | Subject,
     data: DataSet,
     settings: TrainSettings,
     out: Path,
@@ -70,7 +69,8 @@ def train(
     device: str = "cpu",
     progress: Report | None = None,
 ) -> Record:
-    """Train `model` in place, and write checkpoints and logs into the folder `out`.
+    """Train a module or a quantized network (`Quantized`) in place, and write checkpoints and logs
+    into the folder `out`.
 
     A run that was stopped goes on from its last checkpoint, and ends bit for bit as if it had not
     been. Started by `torchrun`, its processes share every batch. about: what else belongs to the
@@ -80,15 +80,16 @@ def train(
     is damaged or of another network; RecipeError when `out` was made with other settings, or
     settings do not fit; DataError when the data do not.
     """
-    here = trainers(device)
+    subject = model if isinstance(model, Subject) else Own(model)
+    model, here = subject.module, trainers(device)
     with torch.random.fork_rng(devices=[here.device] if here.on_gpu else []):
         parts = split_data(data, settings)
         size = settings.batch_size * here.world
         batches = Batches(parts.train, size, settings.augment, settings.seed, here.rank, here.world)
         model.to(here.device)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are fastest so
-        quantize_weights(model, settings)
-        optimizer = build_optimizer(model, settings, batches.steps)
+        subject.begin(settings)
+        optimizer = subject.optimizer(settings, batches.steps)
         splits = [parts.train, *parts.measured.values()]
         judge = Judge.of(model, splits, settings.tasks, here.device)
         described = {**settings.plain(), "processes": here.world, **(about or {})}
@@ -99,7 +100,7 @@ def train(
         for epoch in range(done, settings.epochs):
             started = time.perf_counter()
             before = epoch * batches.steps
-            steps = Steps(shared, optimizer, judge, settings, here, before, batches.steps)
+            steps = Steps(subject, shared, optimizer, judge, settings, here, before, batches.steps)
             row = _epoch(steps, batches, epoch, record, progress)
             row["seconds"] = round(time.perf_counter() - started, 2)
             if 0 < _FAR * judge.guess < row["train_loss"]:
@@ -115,37 +116,13 @@ def train(
                             row |= judge.measure(model, split, images)
                     record.epochs.append(row)
                     record.write(out, described)
-                    save_checkpoint(out, epoch + 1, model, optimizer)
+                    save_checkpoint(out, epoch + 1, subject, optimizer)
                 except NumericsError as reason:
                     raise steps.outgrown() from reason
         return record
 
 
 _FAR = 20.0  # times the loss of guessing: nothing is learned from there
-
-
-def quantize_weights(model: nn.Module, settings: TrainSettings) -> None:
-    """Let the layers compute with rounded weights where the settings say so, whatever a run before
-    made of them.
-    """
-    remove_quantizers(model, rounded=False)
-    if settings.qat is not None:
-        settings.qat.attach(layers_of(model, settings.float_layers))
-
-
-def build_optimizer(model: nn.Module, settings: TrainSettings, steps: int) -> Updates:
-    """The optimizer of a run with so many steps an epoch. Raises RecipeError where its settings are
-    out of range, and where there is no layer to put on a grid.
-    """
-    layers = layers_of(model, settings.float_layers).values()
-    along, across = (
-        [weight_of(layer) for layer in layers if output_axis(layer) == axis] for axis in (0, 1)
-    )
-    params = [p for p in model.parameters() if p.requires_grad]
-    trained = Trained(params, along, settings.lr, across, steps, settings.epochs)
-    if settings.qat is None:
-        return settings.optimizer.build(trained)
-    return settings.qat.build(settings.optimizer, trained)
 
 
 def _resumed(

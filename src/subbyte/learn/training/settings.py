@@ -42,7 +42,9 @@ class TrainSettings:
     measurements. seed: of order, augmentation and whatever else is random. precision: of the
     forward pass, a name of PRECISIONS, where autocast allows it. log_every: steps between two rows
     of the log. qat: one of WEIGHT_QUANTIZERS, by which layers compute with low-bit weights; None:
-    they are float. float_layers: patterns of layers whose weights are float all the same.
+    they are float. float_layers: patterns of layers whose weights are float all the same. distill:
+    share of the loss that is the distance from the float network's outputs, where a quantized
+    network learns.
     Raises RecipeError where a value is out of range, or two do not go together.
     """
 
@@ -61,6 +63,7 @@ class TrainSettings:
     log_every: int = 10
     qat: WeightQuantizer[nn.Module] | None = None
     float_layers: tuple[str, ...] = ()
+    distill: float = 0.0
 
     def __post_init__(self) -> None:
         counts = {
@@ -87,6 +90,8 @@ class TrainSettings:
             raise RecipeError(
                 f"precision: unknown {self.precision!r}; known: {', '.join(PRECISIONS)}"
             )
+        if not 0 <= self.distill <= 1:
+            raise RecipeError(f"distill is a share of the loss, from 0 to 1; got {self.distill}")
         for name, registry in METHODS.items():
             if vars(self)[name] is not None:
                 registry.check(vars(self)[name])

@@ -1,6 +1,7 @@
 """One step of training, and what is logged of it."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 
 import torch
@@ -13,6 +14,7 @@ from subbyte.learn.training.parallel import Trainers
 from subbyte.learn.training.record import Row
 from subbyte.learn.training.scoring import Judge, first_scores
 from subbyte.learn.training.settings import PRECISIONS, TrainSettings
+from subbyte.learn.training.subject import Subject
 from subbyte.methods import Tally, Targets, Updates, calls
 from subbyte.methods.blame import name_of
 
@@ -22,10 +24,12 @@ class Steps:
     """The steps of an epoch: forward, backward, update, and means over those since the last row of
     the log.
 
-    before: steps of the epochs before; per_epoch: steps an epoch; waiting, counted: the scores of
+    subject: the network that learns; model: it as it is called here; before: steps of the epochs
+    before; per_epoch: steps an epoch; waiting, counted: the scores of
     this process's images since the last row, and of all images up to it.
     """
 
+    subject: Subject
     model: nn.Module
     optimizer: Updates
     judge: Judge
@@ -46,10 +50,17 @@ class Steps:
         images = images.to(device, non_blocking=True)
         targets = tuple(target.to(device, non_blocking=True) for target in targets)
         mixed = PRECISIONS[self.settings.precision] != torch.float32
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
-            returned = self.model(images.contiguous(memory_format=torch.channels_last))
-        outputs, task = tensors_of(returned), self.judge.task
+        self.subject.at((self.before + number) / (self.per_epoch * self.settings.epochs))
+        task, share = self.judge.task, self.settings.distill
+        autocast = partial(torch.autocast, torch.device(device).type, torch.bfloat16, mixed)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with autocast():
+            outputs = tensors_of(self.model(images))
         loss = calls.loss(task, outputs, targets)
+        if share:
+            with autocast():
+                imitation = self.subject.imitation(task, outputs, images)
+            loss = (1 - share) * loss + share * imitation
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from subbyte.errors import RecipeError
 from subbyte.testing.tunes import BATCHES, forward_of, loss, problem
-from subbyte.tune import Cascade
+from subbyte.tuning import Cascade
 
 
 def test_the_end_learns_from_logits_or_labels():

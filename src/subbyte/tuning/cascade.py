@@ -24,11 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.errors import NumericsError, RecipeError
-from subbyte.methods import Forward, Loss, Tune
+from subbyte.methods import Forward, Loss, TuneLayers
 
 
 @dataclass(frozen=True)
-class Cascade(Tune):
+class Cascade(TuneLayers):
     """epochs: after each layer; rate: Adam's first step, relative to the root mean square of each
     tensor; retrain: what biases and scales learn from at the end, for `retrain_epochs`; seed: of
     the order of the batches.
@@ -48,13 +48,13 @@ class Cascade(Tune):
 
     @property
     def needs_labels(self) -> bool:
-        """See `methods.Tune`."""
+        """See `methods.TuneLayers`."""
         return self.retrain == "labels"
 
     def after_layer(
         self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]
     ) -> dict[str, Tensor]:
-        """See `methods.Tune`."""
+        """See `methods.TuneLayers`."""
         return self._learn(forward, parameters, logits, F.mse_loss, self.epochs)
 
     def at_end(
@@ -65,7 +65,7 @@ class Cascade(Tune):
         labels: list[Tensor] | None,
         loss: Loss = F.cross_entropy,
     ) -> dict[str, Tensor]:
-        """See `methods.Tune`."""
+        """See `methods.TuneLayers`."""
         if self.retrain == "none":
             return parameters
         if not self.needs_labels:

@@ -1,0 +1,169 @@
+"""subbyte tune: a quantized network learns from the float one, without labels."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from subbyte.cli.common import (
+    CropOption,
+    DataOption,
+    DeviceOption,
+    ForceOption,
+    NormalizeOption,
+    PageOption,
+    ResizeOption,
+    TaskOption,
+    WeightsOption,
+    write_page,
+)
+from subbyte.cli.quantize import show
+from subbyte.cli.source import Pixels, Source, find_source
+from subbyte.cli.terminal import command, progress
+from subbyte.data import load_data
+from subbyte.engine.limits import Limits
+from subbyte.errors import ModelError, RecipeError
+from subbyte.exporters.packed import read
+from subbyte.graph import Samples
+from subbyte.io.processes import join
+from subbyte.jobs import Job, Start
+from subbyte.jobs import tune as run
+from subbyte.methods import TuneNetwork
+from subbyte.models import load_model
+from subbyte.tasks import read_tasks
+from subbyte.tuning import TUNES
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_TIME = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|min|h)\s*")
+
+
+@command
+def tune(
+    source: Annotated[
+        Path, typer.Argument(help="A folder that quantize wrote, or a packed file (subbyte.save).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    weights: WeightsOption = None,
+    method: Annotated[str, typer.Option(help="How it learns.")] = "distill",
+    steps: Annotated[int | None, typer.Option(help="Updates. Default: the method's.")] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="Time to learn for, such as 5min, 90s or 1h; turned into steps first."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another setting of the method, NAME=VALUE. Repeatable."),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Further unlabelled images to learn from, named as --data is."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="As for quantize, where the packed file does not say it.")
+    ] = None,
+    data: DataOption = "",
+    calibration: Annotated[
+        int | None, typer.Option(help="Calibration images. Default: as many as quantize took.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of their draw. Default: as quantize drew them.")
+    ] = None,
+    normalize: NormalizeOption = None,
+    resize: ResizeOption = None,
+    crop: CropOption = None,
+    task: TaskOption = None,
+    exports: Annotated[
+        list[str] | None,
+        typer.Option("--export", help="As for quantize. Repeatable."),
+    ] = None,
+    device: DeviceOption = "cpu",
+    force: ForceOption = False,
+    page: PageOption = True,
+    bench: Annotated[
+        bool,
+        typer.Option("--bench/--no-bench", help="Time the files against float, for 3 seconds."),
+    ] = True,
+) -> None:
+    """Let a quantized network learn from the float one on the images that it was calibrated on, and
+    write what quantize writes. Labels are not used; the network never gets worse on images that
+    are kept apart. Stop it at any time, and the same command goes on; Ctrl-C takes the best so far.
+    """
+    found = find_source(source, model, data, normalize, resize, crop)
+    if not found.model:
+        raise ModelError(f"{found.packed} does not say what network it is of; give --model")
+    chosen = _method(method, steps, time, settings or [])
+    plan = read(found.packed).plan
+    loaded = found.images()
+    more = [] if images is None else [_all(images, found.pixels)]
+    start = Start(found.packed, plan, chosen, more)
+    network = load_model(found.model, weights, len(loaded.classes) or None)
+    here, own = join(device)
+    job = Job(
+        model=found.model,
+        data=found.data,
+        recipe=replace(plan, tune=chosen),
+        calibration=calibration or found.calibration,
+        seed=found.seed if seed is None else seed,
+        exports=tuple(exports or ()),
+        tasks=read_tasks(task),
+        limits=Limits(device=own, processes=here),
+        about=_about(found, weights),
+        bench=bench,
+    )
+    with progress() as report:
+        result = run(start, job, network, loaded, out, report, force=force)
+    if result is None:
+        return
+    show(result, out)
+    if page:
+        write_page(out)
+
+
+def _about(found: Source, weights: Path | None) -> tuple[tuple[str, str], ...]:
+    known = {name: str(value or "") for name, value in vars(found.pixels).items()}
+    own = {"weights": weights.name if weights else "", "data_spec": found.data.split(":")[0]}
+    return tuple((own | known | {"start": found.packed.parent.name}).items())
+
+
+def _all(images: str, pixels: Pixels) -> Samples:
+    """All images of a data set, the training ones where there are any."""
+    data = load_data(images, **vars(pixels))
+    split = data.train or data.test
+    return Samples.of(split.samples(range(len(split))))
+
+
+def _method(name: str, steps: int | None, time: str | None, settings: list[str]) -> TuneNetwork:
+    """The method with its settings. Raises RecipeError for what does not fit."""
+    if steps is not None and time is not None:
+        raise RecipeError("--steps and --time both say how long to learn; give one of them")
+    said = dict[str, object]()
+    for one in settings:
+        key, equals, text = (part.strip() for part in one.partition("="))
+        if not equals:
+            raise RecipeError(f"--set {one!r}: expected NAME=VALUE, such as latent=0.0003")
+        try:
+            said[key] = yaml.safe_load(text)
+        except yaml.YAMLError as reason:
+            raise RecipeError(f"--set {one!r}: {text!r} is not a YAML value") from reason
+    if steps is not None:
+        said["steps"] = steps
+    if time is not None:
+        said["seconds"] = _seconds(time)
+    found = TUNES.build({"name": name, **said})
+    if not isinstance(found, TuneNetwork):
+        able = ", ".join(key for key, cls in TUNES.items() if issubclass(cls, TuneNetwork))
+        raise RecipeError(
+            f"--method {name} works during the walk (`tune: {name}` in a recipe); after it: {able}"
+        )
+    return found
+
+
+def _seconds(text: str) -> float:
+    """The seconds of a time such as 5min. Raises RecipeError for another text."""
+    match = _TIME.fullmatch(text)
+    if match is None or not float(match[1]):
+        raise RecipeError(f"--time {text!r}: expected a time such as 90s, 5min or 1h")
+    return float(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,117 @@
+"""One run of `subbyte tune`: a quantized network learns on, and is exported, proven and measured
+anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from subbyte.data import DataSet
+from subbyte.engine.quantization import Quantization, taught
+from subbyte.engine.quantized import QuantizedModel
+from subbyte.engine.stages import Report, Stages
+from subbyte.errors import RecipeError
+from subbyte.exporters.packed import load
+from subbyte.graph import Samples
+from subbyte.io.checkpoints import Kept
+from subbyte.io.digests import digest
+from subbyte.jobs.job import Job
+from subbyte.jobs.measuring import Capture
+from subbyte.jobs.running import Make, accept, assist, run
+from subbyte.methods import TuneNetwork
+from subbyte.recipe import Plan
+from subbyte.records import Result
+from subbyte.tuning import TUNES
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The quantized network that learns: its packed file and plan; method: by which it learns;
+    more: further unlabelled samples to learn from, beside those of calibration.
+    """
+
+    packed: Path
+    plan: Plan
+    method: TuneNetwork
+    more: Sequence[Samples] = ()
+
+    def __post_init__(self) -> None:
+        if self.plan.tune is not None:
+            raise RecipeError(
+                f"{self.packed} has been tuned already ({TUNES.name(self.plan.tune)}); tune the "
+                f"network that it was made from, with more --steps"
+            )
+
+
+def tune(
+    start: Start,
+    job: Job,
+    model: nn.Module,
+    data: DataSet,
+    out: Path,
+    report: Report,
+    *,
+    force: bool = False,
+) -> Result | None:
+    """Let a quantized network learn from the float one, and write all that `running.run` writes
+    into the folder `out`. Stopped work is gone on from where the same is asked for again.
+
+    Of several processes that share the work the first returns the result, the others None.
+    Raises SubbyteError as `run` does, and for a network that has been tuned already.
+    """
+    keep = Kept(out.with_name(f".{out.name}.tuning.pt"), _digest(start, job, model, data))
+    make = _learning(start, keep)
+    if not job.limits.processes.first:
+        assist(job, model, data, make)
+        return None
+    result = run(job, model, data, out, report, force=force, make=make)
+    keep.done()
+    return result
+
+
+def _learning(start: Start, keep: Kept) -> Make:
+    def make(
+        job: Job,
+        model: nn.Module,
+        data: DataSet,
+        images: Tensor | Samples,
+        capture: Capture,
+        stages: Stages,
+    ) -> Quantization:
+        with job.limits.processes.failing_together():
+            with stages.stage("capture"):
+                network = capture()
+                quantized = _loaded(start, model, images, job)
+            accept(job, quantized.plan)
+            samples = Samples.join([Samples.of(images), *start.more])
+            walked = Quantization(network, [], quantized)
+            task, limits = capture.task, job.limits
+            return taught(walked, start.method, samples, task, limits, stages, keep)
+
+    return make
+
+
+def _loaded(start: Start, model: nn.Module, images: Tensor | Samples, job: Job) -> QuantizedModel:
+    example = Samples.of(images)[:2].with_dynamic(job.dynamic)
+    return load(start.packed, model, example)
+
+
+def _digest(start: Start, job: Job, model: nn.Module, data: DataSet) -> str:
+    """A digest of all that learning depends on."""
+    facts = (
+        TUNES.settings(start.method),
+        job.calibration,
+        job.seed,
+        data.fingerprint,
+        job.limits.device,
+        torch.get_num_threads(),
+        torch.__version__,
+    )
+    own = [tensor for _, tensor in sorted(model.state_dict().items())]
+    more = [leaf for samples in start.more for leaf in samples.leaves]
+    tensors = [*own, *(leaf for leaf in more if isinstance(leaf, Tensor))]
+    numbers = [tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in tensors]
+    return digest([start.packed.read_bytes(), repr(facts).encode(), *numbers])

@@ -1,0 +1,114 @@
+"""Distillation of the whole network: the quantized one learns what the float one says of strongly
+changed calibration images (Hinton, Vinyals, Dean 2015).
+
+    min  T^2 KL(softmax(z / T) || softmax(z_q / T))
+
+z, z_q: logits of the float and of the quantized network on the same views; T: the temperature.
+Outputs that are no logits: the square of the difference, in units of the float output's variance.
+Labels are not used. Latent weights, scales, ranges and biases learn by Adam at rates of their own,
+which rise over the first steps and fall as a cosine does.
+"""
+
+from dataclasses import dataclass, replace
+from math import cos, isfinite, pi
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from subbyte.errors import RecipeError
+from subbyte.methods import Course, Estimator, Learned, TuneNetwork
+from subbyte.tuning.estimators import ESTIMATORS
+from subbyte.tuning.views import coloured, mixed, parts
+
+_WARM_UP = 0.03  # of the course
+
+
+@dataclass(frozen=True)
+class Distill(TuneNetwork):
+    """steps: updates; seconds: to reckon them from, where above 0; batch: views a step;
+    temperature: T; latent, scale, range, bias, floats: Adam's largest step of each kind of
+    parameter, 0: they stay; zoom, turn, colour, mix: how strongly images are changed (`views`);
+    estimator: of weights on the way; precision: of the forward pass, auto: bfloat16 where the
+    processor multiplies matrices in it (AMX) or there is a GPU that does; held: share of the
+    samples that are kept apart to judge by; seed: of all that is random.
+    """
+
+    steps: int = 2000
+    seconds: float = 0.0
+    batch: int = 128
+    temperature: float = 4.0
+    latent: float = 1e-3
+    scale: float = 1e-3
+    range: float = 1e-3
+    bias: float = 3e-4
+    floats: float = 0.0
+    zoom: float = 0.25
+    turn: float = 20.0
+    colour: float = 0.3
+    mix: float = 0.7
+    estimator: Literal["straight", "annealed"] = "straight"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    held: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rates = (self.latent, self.scale, self.range, self.bias, self.floats)
+        numbers = (*rates, self.seconds, self.temperature, self.zoom, self.turn, self.colour)
+        if not all(isfinite(number) and number >= 0 for number in numbers):
+            raise RecipeError(f"distill: all settings are finite and not negative, got {self}")
+        if self.steps < 1 or self.batch < 2 or not self.temperature or not any(rates):
+            raise RecipeError(
+                f"distill: steps >= 1, batch >= 2, temperature > 0 and a rate > 0 are needed, got "
+                f"{self}"
+            )
+        if not (0 < self.zoom <= 1 and 0 <= self.mix <= 1 and 0 < self.held < 1):
+            raise RecipeError(
+                f"distill: zoom is above 0 and up to 1, mix from 0 to 1, held between 0 and 1; got "
+                f"{self}"
+            )
+
+    @property
+    def course(self) -> Course:
+        """See `TuneNetwork`."""
+        return Course(
+            steps=self.steps,
+            batch=self.batch,
+            temperature=self.temperature,
+            held=self.held,
+            seed=self.seed,
+            mixed=self.precision == "bfloat16" or (self.precision == "auto" and fast_bfloat16()),
+            seconds=self.seconds,
+        )
+
+    def with_steps(self, steps: int) -> "Distill":
+        """See `TuneNetwork`."""
+        return replace(self, steps=steps, seconds=0.0)
+
+    @property
+    def weights(self) -> Estimator:
+        """See `TuneNetwork`."""
+        return ESTIMATORS[self.estimator]()
+
+    def rate(self, kind: Learned, progress: float) -> float:
+        """See `TuneNetwork`."""
+        highest = {
+            Learned.LATENT: self.latent,
+            Learned.SCALE: self.scale,
+            Learned.RANGE: self.range,
+            Learned.BIAS: self.bias,
+            Learned.FLOAT: self.floats,
+        }[kind]
+        return highest * min(1.0, progress / _WARM_UP) * (1 + cos(pi * progress)) / 2
+
+    def views(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """See `TuneNetwork`."""
+        images = parts(images, self.zoom, self.turn, generator)
+        return mixed(coloured(images, self.colour, generator), self.mix, generator)
+
+
+def fast_bfloat16() -> bool:
+    """Whether this machine multiplies matrices in bfloat16."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))

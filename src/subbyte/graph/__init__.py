@@ -2,6 +2,7 @@
 graphs.
 """
 
+from subbyte.graph.apart import holds_any, take_apart
 from subbyte.graph.axes import Axis
 from subbyte.graph.backward import (
     Calls,
@@ -85,6 +86,7 @@ __all__ = [
     "give_biases",
     "given",
     "grid_source",
+    "holds_any",
     "instrument",
     "integer_program",
     "layer_gradients",
@@ -100,6 +102,7 @@ __all__ = [
     "set_tensor",
     "signs",
     "silence",
+    "take_apart",
     "tensor_at",
     "tensors_read",
     "unwrapped",

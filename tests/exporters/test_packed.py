@@ -53,7 +53,12 @@ def rewritten(source: Path, target: Path, **changes: object) -> Path:
 
 
 RECIPES = ("w8a8", "w4a4", "w3", "w2", "ternary")
-CASES = [(name, RECIPES[k % len(RECIPES)]) for k, name in enumerate(NAMES)]
+CASES = [
+    pytest.param(
+        name, RECIPES[k % len(RECIPES)], marks=pytest.mark.slow if k >= len(RECIPES) else []
+    )
+    for k, name in enumerate(NAMES)
+]
 
 
 def slow(*settings):
@@ -88,8 +93,8 @@ def test_what_is_loaded_is_what_was_saved(name, recipe, tmp_path):
         ("weights.granularity=group", "weights.group_size=8"),
         ("weights.granularity=tensor", "weights.symmetric=false"),
         ("weights.bits=5", "weights.narrow=true", "layers={head: {skip: true}}"),
-        ("weights.levels=wide",),
         ("weights.levels=7",),
+        slow("weights.levels=wide"),
         ("weights.rounding=kmeans", "weights.bits=3"),
         slow("activations.symmetric=true", "first_last=8"),
         slow("weights.levels=wide", "weights.bits=8"),

@@ -9,6 +9,7 @@ would find.
 """
 
 from collections.abc import Callable, Container
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +19,6 @@ from subbyte.graph.nodes import is_call
 
 aten = torch.ops.aten
 _POSITIONS = [-1, -2]
-_AXES = {
-    aten.conv_transpose1d.default: 1,
-    aten.conv_transpose2d.input: 2,
-    aten.conv_transpose3d.input: 3,
-}
-"""Transposed convolutions, and over how many axes they go."""
 
 
 def take_apart(graph_module: fx.GraphModule) -> None:
@@ -67,7 +62,7 @@ def _mean1d(node: fx.Node) -> None:
     node.target, node.args = aten.squeeze.dim, (mean, -2)
 
 
-def _transposed(node: fx.Node) -> None:
+def _transposed(node: fx.Node, axes: int) -> None:
     names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
     given = {
         **{"bias": None, "stride": 1, "padding": 0, "output_padding": 0},
@@ -76,8 +71,7 @@ def _transposed(node: fx.Node) -> None:
         **node.kwargs,
     }
     stride, padding, more, dilation = (
-        _spread(given[name], _AXES[node.target])
-        for name in ("stride", "padding", "output_padding", "dilation")
+        _spread(given[name], axes) for name in ("stride", "padding", "output_padding", "dilation")
     )
     read = given["input"], given["weight"], given["bias"]
     node.target = aten.convolution.default
@@ -93,5 +87,7 @@ def _spread(sizes: Any, axes: int) -> list[Any]:
 _APART: dict[Any, Callable[[fx.Node], None]] = {
     aten.adaptive_avg_pool1d.default: _mean1d,
     aten.adaptive_avg_pool2d.default: _mean2d,
-    **dict.fromkeys(_AXES, _transposed),
+    aten.conv_transpose1d.default: partial(_transposed, axes=1),
+    aten.conv_transpose2d.input: partial(_transposed, axes=2),
+    aten.conv_transpose3d.input: partial(_transposed, axes=3),
 }

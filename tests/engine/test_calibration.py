@@ -1,5 +1,7 @@
 """Calibration samples are the same whatever holds them."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -62,10 +64,15 @@ ONE = {
 }
 
 
+@cache
+def of_a_tensor() -> subbyte.QuantizedModel:
+    return subbyte.quantize(one(), X, "w4a8")
+
+
 @pytest.mark.parametrize("form", ONE)
 def test_one_input_in_all_forms(form, tmp_path):
     given, forward_fn = ONE[form]
-    wanted = subbyte.quantize(one(), X, "w4a8")
+    wanted = of_a_tensor()
     found = subbyte.quantize(one(), given, "w4a8", forward_fn=forward_fn)
     subbyte.save(wanted, tmp_path / "wanted.safetensors")
     subbyte.save(found, tmp_path / "found.safetensors")
@@ -75,7 +82,7 @@ def test_one_input_in_all_forms(form, tmp_path):
 
 def test_arguments_of_dictionaries_keep_their_names():
     found = subbyte.quantize(one(), [{"input": X, "label": LABELS}], "w4a8")
-    assert torch.equal(found(input=X), subbyte.quantize(one(), X, "w4a8")(X))
+    assert torch.equal(found(input=X), of_a_tensor()(X))
     with pytest.raises(DataError, match="takes"):
         found(X)
 

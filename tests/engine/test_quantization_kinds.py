@@ -48,7 +48,7 @@ def compared(expected: object, found: object, decibels: float) -> None:
             assert own.dtype == one.dtype and float((own == one).float().mean()) > 0.9
 
 
-QUICK = 9  # one kind of so many is tried in the quick suite
+QUICK = 15  # one kind of so many is tried in the quick suite
 
 
 @pytest.mark.parametrize(

@@ -190,8 +190,15 @@ def test_quantize_meets_a_budget():
 CHANNELS = ("budget_for=channels", "widths=[ternary, 2, 2 wide, 4, 8]")
 
 
-@pytest.mark.parametrize("name", ["residual", "mobile"])
-@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("residual", 0.1),
+        ("mobile", 0.5),
+        pytest.param("residual", 0.5, marks=pytest.mark.slow),
+        pytest.param("mobile", 0.1, marks=pytest.mark.slow),
+    ],
+)
 def test_channels_get_levels_of_their_own_within_the_budget(name, share, tmp_path):
     network, x = captured(name), images(name)
     uniform = {

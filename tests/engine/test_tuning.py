@@ -88,7 +88,7 @@ def test_the_end_brings_the_logits_nearer_still():
 
 
 def test_labels_are_read_only_when_asked_for(tmp_path):
-    model, inputs = build("residual"), images("residual")
+    model, inputs = build("shared"), images("shared")
     recipe = subbyte.load_recipe(
         "ternary", ["tune={name: cascade, epochs: 1, retrain: labels, retrain_epochs: 3}"]
     )
@@ -101,7 +101,7 @@ def test_labels_are_read_only_when_asked_for(tmp_path):
     assert not torch.equal(one(inputs), other(inputs))
     save(one, tmp_path / "net.safetensors")
     assert torch.equal(
-        subbyte.load(tmp_path / "net.safetensors", build("residual"))(inputs), one(inputs)
+        subbyte.load(tmp_path / "net.safetensors", build("shared"))(inputs), one(inputs)
     )
     plain = subbyte.load_recipe("ternary")
     assert torch.equal(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 
 import subbyte
 import subbyte.engine.guidance
@@ -28,6 +29,8 @@ RECIPES = {
     "guided": ("weights.guided=2", "weights.rounding=gptq"),
     "cascade": ("tune={name: cascade, epochs: 1}", "weights.rounding=gptq"),
 }
+
+NETWORKS = ("residual", "mobile", "shared")
 
 
 def limits_of(tmp_path, **changes: object) -> Limits:
@@ -51,8 +54,16 @@ def assert_same(one: WalkResult, other: WalkResult) -> None:
     assert torch.equal(one.logits[1], other.logits[1])
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("name", ["residual", "mobile", "shared"])
+def _case(name: str, k: int, recipe: str) -> ParameterSet:
+    """Every recipe is tried on one of the networks in the quick suite."""
+    quick = NETWORKS.index(name) == k % len(NETWORKS)
+    return pytest.param(name, recipe, marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [_case(name, k, recipe) for name in NETWORKS for k, recipe in enumerate(RECIPES)],
+)
 def test_results_are_the_same_with_and_without(name, recipe, tmp_path):
     without, first = (
         walked(recipe, Limits(chunk=16, rows=3), name),

@@ -88,7 +88,14 @@ def test_the_packed_file_brings_it_back(name, tmp_path):
     assert again.bits_per_weight == quantized(name).bits_per_weight
 
 
-@every_setting
+FILES = ("scales", "bits", "batches", "levels")
+"""Weights of widths of their own are in a file as activations with such are."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in FILES else pytest.mark.slow) for name in SETTINGS],
+)
 def test_onnx_runtime_computes_the_same(name, tmp_path):
     export = subbyte.export(quantized(name), tmp_path / "net.onnx", images())
     # codes that lie on the edge go either way: how many depends on the processor's float sums

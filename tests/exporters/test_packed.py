@@ -4,17 +4,21 @@ import json
 import pickle
 import shutil
 import zlib
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import subbyte
+import subbyte.graph.network as graph_network
 from subbyte.errors import FormatError
 from subbyte.exporters import packed, sealed
+from subbyte.graph import capture
+from subbyte.graph.instrument import copied
 from tests.networks import NAMES, Chain, Residual, build, images, quantized
 
 
@@ -24,6 +28,17 @@ def written(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("packed") / "model.safetensors"
     subbyte.save(quantized("residual", "w4a4"), path, {"model": "residual", "calibration": 40})
     return path
+
+
+@pytest.fixture
+def captured_once(monkeypatch):
+    """Networks called `shared`, of the same numbers, are captured once."""
+    monkeypatch.setattr(graph_network, "capture", lambda *_: copied(captured_graph()))
+
+
+@cache
+def captured_graph() -> fx.GraphModule:
+    return capture(build("shared"), images("shared")[:2])
 
 
 def header_end(data: bytes) -> int:
@@ -53,7 +68,12 @@ def rewritten(source: Path, target: Path, **changes: object) -> Path:
 
 
 RECIPES = ("w8a8", "w4a4", "w3", "w2", "ternary")
-CASES = [(name, RECIPES[k % len(RECIPES)]) for k, name in enumerate(NAMES)]
+CASES = [
+    pytest.param(
+        name, RECIPES[k % len(RECIPES)], marks=pytest.mark.slow if k >= len(RECIPES) else []
+    )
+    for k, name in enumerate(NAMES)
+]
 
 
 def slow(*settings):
@@ -88,8 +108,8 @@ def test_what_is_loaded_is_what_was_saved(name, recipe, tmp_path):
         ("weights.granularity=group", "weights.group_size=8"),
         ("weights.granularity=tensor", "weights.symmetric=false"),
         ("weights.bits=5", "weights.narrow=true", "layers={head: {skip: true}}"),
-        ("weights.levels=wide",),
         ("weights.levels=7",),
+        slow("weights.levels=wide"),
         ("weights.rounding=kmeans", "weights.bits=3"),
         slow("activations.symmetric=true", "first_last=8"),
         slow("weights.levels=wide", "weights.bits=8"),
@@ -276,14 +296,15 @@ def test_metadata_of_any_other_kind_is_refused(text, tmp_path):
     "missing",
     ["layers/inner/codes", "layers/head/scale", "activations/input/zero_point", "float/head.bias"],
 )
-def test_files_without_a_tensor_are_refused(missing, tmp_path, monkeypatch):
+def test_files_without_a_tensor_are_refused(missing, tmp_path, captured_once):
     """Even if their checksum is right."""
     whole = packed._tensors
-    monkeypatch.setattr(
-        packed, "_tensors", lambda model: {k: v for k, v in whole(model).items() if k != missing}
-    )
-    packed.save(quantized("shared", "w4a4"), tmp_path / "part.safetensors")
-    monkeypatch.undo()
+    model = quantized("shared", "w4a4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            packed, "_tensors", lambda m: {k: v for k, v in whole(m).items() if k != missing}
+        )
+        packed.save(model, tmp_path / "part.safetensors")
     with pytest.raises(FormatError):
         subbyte.load(tmp_path / "part.safetensors", build("shared"))
 
@@ -301,18 +322,17 @@ def test_files_without_a_tensor_are_refused(missing, tmp_path, monkeypatch):
         ("float/head.bias", lambda t: t.long()),
     ],
 )
-def test_files_with_odd_tensors_are_refused(name, change, tmp_path, monkeypatch):
+def test_files_with_odd_tensors_are_refused(name, change, tmp_path, captured_once):
     """Even if their checksum is right."""
     whole = packed._tensors
-    monkeypatch.setattr(
-        packed,
-        "_tensors",
-        lambda model: {
-            k: change(v).contiguous() if k == name else v for k, v in whole(model).items()
-        },
-    )
-    packed.save(quantized("shared", "w4a4"), tmp_path / "odd.safetensors")
-    monkeypatch.undo()
+    model = quantized("shared", "w4a4")
+
+    def changed(model: subbyte.QuantizedModel) -> dict[str, Tensor]:
+        return {k: change(v).contiguous() if k == name else v for k, v in whole(model).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "_tensors", changed)
+        packed.save(model, tmp_path / "odd.safetensors")
     with pytest.raises(FormatError):
         subbyte.load(tmp_path / "odd.safetensors", build("shared"))
 

@@ -51,7 +51,7 @@ def test_planted_faults_are_refused(kind, recipe, fault, right):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize(
-    "seed", [*range(2), *(pytest.param(k, marks=pytest.mark.slow) for k in range(2, 40))]
+    "seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 40))]
 )
 def test_right_files_are_kept(seed, recipe, tmp_path):
     kind = KINDS[(seed + RECIPES.index(recipe)) % len(KINDS)]

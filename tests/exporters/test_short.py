@@ -11,12 +11,13 @@ from torch import nn
 import subbyte
 from subbyte.exporters import export, runner
 from subbyte.exporters import onnx as exporting
+from subbyte.methods import Exported
 from tests.networks import images, quantized
 
 CASES = [
     ("residual", "w4a4", "onnx-int8"),
-    ("decoder", "w2", "onnx-compact"),
-    ("tokens", "w8a8", "onnx-int8"),
+    pytest.param("decoder", "w2", "onnx-compact", marks=pytest.mark.slow),
+    pytest.param("tokens", "w8a8", "onnx-int8", marks=pytest.mark.slow),
     ("functional", "ternary", "onnx-compact"),
 ]
 
@@ -86,25 +87,37 @@ def wide(depth: int, recipe: str) -> subbyte.QuantizedModel:
     return subbyte.quantize(network.eval(), torch.randn(4, 32, 8, 8), recipe)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A function that exports a network of wide layers once."""
+
+    @cache
+    def make(depth: int, recipe: str, to: str) -> Exported:
+        path = tmp_path_factory.mktemp("wide") / "net.onnx"
+        return export(wide(depth, recipe), path, torch.randn(4, 32, 8, 8), to=to)
+
+    return make
+
+
 @pytest.mark.parametrize(
-    ("recipe", "to"), [("w3", "onnx-compact"), ("ternary", "onnx-compact"), ("w4a4", "onnx-int8")]
+    ("recipe", "to"),
+    [
+        pytest.param("w3", "onnx-compact", marks=pytest.mark.slow),
+        ("ternary", "onnx-compact"),
+        ("w4a4", "onnx-int8"),
+    ],
 )
-def test_files_hold_hardly_more_than_their_numbers(recipe, to, tmp_path):
+def test_files_hold_hardly_more_than_their_numbers(recipe, to, written):
     """A layer of 9,216 weights: 2,304 bytes in INT2, and 256 of scales and biases."""
-    made = {
-        n: export(wide(n, recipe), tmp_path / f"{n}.onnx", torch.randn(4, 32, 8, 8), to=to)
-        for n in (1, 3)
-    }
+    made = {n: written(n, recipe, to) for n in (1, 3)}
     each = (made[3].bytes - made[1].bytes) / (made[3].holds - made[1].holds)
     assert 1 < each < 1.06
 
 
-def test_the_numbers_of_a_file_are_those_of_its_types(tmp_path):
-    """Three convolutions of 32 x 288 weights, 32 scales and biases each."""
+def test_the_numbers_of_a_file_are_those_of_its_types(written):
+    """A convolution of 32 x 288 weights, 32 scales and biases."""
     holds = {
-        (recipe, to): export(
-            wide(1, recipe), tmp_path / f"{recipe}{to}.onnx", torch.randn(4, 32, 8, 8), to=to
-        ).holds
+        (recipe, to): written(1, recipe, to).holds
         for recipe, to in (("w3", "onnx-compact"), ("ternary", "onnx-compact"), ("w3", "onnx-int8"))
     }
     assert holds["w3", "onnx-compact"] in (n := 32 * 288 // 2 + 2 * 4 * 32, n + 16)

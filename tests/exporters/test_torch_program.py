@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import torch
@@ -22,8 +23,24 @@ assert torch.equal(program(x), y) and torch.equal(program(x[:3]), y[:3])
 """
 
 
-@pytest.mark.parametrize("network", ["residual", "mobile", "tokens"])
-@pytest.mark.parametrize("recipe", ["w4a4", "w2"])
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A program; do not change it."""
+    path = tmp_path_factory.mktemp("program") / "net.pt2"
+    export(quantized("residual", "w4a4"), path, images("residual"), to="torch")
+    return path
+
+
+SLOW = {("residual", "w2"), ("mobile", "w4a4"), ("tokens", "w2")}
+
+
+@pytest.mark.parametrize(
+    ("network", "recipe"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if case in SLOW else [])
+        for case in product(("residual", "mobile", "tokens"), ("w4a4", "w2"))
+    ],
+)
 def test_programs_compute_what_the_model_computes_to_the_bit(network, recipe, tmp_path):
     model, x = quantized(network, recipe), images(network)
     made = export(model, tmp_path / "net.pt2", x, to="torch")
@@ -46,13 +63,12 @@ def test_grids_of_every_kind_are_computed_to_the_bit(network, settings):
     assert torch.equal(subbyte.plain(model)(x), model(x))
 
 
-def test_files_run_where_there_is_no_subbyte(tmp_path):
+def test_files_run_where_there_is_no_subbyte(written, tmp_path):
     model, x = quantized("residual", "w4a4"), images("residual")
-    export(model, tmp_path / "net.pt2", x, to="torch")
     torch.save((x, model(x)), tmp_path / "xy.pt")
     environment = os.environ | {"PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ALONE, "net.pt2", "xy.pt"],
+        [sys.executable, "-W", "ignore", "-c", ALONE, str(written), "xy.pt"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -61,18 +77,16 @@ def test_files_run_where_there_is_no_subbyte(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_nothing_of_ours_is_in_a_program(tmp_path):
-    model, x = quantized("residual", "w4a4"), images("residual")
-    export(model, tmp_path / "net.pt2", x, to="torch")
-    assert all(name.startswith("aten.") for name in contents(tmp_path / "net.pt2").operations)
-    modules = {type(module).__module__ for module in subbyte.plain(model).modules()}
+def test_nothing_of_ours_is_in_a_program(written):
+    assert all(name.startswith("aten.") for name in contents(written).operations)
+    plain = subbyte.plain(quantized("residual", "w4a4"))
+    modules = {type(module).__module__ for module in plain.modules()}
     assert not any(name.startswith("subbyte") for name in modules)
 
 
-def test_the_same_network_gives_the_same_bytes(tmp_path):
+def test_the_same_network_gives_the_same_bytes(written, tmp_path):
     model, x = quantized("residual", "w4a4"), images("residual")
-    for name in ("one.pt2", "two.pt2"):
-        export(model, tmp_path / name, x, to="torch")
-    content = (tmp_path / "one.pt2").read_bytes()
-    assert content == (tmp_path / "two.pt2").read_bytes()
+    export(model, tmp_path / "two.pt2", x, to="torch")
+    content = (tmp_path / "two.pt2").read_bytes()
+    assert content == written.read_bytes()
     assert str(tmp_path).encode() not in content and b".py" not in content

@@ -1,5 +1,7 @@
 """Weights in ONNX files on processors whose kernels add pairs of products in saturating int16."""
 
+from functools import cache
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,12 +11,25 @@ from onnx import numpy_helper
 from subbyte.errors import ParityError
 from subbyte.exporters import export
 from subbyte.exporters.onnx import Onnx
+from subbyte.methods import Exported
 from tests.exporters.pairs import paired_sums, worst_inputs
 from tests.networks import images, quantized
 
 pytestmark = pytest.mark.usefixtures("long_names")
 
 PRECISION = "session.x64quantprecision"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A function that exports a network once."""
+
+    @cache
+    def make(name: str, recipe: str, optimize: str) -> Exported:
+        path = tmp_path_factory.mktemp("weights") / "model.onnx"
+        return export(quantized(name, recipe), path, images(name), optimize=optimize)
+
+    return make
 
 
 def about(path):
@@ -38,10 +53,9 @@ def saturating(path, layers):
 
 
 @pytest.mark.parametrize("name", ["residual", "mobile"])
-def test_layers_that_may_saturate_are_told_or_stored_unsigned(name, tmp_path):
-    model, x = quantized(name, "w8a8"), images(name)
-    fast = export(model, tmp_path / "fast.onnx", x)
-    exact = export(model, tmp_path / "exact.onnx", x, optimize="exact")
+def test_layers_that_may_saturate_are_told_or_stored_unsigned(name, files):
+    model = quantized(name, "w8a8")
+    fast, exact = files(name, "w8a8", "speed"), files(name, "w8a8", "exact")
     depthwise = {"depthwise.0"} & {layer.name for layer in model.layers}
     found = set(saturating(fast.path, model.layers))
     assert found and found - set(fast.parity.saturating) == depthwise
@@ -50,26 +64,30 @@ def test_layers_that_may_saturate_are_told_or_stored_unsigned(name, tmp_path):
     assert about(exact.path) == "every processor"
 
 
-def test_few_bits_never_saturate(tmp_path):
-    model, x = quantized("residual", "w4a4"), images("residual")
-    fast = export(model, tmp_path / "fast.onnx", x)
-    exact = export(model, tmp_path / "exact.onnx", x, optimize="exact")
-    for made in (fast, exact):
+def test_few_bits_never_saturate(files):
+    model = quantized("residual", "w4a4")
+    for made in (files("residual", "w4a4", "speed"), files("residual", "w4a4", "exact")):
         assert not made.parity.saturating and about(made.path) == "every processor"
         held = {one.name: one for one in onnx.load(made.path).graph.initializer}
         types = {held[f"{layer.weight}.codes"].data_type for layer in model.layers}
         assert types == {onnx.TensorProto.INT8}  # the fast kernels
 
 
-@pytest.mark.parametrize("name", ["residual", "mobile", "tokens", "decoder"])
-def test_the_sessions_option_for_exact_sums_changes_nothing_here(name, tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "residual",
+        "mobile",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("tokens", "decoder")),
+    ],
+)
+def test_the_sessions_option_for_exact_sums_changes_nothing_here(name, files):
     """With it ONNX Runtime takes signed weights for unsigned, which it can't where layers share a
     zero point.
     """
-    model, x = quantized(name, "w8a8"), images(name)
-    found = []
+    x, found = images(name), []
     for optimize in ("speed", "exact"):
-        path = export(model, tmp_path / f"{optimize}.onnx", x, optimize=optimize).path
+        path = files(name, "w8a8", optimize).path
         for setting in ("0", "1"):
             options = onnxruntime.SessionOptions()
             options.add_session_config_entry(PRECISION, setting)

@@ -53,7 +53,10 @@ def cache(tmp_path):
     return Cache(tmp_path / "cache")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if k % 3 else []) for k, name in enumerate(NAMES)],
+)
 def test_a_network_is_the_same_from_the_cache(name, cache, monkeypatch):
     once, graph_module = prepared(name), copied(captured(name)[1])
     monkeypatch.setattr(network_module, "capture", lambda *_: graph_module)

@@ -92,7 +92,7 @@ MORE: dict[str, dict[str, int]] = {
 }
 """Multiplications of a sample that are more than PyTorch's, by reason; of other networks none."""
 SLOW = set(MODELS) | {"unet", "two_heads", "residual", "cells", "encoder layer", "decoder layer"}
-SLOW |= {"grouped queries", "levit", "mixnet"}
+SLOW |= {"grouped queries", "levit", "mixnet", "mobile", "gru", "tied embedding"}
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,10 @@ COMPUTES = {
 }
 
 
-@pytest.mark.parametrize("case", MOVES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow if k % 2 else []) for k, case in enumerate(MOVES)],
+)
 def test_moves_hand_the_tap_of_their_input_on(case):
     model = Calls(lambda m, x: m.b(MOVES[case](m.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 1))
     assert taps_of(model, 4, 6, 6) == [

@@ -192,7 +192,15 @@ def test_other_scales_are_rounded_to_the_nearest_power_or_refused():
     assert GridSpec.from_dict(spec.to_dict()) == spec
 
 
-@pytest.mark.parametrize("rounding", ["corrected", "gpfq", "beacon", "ldnq", "adaround", "descent"])
+@pytest.mark.parametrize(
+    "rounding",
+    [
+        "corrected",
+        "beacon",  # chooses its scales itself
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpfq", "ldnq", "adaround")),
+        pytest.param("descent", marks=pytest.mark.slow),
+    ],
+)
 def test_roundings_end_on_powers_of_two(rounding, tmp_path):
     weights = {"bits": 4, "scales": "powers-of-two", "rounding": rounding}
     values = {"bits": 8, "scales": "powers-of-two"}

@@ -68,11 +68,17 @@ def variants_of(name: str) -> Iterator[tuple[str, Rounding]]:
 VARIANTS = dict(variant for name in ROUNDINGS for variant in variants_of(name))
 GRIDS = ("int4", "uint2")
 CASES = ["grouped, x_q", "dead, x_q", "few rows, x_q"]
-variants = pytest.mark.parametrize(
-    ("variant", "spec"),
-    [(v, s) for v in VARIANTS for s in GRIDS if VARIANTS[v].refusal(SPECS[s]) is None],
+TAKEN = [(v, s) for v in VARIANTS for s in GRIDS if VARIANTS[v].refusal(SPECS[s]) is None]
+variants = pytest.mark.parametrize(("variant", "spec"), TAKEN)
+cases = pytest.mark.parametrize(
+    ("variant", "spec", "case"),
+    [
+        pytest.param(*one, case, marks=[] if (k + n) % len(CASES) == 0 else pytest.mark.slow)
+        for k, one in enumerate(TAKEN)
+        for n, case in enumerate(CASES)
+    ],
 )
-cases = pytest.mark.parametrize("case", CASES)
+"""Every variant on every grid; in the quick suite on one of the cases."""
 
 
 @cache
@@ -81,7 +87,6 @@ def rounded(variant: str, spec: str, case: str) -> QTensor:
     return VARIANTS[variant].round(given.weight, fitter(SPECS[spec]), given.stats)
 
 
-@variants
 @cases
 def test_codes_are_a_matrix_on_a_grid(variant, spec, case):
     q = rounded(variant, spec, case)
@@ -96,7 +101,6 @@ def test_codes_are_a_matrix_on_a_grid(variant, spec, case):
     assert torch.equal(q.grid.encode(q.dequantize()), q.codes)
 
 
-@variants
 @cases
 def test_the_same_call_gives_the_same_codes(variant, spec, case):
     given, q = INPUTS[case], rounded(variant, spec, case)
@@ -104,7 +108,6 @@ def test_the_same_call_gives_the_same_codes(variant, spec, case):
     assert torch.equal(again.codes, q.codes) and torch.equal(again.grid.scale, q.grid.scale)
 
 
-@variants
 @cases
 def test_rows_do_not_know_of_one_another(variant, spec, case):
     given = INPUTS[case]
@@ -114,7 +117,6 @@ def test_rows_do_not_know_of_one_another(variant, spec, case):
     assert torch.equal(permuted.codes, rounded(variant, spec, case).codes[order])
 
 
-@variants
 @cases
 def test_the_unit_of_the_inputs_does_not_matter(variant, spec, case):
     given = INPUTS[case]
@@ -163,7 +165,9 @@ class Linear(nn.Module):
         return x.reshape(-1, 5) if not self.shape else x.reshape(x.shape[0], -1, 5).mean(1)
 
 
-@pytest.mark.parametrize("method", ["gpfq", "gptq", "ldnq"])
+@pytest.mark.parametrize(
+    "method", ["gpfq", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gptq", "ldnq"))]
+)
 def test_linear_layers_on_inputs_of_any_number_of_axes(method):
     images = torch.randn(40, 48, generator=torch.Generator().manual_seed(0))
     recipe = subbyte.load_recipe("w3", [f"weights.rounding={method}"])

@@ -1,9 +1,12 @@
 """Every registered method keeps what its kind promises: a new one is tested by being registered."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 
 from subbyte.allocate import ALLOCATIONS
 from subbyte.core import QTensor
@@ -19,20 +22,33 @@ from subbyte.tuning.estimators import ESTIMATORS
 
 torch.set_num_threads(1)
 REGISTRIES = (RANGES, ROUNDINGS, PRECONDITIONS, CORRECTIONS, ALLOCATIONS, TUNES)
+QUICK = 4  # of so many quick cases of a promise each method is tried on one in the quick suite
+
+
+def tried(name: str, method: object, turn: int) -> Iterator[ParameterSet]:
+    """All checks of a method. Of each promise at least one case is quick; which, goes round by the
+    turn, so that the methods of a kind share them.
+    """
+    found = [(str(each).partition(" [")[0], each) for each in checks(method)]
+    count = Counter(promise for promise, each in found if each.quick)
+    seen: Counter[str] = Counter()
+    for promise, each in found:
+        quick = each.quick and (seen[promise] - turn) % min(QUICK, count[promise]) == 0
+        seen[promise] += each.quick
+        marks = [] if quick else [pytest.mark.slow]
+        yield pytest.param(each, id=f"{name}: {each}", marks=marks)
+
+
 CHECKS = [
-    pytest.param(
-        each,
-        id=f"{registry.kind} {name}: {each}",
-        marks=[] if each.quick else [pytest.mark.slow],
-    )
+    check
     for registry in REGISTRIES
-    for name, cls in registry.items()
-    for each in checks(cls)
+    for turn, (name, cls) in enumerate(registry.items())
+    for check in tried(f"{registry.kind} {name}", cls, turn)
 ]
 CHECKS += [
-    pytest.param(each, id=f"cascade by {what}: {each}")
+    check
     for what in ("logits", "labels")
-    for each in checks(Cascade(retrain=what))
+    for check in tried(f"cascade by {what}", Cascade(retrain=what), 0)
 ]
 CHECKS += [
     pytest.param(each, id=f"distill by {name}: {each}")

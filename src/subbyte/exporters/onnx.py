@@ -39,7 +39,7 @@ from subbyte.exporters.saturation import exact_if_saturated, proving
 from subbyte.exporters.short import shorten
 from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
-from subbyte.graph import Samples, described, mark_sites
+from subbyte.graph import Samples, described, mark_sites, take_apart
 from subbyte.io.files import written_together
 from subbyte.methods import (
     Contents,
@@ -264,6 +264,7 @@ def _runner(path: Path, settings: dict[str, str]) -> Runner:
 def _torch_graph(model: QuantizedModel, opset: int, batch: int | None) -> ir.Model:
     quantized = [layer for layer in model.layers if layer.owner in model.weights]
     marked = mark_sites(model.instrumented, quantized)
+    take_apart(marked)
     return float_program(marked, model.signature, model.output_names, opset, batch)
 
 

@@ -1,8 +1,10 @@
 """The float graph of a file, by torch.onnx.
 
-torch.onnx makes its table of operators anew for every export, by parsing the source of 500
-functions: 1 to 2 seconds, as much as all the rest for a small network. The table depends on the
-opset alone and is only read, so one is made and kept for each.
+torch.onnx makes two tables anew for every export: of operators, by parsing the source of 500
+functions (1 to 2 seconds, as much as all the rest for a small network), and of the operations that
+it takes apart (a third of a second). Both depend on the opset alone and are only read, so one of
+each is made and kept for each. Then it traces every program once more to take operations apart;
+a program that holds none of them would come out as it is, and is left as it is.
 """
 
 import re
@@ -14,10 +16,10 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from torch import nn
-from torch.onnx._internal.exporter import _registration
+from torch.onnx._internal.exporter import _decomp, _fx_passes, _registration
 
 from subbyte.errors import ModelError
-from subbyte.graph import Signature, exported_program, fixed_program, silence
+from subbyte.graph import Signature, exported_program, fixed_program, holds_any, silence
 
 _OPERATION = re.compile(r"torch\.ops\.(\w+\.\w+)")
 _make_table = _registration.ONNXRegistry.from_torchlib
@@ -82,16 +84,33 @@ def _explain(error: torch.onnx.OnnxExporterError) -> str:
 
 @contextmanager
 def _tables_kept() -> Iterator[None]:
-    """Within, torch.onnx takes its table of operators from `_table`; it has no argument for one."""
+    """Within, torch.onnx takes its tables from here; it has no argument for them."""
     registry: Any = _registration.ONNXRegistry
-    made = vars(registry)["from_torchlib"]
+    passes: Any = _fx_passes
+    made, decompose = vars(registry)["from_torchlib"], passes.decompose_with_registry
     registry.from_torchlib = staticmethod(_table)
+    passes.decompose_with_registry = _taken_apart
     try:
         yield
     finally:
         registry.from_torchlib = made
+        passes.decompose_with_registry = decompose
 
 
 @cache
 def _table(opset_version: int) -> _registration.ONNXRegistry:
     return _make_table(opset_version=opset_version)
+
+
+@cache
+def _apart(opset_version: int) -> dict[Any, Any]:
+    """Operations that an opset has no form for, and what torch makes of them."""
+    known = set(_decomp.get_onnx_implemented_overloads(_table(opset_version)))
+    return _decomp.create_onnx_friendly_decomposition_table(known)
+
+
+def _taken_apart(
+    program: torch.export.ExportedProgram, registry: _registration.ONNXRegistry
+) -> torch.export.ExportedProgram:
+    apart = _apart(registry.opset_version)
+    return program.run_decompositions(apart) if holds_any(program, apart) else program

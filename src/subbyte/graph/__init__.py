@@ -2,6 +2,7 @@
 graphs.
 """
 
+from subbyte.graph.apart import holds_any, take_apart
 from subbyte.graph.axes import Axis
 from subbyte.graph.backward import (
     Calls,
@@ -87,6 +88,7 @@ __all__ = [
     "give_biases",
     "given",
     "grid_source",
+    "holds_any",
     "instrument",
     "integer_program",
     "is_images",
@@ -103,6 +105,7 @@ __all__ = [
     "set_tensor",
     "signs",
     "silence",
+    "take_apart",
     "tensor_at",
     "tensors_read",
     "unwrapped",

@@ -9,7 +9,7 @@ For the objective q'Hq - 2 l'q, where l = G w, or H w* for a target w*:
 (QuantEase, Behdin et al. 2023; COMQ, Zhang et al. 2025). Neither step can raise it. Unlike GPTQ's
 recursion a sweep sees clipping and revisits earlier choices. Several starts go side by side, and
 the slope (l - H q)_j / H_jj is kept up to date, from which the refits follow, too. Cost: 2 rows d^2
-a sweep.
+a sweep; where few codes are left to change, rows d for each change of a row (`changes`).
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import QTensor
+from subbyte.rounding.changes import change_in_turn, worth_it
 from subbyte.rounding.columns import Columns
 from subbyte.rounding.turns import column_major, in_turn, row_major, subtract_product
 from subbyte.stats import LayerStats
@@ -64,6 +65,7 @@ class _Stack:
         subtract_product(self._slope, self._steps, self._units * self._columns.scales)
         self._all = self._units.clone(), self._columns.scales.clone()
         self._rows = torch.arange(self._units.shape[2], device=linear.device)
+        self._changes = len(self._units)  # of a row in the last sweep, at most
 
     @property
     def done(self) -> bool:
@@ -114,14 +116,22 @@ class _Stack:
         """Visit every column of the rows at work. Rows of which no code changes are done; unless
         each has one scale only whole starts are, as refits go on to gain.
         """
+        if len(self._columns.scales) == 1 and worth_it(self._changes, self._units.shape):
+            changes = change_in_turn(self._units, self._slope, self._steps, self._columns)
+        else:
+            changes = self._visit_all()
+        self._changes = int(changes.max())
+        if not self._share.by_row:
+            changes = self._summed(changes)
+        self._keep(changes.any(0).nonzero()[:, 0])
+
+    def _visit_all(self) -> Tensor:
+        """Visit column after column; the number of changes of each row, float32 [groups, rows]."""
         moved = _visit_all(self._units, self._slope, self._steps, self._columns)
         for start in range(0, len(moved), _BLOCK):  # those behind have not heard of it
             part = self._lower[:, start:, start : start + _BLOCK]
             subtract_product(self._slope[start : start + _BLOCK], part, moved[start:])
-        changed = moved.any(0)
-        if not self._share.by_row:
-            changed = self._summed(changed.float()) > 0
-        self._keep(changed.any(0).nonzero()[:, 0])
+        return (moved != 0).sum(0, dtype=torch.float32)
 
     def _keep(self, kept: Tensor) -> None:
         """Go on with some of the rows at work."""

@@ -279,10 +279,11 @@ class _Walker:
 
         Raises NumericsError when either holds NaN or Inf.
         """
-        powers = torch.zeros(2, dtype=torch.float64)
-        for x, y in zip(pair.float, pair.quantized, strict=True):
-            powers[0] += x.square().sum(dtype=torch.float64)
-            powers[1] += 0.0 if pair.same else (x - y).square_().sum(dtype=torch.float64)
+        each = [
+            (x.square().sum(), x.new_zeros(()) if y is x else (x - y).square_().sum())
+            for x, y in zip(pair.float, pair.quantized, strict=True)
+        ]
+        powers = torch.stack([torch.stack(two) for two in each]).double().sum(0).cpu()
         signal, noise = self.limits.processes.total(powers).tolist()
         if not isfinite(signal + noise):
             raise NumericsError(

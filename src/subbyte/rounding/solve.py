@@ -104,7 +104,8 @@ class Factored:
         """See `corrected_target`."""
         w = self._stats.grouped(weight)
         right = self.order.values(w @ self._stats.G.mT + w * self._diagonal[:, None])
-        return self.order.back(solved(self.R, right)).reshape(weight.shape).to(torch.float32)
+        found = self.order.back(solved(self.R, right)).to(torch.float32)
+        return found.reshape(weight.shape).contiguous()
 
 
 def corrected_target(weight: Tensor, stats: LayerStats, damping: float) -> Tensor:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from subbyte.core import QTensor
+from subbyte.core import QTensor, Share
 from subbyte.rounding.changes import change_in_turn, worth_it
 from subbyte.rounding.columns import Columns
 from subbyte.rounding.turns import column_major, in_turn, row_major, subtract_product
@@ -172,15 +172,21 @@ def refit_scales(linear: Tensor, rounded: QTensor, stats: LayerStats) -> QTensor
     refitted one after the other.
     """
     units = rounded.grid.units(rounded.codes)
-    scale = rounded.grid.scale
-    share = rounded.grid.spec.share
+    grid = rounded.grid
+    return rounded.with_scale(fitted_scales(linear, units, grid.scale, grid.spec.share, stats))
+
+
+def fitted_scales(
+    linear: Tensor, units: Tensor, scale: Tensor, share: Share, stats: LayerStats
+) -> Tensor:
+    """The scales of `refit_scales`, for units [rows, columns] and the scales that they have."""
     if share.block is None:
         u = stats.grouped(units)
         fit = (u * linear).sum(-1).reshape(-1, 1)
         energy = ((u @ stats.H) * u).sum(-1).reshape(-1, 1)
-        return rounded.with_scale(_positive_ratio(share.sums(fit), share.sums(energy), scale))
+        return _positive_ratio(share.sums(fit), share.sums(energy), scale)
     scale, size = scale.clone(), share.block
-    q = stats.grouped(rounded.grid.decode(rounded.codes))
+    q = stats.grouped(units * share.spread(scale, units.shape[1]))
     slope = linear - q @ stats.H
     for k in range(scale.shape[1]):
         part = slice(k * size, (k + 1) * size)
@@ -191,7 +197,7 @@ def refit_scales(linear: Tensor, rounded: QTensor, stats: LayerStats) -> QTensor
         fitted = _positive_ratio(fit, energy, scale[:, k])
         slope -= (fitted - scale[:, k]).reshape(*u.shape[:2], 1) * uH
         scale[:, k] = fitted
-    return rounded.with_scale(scale)
+    return scale
 
 
 def _positive_ratio(numerator: Tensor, denominator: Tensor, fallback: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from subbyte.graph.memory import Memory, Pair
+from subbyte.graph.memory import Memory, Pair, room_on
 
 
 def values() -> list[torch.Tensor]:
@@ -130,3 +130,12 @@ def test_a_pair_is_the_same_until_it_parts():
     chunks = [torch.ones(2)]
     assert Pair(chunks, chunks).same
     assert not Pair(chunks, list(chunks)).same
+
+
+def test_values_of_a_device_stay_there_while_they_fit():
+    memory = Memory(100, on_device=100)
+    chunks = [memory.admit(torch.ones(10, device="meta")) for _ in range(2)]
+    assert (memory.used, memory.used_on_device) == (0, 80)
+    memory.release(Pair(chunks, chunks))
+    assert memory.used_on_device == 0
+    assert room_on("cpu") == 0

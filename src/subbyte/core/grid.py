@@ -10,7 +10,8 @@ every grid that has 0 among its codes and whose zero point is in range.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -96,6 +97,13 @@ class Grid:
 
     def __post_init__(self) -> None:
         self._alphabet.check_own(self.own, self.scale, self.spec.share)
+        self._check_scale()
+        low, high = map(torch.as_tensor, self._alphabet.zero_ends(self.own))
+        if bool(((self.zero_point < low) | (self.zero_point > high)).any()):
+            shown = f"{int(low.min())}..{int(high.max())}"
+            raise RecipeError(f"zero points must lie in {shown}, got {extremes(self.zero_point)}")
+
+    def _check_scale(self) -> None:
         if not bool((torch.isfinite(self.scale) & (self.scale > 0)).all()):
             raise NumericsError(
                 f"scales must be positive finite numbers, got {extremes(self.scale)}"
@@ -109,10 +117,6 @@ class Grid:
                 f"zero_point {tuple(self.zero_point.shape)} and scale {tuple(self.scale.shape)} "
                 f"differ"
             )
-        low, high = map(torch.as_tensor, self._alphabet.zero_ends(self.own))
-        if bool(((self.zero_point < low) | (self.zero_point > high)).any()):
-            shown = f"{int(low.min())}..{int(high.max())}"
-            raise RecipeError(f"zero points must lie in {shown}, got {extremes(self.zero_point)}")
 
     @classmethod
     def of(
@@ -156,12 +160,23 @@ class Grid:
         """The same codes on another scale (same shape as before), or the nearest that the spec
         allows.
         """
-        return replace(self, scale=self.spec.allowed(scale.to(torch.float32)))
+        moved = self._with(scale=self.spec.allowed(scale.to(torch.float32)))
+        moved._check_scale()
+        return moved
 
     def to(self, device: torch.device | str) -> "Grid":
         """The same grid on another device."""
-        own = self.own.to(device)
-        return Grid(self.spec, self.scale.to(device), self.zero_point.to(device), own)
+        numbers = {"scale": self.scale, "zero_point": self.zero_point, "own": self.own}
+        return self._with(**{name: value.to(device) for name, value in numbers.items()})
+
+    def _with(self, **numbers: Tensor) -> "Grid":
+        """A copy with other numbers; what was checked is not checked again, as a device is made to
+        wait for it.
+        """
+        made = copy(self)
+        for name, value in numbers.items():
+            object.__setattr__(made, name, value)
+        return made
 
     @property
     def _alphabet(self) -> Alphabet:

@@ -7,7 +7,7 @@ activation quantizer the range of x_q is chosen. Then both travellers step on. O
 the depth; values live only as long as somebody will read them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf, isfinite, log10
 
@@ -32,6 +32,7 @@ from subbyte.graph import (
     Samples,
     Travel,
     instrument,
+    room_on,
     tensor_at,
 )
 from subbyte.io.processes import Processes
@@ -151,7 +152,7 @@ def measured(
 
 def _joined(chunks: Chunks, processes: Processes) -> Tensor:
     """An output for all samples, those of other processes, too."""
-    return torch.cat(processes.gather(torch.cat(chunks).cpu()))
+    return torch.cat(processes.gather(torch.cat([chunk.cpu() for chunk in chunks])))
 
 
 def _release(memory: Memory, pairs: list[Pair]) -> None:
@@ -196,7 +197,7 @@ class _Walker:
         self.tap_plans = {tap.name: tap for tap in plan.taps}
         self.done = 0
         self.tuner: Tuner | None = None
-        self.memory = Memory(limits.memory)
+        self.memory = Memory(limits.memory, on_device=room_on(limits.device))
         self.guide = Guide(self.memory, limits.processes)
         self.travel = Travel(
             result.instrumented,
@@ -260,13 +261,13 @@ class _Walker:
         if self.tuner is not None:
             self.tuner.after_layer(layer, self.travel)
 
-    def at_tap(self, name: str, pair: Pair) -> Chunks:
-        """Choose the range of an activation quantizer; return its rounded value."""
+    def at_tap(self, name: str, pair: Pair) -> Iterator[Tensor]:
+        """Choose the range of an activation quantizer; give its rounded value."""
         self._sqnr(pair, f"activation quantizer {name!r}")
         with naming(f"activation quantizer {name!r}"):
-            return self._choose(name, pair)
+            yield from self._choose(name, pair)
 
-    def _choose(self, name: str, pair: Pair) -> Chunks:
+    def _choose(self, name: str, pair: Pair) -> Iterator[Tensor]:
         plan, tap = self.tap_plans[name], self.result.instrumented.tap(name)
         axis, processes = plan.place.axis, self.limits.processes
         if plan.dynamic:
@@ -285,9 +286,9 @@ class _Walker:
         tap.set_grid(grid)
         return self._round(name, pair)
 
-    def _round(self, name: str, pair: Pair) -> Chunks:
+    def _round(self, name: str, pair: Pair) -> Iterator[Tensor]:
         module = self.result.instrumented.tap(name)
-        return [module(value.to(self.limits.device)).cpu() for value in pair.quantized]
+        return (module(value.to(self.limits.device)) for value in pair.quantized)
 
     def _measure(self, name: str, pair: Pair) -> None:
         where = (
@@ -303,19 +304,21 @@ class _Walker:
 
         Raises NumericsError when either holds NaN or Inf.
         """
-        powers = torch.zeros(2, dtype=torch.float64)
+        each, device = [], self.limits.device
         for x, y in zip(pair.float, pair.quantized, strict=True):
-            powers[0] += x.square().sum(dtype=torch.float64)
-            powers[1] += 0.0 if pair.same else (x - y).square_().sum(dtype=torch.float64)
-        signal, noise = self.limits.processes.total(powers).tolist()
-        if not isfinite(signal + noise):
+            here = x.to(device)
+            noise = here.new_zeros(()) if y is x else (here - y.to(device)).square_().sum()
+            each.append((here.square().sum(), noise))
+        powers = torch.stack([torch.stack(two) for two in each]).double().sum(0).cpu()
+        signal, lost = self.limits.processes.total(powers).tolist()
+        if not isfinite(signal + lost):
             raise NumericsError(
                 f"{where} holds NaN, Inf or numbers too large; check the images and the "
                 f"normalization"
             )
-        if noise == 0:
+        if lost == 0:
             return inf
-        return 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / noise)
+        return 10 * log10(max(signal, torch.finfo(torch.float64).tiny) / lost)
 
     def after(self, name: str, pair: Pair) -> None:
         """Measure what a layer, product or activation quantizer gave."""

@@ -28,7 +28,7 @@ from subbyte.graph.layers import (
     find_layers,
     give_biases,
 )
-from subbyte.graph.memory import Chunks, Memory, Pair
+from subbyte.graph.memory import Chunks, Memory, Pair, room_on
 from subbyte.graph.moved import moved
 from subbyte.graph.names import output_names
 from subbyte.graph.network import Network, Structure, prepare
@@ -101,6 +101,7 @@ __all__ = [
     "outputs",
     "plain_program",
     "prepare",
+    "room_on",
     "sampled",
     "set_tensor",
     "signs",

@@ -44,7 +44,7 @@ _CHECKS = {
 
 
 def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphModule:
-    """Graph of `model` in evaluation mode; the model itself is left as it is.
+    """Graph of `model` in evaluation mode, on the CPU wherever the model is; it is left as it is.
 
     example: one or more samples; only their shapes and types matter.
     Raises CaptureError with PyTorch's reason and the line of user code it names; NumericsError on

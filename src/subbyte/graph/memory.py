@@ -1,6 +1,7 @@
 """Values of the two travellers, in chunks, in bounded memory.
 
-A value is one tensor (or number, or tuple) a chunk of images. Chunks beyond the budget live in
+A value is one tensor (or number, or tuple) a chunk of images. What a device computed stays there
+while half of what was free lasts, then comes to RAM. Chunks beyond the budget live in
 memory-mapped temporary files, which the system pages in and out and which vanish with the tensor.
 """
 
@@ -34,20 +35,29 @@ class Pair:
 @dataclass
 class Memory:
     """Budget for chunks kept in RAM, in bytes; what exceeds it goes to files in `folder` (the
-    system's default).
+    system's default). on_device: bytes that may stay on the device that computed them.
     """
 
     limit: int
     folder: Path | None = None
+    on_device: int = 0
     used: int = 0
     spilled: int = 0
+    used_on_device: int = 0
     _in_files: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary)
 
     def admit(self, value: Any) -> Any:
-        """The value itself while the budget lasts, else a copy of it backed by a file."""
+        """The value itself while the budget lasts, else a copy of it in RAM, or backed by a
+        file.
+        """
         if not isinstance(value, Tensor) or value in self._in_files:
             return value
         size = value.numel() * value.element_size()
+        if not _in_ram(value):
+            if self.used_on_device + size <= self.on_device:
+                self.used_on_device += size
+                return value
+            value = value.cpu()
         if self.used + size <= self.limit or size == 0:
             self.used += size
             return value
@@ -58,8 +68,13 @@ class Memory:
         """Give back what a value took; call it once, when nobody will read it again."""
         for chunks in (pair.float,) if pair.same else (pair.float, pair.quantized):
             for value in chunks:
-                if isinstance(value, Tensor) and value not in self._in_files:
-                    self.used -= value.numel() * value.element_size()
+                if not isinstance(value, Tensor) or value in self._in_files:
+                    continue
+                size = value.numel() * value.element_size()
+                if _in_ram(value):
+                    self.used -= size
+                else:
+                    self.used_on_device -= size
             chunks.clear()
 
     def _to_file(self, value: Tensor) -> Tensor:
@@ -70,3 +85,16 @@ class Memory:
         mapped = mapped.reshape(value.shape).copy_(value)
         self._in_files[mapped] = None
         return mapped
+
+
+def room_on(device: str) -> int:
+    """Bytes of values that may stay on a device: half of those that are free; 0 where that is not
+    known, and on the CPU, whose memory is RAM.
+    """
+    if torch.device(device).type != "cuda":
+        return 0
+    return int(torch.cuda.mem_get_info(device)[0]) // 2
+
+
+def _in_ram(value: Tensor) -> bool:
+    return value.device.type == "cpu"

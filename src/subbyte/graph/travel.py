@@ -5,8 +5,7 @@ for both travellers is computed once. Weights replaced by `requantize` hold for 
 traveller only.
 """
 
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ class Travel:
     """Runs an instrumented graph on chunks of samples.
 
     at_layer(name, input): before a layer is computed, for each of its weights; at_tap(name, value):
-    returns the quantized traveller's value; after(name, value): when a layer, product or activation
+    gives the quantized traveller's value, chunk by chunk; after(name, value): when a layer, product or activation
     quantizer is done.
     """
 
@@ -36,7 +35,7 @@ class Travel:
         device: str,
         *,
         at_layer: Callable[[str, Pair], None],
-        at_tap: Callable[[str, Pair], Chunks],
+        at_tap: Callable[[str, Pair], Iterable[Any]],
         after: Callable[[str, Pair], None],
     ) -> None:
         self.memory, self.device = memory, device
@@ -186,12 +185,7 @@ class Travel:
 
     def _execute(self, node: fx.Node, argument: Callable[[fx.Node], Any]) -> Any:
         assert is_call(node) and callable(node.target), f"unexpected {node.op} in a captured graph"
-        value = node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
-        return (
-            value.cpu()
-            if isinstance(value, Tensor) and node.target is not operator.getitem
-            else value
-        )
+        return node.target(*fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument))
 
 
 def _leading(pair: Pair) -> Pair:

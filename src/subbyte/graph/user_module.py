@@ -1,5 +1,5 @@
-"""The user's module while it is captured: out of its wrappers, in evaluation mode, in float32, and
-afterwards as it was.
+"""The user's module while it is captured: out of its wrappers, in evaluation mode, in float32, on the
+CPU, and afterwards as it was.
 """
 
 import inspect
@@ -40,16 +40,25 @@ def unwrapped(model: object) -> nn.Module:
             )
 
 
+def _needs_change(tensor: Tensor) -> bool:
+    """Whether a tensor lies elsewhere than in RAM, or has another floating-point type than
+    float32.
+    """
+    return tensor.device.type != "cpu" or (
+        tensor.is_floating_point() and tensor.dtype != torch.float32
+    )
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within, the module is in evaluation mode, its floating-point tensors are float32, and what it
-    does to its inputs in place does not reach the caller's.
+    """Within, the module is in evaluation mode and on the CPU, its floating-point tensors are
+    float32, and what it does to its inputs in place does not reach the caller's.
 
     No copy is made: there are modules that can't be copied, and large ones.
     """
     modes = {module: module.training for module in model.modules()}
     tensors = [*model.parameters(), *model.buffers()]
-    others = [t for t in tensors if t.is_floating_point() and t.dtype != torch.float32]
+    others = [tensor for tensor in tensors if _needs_change(tensor)]
     before = [tensor.data for tensor in others]
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
     hook = None
@@ -59,7 +68,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         for module in modes:
             module.training = False
         for tensor in others:
-            tensor.data = tensor.data.float()
+            here = tensor.data.cpu()
+            tensor.data = here.float() if here.is_floating_point() else here
         yield
     finally:
         if hook is not None:

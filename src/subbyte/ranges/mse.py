@@ -169,7 +169,8 @@ class Best:
 
     def _errors(self, scale: Tensor, zero_point: Tensor) -> Tensor:
         """The error of each candidate in each block; infinite where it is not a number."""
-        ladder = self._spec.alphabet.ladder(zero_point[:, :, None], self._given, scale.dtype)
+        zero_point = zero_point[:, :, None].to(scale.dtype)
+        ladder = self._spec.alphabet.ladder(zero_point, self._given, scale.dtype)
         scale = scale[:, :, None]
         rounded = ladder.nearest(self._values / scale).mul_(scale)
         return self._summed(torch.sub(self._values, rounded, out=rounded))

@@ -149,6 +149,14 @@ class Columns:
         """The numbers of column j in steps of its scale, for values [groups * rows, 1]."""
         return self._ladders[j if len(self._ladders) > 1 else 0]
 
+    def ladder_of_rows(self, rows: Tensor) -> Ladder:
+        """The numbers of some rows, int64 [n], of groups * rows, that have one scale each, for
+        values [n, columns].
+        """
+        zero_points, own = self._parts
+        own = own.flatten(0, 1)[rows] if own.ndim == 3 else own
+        return self._alphabet.ladder(zero_points.flatten(0, 1)[rows], own, self._dtype)
+
     def round_each(self, values: Tensor, j: Tensor) -> Tensor:
         """Nearest representable values where every row has a column of its own: j, values [groups,
         rows].

@@ -25,7 +25,7 @@ from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import Order
 from subbyte.rounding.diffusion import Diffusion
-from subbyte.rounding.solve import best_of, corrected_target
+from subbyte.rounding.solve import best_of
 from subbyte.rounding.sweeps import descend
 from subbyte.stats import LayerStats
 
@@ -54,8 +54,8 @@ class Corrected(Rounding):
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
-        target = corrected_target(weight, stats, self.damping)
         diffusion = Diffusion(stats, self.damping, Order.DIAGONAL)
+        target = diffusion.factored.target(weight)
         grid = fit(target)
         linear = stats.grouped(target) @ stats.H
         grids = [grid.with_scale(grid.scale * factor) for factor in self.starts]

@@ -20,24 +20,24 @@ H; coordinate descent ends it; H has the weights' column order. Objective: ||X w
 Cost: for each penalty d^3, for each of them and each start 2 rows d^2 an iteration.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from subbyte.compat.ldnq import known_to_original, original
-from subbyte.core import Grid, QTensor
+from subbyte.core import GridSpec, QTensor, Share
+from subbyte.core.ladders import Ladder
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid, Refusal, Rounding
 from subbyte.rounding.solve import (
     best_of,
-    better_of,
     cholesky,
     corrected_target,
     matched_error,
     mean_ridge,
 )
-from subbyte.rounding.sweeps import descend, refit_scales
+from subbyte.rounding.sweeps import descend, fitted_scales
 from subbyte.stats import LayerStats
 
 _INNER = 10
@@ -122,37 +122,90 @@ class Ldnq(Rounding):
         rho: float,
     ) -> QTensor:
         linear = stats.grouped(target) @ stats.H
-        best, error = start, matched_error(target, start.dequantize(), stats)
-        current, U = start, torch.zeros_like(pull)
+        best = current = _Point.of(start)
+        error, U = matched_error(target, best.values, stats), torch.zeros_like(pull)
         for _ in range(self.iterations):
-            G = current.dequantize().reshape(pull.shape)
-            T = (pull + rho * (G - U)) @ inverse
-            V = T + U
+            G = current.values.reshape(pull.shape)
+            V = (pull + rho * (G - U)) @ inverse + U
             current = _project(V.reshape(target.shape), current)
-            U = V - current.dequantize().reshape(pull.shape)
-            fitted = refit_scales(linear, current, stats)
-            new_error = matched_error(target, fitted.dequantize(), stats)
-            best = better_of(best, fitted, error, new_error)
-            error = matched_error(target, best.dequantize(), stats)
-        return best
+            U = V - current.values.reshape(pull.shape)
+            scale = fitted_scales(
+                linear, current.units, current.scale, start.grid.spec.share, stats
+            )
+            fitted = current.rescaled(scale)
+            its = matched_error(target, fitted.values, stats)
+            stays = error.sum() <= its.sum() if current.share.one_scale else error <= its
+            stays = stays.expand(error.shape)
+            best, error = best.where(stays, fitted), torch.where(stays, error, its)
+        return QTensor.nearest(best.values, start.grid.with_scale(best.scale))
 
 
-def _project(V: Tensor, previous: QTensor) -> QTensor:
-    """The nearest levels and scales for V, in turn, from the previous scales."""
-    current = QTensor.nearest(V, previous.grid)
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Units on a grid's ladder, and a scale, on their way: nothing is asked of them, so that a
+    device need not be waited for.
+
+    units: float32 [rows, columns]; scale: as the grid has it.
+    """
+
+    units: Tensor
+    scale: Tensor
+    spec: GridSpec
+    ladder: Ladder
+
+    @classmethod
+    def of(cls, rounded: QTensor) -> "_Point":
+        """Where a rounding stands."""
+        grid, columns = rounded.grid, rounded.codes.shape[1]
+        units = grid.units(rounded.codes)
+        return cls(units, grid.scale, grid.spec, grid.ladder(columns))
+
+    @property
+    def share(self) -> Share:
+        """Who has a scale in common."""
+        return self.spec.share
+
+    @property
+    def _spread(self) -> Tensor:
+        return self.share.spread(self.scale, self.units.shape[1])
+
+    @property
+    def values(self) -> Tensor:
+        """Real values, float32 [rows, columns]."""
+        return self.units * self._spread
+
+    def rescaled(self, scale: Tensor) -> "_Point":
+        """The same units on another scale, or the nearest that the grid may have."""
+        return replace(self, scale=self.spec.allowed(scale.to(torch.float32)))
+
+    def nearest(self, V: Tensor) -> "_Point":
+        """The units nearest to real values, on the same scale."""
+        return replace(self, units=self.ladder.nearest(V / self._spread))
+
+    def where(self, stays: Tensor, other: "_Point") -> "_Point":
+        """This one's rows where they stay, bool [rows], else the other's."""
+        rows = stays[:, None]
+        kept = stays[0] if self.share.one_scale else rows
+        return replace(
+            self,
+            units=torch.where(rows, self.units, other.units),
+            scale=torch.where(kept, self.scale, other.scale),
+        )
+
+
+def _project(V: Tensor, previous: _Point) -> _Point:
+    """The nearest levels and scales for V, in turn, from the previous scales. Where levels stay
+    the scales do, so that to go on changes nothing.
+    """
+    current = previous.nearest(V)
     for _ in range(_INNER):
-        grid = _euclidean_scale(V, current)
-        following = QTensor.nearest(V, grid)
-        if torch.equal(following.codes, current.codes):
-            return following
-        current = following
+        current = current.rescaled(_euclidean_scale(V, current)).nearest(V)
     return current
 
 
-def _euclidean_scale(V: Tensor, rounded: QTensor) -> Grid:
-    """The scale <V, Q> / <Q, Q> for fixed codes; one that would not be positive stays."""
-    grid, units = rounded.grid, rounded.grid.units(rounded.codes)
-    products, squares = V * units, units * units
-    top, bottom = grid.spec.share.sums(products), grid.spec.share.sums(squares)
+def _euclidean_scale(V: Tensor, current: _Point) -> Tensor:
+    """The scale <V, Q> / <Q, Q> for fixed units; one that would not be positive stays."""
+    units, share = current.units, current.share
+    top, bottom = share.sums(V * units), share.sums(units * units)
     sound = (bottom > 0) & (top > 0)
-    return grid.with_scale(torch.where(sound, top / torch.where(sound, bottom, 1.0), grid.scale))
+    return torch.where(sound, top / torch.where(sound, bottom, 1.0), current.scale)

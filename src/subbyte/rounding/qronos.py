@@ -22,8 +22,8 @@ from subbyte.core import Grid, QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import ColumnOrder, Columns, Order
-from subbyte.rounding.diffusion import diffuse, inverse_factor
-from subbyte.rounding.solve import best_of, cholesky, damped, norm_ridge
+from subbyte.rounding.diffusion import diffuse
+from subbyte.rounding.solve import best_of, damped, norm_ridge, ridges, solved, upper_factor
 from subbyte.stats import LayerStats
 
 
@@ -54,7 +54,8 @@ def first_exact(
     visits = ColumnOrder(stats, order)
     w = visits.values(stats.grouped(weight))  # [groups, rows, columns]
     H, G = visits.matrix(stats.H), visits.matrix(stats.G)
-    Hd, Gd = map(visits.matrix, damped(stats, norm_ridge(stats, damping)))
+    extra = ridges(stats, norm_ridge(stats, damping))
+    Hd, Gd = (visits.matrix(damped(matrix, extra)) for matrix in (stats.H, stats.G))
     columns = Columns(grid, tuple(w.shape), torch.float32, visits)
     live = H[:, 0, 0, None] > 0
     argument = w @ G[:, 0, :, None] - w[..., 1:] @ H[:, 0, 1:, None]
@@ -64,10 +65,8 @@ def first_exact(
     first = columns.round(argument.to(torch.float32), 0)
     if w.shape[-1] == 1:
         return visits.back(first[..., None]).reshape(weight.shape)
-    factor = cholesky(Hd[:, 1:, 1:])
+    R = upper_factor(Hd[:, 1:, 1:])
     target = w @ Gd[:, 1:].mT - first[..., None].double() * Hd[:, None, 0, 1:]
-    w = torch.cholesky_solve(target.mT, factor).mT
-    rounded = diffuse(
-        w.to(torch.float32), inverse_factor(factor).to(torch.float32), columns, first=1
-    )
+    w = solved(R, target)
+    rounded = diffuse(w.to(torch.float32), R, columns, first=1)
     return visits.back(torch.cat([first[..., None], rounded], -1)).reshape(weight.shape)

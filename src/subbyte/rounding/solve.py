@@ -9,6 +9,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import NumericsError
+from subbyte.rounding.columns import ColumnOrder, Order
 from subbyte.stats import LayerStats
 
 _POWER_STEPS = 30
@@ -39,18 +40,22 @@ def largest_eigenvalue(H: Tensor) -> Tensor:
     return size
 
 
-def damped(stats: LayerStats, ridge: Tensor) -> tuple[Tensor, Tensor]:
-    """(H + d I, G + d I) in float64 for ridges d [groups]: [groups, columns, columns].
+def ridges(stats: LayerStats, ridge: Tensor) -> Tensor:
+    """What is added to the diagonals of H and G: float64 [groups, columns], for ridges d [groups].
 
     Adding d to both pulls the least-squares target to the weights themselves, not to 0. A dead
-    column gets diagonal 1 and nothing else, so that solves leave its weights alone.
+    column gets 1, so that solves leave its weights alone: nothing else stands in its row of either.
     """
-    live = ~stats.dead
-    both = live[:, :, None] & live[:, None, :]
-    extra = torch.diag_embed(torch.where(live, ridge[:, None], 1.0))
-    return torch.where(both, stats.H, 0.0) + extra, torch.where(
-        live[:, :, None], stats.G, 0.0
-    ) + extra
+    return torch.where(stats.dead, 1.0, ridge[:, None])
+
+
+def damped(matrix: Tensor, diagonal: Tensor) -> Tensor:
+    """A copy with numbers added to its diagonal: [groups, columns, columns] and [groups,
+    columns].
+    """
+    result = matrix.clone()
+    result.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+    return result
 
 
 def cholesky(matrix: Tensor) -> Tensor:
@@ -59,15 +64,48 @@ def cholesky(matrix: Tensor) -> Tensor:
 
     Raises NumericsError when even the diagonal's own size does not help (NaN, Inf).
     """
-    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    mean = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-    for exponent in (None, *range(-10, 1)):
-        jitter = 0.0 if exponent is None else 10.0**exponent
-        factor: Tensor
-        factor, info = torch.linalg.cholesky_ex(matrix + jitter * mean * eye)
+    mean = matrix.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+    factor: Tensor
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    for exponent in range(-10, 1):
         if not bool(info.any()):
             return factor
-    raise NumericsError(_SPOILT)
+        jitter = (10.0**exponent * mean).expand(matrix.shape[:-1])
+        factor, info = torch.linalg.cholesky_ex(damped(matrix, jitter))
+    if bool(info.any()):
+        raise NumericsError(_SPOILT)
+    return factor
+
+
+def upper_factor(matrix: Tensor) -> Tensor:
+    """Upper R with R R' = H for symmetric positive matrices H; see `cholesky`."""
+    return cholesky(matrix.flip(-2, -1)).flip(-2, -1)
+
+
+def solved(R: Tensor, right: Tensor) -> Tensor:
+    """X with X R R' = B, for B [groups, rows, columns]."""
+    half = torch.linalg.solve_triangular(R.mT, right, upper=False, left=False)
+    solution: Tensor = torch.linalg.solve_triangular(R, half, upper=True, left=False)
+    return solution
+
+
+class Factored:
+    """(H + dI) of a layer in an order of visits, as R R' with upper R: what is solved for with it,
+    and how columns follow from one another.
+    """
+
+    def __init__(self, stats: LayerStats, damping: float, order: Order) -> None:
+        """damping: the ridge d as a share of H's mean diagonal."""
+        self.order, self._stats = ColumnOrder(stats, order), stats
+        self._diagonal = ridges(stats, mean_ridge(stats, damping))
+        self.R = upper_factor(self.order.matrix(damped(stats.H, self._diagonal)))
+
+    def target(self, weight: Tensor) -> Tensor:
+        """See `corrected_target`."""
+        w = self._stats.grouped(weight)
+        right = self.order.values(w @ self._stats.G.mT + w * self._diagonal[:, None])
+        found = self.order.back(solved(self.R, right)).to(torch.float32)
+        return found.reshape(weight.shape).contiguous()
 
 
 def corrected_target(weight: Tensor, stats: LayerStats, damping: float) -> Tensor:
@@ -76,9 +114,7 @@ def corrected_target(weight: Tensor, stats: LayerStats, damping: float) -> Tenso
     W* = W (G + dI)' (H + dI)^-1, the least-squares solution of X_q W*' = X W'. weight: [rows,
     columns]; damping: the ridge d as a share of H's mean diagonal.
     """
-    H, G = damped(stats, mean_ridge(stats, damping))
-    target = torch.cholesky_solve(G @ stats.grouped(weight).mT, cholesky(H)).mT
-    return target.reshape(weight.shape).to(torch.float32)
+    return Factored(stats, damping, Order.NATURAL).target(weight)
 
 
 def matched_error(target: Tensor, rounded: Tensor, stats: LayerStats) -> Tensor:
@@ -132,7 +168,7 @@ def best_of(weight: Tensor, candidates: list[QTensor], stats: LayerStats) -> QTe
     codes. Raises NumericsError where the statistics hold NaN or Inf.
     """
     error_of = stats.judge(weight)
-    margin = _NOISE * error_of(torch.zeros_like(weight))
+    margin = _NOISE * error_of.power
     if not bool(torch.isfinite(margin).all()):
         raise NumericsError(_SPOILT)
     best, error = candidates[0], error_of(candidates[0].dequantize())

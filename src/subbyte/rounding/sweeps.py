@@ -9,7 +9,7 @@ For the objective q'Hq - 2 l'q, where l = G w, or H w* for a target w*:
 (QuantEase, Behdin et al. 2023; COMQ, Zhang et al. 2025). Neither step can raise it. Unlike GPTQ's
 recursion a sweep sees clipping and revisits earlier choices. Several starts go side by side, and
 the slope (l - H q)_j / H_jj is kept up to date, from which the refits follow, too. Cost: 2 rows d^2
-a sweep.
+a sweep; where few codes are left to change, rows d for each change of a row (`changes`).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from subbyte.core import QTensor
+from subbyte.core import QTensor, Share
+from subbyte.rounding.changes import change_in_turn, worth_it
 from subbyte.rounding.columns import Columns
 from subbyte.rounding.turns import column_major, in_turn, row_major, subtract_product
 from subbyte.stats import LayerStats
@@ -64,6 +65,7 @@ class _Stack:
         subtract_product(self._slope, self._steps, self._units * self._columns.scales)
         self._all = self._units.clone(), self._columns.scales.clone()
         self._rows = torch.arange(self._units.shape[2], device=linear.device)
+        self._changes = len(self._units)  # of a row in the last sweep, at most
 
     @property
     def done(self) -> bool:
@@ -114,14 +116,22 @@ class _Stack:
         """Visit every column of the rows at work. Rows of which no code changes are done; unless
         each has one scale only whole starts are, as refits go on to gain.
         """
+        if len(self._columns.scales) == 1 and worth_it(self._changes, self._units.shape):
+            changes = change_in_turn(self._units, self._slope, self._steps, self._columns)
+        else:
+            changes = self._visit_all()
+        self._changes = int(changes.max())
+        if not self._share.by_row:
+            changes = self._summed(changes)
+        self._keep(changes.any(0).nonzero()[:, 0])
+
+    def _visit_all(self) -> Tensor:
+        """Visit column after column; the number of changes of each row, float32 [groups, rows]."""
         moved = _visit_all(self._units, self._slope, self._steps, self._columns)
         for start in range(0, len(moved), _BLOCK):  # those behind have not heard of it
             part = self._lower[:, start:, start : start + _BLOCK]
             subtract_product(self._slope[start : start + _BLOCK], part, moved[start:])
-        changed = moved.any(0)
-        if not self._share.by_row:
-            changed = self._summed(changed.float()) > 0
-        self._keep(changed.any(0).nonzero()[:, 0])
+        return (moved != 0).sum(0, dtype=torch.float32)
 
     def _keep(self, kept: Tensor) -> None:
         """Go on with some of the rows at work."""
@@ -162,15 +172,21 @@ def refit_scales(linear: Tensor, rounded: QTensor, stats: LayerStats) -> QTensor
     refitted one after the other.
     """
     units = rounded.grid.units(rounded.codes)
-    scale = rounded.grid.scale
-    share = rounded.grid.spec.share
+    grid = rounded.grid
+    return rounded.with_scale(fitted_scales(linear, units, grid.scale, grid.spec.share, stats))
+
+
+def fitted_scales(
+    linear: Tensor, units: Tensor, scale: Tensor, share: Share, stats: LayerStats
+) -> Tensor:
+    """The scales of `refit_scales`, for units [rows, columns] and the scales that they have."""
     if share.block is None:
         u = stats.grouped(units)
         fit = (u * linear).sum(-1).reshape(-1, 1)
         energy = ((u @ stats.H) * u).sum(-1).reshape(-1, 1)
-        return rounded.with_scale(_positive_ratio(share.sums(fit), share.sums(energy), scale))
+        return _positive_ratio(share.sums(fit), share.sums(energy), scale)
     scale, size = scale.clone(), share.block
-    q = stats.grouped(rounded.grid.decode(rounded.codes))
+    q = stats.grouped(units * share.spread(scale, units.shape[1]))
     slope = linear - q @ stats.H
     for k in range(scale.shape[1]):
         part = slice(k * size, (k + 1) * size)
@@ -181,7 +197,7 @@ def refit_scales(linear: Tensor, rounded: QTensor, stats: LayerStats) -> QTensor
         fitted = _positive_ratio(fit, energy, scale[:, k])
         slope -= (fitted - scale[:, k]).reshape(*u.shape[:2], 1) * uH
         scale[:, k] = fitted
-    return rounded.with_scale(scale)
+    return scale
 
 
 def _positive_ratio(numerator: Tensor, denominator: Tensor, fallback: Tensor) -> Tensor:

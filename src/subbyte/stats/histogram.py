@@ -30,7 +30,7 @@ class Histogram:
 
 def histogram(chunks: Iterable[Tensor], processes: Processes = ALONE) -> Histogram:
     """Histogram of all values of the chunks (read twice: pass a list or a re-iterable)."""
-    ends = [torch.aminmax(chunk.reshape(1, -1), dim=1) for chunk in chunks]
+    ends = [_ends(chunk.reshape(1, -1)) for chunk in chunks]
     low, high = (float(end) for end in _outermost(ends, processes))
     if low == high:
         _, total = processes.counted(sum(c.numel() for c in chunks))
@@ -51,27 +51,33 @@ def channel_histograms(
     """Histogram of every channel, a row each (the chunks are read twice). axis: where the channels
     are.
     """
-    ends = [torch.aminmax(_rows(chunk, axis), dim=1) for chunk in chunks]
+    ends = [_ends(_rows(chunk, axis)) for chunk in chunks]
     low, high = (end[:, None].double() for end in _outermost(ends, processes))
     width = torch.where(high > low, (high - low) / _CHANNEL_BINS, 1.0)
     counts = torch.zeros(len(low), _CHANNEL_BINS, dtype=torch.float64)
     for chunk in chunks:
         rows = _rows(chunk, axis)
-        bins = ((rows - low) / width).long().clamp_(0, _CHANNEL_BINS - 1)
-        bins += _CHANNEL_BINS * torch.arange(len(low))[:, None]
-        counts += torch.bincount(bins.reshape(-1), minlength=counts.numel()).reshape(counts.shape)
+        steps = (rows - low.to(rows.device)) / width.to(rows.device)
+        bins = steps.long().clamp_(0, _CHANNEL_BINS - 1)
+        bins += _CHANNEL_BINS * torch.arange(len(low), device=rows.device)[:, None]
+        found = torch.bincount(bins.reshape(-1), minlength=counts.numel())
+        counts += found.reshape(counts.shape).cpu()
     counts = processes.total(counts)
     centres = low + (torch.arange(_CHANNEL_BINS) + 0.5) * width
     centres[:, :1], centres[:, -1:] = low, high
     return Histogram(centres.float(), counts.float())
 
 
-def _outermost(
-    ends: list[torch.return_types.aminmax], processes: Processes
-) -> tuple[Tensor, Tensor]:
+def _ends(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest value of each row, in RAM."""
+    low, high = torch.aminmax(rows, dim=1)
+    return low.cpu(), high.cpu()
+
+
+def _outermost(ends: list[tuple[Tensor, Tensor]], processes: Processes) -> tuple[Tensor, Tensor]:
     """The ends of all chunks of all processes, row by row: two of [rows]. ends: by chunk."""
-    low = torch.stack([end.min for end in ends]).amin(0)
-    high = torch.stack([end.max for end in ends]).amax(0)
+    low = torch.stack([low for low, _ in ends]).amin(0)
+    high = torch.stack([high for _, high in ends]).amax(0)
     return (
         torch.stack(processes.gather(low)).amin(0),
         torch.stack(processes.gather(high)).amax(0),

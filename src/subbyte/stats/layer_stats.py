@@ -21,8 +21,20 @@ from torch import Tensor
 
 from subbyte.errors import ContractError
 
-Judge = Callable[[Tensor], Tensor]
-"""Gives the error of each row for a rounding."""
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Gives the error of each row for a rounding.
+
+    power: the error of rounding everything to 0, which says how large errors are.
+    """
+
+    power: Tensor
+    error: Callable[[Tensor], Tensor]
+
+    def __call__(self, rounded: Tensor) -> Tensor:
+        """The errors of each row of a rounding."""
+        return self.error(rounded)
 
 
 class SecondMoments(ABC):
@@ -78,7 +90,7 @@ class Products(SecondMoments):
     def judge(self, w: Tensor) -> Judge:
         """See `SecondMoments`: w'Fw - 2 q'Gw + q'Hq, of which w's products are taken once."""
         power, twice = ((w @ self.F) * w).sum(-1), 2 * (w @ self.G.mT)
-        return lambda q: power + ((q @ self.H).sub_(twice) * q).sum(-1)
+        return Judge(power, lambda q: power + ((q @ self.H).sub_(twice) * q).sum(-1))
 
     def of_float(self) -> "Products":
         """See `SecondMoments`."""
@@ -114,7 +126,8 @@ class Powers(SecondMoments):
         """See `SecondMoments`: that of inputs that are the same in both networks, and
         independent.
         """
-        return lambda q: ((w - q).square() * self.quantized[:, None]).sum(-1)
+        power = self.quantized[:, None]
+        return Judge((w.square() * power).sum(-1), lambda q: ((w - q).square() * power).sum(-1))
 
     def of_float(self) -> "Powers":
         """See `SecondMoments`."""
@@ -193,8 +206,11 @@ class LayerStats:
 
     def judge(self, weight: Tensor) -> Judge:
         """`output_error` of one weight, for several roundings of it."""
-        error = self.moments.judge(self.grouped(weight))
-        return lambda rounded: error(self.grouped(rounded)).reshape(-1).clamp_min(0)
+        judge = self.moments.judge(self.grouped(weight))
+        return Judge(
+            judge.power.reshape(-1).clamp_min(0),
+            lambda rounded: judge(self.grouped(rounded)).reshape(-1).clamp_min(0),
+        )
 
     def of_float(self) -> "LayerStats":
         """The statistics as if the quantized network's inputs were the float network's."""

@@ -74,9 +74,7 @@ def _ends(rows: Tensor) -> tuple[Tensor, Tensor]:
     return low.cpu(), high.cpu()
 
 
-def _outermost(
-    ends: list[tuple[Tensor, Tensor]], processes: Processes
-) -> tuple[Tensor, Tensor]:
+def _outermost(ends: list[tuple[Tensor, Tensor]], processes: Processes) -> tuple[Tensor, Tensor]:
     """The ends of all chunks of all processes, row by row: two of [rows]. ends: by chunk."""
     low = torch.stack([low for low, _ in ends]).amin(0)
     high = torch.stack([high for _, high in ends]).amax(0)

@@ -37,7 +37,6 @@ class Judge:
         return self.error(rounded)
 
 
-
 class SecondMoments(ABC):
     """Second moments of a layer's inputs: of all pairs of columns, or of each column alone."""
 
@@ -128,9 +127,7 @@ class Powers(SecondMoments):
         independent.
         """
         power = self.quantized[:, None]
-        return Judge(
-            (w.square() * power).sum(-1), lambda q: ((w - q).square() * power).sum(-1)
-        )
+        return Judge((w.square() * power).sum(-1), lambda q: ((w - q).square() * power).sum(-1))
 
     def of_float(self) -> "Powers":
         """See `SecondMoments`."""

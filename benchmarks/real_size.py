@@ -7,9 +7,10 @@
 
 Needs torchvision and timm beside a torch they go with. Weights are random, unless a
 `file.py:callable` brings some, and images noise, unless --data names others: neither time nor
-memory depends on them. One thread. --out adds to a file, by network and recipe. Prints how far it is, with the time left, and per network CPU and
-wall seconds and the most memory that the process itself took. What the walk pages to files
-(--memory GiB stay) is not in that: the system gives it back when others want it.
+memory depends on them. One thread. Prints how far it is, with the time left, and per network CPU
+and wall seconds and the most memory that the process itself took; --out keeps them in a file, by
+network and recipe. What the walk pages to files (--memory GiB stay) is not in that: the system
+gives it back when others want it.
 """
 
 import argparse

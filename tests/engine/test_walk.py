@@ -235,8 +235,8 @@ def test_memory_stays_in_its_bound_and_is_all_given_back(recipe, limit, monkeypa
     class Watched(walking.Memory):
         highest = 0
 
-        def __init__(self, limit):
-            super().__init__(limit)
+        def __init__(self, limit, on_device):
+            super().__init__(limit, on_device=on_device)
             made.append(self)
 
         def admit(self, value):

@@ -24,8 +24,8 @@ class Travel:
     """Runs an instrumented graph on chunks of samples.
 
     at_layer(name, input): before a layer is computed, for each of its weights; at_tap(name, value):
-    gives the quantized traveller's value, chunk by chunk; after(name, value): when a layer, product or activation
-    quantizer is done.
+    gives the quantized traveller's value, chunk by chunk; after(name, value): when a layer, product
+    or activation quantizer is done.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""The user's module while it is captured: out of its wrappers, in evaluation mode, in float32, on the
-CPU, and afterwards as it was.
+"""The user's module while it is captured: out of its wrappers, in evaluation mode, in float32, on
+the CPU, and afterwards as it was.
 """
 
 import inspect

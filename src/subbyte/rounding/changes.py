@@ -39,7 +39,7 @@ def change_in_turn(units: Tensor, slope: Tensor, steps: Tensor, columns: Columns
     units, slope: [columns, groups, rows], with one scale a row; the slope is afterwards that of
     the new codes; steps: H with column j divided by H_jj, [groups, columns, columns].
     """
-    d, groups, rows = units.shape
+    _, groups, rows = units.shape
     scale = columns.scales[0].reshape(-1, 1)  # [groups * rows, 1]
     now = row_major(units).flatten(0, 1).clone()  # may be the same piece of memory
     t = (row_major(slope).flatten(0, 1) / scale).add_(now)

@@ -183,7 +183,7 @@ class _Point:
         return replace(self, units=self.ladder.nearest(V / self._spread))
 
     def where(self, stays: Tensor, other: "_Point") -> "_Point":
-        """This one's rows where they stay, bool [rows], else the other's."""
+        """Its rows where they stay, bool [rows], those of another elsewhere."""
         rows = stays[:, None]
         kept = stays[0] if self.share.one_scale else rows
         return replace(

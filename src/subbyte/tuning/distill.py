@@ -37,7 +37,7 @@ class Distill(TuneNetwork):
     steps: int = 2000
     seconds: float = 0.0
     batch: int = 128
-    temperature: float = 4.0
+    temperature: float = 2.0
     latent: float = 1e-3
     scale: float = 1e-3
     range: float = 1e-3
@@ -46,7 +46,7 @@ class Distill(TuneNetwork):
     zoom: float = 0.25
     turn: float = 20.0
     colour: float = 0.3
-    mix: float = 0.7
+    mix: float = 0.5
     estimator: Literal["straight", "annealed"] = "straight"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     held: float = 0.1

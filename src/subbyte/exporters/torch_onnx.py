@@ -120,5 +120,5 @@ def _taken_apart(
     opset = registry.opset_version
     apart = _apart(opset)
     if holds_any(program, apart, _known(opset)):
-        return program.run_decompositions(apart)
+        program = program.run_decompositions(apart)
     return program

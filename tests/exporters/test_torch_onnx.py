@@ -21,6 +21,7 @@ def test_reasons_are_one_line():
 NETWORKS = {
     "nothing to take apart": nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2)),
     "in place": nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)),
+    "as users have them": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten()),
     "taken apart": nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(2), nn.PixelShuffle(2)),
 }
 

@@ -103,14 +103,22 @@ def _table(opset_version: int) -> _registration.ONNXRegistry:
 
 
 @cache
+def _known(opset_version: int) -> frozenset[Any]:
+    """Operations that an opset has a form for."""
+    return frozenset(_decomp.get_onnx_implemented_overloads(_table(opset_version)))
+
+
+@cache
 def _apart(opset_version: int) -> dict[Any, Any]:
     """Operations that an opset has no form for, and what torch makes of them."""
-    known = set(_decomp.get_onnx_implemented_overloads(_table(opset_version)))
-    return _decomp.create_onnx_friendly_decomposition_table(known)
+    return _decomp.create_onnx_friendly_decomposition_table(set(_known(opset_version)))
 
 
 def _taken_apart(
     program: torch.export.ExportedProgram, registry: _registration.ONNXRegistry
 ) -> torch.export.ExportedProgram:
-    apart = _apart(registry.opset_version)
-    return program.run_decompositions(apart) if holds_any(program, apart) else program
+    opset = registry.opset_version
+    apart = _apart(opset)
+    if holds_any(program, apart, _known(opset)):
+        program = program.run_decompositions(apart)
+    return program

@@ -31,10 +31,14 @@ def take_apart(graph_module: fx.GraphModule) -> None:
     graph_module.recompile()
 
 
-def holds_any(program: torch.export.ExportedProgram, operations: Container[Any]) -> bool:
-    """Whether a program holds one of these operations, or one that changes its argument."""
+def holds_any(
+    program: torch.export.ExportedProgram, apart: Container[Any], known: Container[Any]
+) -> bool:
+    """Whether a program holds an operation that is to be taken apart: one of these, one that
+    changes its argument, or one that torch composes of others and that is not known as it is.
+    """
     return any(
-        node.target in operations or _changes(node.target)
+        node.target in apart or _changes(node.target) or _composed(node.target, known)
         for node in program.graph.nodes
         if is_call(node)
     )
@@ -42,6 +46,13 @@ def holds_any(program: torch.export.ExportedProgram, operations: Container[Any])
 
 def _changes(target: Any) -> bool:
     return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+def _composed(target: Any, known: Container[Any]) -> bool:
+    if target in known or not isinstance(target, torch._ops.OpOverload):
+        return False
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), key))
 
 
 def _mean2d(node: fx.Node) -> None:

@@ -85,7 +85,7 @@ def measure(name: str, given: argparse.Namespace) -> None:
     print(f"{name}, {recipe}: {found}", flush=True)
     if given.out is not None:
         known = json.loads(given.out.read_text()) if given.out.exists() else {}
-        known[f"{Path(name).name} {recipe}"] = found
+        known[f"{name.rpartition(':')[2]} {recipe}"] = found
         given.out.write_text(json.dumps(known, indent=2) + "\n")
 
 

@@ -41,7 +41,8 @@ def largest_eigenvalue(H: Tensor) -> Tensor:
 
 
 def ridges(stats: LayerStats, ridge: Tensor) -> Tensor:
-    """Amounts added to the diagonals of H and G: float64 [groups, columns], for ridges d [groups].
+    """The numbers to add to the diagonals of H and G, float64 [groups, columns], for ridges d
+    [groups].
 
     Adding d to both pulls the least-squares target to the weights themselves, not to 0. A dead
     column gets 1, so that solves leave its weights alone: nothing else stands in its row of either.

@@ -42,6 +42,7 @@ from subbyte.records.speed import (
     Timing,
     read_bench,
 )
+from subbyte.records.trials import Trial, Trials
 from subbyte.records.tuning import Judged, Tuning
 
 __all__ = [

@@ -184,7 +184,12 @@ def quantize(
     changes = [*(settings or []), *scaled, *wanted, *made]
     asked = for_target(load_request(recipe, changes), target)
     free = Axis.read(name.strip() for name in (dynamic or "").split(",") if name.strip())
+    if wish is not None:
+        assert isinstance(asked, Recipe)
+        wish.check(asked)
     if dry_run:
+        if max_drop is not None or time is not None:
+            raise RecipeError("--dry-run needs no data; --max-drop and --time do: leave them out")
         plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop), free)
         choose_exporters(exports or (), plan, form)
         return
@@ -218,6 +223,8 @@ def quantize(
         form,
         apart=0 if wish is None else apart or APART,
     )
+    if wish is not None and not here.alone:
+        raise RecipeError("--recipe best is for one process; start it without torchrun")
     if not here.first:
         assist(job, network, images)
         return

@@ -36,7 +36,6 @@ from subbyte.tasks import read_tasks
 from subbyte.tuning import TUNES
 
 
-
 @command
 def tune(
     source: Annotated[

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from subbyte.data import Split
 from subbyte.engine.drops import Drop, paired_drop
-from subbyte.engine.judging import Forward, forward_of, run_network, settle_task
+from subbyte.engine.judging import forward_of, run_network, settle_task
 from subbyte.errors import DataError
 from subbyte.graph import Samples
 from subbyte.methods import Outputs, Tally, Task, calls

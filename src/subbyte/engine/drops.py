@@ -40,9 +40,7 @@ class Drop:
     high: float
 
 
-def paired_drop(
-    own: Sequence[Tally], others: Sequence[Tally], samples: int, tail: float
-) -> Drop:
+def paired_drop(own: Sequence[Tally], others: Sequence[Tally], samples: int, tail: float) -> Drop:
     """The drop from the figure of the float network (`others`) to that of a quantized one.
 
     own, others: of two or more groups of samples, the same groups; samples: in all groups; tail:

@@ -82,6 +82,8 @@ __all__ = [
     "Skipped",
     "Target",
     "Timing",
+    "Trial",
+    "Trials",
     "Tuning",
     "read_bench",
     "read_document",

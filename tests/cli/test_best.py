@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import subbyte as package
-from subbyte.cli.best import read_wish
+from subbyte.cli.best import Given, read_wish
 from subbyte.data import load_data
 from subbyte.models import new_model
 from subbyte.pages.write import write_report
@@ -94,13 +94,12 @@ def test_what_does_not_go_together_is_said_in_one_line(given, said, tmp_path):
 
 
 def test_without_a_size_half_a_point_may_be_lost():
-    none = dict.fromkeys(("bits", "activation_bits", "budget", "max_drop", "time", "apart"))
-    wish, settings = read_wish("best", **none, settings=())
+    wish, settings = read_wish("best", Given(), ())
     assert wish is not None and wish.max_drop == 0.5 and wish.tune is None and settings == []
-    wish, settings = read_wish("best", **none | {"bits": "2", "time": "2min"}, settings=())
+    wish, settings = read_wish("best", Given(bits="2", time="2min"), ())
     assert wish is not None and wish.max_drop is None and settings == ["weights.bits=2"]
     assert wish.tune == Distill(seconds=120)
-    assert read_wish("w4", **none | {"budget": "9KB"}, settings=()) == (None, [])
+    assert read_wish("w4", Given(budget="9KB"), ()) == (None, [])
 
 
 def test_the_preset_alone_is_a_plan_that_needs_no_data():

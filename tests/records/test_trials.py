@@ -35,9 +35,7 @@ def search(*trials: Trial, max_drop: float | None = 0.5) -> Trials:
 
 
 def test_what_was_chosen_why_and_what_more_would_bring():
-    found = search(
-        trial(400, -0.1), trial(100, 0.9), trial(200, 0.1, chosen=True), trial(150, 0.4)
-    )
+    found = search(trial(400, -0.1), trial(100, 0.9), trial(200, 0.1, chosen=True), trial(150, 0.4))
     assert found.told == [
         "chosen: 200B, corrected: 200 bytes; its top-1 is 0.10 points below float (drop from -0.20 "
         "to 0.40 points) on 900 samples held apart",

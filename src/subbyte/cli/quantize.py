@@ -3,6 +3,7 @@ figures out.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import torch
 import typer
 from torch import Tensor
 
-from subbyte.cli.best import APART, read_wish
+from subbyte.cli.best import APART, Given, check_alone, read_wish
 from subbyte.cli.common import (
     CropOption,
     DataOption,
@@ -171,25 +172,15 @@ def quantize(
     form = find_form(optimize, input, static, About())
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
-    wish, made = read_wish(
-        recipe,
-        bits=bits,
-        activation_bits=activation_bits,
-        budget=budget,
-        max_drop=max_drop,
-        time=time,
-        apart=apart,
-        settings=settings or (),
-    )
+    given = Given(bits, activation_bits, budget, max_drop, time, apart)
+    wish, made = read_wish(recipe, given, settings or ())
     changes = [*(settings or []), *scaled, *wanted, *made]
     asked = for_target(load_request(recipe, changes), target)
     free = Axis.read(name.strip() for name in (dynamic or "").split(",") if name.strip())
-    if wish is not None:
-        assert isinstance(asked, Recipe)
+    if isinstance(asked, Recipe) and wish is not None:
         wish.check(asked)
     if dry_run:
-        if max_drop is not None or time is not None:
-            raise RecipeError("--dry-run needs no data; --max-drop and --time do: leave them out")
+        given.check_dry_run()
         plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop), free)
         choose_exporters(exports or (), plan, form)
         return
@@ -200,6 +191,8 @@ def quantize(
             "--calibration and --chunk must be at least 1, --memory and --rows at least 0"
         )
     here, own = join(device)
+    if wish is not None:
+        check_alone(here)
     limits = Limits(chunk, int(memory * 2**30), rows, own, processes=here)
     network, images = load_inputs(model, weights, data, normalize, resize, crop)
     about = {
@@ -223,16 +216,12 @@ def quantize(
         form,
         apart=0 if wish is None else apart or APART,
     )
-    if wish is not None and not here.alone:
-        raise RecipeError("--recipe best is for one process; start it without torchrun")
+    search = run if wish is None else partial(best, wish)
     if not here.first:
         assist(job, network, images)
         return
     with progress() as report:
-        if wish is None:
-            result = run(job, network, images, out, report, force=force)
-        else:
-            result = best(wish, job, network, images, out, report, force=force)
+        result = search(job, network, images, out, report, force=force)
     show(result, out)
     if page:
         write_page(out)

@@ -13,7 +13,7 @@ _ABOUT = (
 
 
 def trials_section(trials: Trials) -> Section:
-    """What was chosen and why, the curve of drops by bytes, and all trials."""
+    """The choice and its reasons, the curve of drops by bytes, and all trials."""
     told = " ".join(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in trials.told)
     unit = f"drop of {trials.figure}"
     label = f"{unit}, points" if trials.unit == "%" else f"{unit} {trials.unit}".strip()

@@ -62,7 +62,7 @@ class Trials(Record):
 
     @property
     def told(self) -> list[str]:
-        """What was chosen, why, and what a larger size or more time would bring: sentences."""
+        """The choice, its reason, and what a larger size or more time would bring: sentences."""
         return [self._choice, self._reason, *self._larger, self._time]
 
     def points(self, drop: float | None) -> str:

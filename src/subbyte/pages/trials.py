@@ -21,7 +21,7 @@ def trials_section(trials: Trials) -> Section:
     for trial in trials.trials:
         groups.setdefault(trial.group, []).append(trial)
     clouds = tuple(_cloud(name, some, trials) for name, some in groups.items())
-    figure = Points(_TITLE, _ABOUT, "bytes of weights", label, clouds, log_x=True)
+    figure = Points(_TITLE, _ABOUT, "bytes of weights", label, clouds)
     return Section("What was tried", (Text(told), figure, trials_table(trials)))
 
 

@@ -6,7 +6,8 @@ from numpy.random import RandomState
 
 import subbyte
 from subbyte.engine import sensitivity, trials
-from subbyte.engine.apart import Apart
+from subbyte.engine.apart import Apart, Verdict
+from subbyte.engine.drops import Drop
 from subbyte.engine.quantization import Quantization
 from subbyte.engine.trials import Wish, search
 from subbyte.errors import DataError, RecipeError
@@ -81,7 +82,9 @@ def test_its_plan_makes_the_network_again(promised, given):
     assert same(again, promised[0].model)
 
 
-def test_where_nothing_holds_the_largest_comes_back_and_that_is_said(given):
+def test_where_nothing_is_shown_to_hold_the_largest_comes_back_and_that_is_said(given, monkeypatch):
+    uncertain = Verdict(Drop(0.0, -9.0, 9.0), 1.0)
+    monkeypatch.setattr(Apart, "judge", lambda *_: uncertain)
     recipe = {"widths": ["ternary", 2], "weights": {"rounding": "nearest"}}
     found = subbyte.best(given[0], given[1], given[2], recipe, max_drop=0.8, targets=given[3])
     record = found.trials

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from subbyte.engine.quantization import quantize, tune
     from subbyte.engine.quantized import QuantizedModel
     from subbyte.engine.trainable import Trainable, freeze, trainable
+    from subbyte.engine.trials import best
     from subbyte.exporters import export, runner
     from subbyte.exporters.packed import load, save
     from subbyte.exporters.torch_program import plain
@@ -37,6 +38,7 @@ __all__ = [
     "Trainable",
     "__version__",
     "bench",
+    "best",
     "draw_calibration",
     "evaluate",
     "export",
@@ -64,6 +66,7 @@ _HOMES = {
     "Recipe": "subbyte.recipe",
     "Trainable": "subbyte.engine.trainable",
     "bench": "subbyte.speed.bench",
+    "best": "subbyte.engine.trials",
     "draw_calibration": "subbyte.data",
     "evaluate": "subbyte.engine.evaluation",
     "export": "subbyte.exporters",

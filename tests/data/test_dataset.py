@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.data import DataSet, Split, draw_calibration
+from subbyte.data import DataSet, Split, draw_apart, draw_calibration
 from subbyte.data.dataset import spread
 from subbyte.errors import DataError
 from subbyte.io.digests import digest
@@ -172,3 +172,21 @@ def test_spread_is_even_and_within_range(count):
     assert all(0 <= i < count for i in picked)
     if count > 64:
         assert max(np.diff(picked)) - min(np.diff(picked)) <= 1
+
+
+@pytest.mark.parametrize("train", [60, None])
+def test_what_is_held_apart_is_neither_calibrated_on_nor_tested_on(train):
+    data = data_set(train, 40)
+    images, _ = draw_calibration(data, 10, 3)
+    apart, rest = draw_apart(data, 10, 12, 3)
+    drawn = [int(x) for x in images[:, 0, 0, 0]]
+    assert len(apart) == 12 and not set(numbers(apart)) & set(drawn)
+    if train is None:
+        assert sorted([*drawn, *numbers(apart), *numbers(rest)]) == list(range(40))
+    else:
+        assert rest is data.test
+    most, _ = draw_apart(data, 10, 1000, 3)
+    assert len(most) == (50 if train else 15)
+    assert numbers(most)[:12] == numbers(apart)
+    with pytest.raises(DataError, match="no samples are left to hold apart"):
+        draw_apart(data, train or 39, 5, 3)

@@ -68,8 +68,8 @@ def test_presets_say_what_their_names_say(name, bits, activations):
 
 
 def test_there_are_no_other_presets():
-    quantizing_both = {"w8a8", "w8a16", "w4a8", "w4a4"}
-    assert set(PRESETS) == quantizing_both | {"w4", "w3", "w2", "ternary", "gpfq", "ldnq"}
+    weights = {"w4", "w3", "w2", "ternary", "best", "gpfq", "ldnq"}
+    assert set(PRESETS) == {"w8a8", "w8a16", "w4a8", "w4a4", *weights}
 
 
 def test_an_unknown_preset_lists_the_known_ones():

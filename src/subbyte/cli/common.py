@@ -14,6 +14,9 @@ from subbyte.models import load_model
 from subbyte.pages.write import write_report
 from subbyte.tasks import TASKS
 
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_TIME = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|min|h)\s*")
+
 ModelOption = Annotated[
     str,
     typer.Option(
@@ -104,6 +107,14 @@ def read_bits(text: str) -> tuple[int, ...]:
             f"{text!r}"
         )
     return tuple(dict.fromkeys(found))
+
+
+def read_time(text: str) -> float:
+    """The seconds of a time such as 5min. Raises RecipeError for another text."""
+    match = _TIME.fullmatch(text)
+    if match is None or not float(match[1]):
+        raise RecipeError(f"--time {text!r}: expected a time such as 90s, 5min or 1h")
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def load_inputs(

@@ -3,6 +3,7 @@ figures out.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import torch
 import typer
 from torch import Tensor
 
+from subbyte.cli.best import APART, Given, check_alone, read_wish
 from subbyte.cli.common import (
     CropOption,
     DataOption,
@@ -34,6 +36,7 @@ from subbyte.cli.tables import (
     scores_table,
     speed_lines,
     summary_table,
+    trials_table,
 )
 from subbyte.cli.terminal import command, console, progress
 from subbyte.data import load_data
@@ -43,7 +46,7 @@ from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters
 from subbyte.exporters.forms import find_form
 from subbyte.graph import Axis, Samples, prepare
 from subbyte.io.processes import join
-from subbyte.jobs import Job, assist, run
+from subbyte.jobs import Job, assist, best, run
 from subbyte.models import input_shape, load_model, new_model
 from subbyte.pages.scores import said
 from subbyte.recipe import (
@@ -77,6 +80,31 @@ def quantize(
         typer.Option(
             help="Share widths out to meet it: 2.5bits, 100KB, 1.5Gbops. --set "
             "budget_for=layers|channels"
+        ),
+    ] = None,
+    bits: Annotated[
+        str | None, typer.Option(help="Of all weights: ternary, or 2 to 8. With --recipe best.")
+    ] = None,
+    activation_bits: Annotated[
+        str | None,
+        typer.Option(help="Of tensors that feed a layer, 2 to 8. With --recipe best."),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Find the smallest network that is shown to lose no more, in points of the task's "
+            "score. With --recipe best; 0.5 where no size is stated."
+        ),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="Time to tune for, such as 5min, 90s or 1h. With --recipe best."),
+    ] = None,
+    apart: Annotated[
+        int | None,
+        typer.Option(
+            help="Images held apart to choose by, at most, of the training split. With --recipe "
+            "best; 5,000 unless stated."
         ),
     ] = None,
     scalar: Annotated[
@@ -144,9 +172,15 @@ def quantize(
     form = find_form(optimize, input, static, About())
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
-    asked = for_target(load_request(recipe, [*(settings or []), *scaled, *wanted]), target)
+    given = Given(bits, activation_bits, budget, max_drop, time, apart)
+    wish, made = read_wish(recipe, given, settings or ())
+    changes = [*(settings or []), *scaled, *wanted, *made]
+    asked = for_target(load_request(recipe, changes), target)
     free = Axis.read(name.strip() for name in (dynamic or "").split(",") if name.strip())
+    if isinstance(asked, Recipe) and wish is not None:
+        wish.check(asked)
     if dry_run:
+        given.check_dry_run()
         plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop), free)
         choose_exporters(exports or (), plan, form)
         return
@@ -157,6 +191,8 @@ def quantize(
             "--calibration and --chunk must be at least 1, --memory and --rows at least 0"
         )
     here, own = join(device)
+    if wish is not None:
+        check_alone(here)
     limits = Limits(chunk, int(memory * 2**30), rows, own, processes=here)
     network, images = load_inputs(model, weights, data, normalize, resize, crop)
     about = {
@@ -178,12 +214,14 @@ def quantize(
         free,
         bench,
         form,
+        apart=0 if wish is None else apart or APART,
     )
+    search = run if wish is None else partial(best, wish)
     if not here.first:
         assist(job, network, images)
         return
     with progress() as report:
-        result = run(job, network, images, out, report, force=force)
+        result = search(job, network, images, out, report, force=force)
     show(result, out)
     if page:
         write_page(out)
@@ -205,6 +243,10 @@ def show(result: Result, out: Path) -> None:
     networks = {"float": result.float, "quantized": result.quantized, **files}
     console.print(scores_table(networks, result.heads, f"figures by task {result.task}"))
     console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
+    if result.trials is not None:
+        console.print(trials_table(result.trials))
+        for line in result.trials.told:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
     if result.tuning is not None:
         console.print(result.tuning.told, highlight=False, soft_wrap=True)
         before, after = result.tuning.before.headline, result.quantized.headline

@@ -7,8 +7,9 @@ from rich.table import Table
 from subbyte.pages.parts import Table as PageTable
 from subbyte.pages.scores import SIZES, columns, find, label, number, sizes
 from subbyte.pages.speed import said_speed
+from subbyte.pages.trials import trials_table as rows_of_trials
 from subbyte.recipe import LayerPlan, Plan
-from subbyte.records import Kernels, LedgerEntry, Measured, Option, Result, Score
+from subbyte.records import Kernels, LedgerEntry, Measured, Option, Result, Score, Trials
 
 _SHOWN = 3  # findings of a file that are printed
 
@@ -129,6 +130,11 @@ def options_table(options: Sequence[Option]) -> Table:
         ]
         table.add_row(layer, *shown)
     return table
+
+
+def trials_table(trials: Trials) -> Table:
+    """Every network that was tried in a search, as the report shows them."""
+    return plain_table(rows_of_trials(trials))
 
 
 def plain_table(table: PageTable) -> Table:

@@ -1,6 +1,5 @@
 """subbyte tune: a quantized network learns from the float one, without labels."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from subbyte.cli.common import (
     ResizeOption,
     TaskOption,
     WeightsOption,
+    read_time,
     write_page,
 )
 from subbyte.cli.quantize import show
@@ -35,9 +35,6 @@ from subbyte.methods import TuneNetwork
 from subbyte.models import load_model
 from subbyte.tasks import read_tasks
 from subbyte.tuning import TUNES
-
-_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_TIME = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|min|h)\s*")
 
 
 @command
@@ -151,7 +148,7 @@ def _method(name: str, steps: int | None, time: str | None, settings: list[str])
     if steps is not None:
         said["steps"] = steps
     if time is not None:
-        said["seconds"] = _seconds(time)
+        said["seconds"] = read_time(time)
     found = TUNES.build({"name": name, **said})
     if not isinstance(found, TuneNetwork):
         able = ", ".join(key for key, cls in TUNES.items() if issubclass(cls, TuneNetwork))
@@ -159,11 +156,3 @@ def _method(name: str, steps: int | None, time: str | None, settings: list[str])
             f"--method {name} works during the walk (`tune: {name}` in a recipe); after it: {able}"
         )
     return found
-
-
-def _seconds(text: str) -> float:
-    """The seconds of a time such as 5min. Raises RecipeError for another text."""
-    match = _TIME.fullmatch(text)
-    if match is None or not float(match[1]):
-        raise RecipeError(f"--time {text!r}: expected a time such as 90s, 5min or 1h")
-    return float(match[1]) * _UNITS[match[2]]

@@ -284,6 +284,25 @@ def draw_samples(data: DataSet, count: int, seed: int) -> tuple[Tensor | Samples
     return images, (data.test if data.train is not None else source.without(drawn))
 
 
+def draw_apart(data: DataSet, calibration: int, most: int, seed: int) -> tuple[Split, Split]:
+    """Samples held apart, and the split to evaluate on, which has none of them: the next `most` in
+    the order in which `draw_samples` draws so many calibration samples, or as many as there are;
+    where there is no training split half of what is left at most. Raises DataError where none is
+    left.
+    """
+    source = data.train if data.train is not None else data.test
+    left = len(source) - calibration
+    count = min(most, left if data.train is not None else left // 2)
+    if count < 1:
+        raise DataError(
+            f"{data.name}: no samples are left to hold apart from {calibration} calibration "
+            f"samples; ask for fewer of these"
+        )
+    drawn = _drawn(source, calibration + count, seed)
+    rest = data.test if data.train is not None else source.without(drawn)
+    return source.take(drawn[calibration:]), rest
+
+
 def draw_labels(data: DataSet, count: int, seed: int) -> Tensor:
     """Labels of the images that `draw_calibration` draws: int64 [count]. For tuning that ends with
     labels only.

@@ -25,6 +25,7 @@ from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.io.checkpoints import NOWHERE, Kept
 from subbyte.methods import Task, TuneNetwork
 from subbyte.recipe import Plan, Recipe, for_target, load_request, make_plan
+from subbyte.records import Trials
 from subbyte.tasks import row_agreement
 from subbyte.tuning import TUNES
 
@@ -35,13 +36,14 @@ class Quantization:
 
     network: the float one, as captured; options: what there was to choose from where widths were
     shared out under a budget; model: the quantized network, which holds its plan; lessons: what it
-    has learned from the float one, as a whole.
+    has learned from the float one, as a whole; trials: what was tried where it was searched for.
     """
 
     network: Network
     options: list[Option]
     model: QuantizedModel
     lessons: tuple[Lesson, ...] = ()
+    trials: Trials | None = None
 
 
 def quantize(
@@ -66,8 +68,8 @@ def quantize(
     dynamic: height, width, or both, of images [n, channels, height, width]: the sizes that may
     differ from call to call, in the network's file and in exported ones, too. Multiplications are
     those of the calibration images' size.
-    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, gpfq, ldnq), a YAML file, a mapping,
-    a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
+    recipe: a preset (w8a8, w4a8, w4a4, w4, w3, w2, ternary, best, gpfq, ldnq), a YAML file, a
+    mapping, a Recipe, or a Plan (also the path of a plan.yaml), which is done as it is.
     target: what the network is for (`recipe.target`): its rules are obeyed, or refused before the
     walk.
     labels: int64 [n], or other targets of `task`; only a recipe whose tuning ends with them needs

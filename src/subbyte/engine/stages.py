@@ -28,6 +28,16 @@ class Stages:
         self.report = report
         self.seconds: dict[str, float] = {}
 
+    def about(self, what: str) -> "Stages":
+        """Stages of a part of the run, told of with its name; the seconds are the run's."""
+
+        def report(stage: str, done: int, total: int, step: str) -> None:
+            self.report(stage, done, total, f"{what}: {step}" if step else what)
+
+        part = Stages(report)
+        part.seconds = self.seconds
+        return part
+
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:
         """Time a block, which is given what it reports its steps to."""

@@ -2,6 +2,7 @@
 in one folder.
 """
 
+from subbyte.jobs.best import best
 from subbyte.jobs.facts import about
 from subbyte.jobs.job import OWNS, PACKED, Job
 from subbyte.jobs.outcome import versions, with_file
@@ -15,6 +16,7 @@ __all__ = [
     "Start",
     "about",
     "assist",
+    "best",
     "run",
     "tune",
     "versions",

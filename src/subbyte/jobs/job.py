@@ -30,7 +30,8 @@ class Job:
     exports: names of exporters; the one that fits the model where there is none, no file for
     'none'. tasks: how outputs are judged: one task, or one for each output; none: chosen by data
     and outputs. dynamic: axes of images whose sizes may differ from call to call; bench: whether
-    files are timed against the float network, for a few seconds; form: of the exported files.
+    files are timed against the float network, for a few seconds; form: of the exported files;
+    apart: samples that are held apart at most, to choose by.
     Raises RecipeError when there is no such exporter.
     """
 
@@ -46,6 +47,7 @@ class Job:
     dynamic: tuple[Axis, ...] = ()
     bench: bool = False
     form: Form = field(default_factory=Form)
+    apart: int = 0
 
     def __post_init__(self) -> None:
         check_exporters(self.exports)

@@ -91,6 +91,7 @@ def summary(
         activations=rows["activation"],
         target=_target(model.plan, exported),
         tuning=_tuning(done.lessons, measured.before),
+        trials=done.trials,
         skipped=[Skipped(name=r.name, reason=r.reason, bytes=r.bytes) for r in rows["rest"]],
         settings=job.recipe.stated(UserFiles(out)),
         about=dict(job.about) | {"fingerprint": data.fingerprint},

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from subbyte.data import DataSet, draw_samples, draw_targets
+from subbyte.data import DataSet, draw_apart, draw_samples, draw_targets
 from subbyte.engine.evidence import gather
 from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.sensitivity import Option
@@ -121,6 +121,8 @@ def _quantized(
 ) -> "tuple[Tensor | Samples, Capture, Quantization]":
     """The calibration samples, what was captured for them, and what came of it."""
     images, split = draw_samples(data, job.calibration, job.seed)
+    if job.apart:
+        _, split = draw_apart(data, job.calibration, job.apart, job.seed)
     capture = Capture(job, model, images, split)
     return images, capture, make(job, model, data, images, capture, stages)
 

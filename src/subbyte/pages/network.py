@@ -13,6 +13,7 @@ from subbyte.pages.ledger import Ledger
 from subbyte.pages.parts import Part, Raw, Section, Table, Text
 from subbyte.pages.scores import SIZES, columns, number, said, sizes
 from subbyte.pages.speed import speed_sections
+from subbyte.pages.trials import trials_section
 from subbyte.pages.tuning import tuning_section
 from subbyte.records import (
     BENCH,
@@ -81,6 +82,7 @@ def sections(network: Network) -> list[Section]:
     result, evidence = network.result, network.evidence
     found = [
         Section("Scores and size", _figures(result)),
+        *([] if result.trials is None else [trials_section(result.trials)]),
         *([] if result.tuning is None else [tuning_section(result, result.tuning)]),
         *speed_sections(result, network.bench),
         Section("Layers", tuple(network.layers.parts())),

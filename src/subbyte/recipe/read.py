@@ -17,7 +17,7 @@ from subbyte.recipe.recipe import Recipe
 from subbyte.recipe.settings import parse_settings
 from subbyte.recipe.target import load_target
 
-PRESETS = ("w8a8", "w8a16", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "gpfq", "ldnq")
+PRESETS = ("w8a8", "w8a16", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "best", "gpfq", "ldnq")
 Source = str | Path | Mapping[str, Any] | Recipe
 """A preset's name, the path of a YAML file, a mapping of settings, or a recipe."""
 

@@ -42,6 +42,7 @@ from subbyte.records.speed import (
     Timing,
     read_bench,
 )
+from subbyte.records.trials import Trial, Trials
 from subbyte.records.tuning import Judged, Tuning
 
 __all__ = [
@@ -81,6 +82,8 @@ __all__ = [
     "Skipped",
     "Target",
     "Timing",
+    "Trial",
+    "Trials",
     "Tuning",
     "read_bench",
     "read_document",

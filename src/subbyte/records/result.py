@@ -12,6 +12,7 @@ from subbyte.records.base import Count, Document, Percent, Record, Seconds, read
 from subbyte.records.parity import Parity
 from subbyte.records.scores import Measured
 from subbyte.records.speed import FLOAT, Kernels, Ratio, Timing
+from subbyte.records.trials import Trials
 from subbyte.records.tuning import Tuning
 
 RESULT, PLAN = "result.json", "plan.yaml"
@@ -157,7 +158,8 @@ class Result(Document):
     for; bits_per_weight: with scales and zero points;
     zeros_percent: of the quantized weights; seconds: by stage; fold_error: relative difference that
     folding batch-norms made; target: what the network is for, where that was said; tuning: what the
-    network learned after its walk, where it did; settings: of the recipe, as it takes them; about:
+    network learned after its walk, where it did; trials: what was tried, where the best network was
+    searched for; settings: of the recipe, as it takes them; about:
     weights, data and whatever else tells this result from others; versions: of the software.
     """
 
@@ -190,6 +192,7 @@ class Result(Document):
     skipped: list[Skipped] = Field(default_factory=list)
     target: Target | None = None
     tuning: Tuning | None = None
+    trials: Trials | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     about: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)

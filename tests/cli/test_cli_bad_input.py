@@ -184,7 +184,7 @@ def test_overflow_in_activations_names_the_layer(recipe, fails):
         ("weights.bits=four", "weights.bits"),
         ("weights.bits=true", "weights.bits"),
         ("weights.bits=2.5", "2.5|weights.bits"),
-        ("activations.bits=16", "16"),
+        ("activations.bits=17", "17"),
         ("others.bits=1", "1"),
         ("first_last=33", "33"),
         ("layers.4.weights.bits=12", "12"),

@@ -2,8 +2,11 @@
 depends on anything but its settings.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import subbyte
@@ -16,8 +19,10 @@ from subbyte.tasks import Classification, Regression
 from subbyte.tuning import Distill
 from tests.together import together
 
-IMAGES = torch.randn(48, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-METHOD = Distill(steps=30, batch=16, latent=0.01, scale=0.01, bias=0.01, precision="float32")
+_COARSE = torch.randn(48, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+IMAGES = F.interpolate(_COARSE, (16, 16), mode="bicubic")  # a part of one looks like one
+MILD = Distill(zoom=0.7, turn=5.0, colour=0.1, mix=0.2, precision="float32")
+METHOD = replace(MILD, steps=30, batch=16, latent=0.01, scale=0.01, bias=0.01)
 
 
 def network() -> nn.Module:

@@ -18,7 +18,15 @@ from subbyte.correct import Moments
 from subbyte.engine.quantization import carry_out
 from subbyte.errors import ContractError, RecipeError, ResourceError, SubbyteError
 from subbyte.graph import Network, prepare
-from subbyte.methods import Allocate, Correction, Precondition, Range, Refusal, Rounding, Tune
+from subbyte.methods import (
+    Allocate,
+    Correction,
+    Precondition,
+    Range,
+    Refusal,
+    Rounding,
+    TuneLayers,
+)
 from subbyte.precondition import Magr
 from subbyte.ranges import MinMax, fit_grid
 from subbyte.rounding import Nearest
@@ -72,7 +80,7 @@ class MyAllocate(Allocate):
 
 
 @dataclass(frozen=True)
-class MyTune(Tune):
+class MyTune(TuneLayers):
     change: Change
     late: bool = False
 

@@ -84,9 +84,11 @@ def tune(
         typer.Option("--bench/--no-bench", help="Time the files against float, for 3 seconds."),
     ] = True,
 ) -> None:
-    """Let a quantized network learn from the float one on the images that it was calibrated on, and
-    write what quantize writes. Labels are not used; the network never gets worse on images that
-    are kept apart. Stop it at any time, and the same command goes on; Ctrl-C takes the best so far.
+    """Let a quantized network learn from the float one, without labels; stop it at any time, and
+    the same command goes on.
+
+    It learns on the images that it was calibrated on, never gets worse on those of them that are
+    kept apart, and is written as quantize writes one. Ctrl-C takes the best so far.
     """
     found = find_source(source, model, data, normalize, resize, crop)
     if not found.model:

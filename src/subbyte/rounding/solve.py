@@ -170,9 +170,9 @@ def best_of(weight: Tensor, candidates: list[QTensor], stats: LayerStats) -> QTe
     """
     error_of = stats.judge(weight)
     margin = _NOISE * error_of.power
-    if not bool(torch.isfinite(margin).all()):
-        raise NumericsError(_SPOILT)
     best, error = candidates[0], error_of(candidates[0].dequantize())
+    if not bool(torch.isfinite(margin + error).all()):
+        raise NumericsError(_SPOILT)
     for candidate in candidates[1:]:
         its = error_of(candidate.dequantize())
         take = _takes_first(best, candidate, error - margin, its)

@@ -42,6 +42,7 @@ def test_a_drop_that_is_allowed_gives_a_size_a_curve_and_a_plan(tmp_path):
     assert all(map(torch.equal, codes(out), codes(again)))
 
 
+@pytest.mark.slow
 def test_budgets_bits_and_time_go_together(tmp_path):
     given = (*FAST, "--activation-bits", 8, "--budget", "9KB", "--time", "1s")
     done = run(*BEST, *given, "--out", tmp_path / "out")

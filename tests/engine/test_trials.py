@@ -131,6 +131,7 @@ def test_a_tuned_network_is_one_more_trial_and_taken_where_it_is_nearer(given):
     assert same(again, found.model)
 
 
+@pytest.mark.slow
 def test_time_may_make_the_next_smaller_network_hold(given):
     recipe = load_recipe(FAST | WIDTHS)
     record = tuned(given, recipe, Wish(2.5, METHOD)).trials

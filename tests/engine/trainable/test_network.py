@@ -54,7 +54,14 @@ def step(trained: subbyte.Trainable, model: nn.Module, rate: float = 0.02) -> No
         adam.step()
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+QUICK = {"ternary", "groups", "asymmetric", "dynamic"}
+CASES = [
+    pytest.param(recipe, id=name, marks=[] if name in QUICK else [pytest.mark.slow])
+    for name, recipe in RECIPES.items()
+]
+
+
+@pytest.mark.parametrize("recipe", CASES)
 def test_it_starts_as_the_network_it_is_made_of_and_ends_as_one_like_it(recipe):
     model = network()
     quantized = subbyte.quantize(model, IMAGES, recipe)
@@ -105,7 +112,7 @@ def test_biases_behind_quantized_inputs_are_on_their_int32_grid():
         assert torch.allclose(whole, whole.round(), atol=1e-2)
 
 
-@pytest.mark.parametrize("recipe", ["ternary", {"weights": {"levels": 5}}, GROUPS, BOOK])
+@pytest.mark.parametrize("recipe", [{"weights": {"levels": 5}}, GROUPS])
 def test_latent_weights_are_in_their_cells_and_nearer_to_the_float_weight(recipe):
     model = network()
     quantized, captured = subbyte.quantize(model, IMAGES, recipe), prepare(model, IMAGES)

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +35,7 @@ from subbyte.exporters import (
 from subbyte.exporters.forms import check_form, find_form
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.vectors import VECTORS, write_vectors
+from subbyte.io.versions import installed
 from subbyte.jobs import about, versions, with_file
 from subbyte.methods import Exported
 from subbyte.records import RESULT, About, Certificate, write_document
@@ -180,20 +180,13 @@ def _certify(found: Source, made: Exported) -> None:
         notes=dict(made.notes),
         source=found.packed.name,
         digest=_digest(found.packed),
-        versions=versions() | _version_of(exporter.package),
+        versions=versions() | {exporter.package: installed(exporter.package)},
     )
     write_document(made.path.with_suffix(SUFFIX), certificate)
 
 
 def _there(paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if path.exists()]
-
-
-def _version_of(package: str) -> dict[str, str]:
-    try:
-        return {package: version(package)}
-    except PackageNotFoundError:  # it runs from a folder
-        return {}
 
 
 def _digest(path: Path) -> str:

@@ -6,7 +6,6 @@ neither torch nor any other large package.
 
 import logging
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from subbyte.cli.terminal import console, errors
+from subbyte.io.versions import installed
 
 COMMANDS = {
     "demo": "Train LeNet on digits, quantize it to W8A8, W4A4, W3, W2 and ternary, and compare.",
@@ -83,7 +83,7 @@ for _name, _help in COMMANDS.items():
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.print(f"subbyte {version('subbyte')}", highlight=False)
+        console.print(f"subbyte {installed('subbyte')}", highlight=False)
         raise typer.Exit
 
 

@@ -13,7 +13,6 @@ then renamed.
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from subbyte.exporters.storage import Container
 from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import Samples, described, mark_sites, take_apart
 from subbyte.io.files import written_together
+from subbyte.io.versions import installed
 from subbyte.methods import (
     Contents,
     Exported,
@@ -133,7 +133,7 @@ class Onnx(Exporter[QuantizedModel, Plan]):
         if not is_large(program):  # what is kept in names is nothing there
             facts = replace(facts, names=shorten(program, codes))
         program.opset_imports[""] = opset
-        program.producer_name, program.producer_version = "subbyte", _version()
+        program.producer_name, program.producer_version = "subbyte", installed("subbyte")
         program.metadata_props.update(prefixed(facts_of(model, form)))
         program.metadata_props["subbyte.container"] = self.container.name
         program.metadata_props["subbyte.exact_on"] = _DOTS if facts.saturating else _EVERY
@@ -182,14 +182,6 @@ class Onnx(Exporter[QuantizedModel, Plan]):
     def seal(self, path: Path) -> Seal:
         """See `methods.Exporter`."""
         return read_seal(path)
-
-
-def _version() -> str:
-    """The version of this package; empty where it runs from its source without being installed."""
-    try:
-        return version("subbyte")
-    except PackageNotFoundError:
-        return ""
 
 
 def _unknown(tap: TapPlan) -> bool:

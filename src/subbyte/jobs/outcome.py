@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from subbyte.engine.quantization import Quantization
 from subbyte.engine.quantized import LedgerRow
 from subbyte.exporters.structure import misses
 from subbyte.io.user_file import UserFiles
+from subbyte.io.versions import installed
 from subbyte.jobs.job import Job
 from subbyte.jobs.measuring import Measured
 from subbyte.methods import Exported
@@ -189,9 +189,9 @@ def _entry(row: LedgerRow, exported: Sequence[Exported]) -> LedgerEntry:
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     return {
-        "subbyte": version("subbyte"),
+        "subbyte": installed("subbyte"),
         "torch": torch.__version__,
-        "onnxruntime": version("onnxruntime"),
+        "onnxruntime": installed("onnxruntime"),
         "python": platform.python_version(),
         "machine": platform.machine(),
     }

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ from subbyte.exporters.sessions import (
     open_session,
     profile,
 )
+from subbyte.io.versions import installed
 from subbyte.records.speed import Bench, FileSpeed, NodeTime, Timing
 from subbyte.speed.machine import processor
 from subbyte.speed.memory import resident_memory
@@ -231,8 +231,8 @@ def _seconds(runs: Sequence[Sequence[object]]) -> list[list[float]]:
 def _versions() -> dict[str, str]:
     """Versions of what speed depends on."""
     return {
-        "subbyte": version("subbyte"),
-        "onnxruntime": version("onnxruntime"),
+        "subbyte": installed("subbyte"),
+        "onnxruntime": installed("onnxruntime"),
         "torch": torch.__version__,
         "machine": platform.machine(),
         "processor": processor(),

@@ -5,7 +5,6 @@ written.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from subbyte.analyses.sweeps.store import Results, Row, Task, table_csv, task_of
 from subbyte.analyses.sweeps.work import load_inputs, measured_split
 from subbyte.engine.stages import Report, silent
 from subbyte.io.files import write_text
+from subbyte.io.versions import installed
 from subbyte.jobs import versions
 from subbyte.methods import Engine
 from subbyte.records.outcome import Done, Failed, Outcome
@@ -79,7 +79,7 @@ def _tasks(runs: Sequence[Run]) -> list[Task]:
     """The tasks, grouped by the inputs of their runs; each network and data set is read once, and
     its images are counted then.
     """
-    code, by_run, counted = version("subbyte"), {}, set()
+    code, by_run, counted = installed("subbyte"), {}, set()
     for run in sorted_by_inputs(runs):
         inputs = load_inputs(*run.inputs)
         if (run.inputs, run.calibration) not in counted:

@@ -4,18 +4,16 @@ proven and measured as any other.
 
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from subbyte.data import DataSet, draw_apart
 from subbyte.engine.apart import Apart
 from subbyte.engine.quantization import Quantization
-from subbyte.engine.stages import Report, Stages
+from subbyte.engine.stages import Report
 from subbyte.engine.trials import Wish, search
 from subbyte.errors import RecipeError
-from subbyte.graph import Samples
 from subbyte.jobs.job import Job
-from subbyte.jobs.measuring import Capture
-from subbyte.jobs.running import accept, run
+from subbyte.jobs.running import Work, run
 from subbyte.recipe import Recipe
 from subbyte.records import Result
 
@@ -39,26 +37,20 @@ def best(
     if not isinstance(recipe, Recipe):
         raise RecipeError("best: a plan leaves nothing open; give a recipe")
 
-    def make(
-        job: Job,
-        model: nn.Module,
-        data: DataSet,
-        images: Tensor | Samples,
-        capture: Capture,
-        stages: Stages,
-    ) -> Quantization:
+    def make(work: Work) -> Quantization:
+        own, stages = work.job, work.stages
         with stages.stage("capture"):
-            network = capture()
-            split, _ = draw_apart(data, job.calibration, job.apart, job.seed)
-            apart = Apart(model, split, job.tasks, job.limits.device)
+            network = work.capture()
+            split, _ = draw_apart(data, own.calibration, own.apart, own.seed)
+            apart = Apart(model, split, own.tasks, own.limits.device)
         return search(
             network,
             recipe,
-            images,
+            work.images,
             apart,
             wish,
-            accept=lambda plan: accept(job, plan),
-            limits=job.limits,
+            accept=work.accept,
+            limits=own.limits,
             stages=stages,
         )
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,44 @@ from subbyte.records import (
 )
 from subbyte.speed import time_export
 
-Make = Callable[[Job, nn.Module, DataSet, Tensor | Samples, Capture, Stages], Quantization]
-"""Makes the quantized network of a job for calibration samples."""
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """All that the quantized network of a job is made from. images: of calibration; capture: of the
+    float network.
+    """
+
+    job: Job
+    model: nn.Module
+    data: DataSet
+    images: Tensor | Samples
+    capture: Capture
+    stages: Stages
+
+    def accept(self, plan: Plan) -> None:
+        """Raise RecipeError where a plan can't be exported, or its target is not known here."""
+        choose_exporters(self.job.exports, plan, self.job.form)
+        if plan.target is not None:
+            load_target(plan.target).check(plan)
+
+
+Make = Callable[[Work], Quantization]
+"""Makes the quantized network of a job."""
+
+
+def walked(work: Work) -> Quantization:
+    """The quantized network by a walk, as the recipe says."""
+    job, data, capture = work.job, work.data, work.capture
+    return carry_out(
+        capture,
+        job.recipe,
+        work.images,
+        labels=lambda: draw_targets(data, job.calibration, job.seed),
+        accept=work.accept,
+        task=lambda: capture.task,
+        limits=job.limits,
+        stages=work.stages,
+    )
 
 
 def run(
@@ -48,7 +84,7 @@ def run(
     report: Report,
     *,
     force: bool = False,
-    make: Make | None = None,
+    make: Make = walked,
 ) -> Result:
     """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at
     all.
@@ -62,7 +98,7 @@ def run(
     job = _stating(job, data)
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
-        images, capture, done = _quantized(job, model, data, stages, make or walked)
+        images, capture, done = _quantized(job, model, data, stages, make)
         with stages.stage("export"):
             packed = save(done.model, temporary / PACKED, _about(job, data))
             names = export_files(job.exports, done.model.plan)
@@ -102,13 +138,13 @@ def _timed(job: Job, model: nn.Module, done: Quantization, files: Files, stages:
     return replace(files, times=times)
 
 
-def assist(job: Job, model: nn.Module, data: DataSet, make: Make | None = None) -> None:
+def assist(job: Job, model: nn.Module, data: DataSet, make: Make = walked) -> None:
     """Do a share of the walk in a run that several processes have in common (`Limits.processes`):
     the part of all but the first. Nothing is written. make: as for `run`.
 
     Raises SubbyteError as `run` does, and where another process fails.
     """
-    _quantized(_stating(job, data), model, data, Stages(), make or walked)
+    _quantized(_stating(job, data), model, data, Stages(), make)
 
 
 def _stating(job: Job, data: DataSet) -> Job:
@@ -124,35 +160,7 @@ def _quantized(
     if job.apart:
         _, split = draw_apart(data, job.calibration, job.apart, job.seed)
     capture = Capture(job, model, images, split)
-    return images, capture, make(job, model, data, images, capture, stages)
-
-
-def walked(
-    job: Job,
-    model: nn.Module,
-    data: DataSet,
-    images: Tensor | Samples,
-    capture: Capture,
-    stages: Stages,
-) -> Quantization:
-    """The quantized network by a walk, as the recipe says."""
-    return carry_out(
-        capture,
-        job.recipe,
-        images,
-        labels=lambda: draw_targets(data, job.calibration, job.seed),
-        accept=lambda plan: accept(job, plan),
-        task=lambda: capture.task,
-        limits=job.limits,
-        stages=stages,
-    )
-
-
-def accept(job: Job, plan: Plan) -> None:
-    """Raise RecipeError where a plan can't be exported, or its target is not known here."""
-    choose_exporters(job.exports, plan, job.form)
-    if plan.target is not None:
-        load_target(plan.target).check(plan)
+    return images, capture, make(Work(job, model, data, images, capture, stages))
 
 
 def export_files(names: Sequence[str], plan: Plan) -> dict[str, str]:

@@ -2,24 +2,23 @@
 walk or read from a file, trained on, and written as `running.run` writes one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from subbyte.data import DataSet, draw_samples
 from subbyte.engine.learning import Judgement, Lesson
 from subbyte.engine.quantization import Quantization, quantize
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.engine.stages import Report, Stages
+from subbyte.engine.stages import Report
 from subbyte.engine.trainable import freeze, trainable
 from subbyte.engine.walk import measured
 from subbyte.exporters.packed import load
 from subbyte.graph import Network, Samples, prepare
 from subbyte.jobs.job import OWNS, Job
-from subbyte.jobs.measuring import Capture
-from subbyte.jobs.running import accept, run
+from subbyte.jobs.running import Make, Work, run
 from subbyte.learn.training import Quantized, TrainSettings
 from subbyte.learn.training import train as train_network
 from subbyte.learn.training.loop import split_data
@@ -106,19 +105,12 @@ def train(
     return record, result
 
 
-def _trained(network: Network, lesson: Lesson) -> Callable[..., Quantization]:
-    def make(
-        job: Job,
-        model: nn.Module,
-        data: DataSet,
-        images: Tensor | Samples,
-        capture: Capture,
-        stages: Stages,
-    ) -> Quantization:
-        with stages.stage("capture"):
-            capture()
-        accept(job, lesson.model.plan)
-        measured(network, lesson.model, Samples.of(images), job.limits)
+def _trained(network: Network, lesson: Lesson) -> Make:
+    def make(work: Work) -> Quantization:
+        with work.stages.stage("capture"):
+            work.capture()
+        work.accept(lesson.model.plan)
+        measured(network, lesson.model, Samples.of(work.images), work.job.limits)
         return Quantization(network, [], lesson.model, (lesson,))
 
     return make

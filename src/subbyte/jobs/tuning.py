@@ -11,16 +11,14 @@ from torch import Tensor, nn
 
 from subbyte.data import DataSet
 from subbyte.engine.quantization import Quantization, taught
-from subbyte.engine.quantized import QuantizedModel
-from subbyte.engine.stages import Report, Stages
+from subbyte.engine.stages import Report
 from subbyte.errors import RecipeError
 from subbyte.exporters.packed import load
 from subbyte.graph import Samples
 from subbyte.io.checkpoints import Kept
 from subbyte.io.digests import digest
 from subbyte.jobs.job import Job
-from subbyte.jobs.measuring import Capture
-from subbyte.jobs.running import Make, accept, assist, run
+from subbyte.jobs.running import Make, Work, assist, run
 from subbyte.methods import TuneNetwork
 from subbyte.recipe import Plan
 from subbyte.records import Result
@@ -73,30 +71,19 @@ def tune(
 
 
 def _learning(start: Start, keep: Kept) -> Make:
-    def make(
-        job: Job,
-        model: nn.Module,
-        data: DataSet,
-        images: Tensor | Samples,
-        capture: Capture,
-        stages: Stages,
-    ) -> Quantization:
+    def make(work: Work) -> Quantization:
+        job, stages, samples = work.job, work.stages, Samples.of(work.images)
         with job.limits.processes.failing_together():
             with stages.stage("capture"):
-                network = capture()
-                quantized = _loaded(start, model, images, job)
-            accept(job, quantized.plan)
-            samples = Samples.join([Samples.of(images), *start.more])
-            walked = Quantization(network, [], quantized)
-            task, limits = capture.task, job.limits
-            return taught(walked, start.method, samples, task, limits, stages, keep)
+                network = work.capture()
+                example = samples[:2].with_dynamic(job.dynamic)
+                quantized = load(start.packed, work.model, example)
+            work.accept(quantized.plan)
+            samples, task = Samples.join([samples, *start.more]), work.capture.task
+            before = Quantization(network, [], quantized)
+            return taught(before, start.method, samples, task, job.limits, stages, keep)
 
     return make
-
-
-def _loaded(start: Start, model: nn.Module, images: Tensor | Samples, job: Job) -> QuantizedModel:
-    example = Samples.of(images)[:2].with_dynamic(job.dynamic)
-    return load(start.packed, model, example)
 
 
 def _digest(start: Start, job: Job, model: nn.Module, data: DataSet) -> str:

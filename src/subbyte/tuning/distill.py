@@ -37,7 +37,7 @@ class Distill(TuneNetwork):
     steps: int = 2000
     seconds: float = 0.0
     batch: int = 128
-    temperature: float = 2.0
+    temperature: float = 4.0
     latent: float = 1e-3
     scale: float = 1e-3
     range: float = 1e-3

@@ -7,6 +7,7 @@ q = freeze(t)       every weight on its grid; outputs are those of t.eval(), bit
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -26,7 +27,7 @@ class Trainable(nn.Module):
 
     progress: from 0 to 1, the part of the way that is behind it; the estimator reads it. In
     training mode weights are what the estimator makes of them; in evaluation mode they are on their
-    grids, and outputs are those of the network that `freeze` gives.
+    grids, and outputs, which have no gradients then, are those of the network that `freeze` gives.
     """
 
     def __init__(
@@ -97,7 +98,8 @@ class Trainable(nn.Module):
         others.
         """
         args, kwargs = self.quantized.signature.checked(args, kwargs)
-        return functional_call(self.network, self._tensors(), args, kwargs)
+        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+            return functional_call(self.network, self._tensors(), args, kwargs)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Weights and biases by their names in the graph."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 from torch import nn
 
 from subbyte.cli.terminal import console
@@ -107,6 +108,21 @@ def read_bits(text: str) -> tuple[int, ...]:
             f"{text!r}"
         )
     return tuple(dict.fromkeys(found))
+
+
+def read_override(override: str, example: str) -> tuple[str, object]:
+    """The name and the YAML value of a `--set`; example: of one, for the message.
+
+    Raises RecipeError for another text.
+    """
+    name, equals, text = (part.strip() for part in override.partition("="))
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as reason:
+        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from reason
+    if not equals:
+        raise RecipeError(f"--set {override!r}: expected NAME=VALUE, such as {example}")
+    return name, value
 
 
 def read_time(text: str) -> float:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-import yaml
 
 from subbyte.cli.common import (
     CropOption,
@@ -21,6 +20,7 @@ from subbyte.cli.common import (
     ResizeOption,
     TaskOption,
     WeightsOption,
+    read_override,
     write_page,
 )
 from subbyte.cli.terminal import command, console, errors, progress
@@ -276,13 +276,7 @@ def _settings(overrides: list[str], said: set[str]) -> dict[str, Any]:
     """Settings by --set. said: those that other options say; they are refused."""
     found: dict[str, Any] = {}
     for override in overrides:
-        name, equals, text = (part.strip() for part in override.partition("="))
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as reason:
-            raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from reason
-        if not equals:
-            raise RecipeError(f"--set {override!r}: expected NAME=VALUE, such as betas=[0.9, 0.99]")
+        name, value = read_override(override, "betas=[0.9, 0.99]")
         if name in said:
             option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
             raise RecipeError(

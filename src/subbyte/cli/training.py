@@ -61,16 +61,16 @@ def run_quantized(
             "--from and --recipe begin with a trained float network; give its --weights"
         )
     model = load_model(name, weights, len(data.classes) or None)
-    count, seed, packed = asked.calibration, settings.seed, ""
+    named, count, seed, packed = str(about["data"]), asked.calibration, settings.seed, ""
     if asked.source:
-        found = find_source(Path(asked.source), name, about_data(about))
+        found = find_source(Path(asked.source), name, named)
         count, seed, packed = found.calibration, found.seed, str(found.packed)
         recipe: Recipe | Plan = read(found.packed).plan
     else:
         recipe = load_request(asked.recipe, [])
     job = Job(
         model=name,
-        data=about_data(about),
+        data=named,
         recipe=recipe,
         calibration=count,
         seed=seed,
@@ -91,8 +91,3 @@ def run_quantized(
         write_page(out / FOLDER)
     console.print(f"training: {out}/*", highlight=False, soft_wrap=True, markup=False)
     return True
-
-
-def about_data(about: About) -> str:
-    """The data as they were named."""
-    return str(about["data"])

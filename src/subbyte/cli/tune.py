@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from subbyte.cli.common import (
     CropOption,
@@ -17,6 +16,7 @@ from subbyte.cli.common import (
     ResizeOption,
     TaskOption,
     WeightsOption,
+    read_override,
     read_time,
     write_page,
 )
@@ -138,15 +138,7 @@ def _method(name: str, steps: int | None, time: str | None, settings: list[str])
     """The method with its settings. Raises RecipeError for what does not fit."""
     if steps is not None and time is not None:
         raise RecipeError("--steps and --time both say how long to learn; give one of them")
-    said = dict[str, object]()
-    for one in settings:
-        key, equals, text = (part.strip() for part in one.partition("="))
-        if not equals:
-            raise RecipeError(f"--set {one!r}: expected NAME=VALUE, such as latent=0.0003")
-        try:
-            said[key] = yaml.safe_load(text)
-        except yaml.YAMLError as reason:
-            raise RecipeError(f"--set {one!r}: {text!r} is not a YAML value") from reason
+    said = dict(read_override(one, "latent=0.0003") for one in settings)
     if steps is not None:
         said["steps"] = steps
     if time is not None:

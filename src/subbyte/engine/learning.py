@@ -19,7 +19,7 @@ from subbyte.engine.walk import Progress
 from subbyte.errors import DataError, NumericsError
 from subbyte.graph import Network, Samples, is_images
 from subbyte.io.checkpoints import NOWHERE, Kept, State
-from subbyte.io.processes import ALONE, Processes, is_gpu
+from subbyte.io.processes import ALONE, Processes
 from subbyte.methods import Outputs, Task, TuneNetwork, calls
 from subbyte.tasks import imitated
 from subbyte.tuning import TUNES
@@ -59,9 +59,9 @@ class Lesson:
     labels: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Batches:
-    """Views of samples. images: the leaf that views are made of, None where there is none."""
+    """Views of samples: of those inputs that are images, the others stay as they are."""
 
     samples: Samples
     method: TuneNetwork
@@ -148,8 +148,8 @@ class Learner:
         for kind, group in zip(self._kinds, self._adam.param_groups, strict=True):
             group["lr"] = self.method.rate(kind, progress)
         views = self._batches.draw(self.done, self.processes)
-        place = "cuda" if is_gpu(self.device) else "cpu"
-        with torch.autocast(place, torch.bfloat16, enabled=self.method.course.mixed):
+        place, mixed = torch.device(self.device).type, self.method.course.mixed
+        with torch.autocast(place, torch.bfloat16, enabled=mixed):
             found = self._outputs(self.student, views)
             with torch.no_grad():
                 wanted = self._outputs(self.teacher, views)

@@ -10,9 +10,9 @@ from torch import nn
 
 from subbyte.data import DataSet, draw_samples
 from subbyte.engine.learning import Judgement, Lesson
-from subbyte.engine.quantization import Quantization, quantize
+from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.engine.stages import Report
+from subbyte.engine.stages import Report, Stages
 from subbyte.engine.trainable import freeze, trainable
 from subbyte.engine.walk import measured
 from subbyte.exporters.packed import load
@@ -42,12 +42,15 @@ class Begin:
     estimator: str = "straight"
 
     def network(
-        self, job: Job, model: nn.Module, samples: Samples, report: Report
+        self, job: Job, model: nn.Module, network: Network, samples: Samples, report: Report
     ) -> QuantizedModel:
-        """The quantized network."""
+        """The quantized network; network: the float one, as captured."""
         if self.packed:
             return load(self.packed, model, samples[:2])
-        return quantize(model, samples, job.recipe, limits=job.limits, progress=report)
+        stages = Stages(report)
+        return carry_out(
+            lambda: network, job.recipe, samples, limits=job.limits, stages=stages
+        ).model
 
 
 def train(
@@ -69,7 +72,7 @@ def train(
     images, _ = draw_samples(data, job.calibration, job.seed)
     samples = Samples.of(images)
     network = prepare(model, samples[:2])
-    start = begin.network(job, model, samples, report)
+    start = begin.network(job, model, network, samples, report)
     student = trainable(start, network, ESTIMATORS[begin.estimator]())
     parts = split_data(data, settings)
     device = job.limits.device

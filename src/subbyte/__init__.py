@@ -90,6 +90,7 @@ def __getattr__(name: str) -> Any:
     """A public name, imported now and kept. Raises AttributeError for any other."""
     if name not in _HOMES:
         raise AttributeError(f"module 'subbyte' has no attribute {name!r}")
+    import_module("subbyte.io.repeatable").fix_order()
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -191,31 +191,16 @@ def test_corrected_layers_keep_the_moments_of_the_float_layers(correction):
             assert torch.allclose(ours.std(0), theirs.std(0), rtol=1e-3), layer.name
 
 
-@pytest.mark.parametrize("recipe", ["w8a8", "w3"])
-@pytest.mark.parametrize("name", ["residual", "mobile"])
+@pytest.mark.parametrize("name, recipe", [("residual", "w4a4"), ("mobile", "w3")])
 def test_chunks_do_not_matter(name, recipe):
-    one, many = (
-        walked(name, recipe, "weights.rounding=nearest", limits=Limits(chunk=n, rows=0))
-        for n in (64, 7)
-    )
-    for layer, weight in one.weights.items():
-        other = many.weights[layer]
-        assert float((weight.codes == other.codes).double().mean()) > 0.99, layer
-        # the next step of the search
-        assert torch.allclose(weight.grid.scale, other.grid.scale, rtol=2e-2), layer
-    assert torch.allclose(one.logits[0], many.logits[0], atol=1e-5)
-    assert signal_to_noise(one.logits[1], many.logits[1]) > 25
-
-
-def test_chunks_change_no_more_than_ties_when_errors_are_passed_on():
-    """Error correction turns one tie settled otherwise into other codes further on, but not into
-    worse ones.
-    """
-    x, model = images("residual"), build("residual")
-    one, many = (walked("residual", "w3", limits=Limits(chunk=chunk, rows=0)) for chunk in (64, 7))
-    assert float((one.weights["stem"].codes == many.weights["stem"].codes).double().mean()) > 0.99
-    noises = [signal_to_noise(model(x), result.logits[1]) for result in (one, many)]
-    assert abs(noises[0] - noises[1]) < 6 and min(noises) > 15
+    """Not for a bit of what the walk decides and measures; the last unit is one image."""
+    network, x = captured(name), images(name, 49)
+    plan = make_plan(network, subbyte.load_recipe(recipe))
+    one, *others = (walk(network, plan, x, limits=Limits(chunk=n)) for n in (64, 7, 33))
+    for other in others:
+        assert same_weights(one, other)
+        assert other.sqnr_db == one.sqnr_db
+        assert torch.equal(other.logits[1], one.logits[1])
 
 
 @pytest.mark.parametrize("name", ["residual", "mobile", "shared"])
@@ -270,23 +255,23 @@ def test_the_same_walk_gives_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize("recipe", ["w8a8", pytest.param("w4", marks=pytest.mark.slow)])
 def test_every_layer_runs_once_a_chunk_and_traveller_whatever_the_depth(recipe):
-    chunks, x = 3, torch.randn(12, 4, 6, 6)
+    chunks, x = 3, torch.randn(48, 4, 6, 6)
     for depth in (2, 6):
         network = prepare(Chain(depth), x[:2])
         plan = make_plan(network, subbyte.load_recipe(recipe))
         with Calls() as calls:
-            walk(network, plan, x, limits=Limits(chunk=4))
+            walk(network, plan, x, limits=Limits(chunk=16))
         assert calls.count["aten.convolution.default"] == 2 * chunks * depth
         assert calls.count["aten.relu.default"] == 2 * chunks * depth
 
 
 def test_travellers_walk_together_until_something_is_rounded():
     """Before the first quantized layer nothing is computed twice."""
-    x = torch.randn(12, 4, 6, 6)
+    x = torch.randn(48, 4, 6, 6)
     network = prepare(Chain(4), x[:2])
     plan = make_plan(network, subbyte.load_recipe("w4", ['layers={"convs.[01]": {skip: true}}']))
     with Calls() as calls:
-        walk(network, plan, x, limits=Limits(chunk=4))
+        walk(network, plan, x, limits=Limits(chunk=16))
     assert calls.count["aten.convolution.default"] == 3 * (2 + 2 * 2)
 
 

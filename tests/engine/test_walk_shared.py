@@ -77,10 +77,11 @@ def assert_same(one: WalkResult, other: WalkResult) -> None:
 
 @every_case
 def test_two_that_add_the_same_chunks_in_the_same_order_are_as_one(name, recipe, settings):
-    limits = Limits(chunk=20, rows=2)
-    alone = walked(name, recipe, settings, limits)
+    limits = Limits(chunk=16, rows=2)
+    x = images(name, 32)
+    alone = walked(name, recipe, settings, limits, x)
     shared = right(
-        together(lambda here: walked(name, recipe, settings, replace(limits, processes=here)))
+        together(lambda here: walked(name, recipe, settings, replace(limits, processes=here), x))
     )
     for found in shared:
         assert_same(found, alone)
@@ -88,10 +89,10 @@ def test_two_that_add_the_same_chunks_in_the_same_order_are_as_one(name, recipe,
 
 @every_case
 def test_three_with_chunks_of_many_sizes_agree_with_one_in_nearly_all_codes(name, recipe, settings):
-    limits = Limits(chunk=3, rows=2)  # 14 chunks, of which the last is one image
-    alone = walked(name, recipe, settings, limits)
+    limits, x = Limits(chunk=3, rows=2), images(name, 73)  # 4 chunks, the last of 25 images
+    alone = walked(name, recipe, settings, limits, x)
     first, *others = right(
-        together(lambda here: walked(name, recipe, settings, replace(limits, processes=here)), 3)
+        together(lambda here: walked(name, recipe, settings, replace(limits, processes=here), x), 3)
     )
     for found in others:
         assert_same(found, first)
@@ -107,7 +108,7 @@ def test_three_with_chunks_of_many_sizes_agree_with_one_in_nearly_all_codes(name
 @pytest.mark.parametrize("of", ["layers", "channels"])
 def test_a_budget_is_met_together(of):
     recipe = subbyte.load_recipe("w4", ["budget=4bits", f"budget_for={of}"])
-    limits, x = Limits(chunk=20), images("shared")
+    limits, x = Limits(chunk=16), images("shared")
     alone = meet_budget(captured("shared"), recipe, x, limits=limits)
     for plan, options in right(
         together(
@@ -124,7 +125,7 @@ def test_values_that_are_no_numbers_are_everybodys_error():
     x[-1, 0, 0, 0] = torch.nan  # an image of the second process
 
     def work(here: Processes) -> WalkResult:
-        return walked("residual", "w8a8", (), Limits(chunk=20, processes=here), x)
+        return walked("residual", "w8a8", (), Limits(chunk=16, processes=here), x)
 
     for found in together(work):
         assert isinstance(found, NumericsError) and "holds NaN" in str(found)
@@ -147,7 +148,7 @@ def test_an_error_of_one_process_is_the_end_of_all():
             if here.rank == 1:
                 raise OSError("no space left")
 
-        return quantized(here, accept=accept)
+        return quantized(here, x=images("shared", 48), accept=accept)
 
     first, second, third = together(work, 3)
     assert isinstance(second, OSError)
@@ -300,13 +301,15 @@ from subbyte.engine import layers
 from subbyte.errors import ProcessError
 from tests.engine.test_walk_shared import images, build
 
+x = images("residual", 32)
+
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 layers._MIN_ROWS = 64
-limits = subbyte.Limits(chunk=20, rows=2, processes=subbyte.processes())
+limits = subbyte.Limits(chunk=16, rows=2, processes=subbyte.processes())
 if rank == 0:  # alone, while the other one waits
     subbyte.quantize(build("tokens"), images("tokens"), "w4")
-model = subbyte.quantize(build("residual"), images("residual"), "w4a4", limits=limits)
+model = subbyte.quantize(build("residual"), x, "w4a4", limits=limits)
 subbyte.save(model, Path(sys.argv[1]) / f"{rank}.safetensors")
 honest = layers.MomentCollector.add
 def failing(*args):
@@ -315,7 +318,7 @@ def failing(*args):
     honest(*args)
 layers.MomentCollector.add = failing
 try:
-    subbyte.quantize(build("residual"), images("residual"), "w4a4", limits=limits)
+    subbyte.quantize(build("residual"), x, "w4a4", limits=limits)
 except Exception as error:
     (Path(sys.argv[1]) / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
 dist.destroy_process_group()
@@ -327,8 +330,8 @@ def test_two_gloo_processes_of_a_script_are_as_one_and_fail_together(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = torchrun(tmp_path, "script.py", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    limits = Limits(chunk=20, rows=2)
-    model = subbyte.quantize(build("residual"), images("residual"), "w4a4", limits=limits)
+    limits = Limits(chunk=16, rows=2)
+    model = subbyte.quantize(build("residual"), images("residual", 32), "w4a4", limits=limits)
     subbyte.save(model, tmp_path / "alone.safetensors")
     alone, *others = (tmp_path / f"{name}.safetensors" for name in ("alone", 0, 1))
     assert all(other.read_bytes() == alone.read_bytes() for other in others)

@@ -52,6 +52,7 @@ def load(name: str) -> Any:
     """The command of a name, with its options: its module is imported now."""
     alone = typer.Typer(add_completion=False, context_settings=_CONTEXT)
     alone.command(name)(vars(import_module(f"subbyte.cli.{name}"))[name])
+    import_module("subbyte.io.repeatable").fix_order()
     return get_command(alone)
 
 

@@ -33,6 +33,7 @@ from subbyte.graph import (
 )
 from subbyte.io.cache import Cache
 from subbyte.io.processes import Processes
+from subbyte.io.repeatable import UNIT
 from subbyte.recipe import Plan
 from subbyte.stats import GradientCollector, GradientStats, position_weights
 
@@ -133,7 +134,8 @@ class Guide:
         longer.
         """
         stored = self.weights.pop(name)
-        own = torch.stack([chunk.sum((0, 2), dtype=torch.float64) for chunk in stored]).sum(0)
+        units = [unit for chunk in stored for unit in chunk.split(UNIT)]
+        own = torch.stack([unit.sum((0, 2), dtype=torch.float64) for unit in units]).sum(0)
         _, rows = self._processes.counted(sum(chunk[:, 0].numel() for chunk in stored))
         mean = (self._processes.total(own) / rows).float()[:, None]
         relative = [chunk.float() / torch.where(mean > 0, mean, 1.0) + _LEAST for chunk in stored]
@@ -200,13 +202,18 @@ class _Ahead:
             kept = self.cache.find(what)
             if kept is None:
                 missing[name] = what
-            for chunk in (kept or {}).values():
-                guide.add(name, chunk.view(torch.bfloat16))
-        for _, calls in self._calls(set(missing), self._drawn(outputs)):
-            for name in missing:
-                geometry, (parts, power) = self.network.layer(name).geometry, wanted[name]
-                weights = position_weights(calls[name][0][1], geometry, _parts(geometry, parts))
-                guide.add(name, (weights**power).to(torch.bfloat16).cpu())
+            for weights in (kept or {}).values():
+                guide.add(name, weights.view(torch.bfloat16))
+        drawn = self._drawn(outputs)
+        for chunk in self.share.chunks if missing else []:
+            found: dict[str, list[Tensor]] = {name: [] for name in missing}
+            for _, calls in self._calls(chunk, set(missing), drawn):
+                for name in missing:
+                    geometry, (parts, power) = self.network.layer(name).geometry, wanted[name]
+                    weights = position_weights(calls[name][0][1], geometry, _parts(geometry, parts))
+                    found[name].append((weights**power).to(torch.bfloat16).cpu())
+            for name, weights_of in found.items():
+                guide.add(name, torch.cat(weights_of))
         for name, what in missing.items():  # NumPy has no bfloat16
             self.cache.keep(
                 what,
@@ -222,10 +229,12 @@ class _Ahead:
         collectors = {
             name: GradientCollector(self.network.layer(name).geometry) for name in missing
         }
-        for share, calls in self._calls(set(missing), self._drawn(signs)):
-            for name, collector in collectors.items():
-                collector.add(calls[name], share)
-                collector.end_batch()
+        drawn = self._drawn(signs)
+        for chunk in self.share.chunks if missing else []:
+            for share, calls in self._calls(chunk, set(missing), drawn):
+                for name, collector in collectors.items():
+                    collector.add(calls[name], share)
+                    collector.end_batch()
         made: dict[str, Mapping[str, Tensor]] = {}
         for name, collector in collectors.items():
             stats = collector.finish(self.share.processes)
@@ -237,12 +246,13 @@ class _Ahead:
         return targets(torch.Generator().manual_seed(0), self.share.before)
 
     def _calls(
-        self, wanted: set[str], targets: Targets
+        self, chunk: Samples, wanted: set[str], targets: Targets
     ) -> Iterator[tuple[Tensor, dict[str, Calls]]]:
+        """The calls of layers, unit by unit."""
         layers = self.network.layers
         owners = {layer.name: layer.owner for layer in layers if layer.owner in wanted}
-        for chunk in self.share.chunks if owners else []:
-            yield from layer_gradients(self.instrumented, chunk.to(self.device), targets, owners)
+        for unit in chunk.split(UNIT):
+            yield from layer_gradients(self.instrumented, unit.to(self.device), targets, owners)
 
 
 def _parts(geometry: Geometry, wanted: int) -> int:

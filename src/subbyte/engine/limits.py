@@ -15,6 +15,7 @@ from subbyte.graph import Network, Samples
 from subbyte.io.cache import NO_CACHE, Cache
 from subbyte.io.memory import out_of_memory
 from subbyte.io.processes import ALONE, Processes
+from subbyte.io.repeatable import pieces
 from subbyte.methods import TuneLayers
 from subbyte.recipe import Plan, Recipe
 
@@ -25,8 +26,9 @@ _DIGITS = 16  # of a digest: 64 bits
 class Limits:
     """The resources that a walk may use.
 
-    chunk: calibration images per step; memory: bytes of activations kept in RAM, the rest is paged
-        to temporary files;
+    chunk: calibration images gone through at once, or the next multiple of 16, in which sums are
+        taken, so that results do not depend on it;
+    memory: bytes of activations kept in RAM, the rest is paged to temporary files;
     rows: of a layer's inputs, per column of its weights, that enter its moments (0: all; at least
         32,768 rows a layer);
     device: where the arithmetic runs, such as cpu or cuda; cache: where what depends on the float
@@ -43,6 +45,10 @@ class Limits:
     cache: Cache = NO_CACHE
     processes: Processes = ALONE
 
+    def pieces(self, count: int) -> list[slice]:
+        """So many calibration images by those that are gone through at once."""
+        return pieces(count, self.chunk)
+
     @property
     def shelf(self) -> Cache:
         """The cache, for entries that depend on how images are gone through."""
@@ -55,15 +61,15 @@ class Limits:
 
         Raises DataError where a process would have none.
         """
-        chunks, processes = samples.split(self.chunk), self.processes
+        chunks, processes = self.pieces(len(samples)), self.processes
         if len(chunks) < processes.world:
             raise DataError(
                 f"{len(samples)} calibration samples are {len(chunks)} chunks of {self.chunk}, "
                 f"fewer than the {processes.world} processes that share them; give more samples, "
                 f"or a smaller chunk"
             )
-        own = processes.share(len(chunks))
-        return Share(chunks[own.start : own.stop], own.start * self.chunk, processes)
+        own = [chunks[k] for k in processes.share(len(chunks))]
+        return Share([samples[chunk] for chunk in own], own[0].start, processes)
 
 
 @dataclass(frozen=True)

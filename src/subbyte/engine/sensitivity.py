@@ -23,7 +23,7 @@ a pass forward and back.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from math import isfinite
 
 import torch
@@ -48,6 +48,7 @@ from subbyte.graph import (
     layer_gradients,
     outputs,
 )
+from subbyte.io.repeatable import UNIT, power
 from subbyte.recipe import LayerPlan, Plan
 from subbyte.stats import position_weights
 
@@ -172,8 +173,7 @@ class _Survey:
             if question.rows
             else {}
         )
-        others = self.share.before // limits.chunk
-        sample = self.share.chunks[: max(0, -(-_IMAGES // limits.chunk) - others)]
+        sample, self.compared = _first(self.share, _IMAGES)
         self.expected = float_outputs(instrumented.graph_module, sample, limits.device)
         self.travel = Travel(
             instrumented,
@@ -245,9 +245,9 @@ class _Survey:
     def _divergence(self, layer: Layer, rounded: QTensor, bias: Tensor) -> float:
         given = {layer.weight: layer.geometry.to_weight(rounded.dequantize()), layer.bias: bias}
         rest, powers = self.travel.rest(), torch.zeros(2, dtype=torch.float64)
-        for k, z in enumerate(self.expected):
-            powers[0] += (rest(k, given) - z).double().square().sum().cpu()
-            powers[1] += z.double().square().sum().cpu()
+        for k, (z, count) in enumerate(zip(self.expected, self.compared, strict=True)):
+            powers[0] += power((rest(k, given) - z).double()[:count]).cpu()
+            powers[1] += power(z.double()[:count]).cpu()
         lost, whole = map(float, self.limits.processes.total(powers))
         found = lost / max(whole, torch.finfo(torch.float64).tiny)
         if not isfinite(found):
@@ -255,6 +255,14 @@ class _Survey:
                 f"the output holds NaN or Inf when layer {layer.name!r} is quantized"
             )
         return found
+
+
+def _first(share: Share, count: int) -> tuple[list[Samples], list[int]]:
+    """The chunks with the first samples of all processes, and how many of each are among them."""
+    starts = accumulate(map(len, share.chunks), initial=share.before)
+    counts = [min(len(c), count - start) for c, start in zip(share.chunks, starts, strict=False)]
+    there = [count for count in counts if count > 0]
+    return share.chunks[: len(there)], there
 
 
 def _squared_slopes(
@@ -269,8 +277,8 @@ def _squared_slopes(
     owners = {layer.name: layer.name for layer in layers}
     drawn = outputs(torch.Generator().manual_seed(0), share.before)
     found = {layer.name: torch.zeros(layer.geometry.rows, dtype=torch.float64) for layer in layers}
-    for chunk in share.chunks:
-        for _, calls in layer_gradients(instrumented, chunk.to(device), drawn, owners):
+    for unit in (unit for chunk in share.chunks for unit in chunk.split(UNIT)):
+        for _, calls in layer_gradients(instrumented, unit.to(device), drawn, owners):
             for layer in layers:
                 slopes = position_weights(
                     calls[layer.name][0][1], layer.geometry, layer.geometry.rows

@@ -36,6 +36,7 @@ from subbyte.graph import (
     tensor_at,
 )
 from subbyte.io.processes import Processes
+from subbyte.io.repeatable import power
 from subbyte.methods import Task, TuneLayers
 from subbyte.ranges import fit_grid, up_to
 from subbyte.recipe import Plan
@@ -104,9 +105,8 @@ def walk(
     if walker.tuner is not None and labels is not None:
         walker.tuner.check(labels, task)
     outputs = walker.travel.run(share.chunks)
-    learned = walker.finish_tuning(
-        None if labels is None else list(labels.split(limits.chunk)), task
-    )
+    targets = None if labels is None else [labels[k] for k in limits.pieces(len(labels))]
+    learned = walker.finish_tuning(targets, task)
     if learned or walker.travel.stale:
         _release(walker.memory, outputs)
         outputs = walker.measure_again().run(share.chunks)
@@ -307,9 +307,10 @@ class _Walker:
         each, device = [], self.limits.device
         for x, y in zip(pair.float, pair.quantized, strict=True):
             here = x.to(device)
-            noise = here.new_zeros(()) if y is x else (here - y.to(device)).square_().sum()
-            each.append((here.square().sum(), noise))
-        powers = torch.stack([torch.stack(two) for two in each]).double().sum(0).cpu()
+            whole = power(here)
+            noise = torch.zeros_like(whole) if y is x else power(here - y.to(device))
+            each.append(torch.stack([whole, noise]))
+        powers = torch.stack(each).sum(0).cpu()
         signal, lost = self.limits.processes.total(powers).tolist()
         if not isfinite(signal + lost):
             raise NumericsError(

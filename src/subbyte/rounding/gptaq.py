@@ -18,7 +18,7 @@ from subbyte.core import QTensor
 from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import Columns, Order
-from subbyte.rounding.solve import Factored, best_of
+from subbyte.rounding.solve import Factored, best_of, triangular
 from subbyte.rounding.turns import column_major, in_turn, row_major
 from subbyte.stats import LayerStats
 
@@ -44,7 +44,7 @@ class Gptaq(Rounding):
         grid = fit(weight)
         factored = Factored(stats, self.damping, self.order)
         order, eye = factored.order, torch.eye(weight.shape[1], device=weight.device)
-        U = torch.linalg.solve_triangular(factored.R, eye.to(factored.R), upper=True)
+        U = triangular(factored.R, eye.to(factored.R), upper=True)
         D = order.matrix(stats.G.mT - stats.H)
         pull = self.strength * (D @ U.mT).triu(1) @ U
         w = order.values(stats.grouped(weight).to(torch.float32))

@@ -32,8 +32,8 @@ from subbyte.errors import RecipeError
 from subbyte.methods import FitGrid, Refusal, Rounding
 from subbyte.rounding.solve import (
     best_of,
-    cholesky,
     corrected_target,
+    inverted,
     matched_error,
     mean_ridge,
 )
@@ -108,7 +108,7 @@ class Ldnq(Rounding):
         unit = mean_ridge(stats, 1.0)[:, None, None]
         H = stats.H / torch.where(unit > 0, unit, 1.0)
         eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
-        inverse = torch.cholesky_inverse(cholesky(H + rho * eye)).to(torch.float32)
+        inverse = inverted(H + rho * eye).to(torch.float32)
         pull = (stats.grouped(target) @ H).to(torch.float32)
         return [self._from(start, target, stats, inverse, pull, rho) for start in starts]
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from subbyte.core import Grid
 from subbyte.rounding.columns import ColumnOrder, Columns, Order
+from subbyte.rounding.solve import triangular
 from subbyte.rounding.turns import column_major, in_turn, row_major
 from subbyte.stats import LayerStats
 
@@ -80,10 +81,7 @@ def align(weight: Tensor, stats: LayerStats, sweeps: int) -> Tensor:
     w = stats.grouped(weight).mT  # [groups, columns, rows]
 
     def solve(right: Tensor) -> Tensor:
-        solution: Tensor = torch.linalg.solve_triangular(
-            lower, torch.where(live[:, :, None], right, w), upper=False
-        )
-        return solution
+        return triangular(lower, torch.where(live[:, :, None], right, w), upper=False)
 
     a = solve(stats.G.tril() @ w)
     for _ in range(sweeps - 1):

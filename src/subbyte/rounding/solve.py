@@ -9,6 +9,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import NumericsError
+from subbyte.io.repeatable import one_thread
 from subbyte.rounding.columns import ColumnOrder, Order
 from subbyte.stats import LayerStats
 
@@ -66,16 +67,28 @@ def cholesky(matrix: Tensor) -> Tensor:
     Raises NumericsError when even the diagonal's own size does not help (NaN, Inf).
     """
     mean = matrix.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
-    factor: Tensor
-    factor, info = torch.linalg.cholesky_ex(matrix)
+    factor, info = _factor(matrix)
     for exponent in range(-10, 1):
         if not bool(info.any()):
             return factor
         jitter = (10.0**exponent * mean).expand(matrix.shape[:-1])
-        factor, info = torch.linalg.cholesky_ex(damped(matrix, jitter))
+        factor, info = _factor(damped(matrix, jitter))
     if bool(info.any()):
         raise NumericsError(_SPOILT)
     return factor
+
+
+def _factor(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    with one_thread():
+        factor, info = torch.linalg.cholesky_ex(matrix)
+    return factor, info
+
+
+def inverted(matrix: Tensor) -> Tensor:
+    """The inverse of symmetric positive matrices; see `cholesky`."""
+    factor = cholesky(matrix)
+    with one_thread():
+        return torch.cholesky_inverse(factor)
 
 
 def upper_factor(matrix: Tensor) -> Tensor:
@@ -85,8 +98,14 @@ def upper_factor(matrix: Tensor) -> Tensor:
 
 def solved(R: Tensor, right: Tensor) -> Tensor:
     """X with X R R' = B, for B [groups, rows, columns]."""
-    half = torch.linalg.solve_triangular(R.mT, right, upper=False, left=False)
-    solution: Tensor = torch.linalg.solve_triangular(R, half, upper=True, left=False)
+    half = triangular(R.mT, right, upper=False, left=False)
+    return triangular(R, half, upper=True, left=False)
+
+
+def triangular(factor: Tensor, right: Tensor, *, upper: bool, left: bool = True) -> Tensor:
+    """X with A X = B, or X A = B where A is not on the left, for triangular A."""
+    with one_thread():
+        solution: Tensor = torch.linalg.solve_triangular(factor, right, upper=upper, left=left)
     return solution
 
 

@@ -1,8 +1,9 @@
 """Collecting a layer's moments (`layer_stats`), chunk by chunk.
 
-Products and sums are taken in float32, a chunk at a time, and added up in float64, those of several
-processes in the order of their ranks. Cost of m rows of d columns: 2 m d^2 operations a matrix,
-nearly half of them where it is symmetric; k times as many with weighted rows; of powers alone m d.
+Products and sums are taken in float32, a unit of samples at a time, and added up in float64, those
+of several processes in the order of their ranks. Cost of m rows of d columns: 2 m d^2 operations a
+matrix, nearly half of them where it is symmetric; k times as many with weighted rows; of powers
+alone m d.
 """
 
 from abc import ABC, abstractmethod
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from subbyte.core import Geometry
 from subbyte.io.processes import ALONE, Processes
+from subbyte.io.repeatable import UNIT
 from subbyte.stats.layer_stats import LayerStats, Powers, Products
 from subbyte.stats.patches import column_order, patches
 
@@ -51,15 +53,12 @@ class Collector(ABC):
         images = max(
             1, _MAX_ELEMENTS // max(1, taken * self._geometry.columns * self._geometry.groups)
         )
-        for start in range(0, x.shape[0], images):
-            part = x[start : start + images]
+        units = range(0, x.shape[0], UNIT)
+        for place in (k for unit in units for k in _pieces(unit, min(unit + UNIT, len(x)), images)):
+            part = x[place]
             positions = self._draw(part.shape[0], available, taken, x.device)
-            part_q = part if x is x_q else x_q[start : start + images]
-            chosen = (
-                None
-                if weights is None
-                else self._choose(weights[start : start + images], positions)
-            )
+            part_q = part if x is x_q else x_q[place]
+            chosen = None if weights is None else self._choose(weights[place], positions)
             self._add_rows(part, part_q, positions, chosen)
 
     def _draw(self, images: int, available: int, taken: int, device: torch.device) -> Tensor | None:
@@ -103,6 +102,11 @@ class Collector(ABC):
         """Sums over all processes, by name, and the number of rows."""
         _, rows = processes.counted(self._rows)
         return {name: processes.total(value) for name, value in self._sums.items()}, rows
+
+
+def _pieces(start: int, end: int, most: int) -> list[slice]:
+    """From start to end, at most so many at once."""
+    return [slice(k, min(k + most, end)) for k in range(start, end, most)]
 
 
 class MomentCollector(Collector):

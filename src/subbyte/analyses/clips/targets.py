@@ -136,5 +136,5 @@ def _second_moments(network: Network, images: Tensor, limits: Limits) -> dict[st
         at_tap=lambda name, pair: pair.float,
         after=lambda name, pair: None,
     )
-    travel.run(Samples.of(images).split(limits.chunk))
+    travel.run(limits.share(Samples.of(images)).chunks)
     return found

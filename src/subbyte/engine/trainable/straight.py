@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from subbyte.core import GridSpec
+from subbyte.io.repeatable import one_thread
 
 
 def learned_scale(start: Tensor, log_scale: Tensor, spec: GridSpec) -> Tensor:
@@ -94,4 +95,5 @@ def _product(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
     order = sorted(
         range(b.ndim), key=lambda axis: b.stride(axis), reverse=True
     )  # as numbers lie in memory
-    return torch.dot(a.permute(order).reshape(-1), b.permute(order).reshape(-1))
+    with one_thread():
+        return torch.dot(a.permute(order).reshape(-1), b.permute(order).reshape(-1))

@@ -15,6 +15,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, NumericsError, RecipeError
 from subbyte.graph import Network, Samples, prepare
 from subbyte.io.checkpoints import NOWHERE, Kept
+from subbyte.io.repeatable import threads
 from subbyte.tasks import Classification, Regression
 from subbyte.tuning import Distill
 from tests.together import together
@@ -22,7 +23,7 @@ from tests.together import together
 _COARSE = torch.randn(48, 3, 5, 5, generator=torch.Generator().manual_seed(0))
 IMAGES = F.interpolate(_COARSE, (16, 16), mode="bicubic")  # a part of one looks like one
 MILD = Distill(zoom=0.7, turn=5.0, colour=0.1, mix=0.2, precision="float32")
-METHOD = replace(MILD, steps=30, batch=16, latent=0.01, scale=0.01, bias=0.01)
+METHOD = replace(MILD, threads=1, steps=30, batch=16, latent=0.01, scale=0.01, bias=0.01)
 
 
 def network() -> nn.Module:
@@ -48,6 +49,15 @@ def lesson(start, method=METHOD, keep=NOWHERE, report=lambda *told: None, task=N
     samples = Samples.of(IMAGES)
     task = task or Classification()
     return learn(*start, method, samples, task=task, keep=keep, report=report)
+
+
+def test_a_plan_says_the_threads_that_it_learned_with_and_learns_with_them_again(start):
+    with threads(2):
+        found = lesson(start, replace(METHOD, threads=0))
+    assert found.model.plan.tune is not None and found.model.plan.tune.learns_with == 2
+    seen = []
+    lesson(start, found.model.plan.tune, report=lambda *told: seen.append(torch.get_num_threads()))
+    assert set(seen) == {2} and torch.get_num_threads() == 1
 
 
 def codes(model: QuantizedModel) -> list[Tensor]:

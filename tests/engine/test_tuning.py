@@ -11,6 +11,7 @@ from torch import nn
 
 import subbyte
 from subbyte.core import QTensor
+from subbyte.engine.limits import Limits
 from subbyte.engine.walk import WalkResult, walk
 from subbyte.errors import DataError, RecipeError
 from subbyte.exporters.packed import save
@@ -233,3 +234,14 @@ def test_what_lies_ahead_has_gradients_and_takes_what_it_is_given():
     )
     travel.run([Samples.of(inputs)])
     assert len(slopes) == len(network.layers) and min(slopes) > 0
+
+
+def test_batches_do_not_depend_on_chunks_and_threads_are_in_the_plan():
+    """They are settings of the method."""
+    recipe = subbyte.load_recipe("ternary", ["tune={name: cascade, epochs: 1, batch: 16}"])
+    few, many = (
+        subbyte.quantize(build("residual"), images("residual"), recipe, limits=Limits(chunk=chunk))
+        for chunk in (16, 64)
+    )
+    assert all(torch.equal(w.codes, many.weights[n].codes) for n, w in few.weights.items())
+    assert few.plan.tune is not None and few.plan.tune.learns_with == torch.get_num_threads()

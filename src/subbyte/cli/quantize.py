@@ -144,7 +144,7 @@ def quantize(
     memory: Annotated[
         float, typer.Option(help="GiB of activations kept in memory; the rest is paged to disk.")
     ] = 4.0,
-    chunk: Annotated[int, typer.Option(help="Calibration images per step.")] = 64,
+    chunk: Annotated[int, typer.Option(help="Calibration images gone through at once.")] = 64,
     rows: Annotated[
         int,
         typer.Option(

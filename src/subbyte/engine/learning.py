@@ -20,7 +20,8 @@ from subbyte.errors import DataError, NumericsError
 from subbyte.graph import Network, Samples, is_images
 from subbyte.io.checkpoints import NOWHERE, Kept, State
 from subbyte.io.processes import ALONE, Processes
-from subbyte.methods import Outputs, Task, TuneNetwork, calls
+from subbyte.io.repeatable import threads
+from subbyte.methods import Outputs, Task, TuneNetwork, calls, counted
 from subbyte.tasks import imitated
 from subbyte.tuning import TUNES
 
@@ -242,20 +243,32 @@ def learn(
 
     Raises DataError where there are too few samples, NumericsError where a loss is NaN or Inf.
     """
-    found = processes.from_first(keep.found)
+    found, method = processes.from_first(keep.found), counted(method)
     if found:
-        method = method.with_steps(found["steps"])
-    elif method.course.seconds:
-        trial = Learner(network, quantized, method, samples, task, device, processes)
-        enough = reckoned(trial)
-        method = method.with_steps(processes.from_first(lambda: enough))
-    learner = Learner(network, quantized, method, samples, task, device, processes)
-    progress = _Progress(learner, keep)
-    if found:
-        progress.go_on(found)
-    else:
-        progress.judge()
-    steps = method.course.steps
+        method = method.with_threads(found["threads"]).with_steps(found["steps"])
+    with threads(method.learns_with):
+        if method.course.seconds:
+            trial = Learner(network, quantized, method, samples, task, device, processes)
+            enough = reckoned(trial)
+            method = method.with_steps(processes.from_first(lambda: enough))
+        learner = Learner(network, quantized, method, samples, task, device, processes)
+        progress = _Progress(learner, keep)
+        if found:
+            progress.go_on(found)
+        else:
+            progress.judge()
+        interrupted = _taught(learner, progress, report)
+    learner.student.load_state_dict(progress.best)
+    model = learner.student.to("cpu").frozen()
+    model.plan = replace(quantized.plan, tune=method)
+    kept = min(progress.judgements, key=lambda one: (one.distance, one.step))
+    way, steps = TUNES.settings(method), method.course.steps
+    return Lesson(quantized, model, way, steps, progress.judgements, kept, interrupted)
+
+
+def _taught(learner: Learner, progress: "_Progress", report: Progress) -> bool:
+    """Do the steps that are left, and judge on the way; returns whether Ctrl-C ended it."""
+    steps = learner.method.course.steps
     every = max(1, steps // _TIMES)
     try:
         while learner.done < steps:
@@ -265,15 +278,8 @@ def learn(
             told = f"loss {loss:.3f}, apart {progress.judgements[-1].distance:.3f}"
             report(learner.done, steps, told)
     except KeyboardInterrupt:
-        interrupted = True
-    else:
-        interrupted = False
-    learner.student.load_state_dict(progress.best)
-    model = learner.student.to("cpu").frozen()
-    model.plan = replace(quantized.plan, tune=method)
-    kept = min(progress.judgements, key=lambda one: (one.distance, one.step))
-    way = TUNES.settings(method)
-    return Lesson(quantized, model, way, steps, progress.judgements, kept, interrupted)
+        return True
+    return False
 
 
 @dataclass(eq=False)
@@ -294,7 +300,9 @@ class _Progress:
             self.best = self.learner.state()
         self.judgements.append(found)
         judged = [(one.step, one.distance) for one in self.judgements]
-        own = {"steps": self.learner.method.course.steps, "judged": judged, "best": self.best}
+        method = self.learner.method
+        own = {"steps": method.course.steps, "threads": method.learns_with, "judged": judged}
+        own |= {"best": self.best}
         if self.learner.processes.first:
             self.keep.keep(own | self.learner.checkpoint())
 

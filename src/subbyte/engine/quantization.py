@@ -23,7 +23,7 @@ from subbyte.engine.walk import CLASSES, Progress, WalkResult, measured, walk
 from subbyte.errors import RecipeError
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.io.checkpoints import NOWHERE, Kept
-from subbyte.methods import Task, TuneNetwork
+from subbyte.methods import Task, TuneNetwork, counted
 from subbyte.recipe import Plan, Recipe, for_target, load_request, make_plan
 from subbyte.records import Trials
 from subbyte.tasks import row_agreement
@@ -210,8 +210,14 @@ def decide(
     images: of calibration, [n, ...]; read only for a budget.
     """
     if isinstance(wanted, Plan) or wanted.budget is None:
-        return make_plan(network, wanted), []
-    return meet_budget(network, wanted, images, limits=limits, progress=progress)
+        return _with_threads(make_plan(network, wanted)), []
+    plan, options = meet_budget(network, wanted, images, limits=limits, progress=progress)
+    return _with_threads(plan), options
+
+
+def _with_threads(plan: Plan) -> Plan:
+    """A plan that says how many threads it learns with, where it learns."""
+    return plan if plan.tune is None else replace(plan, tune=counted(plan.tune))
 
 
 def assemble(network: Network, plan: Plan, result: WalkResult) -> QuantizedModel:

@@ -8,7 +8,7 @@ the depth; values live only as long as somebody will read them.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite, log10
 
 import torch
@@ -36,7 +36,7 @@ from subbyte.graph import (
     tensor_at,
 )
 from subbyte.io.processes import Processes
-from subbyte.io.repeatable import power
+from subbyte.io.repeatable import power, threads
 from subbyte.methods import Task, TuneLayers
 from subbyte.ranges import fit_grid, up_to
 from subbyte.recipe import Plan
@@ -94,6 +94,8 @@ def walk(
     limits, samples = limits or Limits(), Samples.of(images)
     if plan.needs_labels:
         _check_labels(labels, len(samples))
+    if isinstance(plan.tune, TuneLayers):
+        limits = replace(limits, chunk=plan.tune.samples_a_step)
     result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
     result.instrumented.graph_module.to(limits.device)
     share = limits.share(samples)
@@ -104,9 +106,10 @@ def walk(
     walker.tuner = _tuner(network, plan, result, share.chunks, limits)
     if walker.tuner is not None and labels is not None:
         walker.tuner.check(labels, task)
-    outputs = walker.travel.run(share.chunks)
-    targets = None if labels is None else [labels[k] for k in limits.pieces(len(labels))]
-    learned = walker.finish_tuning(targets, task)
+    with threads(0 if plan.tune is None else plan.tune.learns_with):
+        outputs = walker.travel.run(share.chunks)
+        targets = None if labels is None else [labels[k] for k in limits.pieces(len(labels))]
+        learned = walker.finish_tuning(targets, task)
     if learned or walker.travel.stale:
         _release(walker.memory, outputs)
         outputs = walker.measure_again().run(share.chunks)

@@ -9,13 +9,13 @@ are gone through at once as `pieces` says.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
 
 _ORDERS = {"AVX512": "AVX512,STRICT", "AVX2": "AVX2,STRICT"}
-"""What MKL is told, by torch's name of the processor's instructions."""
+"""The order that MKL is told, by torch's name of the processor's instructions."""
 
 
 def fix_order() -> None:
@@ -42,14 +42,19 @@ def pieces(count: int, most: int) -> list[slice]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Within, torch computes with one thread."""
+def threads(count: int) -> Iterator[None]:
+    """Within, torch computes with so many threads; 0: as before."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count or before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Within, torch computes with one thread."""
+    return threads(1)
 
 
 def total(values: Tensor) -> Tensor:

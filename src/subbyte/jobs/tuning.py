@@ -94,7 +94,6 @@ def _digest(start: Start, job: Job, model: nn.Module, data: DataSet) -> str:
         job.seed,
         data.fingerprint,
         job.limits.device,
-        torch.get_num_threads(),
         torch.__version__,
     )
     own = [tensor for _, tensor in sorted(model.state_dict().items())]

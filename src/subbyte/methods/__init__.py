@@ -60,6 +60,7 @@ from subbyte.methods.tuning import (
     Tune,
     TuneLayers,
     TuneNetwork,
+    counted,
 )
 
 __all__ = [
@@ -104,4 +105,5 @@ __all__ = [
     "UpdateRounding",
     "Updates",
     "WeightQuantizer",
+    "counted",
 ]

@@ -5,6 +5,7 @@ float one.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
+from typing import Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from subbyte.core.ladders import Ladder
 from subbyte.methods.quantizing import Forward, Loss, Method
+
+T = TypeVar("T", bound="Tune")
 
 
 class Tune(Method, ABC, contract=True):
@@ -22,9 +25,32 @@ class Tune(Method, ABC, contract=True):
         """Whether it reads the labels of the calibration images."""
         return False
 
+    @property
+    def learns_with(self) -> int:
+        """The threads that it learns with: sums of gradients depend on their number, so a plan says
+        it. 0: as many as torch has.
+        """
+        return 0
+
+    def with_threads(self, threads: int) -> Self:
+        """The same method with so many threads."""
+        return self
+
+
+def counted(method: T) -> T:
+    """A method that says how many threads it learns with: as many as torch has now, unless it does
+    already.
+    """
+    return method if method.learns_with else method.with_threads(torch.get_num_threads())
+
 
 class TuneLayers(Tune, ABC, contract=True):
     """Learns while the walk goes on: later layers make up for each one that is rounded."""
+
+    @property
+    def samples_a_step(self) -> int:
+        """Calibration samples of each of the batches that it is given."""
+        return 64
 
     @abstractmethod
     def after_layer(

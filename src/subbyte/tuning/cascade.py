@@ -15,7 +15,7 @@ with batch statistics); where the loss did not fall everything stays as it was; 
 recipe leaves float do not learn. Cost: `epochs` passes forward and back through the rest, a layer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, isfinite, pi
 from typing import Literal
 
@@ -30,14 +30,17 @@ from subbyte.methods import Forward, Loss, TuneLayers
 @dataclass(frozen=True)
 class Cascade(TuneLayers):
     """epochs: after each layer; rate: Adam's first step, relative to the root mean square of each
-    tensor; retrain: what biases and scales learn from at the end, for `retrain_epochs`; seed: of
-    the order of the batches.
+    tensor; retrain: what biases and scales learn from at the end, for `retrain_epochs`; batch:
+    samples a step; threads: to learn with, 0: as many as there are; seed: of the order of the
+    batches.
     """
 
     epochs: int = 5
     rate: float = 0.002
     retrain: Literal["none", "logits", "labels"] = "none"
     retrain_epochs: int = 20
+    batch: int = 64
+    threads: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,11 +48,27 @@ class Cascade(TuneLayers):
             raise RecipeError(
                 f"cascade: epochs >= 0, retrain_epochs >= 1 and rate > 0 are needed, got {self}"
             )
+        if self.batch < 1 or self.threads < 0:
+            raise RecipeError(f"cascade: batch >= 1 and threads >= 0 are needed, got {self}")
 
     @property
     def needs_labels(self) -> bool:
         """See `methods.TuneLayers`."""
         return self.retrain == "labels"
+
+    @property
+    def learns_with(self) -> int:
+        """See `methods.Tune`."""
+        return self.threads
+
+    def with_threads(self, threads: int) -> "Cascade":
+        """See `methods.Tune`."""
+        return replace(self, threads=threads)
+
+    @property
+    def samples_a_step(self) -> int:
+        """See `methods.TuneLayers`."""
+        return self.batch
 
     def after_layer(
         self, forward: Forward, parameters: dict[str, Tensor], logits: list[Tensor]

@@ -30,8 +30,9 @@ class Distill(TuneNetwork):
     temperature: T; latent, scale, range, bias, floats: Adam's largest step of each kind of
     parameter, 0: they stay; zoom, turn, colour, mix: how strongly images are changed (`views`);
     estimator: of weights on the way; precision: of the forward pass, auto: bfloat16 where the
-    processor multiplies matrices in it (AMX) or there is a GPU that does; held: share of the
-    samples that are kept apart to judge by; seed: of all that is random.
+    processor multiplies matrices in it (AMX) or there is a GPU that does; threads:
+    to learn with, 0: as many as there are; held: share of the samples that are kept apart to judge
+    by; seed: of all that is random.
     """
 
     steps: int = 2000
@@ -50,6 +51,7 @@ class Distill(TuneNetwork):
     estimator: Literal["straight", "annealed"] = "straight"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     held: float = 0.1
+    threads: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,11 +59,12 @@ class Distill(TuneNetwork):
         numbers = (*rates, self.seconds, self.temperature, self.zoom, self.turn, self.colour)
         if not all(isfinite(number) and number >= 0 for number in numbers):
             raise RecipeError(f"distill: all settings are finite and not negative, got {self}")
-        if self.steps < 1 or self.batch < 2 or not self.temperature or not any(rates):
+        if min(self.steps, self.batch - 1, self.threads + 1) < 1:
             raise RecipeError(
-                f"distill: steps >= 1, batch >= 2, temperature > 0 and a rate > 0 are needed, got "
-                f"{self}"
+                f"distill: steps >= 1, batch >= 2 and threads >= 0 are needed, got {self}"
             )
+        if not self.temperature or not any(rates):
+            raise RecipeError(f"distill: a temperature and a rate above 0 are needed, got {self}")
         if not (0 < self.zoom <= 1 and 0 <= self.mix <= 1 and 0 < self.held < 1):
             raise RecipeError(
                 f"distill: zoom is above 0 and up to 1, mix from 0 to 1, held between 0 and 1; got "
@@ -80,6 +83,15 @@ class Distill(TuneNetwork):
             mixed=self.precision == "bfloat16" or (self.precision == "auto" and fast_bfloat16()),
             seconds=self.seconds,
         )
+
+    @property
+    def learns_with(self) -> int:
+        """See `methods.Tune`."""
+        return self.threads
+
+    def with_threads(self, threads: int) -> "Distill":
+        """See `methods.Tune`."""
+        return replace(self, threads=threads)
 
     def with_steps(self, steps: int) -> "Distill":
         """See `TuneNetwork`."""

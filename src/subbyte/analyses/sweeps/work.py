@@ -33,6 +33,7 @@ from subbyte.io.settings import fingerprint
 from subbyte.io.user_file import split_spec
 from subbyte.methods import Task
 from subbyte.models import load_model
+from subbyte.recipe import Recipe
 from subbyte.records import Score
 from subbyte.records.outcome import Done
 from subbyte.tasks import AGREEMENT, RELATIVE_ERROR, Classification, agreement, read_tasks
@@ -132,6 +133,17 @@ def settled(inputs: Inputs, run: Run, split: Split) -> tuple[Task, int]:
     return inputs.judged[key]
 
 
+def _with_one_thread(recipe: Recipe) -> Recipe:
+    """A recipe that learns, if it does, with one thread: how many a worker has depends on the
+    number of workers, and what it learns on them.
+    """
+    tune = recipe.tune
+    if tune is None or tune.learns_with:
+        return recipe
+    alone: Recipe = recipe.model_copy(update={"tune": tune.with_threads(1)})
+    return alone
+
+
 def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     """Do a run. folder: of the cache.
 
@@ -145,7 +157,7 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     limits = Limits(cache=cache.of(sha256(_bytes(images)).hexdigest()))
     quantized = carry_out(
         lambda: captured(inputs, cache),
-        run.recipe,
+        _with_one_thread(run.recipe),
         images,
         labels=lambda: draw_targets(data, run.calibration, run.seed),
         task=lambda: task,

@@ -11,7 +11,7 @@ from torch import nn
 
 from subbyte.errors import ModelError
 from subbyte.models import ResNet
-from subbyte.models.resnet import BasicBlock, Bottleneck
+from subbyte.models.resnet import BasicBlock, Bottleneck, Stem
 
 SIZES = {18: (11_689_512, 11_173_962), 34: (21_797_672, 21_282_122), 50: (25_557_032, 23_520_842)}
 """Depth -> parameters for ImageNet with 1000 classes, for CIFAR with 10."""
@@ -22,7 +22,7 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 def on_meta(depth: int, classes: int = 1000, *, cifar: bool = False) -> ResNet:
     with torch.device("meta"):
-        return ResNet(depth, classes, cifar=cifar).eval()
+        return ResNet(depth, classes, stem=Stem.CIFAR if cifar else Stem.IMAGENET).eval()
 
 
 def norm(name: str, channels: int) -> Shapes:
@@ -153,7 +153,7 @@ def test_a_bottleneck_is_the_papers_formula_with_the_stride_in_its_middle(channe
 @pytest.mark.parametrize("cifar", [False, True])
 def test_stem_and_head(cifar):
     torch.manual_seed(0)
-    model = ResNet(18, 6, cifar=cifar).eval()
+    model = ResNet(18, 6, stem=Stem.CIFAR if cifar else Stem.IMAGENET).eval()
     unsettle(model)
     seen: dict[str, torch.Tensor] = {}
     model.layer1.register_forward_pre_hook(lambda _m, args: seen.update(stem=args[0]))

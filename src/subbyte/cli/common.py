@@ -143,7 +143,7 @@ def load_inputs(
 ) -> tuple[nn.Module, DataSet]:
     """The float network and the data set that the options name."""
     loaded = load_data(data, normalize=normalize, resize=resize, crop=crop)
-    return load_model(model, weights), loaded
+    return load_model(model, weights, shape=loaded.image_shape), loaded
 
 
 def write_page(out: Path) -> None:

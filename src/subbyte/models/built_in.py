@@ -57,16 +57,16 @@ class ModelEntry:
 MNIST, DIGITS, CIFAR, IMAGENET = (1, 28, 28), (1, 8, 8), (3, 32, 32), (3, 224, 224)
 FAMILY = "cifar-resnetN"
 _DIGITS = "lenet-digits"
-_KUANGLIU = ((r"\bshortcut\.", "downsample."), (r"^linear\.", "fc."))
+_KUANGLIU = ((r"\bshortcut\.", "downsample."), (r"\blinear\.", "fc."))
 _QSGD_RESNET = (
-    *((rf"^layers_{2 * k}n\.", f"layer{k}.") for k in (1, 2, 3)),
-    (r"^fc_out\.", "linear."),
+    *((rf"\blayers_{2 * k}n\.", f"layer{k}.") for k in (1, 2, 3)),
+    (r"\bfc_out\.", "linear."),
 )
 _QSGD_LENET = (
-    *((rf"^LayerFeature\.{k}\.", f"conv{1 + k // 3}.") for k in (0, 3)),
-    *((rf"^LayerClassify\.{k}\.", f"fc{1 + k // 2}.") for k in (0, 2, 4)),
+    *((rf"\bLayerFeature\.{k}\.", f"conv{1 + k // 3}.") for k in (0, 3)),
+    *((rf"\bLayerClassify\.{k}\.", f"fc{1 + k // 2}.") for k in (0, 2, 4)),
 )
-_QSGD_CNN = tuple((rf"^layer{k}\.0\.", f"conv{k}.") for k in (1, 2))
+_QSGD_CNN = tuple((rf"\blayer{k}\.0\.", f"conv{k}.") for k in (1, 2))
 
 
 def _lenet(name: str, shape: Shape, description: str, *, relu: bool = False) -> ModelEntry:
@@ -169,11 +169,11 @@ def _vgg_cifar_mlp(depth: int, millions: str) -> ModelEntry:
 
 
 ENDINGS: dict[str, tuple[Shortcut, str, Renames]] = {
-    "": (Shortcut.AROUND, "", ((r"^fc\.", "linear."),)),
+    "": (Shortcut.AROUND, "", ()),
     "-conv": (
         Shortcut.CONVOLUTION,
         " with convolutional shortcuts",
-        ((r"^fc\.", "linear."), (r"\bshortcut\.", "downsample.")),
+        ((r"\bfc\.", "linear."), (r"\bshortcut\.", "downsample.")),
     ),
     "-after": (Shortcut.AFTER, " whose shortcuts pad zeros after the channels", _QSGD_RESNET),
 }

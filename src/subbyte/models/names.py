@@ -84,7 +84,7 @@ def tidy(state: State, expected: Iterable[str]) -> Names:
     extras = {name: name.rpartition(".")[2] for name in names.tensors}
     extras = {name: own for name, own in extras.items() if own in _EXTRAS and own not in known}
     makers = ", ".join(dict.fromkeys(_EXTRAS[own] for own in extras.values()))
-    return names.without(extras, f"{len(extras)} entries of {makers} are left out")
+    return names.without(extras, f"{len(extras)} of {makers} are left out")
 
 
 def _prefixed(names: Names, expected: list[str]) -> Names:
@@ -92,7 +92,7 @@ def _prefixed(names: Names, expected: list[str]) -> Names:
     them holds moving averages, that; where there is no such part all as they are.
     """
     needed = [name for name in expected if not name.endswith(COUNTER)]
-    ends = [name for name in names.tensors if needed and name.endswith(needed[0])]
+    ends = [n for n in names.tensors if needed and f".{n}".endswith(f".{needed[0]}")]
     fits = [name.removesuffix(needed[0]) for name in ends]
     fits = [prefix for prefix in fits if not missing(names.tensors, map(prefix.__add__, needed))]
     averaged = [prefix for prefix in fits if "ema" in prefix]
@@ -102,7 +102,7 @@ def _prefixed(names: Names, expected: list[str]) -> Names:
     own = {name: tensor for name, tensor in names.tensors.items() if name.startswith(prefix)}
     left = len(names.tensors) - len(own)
     maker = f" of {_PREFIXES[prefix]}" if prefix in _PREFIXES else ""
-    note = f"{prefix!r}{maker} is taken off" + (f", {left} others are left out" if left else "")
+    note = f"{prefix!r}{maker} is taken off" + (f", {left} without it are left out" if left else "")
     return Names({n.removeprefix(prefix): t for n, t in own.items()}, (*names.notes, note))
 
 

@@ -75,11 +75,11 @@ def built_with(
     _set(model, state)
     if entry.alike and found != entry.sure:
         log.warning(
-            "weights %s: they fit %s and %s alike, which compute other outputs; this is %s",
+            "weights %s: they fit %s and %s alike, whose outputs differ, and do not tell which is "
+            "meant; taken as the first, and where its accuracy is too low give the other as --model",
             state.path,
             entry.name,
             entry.alike,
-            f"{entry.name}, and where its accuracy is not what it should be the other is meant",
         )
     return model
 

@@ -76,7 +76,7 @@ def built_with(
     if entry.alike and found != entry.sure:
         log.warning(
             "weights %s: they fit %s and %s alike, whose outputs differ, and do not tell which is "
-            "meant; taken as the first, and where its accuracy is too low give the other as --model",
+            "meant; taken as the first: where its accuracy is too low the other is right",
             state.path,
             entry.name,
             entry.alike,

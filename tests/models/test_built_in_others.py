@@ -110,7 +110,7 @@ def test_they_load_by_their_names_and_others_lead_to_these(case, parallel, tmp_p
 
 
 class Reference(nn.Module):
-    """QSGD's ResNet-8 in other words: shortcuts are strided slices with channels of zeros behind."""
+    """QSGD's ResNet-8 in other words: shortcuts are strided slices, with zeros behind."""
 
     def __init__(self, state: dict[str, Tensor]) -> None:
         super().__init__()

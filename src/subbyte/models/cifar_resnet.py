@@ -26,7 +26,7 @@ WIDTHS = (16, 32, 64)
 
 
 class Shortcut(Enum):
-    """What a shortcut is where the shape changes."""
+    """Kinds of shortcuts where the shape changes."""
 
     AROUND = "zeros before and after the channels"
     AFTER = "zeros after the channels"

@@ -14,7 +14,7 @@ from subbyte.models.built_in import Renames
 from subbyte.models.states import State
 
 COUNTER = "num_batches_tracked"
-"""Of batch-norm; it may be missing, as in files from before torch 0.4.1, or too many."""
+"""Batch-norm's; it may be missing, as in files from before torch 0.4.1, or too many."""
 _EXTRAS = {"total_ops": "thop", "total_params": "thop", "n_averaged": "AveragedModel"}
 """Last parts of names that are no weights, and whose they are."""
 _WRAPPERS = {

@@ -115,7 +115,7 @@ def _first(names: list[str]) -> str:
 
 
 def _advice(state: State) -> str:
-    """What to do with weights that do not fit."""
+    """A word on what to do with weights that do not fit."""
     names = " or ".join(fitting(state))
     own = "the network that these weights were trained for (its width, classes and input size)"
     return (f"They fit --model {names}" if names else f"Give {own}") + state.advice

@@ -14,7 +14,6 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from numpy._core import multiarray
 from torch import Tensor
 
 from subbyte.errors import ModelError
@@ -34,10 +33,11 @@ _OWN = {"epoch", "model", "method", "optimizer"}
 _PACKED = "subbyte"  # the entry of the metadata of packed files
 _NUMBERS = "fiub"  # kinds of numpy's numbers
 _PLAIN: list[Any] = [
-    multiarray._reconstruct,
-    (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-    multiarray.scalar,
-    (multiarray.scalar, "numpy.core.multiarray.scalar"),
+    *(
+        (value.__reduce__()[0], f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")  # NumPy 1 and 2
+        for value, name in ((np.empty(0), "_reconstruct"), (np.float64(0), "scalar"))
+    ),
     *(np.ndarray, np.dtype, argparse.Namespace),
     *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
 ]

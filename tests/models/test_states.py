@@ -100,8 +100,14 @@ def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path):
         with pytest.raises(ModelError, match=rf"{kind}.*give those that it was exported from"):
             read_state(tmp_path / name)
     torch.save(model, tmp_path / "whole.pth")
-    with pytest.raises(ModelError, match=r"a whole pickled network, not its state_dict"):
+    with pytest.raises(ModelError, match=r"a whole pickled network, or other objects beside"):
         read_state(tmp_path / "whole.pth")
+    np.savez(tmp_path / "arrays.npz", **{name: x.numpy() for name, x in WEIGHTS.items()})
+    with pytest.raises(ModelError, match=r"arrays, or another framework's weights"):
+        read_state(tmp_path / "arrays.npz")
+    (tmp_path / "empty.pth").touch()
+    with pytest.raises(ModelError, match=r"not a whole file: it is empty"):
+        read_state(tmp_path / "empty.pth")
 
 
 def test_a_checkpoint_of_our_own_training_is_known(tmp_path):

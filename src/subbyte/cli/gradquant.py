@@ -103,7 +103,7 @@ def gradquant(
         return
     for name, value in (("--model", model), ("--data", data)):
         if not value:
-            raise typer.BadParameter(f"Missing option '{name}'.")
+            raise typer.BadParameter("it is needed, but for --plot-only", param_hint=name)
     search = Search(
         read_bits(bits or "1-8"),
         _pair(clip),

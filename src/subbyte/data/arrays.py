@@ -290,7 +290,8 @@ def _images(value: Any, where: str) -> Tensor:
         array = array.transpose(0, 3, 1, 2)
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise DataError(
-            f"{where}: type {array.dtype}; images are uint8, or floating point from 0 to 1"
+            f"{where}: type {array.dtype}; images are uint8, or floating point from 0 to 1: divide "
+            f"them by the number that is white"
         )
     dtype = np.uint8 if array.dtype == np.uint8 else np.float32
     return torch.from_numpy(np.array(array, dtype=dtype, order="C"))

@@ -114,4 +114,6 @@ class Remarks:
         for note in notes:
             if note not in self.said:
                 self.said.add(note)
-                log.warning("%s %s; so are others where need be, without a word", path, note)
+                log.warning(
+                    "%s %s; others of its kind are read so without further notice", path, note
+                )

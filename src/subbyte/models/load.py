@@ -70,6 +70,11 @@ def _not_built_in(spec: str, *, pretrained: bool) -> nn.Module:
         return read_program(Path(spec))
     if colon and library in LIBRARIES:
         return LIBRARIES[library](spec, name, pretrained).eval()
+    if Path(spec).is_file():
+        raise ModelError(
+            f"{spec} is a file, but no network: give weights as --weights, beside the network's "
+            f"name as --model; path/file.py:callable or path/net.pt2 is a network"
+        )
     raise ModelError(_unknown(spec, spec, [*MODELS, FAMILY]))
 
 

@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -125,8 +126,8 @@ def _refusal(path: Path, reason: str) -> str:
         if found
         else "it is damaged, or reading it would execute code"
     )
-    if found and found[1].startswith("torch.nn."):
-        what = f"a whole pickled network, not its state_dict; {what}"
+    if found and found[1].partition(".")[0] not in {*sys.stdlib_module_names, "numpy"}:
+        what = f"a whole pickled network, or other objects beside its state_dict; {what}"
     return (
         f"weights {path}: {what} ({why}), so it is not read. Where you trust the file, convert it "
         f"once: "
@@ -159,6 +160,10 @@ _OTHERS: dict[str, Callable[[Path], bool]] = {
     "exported from. `subbyte evaluate --weights` takes it as it is": _ends(".onnx"),
     "a file for another runtime, where float weights of a PyTorch network are needed: give those "
     "that it was exported from": _ends(".tflite", ".pte", ".xml"),
+    "arrays, or another framework's weights: give a PyTorch state_dict": _ends(
+        *(".npy", ".npz", ".h5", ".hdf5", ".keras", ".pb", ".msgpack")
+    ),
+    "not a whole file: it is empty; save or fetch it again": lambda path: path.stat().st_size == 0,
     "an exported program, which is a network with its weights: give it as --model, without "
     "--weights": _holds("archive_format", "serialized_exported_program.json"),
     "a TorchScript file, where weights by name are needed; save them once: network = "

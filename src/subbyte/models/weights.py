@@ -103,6 +103,7 @@ def _set(model: nn.Module, state: State) -> None:
     wanted: dict[str, Tensor] = model.state_dict()
     # only batch counters may be missing
     tensors = {name: state.tensors.get(name, own) for name, own in wanted.items()}
+    _check_types(state.path, wanted, tensors)
     _check_shapes(state, wanted, tensors)
     _check_finite(state.path, tensors)
     model.load_state_dict(tensors)
@@ -119,6 +120,16 @@ def _advice(state: State) -> str:
     names = " or ".join(fitting(state))
     own = "the network that these weights were trained for (its width, classes and input size)"
     return (f"They fit --model {names}" if names else f"Give {own}") + state.advice
+
+
+def _check_types(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for name, tensor in wanted.items():
+        if tensor.is_floating_point() and not found[name].is_floating_point():
+            raise ModelError(
+                f"weights {path}: {name} is {str(found[name].dtype).removeprefix('torch.')}, where "
+                f"floating point is needed: codes of a quantized network; give the float weights "
+                f"that it was made from"
+            )
 
 
 def _check_shapes(state: State, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

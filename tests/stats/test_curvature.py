@@ -194,7 +194,7 @@ class Curved(nn.Module):
         x = F.silu(self.first(x)) * self.gate(x)
         x = self.twice(self.twice(x).relu())
         y = self.mixed(x)
-        return self.last(torch.maximum(y * y.mean(1, keepdim=True), x) * 2 / 3)
+        return self.last((y * y.mean(1, keepdim=True) + x) * 2 / 3)
 
 
 def test_what_is_not_linear_in_pieces_is_told():

@@ -414,6 +414,26 @@ def test_overrides_apply_in_order_and_leave_the_rest():
     assert (both.weights, both.activations) == ({"bits": 8}, {"bits": 4})
 
 
+@pytest.mark.parametrize(
+    ("source", "override", "dropped"),
+    [
+        ("gpfq", "weights.rounding=gptq", "fallback=False, settings of gpfq, are dropped"),
+        ("ldnq", "weights.rounding=corrected", "corrected=False, settings of ldnq, are dropped"),
+        ("ldnq", "tune=distill", "retrain=logits, settings of cascade, are dropped"),
+        ("gpfq", "weights.rounding=gpfq", ""),
+        ("ldnq", "tune=cascade", ""),
+        ("w4", "weights.rounding=gptq", ""),
+        ("gpfq", "weights.rounding={name: gptq}", ""),
+    ],
+)
+def test_a_method_in_the_place_of_another_says_what_is_dropped(source, override, dropped, caplog):
+    with caplog.at_level("WARNING", "subbyte"):
+        changed = load_recipe(source, [override])
+    assert [dropped in message for message in caplog.messages] == [True] * bool(dropped)
+    if not dropped and source != "w4" and "{" not in override:
+        assert changed == load_recipe(source)
+
+
 def test_overrides_do_not_change_the_recipe_they_start_from():
     recipe = load_recipe(
         "w4", ["weights.rounding={name: gptq, damping: 0.5}", "layers.fc.weights.bits=8"]

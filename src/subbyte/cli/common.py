@@ -12,6 +12,7 @@ from subbyte.cli.terminal import console
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
 from subbyte.models import load_model
+from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
 from subbyte.tasks import TASKS
 
@@ -110,6 +111,11 @@ def read_bits(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def read_words(text: str) -> tuple[str, ...]:
+    """Words between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def read_override(override: str, example: str) -> tuple[str, object]:
     """The name and the YAML value of a `--set`; example: of one, for the message.
 
@@ -143,13 +149,13 @@ def load_inputs(
 ) -> tuple[nn.Module, DataSet]:
     """The float network and the data set that the options name."""
     loaded = load_data(data, normalize=normalize, resize=resize, crop=crop)
-    return load_model(model, weights), loaded
+    return load_model(model, weights, shape=loaded.image_shape), loaded
 
 
-def write_page(out: Path) -> None:
+def write_page(out: Path, view: View | None = None) -> None:
     """The page about a folder of results, which are whole without one all the same."""
     try:
-        (path,) = write_report([out])
+        (path,) = write_report([out], view=view or View())
     except SubbyteError as error:
         console.print(
             f"no report was written: {error}", highlight=False, soft_wrap=True, markup=False

@@ -280,17 +280,19 @@ def _dry_run(
     dynamic: tuple[Axis, ...],
 ) -> Plan:
     """Show the plan, and return it."""
-    size = _shape(shape) if shape else input_shape(model)
+    size = _shape(shape) if shape else None if data else input_shape(model)
     if size is not None:
         inputs: Tensor | Samples = torch.zeros(2, *size)
     elif data:
-        split = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2]).test
-        inputs = split.samples([0, 0])
+        loaded = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2])
+        inputs, size = loaded.test.samples([0, 0]), loaded.image_shape
     else:
         raise ModelError(
             f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data"
         )
-    built = new_model(model) if weights is None else load_model(model, weights)
+    built = (
+        new_model(model, shape=size) if weights is None else load_model(model, weights, shape=size)
+    )
     network = prepare(built, Samples.of(inputs).with_dynamic(dynamic))
     plan = make_plan(network, recipe)
     console.print(plan_table(plan))

@@ -67,7 +67,8 @@ class Source:
                 f"{self.packed} does not say what network it is of; give --model, as for quantize"
             )
         classes = None if images is None else len(images.classes) or None
-        return load(self.packed, new_model(self.model, classes))
+        shape = read(self.packed).image_shape
+        return load(self.packed, new_model(self.model, classes, shape))
 
 
 def find_source(

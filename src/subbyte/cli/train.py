@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from torch import nn
 
 from subbyte.cli.common import (
     CropOption,
@@ -39,7 +40,7 @@ from subbyte.learn.training.record import Record
 from subbyte.learn.training.settings import PRECISIONS
 from subbyte.learn.training.subject import WEIGHTS
 from subbyte.methods import Task
-from subbyte.models import load_model, new_model
+from subbyte.models import load_model, load_weights, new_model
 from subbyte.pages.scores import number
 from subbyte.tasks import Classification, read_tasks
 from subbyte.tuning.estimators import ESTIMATORS
@@ -221,16 +222,22 @@ def _run(
     """Train, pack what is on grids, say how it went; of several processes the first does all but
     the training. Returns whether this is the first.
     """
-    classes = len(images.classes) or None
+    classes, shape = len(images.classes) or None, images.image_shape
     torch.manual_seed(settings.seed)
-    network = new_model(name, classes) if weights is None else load_model(name, weights, classes)
+    network = (
+        new_model(name, classes, shape)
+        if weights is None
+        else load_model(name, weights, classes, shape)
+    )
     about = {"model": name, **about, "images": images.fingerprint, "initial": fingerprint(network)}
     with progress() as report:
         record = run(network, images, settings, out, about=about, device=device, progress=report)
     if not record.epochs:
         return False
     if settings.qat is not None:
-        _pack(name, classes, images, settings.qat.bits, settings.float_layers, out)
+        _pack(
+            new_model(name, classes, shape), images, settings.qat.bits, settings.float_layers, out
+        )
     text = f"test {_scores(record)} after epoch {record.epochs[-1]['epoch']}; files: {out}/*"
     console.print(text, highlight=False, soft_wrap=True, markup=False)
     return True
@@ -330,14 +337,14 @@ def _owners(setting: str) -> str:
 
 
 def _pack(
-    model: str,
-    classes: int | None,
+    trained: nn.Module,
     images: DataSet,
     bits: int,
     float_layers: tuple[str, ...],
     out: Path,
 ) -> None:
-    trained = load_model(model, out / WEIGHTS, classes=classes)
+    """Pack the trained weights, which `trained` takes."""
+    load_weights(trained, out / WEIGHTS)
     packed = pack(trained, images.test, bits, float_layers, out / PACKED)
     console.print(
         f"every weight is on its grid: {packed.bits_per_weight:.2f} bits a weight, "

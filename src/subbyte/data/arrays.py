@@ -152,7 +152,8 @@ def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
     """Read an .npz file with x_train and x_test, or images: then only a test split.
 
     Images are [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1, 3 or 4. uint8 is divided by 255;
-    floating point is taken as it is and should be from 0 to 1. Beside them lie targets, or none:
+    floating point is taken as it is and should be from 0 to 1; 0 to 255 is noted, and refused where
+    a normalization is for 0 to 1. Beside them lie targets, or none:
     y_train and y_test, or labels, are whole numbers [n] or [n, 1]: classes, named "0", "1", ... up
     to the largest. Every other array [n, ...] of numbers is a target of the network's next output,
     in the order of the file: maps of classes [n, H, W], floats of any shape; with x_train and
@@ -194,6 +195,7 @@ def named_arrays(
     splits = []
     for kind in kinds:
         pixels = _images(arrays[_named("x", kind)], f"{where}, {_named('x', kind)}")
+        preprocess.check_scale(pixels, f"{where}, {_named('x', kind)}")
         key = _named("y", kind)
         labels = _labels(arrays[key], f"{where}, {key}") if "y" in targets else None
         names = [_named(target, kind) for target in targets if target != "y"]
@@ -288,7 +290,8 @@ def _images(value: Any, where: str) -> Tensor:
         array = array.transpose(0, 3, 1, 2)
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise DataError(
-            f"{where}: type {array.dtype}; images are uint8, or floating point from 0 to 1"
+            f"{where}: type {array.dtype}; images are uint8, or floating point from 0 to 1: divide "
+            f"them by the number that is white"
         )
     dtype = np.uint8 if array.dtype == np.uint8 else np.float32
     return torch.from_numpy(np.array(array, dtype=dtype, order="C"))

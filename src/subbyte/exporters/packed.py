@@ -37,6 +37,11 @@ class Packed:
     plan: Plan
     header: dict[str, Any]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """See `Signature`."""
+        return Signature.from_dict(self.header["inputs"]).image_shape
+
     def spec(self, layer: LayerPlan) -> GridSpec:
         """The grid that the layer got, which its rounding may have made of the planned one."""
         if layer.name not in self.header["grids"]:

@@ -128,6 +128,14 @@ class Signature:
         ]
         return cls(tuple(leaves), samples.tree, conditions)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width, where all that the network takes is images; else None."""
+        match [leaf.shape for leaf in self.leaves if leaf.batched]:
+            case [(channels, height, width)]:
+                return channels, height, width
+        return None
+
     def _refusal(self, leaves: list[Any], tree: pytree.TreeSpec, why: str) -> DataError:
         takes, got = self._called(self.described, self.tree), ", ".join(map(described, leaves))
         return DataError(

@@ -1,5 +1,6 @@
 """Reading what the user asks for: a preset, a file, a mapping or an object, and changes to it."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ from subbyte.recipe.plan import Plan
 from subbyte.recipe.recipe import Recipe
 from subbyte.recipe.settings import parse_settings
 from subbyte.recipe.target import load_target
+
+log = logging.getLogger("subbyte")
 
 PRESETS = ("w8a8", "w8a16", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "best", "gpfq", "ldnq")
 Source = str | Path | Mapping[str, Any] | Recipe
@@ -136,7 +139,21 @@ def _override(settings: dict[str, Any], override: str, whole: dict[str, Any]) ->
         if not isinstance(below, dict):
             raise RecipeError(f"--set {override!r}: {part!r} is a value, not a group of settings")
         here = below
-    here[leaf] = value
+    here[leaf] = _taking_over(here.get(leaf), value, override)
+
+
+def _taking_over(before: object, value: object, override: str) -> object:
+    """A value in the place of another. The name of a method that has settings keeps them where it
+    is the same method's; another's are dropped, which is logged.
+    """
+    if not isinstance(before, dict) or "name" not in before or not isinstance(value, str):
+        return value
+    if before["name"] == value:
+        return before
+    dropped = ", ".join(f"{name}={own}" for name, own in before.items() if name != "name")
+    if dropped:
+        log.warning("--set %s: %s, settings of %s, are dropped", override, dropped, before["name"])
+    return value
 
 
 def _split(path: str) -> list[str]:

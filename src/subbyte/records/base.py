@@ -18,6 +18,7 @@ from subbyte.io.files import write_text
 Count = Annotated[int, Field(ge=0)]
 Percent = float
 Seconds = float
+_DIGITS = 12  # of numbers in tables: 0.57, where binary fractions add up to 0.5700000000000001
 
 
 class Record(BaseModel):
@@ -125,6 +126,11 @@ def rows_of(rows: Sequence[dict[str, str]], path: Path, kind: type[T], advice: s
                 f"{path} is damaged (row {number}: {first_error(error)}); {advice}"
             ) from error
     return found
+
+
+def cell(value: object) -> object:
+    """A value as tables to look at hold it: numbers without the noise of binary fractions."""
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -8,8 +8,8 @@ correlation.csv  bits, metric; rank correlations with true loss and divergence, 
                  images to evaluate on say them
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,6 +92,20 @@ class Search:
     def metrics(self) -> list[str]:
         """Names of those that were scanned."""
         return list(self.scan[0].metrics)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the true loss was measured, too."""
+        return self.scan[0].judged is not None
+
+    def of_bits(self, bits: Collection[int]) -> "Search":
+        """The part of some widths."""
+        return replace(
+            self,
+            scan=[row for row in self.scan if row.bits in bits],
+            choices=[row for row in self.choices if row.bits in bits],
+            correlations=[row for row in self.correlations if row.bits in bits],
+        )
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

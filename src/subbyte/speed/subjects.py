@@ -143,7 +143,7 @@ def rebuilt(folder: Path, result: Result, path: Path) -> None:
         exported = [folder / one.file for one in result.exports]
         ends = [output_sizes(one)[0][-1] for one in exported if one.suffix == path.suffix]
         classes = next((size for size in ends if isinstance(size, int)), None)
-    network = unwrapped(new_model(result.model, classes))
+    network = unwrapped(new_model(result.model, classes, signature.image_shape))
     write_float(network, signature, result.heads, path)
 
 

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from subbyte.graph.nodes import is_call, is_input, is_output, is_tensor
 from subbyte.graph.tensors import parent_of, tensor_at, tensors_read
+from subbyte.io.texts import parse_json
 
 _FUNCTIONS = {
     f"operator.{f.__name__}": f
@@ -89,7 +90,8 @@ def from_tensors(
     made: dict[str, fx.Node] = {}
     mode = FakeTensorMode(shape_env=ShapeEnv())
     batch = _batch_size(mode)
-    for name, op, target, args, kwargs, stack, shape in json.loads(bytes(tensors[_GRAPH].numpy())):
+    text = bytes(tensors[_GRAPH].numpy())
+    for name, op, target, args, kwargs, stack, shape in parse_json(text, _GRAPH):
         target, args, kwargs = (_decode(part, made) for part in (target, args, kwargs))
         node = graph.create_node(op, target, args, kwargs, name)
         node.meta["nn_module_stack"] = {key: (module_name, "") for key, module_name in stack}

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from subbyte.errors import FormatError
+from subbyte.io.texts import parse_mapping, read_text
 from subbyte.records.base import Percent, Record, first_error, read_cells
 
 SCAN, CHOICES, CORRELATION, SETTINGS = (
@@ -168,11 +169,4 @@ def _records(path: Path, kind: type[R], rows: Sequence[Mapping[str, object]]) ->
 
 
 def _settings(path: Path) -> dict[str, object]:
-    if not path.exists():
-        return {}
-    try:
-        return TypeAdapter(dict[str, object]).validate_json(path.read_bytes())
-    except OSError as error:
-        raise FormatError(f"{path} can't be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise FormatError(f"{path} is damaged ({first_error(error)})") from error
+    return parse_mapping(read_text(path), f"{path} is damaged") if path.exists() else {}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from subbyte.errors import FormatError
+from subbyte.io.texts import read_text
 from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
 from subbyte.records.parity import Parity
 from subbyte.records.scores import Measured
@@ -221,9 +221,4 @@ def read_result(folder: Path) -> Result:
 def read_plan(folder: Path) -> str | None:
     """The text of plan.yaml; None where there is none. Raises FormatError when it can't be read."""
     path = folder / PLAN
-    if not path.exists():
-        return None
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path} can't be read: {error}") from error
+    return read_text(path) if path.exists() else None

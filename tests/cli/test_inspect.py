@@ -51,7 +51,7 @@ def test_a_packed_file_shows_entropy_and_totals(subbyte, result):
     }
     packed, sums = read(file), [0, 0, 0, 0.0, 0]
     for layer in packed.plan.layers:
-        weight = packed.weight(layer, prod(layer.shape[1:]))
+        weight = packed.weight(layer)
         shares = [
             count / weight.codes.numel()
             for count in Counter(weight.codes.reshape(-1).tolist()).values()

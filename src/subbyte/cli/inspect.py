@@ -1,6 +1,6 @@
 """subbyte inspect: what is in a file that subbyte wrote."""
 
-from math import prod
+from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -67,19 +67,18 @@ def _packed(file: Path) -> None:
         for layer in packed.plan.layers
         if layer.spec and f"layers/{layer.name}/codes" in packed.tensors
     ]
-    weights = [packed.weight(layer, prod(layer.shape) // layer.rows) for layer in stored]
+    weights = [packed.weight(layer) for layer in stored]
     sizes = [_Size.of(weight) for weight in weights]
     for layer, weight, size in zip(stored, weights, sizes, strict=True):
-        sqnr = packed.header["findings"]["sqnr_db"].get(layer.name)
-        table.add_row(
-            layer.name, weight.grid.label, *size.cells(), "exact" if sqnr is None else f"{sqnr:.1f}"
-        )
+        sqnr = packed.header.findings.sqnr_db.get(layer.name, inf)
+        told = f"{sqnr:.1f}" if isfinite(sqnr) else "exact"
+        table.add_row(layer.name, weight.grid.label, *size.cells(), told)
     if sizes:
         table.add_section()
         table.add_row("total", "", *_Size(*map(sum, zip(*sizes, strict=True))).cells(), "")
     console.print(table)
-    for key, value in packed.header["about"].items():
-        console.print(f"{key}: {value}", highlight=False)
+    for key, value in packed.header.about.items():
+        console.print(f"{key}: {value}", highlight=False, markup=False)
 
 
 class _Size(NamedTuple):

@@ -83,7 +83,7 @@ def find_source(
     Raises FormatError where there is no packed file.
     """
     packed = _packed_in(path) if path.is_dir() else path
-    about = read(packed).header["about"]
+    about = read(packed).header.about
     folder, result = packed.parent, None
     if packed.name == PACKED and (folder / RESULT).is_file():
         result = read_result(folder)

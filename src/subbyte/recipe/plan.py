@@ -68,7 +68,7 @@ class LayerPlan:
 
     name: str
     kind: Kind
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[StrictInt, Field(ge=1, lt=2**31)], ...]
     rows: Annotated[StrictInt, Field(ge=1)]
     asked: WidthSetting
     spec: Annotated[Spec | None, Field(alias="grid")]

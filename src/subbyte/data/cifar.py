@@ -10,7 +10,9 @@ needs.
 """
 
 import codecs
+import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -95,8 +97,9 @@ def _read_binary(path: Path) -> tuple[Tensor, Tensor]:
 
 def _read_python(path: Path) -> tuple[Tensor, Tensor]:
     try:
-        with path.open("rb") as file:
-            batch = _ArrayUnpickler(file).load()
+        content = path.read_bytes()
+        _check_places(content)
+        batch = _ArrayUnpickler(io.BytesIO(content)).load()
     except DataError as reason:
         raise DataError(f"{path}: {reason}") from reason
     except Exception as reason:  # a damaged pickle raises errors of many types
@@ -126,6 +129,15 @@ def _read_python(path: Path) -> tuple[Tensor, Tensor]:
     if len(labels) != len(data):
         raise DataError(f"{path}: {len(data)} images but {len(labels)} labels; unpack it again")
     return torch.from_numpy(data.copy()), torch.tensor(labels, dtype=torch.int64)
+
+
+def _check_places(content: bytes) -> None:
+    """Raise ValueError where a pickle numbers what it remembers beyond its own size: the unpickler
+    makes room for as many.
+    """
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name.endswith("PUT") and argument > len(content):
+            raise ValueError(f"it remembers {argument} things")
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -139,7 +139,10 @@ def form_of(path: str | Path) -> Form:
         stated = contents(path).about
     except FormatError:
         return Form()
-    return form_in(stated)
+    try:
+        return form_in(stated)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
 def seal(path: str | Path) -> Seal:

@@ -142,7 +142,10 @@ def load(
     known: Tensor | Inputs | Samples = (
         packed.signature.zeros(2) if example is None else example
     )
-    network = prepare(model, known)
+    try:
+        network = prepare(model, known)
+    except SubbyteError as error:
+        raise type(error)(f"{path}: {error}") from error
     _require_same(packed, network, path)
     used = tensors_read(network.graph_module)
     for name in [n for n in packed.tensors if n.startswith("float/")]:

@@ -1,0 +1,109 @@
+"""Whatever happened to a file: reading it gives the same result, or one line that names the file.
+Never another error, hardly time or memory, no program started, and where a file holds a checksum
+never another result.
+
+SUBBYTE_ATTACK is the number of mutations of all kinds together, some hundreds by default; `make
+attack` takes 100,000.
+"""
+
+import os
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import subbyte.graph.network as graph_network
+from subbyte.data import cifar, mnist
+from subbyte.exporters import sealed
+from subbyte.exporters.header import Header
+from subbyte.graph import capture
+from subbyte.graph.instrument import copied
+from tests.attack.kinds import KINDS, mutated
+from tests.attack.watch import End, Fault, outcome
+from tests.networks import build, images
+
+COUNT = int(os.environ.get("SUBBYTE_ATTACK", "700"))
+SHARES = sum(kind.share for kind in KINDS.values())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _captured_once():
+    """The network that packed files are loaded into is captured once."""
+    graph = capture(build("shared"), images("shared")[:2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_network, "capture", lambda *_: copied(graph))
+        yield
+
+
+def attack(name: str, folder, count: int) -> Counter[End]:
+    """How reading ended, over mutations of a kind of file. Raises Fault, which names the seed."""
+    kind, ends = KINDS[name], Counter[End]()
+    files = kind.make(folder)
+    good = {path: path.read_bytes() for path in files}
+    expected = {path: kind.read(path) for path in files}
+    for number in range(count):
+        random = Random(f"{name} {number}")
+        path = random.choice(files)
+        content, sealed_again = mutated(kind, good[path], random)
+        path.write_bytes(content)
+        try:
+            end = outcome(kind.read, path, expected[path])
+            if end is End.OTHER and kind.whole and not sealed_again:
+                raise Fault("another result, though the file has a checksum")
+        except Fault as fault:
+            kept = folder / f"{number}{path.suffix}"
+            kept.write_bytes(content)
+            raise Fault(f"{name}, mutation {number} ({kept}): {fault}") from fault.__cause__
+        finally:
+            path.write_bytes(good[path])
+        ends[end] += 1
+    return ends
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_damaged_files_are_refused_or_read_as_they_were(name, tmp_path, record_property):
+    count = max(3, round(COUNT * KINDS[name].share / SHARES))
+    ends = attack(name, tmp_path, count)
+    for end in End:
+        record_property(end.value, ends[end])
+    assert sum(ends.values()) == count and ends[End.REFUSED] + ends[End.OTHER] > 0
+
+
+# ---- the harness finds bugs that are planted ----
+
+
+class _Anything(str):
+    """Equals every checksum."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+def _no_lengths(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(mnist, "math", SimpleNamespace(prod=lambda sizes: _Anything()))
+
+
+def _no_checksum(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sealed, "_digest", lambda *_: _Anything())
+
+
+def _no_types(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Header, "read", lambda entry, path: SimpleNamespace(**entry))
+
+
+def _no_nan(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch, "isnan", lambda x: torch.zeros(1, dtype=torch.bool))
+
+
+def _any_code(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cifar, "_ArrayUnpickler", _unpickler)
+
+
+def _unpickler(file):
+    return cifar.pickle.Unpickler(file, encoding="bytes")

@@ -8,20 +8,18 @@ attack` takes 100,000.
 
 import os
 from collections import Counter
-from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 import subbyte.graph.network as graph_network
 from subbyte.data import cifar, mnist
 from subbyte.exporters import sealed
-from subbyte.exporters.header import Header
 from subbyte.graph import capture
 from subbyte.graph.instrument import copied
+from subbyte.records import outcome as outcome_files
 from tests.attack.kinds import KINDS, mutated
 from tests.attack.watch import End, Fault, outcome
 from tests.networks import build, images
@@ -76,25 +74,29 @@ def test_damaged_files_are_refused_or_read_as_they_were(name, tmp_path, record_p
 # ---- the harness finds bugs that are planted ----
 
 
-class _Anything(str):
-    """Equals every checksum."""
+class _Any(str):
+    """Equals every checksum and every length."""
 
     def __eq__(self, other: object) -> bool:
         return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
 
     __hash__ = str.__hash__
 
 
 def _no_lengths(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(mnist, "math", SimpleNamespace(prod=lambda sizes: _Anything()))
+    patch.setattr(mnist, "math", SimpleNamespace(prod=lambda sizes: _Any()))
 
 
 def _no_checksum(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sealed, "_digest", lambda *_: _Anything())
+    patch.setattr(sealed, "_digest", lambda *_: _Any())
 
 
 def _no_types(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Header, "read", lambda entry, path: SimpleNamespace(**entry))
+    believed = SimpleNamespace(validate_python=lambda found: outcome_files.Failed(**found))
+    patch.setattr(outcome_files, "_OUTCOME", believed)
 
 
 def _no_nan(patch: pytest.MonkeyPatch) -> None:
@@ -107,3 +109,19 @@ def _any_code(patch: pytest.MonkeyPatch) -> None:
 
 def _unpickler(file):
     return cifar.pickle.Unpickler(file, encoding="bytes")
+
+
+@pytest.mark.parametrize(
+    ("plant", "name", "found"),
+    [
+        (_no_lengths, "MNIST", "ValueError"),
+        (_no_checksum, "packed", "another result"),
+        (_no_types, "run of a sweep", "TypeError"),
+        (_no_nan, "packed", "NaN came through"),
+        (_any_code, "CIFAR, python", "a program was started"),
+    ],
+)
+def test_planted_bugs_are_found(plant, name, found, tmp_path, monkeypatch):
+    plant(monkeypatch)
+    with pytest.raises(Fault, match=found):
+        attack(name, tmp_path, 1000)

@@ -91,7 +91,7 @@ def read_settings(path: Path | Traversable, where: str) -> dict[str, Any]:
 
 def _short(reason: Exception) -> str:
     if isinstance(reason, RecursionError):
-        return f"it is nested deeper than {DEEPEST}"
+        return f"nested deeper than {DEEPEST}"
     return " ".join(str(reason).split())[:_SHOWN]
 
 
@@ -142,8 +142,9 @@ def _refused(why: str, node: Any) -> yaml.YAMLError:
 def _plain(value: Any, where: object, error: type[SubbyteError]) -> Any:
     """The value itself. Raises `error`, naming the place, where a part of it is not plain."""
     for place, found in _parts(value):
-        deep = place is not None and place.depth > DEEPEST
-        if why := f"nested deeper than {DEEPEST}" if deep else _refusal(found):
+        if place is not None and place.depth > DEEPEST:
+            raise error(f"{where}: nested deeper than {DEEPEST}")
+        if why := _refusal(found):
             raise error(f"{where}: {place}: {why}" if place else f"{where}: {why}")
     return value
 

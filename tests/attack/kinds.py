@@ -31,7 +31,7 @@ from subbyte.cli.tables import plan_table
 from subbyte.cli.terminal import console
 from subbyte.data import load_data
 from subbyte.errors import FormatError
-from subbyte.exporters import contents, form_of, packed, seal, sealed
+from subbyte.exporters import contents, form_of, seal, sealed
 from subbyte.exporters.onnx_files import close
 from subbyte.exporters.packed import read as read_packed
 from subbyte.exporters.vectors import read_vectors
@@ -144,7 +144,12 @@ def _json(content: Content, random: Random) -> Content:
 
 
 def _yaml(content: Content, random: Random) -> Content:
-    return as_yaml(changed(yaml.safe_load(content), random), random)
+    return as_yaml(changed(_parsed(content), random), random)
+
+
+@cache
+def _parsed(content: Content) -> Any:
+    return yaml.safe_load(content)
 
 
 def _table_or_json(content: Content, random: Random) -> Content:
@@ -302,7 +307,12 @@ def _rezipped(content: Content, random: Random) -> Content:
     old = held.get(name, np.zeros(3))
     held[name] = random.choice(
         (
-            *(old.reshape(-1)[:1], old.astype("U3"), np.ones(old.shape), np.ones(old.shape, np.complex64)),
+            *(
+                old.reshape(-1)[:1],
+                old.astype("U3"),
+                np.ones(old.shape),
+                np.ones(old.shape, np.complex64),
+            ),
             *(old.reshape(-1), np.array(1), np.array([_Runs()], dtype=object)),
             *(np.full_like(old, 200), np.zeros((0, 3)), np.array(["x"]), old[..., None]),
         )

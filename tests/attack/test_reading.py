@@ -21,7 +21,7 @@ from subbyte.graph import capture
 from subbyte.graph.instrument import copied
 from subbyte.records import outcome as outcome_files
 from tests.attack.kinds import KINDS, mutated
-from tests.attack.watch import End, Fault, outcome
+from tests.attack.watch import End, FaultError, outcome
 from tests.networks import build, images
 
 COUNT = int(os.environ.get("SUBBYTE_ATTACK", "700"))
@@ -38,7 +38,7 @@ def _captured_once():
 
 
 def attack(name: str, folder, count: int) -> Counter[End]:
-    """How reading ended, over mutations of a kind of file. Raises Fault, which names the seed."""
+    """How reading ended, over mutations of a kind of file. Raises FaultError, with the number."""
     kind, ends = KINDS[name], Counter[End]()
     files = kind.make(folder)
     good = {path: path.read_bytes() for path in files}
@@ -51,11 +51,11 @@ def attack(name: str, folder, count: int) -> Counter[End]:
         try:
             end = outcome(kind.read, path, expected[path])
             if end is End.OTHER and kind.whole and not sealed_again:
-                raise Fault("another result, though the file has a checksum")
-        except Fault as fault:
+                raise FaultError("another result, though the file has a checksum")
+        except FaultError as fault:
             kept = folder / f"{number}{path.suffix}"
             kept.write_bytes(content)
-            raise Fault(f"{name}, mutation {number} ({kept}): {fault}") from fault.__cause__
+            raise FaultError(f"{name}, mutation {number} ({kept}): {fault}") from fault.__cause__
         finally:
             path.write_bytes(good[path])
         ends[end] += 1
@@ -123,5 +123,5 @@ def _unpickler(file):
 )
 def test_planted_bugs_are_found(plant, name, found, tmp_path, monkeypatch):
     plant(monkeypatch)
-    with pytest.raises(Fault, match=found):
+    with pytest.raises(FaultError, match=found):
         attack(name, tmp_path, 1000)

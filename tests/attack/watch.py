@@ -27,7 +27,7 @@ class End(Enum):
     REFUSED = "refused"
 
 
-class Fault(AssertionError):
+class FaultError(AssertionError):
     """Reading ended as it must not."""
 
 
@@ -44,28 +44,28 @@ sys.addaudithook(_heard)
 
 
 def outcome(read: Callable[[Path], object], place: Path, expected: object) -> End:
-    """The end of reading what lies at `place`. Raises Fault for any but those of `End`: another
-    exception than a SubbyteError that names the file, more than 5 seconds or 2 GiB, a program
-    started.
+    """The end of reading what lies at `place`. Raises FaultError for any but those of `End`:
+    another exception than a SubbyteError that names the file, more than 5 seconds or 2 GiB, a
+    program started.
     """
     try:
         with _limits():
             found = read(place)
     except SubbyteError as error:
         if _of_memory(error):
-            raise Fault(f"all the memory was taken: {error}") from error
+            raise FaultError(f"all the memory was taken: {error}") from error
         if str(place) not in str(error) and str(place.parent) not in str(error):
-            raise Fault(f"a message that does not name the file: {error}") from error
+            raise FaultError(f"a message that does not name the file: {error}") from error
         if "\n" in str(error):
-            raise Fault(f"a message of several lines: {error}") from error
+            raise FaultError(f"a message of several lines: {error}") from error
         return End.REFUSED
     except _Late as error:
-        raise Fault(f"more than {SECONDS} seconds") from error
+        raise FaultError(f"more than {SECONDS} seconds") from error
     except Exception as error:
-        raise Fault(f"{type(error).__name__}: {str(error)[:300]}") from error
+        raise FaultError(f"{type(error).__name__}: {str(error)[:300]}") from error
     finally:
         if _started:
-            raise Fault(f"a program was started: {_started.pop()}")
+            raise FaultError(f"a program was started: {_started.pop()}")
     return End.SAME if found == expected else End.OTHER
 
 

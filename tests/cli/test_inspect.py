@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from math import log2, prod
+from math import log2
 from pathlib import Path
 
 import onnx

@@ -136,7 +136,7 @@ def _check_places(content: bytes) -> None:
     makes room for as many.
     """
     for operation, argument, _ in pickletools.genops(content):
-        if operation.name.endswith("PUT") and argument > len(content):
+        if operation.name.endswith("PUT") and int(argument or 0) > len(content):
             raise ValueError(f"it remembers {argument} things")
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
 
-from subbyte.core import GridSpec
 from subbyte.engine.quantized import Findings
 from subbyte.errors import FormatError
 from subbyte.io.complaints import first_complaint
+from subbyte.io.registry import ANYWHERE
+from subbyte.io.texts import Plain
 from subbyte.io.user_file import UserFiles
 from subbyte.recipe import Plan
 from subbyte.recipe.plan import Spec
@@ -21,7 +22,7 @@ _MOST_WEIGHTS = 2**40
 
 
 def _plan(entry: Any, info: ValidationInfo) -> Plan:
-    return Plan.from_dict(entry, info.context)
+    return Plan.from_dict(entry, info.context or ANYWHERE)
 
 
 def _read_findings(entry: Any) -> Findings:
@@ -41,23 +42,26 @@ class _Findings(BaseModel):
 
 
 class Header(BaseModel):
-    """What a packed file says of its tensors; see docs/format.md.
+    """The description of a packed file's tensors; see docs/format.md.
 
-    grids: of layers, by name; inputs: as `Signature.from_dict` reads them; values: names of the tensors that can be quantized, in the order in
-    which they are computed; about: where the network came from.
+    grids: of layers, by name; inputs: as `Signature.from_dict` reads them; values: names of the
+    tensors that can be quantized, in the order in which they are computed; about: where the network
+    came from.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True
+    )
 
     plan: Annotated[Plan, PlainValidator(_plan)]
     grids: dict[str, Spec]
-    inputs: dict[str, Any]
+    inputs: Plain
     values: list[str]
     findings: Annotated[Findings, PlainValidator(_read_findings)]
-    about: dict[str, Any] = Field(default_factory=dict)
+    about: Plain = Field(default_factory=dict)
 
     @classmethod
-    def read(cls, entry: dict[str, Any], path: Path) -> "Header":
+    def read(cls, entry: Plain, path: Path) -> "Header":
         """The header of the file at `path`; files of users that its plan names are not run.
 
         Raises FormatError, naming the place, for what is missing, unknown, of another type or does

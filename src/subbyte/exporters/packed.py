@@ -7,9 +7,7 @@ How a file holds them is for `sealed`: checked, compressed, and no more than the
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from subbyte.core import Grid, GridSpec, QTensor, unpack
@@ -28,12 +26,13 @@ from subbyte.graph import (
     tensors_read,
 )
 from subbyte.io.files import write_bytes
+from subbyte.io.texts import Plain
 from subbyte.io.user_file import UserFiles
 from subbyte.recipe import LayerPlan, Plan, misfit
 
 _SPREAD, _FEW = 1000, 2**16
-"""Weights that a byte of codes may stand for where rows take none, and bytes added to those that are
-there: a small file is not to fill the memory.
+"""Weights that a byte of codes may stand for where rows take none, and bytes added to those that
+are there: a small file is not to fill the memory.
 """
 
 
@@ -103,7 +102,7 @@ class Packed:
         return FormatError(f"{self.path}: {why}; {ADVICE}")
 
 
-def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None = None) -> int:
+def save(model: QuantizedModel, path: str | Path, about: Plain | None = None) -> int:
     """Write a quantized model; returns the file's size in bytes. The same model gives the same
     bytes.
 
@@ -139,9 +138,7 @@ def load(
     Raises FormatError when the file is damaged, of another version, or made for another network.
     """
     packed = read(path)
-    known: Tensor | Inputs | Samples = (
-        packed.signature.zeros(2) if example is None else example
-    )
+    known: Tensor | Inputs | Samples = packed.signature.zeros(2) if example is None else example
     try:
         network = prepare(model, known)
     except SubbyteError as error:

@@ -23,7 +23,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from subbyte.errors import FormatError
-from subbyte.io.texts import parse_mapping
+from subbyte.io.texts import Plain, parse_mapping
 
 VERSION = 4
 _ENTRY, _HEADER, _TENSORS = "subbyte", "header", "tensors"
@@ -38,7 +38,7 @@ _TYPES = {
 }
 
 
-def seal(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
+def seal(tensors: dict[str, Tensor], header: Plain) -> bytes:
     """The content of a file with these tensors, by name, and this header of plain values. The same
     give the same bytes.
     """
@@ -55,7 +55,7 @@ def seal(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
     return serialize({_HEADER: packed, **joined}, metadata=metadata)
 
 
-def unseal(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def unseal(path: str | Path) -> tuple[dict[str, Tensor], Plain]:
     """The tensors and the header of a file.
 
     Raises FormatError when it is no such file, truncated, altered, or of an unknown version.

@@ -17,6 +17,8 @@ import yaml
 
 from subbyte.errors import FormatError, RecipeError, SubbyteError
 
+Plain = dict[str, Any]
+"""A mapping of plain values."""
 DEEPEST = 64
 """Lists and mappings within one another."""
 _LARGEST = 2**63  # whole numbers lie below, in size
@@ -59,7 +61,7 @@ def parse_json(
 
 def parse_mapping(
     text: str | bytes, where: object = "", error: type[SubbyteError] = FormatError
-) -> dict[str, Any]:
+) -> Plain:
     """The mapping of plain values that JSON holds. Raises `error` as `parse_json`."""
     found = parse_json(text, where, error)
     if not isinstance(found, dict):
@@ -70,22 +72,20 @@ def parse_mapping(
 def parse_yaml(text: str, where: object = "", error: type[SubbyteError] = RecipeError) -> Any:
     """The plain values of YAML. Raises `error` as `parse_json`."""
     try:
-        found = yaml.load(text, _Loader)  # noqa: S506 - it is a SafeLoader
+        found = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as reason:
         raise error(f"{where}: not YAML: {_short(reason)}") from reason
     return _plain(found, where, error)
 
 
-def read_settings(path: Path | Traversable, where: str) -> dict[str, Any]:
+def read_settings(path: Path | Traversable, where: str) -> Plain:
     """The settings in a YAML file, one mapping. where: what begins the message.
 
     Raises RecipeError where the file holds anything else.
     """
     settings = parse_yaml(read_text(path, where, RecipeError), where)
     if not isinstance(settings, dict):
-        raise RecipeError(
-            f"{where}: expected a mapping of settings, got {type(settings).__name__}"
-        )
+        raise RecipeError(f"{where}: expected a mapping of settings, got {type(settings).__name__}")
     return settings
 
 
@@ -95,7 +95,7 @@ def _short(reason: Exception) -> str:
     return " ".join(str(reason).split())[:_SHOWN]
 
 
-def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _mapping(pairs: list[tuple[str, Any]]) -> Plain:
     """A mapping of JSON. Raises ValueError for a name that is there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.errors import ModelError, NumericsError
+from subbyte.io.user_file import expanded
 
 # where training scripts put weights in a checkpoint
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -38,7 +39,7 @@ def weights_file(weights: str | Path) -> Path:
     """
     text = str(weights)  # pathlib leaves builtin:NAME as it is
     if not text.startswith(BUILT_IN):
-        return Path(weights).expanduser()
+        return expanded(weights)
     known, name = pretrained(), text.removeprefix(BUILT_IN)
     if name not in known:
         raise ModelError(

@@ -199,9 +199,15 @@ class Result(Document):
 
     @model_validator(mode="after")
     def _judged(self) -> "Result":
-        """There is at least one figure, and every network has the same."""
+        """There is at least one figure, every network has the same, and outputs have names."""
         if not self.quantized.comparison or (not self.float.scores) != (not self.quantized.scores):
             raise ValueError("figures of the float or the quantized network are missing")
+        if not all(one.comparison for one in self.exports):
+            raise ValueError("exports: figures of a file beside the torch model are missing")
+        for one in (self.float, self.quantized, *self.exports):
+            for score in (*one.scores, *one.comparison):
+                if score.head >= len(self.heads):
+                    raise ValueError(f"output {score.head} has no name: there are {len(self.heads)}")
         return self
 
     @property

@@ -49,6 +49,8 @@ def seal(tensors: dict[str, Tensor], header: Plain) -> bytes:
         for kind in sorted(set(types.values()))
     }
     text = json.dumps(header | {_TENSORS: table}, sort_keys=True, separators=(",", ":")).encode()
+    if len(text) > _LARGEST:
+        raise FormatError(f"what is to be said of the network takes {len(text):,} bytes; keep less")
     packed = torch.frombuffer(bytearray(zlib.compress(text, 9)), dtype=torch.uint8)
     seal = {"sha256": _digest(text, joined), "version": VERSION}
     metadata = {_ENTRY: json.dumps(seal, separators=(",", ":"))}

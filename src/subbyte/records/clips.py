@@ -16,6 +16,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from subbyte.errors import FormatError
+from subbyte.io.complaints import short
 from subbyte.io.texts import parse_mapping, read_text
 from subbyte.records.base import Percent, Record, first_error, read_cells
 
@@ -108,7 +109,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         for column, text in row.items():
             if column not in _WORDS and text and not _is_number(text):
                 raise FormatError(
-                    f"{path} is damaged (row {number}: {column} is {text!r}); {_ADVICE}"
+                    f"{path} is damaged (row {number}: {column} is {short(text)}); {_ADVICE}"
                 )
     return rows
 

@@ -207,7 +207,9 @@ class Result(Document):
         for one in (self.float, self.quantized, *self.exports):
             for score in (*one.scores, *one.comparison):
                 if score.head >= len(self.heads):
-                    raise ValueError(f"output {score.head} has no name: there are {len(self.heads)}")
+                    raise ValueError(
+                        f"output {score.head} has no name: there are {len(self.heads)}"
+                    )
         return self
 
     @property

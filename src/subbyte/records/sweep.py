@@ -14,6 +14,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from subbyte.errors import FormatError
+from subbyte.io.complaints import short
 from subbyte.io.texts import read_text
 from subbyte.records.base import Count, Document, Record, read_cells, read_document
 from subbyte.records.outcome import TOP1
@@ -333,7 +334,7 @@ def _cells(
         wrong = [name for name in columns if not _is_number(row[name])]
         if wrong:
             raise FormatError(
-                f"{path} is damaged (row {k}: {wrong[0]} is {row[wrong[0]]}); {_ADVICE}"
+                f"{path} is damaged (row {k}: {wrong[0]} is {short(row[wrong[0]])}); {_ADVICE}"
             )
     return rows
 

@@ -274,7 +274,7 @@ def _weights(name: str) -> Callable[[Path], list[Path]]:
 
 
 def _read_weights(path: Path) -> object:
-    return repr({name: (t.dtype, t.shape) for name, t in read_weights(path).items()})
+    return told(read_weights(path))
 
 
 _CACHE = "graph for inputs torch.float32 (3, 10, 10)"
@@ -494,7 +494,7 @@ KINDS = {
     "scan": Kind(_scan, _tell, _table_or_json),
     "training run": Kind(_train, _tell, _table_or_json),
     "checkpoint": Kind(_checkpoint, _read_checkpoint, _resaved, whole=True),
-    "weights, torch": Kind(_weights("net.pt"), _read_weights, _resaved),
+    "weights, torch": Kind(_weights("net.pt"), _read_weights, _resaved, whole=True),
     "weights, safetensors": Kind(_weights("net.safetensors"), _read_weights),
     "cache": Kind(_cache, _read_cache, _rezipped_or_lying, whole=True),
     "npz": Kind(_npz, _read_data("npz"), _rezipped_or_lying, whole=True),

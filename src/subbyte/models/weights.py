@@ -5,6 +5,7 @@ file.
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.errors import ModelError, NumericsError
+from subbyte.io.checkpoints import check_archive
 from subbyte.io.user_file import expanded
 
 # where training scripts put weights in a checkpoint
@@ -112,6 +114,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
+        if zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                check_archive(file)
         # torch's remarks on odd pickles; the outcome is judged below
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

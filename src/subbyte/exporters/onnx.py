@@ -160,15 +160,9 @@ class Onnx(Exporter[QuantizedModel, Plan]):
     def contents(self, path: Path) -> Contents:
         """See `methods.Exporter`."""
         try:
-            return self._contents(path)
-        except FormatError:
-            raise
-        except Exception as error:  # protobuf and onnx-ir raise types of their own
-            why = " ".join(str(error).split())[:200]
-            raise FormatError(f"{path}: not an ONNX file ({why})") from error
-
-    def _contents(self, path: Path) -> Contents:
-        model = ir.load(path)
+            model = ir.load(path)
+        except Exception as error:  # protobuf raises types of its own
+            raise FormatError(f"{path}: not an ONNX file ({str(error)[:200]})") from error
         if f"{PREFIX}{RECIPE}" not in model.metadata_props:
             raise FormatError(f"{path}: an ONNX file, but subbyte did not write it")
         held = [(n, v.const_value) for n, v in model.graph.initializers.items()]

@@ -117,7 +117,7 @@ def test_names_hold_no_code(op, place, odd):
     nodes = json.loads(bytes(tensors["graph"].numpy()))
     next(node for node in nodes if node[1] == op)[place] = odd
     text = bytearray(json.dumps(nodes).encode())
-    with pytest.raises(ValueError, match="is no (name|node|operation)"):
+    with pytest.raises(ValueError, match=r"is no (name|node|operation)"):
         from_tensors(tensors | {"graph": torch.frombuffer(text, dtype=torch.uint8)}, *TREES)
 
 

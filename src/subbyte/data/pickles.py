@@ -48,8 +48,8 @@ class PickledArray:
                     raise DataError(f"an array of {str(kind.name)[:20]}, not of uint8")
                 sizes = [size for size in shape if isinstance(size, int) and size >= 0]
                 if len(sizes) == len(shape) and prod(sizes) == len(content):
-                    order = "F" if fortran else "C"
-                    return np.frombuffer(content, np.uint8).reshape(sizes, order=order)
+                    flat = np.frombuffer(content, np.uint8)
+                    return flat.reshape(sizes[::-1]).T if fortran else flat.reshape(sizes)
                 raise DataError(f"an array of {shape} with {len(content)} bytes")
         raise DataError("no array of uint8")
 

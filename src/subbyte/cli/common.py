@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from torch import nn
 
 from subbyte.cli.terminal import console
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
+from subbyte.io.texts import parse_yaml
 from subbyte.models import load_model
 from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
@@ -122,13 +122,9 @@ def read_override(override: str, example: str) -> tuple[str, object]:
     Raises RecipeError for another text.
     """
     name, equals, text = (part.strip() for part in override.partition("="))
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as reason:
-        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from reason
     if not equals:
         raise RecipeError(f"--set {override!r}: expected NAME=VALUE, such as {example}")
-    return name, value
+    return name, parse_yaml(text, f"--set {override!r}")
 
 
 def read_time(text: str) -> float:

@@ -242,7 +242,9 @@ def show(result: Result, out: Path) -> None:
     files = {one.name: Measured(scores=one.scores) for one in result.exports}
     networks = {"float": result.float, "quantized": result.quantized, **files}
     console.print(scores_table(networks, result.heads, f"figures by task {result.task}"))
-    console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
+    if result.zeros_percent is not None:
+        zeros = f"{result.zeros_percent:.1f} % of the quantized weights are 0"
+        console.print(zeros, highlight=False)
     if result.trials is not None:
         console.print(trials_table(result.trials))
         for line in result.trials.told:

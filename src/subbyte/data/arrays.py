@@ -15,7 +15,8 @@ from torch import Tensor
 
 from subbyte.data.dataset import DataSet, OnDemand, Split, Target, spread
 from subbyte.data.preprocess import Preprocess
-from subbyte.errors import DataError
+from subbyte.errors import DataError, FormatError
+from subbyte.io.arrays import read_arrays
 from subbyte.io.digests import digest
 
 log = logging.getLogger("subbyte")
@@ -165,12 +166,9 @@ def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
             f"{path}: there is no such file; npz:PATH expects an .npz file with {_LAYOUT}"
         )
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except Exception as reason:  # damaged archives raise errors of many types
-        raise DataError(
-            f"{path}: not a whole .npz file of plain arrays ({type(reason).__name__}: {reason})"
-        ) from reason
+        arrays = read_arrays(path)
+    except FormatError as reason:
+        raise DataError(str(reason)) from reason
     return named_arrays(f"npz:{path.stem}", arrays, str(path), preprocess)
 
 
@@ -258,6 +256,7 @@ def _fits(value: Any, images: Any) -> bool:
     return (
         isinstance(value, np.ndarray | Tensor)
         and value.ndim > 0
+        and np.ndim(images) > 0
         and len(value) == len(images)
         and (isinstance(value, Tensor) or value.dtype.kind in "biuf")
     )

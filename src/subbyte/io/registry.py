@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from subbyte.errors import RecipeError
 from subbyte.io.complaints import first_complaint
 from subbyte.io.plain import adapter, checked
+from subbyte.io.texts import parse_json
 from subbyte.io.user_file import (
     MACHINE,
     UserFiles,
@@ -116,7 +117,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def settings(self, method: T, files: UserFiles = MACHINE) -> dict[str, Any]:
         """Inverse of `build`: the name and every setting. files: of the file that they go into."""
         if isinstance(method, Absent):
-            return {"name": self.name(method, files), **json.loads(method.settings)}
+            return {"name": self.name(method, files), **parse_json(method.settings)}
         return {"name": self.name(method, files), **_plain(asdict(method))}  # type: ignore[call-overload]
 
     def short(self, method: T, files: UserFiles = MACHINE) -> Method:

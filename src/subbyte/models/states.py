@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import ModelError
+from subbyte.io.checkpoints import check_archive
 
 RAW = (
     *("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network"),
@@ -98,6 +99,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> object:
     try:
+        if zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                check_archive(file)
         # torch's remarks on odd pickles; the outcome is judged below
         with warnings.catch_warnings(), torch.serialization.safe_globals(_PLAIN):
             warnings.simplefilter("ignore", UserWarning)

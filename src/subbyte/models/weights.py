@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.errors import ModelError, NumericsError
+from subbyte.io.user_file import expanded
 from subbyte.models.built_in import ModelEntry, Renames, Shape
 from subbyte.models.guess import expected, fitting, rows
 from subbyte.models.names import match, missing, tidy, unexpected
@@ -36,7 +37,7 @@ def weights_file(weights: str | Path) -> Path:
     """
     text = str(weights)  # pathlib leaves builtin:NAME as it is
     if not text.startswith(BUILT_IN):
-        return Path(weights).expanduser()
+        return expanded(weights)
     known, name = pretrained(), text.removeprefix(BUILT_IN)
     if name not in known:
         raise ModelError(

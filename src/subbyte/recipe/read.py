@@ -8,10 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from subbyte.errors import RecipeError
 from subbyte.io.registry import ANYWHERE
+from subbyte.io.texts import parse_yaml, read_settings
 from subbyte.io.user_file import UserFiles
 from subbyte.recipe.plan import Plan
 from subbyte.recipe.recipe import Recipe
@@ -85,34 +84,15 @@ def _parse(settings: dict[Any, Any], where: str, name: str, files: UserFiles) ->
 
 def _read(source: str) -> Recipe | Plan:
     if source.lower() in PRESETS:
-        text = (
-            resources.files("subbyte.recipe").joinpath(f"presets/{source.lower()}.yaml").read_text()
-        )
+        file = resources.files("subbyte.recipe").joinpath(f"presets/{source.lower()}.yaml")
     elif Path(source).is_file():
-        text = _text(Path(source))
+        file = Path(source)
     else:
         raise RecipeError(
             f"recipe {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file"
         )
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {source}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise RecipeError(
-            f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}"
-        )
-    path = Path(source)
-    return _parse(settings, f"recipe {source}", path.stem.lower(), UserFiles(path.parent))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise RecipeError(f"recipe {path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"recipe {path}: not YAML text ({error})") from error
+    path, where = Path(source), f"recipe {source}"
+    return _parse(read_settings(file, where), where, path.stem.lower(), UserFiles(path.parent))
 
 
 def _override(settings: dict[str, Any], override: str, whole: dict[str, Any]) -> None:
@@ -122,10 +102,7 @@ def _override(settings: dict[str, Any], override: str, whole: dict[str, Any]) ->
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise RecipeError(f"--set {override!r}: expected path=value, such as weights.rounding=gpfq")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from error
+    value = parse_yaml(text, f"--set {override!r}")
     *parents, leaf = _split(path.strip())
     here = settings
     for part in parents:

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from subbyte.errors import FormatError
+from subbyte.io.complaints import short
+from subbyte.io.texts import parse_mapping, read_text
 from subbyte.records.base import Percent, Record, first_error, read_cells
 
 SCAN, CHOICES, CORRELATION, SETTINGS = (
@@ -121,7 +123,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         for column, text in row.items():
             if column not in _WORDS and text and not _is_number(text):
                 raise FormatError(
-                    f"{path} is damaged (row {number}: {column} is {text!r}); {_ADVICE}"
+                    f"{path} is damaged (row {number}: {column} is {short(text)}); {_ADVICE}"
                 )
     return rows
 
@@ -182,11 +184,4 @@ def _records(path: Path, kind: type[R], rows: Sequence[Mapping[str, object]]) ->
 
 
 def _settings(path: Path) -> dict[str, object]:
-    if not path.exists():
-        return {}
-    try:
-        return TypeAdapter(dict[str, object]).validate_json(path.read_bytes())
-    except OSError as error:
-        raise FormatError(f"{path} can't be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise FormatError(f"{path} is damaged ({first_error(error)})") from error
+    return parse_mapping(read_text(path), f"{path} is damaged") if path.exists() else {}

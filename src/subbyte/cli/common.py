@@ -151,8 +151,6 @@ def write_page(out: Path) -> None:
     try:
         (path,) = write_report([out])
     except SubbyteError as error:
-        console.print(
-            f"no report was written: {error}", highlight=False, soft_wrap=True, markup=False
-        )
+        console.print(f"no report was written: {error}", soft_wrap=True)
     else:
-        console.print(f"to look at: {path}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"to look at: {path}", soft_wrap=True)

@@ -21,7 +21,7 @@ from subbyte.cli.common import (
     write_page,
 )
 from subbyte.cli.tables import plain_table
-from subbyte.cli.terminal import command, console, errors, progress
+from subbyte.cli.terminal import command, console, interrupted, progress
 from subbyte.errors import RecipeError
 from subbyte.pages.clips import summaries
 from subbyte.ranges.metrics import METRICS
@@ -104,12 +104,9 @@ def _run(search: Search, network: Any, images: Any, out: Path, about: dict[str, 
     try:
         with progress() as report:
             run(search, network, images, out, report, about)
-    except KeyboardInterrupt:
-        errors.print(
-            f"interrupted: finished rows are kept in {out}; the same command goes on",
-            highlight=False,
-        )
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as reason:
+        left = f"finished rows are kept in {out}; the same command goes on"
+        raise interrupted(reason, left) from None
 
 
 def _words(text: str) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError
 from subbyte.exporters import EXPORTERS, contents, seal
 from subbyte.exporters.packed import read
+from subbyte.io.files import read_text
 from subbyte.io.user_file import UserFiles
 from subbyte.learn.training.subject import PACKED
 from subbyte.recipe import Plan
@@ -81,7 +82,7 @@ def _packed(file: Path) -> None:
         table.add_row("total", "", *_Size(*map(sum, zip(*sizes, strict=True))).cells(), "")
     console.print(table)
     for key, value in packed.header["about"].items():
-        console.print(f"{key}: {value}", highlight=False)
+        console.print(f"{key}: {value}")
 
 
 class _Size(NamedTuple):
@@ -128,9 +129,9 @@ def _exported(file: Path) -> None:
     console.print(table)
     if held.operations:
         counted = (f"{count} {name}" for name, count in held.operations.items())
-        console.print(", ".join(counted), highlight=False)
+        console.print(", ".join(counted))
     for key, text in held.about.items():
-        console.print(f"{key}: {text}", highlight=False, markup=False)
+        console.print(f"{key}: {text}")
     if seal(file).broken:
         console.print(f"{file} is not the file that was proven: it was changed since")
 
@@ -149,7 +150,7 @@ def _result(file: Path) -> None:
 
 def _read(file: Path, use: Any) -> Any:
     try:
-        return use(file.read_text())
+        return use(read_text(file))
     except (
         yaml.YAMLError,
         AttributeError,

@@ -22,6 +22,7 @@ from subbyte.data.dataset import DataSet, Split, spread
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 from subbyte.io.digests import digest
+from subbyte.io.files import read_text
 
 log = logging.getLogger("subbyte")
 
@@ -161,7 +162,7 @@ def _synsets(
     mapping = next((path / name for name in MAPPINGS if (path / name).is_file()), None)
     if mapping is not None:
         try:
-            lines = mapping.read_text(encoding="utf-8").splitlines()
+            lines = read_text(mapping).splitlines()
         except (OSError, UnicodeDecodeError) as reason:
             raise DataError(f"{mapping}: cannot be read ({reason})") from reason
         words = [line.strip().partition(" ") for line in lines if line.strip()]

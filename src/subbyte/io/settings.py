@@ -1,7 +1,7 @@
 """Settings kept beside results, so that a run goes on only with those that it began with."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,10 @@ from typing import Any
 from torch import nn
 
 from subbyte.errors import RecipeError
-from subbyte.io.files import write_json
+from subbyte.io.files import read_text, write_json
+from subbyte.io.folders import is_free
+
+SETTINGS = "settings.json"
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -21,27 +24,70 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def same_settings(out: Path, settings: Mapping[str, object], what: str) -> None:
+def same_settings(
+    out: Path,
+    settings: Mapping[str, object],
+    what: str,
+    *,
+    results: Collection[str],
+    grows: Collection[str] = (),
+) -> dict[str, Any]:
     """Keep the settings beside the results in `out`, or see that they are the same; what: `out` is
-    to hold.
+    to hold. Returns them, with all that has grown.
 
     settings: in the order in which they are looked at; hashes come last, as what a user changed
-    changes them, too. Raises RecipeError for the first that is not the same.
+    changes them, too. results: files of which `out` has one as soon as its settings matter. grows:
+    lists, which what is asked for joins, and numbers that may be larger than before; NAME_before
+    says what those were.
+    Raises RecipeError for the first that is not the same.
     """
-    settings, path = json.loads(json.dumps(settings)), out / "settings.json"
-    if not path.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RecipeError(f"--out {out} exists and holds no {what}; choose another folder")
-        write_json(path, settings)
-        return
-    try:
-        before: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise RecipeError(f"{path} is damaged ({error}); choose another --out") from error
-    for name in [*settings, *(name for name in before if name not in settings)]:
-        if settings.get(name) != before.get(name):
+    asked: dict[str, Any] = json.loads(json.dumps(settings))
+    path = out / SETTINGS
+    if not path.exists() and not is_free(out):
+        raise RecipeError(f"--out {out} exists and holds no {what}; choose another folder")
+    if not any((out / name).exists() for name in results):
+        write_json(path, asked)
+        return asked
+    before = kept_settings(out)
+    now, then = asked, before
+    for name in grows:
+        now, then = _grown(name, now, then)
+    for name in [*now, *(name for name in then if name not in now)]:
+        if now.get(name) != then.get(name):
             raise RecipeError(
-                f"--out {out} was made with {name} = {before.get(name)}, now it is "
-                f"{settings.get(name)}; "
+                f"--out {out} was made with {name} = {then.get(name)}, now it is "
+                f"{now.get(name)}; "
                 "choose another folder, or the settings in its settings.json"
             )
+    if now != before:
+        write_json(path, now)
+    return now
+
+
+def kept_settings(out: Path) -> dict[str, Any]:
+    """The settings that are kept in a folder. Raises RecipeError when they are damaged."""
+    path = out / SETTINGS
+    try:
+        found = json.loads(read_text(path))
+        if not isinstance(found, dict):
+            raise ValueError("they are no mapping")
+    except ValueError as error:
+        raise RecipeError(f"{path} is damaged ({error}); choose another --out") from error
+    return found
+
+
+Plain = dict[str, Any]
+
+
+def _grown(name: str, now: Plain, before: Plain) -> tuple[Plain, Plain]:
+    """Both settings, alike where this one may be what it is now."""
+    asked, earlier, history = now[name], before.get(name), f"{name}_before"
+    if isinstance(asked, list) and isinstance(earlier, list):
+        joined = [*earlier, *(one for one in asked if one not in earlier)]
+        return now | {name: joined}, before | {name: joined}
+    larger = isinstance(earlier, int) and asked > earlier
+    told = [*before.get(history, []), *([earlier] if larger else [])]
+    if not told:
+        return now, before
+    both = {history: told} | ({name: asked} if larger else {})
+    return now | both, before | both

@@ -19,6 +19,7 @@ from subbyte.errors import ModelError, SubbyteError
 from subbyte.exporters import choose_exporters, export_in
 from subbyte.exporters.packed import save
 from subbyte.graph import Samples
+from subbyte.io.checkpoints import NOWHERE, Kept
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.io.user_file import UserFiles
@@ -85,11 +86,13 @@ def run(
     *,
     force: bool = False,
     make: Make = walked,
+    keep: Kept = NOWHERE,
 ) -> Result:
     """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at
     all.
 
-    make: how the quantized network is made; by a walk unless told otherwise.
+    make: how the quantized network is made; by a walk unless told otherwise. keep: where it goes on
+        from; no longer needed once all is written.
 
     Writes model.safetensors, a file an exporter (model.onnx), plan.yaml, result.json and
     figures.json, under a budget sensitivity.csv too; returns what result.json holds.
@@ -122,6 +125,7 @@ def run(
             write_text(temporary / OPTIONS, _table(done.options))
         write_document(temporary / FIGURES, found, short=True)
         write_document(temporary / RESULT, result)
+        keep.done()
     return result
 
 

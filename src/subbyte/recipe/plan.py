@@ -30,6 +30,7 @@ from subbyte.core.geometry import Kind
 from subbyte.correct import CORRECTIONS, Bias
 from subbyte.errors import RecipeError
 from subbyte.graph import TapPlace
+from subbyte.io.files import read_text
 from subbyte.io.registry import ANYWHERE
 from subbyte.io.user_file import MACHINE, UserFiles
 from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune, calls
@@ -254,7 +255,7 @@ class Plan:
         """The plan of a file. Raises RecipeError where it can't be read."""
         path = Path(path)
         try:
-            return cls.from_yaml(path.read_text(), UserFiles(path.parent))
+            return cls.from_yaml(read_text(path), UserFiles(path.parent))
         except FileNotFoundError as error:
             raise RecipeError(f"{path}: no such file") from error
         except OSError as error:

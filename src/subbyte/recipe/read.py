@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from subbyte.errors import RecipeError
+from subbyte.io.files import read_text
 from subbyte.io.registry import ANYWHERE
 from subbyte.io.user_file import UserFiles
 from subbyte.recipe.plan import Plan
@@ -82,9 +83,8 @@ def _parse(settings: dict[Any, Any], where: str, name: str, files: UserFiles) ->
 
 def _read(source: str) -> Recipe | Plan:
     if source.lower() in PRESETS:
-        text = (
-            resources.files("subbyte.recipe").joinpath(f"presets/{source.lower()}.yaml").read_text()
-        )
+        presets = resources.files("subbyte.recipe").joinpath("presets")
+        text = read_text(presets.joinpath(f"{source.lower()}.yaml"))
     elif Path(source).is_file():
         text = _text(Path(source))
     else:
@@ -105,7 +105,7 @@ def _read(source: str) -> Recipe | Plan:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return read_text(path)
     except OSError as error:
         raise RecipeError(f"recipe {path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

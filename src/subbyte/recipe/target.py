@@ -25,6 +25,7 @@ from pydantic import Field
 from subbyte.core import GridSpec
 from subbyte.core.shares import Granularity
 from subbyte.errors import RecipeError
+from subbyte.io.files import read_text
 from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
 from subbyte.recipe.settings import Scales, Settings, parse_settings
 
@@ -185,10 +186,10 @@ def target_names() -> tuple[str, ...]:
 def load_target(source: str) -> Target:
     """A target by its name, or the path of a YAML file. Raises RecipeError where there is none."""
     if source in target_names():
-        text = resources.files(_FOLDER).joinpath(f"targets/{source}{_SUFFIX}").read_text()
+        text = read_text(resources.files(_FOLDER).joinpath(f"targets/{source}{_SUFFIX}"))
     elif Path(source).is_file():
         try:
-            text = Path(source).read_text()
+            text = read_text(Path(source))
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"target {source}: can't be read: {error}") from error
     else:

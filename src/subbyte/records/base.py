@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from subbyte.errors import FormatError
 from subbyte.io.complaints import first_complaint
-from subbyte.io.files import write_text
+from subbyte.io.files import read_text, write_text
 
 Count = Annotated[int, Field(ge=0)]
 Percent = float
@@ -96,7 +96,7 @@ def read_cells(path: Path, advice: str) -> list[dict[str, str]]:
     CSV, or a row is cut short.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(), newline="")))
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     except (OSError, ValueError, csv.Error) as reason:
         what = reason.strerror if isinstance(reason, OSError) else reason
         raise FormatError(f"{path} can't be read ({what}); {advice}") from reason

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from subbyte.errors import FormatError
+from subbyte.io.files import read_text
 from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
 from subbyte.records.parity import Parity
 from subbyte.records.scores import Measured
@@ -224,6 +225,6 @@ def read_plan(folder: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        return path.read_text()
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path} can't be read: {error}") from error

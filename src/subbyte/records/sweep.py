@@ -14,6 +14,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from subbyte.errors import FormatError
+from subbyte.io.files import read_text
 from subbyte.records.base import Count, Document, Record, read_cells, read_document
 from subbyte.records.outcome import TOP1
 
@@ -269,7 +270,7 @@ def _is_done(row: Cells) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text() if path.exists() else ""
+        return read_text(path) if path.exists() else ""
     except (OSError, UnicodeDecodeError) as reason:
         raise FormatError(f"{path} can't be read ({reason})") from reason
 

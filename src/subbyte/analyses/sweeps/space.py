@@ -45,6 +45,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from subbyte.errors import RecipeError
+from subbyte.io.files import read_text
 from subbyte.recipe import Recipe, load_recipe, parse_settings
 from subbyte.tasks import read_tasks
 
@@ -290,9 +291,8 @@ def load_space(source: str | Path, changes: Mapping[str, Any] | None = None) -> 
     """
     text = str(source)
     if text in SPACES:
-        content = (
-            resources.files("subbyte.analyses.sweeps").joinpath(f"spaces/{text}.yaml").read_text()
-        )
+        spaces = resources.files("subbyte.analyses.sweeps").joinpath("spaces")
+        content = read_text(spaces.joinpath(f"{text}.yaml"))
     elif Path(text).is_file():
         content = _text(Path(text))
     else:
@@ -309,7 +309,7 @@ def load_space(source: str | Path, changes: Mapping[str, Any] | None = None) -> 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return read_text(path)
     except UnicodeDecodeError as error:
         raise RecipeError(f"space {path}: not a text file ({error.reason})") from error
 

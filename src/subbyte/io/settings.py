@@ -43,12 +43,14 @@ def same_settings(
     """
     asked: dict[str, Any] = json.loads(json.dumps(settings))
     path = out / SETTINGS
-    if not path.exists() and not is_free(out):
+    matters = any((out / name).exists() for name in results)
+    before = kept_settings(out) if path.exists() else {}
+    ours = path.exists() and (matters or before.keys() == asked.keys())
+    if not ours and not is_free(out):
         raise RecipeError(f"--out {out} exists and holds no {what}; choose another folder")
-    if not any((out / name).exists() for name in results):
+    if not matters:
         write_json(path, asked)
         return asked
-    before = kept_settings(out)
     now, then = asked, before
     for name in grows:
         now, then = _grown(name, now, then)

@@ -13,6 +13,8 @@ from subbyte.io.files import read_text, write_json
 from subbyte.io.folders import is_free
 
 SETTINGS = "settings.json"
+Plain = dict[str, Any]
+"""Settings by name, as JSON has them."""
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -31,7 +33,7 @@ def same_settings(
     *,
     results: Collection[str],
     grows: Collection[str] = (),
-) -> dict[str, Any]:
+) -> Plain:
     """Keep the settings beside the results in `out`, or see that they are the same; what: `out` is
     to hold. Returns them, with all that has grown.
 
@@ -41,7 +43,7 @@ def same_settings(
     says what those were.
     Raises RecipeError for the first that is not the same.
     """
-    asked: dict[str, Any] = json.loads(json.dumps(settings))
+    asked: Plain = json.loads(json.dumps(settings))
     path = out / SETTINGS
     matters = any((out / name).exists() for name in results)
     before = kept_settings(out) if path.exists() else {}
@@ -66,7 +68,7 @@ def same_settings(
     return now
 
 
-def kept_settings(out: Path) -> dict[str, Any]:
+def kept_settings(out: Path) -> Plain:
     """The settings that are kept in a folder. Raises RecipeError when they are damaged."""
     path = out / SETTINGS
     try:
@@ -76,9 +78,6 @@ def kept_settings(out: Path) -> dict[str, Any]:
     except ValueError as error:
         raise RecipeError(f"{path} is damaged ({error}); choose another --out") from error
     return found
-
-
-Plain = dict[str, Any]
 
 
 def _grown(name: str, now: Plain, before: Plain) -> tuple[Plain, Plain]:

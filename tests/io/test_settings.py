@@ -10,7 +10,7 @@ from subbyte.io.settings import kept_settings, same_settings
 FIRST = {"epochs": 2, "lr": 0.1, "bits": [2, 3]}
 
 
-def settle(out, grows=(), **changed):
+def settle(out, grows=None, **changed):
     return same_settings(out, FIRST | changed, "run", results=["result"], grows=grows)
 
 
@@ -33,7 +33,7 @@ def test_settings_of_other_programs_stay(text, tmp_path):
 
 
 def test_what_may_grow_grows(tmp_path):
-    grows = ["epochs", "bits"]
+    grows = {"epochs": True, "bits": True}
     settle(tmp_path)
     (tmp_path / "result").touch()
     with pytest.raises(RecipeError, match="made with epochs = 2, now it is 4"):
@@ -45,5 +45,8 @@ def test_what_may_grow_grows(tmp_path):
     assert json.loads((tmp_path / "settings.json").read_text())["bits"] == [2, 3, 1]
     with pytest.raises(RecipeError, match="made with epochs = 5, now it is 3"):
         settle(tmp_path, grows, epochs=3)
+    with pytest.raises(RecipeError, match="made with epochs = 5, now it is 6"):
+        settle(tmp_path, {"epochs": False}, epochs=6, bits=[2, 3, 1])
+    assert settle(tmp_path, {"epochs": False}, epochs=5, bits=[2, 3, 1])["epochs"] == 5
     with pytest.raises(RecipeError, match=r"made with lr = 0\.1, now it is 1"):
         settle(tmp_path, grows, epochs=6, lr=1)

@@ -76,10 +76,14 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
 
     about: plain values to keep beside it (where it came from), shown by `inspect`.
     """
-    path = Path(path)
+    return write(model, Path(path), about or {}, UserFiles(Path(path).parent))
+
+
+def write(model: QuantizedModel, path: Path, about: dict[str, Any], files: UserFiles) -> int:
+    """`save`, for a file that is to be moved. files: of the folder that it goes to."""
     tensors = _tensors(model)
     header = {
-        "plan": model.plan.to_dict(UserFiles(path.parent)),
+        "plan": model.plan.to_dict(files),
         "grids": {name: weight.grid.spec.to_dict() for name, weight in model.weights.items()},
         "inputs": model.signature.to_dict(),
         "values": list(model.values),
@@ -90,7 +94,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
             "agreement": model.findings.agreement,
             "fold_error": model.findings.fold_error,
         },
-        "about": about or {},
+        "about": about,
     }
     content = sealed.seal(tensors, header)
     write_bytes(path, content)

@@ -86,7 +86,7 @@ class Memory:
             # without a name, where systems can: nothing is left of it whatever ends the process
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 # before it is mapped: a full disk is an error here, and there the process's end
-                file.write(memoryview(content.view(torch.uint8).numpy()))
+                file.write(content.view(torch.uint8).numpy().data)
                 file.flush()
                 name = f"/dev/fd/{file.name}" if isinstance(file.name, int) else file.name
                 mapped = torch.from_file(

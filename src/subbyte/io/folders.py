@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from subbyte.errors import SubbyteError
 from subbyte.io.files import together
 from subbyte.io.locks import Claim, claim, is_at
-from subbyte.io.workplaces import hidden, is_hidden, sweep
+from subbyte.io.workplaces import finish, hidden, is_hidden, sweep
 
 INSIDE = ".lock"
 """The lock file of a folder beside which nothing can be written."""
@@ -23,7 +23,7 @@ _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 @contextmanager
 def owned(out: Path) -> Iterator[None]:
     """Keep other processes from working for the folder or file `out`; what already does so in this
-    thread goes on.
+    thread goes on. What killed ones left of theirs is finished or deleted.
 
     Raises SubbyteError when another process is at work for it, or nothing can be written there.
     """
@@ -38,6 +38,7 @@ def owned(out: Path) -> Iterator[None]:
     handle = _taken(lock, out)
     token = _HELD.set(_HELD.get() | {lock})
     try:
+        finish(out.resolve())
         yield
     finally:
         _HELD.reset(token)

@@ -32,15 +32,15 @@ def same_settings(
     what: str,
     *,
     results: Collection[str],
-    grows: Collection[str] = (),
+    grows: Mapping[str, bool] | None = None,
 ) -> Plain:
     """Keep the settings beside the results in `out`, or see that they are the same; what: `out` is
     to hold. Returns them, with all that has grown.
 
     settings: in the order in which they are looked at; hashes come last, as what a user changed
     changes them, too. results: files of which `out` has one as soon as its settings matter. grows:
-    lists, which what is asked for joins, and numbers that may be larger than before; NAME_before
-    says what those were.
+    lists, which what is asked for joins, and numbers, by whether they may be larger now than
+    before; NAME_before says what those were.
     Raises RecipeError for the first that is not the same.
     """
     asked: Plain = json.loads(json.dumps(settings))
@@ -54,8 +54,8 @@ def same_settings(
         write_json(path, asked)
         return asked
     now, then = asked, before
-    for name in grows:
-        now, then = _grown(name, now, then)
+    for name, may in (grows or {}).items():
+        now, then = _grown(name, now, then, may)
     for name in [*now, *(name for name in then if name not in now)]:
         if now.get(name) != then.get(name):
             raise RecipeError(
@@ -80,13 +80,13 @@ def kept_settings(out: Path) -> Plain:
     return found
 
 
-def _grown(name: str, now: Plain, before: Plain) -> tuple[Plain, Plain]:
+def _grown(name: str, now: Plain, before: Plain, may: bool) -> tuple[Plain, Plain]:
     """Both settings, alike where this one may be what it is now."""
     asked, earlier, history = now[name], before.get(name), f"{name}_before"
     if isinstance(asked, list) and isinstance(earlier, list):
         joined = [*earlier, *(one for one in asked if one not in earlier)]
         return now | {name: joined}, before | {name: joined}
-    larger = isinstance(earlier, int) and asked > earlier
+    larger = may and isinstance(earlier, int) and asked > earlier
     told = [*before.get(history, []), *([earlier] if larger else [])]
     if not told:
         return now, before

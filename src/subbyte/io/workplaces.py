@@ -31,8 +31,7 @@ def workplace(target: Path) -> Iterator[Path]:
     the block ends. What processes that were killed left of theirs goes first.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for other in leftovers(target):
-        _finish(other, target)
+    finish(target)
     with ExitStack() as stack:
         folder = _begun(target, stack)
         (folder / NEW).mkdir()
@@ -79,16 +78,16 @@ def sweep(folder: Path) -> None:
             _discard(path)
 
 
-def _finish(other: Path, target: Path) -> None:
-    """Delete a workplace whose process is dead; what was ready takes its place first, where the
-    target is gone because it was about to be replaced.
+def finish(target: Path) -> None:
+    """Delete the workplaces of `target` whose processes are dead; what was ready takes its place
+    first, where the target is gone because it was about to be replaced.
     """
-    with suppress(FileNotFoundError), claimed(other) as claim:
-        if claim is not Claim.OURS:
-            return
-        if not target.exists() and (other / READY / target.name).exists():
-            put(other / READY, target)
-        shutil.rmtree(other, ignore_errors=True)
+    for other in leftovers(target):
+        with suppress(FileNotFoundError), claimed(other) as claim:
+            if claim is Claim.OURS:
+                if not target.exists() and (other / READY / target.name).exists():
+                    put(other / READY, target)
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _discard(other: Path) -> None:

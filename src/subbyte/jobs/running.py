@@ -17,7 +17,7 @@ from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
 from subbyte.errors import ModelError, SubbyteError
 from subbyte.exporters import choose_exporters, export_in
-from subbyte.exporters.packed import save
+from subbyte.exporters.packed import write
 from subbyte.graph import Samples
 from subbyte.io.checkpoints import NOWHERE, Kept
 from subbyte.io.files import write_text
@@ -98,12 +98,12 @@ def run(
     figures.json, under a budget sensitivity.csv too; returns what result.json holds.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
-    job = _stating(job, data)
+    job, place = _stating(job, data), UserFiles(out)
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
         images, capture, done = _quantized(job, model, data, stages, make)
         with stages.stage("export"):
-            packed = save(done.model, temporary / PACKED, _about(job, data))
+            packed = write(done.model, temporary / PACKED, _about(job, data), place)
             names = export_files(job.exports, done.model.plan)
             exported, refused = [], {}
             for name, file in names.items():
@@ -119,8 +119,8 @@ def run(
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
         count, seconds = len(capture.split), stages.seconds
-        result = summary(job, data, done, files, packed, measured, count, seconds, temporary)
-        write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
+        result = summary(job, data, done, files, packed, measured, count, seconds, place)
+        write_text(temporary / PLAN, done.model.plan.to_yaml(place))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
         write_document(temporary / FIGURES, found, short=True)

@@ -85,7 +85,7 @@ def _run(
     labels = draw_labels(data, len(images), search.seed)
     facts = {"weights": fingerprint(model), "data": f"{data.name} {data.fingerprint}"}
     settings = asdict(search) | dict(about) | facts
-    kept = same_settings(out, settings, "clip search", results=_RESULTS, grows=["bits"])
+    kept = same_settings(out, settings, "clip search", results=_RESULTS, grows={"bits": True})
     search = replace(search, bits=tuple(kept["bits"]))
     network = prepare(model, images[:2])
     some, rest = images[: search.calibration], images[search.calibration :]

@@ -119,7 +119,11 @@ def _train(
         described = {**settings.plain(), "processes": here.world, **about}
         if here.first:
             described = same_settings(
-                out, described, "training run", results=[CHECKPOINT], grows=_grows(out)
+                out,
+                described,
+                "training run",
+                results=[CHECKPOINT],
+                grows={"epochs": _is_done(out)},
             )
         record, done = _resumed(out, model, optimizer, judge, here)
         shared = here.wrapped(model)
@@ -148,11 +152,10 @@ def _train(
         return record
 
 
-def _grows(out: Path) -> list[str]:
-    """The settings that a run in `out` may go on with more of: epochs, when all have been done."""
+def _is_done(out: Path) -> bool:
+    """Whether all epochs of the run in `out` have been done, so that it can be given more."""
     checkpoint = load_checkpoint(out)
-    done = checkpoint is not None and kept_settings(out).get("epochs") == checkpoint.epoch
-    return ["epochs"] if done else []
+    return checkpoint is not None and kept_settings(out).get("epochs") == checkpoint.epoch
 
 
 _FAR = 20.0  # times the loss of guessing: nothing is learned from there

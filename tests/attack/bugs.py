@@ -1,0 +1,3 @@
+"""Bugs."""
+
+BUGS: dict = {}

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,11 +69,12 @@ class Child:
 
 
 class Nursery:
-    """The parent of all children."""
+    """The parent of all children. own: variables of its environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Mapping[str, str]) -> None:
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        environment |= own
         command = [sys.executable, "-W", "ignore", "-m", "tests.attack.nursery"]
         self.process = subprocess.Popen(
             command,
@@ -102,9 +103,9 @@ class Nursery:
 
 
 @contextmanager
-def nursery() -> Iterator[Nursery]:
-    """A nursery, which ends with the block."""
-    made = Nursery()
+def nursery(**own: str) -> Iterator[Nursery]:
+    """A nursery, which ends with the block. own: variables of its environment."""
+    made = Nursery(own)
     try:
         yield made
     finally:

@@ -91,6 +91,7 @@ def _run(
     """One command in this process; returns its exit code."""
     from tests.attack import bugs, faults
 
+    home, temporary, log = map(_native, (home, temporary, log))
     signal.alarm(LONGEST)
     for number, end in ((1, "out"), (2, "err")):
         handle = os.open(f"{log}.{end}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -111,12 +112,17 @@ def _run(
         resource.setrlimit(resource.RLIMIT_NOFILE, (there + files, there + files))
     from subbyte.cli.main import app
 
-    sys.argv[1:] = argv
+    sys.argv[1:] = map(_native, argv)
     try:
-        app(argv)
+        app(sys.argv[1:])
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return 0
+
+
+def _native(text: str) -> str:
+    """A name as this process would have got it from its command line."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 if __name__ == "__main__":

@@ -20,24 +20,24 @@ class Part:
 
     title: str
     trial: Trial
-    cases: Callable[[Lab], Iterable[Case]]
+    cases: Callable[[Lab, Sequence[str]], Iterable[Case]]
     needs: Callable[[], bool] = lambda: True
 
 
-def every_operation(lab: Lab) -> Iterable[Case]:
+def every_operation(lab: Lab, names: Sequence[str]) -> Iterable[Case]:
     """Each operation of each command."""
-    return [(name, at) for name in COMMANDS for at in range(1, lab.expected(name)[1] + 1)]
+    return [(name, at) for name in names for at in range(1, lab.expected(name)[1] + 1)]
 
 
-def fifty_operations(lab: Lab) -> Iterable[Case]:
+def fifty_operations(lab: Lab, names: Sequence[str]) -> Iterable[Case]:
     """50 operations of each command, spread evenly; some twice where there are fewer."""
-    counts = {name: lab.expected(name)[1] for name in COMMANDS}
+    counts = {name: lab.expected(name)[1] for name in names}
     return [(name, 1 + k * count // 50) for name, count in counts.items() for k in range(50)]
 
 
-def each(numbers: Sequence[int]) -> Callable[[Lab], Iterable[Case]]:
+def each(numbers: Sequence[int]) -> Callable[[Lab, Sequence[str]], Iterable[Case]]:
     """The same numbers for each command."""
-    return lambda lab: [(name, number) for name in COMMANDS for number in numbers]
+    return lambda lab, names: [(name, number) for name in names for number in numbers]
 
 
 PARTS = {
@@ -50,6 +50,7 @@ PARTS = {
     "tmp": Part("full TMPDIR", trials.full_temporary, each((4, 16, 64)), trials.can_mount),
     "handles": Part("few file descriptors", trials.few_files, each((*range(1, 9), 12, 20))),
     "read-only": Part("read-only place", trials.read_only, each((0,)), trials.can_mount),
+    "locale": Part("odd locale", trials.odd_locale, each(range(len(trials.LOCALES)))),
     "paths": Part("odd path", trials.odd_path, each(range(len(trials.NAMES)))),
 }
 
@@ -67,9 +68,8 @@ def attack(
     sample: so many of a command, drawn by seed; 0: all.
     """
     by_command: dict[str, list[Case]] = {}
-    for case in part.cases(lab):
-        if not commands or case[0] in commands:
-            by_command.setdefault(case[0], []).append(case)
+    for case in part.cases(lab, commands or list(COMMANDS)):
+        by_command.setdefault(case[0], []).append(case)
     done, found = Counter[str](), list[str]()
     for name, cases in by_command.items():
         draw = random.Random(f"{seed} {name}")

@@ -185,6 +185,24 @@ def odd_path(lab: Lab, name: str, which: int) -> list[str]:
     return differences(lab.tree(), wanted)
 
 
+LOCALES = (
+    {"LC_ALL": "C", "PYTHONUTF8": "0"},
+    {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+    {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "latin-1"},
+)
+
+
+def odd_locale(lab: Lab, name: str, which: int) -> list[str]:
+    """A locale that has no letters but those of ASCII, or a terminal that has few."""
+    wanted, _ = lab.expected(name)
+    command = lab.fresh(name)
+    with lab.elsewhere(**LOCALES[which]) as there:
+        ended = there.run(there.job(command))
+    if ended.code:
+        return [*plain(ended), f"code {ended.code}: {ended.err[-300:]}"]
+    return differences(lab.tree(), wanted)
+
+
 def can_mount() -> bool:
     """Whether this user may mount a file system."""
     return os.geteuid() == 0 and shutil.which("mount") is not None

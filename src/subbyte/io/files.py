@@ -80,8 +80,14 @@ def read_text(path: Path | Traversable) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    # names of files that are no text in the system's encoding come back as the bytes that they are
-    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+    write_bytes(path, readable(text).encode())
+
+
+def readable(text: str) -> str:
+    """Text that can be encoded. Names of files have their bytes in it where the locale's encoding
+    lacks their letters: those are UTF-8 again, or else marks of what is no text.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -95,7 +101,7 @@ def write_json(path: Path, value: Any) -> None:
     which JSON has none.
     """
     try:
-        text = json.dumps(value, indent=2, allow_nan=False)
+        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
     except ValueError as error:
         raise NumericsError(f"{path}: NaN or Inf can't be written ({error})") from error
     write_text(path, text + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from subbyte.errors import RecipeError
-from subbyte.io.files import read_text, write_json
+from subbyte.io.files import read_text, readable, write_json
 from subbyte.io.folders import is_free
 
 SETTINGS = "settings.json"
@@ -43,7 +43,7 @@ def same_settings(
     before; NAME_before says what those were.
     Raises RecipeError for the first that is not the same.
     """
-    asked: Plain = json.loads(json.dumps(settings))
+    asked: Plain = json.loads(readable(json.dumps(settings, ensure_ascii=False)))
     path = out / SETTINGS
     matters = any((out / name).exists() for name in results)
     before = kept_settings(out) if path.exists() else {}

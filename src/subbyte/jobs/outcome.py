@@ -56,7 +56,9 @@ def summary(
     seconds: dict[str, float],
     place: UserFiles,
 ) -> Result:
-    """The content of result.json in the folder of `place`: figures, sizes in bytes, times in seconds."""
+    """The content of result.json in the folder of `place`: figures, sizes in bytes, times in
+    seconds.
+    """
     model, exported = done.model, files.exported
     rows: dict[str, list[LedgerEntry]] = {"layer": [], "product": [], "activation": [], "rest": []}
     for row in model.ledger:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from subbyte.errors import FormatError
 from subbyte.io.complaints import first_complaint
@@ -85,7 +86,12 @@ def first_error(error: ValidationError) -> str:
 
 def write_document(path: Path, document: Document, *, short: bool = False) -> None:
     """Write a record as JSON, whole or not at all; short: without defaults and spaces."""
-    content = document.model_dump_json(exclude_defaults=short, indent=None if short else 2)
+    indent = None if short else 2
+    try:
+        content = document.model_dump_json(exclude_defaults=short, indent=indent)
+    except PydanticSerializationError:  # names of files in letters that the locale lacks
+        plain = document.model_dump(mode="json", exclude_defaults=short)
+        content = json.dumps(plain, indent=indent, ensure_ascii=False)
     write_text(path, content + "\n")
 
 

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # two workers with a thread each: torch's threads and workers would fight for the processors
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help setup demo test test-all lint format docs benchmarks clean
+.PHONY: help setup demo test test-all attack lint format docs benchmarks clean
 help:           ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
 
@@ -32,6 +32,10 @@ format: $(STAMP) ## rewrite the code in the house style
 
 test: lint      ## lint and the quick tests (under 6 minutes on 2 cores)
 	$(PYTEST) -m "not slow"
+
+attack: $(STAMP) ## kill, stop and starve every command at every step (hours); `-- --help` says more
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack --bugs
 
 test-all: lint $(VENV)/.cluster ## every test, the slow ones too
 	$(PYTEST)

@@ -9,9 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.attack.bugs import BUGS, FOUND_BY
 from tests.attack.commands import COMMANDS
 from tests.attack.lab import lab
-from tests.attack.parts import PARTS, attack
+from tests.attack.parts import PARTS, attack, hunt
 
 
 def main() -> int:
@@ -21,10 +22,11 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="trials of a command; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", action="append", choices=list(COMMANDS), default=[])
+    parser.add_argument("--bugs", action=argparse.BooleanOptionalAction, default=False)
     asked = parser.parse_args()
     rows, wrong = [], 0
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root, lab(Path(root)) as place:
-        for name in asked.parts or PARTS:
+        for name in asked.parts or ([] if asked.bugs else PARTS):
             part = PARTS[name]
             if not part.needs():
                 rows.append(f"| {part.title} | not possible here | |")
@@ -41,6 +43,12 @@ def main() -> int:
             wrong += len(found)
             rows.append(f"| {part.title} | {done.total():,} | {len(found)} |")
             _say(f"{rows[-1]} {time.monotonic() - begun:.0f} s")
+        if asked.bugs:
+            found = {bug: hunt(place, bug) for bug in BUGS if PARTS[FOUND_BY[bug][0]].needs()}
+            for bug, line in found.items():
+                _say(f"bug {bug}: {line.splitlines()[0][:200] if line else 'NOT FOUND'}")
+            wrong += list(found.values()).count("")
+            rows.append(f"| planted bugs | {len(found)} | {sum(map(bool, found.values()))} found |")
     _say("\n".join(["", "| attack | trials | findings |", "|---|---|---|", *rows]))
     return int(wrong > 0)
 

@@ -4,6 +4,7 @@ A harness that finds nothing proves nothing until it has been seen to find these
 """
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,8 +15,10 @@ import torch
 
 from subbyte.cli import terminal
 from subbyte.graph import memory
-from subbyte.io import checkpoints, files, folders, settings, workplaces
+from subbyte.io import checkpoints, files, folders, workplaces
 from subbyte.io.locks import Claim
+from subbyte.learn.training import loop
+from subbyte.learn.training.record import Record
 
 
 def _in_place() -> None:
@@ -59,7 +62,7 @@ def _swallowed_signal() -> None:
 
 def _wrong_code() -> None:
     """SIGTERM ends with the exit code of Ctrl-C."""
-    terminal.Terminated = KeyboardInterrupt  # type: ignore[misc]
+    terminal._terminate = signal.default_int_handler  # type: ignore[assignment]
 
 
 def _deleted_first() -> None:
@@ -77,9 +80,16 @@ def _checkpoint_stays() -> None:
     checkpoints.Kept.done = lambda self: None  # type: ignore[method-assign]
 
 
-def _first_write_blocks() -> None:
-    """A folder with anything at all in it is taken for somebody else's."""
-    settings.is_free = lambda out: not out.exists() or not any(out.iterdir())
+def _checkpoint_first() -> None:
+    """A checkpoint says that an epoch is done before its log is written."""
+    write, save, due = Record.write, loop.save_checkpoint, list[Any]()
+
+    def save_first(*arguments: Any) -> None:
+        save(*arguments)
+        write(*due.pop())
+
+    Record.write = lambda *arguments: due.append(arguments)  # type: ignore[method-assign]
+    loop.save_checkpoint = save_first
 
 
 def _mapped_unreserved() -> None:
@@ -138,7 +148,7 @@ BUGS: dict[str, Callable[[], None]] = {
         _wrong_code,
         _deleted_first,
         _checkpoint_stays,
-        _first_write_blocks,
+        _checkpoint_first,
         _mapped_unreserved,
         _full_disk_passed_over,
         _markup,
@@ -154,10 +164,10 @@ FOUND_BY = {
     "wrong_code": ("term", "aciq"),
     "deleted_first": ("kill", "quantize --force"),
     "checkpoint_stays": ("kill", "tune"),
-    "first_write_blocks": ("kill", "train"),
+    "checkpoint_first": ("kill", "train"),
     "mapped_unreserved": ("tmp", "quantize"),
     "full_disk_passed_over": ("files", "aciq"),
     "markup": ("paths", "aciq"),
-    "text_by_locale": ("paths", "quantize"),
+    "text_by_locale": ("paths", "sweep"),
 }
 """The part of the harness, and the command, by which each has to be found."""

@@ -8,6 +8,7 @@ _DATA = ("--data", "npz:data.npz")
 _NET = ("--model", "net.py:net", "--weights", "net.safetensors", *_DATA)
 _PLAIN = ("--export", "none", "--no-bench", "--no-report")
 _SPACE = """
+name: Breiten für w4
 model: net.py:net
 checkpoint: net.safetensors
 data: npz:data.npz

@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -134,11 +134,12 @@ def _digest(path: Path) -> str:
     content = path.read_bytes()
     if path.name.endswith(_MEASURED):
         content = b"some" if content else b"none"
-    elif path.suffix == ".json":
-        content = json.dumps(_timeless(json.loads(content))).encode()
-    elif path.suffix == ".csv":
-        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
-        content = json.dumps([_timeless(row) for row in rows]).encode()
+    with suppress(ValueError):  # damaged: as it is
+        if path.suffix == ".json":
+            content = json.dumps(_timeless(json.loads(content))).encode()
+        elif path.suffix == ".csv":
+            rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+            content = json.dumps([_timeless(row) for row in rows]).encode()
     return sha256(content).hexdigest()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.attack import trials
+from tests.attack.bugs import FOUND_BY
 from tests.attack.commands import COMMANDS
 from tests.attack.lab import Lab
 
@@ -79,3 +80,17 @@ def attack(
                 found.append(f"{part.title}, {name}, {case[1]}: {line}")
                 tell(found[-1])
     return done, found
+
+
+def hunt(lab: Lab, bug: str, trials: int = 20, seed: int = 0) -> str:
+    """The first finding of the part that has to find a planted bug; '' where so many trials find
+    none.
+    """
+    part, command = FOUND_BY[bug]
+    cases = list(PARTS[part].cases(lab, [command]))
+    random.Random(seed).shuffle(cases)
+    infested = lab.with_bug(bug)
+    for case in cases[:trials]:
+        for line in PARTS[part].trial(infested, *case):
+            return f"{PARTS[part].title}, {command}, {case[1]}: {line}"
+    return ""

@@ -39,6 +39,8 @@ def kill(lab: Lab, name: str, at: int) -> list[str]:
     before = lab.tree()
     ended = lab.run(lab.job(command, act="kill", at=at))
     if ended.code != KILLED:
+        if lab.bug and ended.code == 0:  # with its bug it has fewer operations
+            return []
         return [f"it was not killed, and ended with code {ended.code}: {ended.err[-400:]}"]
     lost = [] if _survives(lab, command.out, before) else ["the earlier result is lost"]
     return [*lost, *again(lab, name, wanted)]

@@ -45,8 +45,17 @@ def _begun(target: Path, stack: ExitStack) -> Path:
         folder.mkdir()
         with suppress(FileNotFoundError):  # another process swept it up before it had its lock
             stack.enter_context(claimed(folder))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(_deleted, folder)
             return folder
+
+
+def _deleted(folder: Path) -> None:
+    """Delete a workplace; an empty one even where no further file can be opened."""
+    try:
+        (folder / NEW).rmdir()
+        folder.rmdir()
+    except OSError:  # something is left in it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def hidden(target: Path, end: str) -> str:

@@ -4,6 +4,7 @@ docs/format.md.
 How a file holds them is for `sealed`: checked, compressed, and no more than the numbers need.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None =
     return write(model, Path(path), about or {}, UserFiles(Path(path).parent))
 
 
-def write(model: QuantizedModel, path: Path, about: dict[str, Any], files: UserFiles) -> int:
+def write(model: QuantizedModel, path: Path, about: Mapping[str, Any], files: UserFiles) -> int:
     """`save`, for a file that is to be moved. files: of the folder that it goes to."""
     tensors = _tensors(model)
     header = {
@@ -94,7 +95,7 @@ def write(model: QuantizedModel, path: Path, about: dict[str, Any], files: UserF
             "agreement": model.findings.agreement,
             "fold_error": model.findings.fold_error,
         },
-        "about": about,
+        "about": dict(about),
     }
     content = sealed.seal(tensors, header)
     write_bytes(path, content)

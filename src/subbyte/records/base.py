@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from subbyte.errors import FormatError
 from subbyte.io.complaints import first_complaint
@@ -89,7 +88,7 @@ def write_document(path: Path, document: Document, *, short: bool = False) -> No
     indent = None if short else 2
     try:
         content = document.model_dump_json(exclude_defaults=short, indent=indent)
-    except PydanticSerializationError:  # names of files in letters that the locale lacks
+    except ValueError:  # names of files in letters that the locale lacks
         plain = document.model_dump(mode="json", exclude_defaults=short)
         content = json.dumps(plain, indent=indent, ensure_ascii=False)
     write_text(path, content + "\n")

@@ -30,6 +30,7 @@ def main() -> None:
     for line in requests:
         answers.write(json.dumps(_answer(json.loads(line))) + "\n")
         answers.flush()
+    os._exit(0)  # at once, without taking everything apart
 
 
 def _warm_up() -> None:

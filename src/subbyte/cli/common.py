@@ -11,6 +11,7 @@ from torch import nn
 from subbyte.cli.terminal import console
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
+from subbyte.io.folders import owned
 from subbyte.models import load_model
 from subbyte.pages.write import write_report
 from subbyte.tasks import TASKS
@@ -149,7 +150,8 @@ def load_inputs(
 def write_page(out: Path) -> None:
     """The page about a folder of results, which are whole without one all the same."""
     try:
-        (path,) = write_report([out])
+        with owned(out):
+            (path,) = write_report([out])
     except SubbyteError as error:
         console.print(f"no report was written: {error}", soft_wrap=True)
     else:

@@ -25,8 +25,8 @@ FILES = {"space.yaml": _SPACE}
 @dataclass(frozen=True)
 class Command:
     """argv: without `--out`; out: what it writes. other: what makes it another run, for a second
-    writer. before: runs that it needs; goes_on: the same command goes on in its folder, so that two
-    one after another both end well. patches: of what would take too long.
+    writer. before: runs that it needs; goes_on: two one after another both
+    end well. patches: of what would take too long.
     """
 
     argv: tuple[str, ...]
@@ -55,6 +55,7 @@ COMMANDS: dict[str, Command] = {
         (*_QUANTIZE, "--recipe", "w4", "--force"),
         other=("--recipe", "w2"),
         before=((*_QUANTIZE, "--recipe", "w3", "--out=out"),),
+        goes_on=True,
     ),
     "quantize --recipe best": Command(
         (*_QUANTIZE, "--recipe", "best", "--bits", "4", "--apart", "20"), other=("--bits", "3")

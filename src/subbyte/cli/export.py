@@ -27,6 +27,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import RecipeError
 from subbyte.exporters import (
     EXPORTERS,
+    check_free,
     choose_exporters,
     export_in,
     find_exporter,
@@ -35,6 +36,7 @@ from subbyte.exporters import (
 from subbyte.exporters.forms import check_form, find_form
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.vectors import VECTORS, write_vectors
+from subbyte.io.files import together
 from subbyte.io.folders import owned
 from subbyte.io.versions import installed
 from subbyte.jobs import about, versions, with_file
@@ -115,16 +117,21 @@ def export(
     samples = check_samples(network, drawn)
     joins = found.result is not None and path.parent.resolve() == found.packed.parent.resolve()
     with owned(found.packed.parent if joins else path):
-        made = export_in(form, network, path, samples, to=exporter.name, force=force)
+        check_free(exporter, path, force)
+        more = [VECTORS] if vectors else []
+        beside = [path.with_suffix(end) for end in (*more, *([] if joins else [SUFFIX]))]
+        with together([path, *exporter.files(path)[1:], *beside]) as temporary:
+            made = export_in(form, network, temporary[0], samples, to=exporter.name)
+            if vectors:
+                count = write_vectors(network, made.path.with_suffix(VECTORS), samples)
+            if not joins:
+                _certify(found, made)
+        made = replace(made, path=path)
         _tell(made)
         if vectors:
-            beside = path.with_suffix(VECTORS)
-            count = write_vectors(network, beside, samples)
-            console.print(f"{beside}: {count} quantized values", soft_wrap=True)
+            console.print(f"{beside[0]}: {count} quantized values", soft_wrap=True)
         if joins:
             _record(found.packed.parent, made, network, loaded)
-        else:
-            _certify(found, made)
     if joins and page:
         write_page(found.packed.parent)
 

@@ -31,6 +31,7 @@ from subbyte.records import About
 __all__ = [
     "EXPORTERS",
     "check_exporters",
+    "check_free",
     "choose_exporters",
     "contents",
     "default_exporter",
@@ -104,12 +105,17 @@ def export_in(
     if path.suffix != exporter.suffixes[0]:
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
     with owned(path):
-        there = [file for file in exporter.files(path) if file.exists()]
-        if there and not force:
-            raise FormatError(f"{there[0]} exists; choose another name or pass force=True")
+        check_free(exporter, path, force)
         samples = check_samples(model, inputs)
         check_inputs(form, model.signature, samples)
         return exporter.export(model, path, samples, form)
+
+
+def check_free(exporter: Exporter[QuantizedModel, Plan], path: Path, force: bool) -> None:
+    """Raise FormatError where a file is in the way of those that an exporter writes."""
+    there = [file for file in exporter.files(path) if file.exists()]
+    if there and not force:
+        raise FormatError(f"{there[0]} exists; choose another name or pass force=True")
 
 
 def runner(path: str | Path) -> Runner:

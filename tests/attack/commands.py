@@ -68,7 +68,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command((*_TRAIN, "--epochs", "2", "--lr", "0.01"), other=("--lr", "0.02")),
     "train, more epochs": Command(
         (*_TRAIN, "--epochs", "2", "--lr", "0.01"),
-        other=("--epochs", "3"),
+        goes_on=True,
         before=((*_TRAIN, "--epochs", "1", "--lr", "0.01", "--out=out"),),
     ),
     "train --recipe": Command(

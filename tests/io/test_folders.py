@@ -217,3 +217,11 @@ def test_force_replaces_what_lies_deeper_where_the_caller_says_so(tmp_path):
     (out / "a" / "b" / "part.csv").write_text("precious")
     with pytest.raises(SubbyteError, match=r"a/b/part\.csv"), folder(out, owns=OWNS, force=True):
         pass
+
+
+def test_a_lock_is_no_way_into_other_files(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    (tmp_path / ".out.lock").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(SubbyteError, match="can't be made"), owned(tmp_path / "out"):
+        raise AssertionError
+    assert (tmp_path / "mine.txt").read_text() == "precious"

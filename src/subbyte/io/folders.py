@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from subbyte.errors import SubbyteError
 from subbyte.io.files import together
-from subbyte.io.locks import Claim, claim, is_at
+from subbyte.io.locks import OPEN, Claim, claim, is_at
 from subbyte.io.workplaces import finish, hidden, is_hidden, sweep
 
 INSIDE = ".lock"
@@ -61,7 +61,7 @@ def _taken(lock: Path, named: Path) -> int:
     while True:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(lock, OPEN, 0o666)
         except FileNotFoundError:  # another process took the folder away
             continue
         except OSError as error:
@@ -74,8 +74,9 @@ def _taken(lock: Path, named: Path) -> int:
                 "another --out"
             )
         if is_at(handle, lock):
-            os.ftruncate(handle, 0)
-            os.write(handle, str(os.getpid()).encode())
+            with suppress(OSError):  # a full disk: nobody can read who has it
+                os.ftruncate(handle, 0)
+                os.write(handle, str(os.getpid()).encode())
             return handle
         os.close(handle)
 

@@ -22,6 +22,7 @@ class Claim(Enum):
 
 
 if sys.platform == "win32":
+    OPEN = os.O_RDWR | os.O_CREAT
 
     def claim(handle: int) -> Claim:
         """Ask for the lock of an open file, without waiting for it."""
@@ -29,6 +30,9 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+
+    OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    """How a lock file is opened: never through a link, which might lead to anybody's file."""
 
     def claim(handle: int) -> Claim:
         """Ask for the lock of an open file or folder, without waiting for it; it lasts until the

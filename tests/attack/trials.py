@@ -181,6 +181,8 @@ def odd_path(lab: Lab, name: str, which: int) -> list[str]:
     ended = lab.run(lab.job(command, (*command.argv, f"--out={odd}")))
     if ended.code:
         return [*plain(ended), f"code {ended.code}: {ended.err[-300:]}"]
+    if (lab.home / command.out).is_dir():  # the earlier result, which stays
+        shutil.rmtree(lab.home / command.out)
     os.rename(lab.home / odd, lab.home / command.out)  # noqa: PTH104  # what is no text, too
     if (parent := Path(odd).parts[0]) != odd:
         shutil.rmtree(lab.home / parent)

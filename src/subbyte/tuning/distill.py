@@ -48,7 +48,7 @@ class Distill(TuneNetwork):
     turn: float = 20.0
     colour: float = 0.3
     mix: float = 0.5
-    estimator: Literal["straight", "annealed"] = "straight"
+    estimator: Literal["straight", "annealed", "nested"] = "straight"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     held: float = 0.1
     threads: int = 0

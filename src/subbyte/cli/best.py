@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from subbyte.cli.common import read_time
+from subbyte.cli.numbers import read_time
 from subbyte.engine.trials import Wish
 from subbyte.errors import RecipeError
 from subbyte.io.processes import Processes
@@ -65,8 +65,6 @@ def read_wish(
         raise RecipeError(
             f"{' and '.join(stated)} each say how large the network is to be; give one of them"
         )
-    if options.apart is not None and options.apart < 1:
-        raise RecipeError(f"--apart must be at least 1, got {options.apart}")
     made = {"weights.bits": options.bits, "activations.bits": options.activation_bits}
     tune = None if options.time is None else Distill(seconds=read_time(options.time))
     wish = Wish(options.max_drop if stated else _MAX_DROP, tune)

@@ -19,6 +19,7 @@ from subbyte.cli.common import (
     StaticOption,
     write_page,
 )
+from subbyte.cli.numbers import numeric
 from subbyte.cli.source import Source, find_source
 from subbyte.cli.terminal import command, console, progress
 from subbyte.data import DataSet, draw_samples
@@ -35,6 +36,7 @@ from subbyte.exporters import (
 from subbyte.exporters.forms import check_form, find_form
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.vectors import VECTORS, write_vectors
+from subbyte.io.numbers import Whole
 from subbyte.io.versions import installed
 from subbyte.jobs import about, versions, with_file
 from subbyte.methods import Exported
@@ -76,8 +78,9 @@ def export(
     static: StaticOption = None,
     images: Annotated[
         int | None,
-        typer.Option(
-            help="Images to prove the file on, drawn as for calibration. Default: the same ones."
+        numeric(
+            Whole(1),
+            "Images to prove the file on, drawn as for calibration. Default: the same ones.",
         ),
     ] = None,
     vectors: Annotated[

@@ -39,9 +39,10 @@ def first_complaint(error: ValidationError) -> tuple[list[int | str], str]:
     if kind == "value_error":
         return path, str(first["msg"]).removeprefix("Value error, ")
     why = _TYPES.get(kind) or str(first["msg"]).replace("Input should be", "must be")
-    return path, why if kind in _UNSEEN else f"{why}, got {_short(first['input'])}"
+    return path, why if kind in _UNSEEN else f"{why}, got {short(first['input'])}"
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as messages show it: in one line, and not all of a long one."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -11,11 +11,12 @@ float weights, at the end with weights on the grid.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
 from subbyte.core.ladders import Ladder
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Real
 from subbyte.io.registry import Registry
 from subbyte.methods import Estimator
 
@@ -35,11 +36,7 @@ class Annealed(Estimator):
     weights are on their grid.
     """
 
-    until: float = 0.7
-
-    def __post_init__(self) -> None:
-        if not 0 < self.until <= 1:
-            raise RecipeError(f"annealed: until must be above 0 and up to 1, got {self.until}")
+    until: Annotated[float, Real(0, 1, above=True)] = 0.7
 
     def value(self, steps: Tensor, ladder: Ladder, progress: float) -> Tensor:
         """See `Estimator`."""

@@ -150,9 +150,23 @@ def test_places_are_axes(tmp_path):
 
 def test_counting_expands_nothing(tmp_path):
     space = read_space(
-        PLACE + "grid: {weights.bits: 1..100000000000, weights.scalar: 0..1..0.1}", tmp_path
+        PLACE + "grid: {weights.bits: 1..9000, weights.scalar: 0..1..0.01}", tmp_path
     )
-    assert space.count() == 11 * 10**11
+    assert space.count() == 101 * 9000
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("grid: {weights.bits: 1..100000000000}", "axis weights.bits.*more than 1,000,000"),
+        ("seeds: 0..99999999999", "axis seeds.*more than 1,000,000"),
+        ("pairs: [{weights.bits: 0..99999999999}]", "axis weights.bits.*more than 1,000,000"),
+        ("grid: {weights.bits: 1..2000}\nseeds: 0..1999", "4,000,000 runs are more"),
+    ],
+)
+def test_spaces_beyond_memory_are_refused_before_they_are_listed(text, said, tmp_path):
+    with pytest.raises(RecipeError, match=said):
+        read_space(PLACE + text, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Seed
 from subbyte.recipe import Recipe, load_recipe, parse_settings
 from subbyte.tasks import read_tasks
 
 SPACES = ("gpfq-bits", "gpfq-scalars", "aciq-table", "ldnq-levels", "clips", "ranges")
 LABEL = "label"
 """An axis that sets nothing."""
+MOST_RUNS = 1_000_000
+"""Runs of a space, before `only` and `except`; more are a slip."""
 PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "task", "calibration")
 """The settings that a run has besides its recipe and its seed."""
 _PATHS = ("recipe", "model", "checkpoint", "data", "task")  # may hold `..` that is no range
@@ -78,19 +81,19 @@ class Space(BaseModel):
     checkpoint: str | None = None
     data: str = ""
     normalize: str | None = None
-    resize: int | None = None
-    crop: int | None = None
+    resize: Count | None = None
+    crop: Count | None = None
     task: str | None = None
-    calibration: int = Field(default=500, ge=1)
+    calibration: Count = 500
     fixed: Setting = Field(default={}, alias="set")
     grid: dict[str, object] = {}
     pairs: list[dict[str, list[Any]]] = []
     single: list[Setting] = Field(default=[], alias="list")
     only: list[Setting] = []
     drop: list[Setting] = Field(default=[], alias="except")
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
     measure: Measured = Measured.VALIDATION
-    validation: int = Field(default=2000, ge=1)
+    validation: Count = 2000
     choose: str | None = None
 
     @field_validator("task")
@@ -116,6 +119,10 @@ class Space(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Space":
+        if self.count() > MOST_RUNS:
+            raise RecipeError(
+                f"{self.count():,} runs are more than {MOST_RUNS:,}; give fewer values, or `pairs`"
+            )
         if self.choose is not None and self.measure is Measured.TEST:
             raise RecipeError(
                 "choose: a setting is chosen on validation images; leave `measure: test` out"
@@ -350,9 +357,14 @@ def _range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
             raise ValueError
     except (InvalidOperation, ValueError):
         raise RecipeError(
-            f"axis {name}: expected from..to or from..to..step, such as 1..8, got {text!r}"
+            f"axis {name}: expected from..to or from..to..step, such as 1..8, got {text[:100]!r}"
         ) from None
-    return first, step, int((last - first) / step) + 1 if last >= first else 0
+    count = int((last - first) / step) + 1 if last >= first else 0
+    if count > MOST_RUNS:
+        raise RecipeError(
+            f"axis {name}: {text[:100]} are more than {MOST_RUNS:,} values; give fewer, or a step"
+        )
+    return first, step, count
 
 
 def _together(pair: dict[str, list[Any]]) -> list[Setting]:

@@ -150,22 +150,18 @@ def test_places_are_axes(tmp_path):
 
 def test_counting_expands_nothing(tmp_path):
     space = read_space(
-        PLACE + "grid: {weights.bits: 1..9000, weights.scalar: 0..1..0.01}", tmp_path
+        PLACE + "grid: {weights.bits: 1..100000000000, weights.scalar: 0..1..0.1}", tmp_path
     )
-    assert space.count() == 101 * 9000
+    assert space.count() == 11 * 10**11
+    with pytest.raises(RecipeError, match="1,100,000,000,000 runs are too many to list"):
+        make_runs(space)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("grid: {weights.bits: 1..100000000000}", "axis weights.bits.*more than 1,000,000"),
-        ("seeds: 0..99999999999", "axis seeds.*more than 1,000,000"),
-        ("pairs: [{weights.bits: 0..99999999999}]", "axis weights.bits.*more than 1,000,000"),
-        ("grid: {weights.bits: 1..2000}\nseeds: 0..1999", "4,000,000 runs are more"),
-    ],
+    "text", ["seeds: 0..99999999999", "pairs: [{weights.bits: 0..99999999999}]"]
 )
-def test_spaces_beyond_memory_are_refused_before_they_are_listed(text, said, tmp_path):
-    with pytest.raises(RecipeError, match=said):
+def test_what_is_listed_when_it_is_read_fits_memory(text, tmp_path):
+    with pytest.raises(RecipeError, match="100,000,000,000 values, too many to list"):
         read_space(PLACE + text, tmp_path)
 
 

@@ -53,7 +53,7 @@ SPACES = ("gpfq-bits", "gpfq-scalars", "aciq-table", "ldnq-levels", "clips", "ra
 LABEL = "label"
 """An axis that sets nothing."""
 MOST_RUNS = 1_000_000
-"""Runs of a space, before `only` and `except`; more are a slip."""
+"""Runs of a space that are listed, before `only` and `except`, and values of an axis."""
 PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "task", "calibration")
 """The settings that a run has besides its recipe and its seed."""
 _PATHS = ("recipe", "model", "checkpoint", "data", "task")  # may hold `..` that is no range
@@ -119,10 +119,6 @@ class Space(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Space":
-        if self.count() > MOST_RUNS:
-            raise RecipeError(
-                f"{self.count():,} runs are more than {MOST_RUNS:,}; give fewer values, or `pairs`"
-            )
         if self.choose is not None and self.measure is Measured.TEST:
             raise RecipeError(
                 "choose: a setting is chosen on validation images; leave `measure: test` out"
@@ -245,6 +241,11 @@ def make_runs(space: Space) -> list[Run]:
     """All runs in order. Raises RecipeError for an empty space, unknown settings, and values out of
     range.
     """
+    if space.count() > MOST_RUNS:
+        raise RecipeError(
+            f"space {space.name}: {space.count():,} runs are too many to list; give fewer values, "
+            f"or pairs of them: {MOST_RUNS:,} runs at most"
+        )
     runs = [_run(space, setting, seed) for setting in space.settings() for seed in space.seeds]
     if not runs:
         raise RecipeError(
@@ -329,6 +330,11 @@ def axis_values(name: str, values: Any) -> list[Any]:
         found = values
     elif _is_range(name, values):
         first, step, count = _range(name, values)
+        if count > MOST_RUNS:
+            raise RecipeError(
+                f"axis {name}: {values[:100]} are {count:,} values, too many to list; give "
+                f"{MOST_RUNS:,} at most"
+            )
         whole = all(
             part == part.to_integral_value() and "." not in str(part) for part in (first, step)
         )
@@ -359,12 +365,7 @@ def _range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
         raise RecipeError(
             f"axis {name}: expected from..to or from..to..step, such as 1..8, got {text[:100]!r}"
         ) from None
-    count = int((last - first) / step) + 1 if last >= first else 0
-    if count > MOST_RUNS:
-        raise RecipeError(
-            f"axis {name}: {text[:100]} are more than {MOST_RUNS:,} values; give fewer, or a step"
-        )
-    return first, step, count
+    return first, step, int((last - first) / step) + 1 if last >= first else 0
 
 
 def _together(pair: dict[str, list[Any]]) -> list[Setting]:

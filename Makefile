@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # two workers with a thread each: torch's threads and workers would fight for the processors
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help setup demo test test-all lint format docs benchmarks clean
+.PHONY: help setup demo test test-all attack lint format docs benchmarks clean
 help:           ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
 
@@ -38,6 +38,9 @@ test-all: lint $(VENV)/.cluster ## every test, the slow ones too
 $(VENV)/.cluster: $(STAMP)  # Ray, MLflow and OpenVINO are large, and few need them
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,mlflow,openvino]'
 	@touch $@
+
+attack: $(STAMP) ## 100,000 mutations of the files that subbyte reads (half an hour)
+	SUBBYTE_ATTACK=100000 $(PYTEST) tests/attack
 
 docs: $(STAMP)  ## rebuild the generated pages and run the examples in the documentation
 	$(BIN)/python docs/generate.py

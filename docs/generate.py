@@ -142,8 +142,9 @@ def recipes() -> str:
     ]
     parts += [
         "",
-        "Also `cifar-resnetN` with N = 6n + 2, `torchvision:NAME`, `timm:NAME` (extra `vision`) "
-        "and",
+        "Channels and, for `lenet` and `cnn`, the size follow the data. Also `cifar-resnetN` with "
+        "N = 6n + 2, and `-conv` or `-after` for its shortcuts; `torchvision:NAME`, `timm:NAME` "
+        "(extra `vision`) and",
         "`path/file.py:callable`. Weights that come along: `builtin:` and one of "
         f"{', '.join(f'`{name}`' for name in pretrained())}.",
         "",

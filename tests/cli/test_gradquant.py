@@ -27,3 +27,51 @@ def test_a_search_ends_with_tables_and_a_page(subbyte, given, tmp_path):
 def test_network_and_data_are_asked_for(subbyte, tmp_path):
     done = subbyte("gradquant", "--out", tmp_path / "out")
     assert done.code == 2 and "--model" in done.err and names_in(tmp_path) == set()
+
+
+def test_a_part_of_a_scan_is_drawn_without_network_and_data(subbyte, given, tmp_path):
+    out, png = tmp_path / "out", tmp_path / "png"
+    options = ("--bits", "2-4", "--resolution", 3, "--metrics", "mse:2", "--evaluate", 20)
+    assert subbyte("gradquant", *given, *options, "--out", out, "--no-report").code == 0
+    before = {name: (out / name).read_bytes() for name in names_in(out)}
+
+    def drawn(*asked):
+        done = subbyte("gradquant", "--plot-only", "--out", out, *asked)
+        assert done.code == 0 and f"to look at: {out / 'report.html'}" in done.out, done.err
+        return (out / "report.html").read_text()
+
+    whole, some = drawn(), drawn("--bits", "3,4", "--show", "loss")
+    assert all(f"{bits} bits: one clip" in whole for bits in (2, 3, 4))
+    assert "2 bits: one clip" not in some and "3 bits: one clip" in some and "4 bits" in some
+    assert '"name":"mse:2"' in whole and '"name":"mse:2"' not in some
+    assert '"name":"true loss"' in whole and '"name":"true loss"' in some
+    assert before.items() <= {name: (out / name).read_bytes() for name in names_in(out)}.items()
+    tables = ("--csv", tmp_path / "csv", "--out", png / "page.html")
+    png.mkdir()
+    done = subbyte("report", out, "--bits", 4, *tables)
+    assert done.code == 0 and "3 bits" not in (png / "page.html").read_text(), done.err
+    for asked, message in (
+        (("--bits", 7), "has no width of bits 7; it has 2, 3, 4"),
+        (("--show", "kl"), "has no metric kl; it has mse:2, loss"),
+        (("--bits", "9"), "--bits must be widths from 1 to 8"),
+    ):
+        done = subbyte("gradquant", "--plot-only", "--out", out, *asked)
+        assert done.code == 1 and message in done.err
+
+
+def test_the_loss_is_drawn_only_where_it_was_measured(subbyte, given, tmp_path):
+    options = ("--bits", 3, "--resolution", 3, "--metrics", "mse:2", "--out", tmp_path / "out")
+    assert subbyte("gradquant", *given, *options, "--no-report").code == 0
+    done = subbyte("gradquant", "--plot-only", "--out", tmp_path / "out", "--show", "loss")
+    assert done.code == 1 and "has no metric loss; it has mse:2" in done.err
+    done = subbyte("gradquant", "--plot-only", "--out", tmp_path / "nowhere")
+    assert done.code == 1 and "nowhere" in done.err and not (tmp_path / "nowhere").exists()
+
+
+def test_numbers_in_tables_have_no_noise_of_binary_fractions(subbyte, given, tmp_path):
+    options = ("--bits", "2", "--clip", "0.5:1", "--resolution", 100, "--metrics", "mse:2")
+    done = subbyte("gradquant", *given, *options, "--out", tmp_path / "out", "--no-report")
+    assert done.code == 0, done.err
+    rows = (tmp_path / "out" / "scan.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[1] for row in rows] == [str((500 + 5 * k) / 1000) for k in range(1, 101)]
+    assert all(len(cell) <= 17 for row in rows for cell in row.split(","))

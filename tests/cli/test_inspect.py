@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from math import log2, prod
+from math import log2
 from pathlib import Path
 
 import onnx
@@ -51,7 +51,7 @@ def test_a_packed_file_shows_entropy_and_totals(subbyte, result):
     }
     packed, sums = read(file), [0, 0, 0, 0.0, 0]
     for layer in packed.plan.layers:
-        weight = packed.weight(layer, prod(layer.shape[1:]))
+        weight = packed.weight(layer)
         shares = [
             count / weight.codes.numel()
             for count in Counter(weight.codes.reshape(-1).tolist()).values()
@@ -202,3 +202,28 @@ def test_missing_files_and_empty_folders_are_an_error(subbyte, tmp_path):
     for path in (tmp_path, tmp_path / "none.onnx", Path("/nowhere/at/all")):
         done = subbyte("inspect", path)
         assert done.code == 1 and path.name in done.err
+
+
+@pytest.mark.parametrize("name", ["plan.yaml", "result.json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\x00",
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"a": ' * 80 + b"1" + b"}" * 80,
+        b'{"version": NaN}',
+        b'{"version": 2, "version": 2}',
+        b'{"version": ' + b"9" * 5000 + b"}",
+        b'{"version": 4, "model": "\\ud800"}',
+        b"a: &a [*a]",
+        b"a: !!python/object/apply:os.system [exit]",
+        b"\0",
+    ],
+)
+def test_files_of_anything_are_one_line(subbyte, name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    done = subbyte("inspect", tmp_path / name)
+    assert done.code == 1 and done.err.startswith("error: ") and name in done.err
+    assert done.err.strip().count("\n") == 0 and "Traceback" not in done.err

@@ -366,7 +366,7 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
     (("--model", "resnet"), r"--layers N goes with --model resnet"),
     (("--model", "resnet-20"), "there is no network 'resnet-20'"),
     (("--data", "digit"), "there is no data set 'digit', did you mean digits"),
-    (("--model", "lenet"), r"the network cannot take images \[1, 8, 8\]"),
+    (("--model", "vgg11_bn-cifar"), r"takes images of 32 x 32 pixels, and these are 8 x 8; give"),
     (("--set", "dampening"), r"--set 'dampening': expected NAME=VALUE"),
     (("--set", "betas=["), r"--set 'betas=\[': '\[' is not a YAML value"),
     (("--set", "dampening=much"), "optimizer sgd: dampening: "),

@@ -194,3 +194,12 @@ def test_a_users_data_set_is_taken_as_it_is(user):
 def test_a_users_mistakes_are_explained(user, name, message):
     with pytest.raises(DataError, match=message):
         load_data(f"{user}:{name}")
+
+
+def test_bytes_that_are_stored_as_floats_are_noticed(tmp_path, caplog):
+    spec = save(tmp_path, images=BYTES.astype(np.float32), labels=LABELS)
+    with caplog.at_level(logging.WARNING, "subbyte"):
+        np.testing.assert_array_equal(all_images(load_data(spec)), BYTES.transpose(0, 3, 1, 2))
+    assert "d.npz, images: floating-point images from" in caplog.text
+    with pytest.raises(DataError, match=r"d.npz, images: .* divide by 255"):
+        load_data(spec, normalize="cifar10")

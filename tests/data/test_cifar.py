@@ -175,7 +175,7 @@ BROKEN = {
     "labels": (pickled_batch(GOOD, [1, 2, 3]), "4 images but 3 labels"),
     "range": (pickled_batch(GOOD, [1, 2, 3, 10]), "label of image 3 is 10, out of range"),
     "negative": (pickled_batch(GOOD, [-1, 2, 3, 1]), "label of image 0 is -1, out of range"),
-    "keys": (pickled_batch(GOOD, [1] * 4).replace(b"labels", b"labelz"), "b'labels' is not a list"),
+    "keys": (pickled_batch(GOOD, [1] * 4).replace(b"labels", b"labelz"), "b'labels' is NoneType"),
 }
 
 

@@ -1,5 +1,7 @@
 """Resizing and cropping against torch's own antialiased bicubic, and against slices."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from subbyte.data import Normalization
-from subbyte.data.preprocess import Preprocess
+from subbyte.data.normalize import parse_normalization
+from subbyte.data.preprocess import Preprocess, hold_bytes
 from subbyte.errors import DataError
 
 NONE = Normalization()
@@ -99,3 +102,28 @@ def test_tensors_are_reshaped_as_pictures_are():
     assert torch.equal(preprocess.reshape_tensor(pixels, "x"), wanted)
     floats = preprocess.reshape_tensor(pixels.float() / 255, "x")
     assert (floats * 255 - wanted.float()).abs().max() <= 1.5
+
+
+def images(low: float, high: float) -> torch.Tensor:
+    return torch.linspace(low, high, 48).view(1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (0, 16), (3, 200.5)])
+def test_floats_that_are_bytes_are_noticed(low, high, caplog):
+    assert hold_bytes(images(low, high)) and hold_bytes(images(low, high).double())
+    with pytest.raises(DataError, match=rf"here: .* up to {high}.*uint8, or divide by 255"):
+        Preprocess(parse_normalization("imagenet")).check_scale(images(low, high), "here")
+    with caplog.at_level(logging.WARNING, "subbyte"):
+        Preprocess(parse_normalization("none")).check_scale(images(low, high), "here")
+        Preprocess(parse_normalization("127,127,127/1,1,1")).check_scale(images(low, high), "x")
+    assert f"here: floating-point images from {low} to {high}" in caplog.messages[0]
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.04, 1.03), (-2.1, 2.6), (0, 1000), (-1, 9)])
+def test_other_floats_are_not(low, high, caplog):
+    with caplog.at_level(logging.WARNING, "subbyte"):
+        Preprocess(parse_normalization("imagenet")).check_scale(images(low, high), "here")
+    assert not caplog.messages and not hold_bytes(images(low, high))
+    assert not hold_bytes(torch.full((1, 3, 2, 2), 200, dtype=torch.uint8))
+    assert not hold_bytes(torch.full((1, 3), 200.0)) and not hold_bytes(torch.empty(0, 3, 2, 2))

@@ -1,5 +1,6 @@
 """Calibration samples are the same whatever holds them."""
 
+import logging
 from functools import cache
 
 import numpy as np
@@ -141,3 +142,15 @@ def test_what_is_the_same_for_all_samples_stays_once():
     assert joined.batched == (True, False) and joined.leaves[1].shape == (3, 3)
     assert [len(part) for part in joined.split(8)] == [8, 8, 4]
     assert np.array_equal(joined[5:7].leaves[0], X[5:7])
+
+
+def test_images_that_are_bytes_are_noted(caplog):
+    model, pixels = nn.Conv2d(3, 2, 1), torch.linspace(0, 255, 96).view(2, 3, 4, 4)
+    with caplog.at_level(logging.WARNING, "subbyte"):
+        for source in (pixels / 255, pixels / 60 - 2, X):
+            collect(source, model)
+        assert not caplog.messages
+        for source in (pixels, pixels.numpy(), [pixels, pixels]):
+            collect(source, model)
+    assert len(caplog.messages) == 3
+    assert "calibration images: floating-point images from 0 to 255" in caplog.messages[0]

@@ -138,7 +138,7 @@ def test_the_same_model_gives_the_same_bytes(written, tmp_path):
 
 
 def test_what_it_is_about_is_kept(written):
-    assert packed.read(written).header["about"] == {"model": "residual", "calibration": 40}
+    assert packed.read(written).header.about == {"model": "residual", "calibration": 40}
 
 
 def test_files_are_small():
@@ -184,7 +184,7 @@ def test_numbers_of_another_type_than_stated_are_refused(written, tmp_path):
     body = {name: tensor for name, tensor in tensors.items() if name != "header"}
     seal["sha256"] = sealed._digest(text, body)
     save_file(tensors, tmp_path / "odd.safetensors", metadata={"subbyte": json.dumps(seal)})
-    with pytest.raises(FormatError, match=r"uint8 are torch\.int8"):
+    with pytest.raises(FormatError, match=r".uint8. is torch\.int8"):
         packed.read(tmp_path / "odd.safetensors")
 
 
@@ -256,7 +256,7 @@ def test_a_changed_byte_of_the_header_is_found_or_changes_nothing(written, tmp_p
         except FormatError:
             refused += 1
         else:  # such as a last digit beyond a number's precision
-            assert (found.header, found.plan) == (expected.header, expected.plan), position
+            assert found.header == expected.header, position
     assert refused > 0.95 * len(positions)
 
 

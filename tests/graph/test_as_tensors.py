@@ -99,6 +99,28 @@ def test_only_operations_of_graphs_are_called(function):
         from_tensors(tensors, *TREES)
 
 
+@pytest.mark.parametrize(
+    ("op", "place", "odd"),
+    [
+        ("placeholder", 0, "x = f()"),
+        ("placeholder", 2, "_ = f()\nx"),
+        ("get_attr", 2, 'x", f()) #'),
+        ("call_function", 4, ["dict", ["x=f(), y", 1]]),
+        ("call_function", 1, "call_method"),
+        ("call_function", 2, ["function", "aten.from_file.default"]),
+        ("placeholder", 0, "class"),
+    ],
+)
+def test_names_hold_no_code(op, place, odd):
+    """torch writes names into code of its own making."""
+    tensors = to_tensors(captured("functional")[1])
+    nodes = json.loads(bytes(tensors["graph"].numpy()))
+    next(node for node in nodes if node[1] == op)[place] = odd
+    text = bytearray(json.dumps(nodes).encode())
+    with pytest.raises(ValueError, match=r"is no (name|node|operation)"):
+        from_tensors(tensors | {"graph": torch.frombuffer(text, dtype=torch.uint8)}, *TREES)
+
+
 def test_what_names_torchs_things_names_types_only():
     tensors = to_tensors(captured("bare")[1])
     with pytest.raises(ValueError, match="no type"):

@@ -280,3 +280,10 @@ def test_the_users_forward_is_his_again():
     assert model.forward is own
     x, scale = torch.randn(7, 4), torch.rand(7, 1)
     torch.testing.assert_close(graph_module(x, scale=scale), own(x, scale=scale))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_pixels_as_whole_numbers_are_told_what_networks_take(dtype):
+    pixels = torch.zeros(2, 3, 4, 4, dtype=dtype)
+    with pytest.raises(CaptureError, match="give images as floating point, scaled and normalized"):
+        capture(nn.Conv2d(3, 2, 1), pixels)

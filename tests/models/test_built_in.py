@@ -32,7 +32,7 @@ def test_every_network_takes_its_input_and_gives_as_many_logits_as_asked(name, c
 
 
 def test_the_names():
-    assert len(IMAGENET) == 8 and len(MODELS) == 24
+    assert len(IMAGENET) == 8 and len(MODELS) == 36
     assert {
         "cnn",
         "resnet34",

@@ -60,6 +60,10 @@ def test_the_shortcut_subsamples_and_pads_channels_on_both_sides():
     wanted = np.zeros((2, 32, 3, 3), np.float32)
     wanted[:, 8:24] = x[:, :, ::2, ::2]
     assert np.array_equal(BasicBlock(16, 32, 2).shortcut(torch.from_numpy(x)).numpy(), wanted)
+    wanted[:] = 0
+    wanted[:, :16] = x[:, :, ::2, ::2]
+    after = BasicBlock(16, 32, 2, around=False)
+    assert np.array_equal(after.shortcut(torch.from_numpy(x)).numpy(), wanted)
     assert np.array_equal(BasicBlock(16, 16, 1).shortcut(torch.from_numpy(x)).numpy(), x)
 
 

@@ -10,6 +10,14 @@ from subbyte.models import LeNet, lenet
 
 def test_the_number_of_parameters_is_lenet5s():
     assert sum(p.numel() for p in lenet().parameters()) == 61_706
+    assert sum(p.numel() for p in lenet(3, 32).parameters()) == 62_006  # without padding
+
+
+def test_a_relu_may_follow_the_last_layer():
+    plain, model = lenet(3, 32), LeNet(3, 32, relu=True)
+    model.load_state_dict(plain.state_dict())
+    images = torch.randn(4, 3, 32, 32)
+    assert torch.equal(model(images), plain(images).clamp(min=0)) and plain(images).min() < 0
 
 
 @pytest.mark.parametrize("size", [4, 5, 8, 15, 16, 17, 28, 32])

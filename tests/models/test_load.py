@@ -280,6 +280,12 @@ def test_a_users_mistakes_are_explained(tmp_path, case):
         assert not [m for m in set(sys.modules) - before[1] if m.startswith("_subbyte_user")]
 
 
+def test_weights_in_the_place_of_a_network_are_named(tmp_path):
+    torch.save(lenet().state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"w.pth is a file, but no network: give weights as --wei"):
+        load_model(str(tmp_path / "w.pth"))
+
+
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(ModelError, match=r"nowhere.py: there is no such file"):
         load_model(f"{tmp_path / 'nowhere.py'}:f")

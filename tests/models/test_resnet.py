@@ -11,7 +11,7 @@ from torch import nn
 
 from subbyte.errors import ModelError
 from subbyte.models import ResNet
-from subbyte.models.resnet import BasicBlock, Bottleneck
+from subbyte.models.resnet import BasicBlock, Bottleneck, Stem
 
 SIZES = {18: (11_689_512, 11_173_962), 34: (21_797_672, 21_282_122), 50: (25_557_032, 23_520_842)}
 """Depth -> parameters for ImageNet with 1000 classes, for CIFAR with 10."""
@@ -22,7 +22,7 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 def on_meta(depth: int, classes: int = 1000, *, cifar: bool = False) -> ResNet:
     with torch.device("meta"):
-        return ResNet(depth, classes, cifar=cifar).eval()
+        return ResNet(depth, classes, stem=Stem.CIFAR if cifar else Stem.IMAGENET).eval()
 
 
 def norm(name: str, channels: int) -> Shapes:
@@ -150,10 +150,11 @@ def test_a_bottleneck_is_the_papers_formula_with_the_stride_in_its_middle(channe
     assert torch.allclose(block(x), (y + beside).clamp(min=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("cifar", [False, True])
-def test_stem_and_head(cifar):
+@pytest.mark.parametrize("stem", Stem)
+def test_stem_and_head(stem):
     torch.manual_seed(0)
-    model = ResNet(18, 6, cifar=cifar).eval()
+    model = ResNet(18, 6, stem=stem).eval()
+    stride = 2 if stem is Stem.IMAGENET else 1
     unsettle(model)
     seen: dict[str, torch.Tensor] = {}
     model.layer1.register_forward_pre_hook(lambda _m, args: seen.update(stem=args[0]))
@@ -161,8 +162,8 @@ def test_stem_and_head(cifar):
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         logits = model(images)
-        x = conv_norm(images, model.conv1, model.bn1, stride=1 if cifar else 2).clamp(min=0)
-    if not cifar:  # the largest of 3 x 3, at every second pixel
+        x = conv_norm(images, model.conv1, model.bn1, stride=stride).clamp(min=0)
+    if stem is not Stem.CIFAR:  # the largest of 3 x 3, at every second pixel
         x = nn.functional.pad(x, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2).amax(dim=(4, 5))
     assert torch.allclose(seen["stem"], x, atol=1e-4)
     pooled = seen["maps"].flatten(2).sum(-1) / seen["maps"][0, 0].numel()

@@ -125,6 +125,11 @@ BAD = {
         NumericsError,
         r"1.running_var holds 3 NaN or Inf",
     ),
+    "codes": (
+        lambda sd: sd | {"3.weight": torch.ones(4, 12, dtype=torch.int8)},
+        ModelError,
+        r"3.weight is int8, where floating point is needed",
+    ),
     "no tensor": (
         lambda sd: sd | {"epoch": 3},
         ModelError,

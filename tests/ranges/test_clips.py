@@ -31,6 +31,11 @@ EVERY = (
 CLIPS = fractions(0, 1, 9)
 
 
+def test_fractions_are_decimals():
+    assert fractions(0.5, 1, 100).tolist() == [(500 + 5 * k) / 1000 for k in range(1, 101)]
+    assert fractions(0, 1, 3).tolist() == [0.333333333333, 0.666666666667, 1]
+
+
 def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

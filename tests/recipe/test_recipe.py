@@ -292,15 +292,15 @@ def test_what_is_unknown_is_named_with_its_path_and_what_is_known(tmp_path, text
         ("layers: {fc: {skip: 7}}", "layers.fc.skip"),
         ("weights: {rounding: {name: gptq, damping: -1}}", "weights.rounding"),
         ("weights: {rounding: {name: gptq, damping: much}}", "weights.rounding"),
-        ("weights: {rounding: {name: gptq, damping: .nan}}", "weights.rounding"),
+        ("weights: {rounding: {name: gptq, damping: .nan}}", "weights.rounding.damping"),
         ("weights: {rounding: {name: gptq, order: random}}", "weights.rounding"),
         ("weights: {rounding: {name: corrected, sweeps: -1}}", "weights.rounding"),
         ("weights: {rounding: {name: corrected, sweeps: 1.5}}", "weights.rounding"),
-        ("weights: {rounding: {name: corrected, damping: .nan}}", "weights.rounding"),
+        ("weights: {rounding: {name: corrected, damping: .nan}}", "weights.rounding.damping"),
         ("weights: {rounding: {name: corrected, starts: []}}", "weights.rounding"),
         ("weights: {rounding: {name: corrected, starts: [1, 0]}}", "weights.rounding"),
         ("weights: {rounding: {name: corrected, starts: [one]}}", "weights.rounding"),
-        ("weights: {rounding: {name: corrected, starts: [1, .nan]}}", "weights.rounding"),
+        ("weights: {rounding: {name: corrected, starts: [1, .nan]}}", "weights.rounding.starts.1"),
         ("weights: {rounding: {name: corrected, starts: 1}}", "weights.rounding"),
         ("weights: {range: {name: mse, steps: 0}}", "weights.range"),
         ("weights: {range: {name: mse, steps: 2.5}}", "weights.range"),
@@ -414,6 +414,26 @@ def test_overrides_apply_in_order_and_leave_the_rest():
     assert (both.weights, both.activations) == ({"bits": 8}, {"bits": 4})
 
 
+@pytest.mark.parametrize(
+    ("source", "override", "dropped"),
+    [
+        ("gpfq", "weights.rounding=gptq", "fallback=False, settings of gpfq, are dropped"),
+        ("ldnq", "weights.rounding=corrected", "corrected=False, settings of ldnq, are dropped"),
+        ("ldnq", "tune=distill", "retrain=logits, settings of cascade, are dropped"),
+        ("gpfq", "weights.rounding=gpfq", ""),
+        ("ldnq", "tune=cascade", ""),
+        ("w4", "weights.rounding=gptq", ""),
+        ("gpfq", "weights.rounding={name: gptq}", ""),
+    ],
+)
+def test_a_method_in_the_place_of_another_says_what_is_dropped(source, override, dropped, caplog):
+    with caplog.at_level("WARNING", "subbyte"):
+        changed = load_recipe(source, [override])
+    assert [dropped in message for message in caplog.messages] == [True] * bool(dropped)
+    if not dropped and source != "w4" and "{" not in override:
+        assert changed == load_recipe(source)
+
+
 def test_overrides_do_not_change_the_recipe_they_start_from():
     recipe = load_recipe(
         "w4", ["weights.rounding={name: gptq, damping: 0.5}", "layers.fc.weights.bits=8"]
@@ -431,7 +451,7 @@ def test_overrides_do_not_change_the_recipe_they_start_from():
         ("weights.bits", ["--set", "path=value"]),
         ("=4", ["--set", "path=value"]),
         ("", ["--set", "path=value"]),
-        ("weights.bits=[4", ["--set", "not a YAML value"]),
+        ("weights.bits=[4", ["--set", "not YAML"]),
         ("weights.bits.more=4", ["--set", "'bits'", "not a group"]),
         ("first_last.x=4", ["first_last"]),
         ("weights.bits=9", ["weights.bits", "2 to 8"]),

@@ -61,7 +61,7 @@ def test_cells_that_are_no_numbers_are_said(folder):
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    with pytest.raises(FormatError, match=r"row 2: packed_bytes is inf"):
+    with pytest.raises(FormatError, match=r"row 2: packed_bytes is .inf"):
         Sweep.read("x", folder)
 
 

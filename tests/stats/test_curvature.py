@@ -3,12 +3,20 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from subbyte.core import Linear
-from subbyte.engine.guidance import gradient_stats, loss_of_weight
+from subbyte.engine.guidance import gradient_stats, hessians_of_linear, loss_of_weight
 from subbyte.errors import ModelError, NumericsError, RecipeError
-from subbyte.graph import Layer, Samples, instrument, layer_gradients, sampled
+from subbyte.graph import (
+    Layer,
+    Samples,
+    instrument,
+    is_piecewise_linear,
+    layer_gradients,
+    prepare,
+    sampled,
+)
 from subbyte.stats import (
     MomentCollector,
     Trace,
@@ -157,3 +165,39 @@ def test_small_and_empty_and_bad_matrices():
             estimate(lambda v: v, 0, 9)
         with pytest.raises(NumericsError, match="NaN"):
             estimate(lambda v: v * torch.nan, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("mobile", "grouped"), ("mobile", "depthwise.0"), ("residual", "stem"), ("residual", "fc")],
+)
+def test_blocks_of_networks_that_are_linear_in_pieces_need_no_second_derivatives(name, layer):
+    network, x = captured(name), images(name, 6)
+    weight, found = matrix_of(name, layer)
+    assert is_piecewise_linear(network, found)
+    labels = LABELS % network.layers[-1].geometry.rows
+    wanted = hessian_blocks(loss_of_weight(network, found, x, labels), weight, layer)
+    got = hessians_of_linear(network, [found], x, batch=4)[layer]
+    assert float(wanted.abs().max()) > 1e-3 and got.dtype == torch.float32
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5)
+
+
+class Curved(nn.Module):
+    """Layers before and behind things that are not linear in pieces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate, self.twice = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+        self.mixed, self.last = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.first(x)) * self.gate(x)
+        x = self.twice(self.twice(x).relu())
+        y = self.mixed(x)
+        return self.last((y * y.mean(1, keepdim=True) + x) * 2 / 3)
+
+
+def test_what_is_not_linear_in_pieces_is_told():
+    network = prepare(Curved().eval(), torch.rand(2, 6))
+    linear = [layer.name for layer in network.owners if is_piecewise_linear(network, layer)]
+    assert linear == ["last"]

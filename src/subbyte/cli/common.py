@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from torch import nn
 
 from subbyte.cli.numbers import PIXELS, numeric, usage
@@ -14,7 +13,9 @@ from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
 from subbyte.io.numbers import Whole
 from subbyte.io.processes import check_device
+from subbyte.io.texts import parse_yaml
 from subbyte.models import load_model
+from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
 from subbyte.tasks import TASKS
 
@@ -124,19 +125,20 @@ def read_bits(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def read_words(text: str) -> tuple[str, ...]:
+    """Words between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def read_override(override: str, example: str) -> tuple[str, object]:
     """The name and the YAML value of a `--set`; example: of one, for the message.
 
     Raises RecipeError for another text.
     """
     name, equals, text = (part.strip() for part in override.partition("="))
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as reason:
-        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from reason
     if not equals:
         raise RecipeError(f"--set {override!r}: expected NAME=VALUE, such as {example}")
-    return name, value
+    return name, parse_yaml(text, f"--set {override!r}")
 
 
 def load_inputs(
@@ -149,13 +151,13 @@ def load_inputs(
 ) -> tuple[nn.Module, DataSet]:
     """The float network and the data set that the options name."""
     loaded = load_data(data, normalize=normalize, resize=resize, crop=crop)
-    return load_model(model, weights), loaded
+    return load_model(model, weights, shape=loaded.image_shape), loaded
 
 
-def write_page(out: Path) -> None:
+def write_page(out: Path, view: View | None = None) -> None:
     """The page about a folder of results, which are whole without one all the same."""
     try:
-        (path,) = write_report([out])
+        (path,) = write_report([out], view=view or View())
     except SubbyteError as error:
         console.print(
             f"no report was written: {error}", highlight=False, soft_wrap=True, markup=False

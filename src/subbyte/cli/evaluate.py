@@ -19,7 +19,7 @@ from subbyte.cli.common import (
 from subbyte.cli.numbers import numeric
 from subbyte.cli.tables import scores_table
 from subbyte.cli.terminal import command, console, progress
-from subbyte.data import load_data
+from subbyte.data import DataSet, load_data
 from subbyte.engine.evaluation import ClassAccuracy, class_accuracy
 from subbyte.engine.judging import (
     Forward,
@@ -31,7 +31,7 @@ from subbyte.engine.judging import (
 )
 from subbyte.errors import DataError, ModelError
 from subbyte.exporters import exporter_of, is_exported, network_runner, seal
-from subbyte.exporters.packed import load
+from subbyte.exporters.packed import load, read
 from subbyte.exporters.sealed import is_sealed
 from subbyte.io.numbers import Whole
 from subbyte.models import load_model, new_model
@@ -68,10 +68,12 @@ def evaluate(
     tasks = read_tasks(task)
     images = load_data(data, normalize=normalize, resize=resize, crop=crop)
     split = images.test
-    forward, what = _forward(model, weights, device, len(images.classes) or None)
+    forward, what = _forward(model, weights, device, images)
     networks, against = {_JUDGED: forward}, dict[str, str]()
     if against_float is not None:
-        float_network = load_model(_needed(model), against_float).to(device)
+        float_network = load_model(_needed(model), against_float, shape=images.image_shape).to(
+            device
+        )
         networks[_FLOAT], against = forward_of(float_network, device), {_JUDGED: _FLOAT}
     settled, batch = settle_task(tasks, forward, split)
     if not split.targets and not against:
@@ -128,7 +130,7 @@ def _named(names: tuple[str, ...], label: int) -> str:
 
 
 def _forward(
-    model: str | None, weights: Path | None, device: str, classes: int | None
+    model: str | None, weights: Path | None, device: str, images: DataSet
 ) -> tuple[Forward, str]:
     """The network at work, and what it is in words."""
     if weights is not None and is_exported(weights):
@@ -145,9 +147,10 @@ def _forward(
         forward = forward_of_file(network_runner(weights))
         return forward, f"{weights} in {exporter.runtime}{proven}"
     if weights is not None and is_sealed(weights):
-        packed: nn.Module = load(weights, new_model(_needed(model), classes))
+        classes, shape = len(images.classes) or None, read(weights).image_shape
+        packed: nn.Module = load(weights, new_model(_needed(model), classes, shape))
         return forward_of(packed.to(device), device), f"{weights} (packed {model})"
-    network = load_model(_needed(model), weights)
+    network = load_model(_needed(model), weights, shape=images.image_shape)
     return forward_of(network.to(device), device), f"{model} (float)"
 
 

@@ -18,6 +18,7 @@ from subbyte.cli.common import (
     WeightsOption,
     load_inputs,
     read_bits,
+    read_words,
     write_page,
 )
 from subbyte.cli.numbers import numeric
@@ -26,20 +27,27 @@ from subbyte.cli.terminal import command, console, errors, progress
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import SEED, Real, Whole
 from subbyte.pages.clips import summaries
+from subbyte.pages.subject import View
+from subbyte.pages.write import write_report
 from subbyte.ranges.metrics import METRICS
 from subbyte.records.clips import read_search
 
 
 @command
 def gradquant(
-    model: ModelOption,
-    data: DataOption,
     out: Annotated[
         Path,
         typer.Option(help="Folder for results; the same command goes on where it was stopped."),
     ],
+    model: ModelOption = "",
+    data: DataOption = "",
     weights: WeightsOption = None,
-    bits: Annotated[str, typer.Option(help="Widths of 1 to 8, such as 1-8 or 2,3,4.")] = "1-8",
+    bits: Annotated[
+        str,
+        typer.Option(
+            help="Widths of 1 to 8, such as 2,3,4. Default: 1-8, or all that were scanned."
+        ),
+    ] = "",
     resolution: Annotated[int, numeric(Whole(1, 10**6), "Clips to try.")] = 100,
     clip: Annotated[
         str, typer.Option(help="From:to, fractions of the range; the first is left out.")
@@ -76,14 +84,34 @@ def gradquant(
     resize: ResizeOption = None,
     crop: CropOption = None,
     page: PageOption = True,
+    plot_only: Annotated[
+        bool,
+        typer.Option(
+            "--plot-only", help="Draw what --out holds, of --bits and --show; scan nothing."
+        ),
+    ] = False,
+    show: Annotated[
+        str, typer.Option(help="Curves to draw, of the metrics and loss; all unless given.")
+    ] = "",
 ) -> None:
-    """Scan clips of the weights' range; compare what metrics choose with the true loss."""
+    """Scan clips of the weights' range; compare what metrics choose with the true loss.
+
+    --model and --data are needed but for --plot-only.
+    """
+    view = View(metrics=read_words(show), bits=read_bits(bits) if bits else ())
+    if plot_only:
+        (path,) = write_report([out], view=view)
+        console.print(f"to look at: {path}", highlight=False, soft_wrap=True, markup=False)
+        return
+    for name, value in (("--model", model), ("--data", data)):
+        if not value:
+            raise typer.BadParameter("it is needed, but for --plot-only", param_hint=name)
     search = Search(
-        read_bits(bits),
+        read_bits(bits or "1-8"),
         _pair(clip),
         resolution,
-        _words(metrics),
-        _words(granularity),
+        read_words(metrics),
+        read_words(granularity),  # type: ignore[arg-type]
         _apart(ends),
         symmetric,
         labels,  # type: ignore[arg-type]
@@ -99,7 +127,7 @@ def gradquant(
     for table in summaries(read_search(out)):
         console.print(plain_table(table))
     if page:
-        write_page(out)
+        write_page(out, view)
 
 
 def _run(search: Search, network: Any, images: Any, out: Path, about: dict[str, str]) -> None:
@@ -112,10 +140,6 @@ def _run(search: Search, network: Any, images: Any, out: Path, about: dict[str, 
             highlight=False,
         )
         raise typer.Exit(130) from None
-
-
-def _words(text: str) -> tuple[Any, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _pair(text: str) -> tuple[float, float]:

@@ -1,21 +1,19 @@
 """subbyte inspect: what is in a file that subbyte wrote."""
 
-from math import prod
+from math import inf, isfinite
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
-import yaml
 from rich.table import Table
 
 from subbyte.cli.quantize import show
 from subbyte.cli.tables import plan_table
 from subbyte.cli.terminal import command, console
 from subbyte.core import QTensor, compressed_bytes, shannon_entropy
-from subbyte.errors import FormatError
+from subbyte.errors import FormatError, RecipeError
 from subbyte.exporters import EXPORTERS, contents, seal
 from subbyte.exporters.packed import read
-from subbyte.io.user_file import UserFiles
 from subbyte.learn.training.subject import PACKED
 from subbyte.recipe import Plan
 from subbyte.records import RESULT, Result, read_document
@@ -69,19 +67,18 @@ def _packed(file: Path) -> None:
         for layer in packed.plan.layers
         if layer.spec and f"layers/{layer.name}/codes" in packed.tensors
     ]
-    weights = [packed.weight(layer, prod(layer.shape) // layer.rows) for layer in stored]
+    weights = [packed.weight(layer) for layer in stored]
     sizes = [_Size.of(weight) for weight in weights]
     for layer, weight, size in zip(stored, weights, sizes, strict=True):
-        sqnr = packed.header["findings"]["sqnr_db"].get(layer.name)
-        table.add_row(
-            layer.name, weight.grid.label, *size.cells(), "exact" if sqnr is None else f"{sqnr:.1f}"
-        )
+        sqnr = packed.header.findings.sqnr_db.get(layer.name, inf)
+        told = f"{sqnr:.1f}" if isfinite(sqnr) else "exact"
+        table.add_row(layer.name, weight.grid.label, *size.cells(), told)
     if sizes:
         table.add_section()
         table.add_row("total", "", *_Size(*map(sum, zip(*sizes, strict=True))).cells(), "")
     console.print(table)
-    for key, value in packed.header["about"].items():
-        console.print(f"{key}: {value}", highlight=False)
+    for key, value in packed.header.about.items():
+        console.print(f"{key}: {value}", highlight=False, markup=False)
 
 
 class _Size(NamedTuple):
@@ -136,29 +133,15 @@ def _exported(file: Path) -> None:
 
 
 def _plan(file: Path) -> None:
-    console.print(
-        plan_table(
-            _read(file, lambda text: Plan.from_yaml(text, UserFiles(file.parent, run=False)))
-        )
-    )
+    try:
+        plan = Plan.read(file, run=False)
+    except RecipeError as error:
+        raise FormatError(
+            f"{error}; it is no plan that subbyte wrote, or damaged; of other results `subbyte "
+            f"report DIR` makes a page"
+        ) from error
+    console.print(plan_table(plan))
 
 
 def _result(file: Path) -> None:
     show(read_document(file, Result), file.parent)
-
-
-def _read(file: Path, use: Any) -> Any:
-    try:
-        return use(file.read_text())
-    except (
-        yaml.YAMLError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise FormatError(
-            f"{file} is not a plan that subbyte wrote, or damaged "
-            f"({' '.join(str(error).split())[:200]}); "
-            "of other results `subbyte report DIR` makes a page"
-        ) from error

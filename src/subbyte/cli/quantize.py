@@ -184,7 +184,7 @@ def quantize(
     wish, made = read_wish(recipe, given, settings or ())
     changes = [*(settings or []), *scaled, *wanted, *made]
     asked = for_target(load_request(recipe, changes), target)
-    free = Axis.read(name.strip() for name in (dynamic or "").split(",") if name.strip())
+    free = Axis.read([] if dynamic is None else map(str.strip, dynamic.split(",")))
     if isinstance(asked, Recipe) and wish is not None:
         wish.check(asked)
     if dry_run:
@@ -246,7 +246,9 @@ def show(result: Result, out: Path) -> None:
     files = {one.name: Measured(scores=one.scores) for one in result.exports}
     networks = {"float": result.float, "quantized": result.quantized, **files}
     console.print(scores_table(networks, result.heads, f"figures by task {result.task}"))
-    console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0", highlight=False)
+    if result.zeros_percent is not None:
+        zeros = f"{result.zeros_percent:.1f} % of the quantized weights are 0"
+        console.print(zeros, highlight=False)
     if result.trials is not None:
         console.print(trials_table(result.trials))
         for line in result.trials.told:
@@ -284,17 +286,19 @@ def _dry_run(
     dynamic: tuple[Axis, ...],
 ) -> Plan:
     """Show the plan, and return it."""
-    size = read_shape(shape) if shape is not None else input_shape(model)
+    size = read_shape(shape) if shape is not None else None if data else input_shape(model)
     if size is not None:
         inputs: Tensor | Samples = torch.zeros(2, *size)
     elif data:
-        split = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2]).test
-        inputs = split.samples([0, 0])
+        loaded = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2])
+        inputs, size = loaded.test.samples([0, 0]), loaded.image_shape
     else:
         raise ModelError(
             f"the input shape of {model!r} is not known; give --input-shape C,H,W or --data"
         )
-    built = new_model(model) if weights is None else load_model(model, weights)
+    built = (
+        new_model(model, shape=size) if weights is None else load_model(model, weights, shape=size)
+    )
     network = prepare(built, Samples.of(inputs).with_dynamic(dynamic))
     plan = make_plan(network, recipe)
     console.print(plan_table(plan))

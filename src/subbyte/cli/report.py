@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from subbyte.cli.common import read_bits, read_words
 from subbyte.cli.numbers import numeric
 from subbyte.cli.terminal import command, console
 from subbyte.io.numbers import Real, Whole
@@ -58,14 +59,19 @@ def report(
         ),
     ] = _USUAL.window,
     metrics: Annotated[
-        str, typer.Option(help="Clip searches: metrics to draw, by comma; all unless given.")
+        str,
+        typer.Option(
+            help="Clip searches: metrics to draw, by comma, or loss alone; all unless given."
+        ),
+    ] = "",
+    bits: Annotated[
+        str, typer.Option(help="Clip searches: widths to show, such as 2-4; all unless given.")
     ] = "",
 ) -> None:
     """Write one page about quantized networks, sweeps, training runs and clip searches, or a
     comparison of several.
     """
-    shown = tuple(part.strip() for part in metrics.split(",") if part.strip())
-    view = View(smooth, epochs, window, shown)
+    view = View(smooth, epochs, window, read_words(metrics), read_bits(bits) if bits else ())
     written = write_report(folders, out, names=name or (), view=view, png=png, tables=csv)
     for path in (written[0], *filter(None, (png, csv))):
         console.print(str(path), highlight=False, soft_wrap=True, markup=False)

@@ -2,10 +2,10 @@
 their own header tells.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from subbyte.data import DataSet, load_data
 from subbyte.engine.quantized import QuantizedModel
@@ -15,10 +15,23 @@ from subbyte.exporters.sealed import is_sealed
 from subbyte.jobs import PACKED
 from subbyte.learn.training.subject import PACKED as TRAINED
 from subbyte.models import new_model
-from subbyte.records import RESULT, Result, read_result
+from subbyte.records import RESULT, Record, Result, read_result
+from subbyte.records.base import Count, first_error
 from subbyte.records.training import LOG, read_run
 
 _IMAGES = 100  # to prove a file on, where nothing says how many the network was calibrated on
+
+
+class _Known(Record):
+    """Entries of what a file says of itself, as `Source` has them."""
+
+    model: str = ""
+    data: str = ""
+    normalize: str | None = None
+    resize: Count | None = None
+    crop: Count | None = None
+    calibration: Count = _IMAGES
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,8 @@ class Source:
                 f"{self.packed} does not say what network it is of; give --model, as for quantize"
             )
         classes = None if images is None else len(images.classes) or None
-        return load(self.packed, new_model(self.model, classes))
+        shape = read(self.packed).image_shape
+        return load(self.packed, new_model(self.model, classes, shape))
 
 
 def find_source(
@@ -83,7 +97,7 @@ def find_source(
     Raises FormatError where there is no packed file.
     """
     packed = _packed_in(path) if path.is_dir() else path
-    about = read(packed).header["about"]
+    about = read(packed).header.about
     folder, result = packed.parent, None
     if packed.name == PACKED and (folder / RESULT).is_file():
         result = read_result(folder)
@@ -92,13 +106,17 @@ def find_source(
         about = read_run(folder).settings.plain()
     else:
         about = about | {"data": about.get("data_spec", "")}
+    try:
+        known = _Known.model_validate({name: value for name, value in about.items() if value})
+    except ValidationError as error:
+        raise FormatError(f"{packed}: about: {first_error(error)}; give it as an option") from error
     return Source(
         packed,
-        model or str(about.get("model") or ""),
-        data or str(about.get("data") or ""),
-        _pixels(about, normalize, *sizes),
-        int(about.get("calibration") or _IMAGES),
-        int(about.get("seed") or 0),
+        model or known.model,
+        data or known.data,
+        _pixels(known, normalize, *sizes),
+        known.calibration,
+        known.seed,
         result,
     )
 
@@ -113,9 +131,7 @@ def _packed_in(folder: Path) -> Path:
     )
 
 
-def _pixels(about: Mapping[str, Any], normalize: str | None, *sizes: int | None) -> Pixels:
+def _pixels(known: _Known, normalize: str | None, *sizes: int | None) -> Pixels:
     """As they were, but for what is given."""
-    known = [about.get(name) for name in ("resize", "crop")]
-    own = sizes or (None, None)
-    given = [one or (int(size) if size else None) for one, size in zip(own, known, strict=True)]
-    return Pixels(normalize or about.get("normalize") or None, *given)
+    resize, crop = sizes or (None, None)
+    return Pixels(normalize or known.normalize, resize or known.resize, crop or known.crop)

@@ -20,7 +20,7 @@ from rich.progress import (
 
 from subbyte.errors import SubbyteError
 
-console = Console(emoji=False)
+console = Console(emoji=False, markup=False)
 errors = Console(stderr=True, emoji=False)
 F = TypeVar("F", bound=Callable[..., Any])
 

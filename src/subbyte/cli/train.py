@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from torch import nn
 
 from subbyte.cli.common import (
     CropOption,
@@ -41,7 +42,7 @@ from subbyte.learn.training.record import Record
 from subbyte.learn.training.settings import PRECISIONS
 from subbyte.learn.training.subject import WEIGHTS
 from subbyte.methods import Task
-from subbyte.models import load_model, new_model
+from subbyte.models import load_model, load_weights, new_model
 from subbyte.pages.scores import number
 from subbyte.tasks import Classification, read_tasks
 from subbyte.tuning.estimators import ESTIMATORS
@@ -56,6 +57,8 @@ SetOption = Annotated[
         "--set", help="Another setting of --optimizer or --qat, NAME=VALUE in YAML; repeatable."
     ),
 ]
+MOST_RATE = 10**6
+"""A learning rate, or what goes with one, that is no slip."""
 _OPTIONS = {"name": "--optimizer and --qat", "seed": "--seed"}
 """Settings of methods that options of other names say."""
 
@@ -75,19 +78,21 @@ def train(
     epochs: Annotated[int, numeric(Whole(1), "Passes over the training images.")] = 20,
     batch_size: Annotated[int, numeric(Whole(1), "Images a step, of each process.")] = 128,
     optimizer: Annotated[str, typer.Option(help=f"{', '.join(OPTIMIZERS)}.")] = "sgd",
-    lr: Annotated[float, numeric(Real(0, above=True), "Learning rate, at its highest.")] = 0.1,
-    momentum: Annotated[float | None, numeric(Real(0), "Of the SGD family.")] = None,
+    lr: Annotated[
+        float, numeric(Real(0, MOST_RATE, above=True), "Learning rate, at its highest.")
+    ] = 0.1,
+    momentum: Annotated[float | None, numeric(Real(0, MOST_RATE), "Of the SGD family.")] = None,
     nesterov: Annotated[
         bool | None, typer.Option("--nesterov/--no-nesterov", help="Of the SGD family.")
     ] = None,
     weight_decay: Annotated[
-        float | None, numeric(Real(0), "Part of the direction of every update.")
+        float | None, numeric(Real(0, MOST_RATE), "Part of the direction of every update.")
     ] = None,
     lr_schedule: Annotated[
         str, typer.Option(help=f"Of the learning rate: {', '.join(LR_SCHEDULES)}.")
     ] = "cosine",
     warmup: Annotated[
-        float, numeric(Real(0), "Epochs over which the learning rate rises from 0.")
+        float, numeric(Real(0, MOST_RATE), "Epochs over which the learning rate rises from 0.")
     ] = 0.0,
     resolution: Annotated[
         int | None, numeric(Whole(-64, 64), "Of rounded updates at first: steps of 2^-N.")
@@ -227,16 +232,22 @@ def _run(
     """Train, pack what is on grids, say how it went; of several processes the first does all but
     the training. Returns whether this is the first.
     """
-    classes = len(images.classes) or None
+    classes, shape = len(images.classes) or None, images.image_shape
     torch.manual_seed(settings.seed)
-    network = new_model(name, classes) if weights is None else load_model(name, weights, classes)
+    network = (
+        new_model(name, classes, shape)
+        if weights is None
+        else load_model(name, weights, classes, shape)
+    )
     about = {"model": name, **about, "images": images.fingerprint, "initial": fingerprint(network)}
     with progress() as report:
         record = run(network, images, settings, out, about=about, device=device, progress=report)
     if not record.epochs:
         return False
     if settings.qat is not None:
-        _pack(name, classes, images, settings.qat.bits, settings.float_layers, out)
+        _pack(
+            new_model(name, classes, shape), images, settings.qat.bits, settings.float_layers, out
+        )
     text = f"test {_scores(record)} after epoch {record.epochs[-1]['epoch']}; files: {out}/*"
     console.print(text, highlight=False, soft_wrap=True, markup=False)
     return True
@@ -336,14 +347,14 @@ def _owners(setting: str) -> str:
 
 
 def _pack(
-    model: str,
-    classes: int | None,
+    trained: nn.Module,
     images: DataSet,
     bits: int,
     float_layers: tuple[str, ...],
     out: Path,
 ) -> None:
-    trained = load_model(model, out / WEIGHTS, classes=classes)
+    """Pack the trained weights, which `trained` takes."""
+    load_weights(trained, out / WEIGHTS)
     packed = pack(trained, images.test, bits, float_layers, out / PACKED)
     console.print(
         f"every weight is on its grid: {packed.bits_per_weight:.2f} bits a weight, "

@@ -60,7 +60,7 @@ def run_quantized(
         raise ModelError(
             "--from and --recipe begin with a trained float network; give its --weights"
         )
-    model = load_model(name, weights, len(data.classes) or None)
+    model = load_model(name, weights, len(data.classes) or None, data.image_shape)
     named, count, seed, packed = str(about["data"]), asked.calibration, settings.seed, ""
     if asked.source:
         found = find_source(Path(asked.source), name, named)

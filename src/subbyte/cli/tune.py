@@ -99,7 +99,7 @@ def tune(
     loaded = found.images()
     more = [] if images is None else [_all(images, found.pixels)]
     start = Start(found.packed, plan, chosen, more)
-    network = load_model(found.model, weights, len(loaded.classes) or None)
+    network = load_model(found.model, weights, len(loaded.classes) or None, loaded.image_shape)
     here, own = join(device)
     job = Job(
         model=found.model,

@@ -9,7 +9,8 @@ from rich.table import Table
 from subbyte.cli.terminal import command, console
 from subbyte.errors import FormatError
 from subbyte.exporters.device import Compared, compare
-from subbyte.exporters.vectors import VECTORS, read_arrays, read_vectors
+from subbyte.exporters.vectors import VECTORS, read_vectors
+from subbyte.io.arrays import read_arrays
 
 
 @command

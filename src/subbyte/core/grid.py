@@ -140,11 +140,20 @@ class Grid:
 
     @classmethod
     def of_stored(cls, spec: GridSpec, stored: Mapping[str, Tensor]) -> "Grid":
-        """Inverse of `stored`. Raises KeyError for a tensor that is missing."""
-        alphabet = spec.alphabet
-        zero_point = stored["zero_point"] if alphabet.has_zero_point else None
-        own = stored[alphabet.own] if alphabet.own else None
-        return cls.of(spec, stored["scale"], zero_point, own)
+        """Inverse of `stored`.
+
+        Raises KeyError for a tensor that is missing, RecipeError for one of another type.
+        """
+        alphabet, types = spec.alphabet, {"scale": torch.float32}
+        if alphabet.has_zero_point:
+            types["zero_point"] = alphabet.zero_dtype or alphabet.code_dtype
+        if alphabet.own:
+            types[alphabet.own] = alphabet.own_dtype
+        for name, dtype in types.items():
+            if stored[name].dtype != dtype:
+                raise RecipeError(f"{name} must be {dtype}, got {stored[name].dtype}")
+        held = [stored.get(name) for name in ("zero_point", alphabet.own)]
+        return cls.of(spec, stored["scale"], *held)
 
     @property
     def stored(self) -> dict[str, Tensor]:

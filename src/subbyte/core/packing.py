@@ -124,6 +124,8 @@ def pack(codes: Tensor, grid: Grid) -> Tensor:
 def packed_bytes(grid: Grid, shape: Sequence[int]) -> int:
     """Bytes that codes of this shape take on a grid."""
     rows, columns = shape
+    if not grid.spec.alphabet.varies:
+        return digit_bytes(grid.spec.alphabet.count, rows * columns)
     return sum(digit_bytes(base, int(taken.sum()) * columns) for taken, base in _parts(grid, rows))
 
 

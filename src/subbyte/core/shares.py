@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from subbyte.io.plain import from_plain
 
 Granularity = Literal["tensor", "channel", "group"]
 """A share as users name it."""
+_LARGEST = 2**31  # of a group
 
 
 class Share(ABC):
@@ -56,6 +58,10 @@ class Share(ABC):
     def spread(self, parameter: Tensor, columns: int) -> Tensor:
         """Scales or zero points in a shape that broadcasts with [rows, columns]."""
         return parameter
+
+    def shape(self, rows: int, columns: int) -> tuple[int, ...]:
+        """The shape of the scales of a matrix."""
+        return tuple(self.sums(torch.empty(rows, columns, device="meta")).shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `share_from` reads them."""
@@ -117,7 +123,7 @@ class PerGroup(Share):
     block_name = "group"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if not 1 <= self.size < _LARGEST:
             raise RecipeError(f"group_size must be at least 1, got {self.size}")
 
     @property
@@ -140,7 +146,7 @@ class PerGroup(Share):
 
     def spread(self, parameter: Tensor, columns: int) -> Tensor:
         """See `Share`."""
-        return parameter.repeat_interleave(self.size, dim=1)[:, :columns]
+        return parameter.repeat_interleave(min(self.size, columns), dim=1)[:, :columns]
 
 
 SHARES: dict[str, type[Share]] = {share.kind: share for share in (PerTensor, PerChannel, PerGroup)}

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from subbyte.data.dataset import DataSet, OnDemand, Split, Target, spread
 from subbyte.data.preprocess import Preprocess
-from subbyte.errors import DataError
+from subbyte.errors import DataError, FormatError
+from subbyte.io.arrays import read_arrays
 from subbyte.io.digests import digest
 
 log = logging.getLogger("subbyte")
@@ -152,7 +153,8 @@ def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
     """Read an .npz file with x_train and x_test, or images: then only a test split.
 
     Images are [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1, 3 or 4. uint8 is divided by 255;
-    floating point is taken as it is and should be from 0 to 1. Beside them lie targets, or none:
+    floating point is taken as it is and should be from 0 to 1; 0 to 255 is noted, and refused where
+    a normalization is for 0 to 1. Beside them lie targets, or none:
     y_train and y_test, or labels, are whole numbers [n] or [n, 1]: classes, named "0", "1", ... up
     to the largest. Every other array [n, ...] of numbers is a target of the network's next output,
     in the order of the file: maps of classes [n, H, W], floats of any shape; with x_train and
@@ -164,12 +166,9 @@ def load_npz(path: Path, preprocess: Preprocess) -> DataSet:
             f"{path}: there is no such file; npz:PATH expects an .npz file with {_LAYOUT}"
         )
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except Exception as reason:  # damaged archives raise errors of many types
-        raise DataError(
-            f"{path}: not a whole .npz file of plain arrays ({type(reason).__name__}: {reason})"
-        ) from reason
+        arrays = read_arrays(path)
+    except FormatError as reason:
+        raise DataError(str(reason)) from reason
     return named_arrays(f"npz:{path.stem}", arrays, str(path), preprocess)
 
 
@@ -194,6 +193,7 @@ def named_arrays(
     splits = []
     for kind in kinds:
         pixels = _images(arrays[_named("x", kind)], f"{where}, {_named('x', kind)}")
+        preprocess.check_scale(pixels, f"{where}, {_named('x', kind)}")
         key = _named("y", kind)
         labels = _labels(arrays[key], f"{where}, {key}") if "y" in targets else None
         names = [_named(target, kind) for target in targets if target != "y"]
@@ -256,6 +256,7 @@ def _fits(value: Any, images: Any) -> bool:
     return (
         isinstance(value, np.ndarray | Tensor)
         and value.ndim > 0
+        and np.ndim(images) > 0
         and len(value) == len(images)
         and (isinstance(value, Tensor) or value.dtype.kind in "biuf")
     )
@@ -288,7 +289,8 @@ def _images(value: Any, where: str) -> Tensor:
         array = array.transpose(0, 3, 1, 2)
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise DataError(
-            f"{where}: type {array.dtype}; images are uint8, or floating point from 0 to 1"
+            f"{where}: type {array.dtype}; images are uint8, or floating point from 0 to 1: divide "
+            f"them by the number that is white"
         )
     dtype = np.uint8 if array.dtype == np.uint8 else np.float32
     return torch.from_numpy(np.array(array, dtype=dtype, order="C"))

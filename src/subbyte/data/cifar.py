@@ -4,16 +4,11 @@ python version   data_batch_1 ... data_batch_5, test_batch: dicts, b"data" uint8
                  b"labels" [n]
 binary version   data_batch_1.bin ... test_batch.bin: records of 1 label byte and 3072 pixel bytes
 Either way an image is 1024 red, 1024 green, 1024 blue bytes, row by row.
-
-A pickle can execute code. These are read by an unpickler that knows five names, all that an array
-needs.
 """
 
-import codecs
-import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +16,7 @@ from torch import Tensor
 
 from subbyte.data.arrays import Arrays, array_data, check_labels
 from subbyte.data.dataset import DataSet
+from subbyte.data.pickles import PickledArray, read_pickle
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 
@@ -31,16 +27,6 @@ FOLDERS = {
     "": "cifar-10-batches-py",
     ".bin": "cifar-10-batches-bin",
 }  # suffix of the files -> folder they come in
-
-# numpy's own rebuilding function, whichever module it lives in
-_reconstruct = np.empty(0).__reduce__()[0]
-ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): codecs.encode,
-}
 
 
 def load_cifar10(path: Path, preprocess: Preprocess) -> DataSet:
@@ -95,31 +81,17 @@ def _read_binary(path: Path) -> tuple[Tensor, Tensor]:
 
 def _read_python(path: Path) -> tuple[Tensor, Tensor]:
     try:
-        with path.open("rb") as file:
-            batch = _ArrayUnpickler(file).load()
+        batch = read_pickle(path.read_bytes())
+        data = _entry(batch, b"data", PickledArray).bytes()
+        labels = _entry(batch, b"labels", list)
     except DataError as reason:
         raise DataError(f"{path}: {reason}") from reason
-    except Exception as reason:  # a damaged pickle raises errors of many types
+    if data.ndim != 2 or data.shape[1] != PIXELS:
         raise DataError(
-            f"{path}: not a whole CIFAR batch ({type(reason).__name__}: {reason}); unpack it again"
-        ) from reason
-    data = batch.get(b"data") if isinstance(batch, dict) else None
-    labels = batch.get(b"labels") if isinstance(batch, dict) else None
-    if (
-        not isinstance(data, np.ndarray)
-        or data.dtype != np.uint8
-        or data.ndim != 2
-        or data.shape[1] != PIXELS
-    ):
-        what = (
-            f"{data.dtype} {list(data.shape)}"
-            if isinstance(data, np.ndarray)
-            else type(data).__name__
+            f"{path}: its b'data' is uint8 {list(data.shape)}, not uint8 [n, {PIXELS}]; this is no "
+            f"CIFAR-10 batch"
         )
-        raise DataError(
-            f"{path}: its b'data' is {what}, not uint8 [n, {PIXELS}]; this is no CIFAR-10 batch"
-        )
-    if not isinstance(labels, list) or not all(isinstance(x, int) for x in labels):
+    if not all(type(label) is int and abs(label) < 2**63 for label in labels):
         raise DataError(
             f"{path}: its b'labels' is not a list of whole numbers; this is no CIFAR-10 batch"
         )
@@ -128,14 +100,13 @@ def _read_python(path: Path) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(data.copy()), torch.tensor(labels, dtype=torch.int64)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="bytes")  # Python 2 wrote str as bytes
+T = TypeVar("T")
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise DataError(
-                f"would execute code: it asks for {module}.{name}, which no CIFAR batch needs, "
-                "so it is not read; fetch the data set from its authors"
-            )
-        return ALLOWED[module, name]
+
+def _entry(batch: object, name: bytes, kind: type[T]) -> T:
+    found = batch.get(name) if isinstance(batch, dict) else None
+    if not isinstance(found, kind):
+        raise DataError(
+            f"its {name!r} is {type(found).__name__}, not what it is in a CIFAR-10 batch"
+        )
+    return found

@@ -221,6 +221,17 @@ class DataSet:
     fingerprint: str
     preprocess: Preprocess | None = None
 
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of its images; None where samples are something else. Raises
+        DataError when the first can't be read.
+        """
+        first = self.test.samples([0]) if len(self.test) else None
+        match list(first.shape) if isinstance(first, Tensor) else []:
+            case [_, channels, height, width]:
+                return channels, height, width
+        return None
+
 
 def is_labels(target: Target) -> bool:
     """Whether a target is the class of each sample: int64 [n]."""

@@ -9,16 +9,17 @@ taken.
 
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from subbyte.data.dataset import DataSet, Split, spread
+from subbyte.data.pictures import Picture, Remarks, is_hidden, open_rgb
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 from subbyte.io.digests import digest
@@ -41,6 +42,7 @@ class FolderReader:
     files: tuple[str, ...]
     preprocess: Preprocess
     shape: tuple[int, int]
+    remarks: Remarks = field(default_factory=Remarks)
 
     def __call__(self, indices: Tensor) -> Tensor:
         """Read the images at indices int64 [b]: float32 [b, 3, H, W]. Raises DataError naming a
@@ -48,23 +50,24 @@ class FolderReader:
         """
         if not len(indices):
             return torch.empty(0, 3, *self.shape)
+        paths = [self.root / self.files[index] for index in indices.tolist()]
         with ThreadPoolExecutor(THREADS) as pool:
-            images = list(pool.map(self._image, indices.tolist()))
-        return self.preprocess.finish(
-            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-        )
+            pictures = list(pool.map(self._picture, paths))
+        for path, picture in zip(paths, pictures, strict=True):
+            self.remarks.add(path, picture.notes)
+        images = np.stack([np.asarray(picture.image) for picture in pictures])
+        return self.preprocess.finish(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
 
-    def _image(self, index: int) -> np.ndarray:
-        path = self.root / self.files[index]
-        image = decode(path, self.preprocess)
-        if image.shape[:2] != self.shape:
+    def _picture(self, path: Path) -> Picture:
+        picture = decode(path, self.preprocess)
+        height, width = picture.image.height, picture.image.width
+        if (height, width) != self.shape:
             raise DataError(
-                f"{path}: the image is {image.shape[0]} x {image.shape[1]} pixels (height x "
-                f"width), "
-                f"the first of the data set {self.shape[0]} x {self.shape[1]}; "
-                "give --resize N --crop N to bring all to N x N"
+                f"{path}: the image is {height} x {width} pixels (height x width), the first of "
+                f"the data set {self.shape[0]} x {self.shape[1]}; give --resize N --crop N to "
+                f"bring all to N x N"
             )
-        return image
+        return picture
 
 
 @dataclass(frozen=True)
@@ -74,19 +77,12 @@ class _Listing:
     labels: Tensor  # int64 [n]
 
 
-def decode(path: Path, preprocess: Preprocess) -> np.ndarray:
-    """Read an image file: uint8 [H, W, 3], resized and cropped. Raises DataError if damaged or too
-    small.
+def decode(path: Path, preprocess: Preprocess) -> Picture:
+    """Read an image file as RGB, resized and cropped. Raises DataError as `open_rgb`, and if it is
+    too small.
     """
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except Exception as reason:  # Pillow's decoders raise errors of many types
-        raise DataError(
-            f"{path}: not a whole image file ({type(reason).__name__}: {reason}); fetch it again "
-            f"or remove it"
-        ) from reason
-    return np.asarray(preprocess.reshape(image, str(path)))
+    found = open_rgb(path)
+    return Picture(preprocess.reshape(found.image, str(path)), found.notes)
 
 
 def load_imagefolder(path: Path, preprocess: Preprocess) -> DataSet:
@@ -113,7 +109,7 @@ def load_imagefolder(path: Path, preprocess: Preprocess) -> DataSet:
     else:
         roots = {"train": path / "train"} if trained else {}
         roots["test"] = path / tested
-        _warn_of_others(path, names, {"train", tested})
+        _warn_of_others(path, {"train", tested})
     classes = _folders(next(iter(roots.values())), expected)
     index = {name: k for k, name in enumerate(classes)}
     advice = f"its classes are the folders of {next(iter(roots.values()))}; rename it or remove it"
@@ -147,7 +143,7 @@ def load_imagenet(path: Path, preprocess: Preprocess) -> DataSet:
     if "test" not in roots:
         log.warning("%s: has no val/, so the accuracy will be on images of train/", path)
         roots = {"test": roots["train"]}
-    _warn_of_others(path, names, {"train", "val"})
+    _warn_of_others(path, {"train", "val"})
     synsets, titles, source = _synsets(path, roots, expected)
     advice = f"it is no class in {source}"
     splits = {kind: _list(root, synsets, expected, advice) for kind, root in roots.items()}
@@ -189,23 +185,20 @@ def _synsets(
     )
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".")
-
-
 def _folders(path: Path, expected: str) -> list[str]:
     if not path.is_dir():
         raise DataError(f"{path}: there is no such folder; {expected}")
     names = sorted(
-        entry.name for entry in path.iterdir() if entry.is_dir() and not _hidden(entry.name)
+        entry.name for entry in path.iterdir() if entry.is_dir() and not is_hidden(entry.name)
     )
     if not names:
         raise DataError(f"{path}: has no folders in it; {expected}")
     return names
 
 
-def _warn_of_others(path: Path, names: list[str], used: set[str]) -> None:
-    others = [name for name in names if name not in used]
+def _warn_of_others(path: Path, used: set[str]) -> None:
+    found = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    others = [name for name in found if name not in used and not name.startswith(".")]
     if others:
         log.warning(
             "%s: its folders %s are not read",
@@ -218,42 +211,55 @@ def _list(root: Path, index: dict[str, int], expected: str, advice: str) -> _Lis
     """List the images of all class folders of `root`, in the order of the folders' and the files'
     names.
     """
-    files: list[str] = []
-    labels: list[int] = []
-    for name in _folders(root, expected):
-        if name not in index:
-            raise DataError(
-                f"{root / name}: this folder is not one of the {len(index)} classes: {advice}"
-            )
-        found = list_images(root, name)
-        if not found:
-            raise DataError(
-                f"{root / name}: no image in this class folder; put some there or remove it"
-            )
-        files += found
-        labels += [index[name]] * len(found)
-    loose = next((p for p in sorted(root.iterdir()) if p.suffix.lower() in SUFFIXES), None)
+    names = _folders(root, expected)
+    strange = next((name for name in names if name not in index), None)
+    if strange is not None:
+        raise DataError(
+            f"{root / strange}: this folder is not one of the {len(index)} classes: {advice}"
+        )
+    found = list_images(root, names)
+    empty = next((name for name, files in zip(names, found, strict=True) if not files), None)
+    if empty is not None:
+        raise DataError(
+            f"{root / empty}: no image in this class folder; put some there or remove it"
+        )
+    files = tuple(file for own in found for file in own)
+    labels = [index[name] for name, own in zip(names, found, strict=True) for _ in own]
+    visible = sorted(p for p in root.iterdir() if not is_hidden(p.name))
+    loose = next((p for p in visible if p.suffix.lower() in SUFFIXES), None)
     if loose is not None:
         raise DataError(f"{loose}: an image outside of the class folders; {expected}")
-    return _Listing(root, tuple(files), torch.tensor(labels, dtype=torch.int64))
+    return _Listing(root, files, torch.tensor(labels, dtype=torch.int64))
 
 
-def list_images(root: Path, name: str) -> list[str]:
-    """List the images under the class folder `name`, sorted, relative to `root`; hidden ones do not
-    count.
+def list_images(root: Path, folders: Sequence[str]) -> list[list[str]]:
+    """The images under each of some folders of `root`, sorted, relative to `root`.
+
+    What is hidden does not count, which is logged. Raises DataError when another file is no image.
     """
+    hidden = {entry for entry in root.iterdir() if is_hidden(entry.name)}
+    listed = [_images(root, name, hidden) for name in folders]
+    if hidden:
+        more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
+        log.warning("%s%s: hidden, not read", min(hidden), more)
+    return listed
+
+
+def _images(root: Path, name: str, hidden: set[Path]) -> list[str]:
+    """Images under the folder `name`; what is hidden is put beside the others."""
     found: list[str] = []
-    for folder, _, files in os.walk(root / name, followlinks=True):
+    for folder, inner, files in os.walk(root / name, followlinks=True):
+        hidden |= {Path(folder, other) for other in (*inner, *files) if is_hidden(other)}
+        inner[:] = [other for other in inner if not is_hidden(other)]
         for file in files:
             path = Path(folder, file)
-            if _hidden(file):
-                log.warning("%s: a hidden file, not read", path)
-            elif path.suffix.lower() not in SUFFIXES:
+            if is_hidden(file):
+                continue
+            if path.suffix.lower() not in SUFFIXES:
                 raise DataError(
                     f"{path}: not an image ({', '.join(SUFFIXES)}); remove it from the class folder"
                 )
-            else:
-                found.append(str(path.relative_to(root)))
+            found.append(str(path.relative_to(root)))
     return sorted(found)
 
 
@@ -262,15 +268,19 @@ def _data_set(
 ) -> DataSet:
     preprocess.normalization.check(3)
     test = splits["test"]
-    shape = decode(test.root / test.files[0], preprocess).shape
+    shape = first_shape(test.root, test.files, preprocess)
     made = {
-        kind: Split.labelled(
-            kind, x.labels, FolderReader(x.root, x.files, preprocess, (shape[0], shape[1]))
-        )
+        kind: Split.labelled(kind, x.labels, FolderReader(x.root, x.files, preprocess, shape))
         for kind, x in splits.items()
     }
     found = digest(_evidence(splits))
     return DataSet(name, made.get("train"), made["test"], classes, found, preprocess)
+
+
+def first_shape(root: Path, files: Sequence[str], preprocess: Preprocess) -> tuple[int, int]:
+    """Height and width that the first image comes to. Raises DataError as `decode`."""
+    image = decode(root / files[0], preprocess).image
+    return image.height, image.width
 
 
 def _evidence(splits: dict[str, _Listing]) -> list[bytes]:

@@ -16,7 +16,7 @@ from subbyte.data.normalize import parse_normalization
 from subbyte.data.preprocess import Preprocess
 from subbyte.data.user import load_user_data
 from subbyte.errors import DataError
-from subbyte.io.user_file import split_spec
+from subbyte.io.user_file import expanded, split_spec
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def load_data(
         return load_user_data(*user, preprocess)
     if not path and name != "digits":
         raise DataError(f"data {spec!r}: where is it? Write {KINDS[name].description}")
-    return KINDS[name].load(Path(path).expanduser(), preprocess)
+    return KINDS[name].load(expanded(path), preprocess)
 
 
 def _unknown(spec: str, name: str) -> str:

@@ -3,8 +3,8 @@
     images:PATH    every image in the folder and the folders below it
     masks:PATH     images/a.jpg and masks/a.png, ..., or train/images/..., val/images/... and so on
 
-A mask is a picture of one channel (grey or palette) whose pixel values are class numbers; 255 marks
-pixels that don't count.
+A mask is a picture of one channel (grey of 1, 8 or 16 bits, or palette) whose pixel values are
+class numbers; 255 marks pixels that don't count.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from subbyte.data.dataset import DataSet, OnDemand, Split, spread
-from subbyte.data.folders import HEAD, SUFFIXES, THREADS, FolderReader, decode, list_images
+from subbyte.data.folders import HEAD, SUFFIXES, THREADS, FolderReader, first_shape, list_images
+from subbyte.data.pictures import WIDE, open_picture
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 from subbyte.io.digests import digest
 
 _TESTED = ("val", "test")
-_ONE_CHANNEL = ("1", "L", "P", "I", "I;16")
+_ONE_CHANNEL = ("1", "L", "P", *WIDE)
 
 
 def load_images(path: Path, preprocess: Preprocess) -> DataSet:
@@ -33,7 +34,7 @@ def load_images(path: Path, preprocess: Preprocess) -> DataSet:
     """
     if not path.is_dir():
         raise DataError(f"{path}: there is no such folder; images:PATH expects a folder of images")
-    files = tuple(list_images(path, "."))
+    files = tuple(*list_images(path, ["."]))
     if not files:
         raise DataError(f"{path}: no images in it ({', '.join(SUFFIXES)})")
     reader = _reader(path, files, preprocess)
@@ -91,22 +92,15 @@ class Masks(OnDemand):
 
     def _map(self, index: int) -> np.ndarray:
         path = self.root / self.files[index]
-        try:
-            with Image.open(path) as file:
-                file.load()
-                mask = file
-        except Exception as reason:  # Pillow's decoders raise errors of many types
-            raise DataError(
-                f"{path}: not a whole image file ({type(reason).__name__}: {reason}); fetch it "
-                f"again or remove it"
-            ) from reason
+        mask = open_picture(path).image
         if mask.mode not in _ONE_CHANNEL:
             raise DataError(
-                f"{path}: a mask of mode {mask.mode}; its pixels must be class numbers, in one "
-                f"channel (grey or palette)"
+                f"{path}: a mask of mode {mask.mode}; its pixels must be class numbers, whole ones "
+                f"in one channel (grey or palette)"
             )
+        classes = Image.fromarray(np.asarray(mask).astype(np.int32))  # of a palette its indices
         nearest = Image.Resampling.NEAREST
-        found = np.asarray(self.preprocess.reshape(mask, str(path), nearest)).astype(np.int64)
+        found = np.asarray(self.preprocess.reshape(classes, str(path), nearest)).astype(np.int64)
         if found.shape != self.shape:
             raise DataError(
                 f"{path}: the mask is {found.shape[0]} x {found.shape[1]} pixels (height x width), "
@@ -124,7 +118,7 @@ def _pairs(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 f"{root / name}: there is no such folder; masks:PATH expects images/ and masks/ "
                 f"with files of the same names, in PATH or in PATH/train and PATH/val"
             )
-        files = list_images(root / name, ".")
+        (files,) = list_images(root / name, ["."])
         found.append({str(Path(file).with_suffix("")): file for file in files})
     images, masks = found
     if not images:
@@ -138,8 +132,7 @@ def _pairs(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _reader(root: Path, files: tuple[str, ...], preprocess: Preprocess) -> FolderReader:
     preprocess.normalization.check(3)
-    height, width, _ = decode(root / files[0], preprocess).shape
-    return FolderReader(root, files, preprocess, (height, width))
+    return FolderReader(root, files, preprocess, first_shape(root, files, preprocess))
 
 
 def _evidence(kind: str, root: Path, files: tuple[str, ...]) -> list[bytes]:

@@ -6,7 +6,9 @@ ones: the
 longer side to floor(N * long / short), the corner of the crop to the nearest even of two.
 """
 
+import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,10 @@ from torch import Tensor
 
 from subbyte.data.normalize import Normalization
 from subbyte.errors import DataError
+
+log = logging.getLogger("subbyte")
+
+BRIGHT = 2  # pixels from 0 to 1 end well below it, even where resizing overshoots
 
 
 @dataclass(frozen=True)
@@ -77,3 +83,33 @@ class Preprocess:
         """
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         return self.normalization.apply(pixels)
+
+    def check_scale(self, images: Tensor, where: str) -> None:
+        """Note that images to be used as they are look like bytes. Raises DataError where they are
+        to be normalized as pixels from 0 to 1.
+        """
+        if hold_bytes(images) and max(self.normalization.mean, default=BRIGHT) <= 1:
+            raise DataError(
+                f"{where}: floating-point images go up to {float(images.max()):g}, and the "
+                f"normalization is for pixels from 0 to 1; store them as uint8, or divide by 255"
+            )
+        note_bytes(images, where)
+
+
+def hold_bytes(images: Any) -> bool:
+    """Whether floating-point images [n, C, H, W] look like bytes that nobody divided by 255."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+        return False
+    low, high = map(float, images.aminmax()) if images.numel() else (0.0, 0.0)
+    return low >= 0 and BRIGHT < high <= 255
+
+
+def note_bytes(images: Any, where: str) -> None:
+    """Tell the user when images that go into the network as they are look like bytes."""
+    if hold_bytes(images):
+        log.warning(
+            "%s: floating-point images from %g to %g are used as they are; a network that was "
+            "trained on pixels from 0 to 1, or normalized ones, needs them so",
+            where,
+            *map(float, images.aminmax()),
+        )

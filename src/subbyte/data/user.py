@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from subbyte.data.arrays import named_arrays
 from subbyte.data.dataset import DataSet, Split, spread
 from subbyte.data.normalize import Normalization
-from subbyte.data.preprocess import Preprocess
+from subbyte.data.preprocess import Preprocess, note_bytes
 from subbyte.errors import DataError
 from subbyte.graph.samples import Inputs, Samples
 from subbyte.io.digests import digest
@@ -86,6 +86,8 @@ def _joined(name: str, batches: Iterable[Any], where: str) -> DataSet:
     if not inputs:
         raise DataError(f"{where} returned no batches")
     whole = Samples.join(inputs)
+    for leaf in whole.leaves:
+        note_bytes(leaf, where)
     columns = tuple(torch.cat(column) for column in zip(*targets, strict=True))
     split = Split("test", Reader(whole), len(whole), columns)
     labels = columns[0] if split.has_labels else torch.empty(0, dtype=torch.int64)

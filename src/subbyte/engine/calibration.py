@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from subbyte.data.preprocess import note_bytes
 from subbyte.errors import DataError
 from subbyte.graph import Inputs, Samples
 
@@ -25,10 +26,18 @@ def collect(source: Source, model: nn.Module, forward_fn: ForwardFn | None = Non
     by their names.
     forward_fn: called as forward_fn(model, batch) for each batch, where those rules do not fit; it
         calls the network as it should be called.
-    Raises DataError when there are no samples or batches do not go together.
+    Images that look like bytes never divided by 255 are noted in the log. Raises DataError when
+    there are no samples or batches do not go together.
     """
     if isinstance(source, Samples):
         return source
+    samples = _joined(source, model, forward_fn)
+    for leaf in samples.leaves:
+        note_bytes(leaf, "calibration images")
+    return samples
+
+
+def _joined(source: Source, model: nn.Module, forward_fn: ForwardFn | None) -> Samples:
     if isinstance(source, np.ndarray | Tensor | Inputs) and forward_fn is None:
         return Samples.of(source)
     if isinstance(source, Dataset) and not isinstance(source, Iterable):

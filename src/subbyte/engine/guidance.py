@@ -35,7 +35,12 @@ from subbyte.io.cache import Cache
 from subbyte.io.processes import Processes
 from subbyte.io.repeatable import UNIT
 from subbyte.recipe import Plan
-from subbyte.stats import GradientCollector, GradientStats, position_weights
+from subbyte.stats import (
+    GradientCollector,
+    GradientStats,
+    gradients_by_image,
+    position_weights,
+)
 
 _LEAST = 1e-6  # of the mean weight: where nothing depends on a run of channels its rows weigh alike
 Against = Tensor | Literal["signs", "sampled", "outputs", "expected"]
@@ -111,6 +116,29 @@ def loss_of_weight(
         return F.cross_entropy(logits, labels)
 
     return loss
+
+
+def hessians_of_linear(
+    network: Network, layers: Collection[Layer], images: Tensor, batch: int = 64
+) -> dict[str, Tensor]:
+    """The exact Hessian of each output channel, float32 [rows, columns, columns] by layer, of the
+    mean cross-entropy over images [n, ...]; as `stats.hessian_blocks`, at the cost of one pass back
+    for each class.
+
+    layers: in whose weights the network is linear, piece by piece (`graph.is_piecewise_linear`):
+        then it is sum_y p_y g_y g_y', g_y the gradient of an image's loss against class y, whatever
+        the labels. Raises ModelError for more than 100 classes.
+    """
+    owners, found = {layer.name: layer.name for layer in layers}, dict[str, Tensor]()
+    instrumented = instrument(network, [])
+    for part in Samples.of(images).split(batch) if owners else []:
+        for share, calls in layer_gradients(instrumented, part, expected, owners):
+            for layer in layers:
+                ((x, g),) = calls[layer.name]
+                each = gradients_by_image(x, g, layer.geometry)
+                own = torch.einsum("n,nrc,nrd->rcd", share.float() / len(images), each, each)
+                found[layer.name] = own + found.get(layer.name, 0)
+    return found
 
 
 class Guide:

@@ -4,14 +4,14 @@ To add an exporter, write one file with a `methods.Exporter` in it, and name it 
 command line, results and reports loop over them.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.errors import FormatError, RecipeError
+from subbyte.errors import FormatError, RecipeError, SubbyteError
 from subbyte.exporters.executorch import ExecuTorch
 from subbyte.exporters.facts import form_in
 from subbyte.exporters.feeding import check_inputs, fed
@@ -139,14 +139,18 @@ def form_of(path: str | Path) -> Form:
         stated = contents(path).about
     except FormatError:
         return Form()
-    return form_in(stated)
+    try:
+        return form_in(stated)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
 def seal(path: str | Path) -> Seal:
     """Whether an exported file is the one that was proven. Raises FormatError where it can't be
     read.
     """
-    return exporter_of(path).seal(Path(path))
+    with _foreign(path):
+        return exporter_of(path).seal(Path(path))
 
 
 def exporter_of(path: str | Path) -> Exporter[QuantizedModel, Plan]:
@@ -167,9 +171,22 @@ def contents(path: str | Path) -> Contents:
     """
     able = [one for one in EXPORTERS.values() if _takes(one, path)] or [exporter_of(path)]
     for exporter in able[:-1]:
-        with suppress(FormatError):
+        with suppress(FormatError), _foreign(path):
             return exporter.contents(Path(path))
-    return able[-1].contents(Path(path))
+    with _foreign(path):
+        return able[-1].contents(Path(path))
+
+
+@contextmanager
+def _foreign(path: str | Path) -> Iterator[None]:
+    """Within, readers of other people's formats may raise what they like of a damaged file."""
+    try:
+        yield
+    except SubbyteError:
+        raise
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise FormatError(f"{path}: not a whole file of its format ({why})") from error
 
 
 def is_exported(path: str | Path) -> bool:

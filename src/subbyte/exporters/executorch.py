@@ -26,6 +26,7 @@ from subbyte.exporters.parity import prove
 from subbyte.graph import Codes, Layer, Program, Samples, integer_program, silence
 from subbyte.io.digests import digest
 from subbyte.io.files import written
+from subbyte.io.texts import parse_mapping
 from subbyte.methods import Contents, Exported, Exporter, Form, Refusal, Runner, Seal, Stored
 from subbyte.recipe import Plan
 
@@ -210,4 +211,4 @@ def _read(exporter: ExecuTorch, path: Path) -> tuple[Any, Mapping[str, Any]]:
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise FormatError(f"{path}: no program that ExecuTorch can load: {reason}") from error
-    return program, json.loads(text)
+    return program, parse_mapping(text, path)

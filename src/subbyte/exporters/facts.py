@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError
+from subbyte.io.texts import parse_json
 from subbyte.methods import Form, InputType
 from subbyte.records import About, Parity, Preprocessing
 
@@ -57,7 +58,7 @@ def form_in(stated: Mapping[str, str]) -> Form:
     facts = {name.removeprefix(PREFIX): text for name, text in stated.items()}
     try:
         given = facts.get(_PREPROCESSING)
-        classes = tuple(map(str, json.loads(facts.get(_CLASSES, "[]"))))
+        classes = tuple(map(str, parse_json(facts.get(_CLASSES, "[]"))))
         pixels = None if given is None else Preprocessing.model_validate_json(given)
         batch = int(facts[_BATCH]) if _BATCH in facts else None
         kind = InputType(facts.get(_INPUT, InputType.FLOAT))

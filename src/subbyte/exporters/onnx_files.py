@@ -53,7 +53,9 @@ def read_seal(path: Path) -> Seal:
         stated = {one.key: one.value for one in program.metadata_props}
         return Seal(stated.get(f"{PREFIX}{DIGEST}", ""), _digest(program, path))
     except Exception as error:  # protobuf raises types of its own
-        raise FormatError(f"{path}: not a whole ONNX file ({str(error)[:200]})") from error
+        raise FormatError(
+            f"{path}: not a whole ONNX file ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def _state(program: Any, name: str, text: str) -> None:

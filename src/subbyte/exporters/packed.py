@@ -5,15 +5,16 @@ How a file holds them is for `sealed`: checked, compressed, and no more than the
 """
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from subbyte.core import Grid, GridSpec, QTensor, unpack
-from subbyte.engine.quantized import Findings, QuantizedModel
-from subbyte.errors import FormatError, RecipeError
+from subbyte.engine.quantized import QuantizedModel
+from subbyte.errors import FormatError, SubbyteError
 from subbyte.exporters import sealed
+from subbyte.exporters.header import ADVICE, Header
 from subbyte.graph import (
     Inputs,
     Network,
@@ -25,52 +26,88 @@ from subbyte.graph import (
     tensors_read,
 )
 from subbyte.io.files import write_bytes
+from subbyte.io.texts import Plain
 from subbyte.io.user_file import UserFiles
 from subbyte.recipe import LayerPlan, Plan, misfit
+
+_SPREAD, _FEW = 1000, 2**16
+"""Weights that a byte of codes may stand for where rows take none, and bytes added to those that
+are there: a small file is not to fill the memory.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A packed file as read: its tensors, plan and header."""
+    """A packed file as read: its tensors and header, and where it lies."""
 
     tensors: dict[str, Tensor]
-    plan: Plan
-    header: dict[str, Any]
+    header: Header
+    path: Path
 
-    def spec(self, layer: LayerPlan) -> GridSpec:
-        """The grid that the layer got, which its rounding may have made of the planned one."""
-        if layer.name not in self.header["grids"]:
-            raise FormatError(f"the header has no grid for layer {layer.name!r}; it is incomplete")
-        return GridSpec.from_dict(self.header["grids"][layer.name])
+    @property
+    def plan(self) -> Plan:
+        """The plan that its codes come from."""
+        return self.header.plan
 
-    def weight(self, layer: LayerPlan, columns: int) -> QTensor:
-        """Codes and grid of a layer. columns: of its matrix."""
-        grid = self.grid(f"layers/{layer.name}", self.spec(layer))
-        return QTensor(
-            unpack(self.tensor(f"layers/{layer.name}/codes"), grid, (layer.rows, columns)), grid
-        )
+    @property
+    def signature(self) -> Signature:
+        """How the network is called. Raises FormatError where a file can't say that."""
+        try:
+            return Signature.from_dict(self.header.inputs)
+        except FormatError as error:
+            raise self._error(f"inputs: {error}") from error
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """See `Signature`."""
+        return self.signature.image_shape
+
+    def weight(self, layer: LayerPlan) -> QTensor:
+        """Codes and grid of a layer, which its rounding may have made of the planned one.
+
+        Raises FormatError where they are missing, or do not fit the layer.
+        """
+        prefix, columns = f"layers/{layer.name}", prod(layer.shape) // layer.rows
+        if layer.name not in self.header.grids:
+            raise self._error(f"grids: there is none of layer {layer.name!r}")
+        grid = self.grid(prefix, self.header.grids[layer.name])
+        wanted = grid.spec.share.shape(layer.rows, columns)
+        if grid.scale.shape != wanted:
+            raise self._error(
+                f"{prefix}/scale must be {list(wanted)}, got {list(grid.scale.shape)}"
+            )
+        codes = self._tensor(f"{prefix}/codes")
+        if layer.rows * columns > _SPREAD * (codes.numel() + _FEW):
+            raise self._error(f"{prefix}/codes: {codes.numel()} bytes for {layer.shape} weights")
+        try:
+            return QTensor(unpack(codes, grid, (layer.rows, columns)), grid)
+        except FormatError as error:
+            raise self._error(f"{prefix}/codes: {error}") from error
 
     def grid(self, prefix: str, spec: GridSpec) -> Grid:
-        """The grid stored under a prefix."""
+        """The grid stored under a prefix. Raises FormatError where it is missing or none."""
         own = (name for name in self.tensors if name.rpartition("/")[0] == prefix)
         stored = {name.rpartition("/")[2]: self.tensors[name] for name in own}
         try:
             return Grid.of_stored(spec, stored)
         except KeyError as error:
-            raise FormatError(
-                f"the file holds no tensor '{prefix}/{error.args[0]}'; it is incomplete"
-            ) from error
-        except ValueError as error:
-            raise FormatError(f"{prefix}: {error}") from error
+            raise self._missing(f"{prefix}/{error.args[0]}") from error
+        except SubbyteError as error:
+            raise self._error(f"{prefix}: {error}") from error
 
-    def tensor(self, name: str) -> Tensor:
-        """A stored tensor; FormatError when the file lacks it."""
+    def _tensor(self, name: str) -> Tensor:
         if name not in self.tensors:
-            raise FormatError(f"the file holds no tensor {name!r}; it is incomplete")
+            raise self._missing(name)
         return self.tensors[name]
 
+    def _missing(self, name: str) -> FormatError:
+        return self._error(f"it holds no tensor {name!r}")
 
-def save(model: QuantizedModel, path: str | Path, about: dict[str, Any] | None = None) -> int:
+    def _error(self, why: str) -> FormatError:
+        return FormatError(f"{self.path}: {why}; {ADVICE}")
+
+
+def save(model: QuantizedModel, path: str | Path, about: Plain | None = None) -> int:
     """Write a quantized model; returns the file's size in bytes. The same model gives the same
     bytes.
 
@@ -106,10 +143,11 @@ def load(
     Raises FormatError when the file is damaged, of another version, or made for another network.
     """
     packed = read(path)
-    known: Tensor | Inputs | Samples = (
-        Signature.from_dict(packed.header["inputs"]).zeros(2) if example is None else example
-    )
-    network = prepare(model, known)
+    known: Tensor | Inputs | Samples = packed.signature.zeros(2) if example is None else example
+    try:
+        network = prepare(model, known)
+    except SubbyteError as error:
+        raise type(error)(f"{path}: {error}") from error
     _require_same(packed, network, path)
     used = tensors_read(network.graph_module)
     for name in [n for n in packed.tensors if n.startswith("float/")]:
@@ -121,10 +159,11 @@ def load(
             raise FormatError(
                 f"{path}: tensor {own!r} does not fit the network; it was made for another one"
             )
+        _require_finite(packed.tensors[name], tensor_at(network.graph_module, own), name, path)
         set_tensor(network.graph_module, own, packed.tensors[name])
     layers = {layer.name: layer for layer in network.owners}
     weights = {
-        p.name: packed.weight(p, layers[p.name].geometry.columns)
+        p.name: packed.weight(p)
         for p in packed.plan.layers
         if p.spec is not None and p.name in layers
     }
@@ -134,9 +173,7 @@ def load(
         for tap in packed.plan.taps
         if not tap.dynamic
     }
-    found = packed.header["findings"]
-    sqnr = {k: float("inf") if v is None else v for k, v in found["sqnr_db"].items()}
-    findings = Findings(sqnr, found["agreement"], found["fold_error"])
+    findings = packed.header.findings
     model = QuantizedModel.of(network, packed.plan, weights, biases, grids, findings)
     _require_whole(_tensors(model), packed.tensors, path)
     return model
@@ -148,13 +185,7 @@ def read(path: str | Path) -> Packed:
     Raises FormatError when it is no such file, truncated, altered, or of an unknown version.
     """
     tensors, header = sealed.unseal(path)
-    try:
-        plan = Plan.from_dict(header["plan"], UserFiles(Path(path).parent, run=False))
-    except (KeyError, TypeError, AttributeError, RecipeError) as error:
-        raise FormatError(
-            f"{path}: its header can't be read ({type(error).__name__}: {error})"
-        ) from error
-    return Packed(tensors, plan, header)
+    return Packed(tensors, Header.read(header, Path(path)), Path(path))
 
 
 def _tensors(model: QuantizedModel) -> dict[str, Tensor]:
@@ -191,11 +222,17 @@ def _require_whole(expected: dict[str, Tensor], found: dict[str, Tensor], path: 
             )
 
 
+def _require_finite(stored: Tensor, own: Tensor, name: str, path: str | Path) -> None:
+    """Only a constant of the network may hold infinities, as masks do, in its own places."""
+    if bool((own.isfinite() & ~stored.isfinite()).any()):
+        raise FormatError(f"{path}: tensor {name!r} holds infinities; {ADVICE}")
+
+
 def _require_same(packed: Packed, network: Network, path: str | Path) -> None:
     reason = misfit(packed.plan, network)
     if reason is not None:
         raise FormatError(f"{path}: {reason}")
-    values = packed.header["values"]
+    values = packed.header.values
     if values != [point.name for point in network.taps]:
         raise FormatError(
             f"{path}: made for a network whose layers are joined otherwise (its values are "

@@ -23,10 +23,12 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from subbyte.errors import FormatError
+from subbyte.io.texts import Plain, parse_mapping
 
 VERSION = 4
 _ENTRY, _HEADER, _TENSORS = "subbyte", "header", "tensors"
-_LARGEST = 2**28  # bytes of a header; a file made to fill the memory is refused
+_LARGEST = 2**25  # bytes of a header; a file made to fill the memory is refused
+_ADVICE = "the file was damaged or altered; copy or write it again"
 _TYPES = {
     str(kind).removeprefix("torch."): kind
     for kind in (
@@ -36,7 +38,7 @@ _TYPES = {
 }
 
 
-def seal(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
+def seal(tensors: dict[str, Tensor], header: Plain) -> bytes:
     """The content of a file with these tensors, by name, and this header of plain values. The same
     give the same bytes.
     """
@@ -47,37 +49,34 @@ def seal(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
         for kind in sorted(set(types.values()))
     }
     text = json.dumps(header | {_TENSORS: table}, sort_keys=True, separators=(",", ":")).encode()
+    if len(text) > _LARGEST:
+        raise FormatError(f"what is to be said of the network takes {len(text):,} bytes; keep less")
     packed = torch.frombuffer(bytearray(zlib.compress(text, 9)), dtype=torch.uint8)
     seal = {"sha256": _digest(text, joined), "version": VERSION}
     metadata = {_ENTRY: json.dumps(seal, separators=(",", ":"))}
     return serialize({_HEADER: packed, **joined}, metadata=metadata)
 
 
-def unseal(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def unseal(path: str | Path) -> tuple[dict[str, Tensor], Plain]:
     """The tensors and the header of a file.
 
     Raises FormatError when it is no such file, truncated, altered, or of an unknown version.
     """
     entry, joined = _stored(path)
-    try:
-        seal = json.loads(entry)
-        version = seal["version"]
-        if version != VERSION:
-            raise FormatError(
-                f"{path}: format version {version!r}; this subbyte reads version {VERSION}; "
-                f"quantize the network again"
-            )
-        text = _expanded(joined.pop(_HEADER))
-        if seal != {"version": VERSION, "sha256": _digest(text, joined)}:
-            raise FormatError(
-                f"{path}: the contents do not match their checksum; the file was damaged or altered"
-            )
-        header = json.loads(text)
-        return _split(joined, header.pop(_TENSORS)), header
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, zlib.error) as error:
+    seal = parse_mapping(entry, f"{path}: its checksum")
+    if seal.get("version") != VERSION:
         raise FormatError(
-            f"{path}: its header can't be read ({type(error).__name__}: {error})"
-        ) from error
+            f"{path}: format version {seal.get('version')!r}; this subbyte reads version "
+            f"{VERSION}; quantize the network again"
+        )
+    for kind, numbers in joined.items():
+        if kind != _HEADER and (numbers.dtype != _TYPES.get(kind) or numbers.ndim != 1):
+            raise FormatError(f"{path}: tensor {kind[:40]!r} is {numbers.dtype}; {_ADVICE}")
+    text = _expanded(joined.pop(_HEADER, torch.empty(0)), path)
+    if seal != {"version": VERSION, "sha256": _digest(text, joined)}:
+        raise FormatError(f"{path}: the contents do not match their checksum; {_ADVICE}")
+    header = parse_mapping(text, f"{path}: its header")
+    return _split(joined, header.pop(_TENSORS, None), path), header
 
 
 def is_sealed(path: str | Path) -> bool:
@@ -111,28 +110,58 @@ def _stored(path: str | Path) -> tuple[str, dict[str, Tensor]]:
     return metadata[_ENTRY], joined
 
 
-def _expanded(packed: Tensor) -> bytes:
-    """The text of a header. Raises ValueError where it is not whole, or too large."""
+def _expanded(packed: Tensor, path: str | Path) -> bytes:
+    """The text of a header. Raises FormatError where it is not whole, or too large."""
     opened = zlib.decompressobj()
-    text = opened.decompress(packed.numpy().tobytes(), _LARGEST)
-    if not opened.eof or opened.unused_data:
-        raise ValueError("its text is not whole")
-    return text
+    try:
+        text = opened.decompress(packed.view(torch.uint8).numpy().tobytes(), _LARGEST)
+        if opened.eof and not opened.unused_data:
+            return text
+    except zlib.error:
+        pass
+    raise FormatError(f"{path}: the text of its header is not whole; {_ADVICE}")
 
 
-def _split(joined: dict[str, Tensor], table: dict[str, list[Any]]) -> dict[str, Tensor]:
-    """The tensors of a table, each with numbers of its own. Raises ValueError where the table and
-    what is stored differ.
+def _split(joined: dict[str, Tensor], table: Any, path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a table, each with numbers of its own. Raises FormatError where the table and
+    what is stored differ, or a number is NaN.
     """
+    shapes = _shapes(table, path)
     tensors = {}
-    for kind in joined.keys() | {kind for kind, *_ in table.values()}:
-        shapes = {name: shape for name, (own, *shape) in table.items() if own == kind}
-        if joined[kind].dtype != _TYPES[kind]:
-            raise ValueError(f"numbers of {kind} are {joined[kind].dtype}")
-        pieces = joined[kind].split([prod(shape) for shape in shapes.values()])
-        for (name, shape), piece in zip(shapes.items(), pieces, strict=True):
+    for kind in sorted(joined.keys() | {own for own, _ in shapes.values()}):
+        mine = {name: shape for name, (own, shape) in shapes.items() if own == kind}
+        sizes, numbers = [prod(shape) for shape in mine.values()], joined.get(kind, torch.empty(0))
+        if numbers.numel() != sum(sizes):
+            raise FormatError(
+                f"{path}: {_TENSORS}: {sum(sizes)} numbers of type {kind}, {numbers.numel()} are "
+                f"stored; {_ADVICE}"
+            )
+        for (name, shape), piece in zip(mine.items(), numbers.split(sizes), strict=True):
             tensors[name] = piece.clone().reshape(shape)
+            if bool(torch.isnan(piece).any()):
+                raise FormatError(f"{path}: tensor {name!r} holds NaN; {_ADVICE}")
     return tensors
+
+
+def _shapes(table: Any, path: str | Path) -> dict[str, tuple[str, list[int]]]:
+    """Type and shape of each tensor. Raises FormatError for a table that is none."""
+    if not isinstance(table, dict):
+        raise FormatError(f"{path}: {_TENSORS}: must be a mapping; {_ADVICE}")
+    shapes = {}
+    for name, entry in table.items():
+        match entry:
+            case [str(kind), *sizes] if kind in _TYPES and all(map(_is_size, sizes)):
+                shapes[name] = kind, sizes
+            case _:
+                raise FormatError(
+                    f"{path}: {_TENSORS}.{name}: must be a type and sizes, got {str(entry)[:60]}; "
+                    f"{_ADVICE}"
+                )
+    return shapes
+
+
+def _is_size(size: object) -> bool:
+    return type(size) is int and 0 <= size < 2**40
 
 
 def _digest(text: bytes, joined: dict[str, Tensor]) -> str:

@@ -2,7 +2,6 @@
 and the time of each node.
 """
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from subbyte.errors import DataError, FormatError
+from subbyte.io.texts import parse_json, read_text
 
 Feeds = Mapping[str, np.ndarray]
 """Inputs of a file by name."""
@@ -149,7 +149,7 @@ def profile(
         except Exception as error:  # as when it loads
             reason = " ".join(str(error).split())[:300]
             raise FormatError(f"{path}: ONNX Runtime can't run it: {reason}") from error
-        events = json.loads(Path(session.end_profiling()).read_text())
+        events = parse_json(read_text(Path(session.end_profiling())))
     found = [_event(one) for one in events if one.get("cat") == _NODE and _TAIL in one["name"]]
     each = len(found) // runs
     return [found[k * each : (k + 1) * each] for k in range(runs)]

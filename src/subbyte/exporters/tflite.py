@@ -12,6 +12,7 @@ from typing import Any
 from subbyte.errors import FormatError
 from subbyte.exporters.facts import DIGEST
 from subbyte.io.digests import digest
+from subbyte.io.texts import parse_mapping
 from subbyte.methods import Contents, Seal, Stored
 from subbyte.records.speed import Kernels
 
@@ -90,7 +91,7 @@ class File:
             for entry in self.model.metadata or ()
             if entry.name.decode() == _ABOUT
         ]
-        return dict(json.loads(texts[0])) if texts else {}
+        return parse_mapping(texts[0]) if texts else {}
 
     @property
     def seal(self) -> Seal:

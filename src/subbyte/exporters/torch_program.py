@@ -25,6 +25,7 @@ from subbyte.exporters.parity import prove
 from subbyte.graph import Program, Samples, plain_program
 from subbyte.io.digests import digest
 from subbyte.io.files import written
+from subbyte.io.texts import parse_mapping
 from subbyte.methods import Contents, Exported, Exporter, Form, Runner, Seal, Stored
 from subbyte.models.exported import SUFFIX, load_program
 from subbyte.recipe import Plan
@@ -80,7 +81,8 @@ class TorchProgram(Exporter[QuantizedModel, Plan]):
             for name, t in program.tensors.items()
             if t.nbytes
         ]
-        told = {key: value for key, value in json.loads(about).items() if isinstance(value, str)}
+        facts = parse_mapping(about, path)
+        told = {key: value for key, value in facts.items() if isinstance(value, str)}
         return Contents("", held, dict(program.operations.most_common()), told)
 
     def seal(self, path: Path) -> Seal:
@@ -92,7 +94,7 @@ class TorchProgram(Exporter[QuantizedModel, Plan]):
                 parts = {name: archive.read(name) for name in names}
             about = {}
             for name in [name for name in parts if name.endswith(f"/{_ABOUT}")]:
-                about = json.loads(parts.pop(name))
+                about = parse_mapping(parts.pop(name))
         except (OSError, BadZipFile, ValueError) as error:
             raise FormatError(f"{path}: no whole program of torch's ({error})") from error
         stated = str(about.pop(DIGEST, ""))

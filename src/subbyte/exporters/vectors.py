@@ -20,7 +20,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError
 from subbyte.exporters.distances import Distances, bound, scale_of
 from subbyte.graph import FakeQuantize, Samples
+from subbyte.io.arrays import read_arrays
 from subbyte.io.files import written
 from subbyte.records.parity import FLOAT32
 
@@ -113,19 +113,6 @@ def read_vectors(path: Path) -> Vectors:
 
 
 _KINDS = ("input:", "output:", "bounds:")
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name, of an .npz file or of the .npy files of a folder. Raises FormatError where
-    they can't be read, or hold objects.
-    """
-    try:
-        if path.is_dir():
-            return {file.stem: np.load(file) for file in sorted(path.glob("*.npy"))}
-        with np.load(path) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
-        raise FormatError(f"{path}: no arrays that NumPy can read ({error})") from error
 
 
 def _value(arrays: Mapping[str, np.ndarray], name: str) -> Value:

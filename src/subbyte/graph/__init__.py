@@ -32,6 +32,7 @@ from subbyte.graph.memory import Chunks, Memory, Pair, room_on
 from subbyte.graph.moved import moved
 from subbyte.graph.names import output_names
 from subbyte.graph.network import Network, Structure, prepare
+from subbyte.graph.piecewise import is_piecewise_linear
 from subbyte.graph.plain import Program, plain_program
 from subbyte.graph.products import Product
 from subbyte.graph.quiet import silence
@@ -92,6 +93,7 @@ __all__ = [
     "instrument",
     "integer_program",
     "is_images",
+    "is_piecewise_linear",
     "layer_gradients",
     "mark_sites",
     "moved",

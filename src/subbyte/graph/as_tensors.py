@@ -10,6 +10,7 @@ that graphs hold. Of sizes that follow the batch it is only kept that they do.
 import json
 import operator
 from collections.abc import Callable, Mapping
+from keyword import iskeyword
 from operator import attrgetter
 from typing import Any
 
@@ -22,11 +23,13 @@ from torch.utils import _pytree as pytree
 
 from subbyte.graph.nodes import is_call, is_input, is_output, is_tensor
 from subbyte.graph.tensors import parent_of, tensor_at, tensors_read
+from subbyte.io.texts import parse_json
 
 _FUNCTIONS = {
     f"operator.{f.__name__}": f
     for f in (operator.getitem, operator.add, operator.mul, operator.floordiv)
 }
+_OF_FILES = ("from_file",)  # makes files
 _NAMED = (torch.dtype, torch.memory_format, torch.layout)
 _DTYPES = {
     torch.float16,
@@ -89,7 +92,9 @@ def from_tensors(
     made: dict[str, fx.Node] = {}
     mode = FakeTensorMode(shape_env=ShapeEnv())
     batch = _batch_size(mode)
-    for name, op, target, args, kwargs, stack, shape in json.loads(bytes(tensors[_GRAPH].numpy())):
+    text = bytes(tensors[_GRAPH].numpy())
+    for name, op, target, args, kwargs, stack, shape in parse_json(text, _GRAPH):
+        _require_names(name, op, target, kwargs)
         target, args, kwargs = (_decode(part, made) for part in (target, args, kwargs))
         node = graph.create_node(op, target, args, kwargs, name)
         node.meta["nn_module_stack"] = {key: (module_name, "") for key, module_name in stack}
@@ -99,6 +104,23 @@ def from_tensors(
     graph.set_codegen(_get_codegen(inputs, outputs))
     module.graph = graph
     return module
+
+
+def _require_names(name: object, op: object, target: object, kwargs: Any) -> None:
+    """Raise ValueError for what is more than a name where torch writes names into code of its own
+    making, and for operations that graphs of ours have not.
+    """
+    names = [name, *(key for key, _ in kwargs[1:])]
+    match op, target:
+        case (("placeholder" | "output" | "get_attr"), str()):
+            names += [part for part in target.split(".") if not part.isdecimal()]
+        case "call_function", ["function", str()]:
+            pass
+        case _:
+            raise ValueError(f"{op} of {target} is no node")
+    for one in names:
+        if not isinstance(one, str) or not one.isidentifier() or iskeyword(one):
+            raise ValueError(f"{one!r} is no name")
 
 
 def _node(node: fx.Node) -> list[Any]:
@@ -133,7 +155,7 @@ def _function(name: str) -> Any:
     if name in _FUNCTIONS:
         return _FUNCTIONS[name]
     namespace, packet, overload = name.split(".")
-    if namespace != "aten":
+    if namespace != "aten" or packet in _OF_FILES:
         raise ValueError(f"{name} is no operation of ATen's")
     return attrgetter(f"{packet}.{overload}")(torch.ops.aten)
 

@@ -172,8 +172,16 @@ def reason_of(error: Exception) -> tuple[str, str]:
 
 def _explain(model: nn.Module, samples: Samples, error: Exception) -> str:
     where, reason = reason_of(error)
+    whole = any(
+        is_images(leaf, batched) and not leaf.is_floating_point()
+        for leaf, batched in zip(samples.leaves, samples.batched, strict=True)
+    )
+    advice = (
+        "give images as floating point, scaled and normalized as for training"
+        if whole
+        else "rewrite the part that depends on values, or fix the input shape"
+    )
     return (
         f"{type(model).__name__} with input {samples.described} can't be captured{where}: "
-        f"{reason} "
-        "(rewrite the part that depends on values, or fix the input shape)"
+        f"{reason} ({advice})"
     )

@@ -1,6 +1,7 @@
 """How a network is called: types and sizes of its arguments, which files record and calls check."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ _DTYPES = (
     torch.uint8,
     torch.bool,
 )
+_MOST = 2**26
+"""Numbers of a sample that a file may ask for."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,21 @@ class Leaf:
     @classmethod
     def of_plain(cls, data: dict[str, Any]) -> "Leaf":
         """Inverse of `plain`."""
-        if "dtype" not in data:
-            return cls(data["name"], value=data["value"])
         known = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES}
-        shape = tuple(map(int, data["shape"]))
-        dynamic = Axis.read(data.get("dynamic", ()))
-        return cls(
-            data["name"], shape, known[data["dtype"]], bool(data["batched"]), dynamic=dynamic
-        )
+        match data:
+            case {"name": str(name), "value": None | bool() | int() | float() | str() as value}:
+                return cls(name, value=value)
+            case {
+                "name": str(name),
+                "shape": list(shape),
+                "dtype": str(dtype),
+                "batched": bool(batched),
+            } if all(type(size) is int and size >= 0 for size in shape):
+                if prod(shape) > _MOST:
+                    raise FormatError(f"the network's inputs: {name} is of shape {shape}")
+                dynamic = Axis.read(data.get("dynamic", ()))
+                return cls(name, tuple(shape), known[dtype], batched, dynamic=dynamic)
+        raise ValueError(f"{str(data)[:60]} is no input")
 
     def zeros(self, n: int) -> Any:
         """The value itself, or a tensor of zeros for n samples."""
@@ -128,6 +138,14 @@ class Signature:
         ]
         return cls(tuple(leaves), samples.tree, conditions)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width, where all that the network takes is images; else None."""
+        match [leaf.shape for leaf in self.leaves if leaf.batched]:
+            case [(channels, height, width)]:
+                return channels, height, width
+        return None
+
     def _refusal(self, leaves: list[Any], tree: pytree.TreeSpec, why: str) -> DataError:
         takes, got = self._called(self.described, self.tree), ", ".join(map(described, leaves))
         return DataError(
@@ -152,8 +170,15 @@ class Signature:
         try:
             leaves = tuple(Leaf.of_plain(leaf) for leaf in data["leaves"])
             tree = tree_from_plain(data["tree"])
-        except (KeyError, TypeError, ValueError) as error:
+        except FormatError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise FormatError(f"the network's inputs can't be read ({error!r})") from error
+        match pytree.tree_unflatten(list(range(tree.num_leaves)), tree):
+            case (tuple(), dict(named)) if all(isinstance(name, str) for name in named):
+                pass
+            case _:
+                raise FormatError("the network's inputs: no arguments by position and by keyword")
         if tree.num_leaves != len(leaves):
             raise FormatError(
                 f"the network's inputs: {len(leaves)} leaves, {tree.num_leaves} wanted"

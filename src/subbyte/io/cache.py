@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from subbyte.errors import FormatError
+from subbyte.io.arrays import read_arrays
 from subbyte.io.files import written
 
 CACHE_BYTES = 2 << 30
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile)
 _ABANDONED = 3600.0  # seconds that nobody takes to write a file
 
 
@@ -57,12 +57,8 @@ class Cache:
         if self.folder is None:
             return None
         path = self._path(what)
-        with (
-            suppress(*_DAMAGE),
-            path.open("rb") as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        with suppress(FormatError, OSError, TypeError):  # torch has not all types of NumPy's
+            found = {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
             os.utime(path)
             return found
         return None

@@ -6,7 +6,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -32,14 +32,20 @@ def read_checkpoint(path: Path, remedy: str) -> object:
     """
     content = io.BytesIO(path.read_bytes())
     try:
-        # torch writes checksums, but never looks at them
-        if wrong := zipfile.ZipFile(content).testzip():
-            raise ValueError(f"the checksum of {wrong} differs")
-        content.seek(0)
+        check_archive(content)
         return torch.load(content, map_location="cpu", weights_only=True)
     except Exception as reason:  # there is no end to what zipfile, torch and its pickles raise
         first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
         raise FormatError(f"{path} is damaged ({first}); {remedy}") from reason
+
+
+def check_archive(file: BinaryIO) -> None:
+    """Raise ValueError where a part of an archive of torch's does not match its checksum, at which
+    torch never looks.
+    """
+    if wrong := zipfile.ZipFile(file).testzip():
+        raise ValueError(f"the checksum of {wrong} differs")
+    file.seek(0)
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,8 @@ def check_device(device: str) -> bool:
     try:
         gpu = is_gpu(device)
         missing = gpu and not torch.cuda.is_available()
+        if torch.device(device).type == "cpu" and torch.device(device).index:
+            raise RuntimeError("there is one cpu")
         torch.ones(1, device="cpu" if missing else device).item()  # a meta device has no numbers
     except (RuntimeError, AssertionError, ImportError) as reason:
         first = str(reason).splitlines()[0][:_SHOWN]

@@ -21,6 +21,7 @@ from subbyte.errors import RecipeError
 from subbyte.io.complaints import first_complaint
 from subbyte.io.numbers import check
 from subbyte.io.plain import adapter, checked
+from subbyte.io.texts import parse_json
 from subbyte.io.user_file import (
     MACHINE,
     UserFiles,
@@ -117,7 +118,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def settings(self, method: T, files: UserFiles = MACHINE) -> dict[str, Any]:
         """Inverse of `build`: the name and every setting. files: of the file that they go into."""
         if isinstance(method, Absent):
-            return {"name": self.name(method, files), **json.loads(method.settings)}
+            return {"name": self.name(method, files), **parse_json(method.settings)}
         return {"name": self.name(method, files), **_plain(asdict(method))}  # type: ignore[call-overload]
 
     def short(self, method: T, files: UserFiles = MACHINE) -> Method:
@@ -194,8 +195,6 @@ def _configured(cls: type[T], settings: dict[str, Any], where: str) -> T:
         )
     try:
         method = TypeAdapter(cls).validate_python(settings)
-        check(method)  # a user's class may do without the contract's own check
-        return method
     except ValidationError as error:
         path, why = first_complaint(error)
         if not path:  # the settings do not go together: the method says so itself
@@ -203,6 +202,8 @@ def _configured(cls: type[T], settings: dict[str, Any], where: str) -> T:
         raise RecipeError(f"{where}: {'.'.join(map(str, path))}: {why}") from error
     except Exception as error:  # a user's class may raise what it likes when it is made
         raise RecipeError(f"{where}: {raised(cls, error)}") from error
+    check(method)  # a user's class may do without the contract's own check
+    return method
 
 
 def _default(setting: Field[Any]) -> Any:

@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from subbyte.errors import RecipeError
+from subbyte.errors import FormatError, RecipeError
 from subbyte.io.files import write_json
+from subbyte.io.texts import parse_mapping, read_text
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -28,15 +28,15 @@ def same_settings(out: Path, settings: Mapping[str, object], what: str) -> None:
     settings: in the order in which they are looked at; hashes come last, as what a user changed
     changes them, too. Raises RecipeError for the first that is not the same.
     """
-    settings, path = json.loads(json.dumps(settings)), out / "settings.json"
+    settings, path = parse_mapping(json.dumps(settings)), out / "settings.json"
     if not path.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise RecipeError(f"--out {out} exists and holds no {what}; choose another folder")
         write_json(path, settings)
         return
     try:
-        before: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
+        before = parse_mapping(read_text(path), "its text")
+    except FormatError as error:
         raise RecipeError(f"{path} is damaged ({error}); choose another --out") from error
     for name in [*settings, *(name for name in before if name not in settings)]:
         if settings.get(name) != before.get(name):

@@ -26,7 +26,15 @@ def split_spec(spec: str) -> tuple[Path, str] | None:
     """'path/file.py:name' -> (path, name); None when `spec` is not of this form."""
     before, colon, after = spec.rpartition(":")
     file, name = (before, after) if colon else (spec, "")
-    return (Path(file).expanduser(), name) if file.endswith(".py") else None
+    return (expanded(file), name) if file.endswith(".py") else None
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with a home in place of ~; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,23 @@ from subbyte.errors import ModelError
 
 
 class CNN(nn.Module):
-    """The network for grey images [1, 28, 28]. classes: number of logits. Raises ModelError when it
-    is below 1.
+    """The network for images [channels, size, size]. classes: number of logits. Raises ModelError
+    when it is below 1, or images are below 4 pixels.
     """
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 10, *, channels: int = 1, size: int = 28) -> None:
         super().__init__()
-        if classes < 1:
-            raise ModelError(f"CNN(classes={classes}): classes must be at least 1")
-        self.conv1 = nn.Conv2d(1, 32, 3, padding=1)
+        if classes < 1 or size < 4:
+            raise ModelError(
+                f"CNN(classes={classes}, size={size}): classes must be at least 1, size 4 pixels"
+            )
+        self.conv1 = nn.Conv2d(channels, 32, 3, padding=1)
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
-        self.fc = nn.Linear(64 * 7 * 7, classes)
+        self.fc = nn.Linear(64 * (size // 4) ** 2, classes)
         nn.init.xavier_uniform_(self.fc.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float [b, 1, 28, 28] -> logits [b, classes]."""
+        """Images float [b, channels, size, size] -> logits [b, classes]."""
         x = F.max_pool2d(F.relu(self.conv1(images)), 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
         logits: Tensor = self.fc(torch.flatten(x, 1))

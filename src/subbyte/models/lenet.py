@@ -4,11 +4,9 @@
     fc(classes)
 
 As is usual today, and other than in 1998: ReLU for tanh, max pooling for trainable averaging, a
-plain linear
-output. With 28 x 28 images the first convolution pads by 2, which is the paper's 32 x 32 input:
-61,706
-parameters. Images below 16 x 16 get 3 x 3 convolutions that keep the size, so that the maps do not
-vanish.
+plain linear output. Images from 32 x 32 on, the paper's size, are not padded; with 28 x 28 the
+first convolution pads by 2, which makes them so: 61,706 parameters. Images below 16 x 16 get 3 x 3
+convolutions that keep the size, so that the maps do not vanish.
 """
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from subbyte.errors import ModelError
 
+LARGE = 32  # pixels, the paper's; smaller images are padded by the first convolution
 SMALL = 16  # pixels; below it 5 x 5 convolutions leave nothing of the image
 SMALLEST = 4  # pixels; two poolings by 2 leave one
 
@@ -25,11 +24,13 @@ class LeNet(nn.Module):
     """LeNet-5 in its present-day form.
 
     channels: of the images. size: their height and width in pixels, at least 4. classes: number of
-        logits.
+        logits. relu: whether one follows the last layer, too, as in the QSGD program.
     Raises ModelError when `size` is below 4 or a count below 1.
     """
 
-    def __init__(self, channels: int = 1, size: int = 28, classes: int = 10) -> None:
+    def __init__(
+        self, channels: int = 1, size: int = 28, classes: int = 10, *, relu: bool = False
+    ) -> None:
         super().__init__()
         if size < SMALLEST or channels < 1 or classes < 1:
             raise ModelError(
@@ -41,12 +42,14 @@ class LeNet(nn.Module):
             self.conv2 = nn.Conv2d(6, 16, 3, padding=1)
             left = size // 2 // 2
         else:
-            self.conv1 = nn.Conv2d(channels, 6, 5, padding=2)
+            padding = 0 if size >= LARGE else 2
+            self.conv1 = nn.Conv2d(channels, 6, 5, padding=padding)
             self.conv2 = nn.Conv2d(6, 16, 5)
-            left = (size // 2 - 4) // 2
+            left = ((size + 2 * padding - 4) // 2 - 4) // 2
         self.fc1 = nn.Linear(16 * left * left, 120)
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, classes)
+        self.relu = relu
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float [b, channels, size, size] -> logits [b, classes]."""
@@ -56,7 +59,7 @@ class LeNet(nn.Module):
         x = F.relu(self.fc1(x))
         x = F.relu(self.fc2(x))
         logits: Tensor = self.fc3(x)
-        return logits
+        return F.relu(logits) if self.relu else logits
 
 
 def lenet(channels: int = 1, size: int = 28, classes: int = 10) -> LeNet:

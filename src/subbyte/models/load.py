@@ -12,46 +12,51 @@ from torch import nn
 
 from subbyte.errors import ModelError
 from subbyte.io.user_file import call_user_file, split_spec
-from subbyte.models.built_in import FAMILY, MODELS, ModelEntry, find_entry
+from subbyte.models.built_in import FAMILY, MODELS, ModelEntry, Shape, find_entry
 from subbyte.models.exported import SUFFIX, read_program
-from subbyte.models.weights import load_weights, read_weights, rows, set_weights, weights_file
+from subbyte.models.weights import built_with, load_weights
 
 log = logging.getLogger("subbyte")
 
 
 def load_model(
-    spec: str, weights: str | Path | None = None, classes: int | None = None
+    spec: str,
+    weights: str | Path | None = None,
+    classes: int | None = None,
+    shape: Shape | None = None,
 ) -> nn.Module:
     """Build the network that `spec` names, with its weights, in eval mode on the CPU.
 
-    spec: a key of MODELS, `cifar-resnetN` with N = 6n + 2, `torchvision:NAME`, `timm:NAME`,
-        `path/file.py:callable`, where the callable takes no arguments and returns an nn.Module, or
-        `path/net.pt2`, an exported program. torchvision and timm fetch pretrained weights when
-        `weights` is None.
+    spec: a key of MODELS, `cifar-resnetN` with N = 6n + 2 (and -conv or -after for its shortcuts),
+        `torchvision:NAME`, `timm:NAME`, `path/file.py:callable`, where the callable takes no
+        arguments and returns an nn.Module, or `path/net.pt2`, an exported program. torchvision and
+        timm fetch pretrained weights when `weights` is None.
     weights: a file for `load_weights`, or `builtin:NAME`. Without it a built-in network has random
         weights, which is logged.
     classes: number of logits of a built-in network; ignored for any other. None: as many as the
         weights are for, or the network's own number without weights.
+    shape: channels, height and width of the images that a built-in network is for; ignored for any
+        other. None: its own.
     Raises ModelError when there is no such network, or it or its weights cannot be had;
     NumericsError as
     load_weights.
     """
     entry = find_entry(spec)
     if entry is not None:
-        return _built_in(entry, weights, classes).eval()
+        return _built_in(entry, weights, classes, shape).eval()
     model = _not_built_in(spec, pretrained=weights is None)
     if weights is not None:
         load_weights(model, weights)
     return model
 
 
-def new_model(spec: str, classes: int | None = None) -> nn.Module:
+def new_model(spec: str, classes: int | None = None, shape: Shape | None = None) -> nn.Module:
     """Build a network whose weights do not matter, to train from nothing or to take those of a
     packed file: as `load_model` without weights, without a word about it, and without fetching any.
     """
     entry = find_entry(spec)
     if entry is not None:
-        return entry.build(classes).eval()
+        return entry.build(classes, shape).eval()
     return _not_built_in(spec, pretrained=False)
 
 
@@ -65,18 +70,21 @@ def _not_built_in(spec: str, *, pretrained: bool) -> nn.Module:
         return read_program(Path(spec))
     if colon and library in LIBRARIES:
         return LIBRARIES[library](spec, name, pretrained).eval()
+    if Path(spec).is_file():
+        raise ModelError(
+            f"{spec} is a file, but no network: give weights as --weights, beside the network's "
+            f"name as --model; path/file.py:callable or path/net.pt2 is a network"
+        )
     raise ModelError(_unknown(spec, spec, [*MODELS, FAMILY]))
 
 
-def _built_in(entry: ModelEntry, weights: str | Path | None, classes: int | None) -> nn.Module:
-    if weights is None:
-        model = entry.build(classes)
-        log.warning("network %s has random weights, as none were given", entry.name)
-        return model
-    path = weights_file(weights)
-    state = read_weights(path)
-    model = entry.build(rows(state, entry.head) if classes is None else classes)
-    set_weights(model, state, path)
+def _built_in(
+    entry: ModelEntry, weights: str | Path | None, classes: int | None, shape: Shape | None
+) -> nn.Module:
+    if weights is not None:
+        return built_with(entry, weights, classes, shape)
+    model = entry.build(classes, shape)
+    log.warning("network %s has random weights, as none were given", entry.name)
     return model
 
 

@@ -54,17 +54,17 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """The network of width 1 for images [3, 224, 224], or with the strides for CIFAR for [3, 32,
-    32].
+    """The network of width 1 for images [channels, 224, 224], or with the strides for CIFAR for
+    [channels, 32, 32].
 
     classes: number of logits. Raises ModelError when it is below 1.
     """
 
-    def __init__(self, classes: int, *, cifar: bool = False) -> None:
+    def __init__(self, classes: int, *, cifar: bool = False, channels: int = 3) -> None:
         super().__init__()
         if classes < 1:
             raise ModelError(f"MobileNetV2(classes={classes}): classes must be at least 1")
-        layers: list[nn.Module] = [_unit(3, STEM, 3, stride=1 if cifar else 2)]
+        layers: list[nn.Module] = [_unit(channels, STEM, 3, stride=1 if cifar else 2)]
         channels = STEM
         for number, (expand, width, blocks, stride) in enumerate(STAGES):
             first = 1 if cifar and number == FIRST_HALVING else stride
@@ -80,7 +80,7 @@ class MobileNetV2(nn.Module):
         small_normal(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float [b, 3, h, w] -> logits [b, classes]."""
+        """Images float [b, channels, h, w] -> logits [b, classes]."""
         logits: Tensor = self.classifier(self.features(images).mean(dim=(2, 3)))
         return logits
 

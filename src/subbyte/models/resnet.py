@@ -10,10 +10,12 @@ table 1).
 Where the shape changes the shortcut is a 1x1 convolution with batch-norm (the paper's option B),
 else the identity. Other than in the paper, a bottleneck that halves the maps does so in its 3x3
 convolution and not in the first 1x1,
-as is usual today ("v1.5"). With the stem for CIFAR the first convolution is 3x3 with stride 1 and
-there is no max pool, so that 32 x 32 pixels reach the last stage as 4 x 4. Parameters have the
+as is usual today ("v1.5"). Stems for CIFAR begin with a 3x3 convolution of stride 1; most have no
+max pool, so that 32 x 32 pixels reach the last stage as 4 x 4, others keep it. Parameters have the
 names of torchvision's files: conv1, bn1, layer1.0.conv1, ..., layer2.0.downsample.0, ..., fc.
 """
+
+from enum import Enum
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +24,14 @@ from subbyte.errors import ModelError
 from subbyte.models.initial import he_normal
 
 WIDTHS = (64, 128, 256, 512)
+
+
+class Stem(Enum):
+    """The first convolution's size and stride, and whether a max pool follows it."""
+
+    IMAGENET = (7, 2, True)
+    CIFAR = (3, 1, False)
+    CIFAR_POOL = (3, 1, True)
 
 
 class BasicBlock(nn.Module):
@@ -77,13 +87,16 @@ DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
 
 
 class ResNet(nn.Module):
-    """A network of `depth` layers for images [3, 224, 224], or [3, 32, 32] with the stem for CIFAR.
+    """A network of `depth` layers for images [channels, 224, 224], or [channels, 32, 32] with a
+    stem for CIFAR.
 
     depth: 18, 34 or 50. classes: number of logits. Raises ModelError for another depth and when
         classes is below 1.
     """
 
-    def __init__(self, depth: int, classes: int, *, cifar: bool = False) -> None:
+    def __init__(
+        self, depth: int, classes: int, *, stem: Stem = Stem.IMAGENET, channels: int = 3
+    ) -> None:
         super().__init__()
         if depth not in DEPTHS or classes < 1:
             known = ", ".join(map(str, DEPTHS))
@@ -92,12 +105,12 @@ class ResNet(nn.Module):
                 f"at least 1"
             )
         block, counts = DEPTHS[depth]
-        if cifar:
-            self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
-        else:
-            self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=False)
+        size, stride, pool = stem.value
+        self.conv1 = nn.Conv2d(
+            channels, WIDTHS[0], size, stride=stride, padding=size // 2, bias=False
+        )
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        self.maxpool = nn.Identity() if cifar else nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if pool else nn.Identity()
         self.layer1 = _stage(block, WIDTHS[0], WIDTHS[0], counts[0], stride=1)
         self.layer2 = _stage(block, WIDTHS[0] * block.expansion, WIDTHS[1], counts[1], stride=2)
         self.layer3 = _stage(block, WIDTHS[1] * block.expansion, WIDTHS[2], counts[2], stride=2)
@@ -106,7 +119,7 @@ class ResNet(nn.Module):
         he_normal(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float [b, 3, h, w] -> logits [b, classes]."""
+        """Images float [b, channels, h, w] -> logits [b, classes]."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.fc(x.mean(dim=(2, 3)))

@@ -29,15 +29,15 @@ HIDDEN = 4096
 
 
 class VGG(nn.Module):
-    """A network of `depth` layers for images [3, 224, 224], or [3, 32, 32] with the classifier for
-    CIFAR.
+    """A network of `depth` layers for images [channels, 224, 224], or [channels, 32, 32] with the
+    classifier for CIFAR.
 
     depth: 11, 13, 16 or 19; for CIFAR the name stays although two layers are gone. classes: number
         of logits.
     Raises ModelError for another depth and when classes is below 1.
     """
 
-    def __init__(self, depth: int, classes: int, *, cifar: bool = False) -> None:
+    def __init__(self, depth: int, classes: int, *, cifar: bool = False, channels: int = 3) -> None:
         super().__init__()
         if depth not in DEPTHS or classes < 1:
             known = ", ".join(map(str, DEPTHS))
@@ -45,7 +45,7 @@ class VGG(nn.Module):
                 f"VGG(depth={depth}, classes={classes}): depth must be one of {known}, classes at "
                 f"least 1"
             )
-        self.features = _features(DEPTHS[depth])
+        self.features = _features(DEPTHS[depth], channels)
         self.avgpool = nn.Identity() if cifar else nn.AdaptiveAvgPool2d(GRID)
         self.classifier: nn.Module
         if cifar:
@@ -64,15 +64,14 @@ class VGG(nn.Module):
         small_normal(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float [b, 3, h, w] -> logits [b, classes]; for CIFAR h and w are 32."""
+        """Images float [b, channels, h, w] -> logits [b, classes]; for CIFAR h and w are 32."""
         x = self.avgpool(self.features(images))
         logits: Tensor = self.classifier(torch.flatten(x, 1))
         return logits
 
 
-def _features(counts: tuple[int, ...]) -> nn.Sequential:
+def _features(counts: tuple[int, ...], channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    channels = 3
     for width, count in zip(WIDTHS, counts, strict=True):
         for _ in range(count):
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]

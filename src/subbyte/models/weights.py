@@ -1,24 +1,23 @@
-"""Weights from files into networks: all of them or none, and never by executing what is in the
-file.
+"""Weights from files into networks: all of them or none, under the names that the network has for
+them.
 """
 
-import pickle
-import re
-import warnings
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from subbyte.errors import ModelError, NumericsError
+from subbyte.io.user_file import expanded
+from subbyte.models.built_in import ModelEntry, Renames, Shape
+from subbyte.models.guess import expected, fitting, rows
+from subbyte.models.names import match, missing, tidy, unexpected
+from subbyte.models.states import State, read_state
 
-# where training scripts put weights in a checkpoint
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIX = "module."  # put before every name by torch's DataParallel
-COUNTER = "num_batches_tracked"
+log = logging.getLogger("subbyte")
+
 SHOWN = 3  # mismatching shapes in a message
 BUILT_IN = "builtin:"
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -38,7 +37,7 @@ def weights_file(weights: str | Path) -> Path:
     """
     text = str(weights)  # pathlib leaves builtin:NAME as it is
     if not text.startswith(BUILT_IN):
-        return Path(weights).expanduser()
+        return expanded(weights)
     known, name = pretrained(), text.removeprefix(BUILT_IN)
     if name not in known:
         raise ModelError(
@@ -51,151 +50,100 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load the weights in a file into `model`, in place; `model` is not touched when this raises.
 
     path: a .safetensors file; a checkpoint of torch.save, read with weights_only=True; or
-        `builtin:NAME`. A state
-    dict under 'state_dict', 'model_state_dict' or 'model' is unwrapped; 'module.' before all names
-    is taken away. Batch-norm's num_batches_tracked may be missing, as in files from before torch
-    0.4.1: inference does not
-    use it.
-    Raises ModelError when the file is missing, damaged, would execute code, or does not fit the
-    network;
-    NumericsError when a weight is NaN or Inf.
+        `builtin:NAME`. A state dict is found under the usual names ('state_dict', 'model', 'net'
+        and others; moving averages, such as 'ema', go before what they are averages of). A prefix
+        of all names, wrappers of torch, and what profilers leave are taken away. Whatever is done
+        of these is logged in a line. Batch-norm's num_batches_tracked may be missing, as in files
+        from before torch 0.4.1: inference does not use it.
+    Raises ModelError when the file is missing, damaged, would execute code, is of another kind, or
+    does not fit the network; NumericsError when a weight is NaN or Inf.
     """
-    file = weights_file(path)
-    set_weights(model, read_weights(file), file)
+    state = read_state(weights_file(path))
+    _set(model, _matched(state, list(model.state_dict()), ()))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, unwrapped as load_weights says. Raises ModelError when it cannot be
-    read.
+def built_with(
+    entry: ModelEntry, path: str | Path, classes: int | None, shape: Shape | None
+) -> nn.Module:
+    """A built-in network with the weights in a file, found as in `load_weights` and under the names
+    that others have for them, too. classes: None: as many as the weights are for. Raises as
+    load_weights.
     """
-    if not path.is_file():
-        what = "this is a folder" if path.is_dir() else "there is no such file"
-        raise ModelError(
-            f"weights {path}: {what}; give a .safetensors file or a checkpoint of torch.save"
+    state = _matched(read_state(weights_file(path)), expected(entry), entry.renames)
+    found = rows(state, entry.head)
+    wanted = found if classes is None else classes
+    model = entry.build(wanted, shape)
+    _set(model, state)
+    if entry.alike and found != entry.sure:
+        log.warning(
+            "weights %s: they fit %s and %s alike, whose outputs differ, and do not tell which is "
+            "meant; taken as the first: where its accuracy is too low the other is right",
+            state.path,
+            entry.name,
+            entry.alike,
         )
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return model
 
 
-def rows(state: Mapping[str, Tensor], name: str) -> int | None:
-    """Rows of the matrix `name` of a state dict, with or without 'module.' before it; None when
-    there is none.
-    """
-    matrix = state.get(name, state.get(PREFIX + name))
-    return len(matrix) if matrix is not None and matrix.ndim == 2 and len(matrix) > 0 else None
-
-
-def set_weights(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Put what read_weights found in the file `path` into `model`. Raises as load_weights."""
-    expected: dict[str, Tensor] = model.state_dict()
-    if (
-        state
-        and all(k.startswith(PREFIX) for k in state)
-        and not all(k.startswith(PREFIX) for k in expected)
-    ):
-        state = {k.removeprefix(PREFIX): v for k, v in state.items()}
-    _check_names(path, expected, state)
-    state = {k: state.get(k, v) for k, v in expected.items()}  # only batch counters may be missing
-    _check_shapes(path, expected, state)
-    _check_finite(path, state)
-    model.load_state_dict(state)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path, device="cpu")
-    except (safetensors.SafetensorError, OSError) as reason:
-        raise ModelError(
-            f"weights {path}: not a whole safetensors file ({reason}); save or fetch it again"
-        ) from reason
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        # torch's remarks on odd pickles; the outcome is judged below
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as reason:
-        raise ModelError(_refusal(path, str(reason))) from reason
-    except Exception as reason:  # a damaged pickle raises KeyError, EOFError, RuntimeError ...
-        first = str(reason).split(". ", 1)[0]
-        raise ModelError(
-            f"weights {path}: not a whole checkpoint of torch.save ({type(reason).__name__}: "
-            f"{first}); "
-            "save the network's state_dict() or fetch the file again"
-        ) from reason
-    while isinstance(content, Mapping):
-        inner = next((content[k] for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping):
-        raise ModelError(
-            f"weights {path}: holds a {type(content).__name__}, not a state_dict; save "
-            f"model.state_dict()"
-        )
-    for key, value in content.items():
-        if not isinstance(value, Tensor):
-            raise ModelError(
-                f"weights {path}: entry {key!r} is a {type(value).__name__}, not a tensor; "
-                f"save model.state_dict(), alone or under one of {', '.join(WRAPPERS)}"
-            )
-    return {str(k): v for k, v in content.items()}
-
-
-def _refusal(path: Path, reason: str) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", reason)
-    lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    why = (
-        f"it asks for {found[1]}"
-        if found
-        else next((x for x in lines if x.startswith("Unsupp")), lines[0])
-    )
-    what = (
-        "reading it would execute code"
-        if found
-        else "it is damaged, or reading it would execute code"
-    )
-    return (
-        f"weights {path}: {what} ({why}), so it is not read. Where you trust the file, convert it "
-        f"once: "
-        "sd = torch.load(path, weights_only=False); take the state_dict out of it; "
-        "safetensors.torch.save_file(state_dict, 'weights.safetensors'); then give that file"
-    )
-
-
-def _check_names(path: Path, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    missing = [k for k in expected if k not in state and not k.endswith(COUNTER)]
-    unexpected = [k for k in state if k not in expected]
-    if not missing and not unexpected:
-        return
-    parts = [
-        f"{len(missing)} of the network's {len(expected)} tensors are missing" + _first(missing)
-    ]
-    parts.append(
-        f"{len(unexpected)} of the file's {len(state)} are unexpected" + _first(unexpected)
-    )
+def _matched(state: State, names: list[str], renames: Renames) -> State:
+    """Weights under the names of a network. Raises ModelError when one is missing or too many."""
+    found = match(state, names, renames)
+    if found is not None:
+        return found
+    own = tidy(state, names).tensors
+    lacks, other = missing(own, names), unexpected(own, names)
     raise ModelError(
-        f"weights {path}: {'; '.join(parts)}. Give the network that these weights were trained for"
+        f"weights {state.path}: {len(lacks)} of the network's {len(names)} tensors are missing"
+        f"{_first(lacks)}; {len(other)} of the file's {len(state.tensors)} are unexpected"
+        f"{_first(other)}. {_advice(state)}"
     )
+
+
+def _set(model: nn.Module, state: State) -> None:
+    """Put weights under the names of `model` into it."""
+    wanted: dict[str, Tensor] = model.state_dict()
+    # only batch counters may be missing
+    tensors = {name: state.tensors.get(name, own) for name, own in wanted.items()}
+    _check_types(state.path, wanted, tensors)
+    _check_shapes(state, wanted, tensors)
+    _check_finite(state.path, tensors)
+    model.load_state_dict(tensors)
+    if state.notes:
+        log.warning("weights %s: %s", state.path, "; ".join(state.notes))
 
 
 def _first(names: list[str]) -> str:
     return f" (first: {names[0]})" if names else ""
 
 
-def _check_shapes(path: Path, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    wrong = [k for k, v in expected.items() if v.shape != state[k].shape]
+def _advice(state: State) -> str:
+    """A word on what to do with weights that do not fit."""
+    names = " or ".join(fitting(state))
+    own = "the network that these weights were trained for (its width, classes and input size)"
+    return (f"They fit --model {names}" if names else f"Give {own}") + state.advice
+
+
+def _check_types(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for name, tensor in wanted.items():
+        if tensor.is_floating_point() and not found[name].is_floating_point():
+            raise ModelError(
+                f"weights {path}: {name} is {str(found[name].dtype).removeprefix('torch.')}, where "
+                f"floating point is needed: codes of a quantized network; give the float weights "
+                f"that it was made from"
+            )
+
+
+def _check_shapes(state: State, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    wrong = [name for name, tensor in wanted.items() if tensor.shape != found[name].shape]
     if wrong:
         listed = "; ".join(
-            f"{k} is {list(state[k].shape)} there, {list(expected[k].shape)} here"
-            for k in wrong[:SHOWN]
+            f"{name} is {list(found[name].shape)} there, {list(wanted[name].shape)} here"
+            for name in wrong[:SHOWN]
         )
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise ModelError(
-            f"weights {path}: shapes differ from the network's: {listed}{more}. "
-            "Give the network that these weights were trained for (its width, classes and input "
-            "size)"
+            f"weights {state.path}: shapes differ from the network's: {listed}{more}. "
+            f"{_advice(state)}"
         )
 
 

@@ -13,7 +13,7 @@ from subbyte.pages.figures import Chart, Line
 from subbyte.pages.parts import Part, Section, Story, Table
 from subbyte.pages.subject import Subject, View
 from subbyte.pages.wording import two_digits
-from subbyte.records.clips import SCAN, Choice, Judged, Search, Tried, read_search
+from subbyte.records.clips import LOSS, SCAN, Choice, Judged, Search, Tried, read_search
 
 _SHARED = {
     "network": "one for all layers",
@@ -37,7 +37,7 @@ class ClipSearches(Subject[Searched]):
     title = "Clip searches"
     holds = f"a clip search ({SCAN})"
     files = (SCAN,)
-    options = ("window", "metrics")
+    options = ("window", "metrics", "bits")
 
     def read(self, name: str, folder: Path) -> Searched:
         """See `subject.Subject`."""
@@ -53,16 +53,21 @@ class ClipSearches(Subject[Searched]):
 
 
 def _parts(one: Searched, view: View) -> tuple[Part, ...]:
-    missing = [name for name in view.metrics if name not in one.search.metrics]
-    if missing:
-        raise FormatError(
-            f"{one.folder / SCAN} has no metric {', '.join(missing)}; it has "
-            f"{', '.join(one.search.metrics)}"
-        )
+    search, known = one.search, one.search.metrics + [LOSS] * one.search.judged
+    for what, asked, there in (
+        ("metric", view.metrics, known),
+        ("width of bits", view.bits, [tried.bits for tried in search.scan]),
+    ):
+        if missing := [str(name) for name in asked if name not in there]:
+            raise FormatError(
+                f"{one.folder / SCAN} has no {what} {', '.join(missing)}; it has "
+                f"{', '.join(map(str, dict.fromkeys(there)))}"
+            )
+    search = search.of_bits(view.bits) if view.bits else search
     parts: list[Part] = [
-        *charts_of(one.search, view),
-        *summaries(one.search),
-        choices_table(one.search.choices),
+        *charts_of(search, view),
+        *summaries(search),
+        choices_table(search.choices),
     ]
     if one.search.settings:
         rows = tuple(
@@ -94,7 +99,7 @@ def charts_of(search: Search, view: View) -> list[Chart]:
 
 def clip_chart(bits: int, tried: Sequence[Tried], names: Sequence[str], window: float) -> Chart:
     """Curves of one bit width, each brought to 0 ... 1 over the clips shown; the true loss is black
-    and dashed.
+    and dashed. names: of metrics, and the loss, which is drawn in any case.
     """
     rows = sorted(tried, key=lambda row: row.clip)
     judged = [(row.judged.loss, row.clip) for row in rows if row.judged is not None]
@@ -102,7 +107,11 @@ def clip_chart(bits: int, tried: Sequence[Tried], names: Sequence[str], window: 
         _, centre = min(judged, key=lambda pair: pair[0])
         rows = [row for row in rows if abs(row.clip - centre) <= window + 1e-9]
     clips = [row.clip for row in rows]
-    lines = [Line(name, clips, _normalised([row.metrics[name] for row in rows])) for name in names]
+    lines = [
+        Line(name, clips, _normalised([row.metrics[name] for row in rows]))
+        for name in names
+        if name != LOSS
+    ]
     losses = [row.judged.loss for row in rows if row.judged is not None]
     if losses:
         lines.append(Line("true loss", clips, _normalised(losses), dashed=True, strong=True))

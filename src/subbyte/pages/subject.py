@@ -18,7 +18,8 @@ class View(Bounded):
 
     smooth: logged rows in the running mean of training loss and of moved codes, 1 for none; epochs:
     of training to draw, from the first, 0 for all; window: clips to either side of the best by the
-    true loss, 0 for all; metrics: of a clip search to draw, in this order, () for all.
+    true loss, 0 for all; metrics: of a clip search to draw, in this order, () for all; bits: widths
+    of a clip search to show, () for all.
     Raises RecipeError when a number is out of range.
     """
 
@@ -26,6 +27,7 @@ class View(Bounded):
     epochs: Natural = 0
     window: NotNegative = 0.15
     metrics: tuple[str, ...] = ()
+    bits: tuple[int, ...] = ()
 
     def asked(self) -> list[str]:
         """Names of the options that are not as they are by default."""

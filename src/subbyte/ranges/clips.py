@@ -26,21 +26,23 @@ from subbyte.ranges.mse import quantized
 
 _MAX_ELEMENTS = 2**18  # of the errors of one chunk of clips: 1 MiB, near the processor
 _MAX_ROUNDS = 20
+_DECIMALS = 12  # of clips: 0.57, where the sum of binary fractions gives 0.5700000000000001
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Costs [units, k] of lower and upper fractions [units, k]."""
 
 
 def fractions(start: float, end: float, resolution: int) -> Tensor:
-    """The clips to try: float64 [resolution], rising, `start` left out. Raises RecipeError when
-    they aren't above 0.
+    """The clips to try: float64 [resolution], rising, `start` left out, to 12 decimals. Raises
+    RecipeError when they aren't above 0.
     """
     if not 0 <= start < end or resolution < 1:
         raise RecipeError(
             f"clips must go up from 0 or more in 1 step or more, got {start:g} to {end:g} in "
             f"{resolution} steps"
         )
-    return start + (end - start) * torch.arange(1, resolution + 1, dtype=torch.float64) / resolution
+    steps = torch.arange(1, resolution + 1, dtype=torch.float64) / resolution
+    return (start + (end - start) * steps).round(decimals=_DECIMALS)
 
 
 def clip_spec(bits: int, *, symmetric: bool, per_channel: bool) -> GridSpec:

@@ -31,6 +31,7 @@ from subbyte.correct import CORRECTIONS, Bias
 from subbyte.errors import RecipeError
 from subbyte.graph import TapPlace
 from subbyte.io.registry import ANYWHERE
+from subbyte.io.texts import parse_yaml, read_settings
 from subbyte.io.user_file import MACHINE, UserFiles
 from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune, calls
 from subbyte.methods.blame import blaming
@@ -67,7 +68,7 @@ class LayerPlan:
 
     name: str
     kind: Kind
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[StrictInt, Field(ge=1, lt=2**31)], ...]
     rows: Annotated[StrictInt, Field(ge=1)]
     asked: WidthSetting
     spec: Annotated[Spec | None, Field(alias="grid")]
@@ -243,24 +244,18 @@ class Plan:
     @classmethod
     def from_yaml(cls, text: str, files: UserFiles = ANYWHERE) -> "Plan":
         """Inverse of `to_yaml`. Raises RecipeError as `from_dict` does."""
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"plan: not YAML: {' '.join(str(error).split())}") from error
-        return cls.from_dict(data, files)
+        return cls.from_dict(parse_yaml(text, "plan"), files)
 
     @classmethod
-    def read(cls, path: str | Path) -> "Plan":
-        """The plan of a file. Raises RecipeError where it can't be read."""
+    def read(cls, path: str | Path, *, run: bool = True) -> "Plan":
+        """The plan of a file. run: whether users' files that it names are executed.
+
+        Raises RecipeError where it can't be read.
+        """
         path = Path(path)
+        settings = read_settings(path, str(path))
         try:
-            return cls.from_yaml(path.read_text(), UserFiles(path.parent))
-        except FileNotFoundError as error:
-            raise RecipeError(f"{path}: no such file") from error
-        except OSError as error:
-            raise RecipeError(f"{path}: can't be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise RecipeError(f"{path}: not YAML text ({error})") from error
+            return cls.from_dict(settings, UserFiles(path.parent, run))
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from error
 

@@ -1,5 +1,6 @@
 """Reading what the user asks for: a preset, a file, a mapping or an object, and changes to it."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,15 +8,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from subbyte.errors import RecipeError
 from subbyte.io.registry import ANYWHERE
+from subbyte.io.texts import parse_yaml, read_settings
 from subbyte.io.user_file import UserFiles
 from subbyte.recipe.plan import Plan
 from subbyte.recipe.recipe import Recipe
 from subbyte.recipe.settings import parse_settings
 from subbyte.recipe.target import load_target
+
+log = logging.getLogger("subbyte")
 
 PRESETS = ("w8a8", "w8a16", "w4a8", "w4a4", "w4", "w3", "w2", "ternary", "best", "gpfq", "ldnq")
 Source = str | Path | Mapping[str, Any] | Recipe
@@ -82,34 +84,15 @@ def _parse(settings: dict[Any, Any], where: str, name: str, files: UserFiles) ->
 
 def _read(source: str) -> Recipe | Plan:
     if source.lower() in PRESETS:
-        text = (
-            resources.files("subbyte.recipe").joinpath(f"presets/{source.lower()}.yaml").read_text()
-        )
+        file = resources.files("subbyte.recipe").joinpath(f"presets/{source.lower()}.yaml")
     elif Path(source).is_file():
-        text = _text(Path(source))
+        file = Path(source)
     else:
         raise RecipeError(
             f"recipe {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file"
         )
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {source}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise RecipeError(
-            f"recipe {source}: expected a mapping of settings, got {type(settings).__name__}"
-        )
-    path = Path(source)
-    return _parse(settings, f"recipe {source}", path.stem.lower(), UserFiles(path.parent))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise RecipeError(f"recipe {path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"recipe {path}: not YAML text ({error})") from error
+    path, where = Path(source), f"recipe {source}"
+    return _parse(read_settings(file, where), where, path.stem.lower(), UserFiles(path.parent))
 
 
 def _override(settings: dict[str, Any], override: str, whole: dict[str, Any]) -> None:
@@ -119,10 +102,7 @@ def _override(settings: dict[str, Any], override: str, whole: dict[str, Any]) ->
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise RecipeError(f"--set {override!r}: expected path=value, such as weights.rounding=gpfq")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from error
+    value = parse_yaml(text, f"--set {override!r}")
     *parents, leaf = _split(path.strip())
     here = settings
     for part in parents:
@@ -136,7 +116,21 @@ def _override(settings: dict[str, Any], override: str, whole: dict[str, Any]) ->
         if not isinstance(below, dict):
             raise RecipeError(f"--set {override!r}: {part!r} is a value, not a group of settings")
         here = below
-    here[leaf] = value
+    here[leaf] = _taking_over(here.get(leaf), value, override)
+
+
+def _taking_over(before: object, value: object, override: str) -> object:
+    """A value in the place of another. The name of a method that has settings keeps them where it
+    is the same method's; another's are dropped, which is logged.
+    """
+    if not isinstance(before, dict) or "name" not in before or not isinstance(value, str):
+        return value
+    if before["name"] == value:
+        return before
+    dropped = ", ".join(f"{name}={own}" for name, own in before.items() if name != "name")
+    if dropped:
+        log.warning("--set %s: %s, settings of %s, are dropped", override, dropped, before["name"])
+    return value
 
 
 def _split(path: str) -> list[str]:

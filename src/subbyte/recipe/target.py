@@ -19,12 +19,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from subbyte.core import GridSpec
 from subbyte.core.shares import Granularity
 from subbyte.errors import RecipeError
+from subbyte.io.texts import read_settings
 from subbyte.recipe.plan import LayerPlan, Plan, TapPlan
 from subbyte.recipe.settings import Scales, Settings, parse_settings
 
@@ -185,21 +185,12 @@ def target_names() -> tuple[str, ...]:
 def load_target(source: str) -> Target:
     """A target by its name, or the path of a YAML file. Raises RecipeError where there is none."""
     if source in target_names():
-        text = resources.files(_FOLDER).joinpath(f"targets/{source}{_SUFFIX}").read_text()
+        file = resources.files(_FOLDER).joinpath(f"targets/{source}{_SUFFIX}")
     elif Path(source).is_file():
-        try:
-            text = Path(source).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"target {source}: can't be read: {error}") from error
+        file = Path(source)
     else:
         raise RecipeError(
             f"unknown target {source!r}; known: {', '.join(target_names())}, or a YAML file"
         )
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"target {source}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise RecipeError(f"target {source}: expected a mapping of settings")
-    own = {"name": Path(source).stem} | settings
+    own = {"name": Path(source).stem} | read_settings(file, f"target {source}")
     return parse_settings(Target, own, f"target {source}")

@@ -4,7 +4,6 @@ place.
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -14,10 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from subbyte.errors import FormatError
 from subbyte.io.complaints import first_complaint
 from subbyte.io.files import write_text
+from subbyte.io.texts import parse_json, read_text
 
 Count = Annotated[int, Field(ge=0)]
 Percent = float
 Seconds = float
+_DIGITS = 12  # of numbers in tables: 0.57, where binary fractions add up to 0.5700000000000001
 
 
 class Record(BaseModel):
@@ -50,14 +51,8 @@ def read_document(path: Path, kind: type[D]) -> D:
     Raises FormatError, naming the file and the place in it, when it is missing, damaged or of
     another version.
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise FormatError(f"{path} can't be read: {error.strerror}") from error
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise FormatError(_damaged(path, kind, f"it is no JSON ({error})")) from error
+    text = read_text(path)
+    found = parse_json(text, f"{path} is damaged, or `{kind.WRITER}` did not write it")
     if not isinstance(found, dict) or "version" not in found:
         raise FormatError(
             _damaged(path, kind, "it has no version, as files of earlier versions of subbyte")
@@ -67,7 +62,7 @@ def read_document(path: Path, kind: type[D]) -> D:
             f"{path} is of version {found['version']}; this subbyte reads version {kind.VERSION}"
         )
     try:
-        return kind.model_validate_json(text)
+        return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise FormatError(_damaged(path, kind, first_error(error))) from error
 
@@ -96,10 +91,10 @@ def read_cells(path: Path, advice: str) -> list[dict[str, str]]:
     CSV, or a row is cut short.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(), newline="")))
-    except (OSError, ValueError, csv.Error) as reason:
-        what = reason.strerror if isinstance(reason, OSError) else reason
-        raise FormatError(f"{path} can't be read ({what}); {advice}") from reason
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except (FormatError, csv.Error) as reason:
+        what = reason if isinstance(reason, FormatError) else f"{path}: can't be read ({reason})"
+        raise FormatError(f"{what}; {advice}") from reason
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
             raise FormatError(f"{path} is damaged (row {number} is cut short); {advice}")
@@ -125,6 +120,11 @@ def rows_of(rows: Sequence[dict[str, str]], path: Path, kind: type[T], advice: s
                 f"{path} is damaged (row {number}: {first_error(error)}); {advice}"
             ) from error
     return found
+
+
+def cell(value: object) -> object:
+    """A value as tables to look at hold it: numbers without the noise of binary fractions."""
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -8,14 +8,16 @@ correlation.csv  bits, metric; rank correlations with true loss and divergence, 
                  images to evaluate on say them
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from subbyte.errors import FormatError
+from subbyte.io.complaints import short
+from subbyte.io.texts import parse_mapping, read_text
 from subbyte.records.base import Percent, Record, first_error, read_cells
 
 SCAN, CHOICES, CORRELATION, SETTINGS = (
@@ -93,6 +95,20 @@ class Search:
         """Names of those that were scanned."""
         return list(self.scan[0].metrics)
 
+    @property
+    def judged(self) -> bool:
+        """Whether the true loss was measured, too."""
+        return self.scan[0].judged is not None
+
+    def of_bits(self, bits: Collection[int]) -> "Search":
+        """The part of some widths."""
+        return replace(
+            self,
+            scan=[row for row in self.scan if row.bits in bits],
+            choices=[row for row in self.choices if row.bits in bits],
+            correlations=[row for row in self.correlations if row.bits in bits],
+        )
+
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Rows of one of the CSV files as text, one or more; columns that are no words hold numbers or
@@ -107,7 +123,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         for column, text in row.items():
             if column not in _WORDS and text and not _is_number(text):
                 raise FormatError(
-                    f"{path} is damaged (row {number}: {column} is {text!r}); {_ADVICE}"
+                    f"{path} is damaged (row {number}: {column} is {short(text)}); {_ADVICE}"
                 )
     return rows
 
@@ -168,11 +184,4 @@ def _records(path: Path, kind: type[R], rows: Sequence[Mapping[str, object]]) ->
 
 
 def _settings(path: Path) -> dict[str, object]:
-    if not path.exists():
-        return {}
-    try:
-        return TypeAdapter(dict[str, object]).validate_json(path.read_bytes())
-    except OSError as error:
-        raise FormatError(f"{path} can't be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise FormatError(f"{path} is damaged ({first_error(error)})") from error
+    return parse_mapping(read_text(path), f"{path} is damaged") if path.exists() else {}

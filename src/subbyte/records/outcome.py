@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from subbyte.errors import FormatError
+from subbyte.io.texts import parse_json, read_text
 from subbyte.records.base import Count, Percent, Record, Seconds, first_error
 
 TOP1 = "top-1 accuracy"
@@ -86,8 +87,9 @@ _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discrimina
 def read_outcome(path: Path) -> Outcome:
     """Read the outcome of a run. Raises FormatError when its file is damaged."""
     try:
-        return _OUTCOME.validate_json(path.read_bytes())
-    except ValidationError as error:
+        return _OUTCOME.validate_python(parse_json(read_text(path), "its text"))
+    except (FormatError, ValidationError) as error:
+        why = first_error(error) if isinstance(error, ValidationError) else error
         raise FormatError(
-            f"{path} is damaged ({first_error(error)}); delete it, and the run is done again"
+            f"{path} is damaged ({why}); delete it, and the run is done again"
         ) from error

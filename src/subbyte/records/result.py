@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from subbyte.errors import FormatError
+from subbyte.io.texts import read_text
 from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
 from subbyte.records.parity import Parity
 from subbyte.records.scores import Measured
@@ -199,9 +199,17 @@ class Result(Document):
 
     @model_validator(mode="after")
     def _judged(self) -> "Result":
-        """There is at least one figure, and every network has the same."""
+        """There is at least one figure, every network has the same, and outputs have names."""
         if not self.quantized.comparison or (not self.float.scores) != (not self.quantized.scores):
             raise ValueError("figures of the float or the quantized network are missing")
+        if not all(one.comparison for one in self.exports):
+            raise ValueError("exports: figures of a file beside the torch model are missing")
+        for one in (self.float, self.quantized, *self.exports):
+            for score in (*one.scores, *one.comparison):
+                if score.head >= len(self.heads):
+                    raise ValueError(
+                        f"output {score.head} has no name: there are {len(self.heads)}"
+                    )
         return self
 
     @property
@@ -221,9 +229,4 @@ def read_result(folder: Path) -> Result:
 def read_plan(folder: Path) -> str | None:
     """The text of plan.yaml; None where there is none. Raises FormatError when it can't be read."""
     path = folder / PLAN
-    if not path.exists():
-        return None
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path} can't be read: {error}") from error
+    return read_text(path) if path.exists() else None

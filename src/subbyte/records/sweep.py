@@ -14,6 +14,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from subbyte.errors import FormatError
+from subbyte.io.complaints import short
+from subbyte.io.texts import read_text
 from subbyte.records.base import Count, Document, Record, read_cells, read_document
 from subbyte.records.outcome import TOP1
 
@@ -187,7 +189,7 @@ class Sweep:
             max(len(rows), mark.runs),
             settings,
             chosen,
-            _text(folder / SPACE),
+            read_text(folder / SPACE) if (folder / SPACE).exists() else "",
             (
                 *((f"version of {one}", text) for one, text in mark.versions.items()),
                 *((f"fingerprint of {o.model}, {o.data}", o.identity) for o in mark.inputs),
@@ -267,13 +269,6 @@ def _is_done(row: Cells) -> bool:
     return row["status"] == _DONE
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text() if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as reason:
-        raise FormatError(f"{path} can't be read ({reason})") from reason
-
-
 def _said(axis: str, text: str) -> str:
     """A value with its axis, such as 'bits 3'; words speak for themselves. Axes of one last part
     are told apart.
@@ -339,7 +334,7 @@ def _cells(
         wrong = [name for name in columns if not _is_number(row[name])]
         if wrong:
             raise FormatError(
-                f"{path} is damaged (row {k}: {wrong[0]} is {row[wrong[0]]}); {_ADVICE}"
+                f"{path} is damaged (row {k}: {wrong[0]} is {short(row[wrong[0]])}); {_ADVICE}"
             )
     return rows
 

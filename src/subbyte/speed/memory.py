@@ -1,6 +1,5 @@
 """Load time and resident memory of an ONNX file, in a process of its own."""
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ import numpy as np
 from subbyte.errors import ResourceError
 from subbyte.exporters import resident
 from subbyte.exporters.sessions import Feeds
+from subbyte.io.texts import parse_json
 from subbyte.records.speed import Resident
 
 
@@ -32,4 +32,4 @@ def resident_memory(path: Path, feeds: Feeds, threads: int) -> Resident | None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ResourceError(f"{path}: loading it in a process of its own failed: {last[:300]}")
-    return Resident(**json.loads(done.stdout))
+    return Resident(**parse_json(done.stdout, path))

@@ -11,7 +11,7 @@ from subbyte.exporters import is_exported
 from subbyte.exporters.float_onnx import write_float, write_static
 from subbyte.exporters.packed import read
 from subbyte.exporters.sessions import inputs_of, made_up, open_session, output_sizes
-from subbyte.graph import Signature, unwrapped
+from subbyte.graph import unwrapped
 from subbyte.models import input_shape, new_model
 from subbyte.records import RESULT, Result, read_result
 from subbyte.records.speed import FLOAT
@@ -137,13 +137,13 @@ def rebuilt(folder: Path, result: Result, path: Path) -> None:
 
     Raises SubbyteError when the network can't be built, or has no ONNX form.
     """
-    signature = Signature.from_dict(read(folder / PACKED).header["inputs"])
+    signature = read(folder / PACKED).signature
     classes = None
     if input_shape(result.model) is not None:  # their number is said by weights alone
         exported = [folder / one.file for one in result.exports]
         ends = [output_sizes(one)[0][-1] for one in exported if one.suffix == path.suffix]
         classes = next((size for size in ends if isinstance(size, int)), None)
-    network = unwrapped(new_model(result.model, classes))
+    network = unwrapped(new_model(result.model, classes, signature.image_shape))
     write_float(network, signature, result.heads, path)
 
 

@@ -3,7 +3,12 @@ gradients and curvature.
 """
 
 from subbyte.stats.curvature import Trace, gauss_newton, hessian_blocks, hutch_plus_plus, hutchinson
-from subbyte.stats.gradients import GradientCollector, GradientStats, position_weights
+from subbyte.stats.gradients import (
+    GradientCollector,
+    GradientStats,
+    gradients_by_image,
+    position_weights,
+)
 from subbyte.stats.histogram import Histogram, channel_histograms, histogram
 from subbyte.stats.layer_stats import LayerStats, Powers, Products
 from subbyte.stats.moments import Collector, MomentCollector, PowerCollector
@@ -23,6 +28,7 @@ __all__ = [
     "channel_histograms",
     "column_order",
     "gauss_newton",
+    "gradients_by_image",
     "hessian_blocks",
     "histogram",
     "hutch_plus_plus",

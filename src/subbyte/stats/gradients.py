@@ -75,21 +75,10 @@ class GradientCollector:
             for x, g in calls:
                 each = x.shape[0] // images
                 inner = slice(start * each, (start + len(part)) * each)
-                outputs = self._outputs(g[inner], len(part))
-                seen = patches(x[inner], geometry).reshape(
-                    geometry.groups, len(part), -1, geometry.columns
-                )
-                gradients.append(outputs.mT @ seen)  # [groups, images, rows / groups, columns]
+                outputs = _by_position(g[inner], geometry, len(part))
+                gradients.append(_by_image(x[inner], outputs, geometry))
                 squares.append(outputs.square().sum(2))
             self._accumulate(sum(gradients[1:], gradients[0]), sum(squares[1:], squares[0]), part)
-
-    def _outputs(self, g: Tensor, images: int) -> Tensor:
-        """Gradients as [groups, images, positions, rows / groups]."""
-        geometry, g = self._geometry, self._geometry.channels_first(g)
-        grouped = g.reshape(
-            images, -1, geometry.groups, geometry.rows // geometry.groups, g.shape[2]
-        )
-        return grouped.permute(2, 0, 1, 4, 3).flatten(2, 3)
 
     def _accumulate(self, gradient: Tensor, squares: Tensor, share: Tensor) -> None:
         gradient = gradient.transpose(0, 1).flatten(1, 2).double()  # [images, rows, columns]
@@ -123,6 +112,30 @@ class GradientCollector:
             means[name][:, order] for name in ("gradient", "absolute", "fisher")
         )
         return GradientStats(gradient, absolute, fisher, means["outputs"], images)
+
+
+def _by_position(g: Tensor, geometry: Geometry, images: int) -> Tensor:
+    """Gradients by outputs as [groups, images, positions, rows / groups]."""
+    g = geometry.channels_first(g)
+    grouped = g.reshape(images, -1, geometry.groups, geometry.rows // geometry.groups, g.shape[2])
+    return grouped.permute(2, 0, 1, 4, 3).flatten(2, 3)
+
+
+def _by_image(x: Tensor, outputs: Tensor, geometry: Geometry) -> Tensor:
+    """Gradients by weights of each image, [groups, images, rows / groups, columns], columns in the
+    order of `patches`. outputs: as `_by_position` gives them.
+    """
+    seen = patches(x, geometry).reshape(geometry.groups, outputs.shape[1], -1, geometry.columns)
+    return outputs.mT @ seen
+
+
+def gradients_by_image(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
+    """Each image's gradient by the weights, [images, rows, columns], of a layer called once.
+
+    x, g: its input and the gradients by its output, in torch's shape, the images first.
+    """
+    found = _by_image(x, _by_position(g, geometry, len(x)), geometry)
+    return found.transpose(0, 1).flatten(1, 2)[..., column_order(geometry).to(x.device)]
 
 
 def position_weights(g: Tensor, geometry: Geometry, parts: int) -> Tensor:

@@ -303,5 +303,5 @@ def test_ranges_are_read_everywhere(tmp_path):
 
 def test_a_space_that_is_no_text(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
-    with pytest.raises(RecipeError, match="not a text file"):
+    with pytest.raises(RecipeError, match="not text in UTF-8"):
         load_space(tmp_path / "x.yaml")

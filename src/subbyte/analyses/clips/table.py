@@ -5,7 +5,7 @@ from pathlib import Path
 
 from subbyte.errors import FormatError
 from subbyte.io.files import write_text
-from subbyte.records.base import table_text
+from subbyte.records.base import cell, table_text
 from subbyte.records.clips import read_table
 
 
@@ -32,11 +32,11 @@ class GrowingTable:
 
     def find(self, *key: object) -> dict[str, str] | None:
         """The row, as text."""
-        wanted, names = [str(part) for part in key], self._columns[: self._key]
+        wanted, names = [str(cell(part)) for part in key], self._columns[: self._key]
         return next((row for row in self.rows if [row[name] for name in names] == wanted), None)
 
     def add(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Append rows; the file is replaced by one that has them."""
-        self.rows += [{name: str(row[name]) for name in self._columns} for row in rows]
+        self.rows += [{name: str(cell(row[name])) for name in self._columns} for row in rows]
         cells = ([row[name] for name in self._columns] for row in self.rows)
         write_text(self._path, table_text(self._columns, cells))

@@ -2,6 +2,7 @@
 derivatives.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,12 @@ from torch import Tensor
 
 from subbyte.analyses.clips.search import Search
 from subbyte.core import GridSpec
-from subbyte.engine.guidance import Against, gradient_stats, loss_of_weight
+from subbyte.engine.guidance import (
+    Against,
+    gradient_stats,
+    hessians_of_linear,
+    loss_of_weight,
+)
 from subbyte.engine.layers import layer_stats, naming
 from subbyte.engine.limits import Limits
 from subbyte.engine.stages import Report
@@ -23,13 +29,17 @@ from subbyte.graph import (
     Travel,
     draw_classes,
     instrument,
+    is_piecewise_linear,
     tensor_at,
 )
 from subbyte.ranges.clips import clipped_grid, scores
 from subbyte.ranges.metrics import Evidence, Metric, Need, parse_metric
 from subbyte.stats import GradientStats, hessian_blocks
 
+log = logging.getLogger("subbyte")
+
 _EXACT = 1024  # weights of a layer whose Hessian blocks are worth their time
+_CLASSES = 100  # at most, of a pass back for each
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +107,25 @@ def _hessians(
     """Exact blocks of the layers that are small enough; labels: as in `gather`."""
     p = network.graph_module(batch).detach().softmax(1)
     own = draw_classes(p, torch.Generator().manual_seed(seed))
-    classes, found = own if labels is None else labels[: len(batch)], {}
-    for layer in network.owners:
+    classes = own if labels is None else labels[: len(batch)]
+    small = [x for x in network.owners if x.geometry.rows * x.geometry.columns <= _EXACT]
+    linear = [x for x in small if p.shape[1] <= _CLASSES and is_piecewise_linear(network, x)]
+    curved = [layer for layer in small if layer not in linear]
+    if curved:
+        count = sum(layer.geometry.rows * layer.geometry.columns for layer in curved)
+        log.warning(
+            "metric hessian: exact second derivatives of %s take %d products, each of some four "
+            "passes over %d images: this may take minutes before the first row",
+            ", ".join(layer.name for layer in curved),
+            count,
+            len(batch),
+        )
+    report("statistics", 2, 3, "second derivatives")
+    found = hessians_of_linear(network, linear, batch)
+    for layer in curved:
         report("statistics", 2, 3, f"second derivatives of {layer.name}")
-        weight = _matrix(network, layer)
-        if weight.numel() <= _EXACT:
-            loss = loss_of_weight(network, layer, batch, classes)
-            found[layer.name] = hessian_blocks(loss, weight, layer.name)
+        loss = loss_of_weight(network, layer, batch, classes)
+        found[layer.name] = hessian_blocks(loss, _matrix(network, layer), layer.name)
     return found
 
 

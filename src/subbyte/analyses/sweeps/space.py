@@ -46,6 +46,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Count, Seed
+from subbyte.io.texts import read_settings
 from subbyte.recipe import Recipe, load_recipe, parse_settings
 from subbyte.tasks import read_tasks
 
@@ -298,28 +299,13 @@ def load_space(source: str | Path, changes: Mapping[str, Any] | None = None) -> 
     """
     text = str(source)
     if text in SPACES:
-        content = (
-            resources.files("subbyte.analyses.sweeps").joinpath(f"spaces/{text}.yaml").read_text()
-        )
+        file = resources.files("subbyte.analyses.sweeps").joinpath(f"spaces/{text}.yaml")
     elif Path(text).is_file():
-        content = _text(Path(text))
+        file = Path(text)
     else:
         raise RecipeError(f"space {text!r} is neither a preset ({', '.join(SPACES)}) nor a file")
-    try:
-        settings = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"space {text}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise RecipeError(f"space {text}: expected a mapping, got {type(settings).__name__}")
-    settings.setdefault("name", Path(text).stem)
+    settings = {"name": Path(text).stem} | read_settings(file, f"space {text}")
     return parse_settings(Space, {**settings, **(changes or {})}, f"space {text}")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"space {path}: not a text file ({error.reason})") from error
 
 
 def axis_values(name: str, values: Any) -> list[Any]:

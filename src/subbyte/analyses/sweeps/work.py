@@ -67,10 +67,8 @@ def load_inputs(
     crop: int | None,
 ) -> Inputs:
     """Network and data of `Run.inputs`; those of the last two stay in memory."""
-    network, images = (
-        load_model(model, checkpoint),
-        load_data(data, normalize=normalize, resize=resize, crop=crop),
-    )
+    images = load_data(data, normalize=normalize, resize=resize, crop=crop)
+    network = load_model(model, checkpoint, shape=images.image_shape)
     pixels = f"{normalize} {resize} {crop} {images.fingerprint}"
     return Inputs(
         sha256(f"{_code(model)} {fingerprint(network)} {pixels}".encode()).hexdigest(),

@@ -33,14 +33,16 @@ format: $(STAMP) ## rewrite the code in the house style
 test: lint      ## lint and the quick tests (under 6 minutes on 2 cores)
 	$(PYTEST) -m "not slow"
 
+attack: $(STAMP) ## 100,000 mutations of files; kill, stop and starve every command at every step (hours)
+	SUBBYTE_ATTACK=100000 $(PYTEST) tests/attack
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack --bugs
+
 test-all: lint $(VENV)/.cluster ## every test, the slow ones too
 	$(PYTEST)
 $(VENV)/.cluster: $(STAMP)  # Ray, MLflow and OpenVINO are large, and few need them
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,mlflow,openvino]'
 	@touch $@
-
-attack: $(STAMP) ## 100,000 mutations of the files that subbyte reads (half an hour)
-	SUBBYTE_ATTACK=100000 $(PYTEST) tests/attack
 
 docs: $(STAMP)  ## rebuild the generated pages and run the examples in the documentation
 	$(BIN)/python docs/generate.py

@@ -196,10 +196,14 @@ def test_text_and_arrays_come_in_by_doors(file):
             assert (node.value.id, node.attr) not in readers or node.attr in own, node.lineno
 
 
+APART = {"attack"}
+"""Folders of tests of the project as a whole."""
+
+
 @pytest.mark.parametrize("test", TESTS, ids=str)
 def test_tests_lie_where_what_they_test_lies(test):
     """A test is named after a module of its folder, or its package, and perhaps more words."""
-    if test.parent == Path("attack"):  # on all of it
+    if test.parts[0] in APART:
         return
     folder, name = HOUSE / test.parent, test.stem.removeprefix("test_")
     assert folder.is_dir()
@@ -223,6 +227,69 @@ def test_nothing_is_printed_by_the_way(file):
     ]
     names = {call.id for call in calls if isinstance(call, ast.Name)}
     assert not names & {"print", "breakpoint", "eval", "exec"}
+
+
+def text_by_locale(text: str) -> list[str]:
+    """Calls that read or write text in whatever encoding the locale says."""
+    return [
+        ast.unparse(call)
+        for call in ast.walk(ast.parse(text))
+        if isinstance(call, ast.Call) and _by_locale(call)
+    ]
+
+
+def _by_locale(call: ast.Call) -> bool:
+    named = {word.arg: word.value for word in call.keywords}
+    if "text" in named or "universal_newlines" in named:  # of subprocess
+        return "encoding" not in named
+    if isinstance(call.func, ast.Name):
+        return call.func.id == "open"
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    if call.func.attr == "open" and ast.unparse(call.func.value) not in ("os", "Image"):
+        return not any(isinstance(mode, ast.Constant) and "b" in mode.value for mode in call.args)
+    return call.func.attr in ("read_text", "write_text")
+
+
+@every_file
+def test_text_is_read_and_written_by_io_files(file):
+    assert not text_by_locale(file.read_text())
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("path.read_text()", True),
+        ("path.write_text(text, encoding='utf-8')", True),
+        ("open('a', 'rb')", True),
+        ("path.open('w')", True),
+        ("path.open()", True),
+        ("path.open('rb')", False),
+        ("read_text(path)", False),
+        ("run(command, text=True)", True),
+        ("run(command, encoding='utf-8')", False),
+    ],
+)
+def test_text_by_locale_is_found(code, found):
+    assert bool(text_by_locale(code)) is found
+
+
+@every_file
+def test_nothing_that_is_printed_is_markup(file):
+    """Rich's markup would read it out of names that users give."""
+    if "cli" not in file.parts:
+        assert "rich" not in packages_used(file)
+        return
+    tree = ast.parse(file.read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    made = {ast.unparse(call.func): [word.arg for word in call.keywords] for call in calls}
+    assert file.name == "terminal.py" or not made.keys() & {"Console", "TextColumn", "print"}
+    assert not any(name.endswith("from_markup") for name in made)
+    for call in calls:
+        words = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        assert words.get("markup", "False") == "False", ast.unparse(call)
+        if ast.unparse(call.func) in ("Console", "TextColumn"):
+            assert "markup" in words, ast.unparse(call)
 
 
 @every_file

@@ -129,7 +129,7 @@ def test_every_stage_reports_its_progress(made):
 
 
 @pytest.mark.parametrize(
-    "stage", ["carry_out", "save", "export_in", "measure", "gather", "write_document"]
+    "stage", ["carry_out", "write", "export_in", "measure", "gather", "write_document"]
 )
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ def test_a_run_that_fails_leaves_everything_as_it_was(stage, error, place, tmp_p
     (tmp_path / "out/result.json").write_text("earlier")
     for name, given in {
         "carry_out": MagicMock(options=[]),
-        "save": 1,
+        "write": 1,
         "export_files": {"onnx-int8": "model.onnx"},
         "export_in": None,
         "measure": MagicMock(),

@@ -187,6 +187,16 @@ def test_a_run_that_was_stopped_goes_on(place, done, tmp_path, monkeypatch):
     search(place, tmp_path / "out")
 
 
+def test_further_widths_join(place, done, tmp_path):
+    search(place, tmp_path, replace(SEARCH, bits=(2,)))
+    search(place, tmp_path)
+    assert names_in(tmp_path) == names_in(done)
+    for name in names_in(done):
+        assert (tmp_path / name).read_bytes() == (done / name).read_bytes(), name
+    search(place, tmp_path, replace(SEARCH, bits=(3,)))
+    assert (tmp_path / "settings.json").read_bytes() == (done / "settings.json").read_bytes()
+
+
 def test_another_search_does_not_go_on_there(place, done, tmp_path):
     before = {name: (done / name).read_bytes() for name in FILES}
     with pytest.raises(RecipeError, match="made with resolution = 5, now it is 6"):

@@ -268,6 +268,7 @@ def test_options_that_make_no_sense(options, named, fails):
 
 def test_out_that_exists(fails, here):
     (here / "out").mkdir()
+    (here / "out" / "result.json").write_text("{}")
     assert "--force" in fails()
 
 

@@ -166,7 +166,7 @@ def test_a_full_disk(subbyte, space, fake, tmp_path, monkeypatch):
         self.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
     done = subbyte("sweep", space, "--out", tmp_path / "out")
     assert (
         done.code == 1

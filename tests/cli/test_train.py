@@ -511,7 +511,7 @@ def test_ctrl_c_says_what_is_kept(step, kept, train, tmp_path, monkeypatch):
         )
         assert "the same command goes on" in text and load_checkpoint(tmp_path / "out") is not None
     else:
-        assert "interrupted in the first epoch: there is no checkpoint yet" in text
+        assert "interrupted: it was in the first epoch, and there is no checkpoint yet" in text
     assert not any("partial" in name for name in names_in(tmp_path))
 
 

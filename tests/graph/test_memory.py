@@ -1,11 +1,14 @@
 """Values beyond the budget live in files, exactly, and leave nothing behind."""
 
 import gc
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from subbyte.errors import ResourceError
 from subbyte.graph.memory import Memory, Pair, room_on
 
 
@@ -139,3 +142,23 @@ def test_values_of_a_device_stay_there_while_they_fit():
     memory.release(Pair(chunks, chunks))
     assert memory.used_on_device == 0
     assert room_on("cpu") == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a limit of its own needs a process of its own")
+def test_a_full_folder_is_an_error_and_leaves_nothing(tmp_path):
+    import resource
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        with pytest.raises(ResourceError, match="TMPDIR") as error:
+            Memory(0, tmp_path).admit(torch.ones(1000))
+        assert f"paged to {tmp_path}: File too large (4,000 bytes needed, " in str(error.value)
+
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            limited()
+            code = 0
+        os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0 and not list(tmp_path.iterdir())

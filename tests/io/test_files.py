@@ -5,7 +5,7 @@ import json
 import pytest
 
 from subbyte.errors import NumericsError
-from subbyte.io.files import write_json, write_text, written, written_together
+from subbyte.io.files import read_text, write_json, write_text, written, written_together
 from tests.workplace import names_in
 
 
@@ -55,3 +55,28 @@ def test_files_that_belong_together_take_their_places_together(tmp_path):
         temporary[1].write_text("three")  # the first is missing
     assert [path.read_text() for path in paths] == ["one", "one"]
     assert names_in(tmp_path) == {"net.xml", "net.bin"}
+
+
+def test_files_that_belong_together_are_finished_after_a_kill_between_two_of_them(tmp_path):
+    work = tmp_path / ".net.xml.1-00000000.partial"
+    (work / "ready").mkdir(parents=True)
+    (work / "ready" / "net.xml").write_text("two")  # its .bin is in place already
+    (tmp_path / "net.bin").write_text("two")
+    with pytest.raises(RuntimeError), written_together([tmp_path / "net.xml"]):
+        raise RuntimeError
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "net.xml": "two",
+        "net.bin": "two",
+    }
+
+
+def test_text_is_utf_8_whatever_the_locale(tmp_path):
+    write_text(tmp_path / "a.txt", "ä → \udcff")
+    assert (tmp_path / "a.txt").read_bytes() == "ä → \ufffd".encode()
+    write_text(tmp_path / "a.txt", "ä".encode().decode("ascii", "surrogateescape"))
+    assert (tmp_path / "a.txt").read_bytes() == "ä".encode()
+    (tmp_path / "a.txt").write_bytes(b"\xff")
+    with pytest.raises(UnicodeDecodeError):
+        read_text(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_bytes("ä → b".encode())
+    assert read_text(tmp_path / "a.txt") == "ä → b"

@@ -49,9 +49,8 @@ def aciq(
     console.print(
         "alpha: for 2^bits - 1 steps, as grids have; paper's: for 2^bits; best: by exact expected "
         "error",
-        highlight=False,
     )
     if out is not None:
-        console.print(f"written to {out}", highlight=False)
+        console.print(f"written to {out}")
         if page:
             write_page(out)

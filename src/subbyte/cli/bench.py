@@ -1,6 +1,7 @@
 """subbyte bench: how fast exported files are, how much memory they take, and why."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from subbyte.cli.numbers import LONGEST, PIXELS, numeric, read_numbers
 from subbyte.cli.tables import finding_lines
 from subbyte.cli.terminal import command, console, progress
 from subbyte.errors import FormatError, RecipeError
+from subbyte.io.folders import owned
 from subbyte.io.numbers import Real, Whole
 from subbyte.records import BENCH, Bench, FileSpeed, Kernels, write_document
 from subbyte.speed import bench as measure
@@ -57,9 +59,8 @@ def bench(
     """
     if out is None and len(paths) == 1 and paths[0].is_dir():
         out, force = paths[0] / BENCH, True  # one of ours, as the whole folder is
-    if out is not None and out.exists() and not force:
-        raise FormatError(f"{out} exists; choose another name or pass --force")
-    with progress() as report:
+    with nullcontext() if out is None else owned(out), progress() as report:
+        _check_free(out, force)
         found = measure(
             *paths,
             threads=threads,
@@ -70,10 +71,17 @@ def bench(
             static=static,
             progress=report,
         )
+        if out is not None:
+            _check_free(out, force)  # what appeared meanwhile stays
+            write_document(out, found)
     show(found)
     if out is not None:
-        write_document(out, found)
-        console.print(f"written to {out}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"written to {out}", soft_wrap=True)
+
+
+def _check_free(out: Path | None, force: bool) -> None:
+    if out is not None and out.exists() and not force:
+        raise FormatError(f"{out} exists; choose another name or pass --force")
 
 
 def _sizes(texts: Sequence[str]) -> Mapping[str, int]:
@@ -103,7 +111,7 @@ def show(found: Bench) -> None:
 
 
 def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False)
+    console.print(text)
 
 
 def _show_kernels(name: str, kernels: Kernels) -> None:

@@ -11,6 +11,7 @@ from subbyte.cli.numbers import PIXELS, numeric, usage
 from subbyte.cli.terminal import console
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
+from subbyte.io.folders import owned
 from subbyte.io.numbers import Whole
 from subbyte.io.processes import check_device
 from subbyte.io.texts import parse_yaml
@@ -157,10 +158,9 @@ def load_inputs(
 def write_page(out: Path, view: View | None = None) -> None:
     """The page about a folder of results, which are whole without one all the same."""
     try:
-        (path,) = write_report([out], view=view or View())
+        with owned(out):
+            (path,) = write_report([out], view=view or View())
     except SubbyteError as error:
-        console.print(
-            f"no report was written: {error}", highlight=False, soft_wrap=True, markup=False
-        )
+        console.print(f"no report was written: {error}", soft_wrap=True)
     else:
-        console.print(f"to look at: {path}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"to look at: {path}", soft_wrap=True)

@@ -55,9 +55,7 @@ def demo(
         f"seed {seed}"
     )
     console.print(summary_table(results, title))
-    console.print(
-        f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json", highlight=False
-    )
+    console.print(f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json")
     if page:
         write_page(out)
 

@@ -95,7 +95,7 @@ def evaluate(
     measured = Measured(scores=as_scores(found.scores), comparison=as_scores(found.comparison))
     heads = [str(head) for head in range(1 + max(one.head for one in _all(measured)))]
     title = f"{what} on {len(split):,} images of {data}, by task {task_name(settled)}"
-    console.print(title, highlight=False, soft_wrap=True, markup=False)
+    console.print(title, soft_wrap=True)
     console.print(scores_table({"value": measured}, heads))
     if per_class and isinstance(settled, Classification) and split.has_labels:
         rows = class_accuracy(torch.cat(logits), split.labels)
@@ -139,9 +139,7 @@ def _forward(
         if own.broken:
             console.print(
                 f"{weights} is not the file that was proven: it was changed since",
-                highlight=False,
                 soft_wrap=True,
-                markup=False,
             )
         proven = ", as proven" if own.stated and not own.broken else ""
         forward = forward_of_file(network_runner(weights))

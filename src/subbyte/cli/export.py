@@ -28,6 +28,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import RecipeError
 from subbyte.exporters import (
     EXPORTERS,
+    check_free,
     choose_exporters,
     export_in,
     find_exporter,
@@ -36,11 +37,13 @@ from subbyte.exporters import (
 from subbyte.exporters.forms import check_form, find_form
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.vectors import VECTORS, write_vectors
+from subbyte.io.files import together
+from subbyte.io.folders import owned
 from subbyte.io.numbers import Whole
 from subbyte.io.versions import installed
 from subbyte.jobs import about, versions, with_file
 from subbyte.methods import Exported
-from subbyte.records import RESULT, About, Certificate, write_document
+from subbyte.records import RESULT, About, Certificate, read_result, write_document
 from subbyte.records.certificate import SUFFIX
 from subbyte.tasks import read_tasks
 
@@ -115,18 +118,25 @@ def export(
     count = images or min(found.calibration, len(loaded.train or loaded.test) - 1)
     drawn, _ = draw_samples(loaded, count, found.seed)
     samples = check_samples(network, drawn)
-    made = export_in(form, network, path, samples, to=exporter.name, force=force)
-    _tell(made)
-    if vectors:
-        beside = path.with_suffix(VECTORS)
-        count = write_vectors(network, beside, samples)
-        console.print(f"{beside}: {count} quantized values", highlight=False, soft_wrap=True)
-    if found.result is not None and path.parent.resolve() == found.packed.parent.resolve():
-        _record(found, made, network, loaded)
-        if page:
-            write_page(found.packed.parent)
-    else:
-        _certify(found, made)
+    joins = found.result is not None and path.parent.resolve() == found.packed.parent.resolve()
+    with owned(found.packed.parent if joins else path):
+        check_free(exporter, path, force)
+        more = [VECTORS] if vectors else []
+        beside = [path.with_suffix(end) for end in (*more, *([] if joins else [SUFFIX]))]
+        with together([path, *exporter.files(path)[1:], *beside]) as temporary:
+            made = export_in(form, network, temporary[0], samples, to=exporter.name)
+            if vectors:
+                count = write_vectors(network, made.path.with_suffix(VECTORS), samples)
+            if not joins:
+                _certify(found, made)
+        made = replace(made, path=path)
+        _tell(made)
+        if vectors:
+            console.print(f"{beside[0]}: {count} quantized values", soft_wrap=True)
+        if joins:
+            _record(found.packed.parent, made, network, loaded)
+    if joins and page:
+        write_page(found.packed.parent)
 
 
 def _beside(found: Source, name: str, suffix: str) -> Path:
@@ -149,13 +159,12 @@ def _tell(made: Exported) -> None:
         *(f"{name}: {note}" for name, note in made.notes.items()),
     ]
     for line in told:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
 
 
-def _record(found: Source, made: Exported, network: QuantizedModel, loaded: DataSet) -> None:
-    """Judge the file on the images that the result was judged on, and add it."""
-    result = found.result
-    assert result is not None
+def _record(folder: Path, made: Exported, network: QuantizedModel, loaded: DataSet) -> None:
+    """Judge the file on the images that the folder's result was judged on, and add it."""
+    result = read_result(folder)  # now: another export may have added to it since
     _, split = draw_samples(loaded, result.calibration, result.seed)
     networks = {_FILE: forward_of_file(network_runner(made.path)), _TORCH: forward_of(network)}
     task, batch = settle_task(read_tasks(result.task), networks[_TORCH], split)
@@ -168,7 +177,7 @@ def _record(found: Source, made: Exported, network: QuantizedModel, loaded: Data
             batch_size=batch,
             progress=lambda done, total: report("evaluate", done, total, ""),
         )
-    write_document(found.packed.parent / RESULT, with_file(result, made, judged[_FILE]))
+    write_document(folder / RESULT, with_file(result, made, judged[_FILE]))
 
 
 def _certify(found: Source, made: Exported) -> None:

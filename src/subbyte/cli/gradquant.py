@@ -23,7 +23,7 @@ from subbyte.cli.common import (
 )
 from subbyte.cli.numbers import numeric
 from subbyte.cli.tables import plain_table
-from subbyte.cli.terminal import command, console, errors, progress
+from subbyte.cli.terminal import command, console, interrupted, progress
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import SEED, Real, Whole
 from subbyte.pages.clips import summaries
@@ -101,7 +101,7 @@ def gradquant(
     view = View(metrics=read_words(show), bits=read_bits(bits) if bits else ())
     if plot_only:
         (path,) = write_report([out], view=view)
-        console.print(f"to look at: {path}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"to look at: {path}", soft_wrap=True)
         return
     for name, value in (("--model", model), ("--data", data)):
         if not value:
@@ -134,12 +134,9 @@ def _run(search: Search, network: Any, images: Any, out: Path, about: dict[str, 
     try:
         with progress() as report:
             run(search, network, images, out, report, about)
-    except KeyboardInterrupt:
-        errors.print(
-            f"interrupted: finished rows are kept in {out}; the same command goes on",
-            highlight=False,
-        )
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as reason:
+        left = f"finished rows are kept in {out}; the same command goes on"
+        raise interrupted(reason, left) from None
 
 
 def _pair(text: str) -> tuple[float, float]:

@@ -78,7 +78,7 @@ def _packed(file: Path) -> None:
         table.add_row("total", "", *_Size(*map(sum, zip(*sizes, strict=True))).cells(), "")
     console.print(table)
     for key, value in packed.header.about.items():
-        console.print(f"{key}: {value}", highlight=False, markup=False)
+        console.print(f"{key}: {value}")
 
 
 class _Size(NamedTuple):
@@ -125,9 +125,9 @@ def _exported(file: Path) -> None:
     console.print(table)
     if held.operations:
         counted = (f"{count} {name}" for name, count in held.operations.items())
-        console.print(", ".join(counted), highlight=False)
+        console.print(", ".join(counted))
     for key, text in held.about.items():
-        console.print(f"{key}: {text}", highlight=False, markup=False)
+        console.print(f"{key}: {text}")
     if seal(file).broken:
         console.print(f"{file} is not the file that was proven: it was changed since")
 

@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from subbyte.cli.terminal import console, errors
+from subbyte.cli.terminal import console, errors, print_anything
 from subbyte.io.versions import installed
 
 COMMANDS = {
@@ -59,6 +59,11 @@ def load(name: str) -> Any:
 class _Commands(TyperGroup):
     """Commands that are known by name and help until one is run."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command, or print help."""
+        print_anything()
+        return super().main(*args, **options)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments begin with, loaded."""
         if args and args[0] in COMMANDS:
@@ -84,7 +89,7 @@ for _name, _help in COMMANDS.items():
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.print(f"subbyte {installed('subbyte')}", highlight=False)
+        console.print(f"subbyte {installed('subbyte')}")
         raise typer.Exit
 
 

@@ -239,7 +239,7 @@ def show(result: Result, out: Path) -> None:
     if result.activations:
         console.print(ledger_table(result.activations, "activations"))
     for skipped in result.skipped:
-        console.print(f"left float: {skipped.name}: {skipped.reason}", highlight=False)
+        console.print(f"left float: {skipped.name}: {skipped.reason}")
     title = f"{result.model} on {result.images:,} images of {result.data}"
     console.print(summary_table([result], title))
     # the comparison of files with the torch model is said with their parity
@@ -247,33 +247,31 @@ def show(result: Result, out: Path) -> None:
     networks = {"float": result.float, "quantized": result.quantized, **files}
     console.print(scores_table(networks, result.heads, f"figures by task {result.task}"))
     if result.zeros_percent is not None:
-        zeros = f"{result.zeros_percent:.1f} % of the quantized weights are 0"
-        console.print(zeros, highlight=False)
+        console.print(f"{result.zeros_percent:.1f} % of the quantized weights are 0")
     if result.trials is not None:
         console.print(trials_table(result.trials))
         for line in result.trials.told:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            console.print(line, soft_wrap=True)
     if result.tuning is not None:
-        console.print(result.tuning.told, highlight=False, soft_wrap=True)
+        console.print(result.tuning.told, soft_wrap=True)
         before, after = result.tuning.before.headline, result.quantized.headline
-        console.print(f"before it {said(before)}, after it {said(after)}", highlight=False)
+        console.print(f"before it {said(before)}, after it {said(after)}")
     for one in result.exports:
         console.print(
             f"parity of {one.name} on {one.parity.samples:,} samples: {one.parity.summary}",
-            highlight=False,
         )
         if one.form:
-            console.print(f"form of {one.name}: {one.form}", highlight=False)
+            console.print(f"form of {one.name}: {one.form}")
     for line in speed_lines(result):
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     if result.target is not None:
-        console.print(result.target.told, highlight=False, markup=False)
+        console.print(result.target.told)
     for name, reason in result.not_exported.items():
-        console.print(f"no file by {name}: {reason}", highlight=False, markup=False)
+        console.print(f"no file by {name}: {reason}")
     if not result.exports:
-        console.print("nothing was exported: float and quantized network only", highlight=False)
+        console.print("nothing was exported: float and quantized network only")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
-    console.print(f"{seconds}; written to {out}", highlight=False)
+    console.print(f"{seconds}; written to {out}")
 
 
 def _dry_run(
@@ -305,8 +303,7 @@ def _dry_run(
     if recipe.budget is not None:
         console.print(
             f"these bits change when data are seen, to meet a budget of {recipe.budget}",
-            highlight=False,
         )
     for skipped in network.skipped:
-        console.print(f"stays float: {skipped.name}: {skipped.reason}", highlight=False)
+        console.print(f"stays float: {skipped.name}: {skipped.reason}")
     return plan

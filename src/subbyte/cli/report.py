@@ -74,4 +74,4 @@ def report(
     view = View(smooth, epochs, window, read_words(metrics), read_bits(bits) if bits else ())
     written = write_report(folders, out, names=name or (), view=view, png=png, tables=csv)
     for path in (written[0], *filter(None, (png, csv))):
-        console.print(str(path), highlight=False, soft_wrap=True, markup=False)
+        console.print(str(path), soft_wrap=True)

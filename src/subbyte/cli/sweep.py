@@ -17,7 +17,7 @@ from subbyte.analyses.sweeps.store import Results, Task
 from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.cli.common import PageOption, write_page
 from subbyte.cli.numbers import numeric, read_numbers
-from subbyte.cli.terminal import command, console, errors, progress
+from subbyte.cli.terminal import command, console, errors, interrupted, progress
 from subbyte.data import draw_samples
 from subbyte.engine.judging import forward_of
 from subbyte.errors import RecipeError
@@ -97,12 +97,9 @@ def sweep(
     try:
         with progress() as report:
             result = run(asked, out, engine, retry=retry, tracker=tracker, report=report)
-    except KeyboardInterrupt:
-        errors.print(
-            f"interrupted: runs that had ended are kept in {out}, and the same command goes on",
-            highlight=False,
-        )
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as reason:
+        left = f"runs that had ended are kept in {out}, and the same command goes on"
+        raise interrupted(reason, left) from None
     _show(result, asked, out)
     if page:
         write_page(out)
@@ -145,14 +142,11 @@ def _dry_run(space: Space, jobs: int, out: Path | None) -> None:
     if out is not None and (out / MARK).exists():
         results = Results(out, space.name)
         runs = [task.run for task in tasks if not results.finished(task)]
-        console.print(
-            f"{len(tasks) - len(runs):,} of them are in {out}", highlight=False, soft_wrap=True
-        )
+        console.print(f"{len(tasks) - len(runs):,} of them are in {out}", soft_wrap=True)
     seconds = sum(_estimate(group) * count for group, count in _groups(runs)) / jobs
     console.print(
         f"about {_time(seconds)} with {jobs} at a time, by the time of one forward pass; recipes "
         f"differ",
-        highlight=False,
     )
 
 
@@ -196,20 +190,16 @@ def _show(result: SweepResult, space: Space, out: Path) -> None:
         console.print(
             f"chosen by {space.choose} on validation images: {setting}; "
             f"test {name_of(scored)} {score.mean:.2f}{spread} % over {one.seeds} seeds",
-            highlight=False,
             soft_wrap=True,
         )
     failures = result.failures
     for key, why in failures[:_FAILURES]:
         errors.print(
             f"run {key} failed: {why}",
-            highlight=False,
             soft_wrap=True,
-            markup=False,
         )
     failed = f", {len(failures)} failed (see the column error)" if failures else ""
     console.print(
         f"{len(result.rows)} runs{failed}: {out}/results.csv, summary.csv",
-        highlight=False,
         soft_wrap=True,
     )

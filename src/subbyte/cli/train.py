@@ -2,7 +2,8 @@
 grid.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +26,7 @@ from subbyte.cli.common import (
     write_page,
 )
 from subbyte.cli.numbers import numeric
-from subbyte.cli.terminal import command, console, errors, progress
+from subbyte.cli.terminal import command, console, interrupted, progress
 from subbyte.cli.training import Asked, run_quantized
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError
@@ -249,7 +250,7 @@ def _run(
             new_model(name, classes, shape), images, settings.qat.bits, settings.float_layers, out
         )
     text = f"test {_scores(record)} after epoch {record.epochs[-1]['epoch']}; files: {out}/*"
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(text, soft_wrap=True)
     return True
 
 
@@ -359,28 +360,20 @@ def _pack(
     console.print(
         f"every weight is on its grid: {packed.bits_per_weight:.2f} bits a weight, "
         f"{packed.packed_bytes:,} bytes, in {out / PACKED}",
-        highlight=False,
         soft_wrap=True,
     )
 
 
-class _kept:  # noqa: N801
-    """Says what an interrupted run leaves."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is KeyboardInterrupt:
-            there = (self._out / CHECKPOINT).exists()
-            errors.print(
-                f"interrupted: the checkpoint of the last whole epoch is in {self._out}, and the "
-                f"same command goes on"
-                if there
-                else "interrupted in the first epoch: there is no checkpoint yet",
-                highlight=False,
-            )
-            raise typer.Exit(130) from None
+@contextmanager
+def _kept(out: Path) -> Iterator[None]:
+    """Say what an interrupted run leaves."""
+    try:
+        yield
+    except KeyboardInterrupt as reason:
+        there = (out / CHECKPOINT).exists()
+        left = (
+            f"the checkpoint of the last whole epoch is in {out}, and the same command goes on"
+            if there
+            else "it was in the first epoch, and there is no checkpoint yet"
+        )
+        raise interrupted(reason, left) from None

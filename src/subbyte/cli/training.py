@@ -89,5 +89,5 @@ def run_quantized(
     show(result, out / FOLDER)
     if page:
         write_page(out / FOLDER)
-    console.print(f"training: {out}/*", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"training: {out}/*", soft_wrap=True)
     return True

@@ -71,4 +71,4 @@ def _table(wrong: list[Compared], samples: int) -> Table:
 
 
 def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(text, soft_wrap=True)

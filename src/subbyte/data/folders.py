@@ -23,6 +23,7 @@ from subbyte.data.pictures import Picture, Remarks, is_hidden, open_rgb
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 from subbyte.io.digests import digest
+from subbyte.io.texts import read_text
 
 log = logging.getLogger("subbyte")
 
@@ -156,10 +157,7 @@ def _synsets(
     """Read synset -> index, the class names, and where both were found."""
     mapping = next((path / name for name in MAPPINGS if (path / name).is_file()), None)
     if mapping is not None:
-        try:
-            lines = mapping.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as reason:
-            raise DataError(f"{mapping}: cannot be read ({reason})") from reason
+        lines = read_text(mapping, error=DataError).splitlines()
         words = [line.strip().partition(" ") for line in lines if line.strip()]
         index = {synset: k for k, (synset, _, _) in enumerate(words)}
         if len(index) != len(words) or not words:

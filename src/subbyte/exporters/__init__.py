@@ -23,6 +23,7 @@ from subbyte.exporters.parity import check_samples
 from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
 from subbyte.exporters.torch_program import TorchProgram
 from subbyte.graph import Inputs, Samples
+from subbyte.io.folders import owned
 from subbyte.methods import Contents, Exported, Exporter, Form, InputType, Optimize, Runner, Seal
 from subbyte.recipe import Plan
 from subbyte.records import About
@@ -30,6 +31,7 @@ from subbyte.records import About
 __all__ = [
     "EXPORTERS",
     "check_exporters",
+    "check_free",
     "choose_exporters",
     "contents",
     "default_exporter",
@@ -102,12 +104,18 @@ def export_in(
     _check_plan(exporter, model.plan)
     if path.suffix != exporter.suffixes[0]:
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
+    with owned(path):
+        check_free(exporter, path, force)
+        samples = check_samples(model, inputs)
+        check_inputs(form, model.signature, samples)
+        return exporter.export(model, path, samples, form)
+
+
+def check_free(exporter: Exporter[QuantizedModel, Plan], path: Path, force: bool) -> None:
+    """Raise FormatError where a file is in the way of those that an exporter writes."""
     there = [file for file in exporter.files(path) if file.exists()]
     if there and not force:
         raise FormatError(f"{there[0]} exists; choose another name or pass force=True")
-    samples = check_samples(model, inputs)
-    check_inputs(form, model.signature, samples)
-    return exporter.export(model, path, samples, form)
 
 
 def runner(path: str | Path) -> Runner:

@@ -113,10 +113,14 @@ def save(model: QuantizedModel, path: str | Path, about: Plain | None = None) ->
 
     about: plain values to keep beside it (where it came from), shown by `inspect`.
     """
-    path = Path(path)
+    return write(model, Path(path), about or {}, UserFiles(Path(path).parent))
+
+
+def write(model: QuantizedModel, path: Path, about: Plain, files: UserFiles) -> int:
+    """`save`, for a file that is to be moved. files: of the folder that it goes to."""
     tensors = _tensors(model)
     header = {
-        "plan": model.plan.to_dict(UserFiles(path.parent)),
+        "plan": model.plan.to_dict(files),
         "grids": {name: weight.grid.spec.to_dict() for name, weight in model.weights.items()},
         "inputs": model.signature.to_dict(),
         "values": list(model.values),
@@ -127,7 +131,7 @@ def save(model: QuantizedModel, path: str | Path, about: Plain | None = None) ->
             "agreement": model.findings.agreement,
             "fold_error": model.findings.fold_error,
         },
-        "about": about or {},
+        "about": dict(about),
     }
     content = sealed.seal(tensors, header)
     write_bytes(path, content)

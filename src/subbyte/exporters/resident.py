@@ -27,7 +27,7 @@ def main() -> None:
     options.intra_op_num_threads = int(threads)
     options.log_severity_level = 3
     before = _bytes("VmRSS")
-    RESET.write_text("5")  # the peak counts from here on
+    RESET.write_bytes(b"5")  # the peak counts from here on
     wall, own = time.perf_counter(), time.process_time()
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     load, load_cpu = time.perf_counter() - wall, time.process_time() - own
@@ -44,7 +44,7 @@ def main() -> None:
 
 def _bytes(name: str) -> int:
     """An entry of Linux' table of a process, in bytes."""
-    for line in STATUS.read_text().splitlines():
+    for line in STATUS.read_bytes().decode().splitlines():
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])
     return 0

@@ -8,11 +8,14 @@ memory-mapped temporary files, which the system pages in and out and which vanis
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from subbyte.errors import ResourceError
 
 Chunks = list[Any]
 
@@ -78,11 +81,20 @@ class Memory:
             chunks.clear()
 
     def _to_file(self, value: Tensor) -> Tensor:
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="subbyte-") as file:
-            file.truncate(value.numel() * value.element_size())
-            # outlives the name
-            mapped = torch.from_file(file.name, shared=True, size=value.numel(), dtype=value.dtype)
-        mapped = mapped.reshape(value.shape).copy_(value)
+        content = value.detach().contiguous().reshape(-1)
+        try:
+            # without a name, where systems can: nothing is left of it whatever ends the process
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                # before it is mapped: a full disk is an error here, and there the process's end
+                file.write(content.view(torch.uint8).numpy().data)
+                file.flush()
+                name = f"/dev/fd/{file.name}" if isinstance(file.name, int) else file.name
+                mapped = torch.from_file(
+                    name, shared=True, size=content.numel(), dtype=content.dtype
+                )
+        except OSError as error:
+            raise _no_room(self.folder, content.nbytes, error) from error
+        mapped = mapped.reshape(value.shape)
         self._in_files[mapped] = None
         return mapped
 
@@ -94,6 +106,14 @@ def room_on(device: str) -> int:
     if torch.device(device).type != "cuda":
         return 0
     return int(torch.cuda.mem_get_info(device)[0]) // 2
+
+
+def _no_room(folder: Path | None, size: int, error: OSError) -> ResourceError:
+    folder = folder or Path(tempfile.gettempdir())
+    return ResourceError(
+        f"activations can't be paged to {folder}: {error.strerror} ({size:,} bytes needed, "
+        f"{disk_usage(folder).free:,} free); give TMPDIR a folder with more room, or raise --memory"
+    )
 
 
 def _in_ram(value: Tensor) -> bool:

@@ -7,7 +7,6 @@ computed again, and what can't be written is no reason to fail.
 """
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from torch import Tensor
 from subbyte.errors import FormatError
 from subbyte.io.arrays import read_arrays
 from subbyte.io.files import written
+from subbyte.io.workplaces import sweep
 
 CACHE_BYTES = 2 << 30
-_ABANDONED = 3600.0  # seconds that nobody takes to write a file
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,7 @@ class Cache:
         limit.
         """
         assert self.folder is not None
-        for path in self.folder.glob(".*.partial.npz"):  # of processes that were killed
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _ABANDONED:
-                    path.unlink()
+        sweep(self.folder)
         aged = []
         for path in self.folder.glob("[!.]*.npz"):
             with suppress(FileNotFoundError):  # another process trims, too

@@ -1,72 +1,85 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and text as UTF-8 whatever the locale."""
 
 import contextlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from subbyte.errors import NumericsError
+from subbyte.io.workplaces import EARLIER, NEW, READY, put, workplace
 
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; renamed to it when the block ends well, deleted when it does
-    not.
+    """A temporary path of the same name; it takes the place of `path` when the block ends well, and
+    vanishes when it does not.
 
     An OSError, such as that of a full disk, says which file it is about.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
-    try:
+    with written_together([path]) as (temporary,):
         yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def written_together(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    """Temporary names for files that belong together, all in one folder under their own last parts;
-    they take their places when the block ends well, the first one last, and vanish when it does
-    not. Files but the first may be left out; one of that name that was there goes all the same.
-    When the block does not end well, and where a file can't be put in its place, what was there
-    stays.
+    """Temporary paths for files (or folders) that belong together, all in one folder under their
+    own last parts; they take their places when the block ends well, the first one last, and vanish
+    when it does not. Files but the first may be left out; one of that name that was there goes all
+    the same. When the block does not end well, and where a file can't be put in its place, what was
+    there stays.
     """
-    home = paths[0].parent
-    home.mkdir(parents=True, exist_ok=True)
-    folder = home / f".{paths[0].name}.{os.getpid()}.partial"
-    shutil.rmtree(folder, ignore_errors=True)
-    earlier = folder / "earlier"
-    earlier.mkdir(parents=True)
     try:
-        yield [folder / path.name for path in paths]
+        with together(paths) as temporary:
+            yield temporary
+    except OSError as error:
+        error.filename = str(paths[0])
+        raise
+
+
+@contextlib.contextmanager
+def together(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    """`written_together`, for long work whose errors may be about anything."""
+    with workplace(paths[0]) as work:
+        yield [work / NEW / path.name for path in paths]
+        _exchange(work, paths)
+
+
+def _exchange(work: Path, paths: Sequence[Path]) -> None:
+    """Put what is new in the place of what is there. A single file is replaced in one step;
+    otherwise the first path is the first to go and the last to come: while it is missing, whoever
+    finds the workplace of a killed process knows what to do.
+    """
+    (main, *others), new = paths, work / NEW
+    alone = not any(path.exists() or (new / path.name).exists() for path in others)
+    if alone and not main.is_dir():
+        (new / main.name).replace(main)
+        return
+    (new / main.name).stat()  # raises where the block did not make it
+    earlier = work / EARLIER
+    earlier.mkdir()
+    try:
+        new.rename(work / READY)
         for path in filter(Path.exists, paths):
             path.rename(earlier / path.name)
-        try:
-            made = [path for path in paths[1:] if (folder / path.name).exists()]
-            for path in (*made, paths[0]):
-                (folder / path.name).replace(path)
-        except OSError as error:
-            for path in paths:
-                path.unlink(missing_ok=True)
-                if (earlier / path.name).exists():
-                    (earlier / path.name).rename(path)
-            error.filename = str(paths[0])
-            raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        put(work / READY, main)
+    except BaseException:
+        for path in others:
+            path.unlink(missing_ok=True)
+        put(earlier, main)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    with written(path) as temporary:
-        temporary.write_text(text)
+    write_bytes(path, readable(text).encode())
+
+
+def readable(text: str) -> str:
+    """Text that can be encoded. Names of files have their bytes in it where the locale's encoding
+    lacks their letters: those are UTF-8 again, or else marks of what is no text.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -80,7 +93,7 @@ def write_json(path: Path, value: Any) -> None:
     which JSON has none.
     """
     try:
-        text = json.dumps(value, indent=2, allow_nan=False)
+        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
     except ValueError as error:
         raise NumericsError(f"{path}: NaN or Inf can't be written ({error})") from error
     write_text(path, text + "\n")

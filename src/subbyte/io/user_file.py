@@ -184,7 +184,7 @@ def _execute(path: Path, error: type[SubbyteError]) -> ModuleType:
 
 def _private_name(path: Path) -> str:
     """The name of a file's module: one for each place and content."""
-    digest = hashlib.sha256(f"{path}\n".encode() + path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(os.fsencode(path) + b"\n" + path.read_bytes()).hexdigest()
     return f"{MODULES}{path.stem}_{digest[:12]}"
 
 

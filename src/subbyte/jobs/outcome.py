@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 
@@ -55,9 +54,11 @@ def summary(
     measured: Measured,
     images: int,
     seconds: dict[str, float],
-    out: Path,
+    place: UserFiles,
 ) -> Result:
-    """The content of result.json in the folder `out`: figures, sizes in bytes, times in seconds."""
+    """The content of result.json in the folder of `place`: figures, sizes in bytes, times in
+    seconds.
+    """
     model, exported = done.model, files.exported
     rows: dict[str, list[LedgerEntry]] = {"layer": [], "product": [], "activation": [], "rest": []}
     for row in model.ledger:
@@ -93,7 +94,7 @@ def summary(
         tuning=_tuning(done.lessons, measured.before),
         trials=done.trials,
         skipped=[Skipped(name=r.name, reason=r.reason, bytes=r.bytes) for r in rows["rest"]],
-        settings=job.recipe.stated(UserFiles(out)),
+        settings=job.recipe.stated(place),
         about=dict(job.about) | {"fingerprint": data.fingerprint},
         versions=versions(),
     )

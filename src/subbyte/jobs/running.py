@@ -17,8 +17,9 @@ from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
 from subbyte.errors import ModelError, SubbyteError
 from subbyte.exporters import choose_exporters, export_in
-from subbyte.exporters.packed import save
+from subbyte.exporters.packed import write
 from subbyte.graph import Samples
+from subbyte.io.checkpoints import NOWHERE, Kept
 from subbyte.io.files import write_text
 from subbyte.io.folders import folder
 from subbyte.io.user_file import UserFiles
@@ -85,22 +86,24 @@ def run(
     *,
     force: bool = False,
     make: Make = walked,
+    keep: Kept = NOWHERE,
 ) -> Result:
     """Quantize, export, prove and measure; write everything into the folder `out`, whole or not at
     all.
 
-    make: how the quantized network is made; by a walk unless told otherwise.
+    make: how the quantized network is made; by a walk unless told otherwise. keep: where it goes on
+        from; no longer needed once all is written.
 
     Writes model.safetensors, a file an exporter (model.onnx), plan.yaml, result.json and
     figures.json, under a budget sensitivity.csv too; returns what result.json holds.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
-    job = _stating(job, data)
+    job, place = _stating(job, data), UserFiles(out)
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
         images, capture, done = _quantized(job, model, data, stages, make)
         with stages.stage("export"):
-            packed = save(done.model, temporary / PACKED, _about(job, data))
+            packed = write(done.model, temporary / PACKED, _about(job, data), place)
             names = export_files(job.exports, done.model.plan)
             exported, refused = [], {}
             for name, file in names.items():
@@ -116,12 +119,13 @@ def run(
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
         count, seconds = len(capture.split), stages.seconds
-        result = summary(job, data, done, files, packed, measured, count, seconds, temporary)
-        write_text(temporary / PLAN, done.model.plan.to_yaml(UserFiles(temporary)))
+        result = summary(job, data, done, files, packed, measured, count, seconds, place)
+        write_text(temporary / PLAN, done.model.plan.to_yaml(place))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
         write_document(temporary / FIGURES, found, short=True)
         write_document(temporary / RESULT, result)
+        keep.done()
     return result
 
 

@@ -21,7 +21,8 @@ from subbyte.jobs.job import OWNS, Job
 from subbyte.jobs.running import Make, Work, run
 from subbyte.learn.training import Quantized, TrainSettings
 from subbyte.learn.training import train as train_network
-from subbyte.learn.training.loop import split_data
+from subbyte.learn.training.loop import in_folder, split_data
+from subbyte.learn.training.parallel import trainers
 from subbyte.learn.training.record import Record
 from subbyte.learn.training.scoring import Judge
 from subbyte.records import Result
@@ -69,6 +70,20 @@ def train(
     model: the float network. Of several processes the first returns a result, the others None.
     Raises SubbyteError as `learn.training.train` and `running.run` do.
     """
+    with in_folder(out, trainers(job.limits.device)):
+        return _train(begin, job, settings, model, data, out, report, about)
+
+
+def _train(
+    begin: Begin,
+    job: Job,
+    settings: TrainSettings,
+    model: nn.Module,
+    data: DataSet,
+    out: Path,
+    report: Report,
+    about: About,
+) -> "tuple[Record, Result | None]":
     images, _ = draw_samples(data, job.calibration, job.seed)
     samples = Samples.of(images)
     network = prepare(model, samples[:2])

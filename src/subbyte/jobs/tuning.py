@@ -17,6 +17,7 @@ from subbyte.exporters.packed import load
 from subbyte.graph import Samples
 from subbyte.io.checkpoints import Kept
 from subbyte.io.digests import digest
+from subbyte.io.workplaces import hidden
 from subbyte.jobs.job import Job
 from subbyte.jobs.running import Make, Work, assist, run
 from subbyte.methods import TuneNetwork
@@ -60,14 +61,12 @@ def tune(
     Of several processes that share the work the first returns the result, the others None.
     Raises SubbyteError as `run` does, and for a network that has been tuned already.
     """
-    keep = Kept(out.with_name(f".{out.name}.tuning.pt"), _digest(start, job, model, data))
+    keep = Kept(out.with_name(hidden(out, "tuning.pt")), _digest(start, job, model, data))
     make = _learning(start, keep)
     if not job.limits.processes.first:
         assist(job, model, data, make)
         return None
-    result = run(job, model, data, out, report, force=force, make=make)
-    keep.done()
-    return result
+    return run(job, model, data, out, report, force=force, make=make, keep=keep)
 
 
 def _learning(start: Start, keep: Kept) -> Make:

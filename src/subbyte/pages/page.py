@@ -12,6 +12,7 @@ from html import escape
 from importlib import resources
 
 from subbyte.errors import SubbyteError
+from subbyte.io.texts import read_text
 from subbyte.pages.parts import Section, Story
 from subbyte.pages.writer import Heading, Writer
 
@@ -73,7 +74,7 @@ def _bytes(section: Section) -> int:
 
 
 def _file(name: str) -> str:
-    return resources.files("subbyte.pages").joinpath(name).read_text()
+    return read_text(resources.files("subbyte.pages").joinpath(name))
 
 
 @cache

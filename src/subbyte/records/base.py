@@ -4,6 +4,7 @@ place.
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -80,7 +81,12 @@ def first_error(error: ValidationError) -> str:
 
 def write_document(path: Path, document: Document, *, short: bool = False) -> None:
     """Write a record as JSON, whole or not at all; short: without defaults and spaces."""
-    content = document.model_dump_json(exclude_defaults=short, indent=None if short else 2)
+    indent = None if short else 2
+    try:
+        content = document.model_dump_json(exclude_defaults=short, indent=indent)
+    except ValueError:  # names of files in letters that the locale lacks
+        plain = document.model_dump(mode="json", exclude_defaults=short)
+        content = json.dumps(plain, indent=indent, ensure_ascii=False)
     write_text(path, content + "\n")
 
 

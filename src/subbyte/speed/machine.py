@@ -3,6 +3,8 @@
 import platform
 from pathlib import Path
 
+from subbyte.io.texts import read_text
+
 _ABOUT = Path("/proc/cpuinfo")
 _NAME, _FLAGS = "model name", "flags"
 _TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
@@ -16,7 +18,7 @@ def processor() -> str:
     if not _ABOUT.exists():
         return platform.processor()
     found: dict[str, str] = {}
-    for line in _ABOUT.read_text().splitlines():
+    for line in read_text(_ABOUT).splitlines():
         name, _, value = line.partition(":")
         found.setdefault(name.strip(), value.strip())
     flags = set(found.get(_FLAGS, "").split())

@@ -27,7 +27,7 @@ def resident_memory(path: Path, feeds: Feeds, threads: int) -> Resident | None:
         np.savez(inputs, **feeds)  # type: ignore[arg-type]
         command = [sys.executable, str(resident.__file__), str(path.resolve()), str(inputs)]
         done = subprocess.run(
-            [*command, str(threads)], capture_output=True, text=True, cwd=folder, check=False
+            [*command, str(threads)], capture_output=True, encoding="utf-8", cwd=folder, check=False
         )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -36,12 +36,12 @@ def test_what_was_added_is_read(tasks, results, tmp_path):
 
 
 def test_run_files_are_there_whole_or_not_at_all(tasks, results, monkeypatch):
-    def torn(self, text, *arguments, **more):
-        with self.open("w") as file:
-            file.write(text[:20])
+    def torn(self, content, *arguments, **more):
+        with self.open("wb") as file:
+            file.write(content[:20])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pathlib.Path.write_text", torn)
+    monkeypatch.setattr("pathlib.Path.write_bytes", torn)
     with pytest.raises(KeyboardInterrupt):
         results.add(tasks[0], metrics())
     assert results.read(tasks[0]) is None and not list((results.out / "runs").iterdir())

@@ -315,3 +315,36 @@ def test_damaged_logs_are_an_error(name, content, tmp_path):
         FormatError, match=f"{name} (is not the log of a training run|is damaged|can.t be read)"
     ):
         run(tmp_path, data=data)
+
+
+def test_a_run_that_is_done_can_be_given_more_epochs(tmp_path):
+    """Where the learning rate does not know how long a run is, it ends as if they had been asked
+    for at once.
+    """
+    short = replace(ADAM, epochs=2, lr_schedule="constant")
+    long = replace(short, epochs=4)
+    data = few(digits(), 300)
+    whole = left_by(run(tmp_path / "whole", long, data=data))
+    out = run(tmp_path / "out", short, data=data)
+    extended = left_by(run(out, long, data=data))
+    for name in ("model.safetensors", "steps.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert extended.keys() == whole.keys()
+    settings = json.loads((out / "log.json").read_text())["settings"]
+    assert (settings["epochs"], settings["epochs_before"]) == (4, [2])
+    again = left_by(run(out, long, data=data))
+    assert again == extended
+    with pytest.raises(RecipeError, match="was made with epochs = 4, now it is 2"):
+        run(out, short, data=data)
+
+
+def test_a_folder_without_a_checkpoint_takes_other_settings(tmp_path):
+    data = few(digits(), 300)
+    out = run(tmp_path / "out", data=data)
+    (out / "checkpoint.pt").unlink()
+    run(out, replace(ADAM, lr=3e-3), data=data)
+    run(tmp_path / "plain", replace(ADAM, lr=3e-3), data=data)
+    assert (out / "checkpoint.pt").exists()
+    assert (out / "model.safetensors").read_bytes() == (
+        tmp_path / "plain" / "model.safetensors"
+    ).read_bytes()

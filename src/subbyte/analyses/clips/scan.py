@@ -17,7 +17,7 @@ reported on. A row that is there is not made again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -34,6 +34,7 @@ from subbyte.core import GridSpec
 from subbyte.data import DataSet, Split, draw_calibration, draw_labels
 from subbyte.engine.stages import Report
 from subbyte.graph import prepare
+from subbyte.io.folders import growing
 from subbyte.io.settings import fingerprint, same_settings
 from subbyte.ranges.clips import Score, best, clip_spec, fractions, part_ends
 from subbyte.ranges.metrics import parse_metric
@@ -49,6 +50,7 @@ from subbyte.records.clips import (
     SCAN_KEY,
 )
 
+_RESULTS = (SCAN, CHOICES)
 Ends = tuple[Tensor, Tensor]
 """Lower and upper fractions, float64 [units], of one layer."""
 
@@ -64,16 +66,27 @@ def run(
     """Do what is not yet done in the folder `out`.
 
     about: what else tells this run from others, such as the name of the model.
-    Raises SubbyteError when anything does not fit, and when `out` was made with other settings.
+    Raises SubbyteError when anything does not fit, when `out` was made with other settings, and
+    when another process works in it. Further bits join those that `out` has.
     """
+    with growing(out, _RESULTS):
+        _run(search, model, data, out, report, about or {})
+
+
+def _run(
+    search: Search,
+    model: nn.Module,
+    data: DataSet,
+    out: Path,
+    report: Report,
+    about: Mapping[str, str],
+) -> None:
     images, test = draw_calibration(data, search.calibration + search.evaluate, search.seed)
     labels = draw_labels(data, len(images), search.seed)
-    settings = asdict(search) | dict(about or {})
-    same_settings(
-        out,
-        settings | {"weights": fingerprint(model), "data": f"{data.name} {data.fingerprint}"},
-        "clip search",
-    )
+    facts = {"weights": fingerprint(model), "data": f"{data.name} {data.fingerprint}"}
+    settings = asdict(search) | dict(about) | facts
+    kept = same_settings(out, settings, "clip search", results=_RESULTS, grows={"bits": True})
+    search = replace(search, bits=tuple(kept["bits"]))
     network = prepare(model, images[:2])
     some, rest = images[: search.calibration], images[search.calibration :]
     known = labels[: len(some)] if search.labels is Labels.TRUE else None

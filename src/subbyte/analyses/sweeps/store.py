@@ -24,10 +24,12 @@ import yaml
 from subbyte.analyses.sweeps.space import Measured, Run, Setting, Space
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.io.files import write_json, write_text, written
+from subbyte.io.folders import is_free
 from subbyte.records.base import read_document, table_text, write_document
 from subbyte.records.outcome import METRICS, Done, Outcome, read_outcome
 from subbyte.records.sweep import MARK, RESULTS, SPACE, Mark
 
+RUNS, CACHE = "runs", "cache"
 FIRST = ("run", "status", "name", "model", "data", "recipe", "calibration", "seed", "split")
 
 
@@ -100,12 +102,12 @@ class Results:
                 read_document(mark, Mark)
             except FormatError as reason:
                 raise FormatError(f"{reason}; choose another --out") from reason
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        elif not is_free(out):
             raise SubbyteError(f"--out {out} exists and holds no sweep; choose another folder")
         else:
             write_document(mark, Mark())
-        (out / "runs").mkdir(exist_ok=True)
-        (out / "cache").mkdir(exist_ok=True)
+        (out / RUNS).mkdir(exist_ok=True)
+        (out / CACHE).mkdir(exist_ok=True)
 
     def finished(self, task: Task, *, retry: bool = False) -> bool:
         """Whether the run is there; with `retry` it must not have failed."""
@@ -116,7 +118,7 @@ class Results:
         """The stored outcome of a run; None where it has not ended."""
         if task.key in self._outcomes:
             return self._outcomes[task.key]
-        path = self.out / "runs" / f"{task.key}.json"
+        path = self.out / RUNS / f"{task.key}.json"
         if not path.exists():
             return None
         found = read_outcome(path)
@@ -125,7 +127,7 @@ class Results:
 
     def add(self, task: Task, outcome: Outcome) -> None:
         """Keep what a run gave."""
-        write_json(self.out / "runs" / f"{task.key}.json", outcome.model_dump())
+        write_json(self.out / RUNS / f"{task.key}.json", outcome.model_dump())
         self._outcomes[task.key] = outcome
 
     def write_tables(self, tasks: Iterable[Task], axes: tuple[str, ...]) -> list[Row]:

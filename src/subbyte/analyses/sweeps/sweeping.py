@@ -17,15 +17,24 @@ from subbyte.analyses.sweeps.choose import (
     test_runs,
 )
 from subbyte.analyses.sweeps.space import Run, Space, make_runs
-from subbyte.analyses.sweeps.store import Results, Row, Task, table_csv, task_of
+from subbyte.analyses.sweeps.store import (
+    CACHE,
+    RUNS,
+    Results,
+    Row,
+    Task,
+    table_csv,
+    task_of,
+)
 from subbyte.analyses.sweeps.work import load_inputs, measured_split
 from subbyte.engine.stages import Report, silent
 from subbyte.io.files import write_text
+from subbyte.io.folders import growing
 from subbyte.io.versions import installed
 from subbyte.jobs import versions
 from subbyte.methods import Engine
 from subbyte.records.outcome import Done, Failed, Outcome
-from subbyte.records.sweep import CHOSEN, SUMMARY, Inputs, Mark
+from subbyte.records.sweep import CHOSEN, MARK, SUMMARY, Inputs, Mark
 
 _TABLES = 20
 
@@ -118,16 +127,28 @@ def sweep(
     report: Report = silent,
 ) -> SweepResult:
     """Do the runs of a space that `out` has not yet, and write results.csv, summary.csv and
-    chosen.csv.
+    chosen.csv. No other process works in `out` meanwhile.
 
     make_engine: makes an engine, given the folder that runs may share things in. retry: do runs
     that failed again. Raises SubbyteError when space, data or `out` do not fit; what has ended by
     then is kept, as on Ctrl-C.
     """
+    with growing(out, [MARK], [RUNS, CACHE]):
+        return _swept(space, out, make_engine, retry, tracker, report)
+
+
+def _swept(
+    space: Space,
+    out: Path,
+    make_engine: Callable[[Path], Engine[Task]],
+    retry: bool,
+    tracker: Tracker | None,
+    report: Report,
+) -> SweepResult:
     tasks = make_tasks(space)
     results = Results(out, space.name)
     results.describe(space, Mark(runs=len(tasks), versions=versions(), inputs=_inputs(tasks)))
-    doer = _Doer(results, make_engine(out / "cache"), retry, tracker, report)
+    doer = _Doer(results, make_engine(out / CACHE), retry, tracker, report)
     due = 0.0
 
     def tables() -> None:

@@ -4,6 +4,7 @@ several.
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from torch import nn
 from subbyte.data import DataSet, Split
 from subbyte.engine.stages import Report
 from subbyte.errors import DataError, FormatError, NumericsError
-from subbyte.io.settings import same_settings
+from subbyte.io.folders import growing
+from subbyte.io.processes import Processes
+from subbyte.io.settings import kept_settings, same_settings
 from subbyte.learn.training.batches import Batches
-from subbyte.learn.training.checkpoint import load_checkpoint, save_checkpoint
+from subbyte.learn.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from subbyte.learn.training.parallel import Trainers, trainers
 from subbyte.learn.training.record import Record, Row
 from subbyte.learn.training.scoring import Judge
@@ -81,7 +84,28 @@ def train(
     settings do not fit; DataError when the data do not.
     """
     subject = model if isinstance(model, Subject) else Own(model)
-    model, here = subject.module, trainers(device)
+    here = trainers(device)
+    with in_folder(out, here):
+        return _train(subject, data, settings, out, about or {}, here, progress)
+
+
+def in_folder(out: Path, here: Processes) -> AbstractContextManager[None]:
+    """Keep processes of other work out of the folder of a run. Raises SubbyteError where there are
+    some.
+    """
+    return growing(out, [CHECKPOINT]) if here.first else nullcontext()
+
+
+def _train(
+    subject: Subject,
+    data: DataSet,
+    settings: TrainSettings,
+    out: Path,
+    about: Mapping[str, Any],
+    here: Trainers,
+    progress: Report | None,
+) -> Record:
+    model = subject.module
     with torch.random.fork_rng(devices=[here.device] if here.on_gpu else []):
         parts = split_data(data, settings)
         size = settings.batch_size * here.world
@@ -92,9 +116,15 @@ def train(
         optimizer = subject.optimizer(settings, batches.steps)
         splits = [parts.train, *parts.measured.values()]
         judge = Judge.of(model, splits, settings.tasks, here.device)
-        described = {**settings.plain(), "processes": here.world, **(about or {})}
+        described = {**settings.plain(), "processes": here.world, **about}
         if here.first:
-            same_settings(out, described, "training run")
+            described = same_settings(
+                out,
+                described,
+                "training run",
+                results=[CHECKPOINT],
+                grows={"epochs": _is_done(out)},
+            )
         record, done = _resumed(out, model, optimizer, judge, here)
         shared = here.wrapped(model)
         for epoch in range(done, settings.epochs):
@@ -120,6 +150,12 @@ def train(
                 except NumericsError as reason:
                     raise steps.outgrown() from reason
         return record
+
+
+def _is_done(out: Path) -> bool:
+    """Whether all epochs of the run in `out` have been done, so that it can be given more."""
+    checkpoint = load_checkpoint(out)
+    return checkpoint is not None and kept_settings(out).get("epochs") == checkpoint.epoch
 
 
 _FAR = 20.0  # times the loss of guessing: nothing is learned from there

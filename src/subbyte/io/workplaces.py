@@ -1,0 +1,113 @@
+"""Workplaces: hidden folders beside what is made in them, which take their name and a lock.
+
+    .NAME.PID-RANDOM.partial/new/NAME     what is being written
+                            /ready/NAME   all of it is written, and is about to take its place
+                            /earlier/NAME what it replaces
+
+A process that is killed leaves its workplace, without a lock. The next one that makes the same
+puts in place what was ready where nothing is any more, and sweeps up the rest.
+"""
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path, PurePath
+
+from subbyte.io.locks import Claim, claimed
+
+NEW, READY, EARLIER = "new", "ready", "earlier"
+_PARTIAL = re.compile(r"(?s)\..+\.[0-9]+-[0-9a-f]{8}\.partial")
+_HIDDEN = re.compile(r"(?s)\..+\.partial(\..*)?|\.(.+\.)?lock")  # those of earlier versions, too
+_LONGEST = 200  # bytes of a name that is part of another
+
+
+@contextmanager
+def workplace(target: Path) -> Iterator[Path]:
+    """An empty folder to make `target` in, beside it; it vanishes with all that is left in it when
+    the block ends. What processes that were killed left of theirs goes first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    finish(target)
+    with ExitStack() as stack:
+        folder = _begun(target, stack)
+        (folder / NEW).mkdir()
+        yield folder
+
+
+def _begun(target: Path, stack: ExitStack) -> Path:
+    """A new workplace under a lock; both go with the stack, the lock last."""
+    while True:
+        folder = target.with_name(hidden(target, f"{os.getpid()}-{secrets.token_hex(4)}.partial"))
+        folder.mkdir()
+        with suppress(FileNotFoundError):  # another process swept it up before it had its lock
+            stack.enter_context(claimed(folder))
+            stack.callback(_deleted, folder)
+            return folder
+
+
+def _deleted(folder: Path) -> None:
+    """Delete a workplace; an empty one even where no further file can be opened."""
+    try:
+        (folder / NEW).rmdir()
+        folder.rmdir()
+    except OSError:  # something is left in it
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def hidden(target: Path, end: str) -> str:
+    """The name of a hidden file that goes with `target`; a long name stands there as its digest, as
+    file systems allow 255 bytes.
+    """
+    name = os.fsencode(target.name)
+    short = target.name if len(name) <= _LONGEST else sha256(name).hexdigest()
+    return f".{short}.{end}"
+
+
+def leftovers(target: Path) -> Iterator[Path]:
+    """The workplaces of `target`, whoever has them."""
+    start = hidden(target, "")
+    for path in list(target.parent.iterdir()):
+        if path.name.startswith(start) and _PARTIAL.fullmatch(path.name):
+            yield path
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether something is a lock, a workplace, or in one."""
+    return any(_HIDDEN.fullmatch(part) for part in path.parts)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what processes that were killed left in a folder."""
+    for path in list(folder.iterdir()):
+        if _PARTIAL.fullmatch(path.name):
+            _discard(path)
+
+
+def finish(target: Path) -> None:
+    """Delete the workplaces of `target` whose processes are dead; what was ready takes its place
+    first, where the target is gone because it was about to be replaced.
+    """
+    for other in leftovers(target):
+        with suppress(FileNotFoundError), claimed(other) as claim:
+            if claim is Claim.OURS:
+                if not target.exists() and (other / READY / target.name).exists():
+                    put(other / READY, target)
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _discard(other: Path) -> None:
+    with suppress(FileNotFoundError), claimed(other) as claim:
+        if claim is Claim.OURS:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def put(ready: Path, target: Path) -> None:
+    """Move all that lies in a folder to where `target` is to be, and the target last: whoever sees
+    it sees all.
+    """
+    for path in sorted(ready.iterdir(), key=lambda path: path.name == target.name):
+        path.replace(target.with_name(path.name))

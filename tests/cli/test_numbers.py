@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from importlib import import_module
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -148,7 +149,41 @@ def cases_of(command: str) -> Iterator[Case]:
         yield from (Case(command, name, f"{path}={value}") for value in SETTINGS)
 
 
-TABLE = {command: list(cases_of(command)) for command in COMMANDS}
+LEAST = 60
+"""Inputs of each command, at least."""
+OTHERS = [
+    text
+    for text in (*NO_DEVICES, *NO_TIMES, *NO_BUDGETS, *NO_PAIRS, *SHAPES, *NO_NAMES, *NO_NUMBERS)
+    if not text.isdigit() and text not in (".", "..", "../..")
+]
+"""More that is no number, and no name of a file."""
+
+
+def table_of(command: str) -> list[Case]:
+    cases = list(cases_of(command))
+    names = [*numbers_of(command), *NAMES.get(command, ())]
+    more = (Case(command, name, value) for value in OTHERS for name in names)
+    return list(dict.fromkeys([*cases, *islice(more, max(0, LEAST - len(cases)) + 20)]))
+
+
+TABLE = {command: table_of(command) for command in COMMANDS}
+
+
+def test_every_command_has_its_table():
+    assert all(len(cases) >= LEAST for cases in TABLE.values())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_numbers_are_declared_as_such_and_take_what_means_something(command):
+    for name in numbers_of(command):
+        parameter = signature(function_of(command)).parameters[name]
+        read, usual = parameter.annotation.__metadata__[0].parser, parameter.default
+        assert read is not None, f"{command}: {name}: declare it by `numeric`"
+        assert usual is None or read(str(usual)) == usual
+        if name in MEANS_ZERO.get(command, ()):
+            assert read("0") == 0
+        if (command, name) in MEANS_BELOW:
+            assert read("-1") == -1
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +245,10 @@ def arguments(case: Case, base: dict[str, object]) -> list[object]:
     return [case.command, *found]
 
 
-def check_refused(case: Case, base: dict[str, object], here: Path) -> str:
-    """See that a command refuses, in one message that names the option or what was given."""
+def check_refused(case: Case, base: dict[str, object], here: Path, *others: str) -> None:
+    """See that a command refuses, in one message that names the option, what was given, or one of
+    the others.
+    """
     begun = time.monotonic()
     done = run(*arguments(case, base))
     message = complaint(done.code, done.out, done.err)
@@ -220,9 +257,9 @@ def check_refused(case: Case, base: dict[str, object], here: Path) -> str:
     assert names_in(here) == {"net.safetensors"}
     option = option_of(case.command, case.parameter)
     shown = case.value.split("=")[0] if case.parameter in ("settings", "set_") else case.value
-    named = [option, option.strip("-"), shown[:20], repr(shown)[1:20], case.parameter]
-    assert not shown.strip("\x00 ") or any(one in message for one in named if one), message
-    return message
+    named = [option, option.strip("-"), shown[:20], repr(shown)[1:20], case.parameter, *others]
+    told = any(one in message for one in named if one)
+    assert told or not shown.strip("\x00 ") or (not option and shown.startswith("-")), message
 
 
 @pytest.fixture
@@ -254,3 +291,45 @@ def test_some_bad_values(command, bases, here):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_all_bad_values(command, bases, here):
     check_all(TABLE[command], bases, here)
+
+
+def nested(path: str, value: str) -> str:
+    """YAML of a setting by its path."""
+    *groups, last = path.split(".")
+    text = f"{last}: {value}"
+    for group in reversed(groups):
+        method = {"rounding": "name: gptq, ", "range": "name: mse, ", "tune": "name: distill, "}
+        text = f"{group}: {{{method.get(group, '')}{text}}}"
+    return text
+
+
+IN_SPACES = (
+    "calibration: {}", "validation: {}", "resize: {}", "crop: {}", "seeds: [{}]", "seeds: [0, {}]",
+    "seeds: {}..5", "seeds: 0..{}", "grid: {{weights.bits: [4, {}]}}", "grid: {{seed: [{}]}}",
+    "grid: {{weights.scalar: [{}]}}", "grid: {{weights.bits: 1..{}}}", "set: {{first_last: {}}}",
+    "grid: {{weights.scalar: 0.5..1.0..{}}}", "grid: {{calibration: [{}]}}",
+    "pairs: [{{weights.bits: [{}]}}]", "list: [{{weights.rounding: {{name: gptq, damping: {}}}}}]",
+)  # fmt: skip
+IN_FILES = {
+    "quantize": [nested(path, value) for path in SET["quantize"] for value in SETTINGS],
+    "sweep": [text.format(value) for text in IN_SPACES for value in SETTINGS]
+    + [f"{text}: 99999999999" for text in ("calibration", "validation", "resize", "crop")]
+    + ["seeds: [99999999999]", "seeds: 0..99999999999"],
+}
+
+
+@pytest.mark.parametrize("command", IN_FILES)
+def test_numbers_in_files(command, bases, here, place):
+    option = {"quantize": "recipe", "sweep": "space"}[command]
+    whole = (place / "space.yaml").read_text().splitlines() if command == "sweep" else []
+    file, wrong = place / "wrong.yaml", {}
+    for text in IN_FILES[command]:
+        kept = [line for line in whole if line.split(":")[0] != text.split(":")[0]]
+        file.write_text("\n".join([*kept, text]))
+        try:
+            named = ("axis", text.split(":")[0])
+            check_refused(Case(command, option, str(file)), bases[command], here, *named)
+        except Exception as error:
+            wrong[text[:60]] = f"{type(error).__name__}: {str(error)[:300]}"
+            shutil.rmtree(here / "out", ignore_errors=True)
+    assert not wrong, "\n".join(map(str, wrong.items()))

@@ -73,6 +73,13 @@ class Span:
             raise self.refusal(value)
         return value
 
+    def check(self, name: str, value: Any) -> None:
+        """See that a value is `checked`. Raises RecipeError that begins with its name."""
+        try:
+            self.checked(value)
+        except RecipeError as error:
+            raise RecipeError(f"{name} {error}") from error
+
     def __get_pydantic_core_schema__(self, kind: Any, handler: Any) -> Any:
         """Let models of pydantic check as dataclasses do."""
         return no_info_after_validator_function(self.checked, handler(kind))
@@ -141,10 +148,7 @@ def check(settings: Any) -> None:
     Raises RecipeError that names the first which is not.
     """
     for name, span in _spans(type(settings)).items():
-        try:
-            span.checked(vars(settings)[name])
-        except RecipeError as error:
-            raise RecipeError(f"{type(settings).__name__}: {name} {error}") from error
+        span.check(f"{type(settings).__name__}: {name}", vars(settings)[name])
 
 
 @cache

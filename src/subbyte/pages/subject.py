@@ -27,7 +27,7 @@ class View(Bounded):
     epochs: Natural = 0
     window: NotNegative = 0.15
     metrics: tuple[str, ...] = ()
-    bits: tuple[int, ...] = ()
+    bits: tuple[Count, ...] = ()
 
     def asked(self) -> list[str]:
         """Names of the options that are not as they are by default."""

@@ -33,7 +33,7 @@ Runs come in the order of the file, the last axis fastest, seeds innermost.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from importlib import resources
 from itertools import product
@@ -45,7 +45,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from subbyte.errors import RecipeError
-from subbyte.io.numbers import Count, Seed
+from subbyte.io.numbers import Count, Real, Seed
 from subbyte.io.texts import read_settings
 from subbyte.recipe import Recipe, load_recipe, parse_settings
 from subbyte.tasks import read_tasks
@@ -343,11 +343,13 @@ def _is_range(name: str, values: Any) -> bool:
 def _range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
     """The first number, the step, and how many there are."""
     try:
-        parts = [Decimal(part) for part in text.split("..")]
-        first, last, step = parts if len(parts) == 3 else (*parts, Decimal(1))
-        if step <= 0 or not all(part.is_finite() for part in (first, last, step)):
+        texts = [part.strip() for part in text.split("..")]
+        for one in texts:
+            Real().read(one)  # Decimal takes NaN, and more than settings do
+        first, last, step = map(Decimal, texts if len(texts) == 3 else (*texts, "1"))
+        if step <= 0:
             raise ValueError
-    except (InvalidOperation, ValueError):
+    except ValueError:
         raise RecipeError(
             f"axis {name}: expected from..to or from..to..step, such as 1..8, got {text[:100]!r}"
         ) from None

@@ -246,7 +246,7 @@ def _by_locale(call: ast.Call) -> bool:
         return call.func.id == "open"
     if not isinstance(call.func, ast.Attribute):
         return False
-    if call.func.attr == "open" and ast.unparse(call.func.value) not in ("os", "Image"):
+    if call.func.attr == "open" and ast.unparse(call.func.value) not in ("os", "Image", "archive"):
         return not any(isinstance(mode, ast.Constant) and "b" in mode.value for mode in call.args)
     return call.func.attr in ("read_text", "write_text")
 

@@ -43,7 +43,7 @@ from subbyte.io.cache import Cache
 from subbyte.io.checkpoints import write_checkpoint
 from subbyte.io.settings import same_settings
 from subbyte.learn.training.checkpoint import load_checkpoint
-from subbyte.models.weights import read_weights
+from subbyte.models.states import read_state
 from subbyte.pages.write import tell
 from subbyte.recipe import Plan, load_recipe, load_target
 from subbyte.records.outcome import read_outcome
@@ -227,7 +227,7 @@ def _tell(path: Path) -> object:
 
 
 def _same_settings(path: Path) -> object:
-    same_settings(path.parent, _SETTINGS, "run")
+    same_settings(path.parent, _SETTINGS, "run", results=[path.name])
     return path.read_bytes()
 
 
@@ -277,7 +277,7 @@ def _weights(name: str) -> Callable[[Path], list[Path]]:
 
 
 def _read_weights(path: Path) -> object:
-    state = read_weights(path)  # whether they are finite is asked of the network's own alone
+    state = read_state(path).tensors  # whether they are finite is asked of the network's own alone
     return {name: (t.dtype, t.shape, t.numpy().tobytes()) for name, t in state.items()}
 
 

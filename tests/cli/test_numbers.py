@@ -333,3 +333,11 @@ def test_numbers_in_files(command, bases, here, place):
             wrong[text[:60]] = f"{type(error).__name__}: {str(error)[:300]}"
             shutil.rmtree(here / "out", ignore_errors=True)
     assert not wrong, "\n".join(map(str, wrong.items()))
+
+
+NO_PLACES = (".", "\x00", "net.safetensors", "net.safetensors/out", "/proc/none/out")
+
+
+@pytest.mark.parametrize("command", ["demo", "quantize", "tune", "export", "aciq", "gradquant"])
+def test_places_that_nothing_can_be_written_to(command, bases, here):
+    check_all([Case(command, "out", place) for place in NO_PLACES], bases, here)

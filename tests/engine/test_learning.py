@@ -124,6 +124,20 @@ def test_ctrl_c_takes_the_best_so_far(start):
     assert not same(found.model, start[1])
 
 
+def test_weights_learn_nested_and_go_on_from_a_checkpoint(start, tmp_path):
+    method, keep = replace(METHOD, estimator="nested"), Kept(tmp_path / "checkpoint.pt", "this")
+    whole = lesson(start, method)
+    assert whole.kept.distance < whole.judgements[0].distance
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 20:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        lesson(start, method, keep, stop)
+    assert same(lesson(start, method, keep).model, whole.model)
+
+
 def test_seconds_become_steps_that_are_stated(start):
     method = Distill(**vars(METHOD) | {"seconds": 2.0, "steps": 1})
     found = lesson(start, method)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from subbyte.errors import NumericsError
-from subbyte.io.files import read_text, write_json, write_text, written, written_together
+from subbyte.errors import FormatError, NumericsError
+from subbyte.io.files import write_json, write_text, written, written_together
+from subbyte.io.texts import read_text
 from tests.workplace import names_in
 
 
@@ -76,7 +77,7 @@ def test_text_is_utf_8_whatever_the_locale(tmp_path):
     write_text(tmp_path / "a.txt", "ä".encode().decode("ascii", "surrogateescape"))
     assert (tmp_path / "a.txt").read_bytes() == "ä".encode()
     (tmp_path / "a.txt").write_bytes(b"\xff")
-    with pytest.raises(UnicodeDecodeError):
+    with pytest.raises(FormatError, match="UTF-8"):
         read_text(tmp_path / "a.txt")
     (tmp_path / "a.txt").write_bytes("ä → b".encode())
     assert read_text(tmp_path / "a.txt") == "ä → b"

@@ -159,6 +159,7 @@ class Learner:
         loss.backward()
         self._average()
         self._adam.step()
+        self.student.settle(self.method.course.seed * _PRIME + self.done)
         self.done += 1
         value = float(loss.detach())
         if not isfinite(value):

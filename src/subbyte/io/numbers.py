@@ -147,7 +147,7 @@ def check(settings: Any) -> None:
 
     Raises RecipeError that names the first which is not.
     """
-    for name, span in _spans(type(settings)).items():
+    for name, span in _spans(settings.__class__).items():
         span.check(f"{type(settings).__name__}: {name}", vars(settings)[name])
 
 

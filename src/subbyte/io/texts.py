@@ -92,6 +92,8 @@ def read_settings(path: Path | Traversable, where: str) -> Plain:
 def _short(reason: Exception) -> str:
     if isinstance(reason, RecursionError):
         return f"nested deeper than {DEEPEST}"
+    if isinstance(reason, yaml.MarkedYAMLError) and reason.problem and reason.problem_mark:
+        return f"{reason.problem}, line {reason.problem_mark.line + 1}"[:_SHOWN]
     return " ".join(str(reason).split())[:_SHOWN]
 
 

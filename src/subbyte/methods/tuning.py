@@ -120,6 +120,13 @@ class Estimator(Bounded, ABC):
         the part of training that is over, from 0 to 1, at which weights are on the grid.
         """
 
+    def kept(self, steps: Tensor, generator: torch.Generator) -> Tensor:
+        """The latent weights that are kept after an update: all that there are, by default.
+
+        steps: in steps of the scales that learning began with.
+        """
+        return steps
+
 
 class TuneNetwork(Tune, ABC, contract=True):
     """Learns after the walk: the whole quantized network from the float one, on the calibration

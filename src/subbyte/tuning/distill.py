@@ -49,7 +49,7 @@ class Distill(TuneNetwork):
     turn: NotNegative = 20.0
     colour: NotNegative = 0.3
     mix: Share = 0.5
-    estimator: Literal["straight", "annealed"] = "straight"
+    estimator: Literal["straight", "annealed", "nested"] = "straight"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     held: Annotated[float, Real(0, 1, above=True, below=True)] = 0.1
     threads: Natural = 0

@@ -165,6 +165,30 @@ def test_annealed_weights_start_as_they_are_and_grow_steep():
     assert float((half == nearest).float().mean()) > 0.4
 
 
+def test_nested_weights_stay_on_a_lattice_and_are_right_in_the_mean():
+    nested = ESTIMATORS.build({"name": "nested", "extra_bits": 3})
+    steps, generator = torch.full((100, 400), 0.3), torch.Generator().manual_seed(0)
+    kept = nested.kept(steps, generator)
+    assert set(kept.unique().tolist()) == {0.25, 0.375}
+    assert float(kept.mean()) == pytest.approx(0.3, abs=1e-3)
+    assert torch.equal(nested.kept(kept, generator), kept)
+
+
+def test_what_learns_nested_keeps_codes_of_more_bits():
+    model = network()
+    quantized = subbyte.quantize(model, IMAGES, "ternary")
+    trained = subbyte.trainable(
+        quantized, prepare(model, IMAGES), ESTIMATORS.build({"name": "nested", "extra_bits": 5})
+    )
+    assert torch.equal(trained.eval()(IMAGES), quantized(IMAGES))
+    step(trained, model)
+    trained.settle(1)
+    for layer in quantized.weights:
+        assert bool((32 * trained.layer(layer).latent % 1 == 0).all())
+    trained.eval()
+    assert torch.equal(subbyte.freeze(trained)(IMAGES), trained(IMAGES))
+
+
 def test_a_loop_of_ones_own():
     model = network()
     quantized = subbyte.quantize(model, IMAGES, "w2")

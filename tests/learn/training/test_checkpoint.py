@@ -234,7 +234,7 @@ def test_a_disk_too_small_for_the_checkpoint_keeps_the_one_before(begun, whole):
 
 @pytest.mark.parametrize(
     ("name", "verb"),
-    [("checkpoint.pt", "replace"), ("steps.csv", "replace"), (".json", "write_text")],
+    [("checkpoint.pt", "replace"), ("steps.csv", "replace"), (".json", "write_bytes")],
 )
 def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(
     name, verb, begun, whole, monkeypatch

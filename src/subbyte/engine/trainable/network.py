@@ -101,6 +101,18 @@ class Trainable(nn.Module):
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
             return functional_call(self.network, self._tensors(), args, kwargs)
 
+    @torch.no_grad()
+    def settle(self, seed: int) -> None:
+        """Keep of latent weights what the estimator keeps after an update. seed: of what it draws;
+        another one for each update.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self._rounded:
+            latent = self.layer(layer.name).latent
+            kept = self.estimator.kept(latent, generator) if latent.requires_grad else latent
+            if kept is not latent:
+                latent.copy_(kept)
+
     def _tensors(self) -> dict[str, Tensor]:
         """Weights and biases by their names in the graph."""
         tensors = {}

@@ -18,6 +18,8 @@ from subbyte.learn.training.subject import Subject
 from subbyte.methods import Tally, Targets, Updates, calls
 from subbyte.methods.blame import name_of
 
+_PRIME = 1_000_003  # above any number of steps, so that (seed, step) pairs do not meet
+
 
 @dataclass
 class Steps:
@@ -64,6 +66,7 @@ class Steps:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self.subject.updated(self.settings.seed * _PRIME + self.before + number)
         self.losses.append(loss.detach())
         detached = tuple(output.detach() for output in outputs)
         add_up(self.waiting, first_scores(task, detached, targets), name_of(task, "score"))

@@ -41,6 +41,10 @@ class Subject(ABC):
         """So much of the run is over, 0 to 1."""
 
     @abstractmethod
+    def updated(self, seed: int) -> None:
+        """Parameters have been updated. seed: of what is drawn then."""
+
+    @abstractmethod
     def imitation(self, task: Task, outputs: Outputs, images: Tensor) -> Tensor:
         """The mean distance of outputs for images from those of the float network."""
 
@@ -79,6 +83,9 @@ class Own(Subject):
         return settings.qat.build(settings.optimizer, trained)
 
     def at(self, progress: float) -> None:
+        """See `Subject`."""
+
+    def updated(self, seed: int) -> None:
         """See `Subject`."""
 
     def imitation(self, task: Task, outputs: Outputs, images: Tensor) -> Tensor:
@@ -121,6 +128,10 @@ class Quantized(Subject):
     def at(self, progress: float) -> None:
         """See `Subject`."""
         self.module.progress = progress
+
+    def updated(self, seed: int) -> None:
+        """See `Subject`."""
+        self.module.settle(seed)
 
     def imitation(self, task: Task, outputs: Outputs, images: Tensor) -> Tensor:
         """See `Subject`."""

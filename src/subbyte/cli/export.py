@@ -103,6 +103,8 @@ def export(
     In a folder of quantize the file is judged on the test images and added to result.json;
     elsewhere a certificate is written beside it.
     """
+    if out is not None and out.is_dir():
+        raise RecipeError(f"--out {out} is a folder; name a file in it")
     form = find_form(optimize, input, static, About())
     if to is not None:
         find_exporter(to).require()

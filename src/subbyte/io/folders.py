@@ -71,6 +71,7 @@ def _taken(lock: Path, named: Path) -> int:
             tries += 1
             if tries > _TRIES:  # nobody did: no folder can be made there, such as in /proc
                 raise _cant_be_made(named, error) from error
+            continue
         except OSError as error:
             raise _cant_be_made(named, error) from error
         if claim(handle) is Claim.THEIRS:

@@ -87,8 +87,8 @@ def _check_free(out: Path | None, force: bool) -> None:
 def _sizes(texts: Sequence[str]) -> Mapping[str, int]:
     found = {}
     for text in texts:
-        name, _, size = text.partition("=")
-        if not name.strip():
+        name, equals, size = text.partition("=")
+        if not equals or not name.strip():
             raise RecipeError(f"--size must be NAME=NUMBER, such as height=224; got {text[:100]!r}")
         (found[name.strip()],) = read_numbers(f"--size {name.strip()[:100]}", size, PIXELS)
     return found

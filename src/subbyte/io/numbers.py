@@ -15,7 +15,7 @@ from functools import cache
 from math import inf
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic import AfterValidator
 
 from subbyte.errors import RecipeError
 from subbyte.io.complaints import short
@@ -82,7 +82,7 @@ class Span:
 
     def __get_pydantic_core_schema__(self, kind: Any, handler: Any) -> Any:
         """Let models of pydantic check as dataclasses do."""
-        return no_info_after_validator_function(self.checked, handler(kind))
+        return AfterValidator(self.checked).__get_pydantic_core_schema__(kind, handler)
 
     def refusal(self, value: object) -> RecipeError:
         """The error for what is none of these; whoever raises it says what it is of."""
@@ -121,7 +121,7 @@ class Whole(Span):
 
 
 ANY = Span()
-"""What float32 or int64 holds."""
+"""All that float32 or int64 holds."""
 SEED = Whole(0, 2**32 - 1)
 Seed = Annotated[int, SEED]
 Count = Annotated[int, Whole(1)]

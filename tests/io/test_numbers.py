@@ -34,10 +34,10 @@ REGISTRIES = sorted(
     key=lambda one: one.kind,
 )
 METHODS = [(one.kind, name) for one in REGISTRIES for name in one]
-NO_FLOATS = (nan, inf, -inf, 1e300, -1e300, 1e-300)
+NO_FLOATS = (-1.0, nan, inf, -inf, 1e300, -1e300, 1e-300)
 NO_INTS = (-1, 10**20, -(10**20))
-MEANS_BELOW = {"resolution", "cap", "ignore_index"}
-"""Whole numbers that may be below 0."""
+MEANS_BELOW = {"resolution", "cap", "ignore_index", "dampening"}
+"""Numbers that may be below 0."""
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,10 @@ def _wrong(cls: type) -> list[tuple[str, Any]]:
     hints, found = get_type_hints(cls), list[tuple[str, Any]]()
     for f in fields(cls):
         kinds, several = _kinds(hints[f.name]), get_origin(hints[f.name]) is tuple
-        values: tuple[float, ...] = NO_FLOATS if float in kinds else ()
+        below = f.name in MEANS_BELOW
+        values: tuple[float, ...] = NO_FLOATS[below:] if float in kinds else ()
         if int in kinds and float not in kinds:
-            values = NO_INTS[1:] if f.name in MEANS_BELOW else NO_INTS
+            values = NO_INTS[below:]
         found += [(f.name, (value, value) if several else value) for value in values]
     return found
 

@@ -98,6 +98,20 @@ def evaluated(text: str) -> list[float]:
     return [float(n) for n in re.findall(r"(?:top-1 %|top-5 %|loss nats) +│ +(\S+)", text)]
 
 
+def complaint(code: int, out: str, err: str) -> str:
+    """The one message by which a command refuses: a line that begins with error, and code 1, or a
+    box about how the command is used, and code 2. Fails for anything else.
+    """
+    assert out == "" and "Traceback" not in err, out + err
+    if code == 1:
+        (line,) = [line for line in err.splitlines() if line.strip()]
+        assert line.startswith("error: "), err
+        return line
+    assert code == 2 and err.count("─ Error ─") == 1, f"code {code}: {err}"
+    box = err[err.index("─ Error ─") :].splitlines()[1:-1]
+    return " ".join(line.strip("│ ") for line in box if line.startswith("│"))
+
+
 def data_set(folder: Path) -> DataSet:
     """The images of a laid-out folder."""
     return load_data(f"npz:{folder / 'data.npz'}")

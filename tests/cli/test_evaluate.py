@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from tests.workplace import evaluated, figures
+from tests.workplace import complaint, evaluated, figures
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,30 @@ def test_a_packed_file_of_another_network_is_an_error(subbyte, result, given, pl
         "evaluate", "--model", model, *given[4:6], "--weights", result[0] / "model.safetensors"
     )
     assert done.code == 1 and "made for a network" in done.err
+
+
+@pytest.mark.parametrize("to", ["onnx-int8", "onnx-compact", "torch", "packed", "static", "uint8"])
+def test_images_that_do_not_fit_a_file_are_one_line(to, subbyte, result, given, tmp_path):
+    form = {"static": ("--static", 1), "uint8": ("--input", "uint8")}.get(to, ())
+    options = ["--weights", result[0] / "model.safetensors", *given[:2]]
+    if to != "packed":
+        exporter = "onnx-int8" if form else to
+        file = tmp_path / ("file.pt2" if to == "torch" else "file.onnx")
+        done = subbyte("export", result[0], "--to", exporter, *form, "--out", file)
+        assert done.code == 0, done.err
+        options = ["--weights", file]
+    for shape, classes in (
+        ((6, 3, 16, 16), 4),
+        ((6, 3, 8, 9), 4),
+        ((6, 1, 8, 8), 4),
+        ((6, 4, 8, 8), 4),
+        ((6, 3, 8, 8), 9),
+    ):
+        images = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+        labels = np.arange(6) * (classes - 1) // 5
+        test = {"x_test": images, "y_test": labels}
+        np.savez(tmp_path / "other.npz", x_train=images, y_train=labels, **test)
+        done = subbyte("evaluate", *options, "--data", f"npz:{tmp_path / 'other.npz'}")
+        message = complaint(done.code, done.out, done.err)
+        size = ", ".join(map(str, shape[1:]))
+        assert (size if classes == 4 else "label 8") in message

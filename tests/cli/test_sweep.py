@@ -126,8 +126,11 @@ def test_a_failed_run_gives_exit_code_3(subbyte, space, fake, tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--seeds", "0,x"], "--seeds must be whole numbers by comma, such as 0,1,2; got '0,x'"),
-        (["--seeds", ""], "--seeds must be whole numbers"),
+        (
+            ["--seeds", "0,x"],
+            "--seeds: each must be a whole number, at least 0 and at most 4,294,967,295, got 'x'",
+        ),
+        (["--seeds", ""], "--seeds: each must be a whole number"),
         (["--seeds", "1,1"], "twice"),
         (["--track", "wandb"], "--track must be mlflow or mlflow:URI, got 'wandb'"),
         (["--data", "npz:none.npz"], "none.npz"),

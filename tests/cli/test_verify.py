@@ -43,7 +43,7 @@ def test_what_can_not_be_read_is_one_line(made, subbyte, tmp_path):
     for arguments, why in (
         ((tmp_path / "net.onnx", "--outputs", tmp_path), "subbyte export ... --vectors"),
         ((made[0] / "model.onnx", "--outputs", tmp_path / "no.npz"), "no.npz"),
-        ((made[0] / "model.onnx", "--outputs", tmp_path), "is empty"),
+        ((made[0] / "model.onnx", "--outputs", tmp_path), "without .npy files"),
     ):
         done = subbyte("verify", *arguments)
         assert done.code == 1 and why in done.err and done.err.count("\n") == 1

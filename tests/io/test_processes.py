@@ -42,7 +42,7 @@ def started(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(processes, "_usable", processes.is_gpu)
+    monkeypatch.setattr(processes, "check_device", processes.is_gpu)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     return monkeypatch
 

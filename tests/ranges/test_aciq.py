@@ -250,5 +250,5 @@ def test_their_simulation_has_one_level_too_many():
     "method", [lambda: Aciq("cauchy"), lambda: Sigma(0), lambda: Sigma(math.nan)]
 )  # type: ignore[arg-type]
 def test_settings_out_of_range_are_refused(method):
-    with pytest.raises(RecipeError, match=r"aciq: prior must be|sigma: width must be"):
+    with pytest.raises(RecipeError, match=r"aciq: prior must be|Sigma: width must be"):
         method()

@@ -148,7 +148,7 @@ def test_the_padding_of_ragged_groups_is_no_value(method, alphabet, weighted):
 
 @pytest.mark.parametrize("percent", [50.0, 100.1, -1.0, float("nan")])
 def test_percentile_refuses(percent):
-    with pytest.raises(RecipeError, match="percentile"):
+    with pytest.raises(RecipeError, match="Percentile: percent must be"):
         Percentile(percent)
 
 
@@ -156,7 +156,7 @@ def test_percentile_refuses(percent):
     "settings", [{"steps": 0}, {"power": 0.0}, {"power": -1.0}, {"power": float("nan")}]
 )
 def test_mse_refuses(settings):
-    with pytest.raises(RecipeError, match="mse"):
+    with pytest.raises(RecipeError, match="Mse: "):
         Mse(**settings)
 
 

@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from subbyte.data import Split
 from subbyte.engine.evaluation import evaluate
-from subbyte.errors import DataError, ModelError, NumericsError
+from subbyte.errors import DataError, ModelError, NumericsError, RecipeError
 from subbyte.tasks import agreement
 
 
@@ -64,7 +64,8 @@ def test_ties_go_to_the_lower_index():
     assert result.accuracy.loss == pytest.approx(np.log(10))
 
 
-def test_images_go_to_the_device_and_logits_come_back():
+def test_images_go_to_the_device_and_logits_come_back(monkeypatch):
+    monkeypatch.setattr("subbyte.engine.evaluation.check_device", bool)
     logits, split = case()
     seen: list[str] = []
 
@@ -160,7 +161,7 @@ def test_empty_splits_and_batches_are_refused():
     _, split = case()
     with pytest.raises(DataError, match="is empty"):
         evaluate(flatten, split.take([]))
-    with pytest.raises(DataError, match="size=0"):
+    with pytest.raises(RecipeError, match="batch_size must be a whole number, at least 1, got 0"):
         evaluate(flatten, split, 0)
 
 

@@ -43,5 +43,5 @@ def test_no_epochs_change_nothing():
 
 @pytest.mark.parametrize("wrong", [{"epochs": -1}, {"rate": 0.0}, {"retrain_epochs": 0}])
 def test_settings_that_make_no_sense(wrong):
-    with pytest.raises(RecipeError, match="cascade"):
+    with pytest.raises(RecipeError, match="Cascade"):
         Cascade(**wrong)

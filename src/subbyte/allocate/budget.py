@@ -3,9 +3,10 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from math import floor, isfinite, isnan
+from math import floor, isnan
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Real
 
 
 class Measure(StrEnum):
@@ -33,6 +34,9 @@ _UNITS |= {
 }
 
 
+_AMOUNT = Real(0, above=True)
+
+
 @dataclass(frozen=True)
 class Budget:
     """A limit on what the weights of a network may cost.
@@ -53,9 +57,10 @@ class Budget:
             amount = float(match[1]) * factor if match else 0.0
         except (ValueError, KeyError):
             amount = 0.0
-        if not isfinite(amount) or amount <= 0:
+        if not _AMOUNT.holds(amount):
             raise RecipeError(
-                f"expected a number above 0 and a unit, one of {', '.join(_UNITS)}; got {text!r}"
+                f"expected a number above 0 and a unit, one of {', '.join(_UNITS)}; got "
+                f"{text[:100]!r}"
             )
         return cls("".join(text.split()), amount, counts)
 

@@ -9,10 +9,11 @@ import typer
 
 from subbyte.analyses.aciq import compute, optima
 from subbyte.cli.common import ForceOption, PageOption, read_bits, write_page
+from subbyte.cli.numbers import numeric
 from subbyte.cli.tables import plain_table
 from subbyte.cli.terminal import command, console, progress
-from subbyte.errors import RecipeError
 from subbyte.io.folders import folder
+from subbyte.io.numbers import SEED, Whole
 from subbyte.pages.aciq import tables
 from subbyte.pages.write import PAGE
 from subbyte.records.aciq import ALPHAS, ERRORS
@@ -26,8 +27,10 @@ def aciq(
     out: Annotated[
         Path | None, typer.Option(help="Folder for tables and a page; must not exist.")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Values to draw for the simulated error.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    samples: Annotated[
+        int, numeric(Whole(1, 10**8), "Values to draw for the simulated error.")
+    ] = 100_000,
+    seed: Annotated[int, numeric(SEED, "Of the draw.")] = 0,
     force: ForceOption = False,
     page: PageOption = True,
 ) -> None:
@@ -35,8 +38,6 @@ def aciq(
     clipping.
     """
     widths = read_bits(bits)
-    if samples < 1:
-        raise RecipeError(f"--samples must be at least 1, got {samples}")
     if out is not None:
         with folder(out, owns=_OWNS, force=force) as temporary, progress() as report:
             found = compute(

@@ -1,6 +1,5 @@
 """subbyte bench: how fast exported files are, how much memory they take, and why."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,14 +9,16 @@ import typer
 from rich.table import Table
 
 from subbyte.cli.common import ForceOption
+from subbyte.cli.numbers import LONGEST, PIXELS, numeric, read_numbers
 from subbyte.cli.tables import finding_lines
 from subbyte.cli.terminal import command, console, progress
 from subbyte.errors import FormatError, RecipeError
 from subbyte.io.folders import owned
+from subbyte.io.numbers import Real, Whole
 from subbyte.records import BENCH, Bench, FileSpeed, Kernels, write_document
 from subbyte.speed import bench as measure
 
-_SIZE = re.compile(r"(\w+)=([1-9][0-9]*)")
+_BATCH = Whole(1, 2**16)
 _FINDINGS, _NODES = 5, 5  # that are printed
 _MIB = 2**20
 
@@ -28,11 +29,15 @@ def bench(
         list[Path],
         typer.Argument(metavar="FILE|DIR", help="Exported files, or folders of quantize."),
     ],
-    threads: Annotated[int, typer.Option(help="Threads of a run.")] = 1,
+    threads: Annotated[int, numeric(Whole(1, 1024), "Threads of a run.")] = 1,
     batches: Annotated[str, typer.Option(help="Batch sizes, by comma.")] = "1",
-    pairs: Annotated[int, typer.Option(help="Turns of each file.")] = 30,
+    pairs: Annotated[int, numeric(Whole(1), "Turns of each file.")] = 30,
     seconds: Annotated[
-        float, typer.Option(help="Time for all turns of a batch size; fewer pairs fit then.")
+        float,
+        numeric(
+            Real(0, LONGEST, above=True),
+            "Time for all turns of a batch size; fewer pairs fit then.",
+        ),
     ] = 120.0,
     size: Annotated[
         list[str] | None,
@@ -59,7 +64,7 @@ def bench(
         found = measure(
             *paths,
             threads=threads,
-            batches=_batches(batches),
+            batches=tuple(dict.fromkeys(read_numbers("--batches", batches, _BATCH))),
             pairs=pairs,
             limit=seconds,
             sizes=_sizes(size or ()),
@@ -79,20 +84,13 @@ def _check_free(out: Path | None, force: bool) -> None:
         raise FormatError(f"{out} exists; choose another name or pass --force")
 
 
-def _batches(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise RecipeError(f"--batches must be numbers by comma, such as 1,32; got {text!r}")
-    return tuple(dict.fromkeys(map(int, parts)))
-
-
 def _sizes(texts: Sequence[str]) -> Mapping[str, int]:
     found = {}
     for text in texts:
-        parts = _SIZE.fullmatch(text.strip())
-        if parts is None:
-            raise RecipeError(f"--size must be NAME=NUMBER, such as height=224; got {text!r}")
-        found[parts[1]] = int(parts[2])
+        name, equals, size = text.partition("=")
+        if not equals or not name.strip():
+            raise RecipeError(f"--size must be NAME=NUMBER, such as height=224; got {text[:100]!r}")
+        (found[name.strip()],) = read_numbers(f"--size {name.strip()[:100]}", size, PIXELS)
     return found
 
 

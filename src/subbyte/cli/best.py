@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from subbyte.cli.common import read_time
+from subbyte.cli.numbers import read_time
 from subbyte.engine.trials import Wish
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Whole
 from subbyte.io.processes import Processes
 from subbyte.tuning import Distill
 
@@ -65,9 +66,18 @@ def read_wish(
         raise RecipeError(
             f"{' and '.join(stated)} each say how large the network is to be; give one of them"
         )
-    if options.apart is not None and options.apart < 1:
-        raise RecipeError(f"--apart must be at least 1, got {options.apart}")
+    for name in ("--bits", "--activation-bits"):
+        _check_bits(name, named[name])
     made = {"weights.bits": options.bits, "activations.bits": options.activation_bits}
     tune = None if options.time is None else Distill(seconds=read_time(options.time))
     wish = Wish(options.max_drop if stated else _MAX_DROP, tune)
     return wish, [f"{path}={value}" for path, value in made.items() if value is not None]
+
+
+def _check_bits(option: str, text: str | None) -> None:
+    """Raise RecipeError for what is neither a number of bits nor a word; the recipe knows which."""
+    try:
+        if text is not None and not text.isalpha():
+            Whole(1, 16).read(text)
+    except RecipeError as error:
+        raise RecipeError(f"{option} {error}") from error

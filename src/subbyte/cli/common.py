@@ -7,18 +7,18 @@ from typing import Annotated
 import typer
 from torch import nn
 
+from subbyte.cli.numbers import PIXELS, numeric, usage
 from subbyte.cli.terminal import console
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError, SubbyteError
 from subbyte.io.folders import owned
+from subbyte.io.numbers import Whole
+from subbyte.io.processes import check_device
 from subbyte.io.texts import parse_yaml
 from subbyte.models import load_model
 from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
 from subbyte.tasks import TASKS
-
-_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_TIME = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|min|h)\s*")
 
 ModelOption = Annotated[
     str,
@@ -56,10 +56,10 @@ NormalizeOption = Annotated[
     ),
 ]
 ResizeOption = Annotated[
-    int | None, typer.Option("--resize", help="Shorter side of folder images, in pixels.")
+    int | None, numeric(PIXELS, "Shorter side of folder images, in pixels.", "--resize")
 ]
 CropOption = Annotated[
-    int | None, typer.Option("--crop", help="Centre crop of folder images, in pixels.")
+    int | None, numeric(PIXELS, "Centre crop of folder images, in pixels.", "--crop")
 ]
 OptimizeOption = Annotated[
     str,
@@ -79,14 +79,28 @@ InputOption = Annotated[
 ]
 StaticOption = Annotated[
     int | None,
-    typer.Option(
-        "--static",
-        help="Samples of every call, for accelerators that take fixed sizes alone. Default: any "
+    numeric(
+        Whole(1, 2**16),
+        "Samples of every call, for accelerators that take fixed sizes alone. Default: any "
         "number; 1 where the target takes fixed sizes.",
+        "--static",
     ),
 ]
+
+
+def _device(name: str) -> str:
+    check_device(name)
+    return name
+
+
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="Where the arithmetic runs: cpu or cuda.")
+    str,
+    typer.Option(
+        "--device",
+        parser=usage(_device),
+        metavar="DEVICE",
+        help="Where the arithmetic runs: cpu or cuda.",
+    ),
 ]
 PageOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
@@ -126,14 +140,6 @@ def read_override(override: str, example: str) -> tuple[str, object]:
     if not equals:
         raise RecipeError(f"--set {override!r}: expected NAME=VALUE, such as {example}")
     return name, parse_yaml(text, f"--set {override!r}")
-
-
-def read_time(text: str) -> float:
-    """The seconds of a time such as 5min. Raises RecipeError for another text."""
-    match = _TIME.fullmatch(text)
-    if match is None or not float(match[1]):
-        raise RecipeError(f"--time {text!r}: expected a time such as 90s, 5min or 1h")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def load_inputs(

@@ -13,12 +13,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from subbyte.cli.common import ForceOption, PageOption, write_page
+from subbyte.cli.numbers import numeric
 from subbyte.cli.tables import summary_table
 from subbyte.cli.terminal import command, console, progress
 from subbyte.data import DataSet, load_data
 from subbyte.engine.stages import Report
 from subbyte.io.files import write_json
 from subbyte.io.folders import folder
+from subbyte.io.numbers import SEED
 from subbyte.jobs import OWNS, Job, run
 from subbyte.models import MODELS
 from subbyte.pages.write import PAGE
@@ -34,7 +36,7 @@ _OWNS = (_WEIGHTS, _RESULTS, PAGE, *(f"{name}/{file}" for name in _RECIPES for f
 @command
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Of training and calibration.")] = 0,
+    seed: Annotated[int, numeric(SEED, "Of training and calibration.")] = 0,
     force: ForceOption = False,
     page: PageOption = True,
 ) -> None:

@@ -16,6 +16,7 @@ from subbyte.cli.common import (
     ResizeOption,
     TaskOption,
 )
+from subbyte.cli.numbers import numeric
 from subbyte.cli.tables import scores_table
 from subbyte.cli.terminal import command, console, progress
 from subbyte.data import DataSet, load_data
@@ -32,6 +33,7 @@ from subbyte.errors import DataError, ModelError
 from subbyte.exporters import exporter_of, is_exported, network_runner, seal
 from subbyte.exporters.packed import load, read
 from subbyte.exporters.sealed import is_sealed
+from subbyte.io.numbers import Whole
 from subbyte.models import load_model, new_model
 from subbyte.records import Measured, Score
 from subbyte.tasks import Classification, read_tasks, task_name
@@ -59,7 +61,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = "cpu",
     per_class: Annotated[
-        int, typer.Option(help="Classes to show, those with the lowest accuracy; 0: none.")
+        int, numeric(Whole(0), "Classes to show, those with the lowest accuracy; 0: none.")
     ] = 20,
 ) -> None:
     """Print a network's scores on the test split by the task; for classes, those by class, too."""

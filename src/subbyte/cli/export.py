@@ -19,6 +19,7 @@ from subbyte.cli.common import (
     StaticOption,
     write_page,
 )
+from subbyte.cli.numbers import numeric
 from subbyte.cli.source import Source, find_source
 from subbyte.cli.terminal import command, console, progress
 from subbyte.data import DataSet, draw_samples
@@ -38,6 +39,7 @@ from subbyte.exporters.parity import check_samples
 from subbyte.exporters.vectors import VECTORS, write_vectors
 from subbyte.io.files import together
 from subbyte.io.folders import owned
+from subbyte.io.numbers import Whole
 from subbyte.io.versions import installed
 from subbyte.jobs import about, versions, with_file
 from subbyte.methods import Exported
@@ -79,8 +81,9 @@ def export(
     static: StaticOption = None,
     images: Annotated[
         int | None,
-        typer.Option(
-            help="Images to prove the file on, drawn as for calibration. Default: the same ones."
+        numeric(
+            Whole(1),
+            "Images to prove the file on, drawn as for calibration. Default: the same ones.",
         ),
     ] = None,
     vectors: Annotated[
@@ -100,6 +103,8 @@ def export(
     In a folder of quantize the file is judged on the test images and added to result.json;
     elsewhere a certificate is written beside it.
     """
+    if out is not None and out.is_dir():
+        raise RecipeError(f"--out {out} is a folder; name a file in it")
     form = find_form(optimize, input, static, About())
     if to is not None:
         find_exporter(to).require()

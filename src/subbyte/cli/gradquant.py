@@ -21,9 +21,11 @@ from subbyte.cli.common import (
     read_words,
     write_page,
 )
+from subbyte.cli.numbers import numeric
 from subbyte.cli.tables import plain_table
 from subbyte.cli.terminal import command, console, interrupted, progress
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import SEED, Real, Whole
 from subbyte.pages.clips import summaries
 from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
@@ -46,7 +48,7 @@ def gradquant(
             help="Widths of 1 to 8, such as 2,3,4. Default: 1-8, or all that were scanned."
         ),
     ] = "",
-    resolution: Annotated[int, typer.Option(help="Clips to try.")] = 100,
+    resolution: Annotated[int, numeric(Whole(1, 10**6), "Clips to try.")] = 100,
     clip: Annotated[
         str, typer.Option(help="From:to, fractions of the range; the first is left out.")
     ] = "0:1",
@@ -68,16 +70,16 @@ def gradquant(
         str, typer.Option(help="Of the gradients: true, or sampled from the network's output.")
     ] = "sampled",
     grad_batches: Annotated[
-        int, typer.Option(help="Batches of calibration images to take gradients of, at most.")
+        int, numeric(Whole(1), "Batches of calibration images to take gradients of, at most.")
     ] = 16,
-    batch_size: Annotated[int, typer.Option(help="Images of one gradient.")] = 64,
+    batch_size: Annotated[int, numeric(Whole(1), "Images of one gradient.")] = 64,
     calibration: Annotated[
-        int, typer.Option(help="Images to read statistics off, from the training split.")
+        int, numeric(Whole(1), "Images to read statistics off, from the training split.")
     ] = 500,
     evaluate: Annotated[
-        int, typer.Option(help="Other training images to measure the true loss on; 0: do not.")
+        int, numeric(Whole(0), "Other training images to measure the true loss on; 0: do not.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Of the draw of images and labels.")] = 0,
+    seed: Annotated[int, numeric(SEED, "Of the draw of images and labels.")] = 0,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
@@ -138,10 +140,11 @@ def _run(search: Search, network: Any, images: Any, out: Path, about: dict[str, 
 
 
 def _pair(text: str) -> tuple[float, float]:
+    parts = text.split(":")
     try:
-        start, end = map(float, text.split(":"))
+        start, end = (Real(0, 10**6).read(part.strip()) for part in parts)
     except ValueError:
-        raise RecipeError(f"--clip must be two numbers such as 0:1, got {text!r}") from None
+        raise RecipeError(f"--clip must be two numbers such as 0:1, got {text[:100]!r}") from None
     return start, end
 
 

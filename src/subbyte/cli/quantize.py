@@ -29,6 +29,7 @@ from subbyte.cli.common import (
     load_inputs,
     write_page,
 )
+from subbyte.cli.numbers import numeric, read_shape
 from subbyte.cli.tables import (
     ledger_table,
     options_table,
@@ -41,10 +42,11 @@ from subbyte.cli.tables import (
 from subbyte.cli.terminal import command, console, progress
 from subbyte.data import load_data
 from subbyte.engine.limits import Limits
-from subbyte.errors import ModelError, RecipeError
+from subbyte.errors import ModelError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters
 from subbyte.exporters.forms import find_form
 from subbyte.graph import Axis, Samples, prepare
+from subbyte.io.numbers import SEED, Real, Whole
 from subbyte.io.processes import join
 from subbyte.jobs import Job, assist, best, run
 from subbyte.models import input_shape, load_model, new_model
@@ -91,9 +93,10 @@ def quantize(
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(
-            help="Find the smallest network that is shown to lose no more, in points of the task's "
-            "score. With --recipe best; 0.5 where no size is stated."
+        numeric(
+            Real(0, 10**6, above=True),
+            "Find the smallest network that is shown to lose no more, in points of the task's "
+            "score. With --recipe best; 0.5 where no size is stated.",
         ),
     ] = None,
     time: Annotated[
@@ -102,14 +105,18 @@ def quantize(
     ] = None,
     apart: Annotated[
         int | None,
-        typer.Option(
-            help="Images held apart to choose by, at most, of the training split. With --recipe "
-            "best; 5,000 unless stated."
+        numeric(
+            Whole(1),
+            "Images held apart to choose by, at most, of the training split. With --recipe "
+            "best; 5,000 unless stated.",
         ),
     ] = None,
     scalar: Annotated[
         float | None,
-        typer.Option(help="Factor on the weight scales that the range chooses: weights.scalar."),
+        numeric(
+            Real(0, 10**6, above=True),
+            "Factor on the weight scales that the range chooses: weights.scalar.",
+        ),
     ] = None,
     target: Annotated[
         str | None,
@@ -119,9 +126,9 @@ def quantize(
         ),
     ] = None,
     calibration: Annotated[
-        int, typer.Option(help="Images to calibrate on, drawn from the training split.")
+        int, numeric(Whole(1), "Images to calibrate on, drawn from the training split.")
     ] = 500,
-    seed: Annotated[int, typer.Option(help="Of the draw of the calibration images.")] = 0,
+    seed: Annotated[int, numeric(SEED, "Of the draw of the calibration images.")] = 0,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
@@ -142,13 +149,14 @@ def quantize(
     input: InputOption = "float",
     static: StaticOption = None,
     memory: Annotated[
-        float, typer.Option(help="GiB of activations kept in memory; the rest is paged to disk.")
+        float,
+        numeric(Real(0, 2**20), "GiB of activations kept in memory; the rest is paged to disk."),
     ] = 4.0,
-    chunk: Annotated[int, typer.Option(help="Calibration images gone through at once.")] = 64,
+    chunk: Annotated[int, numeric(Whole(1), "Calibration images gone through at once.")] = 64,
     rows: Annotated[
         int,
-        typer.Option(
-            help="Rows of a layer's input that its statistics take, per weight column; 0: all."
+        numeric(
+            Whole(0), "Rows of a layer's input that its statistics take, per weight column; 0: all."
         ),
     ] = 250,
     device: DeviceOption = "cpu",
@@ -176,7 +184,7 @@ def quantize(
     wish, made = read_wish(recipe, given, settings or ())
     changes = [*(settings or []), *scaled, *wanted, *made]
     asked = for_target(load_request(recipe, changes), target)
-    free = Axis.read(name.strip() for name in (dynamic or "").split(",") if name.strip())
+    free = Axis.read([] if dynamic is None else map(str.strip, dynamic.split(",")))
     if isinstance(asked, Recipe) and wish is not None:
         wish.check(asked)
     if dry_run:
@@ -186,10 +194,6 @@ def quantize(
         return
     if out is None or not data:
         raise typer.BadParameter("--out and --data are needed (unless with --dry-run)")
-    if calibration < 1 or chunk < 1 or memory < 0 or rows < 0:
-        raise RecipeError(
-            "--calibration and --chunk must be at least 1, --memory and --rows at least 0"
-        )
     here, own = join(device)
     if wish is not None:
         check_alone(here)
@@ -280,7 +284,7 @@ def _dry_run(
     dynamic: tuple[Axis, ...],
 ) -> Plan:
     """Show the plan, and return it."""
-    size = _shape(shape) if shape else None if data else input_shape(model)
+    size = read_shape(shape) if shape is not None else None if data else input_shape(model)
     if size is not None:
         inputs: Tensor | Samples = torch.zeros(2, *size)
     elif data:
@@ -303,10 +307,3 @@ def _dry_run(
     for skipped in network.skipped:
         console.print(f"stays float: {skipped.name}: {skipped.reason}")
     return plan
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise ModelError(f"--input-shape must be C,H,W with positive numbers, got {text!r}")
-    return int(parts[0]), int(parts[1]), int(parts[2])

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from subbyte.cli.common import read_bits, read_words
+from subbyte.cli.numbers import numeric
 from subbyte.cli.terminal import command, console
+from subbyte.io.numbers import Real, Whole
 from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
 
@@ -41,18 +43,19 @@ def report(
     ] = None,
     smooth: Annotated[
         int,
-        typer.Option(
-            help="Training: logged rows in the running mean of loss and moved codes; 1: no "
-            "smoothing."
+        numeric(
+            Whole(1),
+            "Training: logged rows in the running mean of loss and moved codes; 1: no smoothing.",
         ),
     ] = _USUAL.smooth,
     epochs: Annotated[
-        int, typer.Option(help="Training: epochs to draw, from the first; 0: all.")
+        int, numeric(Whole(0), "Training: epochs to draw, from the first; 0: all.")
     ] = _USUAL.epochs,
     window: Annotated[
         float,
-        typer.Option(
-            help="Clip searches: clips drawn to either side of the best by true loss; 0: all."
+        numeric(
+            Real(0, 10**6),
+            "Clip searches: clips drawn to either side of the best by true loss; 0: all.",
         ),
     ] = _USUAL.window,
     metrics: Annotated[

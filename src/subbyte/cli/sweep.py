@@ -16,11 +16,13 @@ from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.analyses.sweeps.store import Results, Task
 from subbyte.analyses.sweeps.work import load_inputs
 from subbyte.cli.common import PageOption, write_page
+from subbyte.cli.numbers import numeric, read_numbers
 from subbyte.cli.terminal import command, console, errors, interrupted, progress
 from subbyte.data import draw_samples
 from subbyte.engine.judging import forward_of
 from subbyte.errors import RecipeError
 from subbyte.graph import Samples
+from subbyte.io.numbers import SEED, Real, Whole
 from subbyte.methods import Engine
 from subbyte.records.outcome import Done, name_of
 from subbyte.records.sweep import MARK
@@ -45,15 +47,15 @@ def sweep(
     data: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
     normalize: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
     task: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
-    calibration: Annotated[int | None, typer.Option(help="In place of the file's.")] = None,
+    calibration: Annotated[int | None, numeric(Whole(1), "In place of the file's.")] = None,
     seeds: Annotated[
         str | None, typer.Option(help="In place of the file's, such as 0,1,2.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Worker processes on this machine.")] = 1,
+    jobs: Annotated[int, numeric(Whole(1, 1024), "Worker processes on this machine.")] = 1,
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster, `auto`, or `local` to start one.")
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="With --ray: GPUs a run.")] = 0.0,
+    gpus: Annotated[float, numeric(Real(0, 1024), "With --ray: GPUs a run.")] = 0.0,
     track: Annotated[
         str | None, typer.Option(help="Record runs besides: mlflow, or mlflow:URI.")
     ] = None,
@@ -78,7 +80,7 @@ def sweep(
         "normalize": normalize,
         "task": task,
         "calibration": calibration,
-        "seeds": None if seeds is None else _numbers(seeds),
+        "seeds": None if seeds is None else read_numbers("--seeds", seeds, SEED),
     }
     asked = load_space(space, {name: value for name, value in changes.items() if value is not None})
     _ask(asked, yes)
@@ -103,15 +105,6 @@ def sweep(
         write_page(out)
     if result.failures:
         raise typer.Exit(3)
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise RecipeError(
-            f"--seeds must be whole numbers by comma, such as 0,1,2; got {text!r}"
-        ) from None
 
 
 def _ask(space: Space, yes: bool) -> None:

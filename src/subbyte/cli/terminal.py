@@ -8,6 +8,7 @@ import errno
 import functools
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -31,6 +32,7 @@ from subbyte.errors import SubbyteError
 
 console = Console(emoji=False, markup=False, highlight=False)
 errors = Console(stderr=True, emoji=False, markup=False, highlight=False)
+_WORD = re.compile(r"(\S{200})\S{100,}")  # longer than a path, such as a number of 5,000 digits
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -92,6 +94,7 @@ def print_anything() -> None:
 
 
 def _tell(error: str) -> None:
+    error = _WORD.sub(lambda word: f"{word[1]}...", error)
     errors.print(Text.assemble(("error:", "bold red"), " ", error), soft_wrap=True)
 
 

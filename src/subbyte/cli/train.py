@@ -25,10 +25,12 @@ from subbyte.cli.common import (
     read_override,
     write_page,
 )
+from subbyte.cli.numbers import numeric
 from subbyte.cli.terminal import command, console, interrupted, progress
 from subbyte.cli.training import Asked, run_quantized
 from subbyte.data import DataSet, load_data
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Real, Whole
 from subbyte.io.settings import fingerprint
 from subbyte.learn.optimizers import OPTIMIZERS, RESOLUTION_SCHEDULES, UPDATE_ROUNDINGS
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
@@ -56,6 +58,8 @@ SetOption = Annotated[
         "--set", help="Another setting of --optimizer or --qat, NAME=VALUE in YAML; repeatable."
     ),
 ]
+MOST_RATE = 10**6
+"""A learning rate, or what goes with one, that is no slip."""
 _OPTIONS = {"name": "--optimizer and --qat", "seed": "--seed"}
 """Settings of methods that options of other names say."""
 
@@ -68,29 +72,31 @@ def train(
         Path, typer.Option(help="Folder for checkpoints and logs; the same command goes on in it.")
     ],
     layers: Annotated[
-        int | None, typer.Option(help="With --model resnet: n, for 6n + 2 layers.")
+        int | None, numeric(Whole(1, 200), "With --model resnet: n, for 6n + 2 layers.")
     ] = None,
     weights: WeightsOption = None,
     task: TaskOption = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 20,
-    batch_size: Annotated[int, typer.Option(help="Images a step, of each process.")] = 128,
+    epochs: Annotated[int, numeric(Whole(1), "Passes over the training images.")] = 20,
+    batch_size: Annotated[int, numeric(Whole(1), "Images a step, of each process.")] = 128,
     optimizer: Annotated[str, typer.Option(help=f"{', '.join(OPTIMIZERS)}.")] = "sgd",
-    lr: Annotated[float, typer.Option(help="Learning rate, at its highest.")] = 0.1,
-    momentum: Annotated[float | None, typer.Option(help="Of the SGD family.")] = None,
+    lr: Annotated[
+        float, numeric(Real(0, MOST_RATE, above=True), "Learning rate, at its highest.")
+    ] = 0.1,
+    momentum: Annotated[float | None, numeric(Real(0, MOST_RATE), "Of the SGD family.")] = None,
     nesterov: Annotated[
         bool | None, typer.Option("--nesterov/--no-nesterov", help="Of the SGD family.")
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option(help="Part of the direction of every update.")
+        float | None, numeric(Real(0, MOST_RATE), "Part of the direction of every update.")
     ] = None,
     lr_schedule: Annotated[
         str, typer.Option(help=f"Of the learning rate: {', '.join(LR_SCHEDULES)}.")
     ] = "cosine",
     warmup: Annotated[
-        float, typer.Option(help="Epochs over which the learning rate rises from 0.")
+        float, numeric(Real(0, MOST_RATE), "Epochs over which the learning rate rises from 0.")
     ] = 0.0,
     resolution: Annotated[
-        int | None, typer.Option(help="Of rounded updates at first: steps of 2^-N.")
+        int | None, numeric(Whole(-64, 64), "Of rounded updates at first: steps of 2^-N.")
     ] = None,
     schedule: Annotated[
         str | None,
@@ -106,9 +112,9 @@ def train(
             help=f"Quantization-aware training, to end on a grid: {', '.join(WEIGHT_QUANTIZERS)}."
         ),
     ] = None,
-    bits: Annotated[int | None, typer.Option(help="With --qat: bits of a weight.")] = None,
+    bits: Annotated[int | None, numeric(Whole(2, 8), "With --qat: bits of a weight.")] = None,
     extra_bits: Annotated[
-        int | None, typer.Option(help="With --qat grid: bits that updates add up on besides.")
+        int | None, numeric(Whole(0, 64), "With --qat grid: bits that updates add up on besides.")
     ] = None,
     float_layers: Annotated[
         list[str] | None,
@@ -124,7 +130,7 @@ def train(
         str, typer.Option(help="Quantize --weights by this recipe first, and train on that.")
     ] = "",
     calibration: Annotated[
-        int, typer.Option(help="With --recipe: images to calibrate on, drawn by --seed.")
+        int, numeric(Whole(1), "With --recipe: images to calibrate on, drawn by --seed.")
     ] = 500,
     estimator: Annotated[
         str,
@@ -134,29 +140,33 @@ def train(
     ] = "straight",
     distill: Annotated[
         float,
-        typer.Option(
-            help="With --from or --recipe: share of the loss that is the distance from the float "
-            "network's outputs."
+        numeric(
+            Real(0, 1),
+            "With --from or --recipe: share of the loss that is the distance from the float "
+            "network's outputs.",
         ),
     ] = 0.0,
     set_: SetOption = None,
     label_smoothing: Annotated[
-        float, typer.Option(help="Of classification: share of a label spread over all classes.")
+        float,
+        numeric(
+            Real(0, 1, below=True), "Of classification: share of a label spread over all classes."
+        ),
     ] = 0.0,
     augment: Annotated[str, typer.Option(help=f"{', '.join(AUGMENTATIONS)}.")] = "none",
     validation: Annotated[
-        int, typer.Option(help="Training images kept apart and measured every epoch.")
+        int, numeric(Whole(0), "Training images kept apart and measured every epoch.")
     ] = 0,
     evaluate_every: Annotated[
-        int, typer.Option(help="Epochs between two measurements of scores.")
+        int, numeric(Whole(1), "Epochs between two measurements of scores.")
     ] = 1,
     seed: Annotated[
-        int, typer.Option(help="Of initial weights, order, augmentation and rounding.")
+        int, numeric(Whole(0), "Of initial weights, order, augmentation and rounding.")
     ] = 0,
     precision: Annotated[
         str, typer.Option(help=f"Of the forward pass: {' or '.join(PRECISIONS)}.")
     ] = "float32",
-    log_every: Annotated[int, typer.Option(help="Steps between two rows of steps.csv.")] = 10,
+    log_every: Annotated[int, numeric(Whole(1), "Steps between two rows of steps.csv.")] = 10,
     device: DeviceOption = "cpu",
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,

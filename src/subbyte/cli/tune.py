@@ -17,9 +17,9 @@ from subbyte.cli.common import (
     TaskOption,
     WeightsOption,
     read_override,
-    read_time,
     write_page,
 )
+from subbyte.cli.numbers import numeric, read_time
 from subbyte.cli.quantize import show
 from subbyte.cli.source import Pixels, Source, find_source
 from subbyte.cli.terminal import command, progress
@@ -28,6 +28,7 @@ from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters.packed import read
 from subbyte.graph import Samples
+from subbyte.io.numbers import SEED, Whole
 from subbyte.io.processes import join
 from subbyte.jobs import Job, Start
 from subbyte.jobs import tune as run
@@ -45,7 +46,7 @@ def tune(
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     weights: WeightsOption = None,
     method: Annotated[str, typer.Option(help="How it learns.")] = "distill",
-    steps: Annotated[int | None, typer.Option(help="Updates. Default: the method's.")] = None,
+    steps: Annotated[int | None, numeric(Whole(1), "Updates. Default: the method's.")] = None,
     time: Annotated[
         str | None,
         typer.Option(help="Time to learn for, such as 5min, 90s or 1h; turned into steps first."),
@@ -63,10 +64,10 @@ def tune(
     ] = None,
     data: DataOption = "",
     calibration: Annotated[
-        int | None, typer.Option(help="Calibration images. Default: as many as quantize took.")
+        int | None, numeric(Whole(1), "Calibration images. Default: as many as quantize took.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of their draw. Default: as quantize drew them.")
+        int | None, numeric(SEED, "Of their draw. Default: as quantize drew them.")
     ] = None,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,

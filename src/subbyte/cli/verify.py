@@ -27,7 +27,7 @@ def verify(
     ],
 ) -> None:
     """Name the first value that a device computes otherwise. Ends with code 1 if there is one."""
-    path = file if file.name.endswith(VECTORS) else file.with_suffix(VECTORS)
+    path = file if file.name.endswith(VECTORS) else file.parent / f"{file.stem}{VECTORS}"
     if not path.is_file():
         raise FormatError(f"{path}: no such file; write it with `subbyte export ... --vectors`")
     vectors = read_vectors(path)

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Natural, NotNegative, Positive
 from subbyte.methods import Optimizer, Telemetry, Trained, Updates
 
 _LAST = 32
@@ -183,7 +184,7 @@ def gate_2023(epoch: float, warm_up: float, kappa: float) -> float:
 class PublishedSgd2021(Optimizer[Any]):
     """QtSGD as published in 2021; momentum and weight decay, which it ignored, are no settings."""
 
-    resolution: int = 2
+    resolution: Natural = 2
 
     def build(self, trained: Trained) -> Updates:
         """See `Optimizer`."""
@@ -194,8 +195,8 @@ class PublishedSgd2021(Optimizer[Any]):
 class PublishedAdamW2021(Optimizer[Any]):
     """QtAdamW as published in 2021."""
 
-    resolution: int = 2
-    weight_decay: float = 0.0
+    resolution: Natural = 2
+    weight_decay: NotNegative = 0.0
 
     def build(self, trained: Trained) -> Updates:
         """See `Optimizer`."""
@@ -214,8 +215,8 @@ class PublishedSgd2023(Optimizer[Any]):
     fifth of the run; kappa: how sharply.
     """
 
-    warm_up: float | None = None
-    kappa: float = 2.0
+    warm_up: NotNegative | None = None
+    kappa: Positive = 2.0
 
     def build(self, trained: Trained) -> Updates:
         """See `Optimizer`."""
@@ -235,9 +236,9 @@ class PublishedAdamW2023(Optimizer[Any]):
     fifth of the run; kappa: how sharply.
     """
 
-    warm_up: float | None = None
-    kappa: float = 2.0
-    weight_decay: float = 0.01
+    warm_up: NotNegative | None = None
+    kappa: Positive = 2.0
+    weight_decay: NotNegative = 0.01
 
     def build(self, trained: Trained) -> Updates:
         """See `Optimizer`."""

@@ -10,6 +10,8 @@ from subbyte.data import Split
 from subbyte.engine.judging import BATCH, forward_of, judge
 from subbyte.errors import DataError, ModelError
 from subbyte.graph import Samples
+from subbyte.io.numbers import Whole
+from subbyte.io.processes import check_device
 from subbyte.methods import Outputs
 from subbyte.tasks import Classification, check_classes
 
@@ -62,9 +64,12 @@ def evaluate(
         mode meanwhile.
     progress: called with the numbers of images done and in all, after every batch.
     Raises DataError when the split is empty or has no labels, the model cannot take its images, or
-    a label is beyond the logits; ModelError when the model does not return [b, classes];
-    NumericsError when a logit is NaN or Inf. Other tasks: `judging.judge`.
+    a label is beyond the logits; ModelError when the model does not return [b, classes], and for a
+    device that is not there; NumericsError when a logit is NaN or Inf; RecipeError for a batch size
+    below 1. Other tasks: `judging.judge`.
     """
+    Whole(1).check("batch_size", batch_size)
+    check_device(str(device))
     if not len(split):
         raise DataError(f"split {split.name!r} is empty: there is nothing to evaluate on")
     labels, kept = split.labels, list[Tensor]()

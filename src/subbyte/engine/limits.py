@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from subbyte.errors import DataError, RecipeError, ResourceError
 from subbyte.graph import Network, Samples
 from subbyte.io.cache import NO_CACHE, Cache
 from subbyte.io.memory import out_of_memory
-from subbyte.io.processes import ALONE, Processes
+from subbyte.io.numbers import Bounded, Count, Natural, Whole
+from subbyte.io.processes import ALONE, Processes, check_device
 from subbyte.io.repeatable import pieces
 from subbyte.methods import TuneLayers
 from subbyte.recipe import Plan, Recipe
@@ -23,7 +25,7 @@ _DIGITS = 16  # of a digest: 64 bits
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Bounded):
     """The resources that a walk may use.
 
     chunk: calibration images gone through at once, or the next multiple of 16, in which sums are
@@ -36,14 +38,19 @@ class Limits:
     images they are; several processes keep nothing there;
     processes: that share the calibration samples, each with these resources of its own, such as
     `subbyte.processes()`; by default nobody shares anything.
+    Raises RecipeError for numbers out of range, ModelError for a device that is not there.
     """
 
-    chunk: int = 64
-    memory: int = 4 * 2**30
-    rows: int = 250
+    chunk: Count = 64
+    memory: Annotated[int, Whole(0, 2**60)] = 4 * 2**30
+    rows: Natural = 250
     device: str = "cpu"
     cache: Cache = NO_CACHE
     processes: Processes = ALONE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_device(self.device)
 
     def pieces(self, count: int) -> list[slice]:
         """So many calibration images by those that are gone through at once."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from torch import Tensor, nn
 
@@ -31,6 +31,7 @@ from subbyte.engine.stages import Report, Stages, silent
 from subbyte.errors import DataError, RecipeError
 from subbyte.graph import Network, Samples, prepare, unwrapped
 from subbyte.io.cache import Cache
+from subbyte.io.numbers import Bounded, Positive, Real
 from subbyte.methods import Rounding, Task
 from subbyte.recipe import Plan, Recipe, Settings, load_recipe
 from subbyte.records import Trial, Trials
@@ -46,22 +47,15 @@ _UNITS = {Measure.BITS: "bits", Measure.BYTES: "B", Measure.OPERATIONS: "bops"}
 
 
 @dataclass(frozen=True)
-class Wish:
+class Wish(Bounded):
     """max_drop: how much the figure may lose, in its units; None where the recipe states the size;
     tune: how the network learns after its walk, None for not; confidence: percent. Raises
     RecipeError for what is out of range.
     """
 
-    max_drop: float | None = None
+    max_drop: Positive | None = None
     tune: Distill | None = None
-    confidence: float = 95.0
-
-    def __post_init__(self) -> None:
-        drop = self.max_drop
-        if drop is not None and not (isfinite(drop) and drop > 0):
-            raise RecipeError(f"max_drop must be a number above 0, got {drop:g}")
-        if not 50 <= self.confidence < 100:
-            raise RecipeError(f"confidence is from 50 to below 100 percent, got {self.confidence}")
+    confidence: Annotated[float, Real(50, 100, below=True)] = 95.0
 
     def check(self, recipe: Recipe) -> None:
         """Raise RecipeError where a recipe does not go with it."""
@@ -111,16 +105,16 @@ def best(
     Raises SubbyteError (see `errors`) when something does not fit.
     """
     model, limits = unwrapped(model), limits or Limits()
+    wish = Wish(max_drop, Distill(seconds=seconds) if seconds else None, confidence)
     samples = collect(images, model, forward_fn)
     others = collect(apart, model, forward_fn)
     split = Split("apart", others.at, len(others), () if targets is None else (targets,))
-    tune = Distill(seconds=seconds) if seconds else None
     return search(
         prepare(model, samples),
         load_recipe(recipe),
         samples,
         Apart(model, split, () if task is None else (task,), limits.device),
-        Wish(max_drop, tune, confidence),
+        wish,
         limits=limits,
         stages=Stages(progress),
     )

@@ -30,6 +30,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         if path.is_dir():
             files = sorted(path.glob("*.npy"))
+            if not files:
+                raise ValueError("a folder without .npy files")
             return {file.stem: np.load(file, allow_pickle=False) for file in files}
         with path.open("rb") as file:
             _check(file)

@@ -20,6 +20,10 @@ _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 """The lock files that this thread holds."""
 
 
+_TRIES = 1000
+"""Times that other processes may take a folder away in a row."""
+
+
 @contextmanager
 def owned(out: Path) -> Iterator[None]:
     """Keep other processes from working for the folder or file `out`; what already does so in this
@@ -58,11 +62,15 @@ def _lock_of(out: Path) -> Path:
 
 def _taken(lock: Path, named: Path) -> int:
     """The lock file, open; it holds the id of the process that has it."""
+    tries = 0
     while True:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(lock, OPEN, 0o666)
-        except FileNotFoundError:  # another process took the folder away
+        except FileNotFoundError as error:  # another process took the folder away
+            tries += 1
+            if tries > _TRIES:  # nobody did: no folder can be made there, such as in /proc
+                raise _cant_be_made(named, error) from error
             continue
         except OSError as error:
             raise _cant_be_made(named, error) from error

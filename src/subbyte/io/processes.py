@@ -20,9 +20,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from subbyte.errors import ModelError, ProcessError
+from subbyte.io.complaints import short
 from subbyte.io.memory import out_of_memory
 
 T = TypeVar("T")
+_SHOWN = 200  # letters of torch's reason why a device can't be used
 _PIECE = 2**24  # numbers that all processes hold of one another at a time, and bytes sent at once
 
 
@@ -212,7 +214,7 @@ def join(device: str) -> tuple[Processes, str]:
     Raises ModelError for unknown devices, for more processes than GPUs, and where the processes do
     not come together.
     """
-    gpu, world = _usable(device), _stated("WORLD_SIZE", 1)
+    gpu, world = check_device(device), _stated("WORLD_SIZE", 1)
     if world == 1:
         return ALONE, device
     own = _own_gpu() if gpu else device
@@ -256,19 +258,21 @@ def is_gpu(device: str) -> bool:
     return torch.device(device).type == "cuda"
 
 
-def _usable(device: str) -> bool:
-    """Whether a device, which can be computed on, is a GPU."""
+def check_device(device: str) -> bool:
+    """Whether a device is a GPU. Raises ModelError for one on which nothing can be computed."""
     try:
         gpu = is_gpu(device)
         missing = gpu and not torch.cuda.is_available()
-        torch.empty(1, device="cpu" if missing else device)
-    except (RuntimeError, AssertionError) as reason:
-        first = str(reason).splitlines()[0]
+        if torch.device(device).type == "cpu" and torch.device(device).index:
+            raise RuntimeError("there is one cpu")
+        torch.ones(1, device="cpu" if missing else device).item()  # a meta device has no numbers
+    except (RuntimeError, AssertionError, ImportError) as reason:
+        first = str(reason).splitlines()[0][:_SHOWN]
         raise ModelError(
-            f"device {device!r} can't be used ({first}); use --device cpu or cuda"
+            f"device {short(device)} can't be used ({first}); use cpu or cuda"
         ) from reason
     if missing:
-        raise ModelError(f"device {device!r}: torch finds no GPU here; use --device cpu")
+        raise ModelError(f"device {device!r}: torch finds no GPU here; use cpu")
     return gpu
 
 

@@ -11,7 +11,6 @@ from dataclasses import MISSING, Field, asdict, dataclass, fields
 from enum import Enum
 from functools import cache
 from inspect import isabstract
-from math import isfinite
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar, get_type_hints
@@ -20,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from subbyte.errors import RecipeError
 from subbyte.io.complaints import first_complaint
+from subbyte.io.numbers import check
 from subbyte.io.plain import adapter, checked
 from subbyte.io.texts import parse_json
 from subbyte.io.user_file import (
@@ -112,6 +112,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             where = f"{self.kind} {cls.__name__}"
             self._require_contract(cls, where)
             _check_settings(cls, {f.name: attrgetter(f.name)(method) for f in fields(cls)}, where)
+            check(method)
         return method  # type: ignore[no-any-return]
 
     def settings(self, method: T, files: UserFiles = MACHINE) -> dict[str, Any]:
@@ -174,8 +175,6 @@ def _check_settings(cls: type, settings: Mapping[str, Any], where: str) -> None:
     except Exception as error:  # annotations are expressions of the user's
         raise RecipeError(f"{where}: the types of its settings can't be read: {error}") from error
     for name, value in settings.items():
-        if not _finite(value):
-            raise RecipeError(f"{where}: {name}: must be a finite number, got {value}")
         checked(f"{where}: {name}:", types[name], value)
 
 
@@ -194,10 +193,8 @@ def _configured(cls: type[T], settings: dict[str, Any], where: str) -> T:
         raise RecipeError(
             f"{where}: unknown setting {unknown[0]!r}; known: {', '.join(known) or 'none'}"
         )
-    if bad := [key for key, value in settings.items() if not _finite(value)]:
-        raise RecipeError(f"{where}: {bad[0]}: must be a finite number, got {settings[bad[0]]}")
     try:
-        return TypeAdapter(cls).validate_python(settings)
+        method = TypeAdapter(cls).validate_python(settings)
     except ValidationError as error:
         path, why = first_complaint(error)
         if not path:  # the settings do not go together: the method says so itself
@@ -205,12 +202,8 @@ def _configured(cls: type[T], settings: dict[str, Any], where: str) -> T:
         raise RecipeError(f"{where}: {'.'.join(map(str, path))}: {why}") from error
     except Exception as error:  # a user's class may raise what it likes when it is made
         raise RecipeError(f"{where}: {raised(cls, error)}") from error
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or isfinite(value)
+    check(method)  # a user's class may do without the contract's own check
+    return method
 
 
 def _default(setting: Field[Any]) -> Any:

@@ -61,7 +61,8 @@ def tune(
     Of several processes that share the work the first returns the result, the others None.
     Raises SubbyteError as `run` does, and for a network that has been tuned already.
     """
-    keep = Kept(out.with_name(hidden(out, "tuning.pt")), _digest(start, job, model, data))
+    whole = out.resolve()  # `.` has no name
+    keep = Kept(whole.with_name(hidden(whole, "tuning.pt")), _digest(start, job, model, data))
     make = _learning(start, keep)
     if not job.limits.processes.first:
         assist(job, model, data, make)

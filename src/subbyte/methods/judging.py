@@ -11,6 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from subbyte.io.numbers import Bounded
+
 Outputs = tuple[Tensor, ...]
 """The tensors of a network's output, in order, each [b, ...]: its heads."""
 Targets = tuple[Tensor, ...]
@@ -54,7 +56,7 @@ class Tally:
         return replace(self, counted=self.join(self.counted, other.counted))
 
 
-class Task(ABC):
+class Task(Bounded, ABC):
     """Says how outputs are judged: a frozen dataclass of settings with three verbs on the outputs
     of one batch. The figures of several batches are those of all their samples. Outputs and targets
     are on one device, which training chooses.

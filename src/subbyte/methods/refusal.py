@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Bounded
 from subbyte.methods.blame import blaming
 
 AskedT = TypeVar("AskedT", contravariant=True)
@@ -22,7 +23,7 @@ class Refusal:
     because: str
 
 
-class Refusing(Generic[AskedT]):
+class Refusing(Bounded, Generic[AskedT]):
     """The base of what can't do everything. AskedT: what it is asked about."""
 
     refuses: ClassVar[tuple[Refusal, ...]] = ()

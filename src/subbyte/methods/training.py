@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from subbyte.io.numbers import Bounded
+
 
 @dataclass(frozen=True)
 class Telemetry:
@@ -53,7 +55,7 @@ GridT = TypeVar("GridT")
 LayerT = TypeVar("LayerT")
 
 
-class Optimizer(ABC, Generic[GridT]):
+class Optimizer(Bounded, ABC, Generic[GridT]):
     """Makes what moves the weights in training. GridT: what says how weights are kept on a grid."""
 
     keeps_grid: ClassVar[bool] = False
@@ -68,7 +70,7 @@ class Optimizer(ABC, Generic[GridT]):
         raise NotImplementedError
 
 
-class LrSchedule(ABC):
+class LrSchedule(Bounded, ABC):
     """Says how the learning rate goes over a run."""
 
     @abstractmethod
@@ -76,7 +78,7 @@ class LrSchedule(ABC):
         """The learning rate's factor, from 0 to 1, when `epoch` of `epochs` are over."""
 
 
-class ResolutionSchedule(ABC):
+class ResolutionSchedule(Bounded, ABC):
     """Says when the resolution rises that updates are rounded to: its index h.
 
     Where time alone decides, `index` says it all. Where `measured` is set, `index` says where it
@@ -107,7 +109,7 @@ class ResolutionSchedule(ABC):
         return self
 
 
-class UpdateRounding(ABC):
+class UpdateRounding(Bounded, ABC):
     """Rounds updates that are counted in steps of the lattice."""
 
     random: ClassVar[bool] = False
@@ -120,7 +122,7 @@ class UpdateRounding(ABC):
         """x: float, of any shape; is overwritten by the result and returned."""
 
 
-class WeightQuantizer(ABC, Generic[LayerT]):
+class WeightQuantizer(Bounded, ABC, Generic[LayerT]):
     """Lets a network compute with low-bit weights while it is trained. LayerT: a layer's module."""
 
     bits: int
@@ -140,7 +142,7 @@ class WeightQuantizer(ABC, Generic[LayerT]):
         return optimizer.build(trained)
 
 
-class Augmentation(ABC):
+class Augmentation(Bounded, ABC):
     """Changes training images at random."""
 
     moves: ClassVar[bool] = True

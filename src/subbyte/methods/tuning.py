@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subbyte.core.ladders import Ladder
+from subbyte.io.numbers import Bounded
 from subbyte.methods.quantizing import Forward, Loss, Method
 
 T = TypeVar("T", bound="Tune")
@@ -108,7 +109,7 @@ class Course:
     seconds: float = 0.0
 
 
-class Estimator(ABC):
+class Estimator(Bounded, ABC):
     """Says what a weight that is learned is while it is still on its way to its grid."""
 
     @abstractmethod

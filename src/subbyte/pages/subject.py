@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Bounded, Count, Natural, NotNegative
 from subbyte.pages.parts import Story
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class View:
+class View(Bounded):
     """The options of `subbyte report` that say how much of a folder is drawn.
 
     smooth: logged rows in the running mean of training loss and of moved codes, 1 for none; epochs:
@@ -23,19 +23,11 @@ class View:
     Raises RecipeError when a number is out of range.
     """
 
-    smooth: int = 1
-    epochs: int = 0
-    window: float = 0.15
+    smooth: Count = 1
+    epochs: Natural = 0
+    window: NotNegative = 0.15
     metrics: tuple[str, ...] = ()
-    bits: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.smooth < 1:
-            raise RecipeError(f"--smooth must be 1 row or more, got {self.smooth}")
-        if self.epochs < 0:
-            raise RecipeError(f"--epochs must be 0 (all) or more, got {self.epochs}")
-        if not self.window >= 0:
-            raise RecipeError(f"--window must be 0 (all) or more, got {self.window:g}")
+    bits: tuple[Count, ...] = ()
 
     def asked(self) -> list[str]:
         """Names of the options that are not as they are by default."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Positive
 from subbyte.methods import Precondition
 from subbyte.rounding.solve import largest_eigenvalue
 from subbyte.stats import LayerStats
@@ -29,15 +29,8 @@ class Magr(Precondition):
     gradient.
     """
 
-    strength: float = 0.001
-    steps: int = 200
-
-    def __post_init__(self) -> None:
-        if self.strength <= 0 or self.steps < 1:
-            raise RecipeError(
-                f"magr: strength must be above 0 and steps at least 1, got {self.strength}, "
-                f"{self.steps}"
-            )
+    strength: Positive = 0.001
+    steps: Count = 200
 
     def prepare(self, weight: Tensor, stats: LayerStats) -> Tensor:
         """See `methods.Precondition`."""

@@ -13,12 +13,11 @@ else as `mse`.
 """
 
 from dataclasses import dataclass
-from math import inf
 
 from torch import Tensor
 
 from subbyte.core import GridSpec
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Positive
 from subbyte.methods import Range
 from subbyte.ranges.mse import Mse
 
@@ -29,12 +28,8 @@ class Fisher(Range):
     information.
     """
 
-    steps: int = 85
+    steps: Count = 85
     importance = "fisher"
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise RecipeError(f"fisher: steps must be at least 1, got {self.steps}")
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec
@@ -47,16 +42,9 @@ class Fisher(Range):
 class Gradient(Range):
     """Search `steps` scales for the least |error|^power weighted by the size of the gradient."""
 
-    steps: int = 85
-    power: float = 2.0
+    steps: Count = 85
+    power: Positive = 2.0
     importance = "gradient"
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 < self.power < inf:
-            raise RecipeError(
-                f"gradient: steps must be at least 1 and power above 0, got {self.steps} and "
-                f"{self.power}"
-            )
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec

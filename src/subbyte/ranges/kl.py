@@ -14,12 +14,13 @@ all. Cost: 128 passes over the filled bins of all blocks.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, PerChannel
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Whole
 from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
 
@@ -35,11 +36,7 @@ class Kl(Range):
     Leibler.
     """
 
-    bins: int = 2048
-
-    def __post_init__(self) -> None:
-        if self.bins < 2 * _THRESHOLDS:
-            raise RecipeError(f"kl: bins must be at least {2 * _THRESHOLDS}, got {self.bins}")
+    bins: Annotated[int, Whole(2 * _THRESHOLDS)] = 2048
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import GridSpec
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Positive
 from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
 
@@ -35,15 +35,8 @@ _CACHED = 1 << 15  # values of the blocks that are searched together
 class Mse(Range):
     """Search `steps` scales for the least mean |error|^power."""
 
-    steps: int = 85
-    power: float = 2.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 < self.power < inf:
-            raise RecipeError(
-                f"mse: steps must be at least 1 and power above 0, got {self.steps} and "
-                f"{self.power}"
-            )
+    steps: Count = 85
+    power: Positive = 2.0
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec

@@ -11,12 +11,13 @@ ranges for activations.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from subbyte.core import GridSpec
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Real
 from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range
 
@@ -27,14 +28,8 @@ class RowMax(Range):
     of their sizes.
     """
 
-    percentile: float = 1.0
+    percentile: Annotated[float, Real(0, 1, above=True)] = 1.0
     weights_only = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 1:
-            raise RecipeError(
-                f"rowmax: percentile must be above 0 and at most 1, got {self.percentile}"
-            )
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec

@@ -5,12 +5,13 @@ no value lies beyond.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from subbyte.core import GridSpec
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Real
 from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range
 
@@ -19,13 +20,7 @@ from subbyte.ranges.minmax import grid_of_range
 class Percentile(Range):
     """Keep `percent` % of the values inside the range."""
 
-    percent: float = 99.99
-
-    def __post_init__(self) -> None:
-        if not 50 < self.percent <= 100:
-            raise RecipeError(
-                f"percentile: percent must be above 50 and at most 100, got {self.percent}"
-            )
+    percent: Annotated[float, Real(50, 100, above=True)] = 99.99
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec

@@ -5,13 +5,12 @@ two ends.
 """
 
 from dataclasses import dataclass
-from math import inf
 
 import torch
 from torch import Tensor
 
 from subbyte.core import GridSpec
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Positive
 from subbyte.methods import Range
 from subbyte.ranges.minmax import grid_of_range, positive
 
@@ -20,12 +19,8 @@ from subbyte.ranges.minmax import grid_of_range, positive
 class Sigma(Range):
     """Keep what lies within `width` standard deviations of the mean."""
 
-    width: float = 3.0
+    width: Positive = 3.0
     closed_form = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.width < inf:
-            raise RecipeError(f"sigma: width must be above 0, got {self.width}")
 
     def choose(
         self, values: Tensor, importance: Tensor | None, spec: GridSpec

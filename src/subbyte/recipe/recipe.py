@@ -56,8 +56,7 @@ formula (minmax, sigma, or aciq with a prior).
 """
 
 from collections.abc import Mapping
-from math import inf
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -75,6 +74,7 @@ from subbyte.core import PerChannel
 from subbyte.core.shares import SHARES
 from subbyte.correct import CORRECTIONS, Moments
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Natural, Positive, Real
 from subbyte.io.registry import ANYWHERE, Registry
 from subbyte.io.user_file import MACHINE, UserFiles
 from subbyte.precondition import PRECONDITIONS
@@ -125,15 +125,15 @@ class WeightSettings(Settings):
     symmetric: bool = True
     narrow: bool = False
     granularity: Literal["tensor", "channel", "group"] = "channel"
-    group_size: int | None = None
+    group_size: Count | None = None
     scales: Scales = "any"
     range: RangeSetting = Mse()
-    scalar: float = 1.0
+    scalar: Positive = 1.0
     precondition: PreconditionSetting | None = None
     rounding: RoundingSetting = Corrected()
     correction: CorrectionSetting = Moments()
-    guided: int = Field(default=0, ge=0)
-    guided_power: float = Field(default=1.0, gt=0, le=1)
+    guided: Natural = 0
+    guided_power: Annotated[float, Real(0, 1, above=True)] = 1.0
 
     @property
     def width(self) -> Width:
@@ -191,13 +191,6 @@ class WeightSettings(Settings):
     @field_serializer("levels")
     def _plain_levels(self, levels: object) -> object:
         return plain_levels(levels)
-
-    @field_validator("scalar")
-    @classmethod
-    def _scalar(cls, scalar: float) -> float:
-        if not 0 < scalar < inf:
-            raise ValueError(f"scalar must be a positive number; got {scalar}")
-        return scalar
 
 
 def _changes(

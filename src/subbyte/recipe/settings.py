@@ -15,6 +15,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    field_validator,
 )
 from pydantic._internal._model_construction import ModelMetaclass
 
@@ -22,6 +23,7 @@ from subbyte.allocate import ALLOCATIONS, Budget
 from subbyte.correct import CORRECTIONS
 from subbyte.errors import RecipeError
 from subbyte.io.complaints import first_complaint
+from subbyte.io.numbers import ANY
 from subbyte.io.registry import ANYWHERE, Registry
 from subbyte.io.user_file import MACHINE, UserFiles
 from subbyte.methods import Allocate, Correction, Precondition, Range, Rounding, Tune
@@ -95,6 +97,12 @@ class Settings(BaseModel, metaclass=_Checked):
     """A group of settings. However it is made, RecipeError names the first that is wrong."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    @field_validator("*")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        """Refuse NaN, infinity, and numbers that neither float32 nor int64 holds."""
+        return ANY.checked(value)
 
     @classmethod
     def model_validate(cls, obj: Any, **how: Any) -> Any:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import QTensor
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, NotNegative, Positive
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.corrected import Corrected
 from subbyte.rounding.solve import best_of, corrected_target, matched_error, mean_ridge
@@ -39,17 +39,10 @@ class Adaround(Rounding):
     `corrected`.
     """
 
-    steps: int = 400
-    rate: float = 0.03
-    balance: float = 0.5
-    damping: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.rate <= 0 or self.balance < 0 or self.damping < 0:
-            raise RecipeError(
-                f"adaround: steps >= 1, rate > 0, balance >= 0 and damping >= 0 are needed, got "
-                f"{self}"
-            )
+    steps: Count = 400
+    rate: Positive = 0.03
+    balance: NotNegative = 0.5
+    damping: NotNegative = 0.01
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

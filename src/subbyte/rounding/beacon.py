@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Natural
 from subbyte.methods import FitGrid, Refusal, Rounding
 from subbyte.rounding.solve import best_of
 from subbyte.rounding.sweeps import refit_scales
@@ -57,7 +57,7 @@ class Beacon(Rounding):
     column, in proportion to the weight or the smallest of the best codes.
     """
 
-    sweeps: int = 5
+    sweeps: Natural = 5
     start: Start = Start.NEAREST
     first: First = First.PROPORTIONAL
 
@@ -71,10 +71,6 @@ class Beacon(Rounding):
             "beacon needs the same levels for every row; it can't allocate bits to channels",
         ),
     )
-
-    def __post_init__(self) -> None:
-        if self.sweeps < 0:
-            raise RecipeError(f"beacon: sweeps must be >= 0, got {self.sweeps}")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Natural, NotNegative, Positive
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import Order
 from subbyte.rounding.diffusion import Diffusion
@@ -38,19 +39,14 @@ class Corrected(Rounding):
     descent; starts: factors on the grid's scales to begin with.
     """
 
-    damping: float = 0.01
-    sweeps: int = 12
-    starts: tuple[float, ...] = (0.8, 1.0, 1.25)
+    damping: NotNegative = 0.01
+    sweeps: Natural = 12
+    starts: tuple[Positive, ...] = (0.8, 1.0, 1.25)
 
     def __post_init__(self) -> None:
-        if self.damping < 0 or self.sweeps < 0:
-            raise RecipeError(
-                f"corrected: damping and sweeps must be >= 0, got {self.damping} and {self.sweeps}"
-            )
-        if not self.starts or min(self.starts) <= 0:
-            raise RecipeError(
-                f"corrected: starts must be one or more positive factors, got {self.starts}"
-            )
+        super().__post_init__()
+        if not self.starts:
+            raise RecipeError("corrected: one or more starts are needed")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

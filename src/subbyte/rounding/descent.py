@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import QTensor
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import Columns, Given
 from subbyte.rounding.solve import best_of
@@ -52,15 +52,11 @@ class Descent(Rounding):
     data: inputs of the quantized network, or of the float one.
     """
 
-    sweeps: int = 4
+    sweeps: Count = 4
     order: Visits = Visits.NATURAL
     refit: bool = True
     start: Start = Start.NEAREST
     data: Given = Given.QUANTIZED
-
-    def __post_init__(self) -> None:
-        if self.sweeps < 1:
-            raise RecipeError(f"descent: sweeps must be at least 1, got {self.sweeps}")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from subbyte.core import Codebook, Grid, GridSpec, QTensor
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import NotNegative, Seed
 from subbyte.methods import FitGrid, Refusal, Rounding
 from subbyte.rounding.columns import Given, Order
 from subbyte.rounding.noise import row_noise
@@ -46,7 +47,7 @@ class Regularizer(StrEnum):
     L1 = "L1"
     L0 = "L0"
 
-    def shrink(self, penalty: float) -> Shrink | None:
+    def shrink(self, penalty: NotNegative) -> Shrink | None:
         """The change of arguments before they are rounded; None for no change."""
 
         def soft(argument: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ class Regularizer(StrEnum):
 
         return {Regularizer.NONE: None, Regularizer.L1: soft, Regularizer.L0: hard}[self]
 
-    def grid(self, grid: Grid, penalty: float) -> Grid:
+    def grid(self, grid: Grid, penalty: NotNegative) -> Grid:
         """The grid to round to; see `penalized_grid`."""
         return penalized_grid(grid, penalty) if penalty and self is Regularizer.L0 else grid
 
@@ -75,9 +76,9 @@ class Gpfq(Rounding):
     data: Given = Given.QUANTIZED
     order: Order = Order.NATURAL
     regularizer: Regularizer = Regularizer.NONE
-    penalty: float = 0.0
+    penalty: NotNegative = 0.0
     stochastic: bool = False
-    seed: int = 0
+    seed: Seed = 0
     fallback: bool = True
 
     refuses = (
@@ -92,6 +93,7 @@ class Gpfq(Rounding):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.penalty and self.regularizer == Regularizer.NONE:
             raise RecipeError(
                 f"gpfq: penalty {self.penalty:g} has no effect without regularizer L1 or L0"
@@ -123,7 +125,7 @@ def _plain(spec: GridSpec) -> bool:
     return plain and spec.share.block is None
 
 
-def penalized_grid(grid: Grid, penalty: float) -> Grid:
+def penalized_grid(grid: Grid, penalty: NotNegative) -> Grid:
     """The levels of L0: 0 and +-(penalty + k step) with the reach of a symmetric grid.
 
     Raises RecipeError when the penalty leaves no room for the steps.

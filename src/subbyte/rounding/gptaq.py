@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import QTensor
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import NotNegative
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import Columns, Order
 from subbyte.rounding.solve import Factored, best_of, triangular
@@ -29,15 +29,9 @@ class Gptaq(Rounding):
     'natural'.
     """
 
-    damping: float = 0.01
-    strength: float = 0.25
+    damping: NotNegative = 0.01
+    strength: NotNegative = 0.25
     order: Order = Order.DIAGONAL
-
-    def __post_init__(self) -> None:
-        if self.damping < 0 or self.strength < 0:
-            raise RecipeError(
-                f"gptaq: damping and strength must be >= 0, got {self.damping} and {self.strength}"
-            )
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from subbyte.core import QTensor
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import NotNegative
 from subbyte.methods import FitGrid, Objective, Rounding
 from subbyte.rounding.columns import Order
 from subbyte.rounding.diffusion import Diffusion
@@ -26,14 +26,10 @@ class Gptq(Rounding):
     'natural'.
     """
 
-    damping: float = 0.01
+    damping: NotNegative = 0.01
     order: Order = Order.DIAGONAL
 
     objective = Objective.INPUTS
-
-    def __post_init__(self) -> None:
-        if self.damping < 0:
-            raise RecipeError(f"gptq: damping must be >= 0, got {self.damping}")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

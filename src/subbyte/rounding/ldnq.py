@@ -29,6 +29,7 @@ from subbyte.compat.ldnq import known_to_original, original
 from subbyte.core import GridSpec, QTensor, Share
 from subbyte.core.ladders import Ladder
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Natural, NotNegative, Positive
 from subbyte.methods import FitGrid, Refusal, Rounding
 from subbyte.rounding.solve import (
     best_of,
@@ -51,12 +52,12 @@ class Ldnq(Rounding):
     mean diagonal; compat: as the authors' code does, which reads no other setting.
     """
 
-    penalties: tuple[float, ...] = (0.3, 1.0)
-    starts: tuple[float, ...] = (0.8, 1.25)
-    iterations: int = 30
-    sweeps: int = 12
+    penalties: tuple[Positive, ...] = (0.3, 1.0)
+    starts: tuple[Positive, ...] = (0.8, 1.25)
+    iterations: Count = 30
+    sweeps: Natural = 12
     corrected: bool = True
-    damping: float = 0.01
+    damping: NotNegative = 0.01
     compat: bool = False
 
     refuses = (
@@ -67,17 +68,9 @@ class Ldnq(Rounding):
     )
 
     def __post_init__(self) -> None:
-        if (
-            not self.penalties
-            or not self.starts
-            or min(*self.penalties, *self.starts) <= 0
-            or self.iterations < 1
-        ):
-            raise RecipeError(
-                f"ldnq: penalties > 0, starts > 0 and iterations >= 1 are needed, got {self}"
-            )
-        if self.sweeps < 0 or self.damping < 0:
-            raise RecipeError(f"ldnq: sweeps >= 0 and damping >= 0 are needed, got {self}")
+        super().__post_init__()
+        if not self.penalties or not self.starts:
+            raise RecipeError(f"ldnq: penalties and starts are needed, got {self}")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`; with `compat` nearest is a candidate at the authors' scale

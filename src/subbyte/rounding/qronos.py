@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import NotNegative
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import ColumnOrder, Columns, Order
 from subbyte.rounding.diffusion import diffuse
@@ -33,12 +33,8 @@ class Qronos(Rounding):
     activations).
     """
 
-    damping: float = 1e-6
+    damping: NotNegative = 1e-6
     order: Order = Order.DIAGONAL
-
-    def __post_init__(self) -> None:
-        if self.damping < 0:
-            raise RecipeError(f"qronos: damping must be >= 0, got {self.damping}")
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

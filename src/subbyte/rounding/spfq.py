@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from subbyte.core import QTensor
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Seed
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.noise import row_noise
 from subbyte.rounding.path import align, follow_path
@@ -32,14 +32,10 @@ class Spfq(Rounding):
     nearest.
     """
 
-    order: int = 2
+    order: Count = 2
     stochastic: bool = True
     fallback: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.order < 1:
-            raise RecipeError(f"spfq: order must be at least 1, got {self.order}")
+    seed: Seed = 0
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from subbyte.core import Grid, QTensor
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Seed
 from subbyte.methods import FitGrid, Rounding
 from subbyte.rounding.columns import Columns
 from subbyte.rounding.noise import row_noise
@@ -27,13 +27,9 @@ from subbyte.stats import LayerStats
 class Stochastic(Rounding):
     """The best of `draws` random roundings of each row, by the seed."""
 
-    draws: int = 16
+    draws: Count = 16
     fallback: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise RecipeError(f"stochastic: draws must be at least 1, got {self.draws}")
+    seed: Seed = 0
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""

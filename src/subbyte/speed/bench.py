@@ -24,6 +24,7 @@ from subbyte.exporters.sessions import (
     open_session,
     profile,
 )
+from subbyte.io.numbers import Bounded, Count, Positive
 from subbyte.io.versions import installed
 from subbyte.records.speed import Bench, FileSpeed, NodeTime, Timing
 from subbyte.speed.machine import processor
@@ -40,7 +41,7 @@ Progress = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Bounded):
     """How files are measured.
 
     threads: of a run; batches: sizes; pairs: turns of each file; limit: seconds for all turns of
@@ -49,17 +50,17 @@ class Settings:
     Raises RecipeError when a number is out of range.
     """
 
-    threads: int = 1
-    batches: tuple[int, ...] = (1,)
-    pairs: int = PAIRS
-    limit: float = 120.0
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    threads: Count = 1
+    batches: tuple[Count, ...] = (1,)
+    pairs: Count = PAIRS
+    limit: Positive = 120.0
+    sizes: Mapping[str, Count] = field(default_factory=dict)
     static: bool = True
 
     def __post_init__(self) -> None:
-        numbers = (self.threads, self.pairs, *self.batches, *self.sizes.values())
-        if not self.batches or min(numbers) < 1 or not self.limit > 0:
-            raise RecipeError("threads, batches, pairs, sizes and seconds must be at least 1")
+        super().__post_init__()
+        if not self.batches:
+            raise RecipeError("batches: one size of a batch or more is needed")
 
 
 def bench(

@@ -6,12 +6,14 @@ every device.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from subbyte.errors import DataError, RecipeError
+from subbyte.errors import DataError
+from subbyte.io.numbers import Real
 from subbyte.methods import Measure, Outputs, Tally, Targets, Task
 from subbyte.tasks.comparison import RELATIVE_ERROR, agreement_of_classes, divergence
 from subbyte.tasks.tallies import mean_of_sum, relative_error, share
@@ -30,15 +32,9 @@ class Classification(Task):
     with. Raises RecipeError for others than 0 to below 1.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Real(0, 1, below=True)] = 0.0
 
     per_head = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise RecipeError(
-                f"label_smoothing must be from 0 to below 1, got {self.label_smoothing}"
-            )
 
     def check(self, outputs: Outputs, targets: Targets) -> None:
         """See `methods.Task`."""

@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from subbyte.errors import NumericsError, RecipeError
+from subbyte.errors import NumericsError
+from subbyte.io.numbers import Count, Natural, Positive, Seed
 from subbyte.methods import Forward, Loss, TuneLayers
 
 
@@ -35,21 +36,13 @@ class Cascade(TuneLayers):
     batches.
     """
 
-    epochs: int = 5
-    rate: float = 0.002
+    epochs: Natural = 5
+    rate: Positive = 0.002
     retrain: Literal["none", "logits", "labels"] = "none"
-    retrain_epochs: int = 20
-    batch: int = 64
-    threads: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 0 or self.retrain_epochs < 1 or self.rate <= 0:
-            raise RecipeError(
-                f"cascade: epochs >= 0, retrain_epochs >= 1 and rate > 0 are needed, got {self}"
-            )
-        if self.batch < 1 or self.threads < 0:
-            raise RecipeError(f"cascade: batch >= 1 and threads >= 0 are needed, got {self}")
+    retrain_epochs: Count = 20
+    batch: Count = 64
+    threads: Natural = 0
+    seed: Seed = 0
 
     @property
     def needs_labels(self) -> bool:
@@ -98,7 +91,7 @@ class Cascade(TuneLayers):
         parameters: dict[str, Tensor],
         targets: list[Tensor],
         loss_of: Loss,
-        epochs: int,
+        epochs: Natural,
     ) -> dict[str, Tensor]:
         if not parameters or not epochs:
             return parameters

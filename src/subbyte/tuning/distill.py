@@ -10,13 +10,14 @@ which rise over the first steps and fall as a cosine does.
 """
 
 from dataclasses import dataclass, replace
-from math import cos, isfinite, pi
-from typing import Literal
+from math import cos, pi
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Natural, NotNegative, Positive, Real, Seed, Share, Whole
 from subbyte.methods import Course, Estimator, Learned, TuneNetwork
 from subbyte.tuning.estimators import ESTIMATORS
 from subbyte.tuning.views import coloured, mixed, parts
@@ -35,41 +36,29 @@ class Distill(TuneNetwork):
     by; seed: of all that is random.
     """
 
-    steps: int = 2000
-    seconds: float = 0.0
-    batch: int = 128
-    temperature: float = 4.0
-    latent: float = 1e-3
-    scale: float = 1e-3
-    range: float = 1e-3
-    bias: float = 3e-4
-    floats: float = 0.0
-    zoom: float = 0.25
-    turn: float = 20.0
-    colour: float = 0.3
-    mix: float = 0.5
+    steps: Count = 2000
+    seconds: NotNegative = 0.0
+    batch: Annotated[int, Whole(2)] = 128
+    temperature: Positive = 4.0
+    latent: NotNegative = 1e-3
+    scale: NotNegative = 1e-3
+    range: NotNegative = 1e-3
+    bias: NotNegative = 3e-4
+    floats: NotNegative = 0.0
+    zoom: Annotated[float, Real(0, 1, above=True)] = 0.25
+    turn: NotNegative = 20.0
+    colour: NotNegative = 0.3
+    mix: Share = 0.5
     estimator: Literal["straight", "annealed", "nested"] = "straight"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    held: float = 0.1
-    threads: int = 0
-    seed: int = 0
+    held: Annotated[float, Real(0, 1, above=True, below=True)] = 0.1
+    threads: Natural = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        rates = (self.latent, self.scale, self.range, self.bias, self.floats)
-        numbers = (*rates, self.seconds, self.temperature, self.zoom, self.turn, self.colour)
-        if not all(isfinite(number) and number >= 0 for number in numbers):
-            raise RecipeError(f"distill: all settings are finite and not negative, got {self}")
-        if min(self.steps, self.batch - 1, self.threads + 1) < 1:
-            raise RecipeError(
-                f"distill: steps >= 1, batch >= 2 and threads >= 0 are needed, got {self}"
-            )
-        if not self.temperature or not any(rates):
-            raise RecipeError(f"distill: a temperature and a rate above 0 are needed, got {self}")
-        if not (0 < self.zoom <= 1 and 0 <= self.mix <= 1 and 0 < self.held < 1):
-            raise RecipeError(
-                f"distill: zoom is above 0 and up to 1, mix from 0 to 1, held between 0 and 1; got "
-                f"{self}"
-            )
+        super().__post_init__()
+        if not any((self.latent, self.scale, self.range, self.bias, self.floats)):
+            raise RecipeError(f"distill: a rate above 0 is needed, got {self}")
 
     @property
     def course(self) -> Course:

@@ -15,12 +15,13 @@ that have not been quantized yet).
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from subbyte.core.ladders import Ladder
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Real, Whole
 from subbyte.io.registry import Registry
 from subbyte.methods import Estimator
 
@@ -40,11 +41,7 @@ class Annealed(Estimator):
     weights are on their grid.
     """
 
-    until: float = 0.7
-
-    def __post_init__(self) -> None:
-        if not 0 < self.until <= 1:
-            raise RecipeError(f"annealed: until must be above 0 and up to 1, got {self.until}")
+    until: Annotated[float, Real(0, 1, above=True)] = 0.7
 
     def value(self, steps: Tensor, ladder: Ladder, progress: float) -> Tensor:
         """See `Estimator`."""
@@ -62,11 +59,7 @@ class Annealed(Estimator):
 class Nested(Estimator):
     """Weights on their grid, latent ones on a lattice within it; `extra_bits`: m."""
 
-    extra_bits: int = 6
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.extra_bits <= 16:
-            raise RecipeError(f"nested: extra_bits is from 0 to 16, got {self.extra_bits}")
+    extra_bits: Annotated[int, Whole(0, 16)] = 6
 
     def value(self, steps: Tensor, ladder: Ladder, progress: float) -> Tensor:
         """See `Estimator`."""

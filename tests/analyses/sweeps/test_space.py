@@ -153,6 +153,16 @@ def test_counting_expands_nothing(tmp_path):
         PLACE + "grid: {weights.bits: 1..100000000000, weights.scalar: 0..1..0.1}", tmp_path
     )
     assert space.count() == 11 * 10**11
+    with pytest.raises(RecipeError, match="1,100,000,000,000 runs are too many to list"):
+        make_runs(space)
+
+
+@pytest.mark.parametrize(
+    "text", ["seeds: 0..99999999999", "pairs: [{weights.bits: 0..99999999999}]"]
+)
+def test_what_is_listed_when_it_is_read_fits_memory(text, tmp_path):
+    with pytest.raises(RecipeError, match="100,000,000,000 values, too many to list"):
+        read_space(PLACE + text, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,7 @@ def test_the_guard_against_reading_sees_it():
             "schedule table: unknown setting 'when'",
         ),
         ({"name": "qsgd", "resolution": "fine"}, "qsgd: resolution: .*got 'fine'"),
-        ({"name": "qsgd", "momentum": float("nan")}, "momentum: must be a finite number"),
+        ({"name": "qsgd", "momentum": float("nan")}, "momentum: must be a number"),
     ],
     ids=str,
 )
@@ -306,13 +306,13 @@ def test_bad_recipes_are_an_error(method, message):
     [
         ({"rounding": "gaussian"}, "gaussian noise leaves the grid"),
         ({"rounding": "up"}, "unknown rounding 'up'; known: half-up, half-even"),
-        ({"bits": 1}, "bits must be from 2 to 8"),
-        ({"bits": 9}, "bits must be from 2 to 8"),
-        ({"bits": 8, "extra_bits": 8}, "their sum at most 15; got 8 and 8"),
-        ({"extra_bits": -1}, "extra_bits 0 or more"),
-        ({"reach": 0.0}, "reach must be a positive number, got 0.0"),
+        ({"bits": 1}, "bits must be a whole number, at least 2 and at most 8"),
+        ({"bits": 9}, "bits must be a whole number, at least 2 and at most 8"),
+        ({"bits": 8, "extra_bits": 8}, "must be at most 15 together; got 8 and 8"),
+        ({"extra_bits": -1}, "extra_bits must be a whole number, at least 0"),
+        ({"reach": 0.0}, "reach must be a number, above 0 .*, got 0.0"),
         ({"resolution": 9}, "resolution 9 is above the cap of 8"),
-        ({"resolution": 0}, "1 or more, got 0"),
+        ({"resolution": 0}, "at least 1, got 0"),
         ({"schedule": "sometimes"}, "schedule: unknown method 'sometimes'"),
     ],
     ids=str,
@@ -396,10 +396,5 @@ def test_copies_go_on_as_the_original_does(name, grid, how):
 
 @pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - COUNT_CALLS))
 def test_settings_out_of_range_are_our_errors(name):
-    params = parameters([(3, 4)])
-    trained, method = Trained(params, params, 0.1), OPTIMIZERS[name](weight_decay=-1.0)
     with pytest.raises(RecipeError, match="weight_decay"):
-        method.build(trained)
-    if method.keeps_grid:
-        with pytest.raises(RecipeError, match="weight_decay"):
-            method.build_on_grid(trained, GridSettings())
+        OPTIMIZERS[name](weight_decay=-1.0)

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 from torch import Tensor
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Bounded, Count, Natural, NotNegative, Seed, Whole
 from subbyte.ranges.clips import fractions
 from subbyte.ranges.metrics import metric_name, parse_metric
 from subbyte.records.clips import LOSS
@@ -34,7 +36,7 @@ GRANULARITIES = tuple(Granularity)
 
 
 @dataclass(frozen=True)
-class Search:
+class Search(Bounded):
     """The options of a clip search, as `subbyte gradquant` takes them.
 
     bits: widths; clip: fractions of the range, the first left out; resolution: clips tried;
@@ -48,20 +50,21 @@ class Search:
     """
 
     bits: tuple[int, ...] = tuple(range(1, 9))
-    clip: tuple[float, float] = (0.0, 1.0)
-    resolution: int = 100
+    clip: tuple[NotNegative, NotNegative] = (0.0, 1.0)
+    resolution: Annotated[int, Whole(1, 10**6)] = 100
     metrics: tuple[str, ...] = ("mse:2", "grad:1", "grad:1.5", "fisher", "gauss_newton", "kl")
     granularities: tuple[Granularity, ...] = (Granularity.NETWORK,)
     apart: bool = False
     symmetric: bool = True
     labels: Labels = Labels.SAMPLED
-    grad_batches: int = 16
-    batch_size: int = 64
-    calibration: int = 500
-    evaluate: int = 0
-    seed: int = 0
+    grad_batches: Count = 16
+    batch_size: Count = 64
+    calibration: Count = 500
+    evaluate: Natural = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         fractions(*self.clip, self.resolution)
         names = tuple(
             LOSS if text == LOSS else metric_name(parse_metric(text)) for text in self.metrics
@@ -83,10 +86,6 @@ class Search:
             raise RecipeError(
                 f"metrics must be one or more besides loss, each once; got "
                 f"{', '.join(names) or 'none'}"
-            )
-        if min(self.grad_batches, self.batch_size, self.calibration) < 1 or self.evaluate < 0:
-            raise RecipeError(
-                "grad batches, batch size and calibration must be at least 1, evaluate at least 0"
             )
         if self.apart and self.symmetric:
             raise RecipeError(

@@ -22,7 +22,8 @@ import torch
 
 from subbyte.analyses.sweeps.store import Task
 from subbyte.analyses.sweeps.work import execute, load_inputs
-from subbyte.errors import RecipeError, SubbyteError
+from subbyte.errors import SubbyteError
+from subbyte.io.numbers import Bounded, Count
 from subbyte.methods import Engine
 from subbyte.records.outcome import Failed, Outcome
 
@@ -60,18 +61,14 @@ def _work(task: Task, cache: Path) -> Outcome:
 
 
 @dataclass(frozen=True)
-class Local(Engine[Task]):
+class Local(Bounded, Engine[Task]):
     """Worker processes on this machine, each with its share of the processors.
 
     jobs: how many; 1 does the runs in this process. cache: folder that they share.
     """
 
-    jobs: int
+    jobs: Count
     cache: Path
-
-    def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise RecipeError(f"--jobs must be 1 or more, got {self.jobs}")
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """See `methods.Engine`."""

@@ -33,7 +33,7 @@ Runs come in the order of the file, the last axis fastest, seeds innermost.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from importlib import resources
 from itertools import product
@@ -45,6 +45,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Real, Seed
 from subbyte.io.texts import read_settings
 from subbyte.recipe import Recipe, load_recipe, parse_settings
 from subbyte.tasks import read_tasks
@@ -52,6 +53,8 @@ from subbyte.tasks import read_tasks
 SPACES = ("gpfq-bits", "gpfq-scalars", "aciq-table", "ldnq-levels", "clips", "ranges")
 LABEL = "label"
 """An axis that sets nothing."""
+MOST_RUNS = 1_000_000
+"""Runs of a space that are listed, before `only` and `except`, and values of an axis."""
 PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "task", "calibration")
 """The settings that a run has besides its recipe and its seed."""
 _PATHS = ("recipe", "model", "checkpoint", "data", "task")  # may hold `..` that is no range
@@ -79,19 +82,19 @@ class Space(BaseModel):
     checkpoint: str | None = None
     data: str = ""
     normalize: str | None = None
-    resize: int | None = None
-    crop: int | None = None
+    resize: Count | None = None
+    crop: Count | None = None
     task: str | None = None
-    calibration: int = Field(default=500, ge=1)
+    calibration: Count = 500
     fixed: Setting = Field(default={}, alias="set")
     grid: dict[str, object] = {}
     pairs: list[dict[str, list[Any]]] = []
     single: list[Setting] = Field(default=[], alias="list")
     only: list[Setting] = []
     drop: list[Setting] = Field(default=[], alias="except")
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
     measure: Measured = Measured.VALIDATION
-    validation: int = Field(default=2000, ge=1)
+    validation: Count = 2000
     choose: str | None = None
 
     @field_validator("task")
@@ -239,6 +242,11 @@ def make_runs(space: Space) -> list[Run]:
     """All runs in order. Raises RecipeError for an empty space, unknown settings, and values out of
     range.
     """
+    if space.count() > MOST_RUNS:
+        raise RecipeError(
+            f"space {space.name}: {space.count():,} runs are too many to list; give fewer values, "
+            f"or pairs of them: {MOST_RUNS:,} runs at most"
+        )
     runs = [_run(space, setting, seed) for setting in space.settings() for seed in space.seeds]
     if not runs:
         raise RecipeError(
@@ -308,6 +316,11 @@ def axis_values(name: str, values: Any) -> list[Any]:
         found = values
     elif _is_range(name, values):
         first, step, count = _range(name, values)
+        if count > MOST_RUNS:
+            raise RecipeError(
+                f"axis {name}: {values[:100]} are {count:,} values, too many to list; give "
+                f"{MOST_RUNS:,} at most"
+            )
         whole = all(
             part == part.to_integral_value() and "." not in str(part) for part in (first, step)
         )
@@ -330,13 +343,15 @@ def _is_range(name: str, values: Any) -> bool:
 def _range(name: str, text: str) -> tuple[Decimal, Decimal, int]:
     """The first number, the step, and how many there are."""
     try:
-        parts = [Decimal(part) for part in text.split("..")]
-        first, last, step = parts if len(parts) == 3 else (*parts, Decimal(1))
-        if step <= 0 or not all(part.is_finite() for part in (first, last, step)):
+        texts = [part.strip() for part in text.split("..")]
+        for one in texts:
+            Real().read(one)  # Decimal takes NaN, and more than settings do
+        first, last, step = map(Decimal, texts if len(texts) == 3 else (*texts, "1"))
+        if step <= 0:
             raise ValueError
-    except (InvalidOperation, ValueError):
+    except ValueError:
         raise RecipeError(
-            f"axis {name}: expected from..to or from..to..step, such as 1..8, got {text!r}"
+            f"axis {name}: expected from..to or from..to..step, such as 1..8, got {text[:100]!r}"
         ) from None
     return first, step, int((last - first) / step) + 1 if last >= first else 0
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Bounded, Decay, NotNegative, Positive
 from subbyte.learn.optimizers.layout import Layout
 
 Group = dict[str, Any]
@@ -46,20 +47,16 @@ class Direction(Protocol):
 
 
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(Bounded):
     """Stochastic gradient descent."""
 
-    momentum: float = 0.0
+    momentum: NotNegative = 0.0
     dampening: float = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        if self.momentum < 0 or self.weight_decay < 0:
-            raise RecipeError(
-                f"momentum and weight_decay must be 0 or more, got {self.momentum}, "
-                f"{self.weight_decay}"
-            )
+        super().__post_init__()
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise RecipeError("nesterov needs a momentum above 0, and dampening 0")
 
@@ -96,20 +93,12 @@ class Momentum:
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class Adaptive(Bounded):
     """AdamW."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-
-    def __post_init__(self) -> None:
-        if not all(0 <= beta < 1 for beta in self.betas) or self.eps <= 0 or self.weight_decay < 0:
-            raise RecipeError(
-                f"betas must be from 0 to below 1, eps above 0 and weight_decay 0 or more; got "
-                f"{self.betas}, "
-                f"{self.eps}, {self.weight_decay}"
-            )
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.01
 
     def defaults(self) -> Group:
         """See `Direction`."""

@@ -20,14 +20,14 @@ Weights without `bits` (biases, batch-norms) move by the same direction in float
 """
 
 from dataclasses import asdict, dataclass, fields, replace
-from math import inf
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from subbyte.core import Grid, GridSpec, QTensor, Uniform, share_of
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Bounded, Count, Natural, Positive, Seed, Whole
 from subbyte.io.registry import Method
 from subbyte.learn.optimizers.directions import Adaptive, Direction, Group, Momentum, State
 from subbyte.learn.optimizers.flat import Params
@@ -43,7 +43,7 @@ MOST_FINE = 15
 
 
 @dataclass(frozen=True)
-class GridSettings:
+class GridSettings(Bounded):
     """The grid that weights are trained on.
 
     bits: of the codes that the network computes with, 2 to 8. extra_bits: m, that updates add up on
@@ -58,30 +58,24 @@ class GridSettings:
     Raises RecipeError for values out of range, and for a resolution above bits + extra_bits.
     """
 
-    bits: int = 4
-    extra_bits: int = 4
+    bits: Annotated[int, Whole(2, 8)] = 4
+    extra_bits: Natural = 4
     granularity: Literal["tensor", "channel"] = "channel"
-    reach: float = 1.0
-    resolution: int | None = None
+    reach: Positive = 1.0
+    resolution: Count | None = None
     schedule: Method = "on-stall"
     rounding: str = "stochastic"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8 or not 0 <= self.extra_bits <= MOST_FINE - self.bits:
+        super().__post_init__()
+        if self.bits + self.extra_bits > MOST_FINE:
             raise RecipeError(
-                f"bits must be from 2 to 8, extra_bits 0 or more and their sum at most "
-                f"{MOST_FINE}; got {self.bits} "
-                f"and {self.extra_bits}"
+                f"bits and extra_bits must be at most {MOST_FINE} together; got {self.bits} and "
+                f"{self.extra_bits}"
             )
-        if not 0 < self.reach < inf:
-            raise RecipeError(f"reach must be a positive number, got {self.reach}")
         if not update_rounding(self.rounding).to_lattice:
             raise RecipeError(f"{self.rounding} noise leaves the grid; choose another rounding")
-        if self.resolution is not None and self.resolution < 1:
-            raise RecipeError(
-                f"resolution on a grid is a number of bits, 1 or more, got {self.resolution}"
-            )
         self.lattice()
 
     def lattice(self) -> Lattice:

@@ -17,11 +17,13 @@ and not within one; it may belong to each tensor; it is part of `state_dict`.
 
 from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Bounded, Positive, Seed, Whole
 from subbyte.io.registry import Method
 from subbyte.learn.optimizers.directions import (
     MISSED,
@@ -45,7 +47,7 @@ _SLOWEST = 1e-30  # a learning rate of 0 has no temperature
 
 
 @dataclass(frozen=True)
-class Lattice:
+class Lattice(Bounded):
     """The lattice that updates are rounded to.
 
     resolution: the index at the start, whatever its sign. base, eta: Qp = eta * base^index.
@@ -55,29 +57,20 @@ class Lattice:
     Raises RecipeError for values out of range, and for a resolution above the cap.
     """
 
-    resolution: int = 2
-    base: int = 2
-    eta: float = 1.0
+    resolution: Annotated[int, Whole(-MOST, MOST)] = 2
+    base: Annotated[int, Whole(2)] = 2
+    eta: Positive = 1.0
     schedule: Method = "on-stall"
     rounding: str = "half-up"
     error_feedback: bool = False
-    cap: int = 32
-    seed: int = 0
+    cap: Annotated[int, Whole(-MOST, MOST)] = 32
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.cap > MOST or self.resolution > self.cap:
-            raise RecipeError(
-                f"resolution {self.resolution} is above the cap of {self.cap}; a resolution is at "
-                f"most the cap, "
-                f"and the cap at most {MOST}"
-            )
-        if self.base < 2 or not isfinite(self.eta) or self.eta <= 0:
-            raise RecipeError(
-                f"base must be 2 or more and eta positive, got {self.base} and {self.eta}"
-            )
+        super().__post_init__()
+        if self.resolution > self.cap:
+            raise RecipeError(f"resolution {self.resolution} is above the cap of {self.cap}")
         update_rounding(self.rounding)
-        if self.seed < 0:
-            raise RecipeError(f"seed must be 0 or more, got {self.seed}")
         schedule_from(self.schedule)
 
     def for_run(self, steps: int) -> "Lattice":

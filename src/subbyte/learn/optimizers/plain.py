@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Decay, NotNegative, Positive
 from subbyte.learn.optimizers.grid import GridAdamW, GridSettings, GridSGD, groups_of
 from subbyte.methods import Optimizer, Trained, Updates
 
@@ -38,10 +39,10 @@ class Sgd(Optimizer[GridSettings]):
 
     keeps_grid = True
 
-    momentum: float = 0.9
+    momentum: NotNegative = 0.9
     dampening: float = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
 
     def build(self, trained: Trained) -> Updates:
         """See `Optimizer`."""
@@ -57,9 +58,9 @@ class Sgd(Optimizer[GridSettings]):
 class Adam(Optimizer[GridSettings]):
     """Adam (torch.optim.Adam): weight decay is part of the gradient."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.0
 
     def build(self, trained: Trained) -> Updates:
         """See `Optimizer`."""
@@ -73,9 +74,9 @@ class AdamW(Optimizer[GridSettings]):
 
     keeps_grid = True
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.01
 
     def build(self, trained: Trained) -> Updates:
         """See `Optimizer`."""

@@ -16,9 +16,10 @@ themselves, so that the resolution runs away (`qsgd-2021` has it); this one coun
 
 from dataclasses import dataclass, replace
 from math import ceil, floor, log, log2
-from typing import Literal
+from typing import Annotated, Literal
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Count, Natural, NotNegative, Positive, Real
 from subbyte.io.registry import Method, Registry
 from subbyte.methods import ResolutionSchedule
 
@@ -36,10 +37,11 @@ class Fixed(ResolutionSchedule):
 class Table(ResolutionSchedule):
     """The index rises at given steps: at[k] steps into the run it has risen by k + 1."""
 
-    at: tuple[int, ...] = ()
+    at: tuple[Natural, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.at or list(self.at) != sorted(set(self.at)) or self.at[0] < 0:
+        super().__post_init__()
+        if not self.at or list(self.at) != sorted(set(self.at)):
             raise RecipeError(
                 f"table: 'at' must be step numbers in rising order, one or more, got "
                 f"{list(self.at)}"
@@ -54,17 +56,9 @@ class Table(ResolutionSchedule):
 class Annealing(ResolutionSchedule):
     """The annealing bound, rounded up; `temperature` is C, `speed` beta, `dimension` n."""
 
-    temperature: float = 1e-6
-    speed: float = 20.0
-    dimension: int = 1
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0 or self.speed < 0 or self.dimension < 1:
-            raise RecipeError(
-                "annealing: temperature must be above 0, speed 0 or more and dimension 1 or more, "
-                "got "
-                f"{self.temperature}, {self.speed}, {self.dimension}"
-            )
+    temperature: Positive = 1e-6
+    speed: NotNegative = 20.0
+    dimension: Count = 1
 
     def bound(self, step: int, eta: float = 1.0) -> float:
         """The bound h_inf(t) of the paper, before it is rounded up."""
@@ -82,11 +76,7 @@ class Epochs(ResolutionSchedule):
     unless said.
     """
 
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise RecipeError(f"epochs: steps an epoch must be 1 or more, got {self.steps}")
+    steps: Count | None = None
 
     def index(self, start: int, step: int, base: int, eta: float) -> int:
         """See `ResolutionSchedule`; h_0 - 1 in the first 0.718 epochs for b = 2, as published."""
@@ -105,16 +95,9 @@ class OnStall(ResolutionSchedule):
 
     measured = True
 
-    share: float = 0.01
-    window: int = 20
+    share: Annotated[float, Real(0, 1, below=True)] = 0.01
+    window: Count = 20
     scope: Literal["global", "tensor"] = "global"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share < 1 or self.window < 1:
-            raise RecipeError(
-                f"on-stall: share must be from 0 to below 1, window 1 or more; got {self.share}, "
-                f"{self.window}"
-            )
 
     @property
     def by_tensor(self) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 
+from subbyte.io.numbers import Decay, NotNegative, Positive
 from subbyte.learn.optimizers.grid import GridSettings
 from subbyte.learn.optimizers.lattice import QSGD, Lattice, QtAdamW
 from subbyte.methods import Optimizer, Trained, Updates
@@ -21,10 +22,10 @@ def _built(cls: type[QSGD] | type[QtAdamW], settings: Lattice, trained: Trained)
 class RoundedSgd(Lattice, Optimizer[GridSettings]):
     """SGD with updates rounded to a lattice that becomes finer."""
 
-    momentum: float = 0.0
+    momentum: NotNegative = 0.0
     dampening: float = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
 
     def build(self, trained: Trained) -> Updates:
         """See `Optimizer`."""
@@ -35,9 +36,9 @@ class RoundedSgd(Lattice, Optimizer[GridSettings]):
 class RoundedAdamW(Lattice, Optimizer[GridSettings]):
     """AdamW with updates rounded to a lattice that becomes finer."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.01
 
     def build(self, trained: Trained) -> Updates:
         """See `Optimizer`."""

@@ -11,14 +11,14 @@ scale inside, qmin or qmax outside, times 1 / sqrt(n qmax), n weights that share
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from subbyte.core import GridSpec, Uniform, share_of
-from subbyte.errors import RecipeError
+from subbyte.io.numbers import Whole
 from subbyte.learn.optimizers.grid import starting_scale
 from subbyte.learn.qat.layers import layers_of, output_axis, weight_of
 from subbyte.methods import WeightQuantizer
@@ -51,12 +51,8 @@ class BehindRounded(WeightQuantizer[nn.Module]):
     learned: ClassVar[bool] = False
     """Whether the scale is trained."""
 
-    bits: int = 4
+    bits: Annotated[int, Whole(2, 8)] = 4
     granularity: Literal["tensor", "channel"] = "channel"
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
-            raise RecipeError(f"bits must be from 2 to 8, got {self.bits}")
 
     def attach(self, layers: Mapping[str, nn.Module]) -> None:
         """See `WeightQuantizer`."""

@@ -1,13 +1,13 @@
 """Everything that a training run is determined by, besides the network and the data."""
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import torch
 from torch import nn
 
 from subbyte.errors import RecipeError
+from subbyte.io.numbers import Bounded, Count, Natural, NotNegative, Positive, Share
 from subbyte.io.registry import Registry
 from subbyte.learn.optimizers import OPTIMIZERS, GridSettings
 from subbyte.learn.optimizers.plain import Sgd
@@ -30,7 +30,7 @@ SGD, COSINE, UNCHANGED = Sgd(), Cosine(), Unchanged()
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(Bounded):
     """The settings of training.
 
     epochs: passes over the training images. batch_size: images a step, of each process. lr:
@@ -48,50 +48,31 @@ class TrainSettings:
     Raises RecipeError where a value is out of range, or two do not go together.
     """
 
-    epochs: int = 20
-    batch_size: int = 128
-    lr: float = 0.1
+    epochs: Count = 20
+    batch_size: Count = 128
+    lr: Positive = 0.1
     optimizer: Optimizer[GridSettings] = SGD
     lr_schedule: LrSchedule = COSINE
     tasks: tuple[Task, ...] = ()
-    warmup: float = 0.0
+    warmup: NotNegative = 0.0
     augment: Augmentation = UNCHANGED
-    validation: int = 0
-    evaluate_every: int = 1
-    seed: int = 0
+    validation: Natural = 0
+    evaluate_every: Count = 1
+    seed: Natural = 0
     precision: str = "float32"
-    log_every: int = 10
+    log_every: Count = 10
     qat: WeightQuantizer[nn.Module] | None = None
     float_layers: tuple[str, ...] = ()
-    distill: float = 0.0
+    distill: Share = 0.0
 
     def __post_init__(self) -> None:
-        counts = {
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "evaluate_every": self.evaluate_every,
-            "log_every": self.log_every,
-        }
-        for name, count in counts.items():
-            if count < 1:
-                raise RecipeError(f"{name} must be 1 or more, got {count}")
-        if not isfinite(self.lr) or self.lr <= 0:
-            raise RecipeError(f"lr must be a positive number, got {self.lr}")
-        if not 0 <= self.warmup <= self.epochs:
-            raise RecipeError(
-                f"warmup must be from 0 to the {self.epochs} epochs, got {self.warmup}"
-            )
-        if self.validation < 0 or not 0 <= self.seed < 2**31:
-            raise RecipeError(
-                f"validation must be 0 or more, seed from 0 to 2^31 - 1; got {self.validation}, "
-                f"{self.seed}"
-            )
+        super().__post_init__()
+        if self.warmup > self.epochs:
+            raise RecipeError(f"warmup must be at most the {self.epochs} epochs, got {self.warmup}")
         if self.precision not in PRECISIONS:
             raise RecipeError(
                 f"precision: unknown {self.precision!r}; known: {', '.join(PRECISIONS)}"
             )
-        if not 0 <= self.distill <= 1:
-            raise RecipeError(f"distill is a share of the loss, from 0 to 1; got {self.distill}")
         for name, registry in METHODS.items():
             if vars(self)[name] is not None:
                 registry.check(vars(self)[name])

@@ -7,9 +7,9 @@ writes 4,000 pictures to train on and 500 to test on, of one to four digits each
 pictures are in no other. The commands are in docs/tasks.md.
 
 The network says for each place how probable each digit is there, and where its box ends (as FCOS
-does; Tian et al. 2019). What belongs to no network, the suppression of boxes found twice, is in the
-task: `Detection` has the loss, mean average precision as COCO counts it, and the distance from
-another network's outputs that tuning without labels makes small.
+does; Tian et al. 2019). What belongs to no network is in the task, `Detection`: corners of boxes,
+and the suppression of those found twice; the loss; mean average precision as COCO counts it; the
+distance from another network's outputs, which tuning without labels makes small.
 """
 
 import sys
@@ -92,19 +92,16 @@ class Detector(nn.Module):
             block(1, 16, stride=2), block(16, 32, stride=2), block(32, width), block(width, width)
         )
         self.scores = nn.Sequential(block(width, width), nn.Conv2d(width, CLASSES, 1))
-        self.boxes = nn.Sequential(block(width, width), nn.Conv2d(width, 4, 1))
+        self.boxes = nn.Sequential(block(width, width), nn.Conv2d(width, 4, 1), nn.ReLU())
         nn.init.constant_(self.scores[-1].bias, -log(99))  # nearly all places show nothing
-        nn.init.constant_(self.boxes[-1].bias, SIZE / 6)  # pixels, of an object of usual size
-        self.register_buffer("centres", centres(), persistent=False)
+        nn.init.constant_(self.boxes[-2].bias, SIZE / 6)  # pixels, of an object of usual size
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """[n, 1, 48, 48] -> scores: logits of each digit [n, 144, 10]; boxes: left, top, right and
-        bottom in pixels [n, 144, 4].
+        """[n, 1, 48, 48] -> scores: logits of each digit [n, 144, 10]; boxes: how far left, top,
+        right and bottom are from the place, in pixels [n, 144, 4].
         """
         values = self.trunk(images)
-        scores, sides = (head(values).flatten(2).mT for head in (self.scores, self.boxes))
-        sides = F.relu(sides)
-        boxes = torch.cat([self.centres - sides[..., :2], self.centres + sides[..., 2:]], -1)
+        scores, boxes = (head(values).flatten(2).mT for head in (self.scores, self.boxes))
         return {"scores": scores, "boxes": boxes}
 
 
@@ -112,6 +109,12 @@ def centres() -> Tensor:
     """Of the places, x and y in pixels [144, 2], line by line."""
     along = STRIDE * (torch.arange(SIZE // STRIDE) + 0.5)
     return torch.cartesian_prod(along, along).flip(1)
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """Left, top, right and bottom in pixels [n, 144, 4] of boxes as the network has them."""
+    at = centres().to(boxes.device)
+    return torch.cat([at - boxes[..., :2], at + boxes[..., 2:]], -1)
 
 
 def detector() -> nn.Module:
@@ -125,13 +128,14 @@ class Detection(Task):
 
     overlap: of two boxes of a class (IoU), above which the less probable one is suppressed; found:
     candidates of an image, the most probable ones; least: probability of a candidate; sure: of
-    places at which networks are compared.
+    places at which networks are compared; weight: of boxes among what is imitated.
     """
 
     overlap: float = 0.5
     found: int = 50
     least: float = 0.02
     sure: float = 0.3
+    weight: float = 5.0
 
     def check(self, outputs: Outputs, targets: Targets) -> None:
         """See `methods.Task`."""
@@ -155,7 +159,7 @@ class Detection(Task):
         (scores, boxes), (wanted, others_boxes) = outputs, others
         seen = wanted.sigmoid().amax(-1) > self.sure
         same = 100 * (scores.argmax(-1) == wanted.argmax(-1))[seen]
-        near = 100 * paired_overlaps(boxes, others_boxes)[seen].clamp_min(0)
+        near = 100 * paired_overlaps(corners(boxes), corners(others_boxes))[seen]
         relative = Measure("relative error", higher=False)
         return [
             mean_of_sum(Measure("agreement", "%"), same.sum(), seen.sum()),
@@ -173,20 +177,22 @@ class Detection(Task):
         aims = F.one_hot(own[..., 0].long().clamp_min(0), CLASSES) * there[..., None]
         missed = (aims - scores.sigmoid()).abs().square()
         entropy = F.binary_cross_entropy_with_logits(scores, aims.float(), reduction="none")
-        places = (1 - generous_overlaps(boxes, own[..., 1:])) * there
+        places = (1 - generous_overlaps(corners(boxes), own[..., 1:])) * there
         return ((missed * entropy).sum() + places.sum()) / len(scores)
 
     def imitation(self, outputs: Outputs, others: Outputs, temperature: float) -> Tensor:
         """See `methods.Task`. The divergence of the probabilities of each digit at each place, and
-        1 - GIoU of the boxes as far as the other network sees something there, by image.
+        `weight` (1 - GIoU) of the boxes as far as the other network sees something there, by image.
+        Probabilities are of yes and no, and compared as they are, whatever the temperature.
         """
+        del temperature
         (scores, boxes), (wanted, others_boxes) = outputs, others
-        aims, logits = (wanted / temperature).sigmoid(), scores / temperature
-        crossed = F.binary_cross_entropy_with_logits(logits, aims, reduction="none")
-        least = F.binary_cross_entropy_with_logits(wanted / temperature, aims, reduction="none")
-        seen = wanted.sigmoid().amax(-1)
-        places = (1 - generous_overlaps(boxes, others_boxes)) * seen
-        return (temperature**2 * (crossed - least).sum() + places.sum()) / len(scores)
+        aims = wanted.sigmoid()
+        crossed = F.binary_cross_entropy_with_logits(scores, aims, reduction="none")
+        least = F.binary_cross_entropy_with_logits(wanted, aims, reduction="none")
+        near = generous_overlaps(corners(boxes), corners(others_boxes))
+        places = (1 - near) * aims.amax(-1)
+        return ((crossed - least).sum() + self.weight * places.sum()) / len(scores)
 
     def detections(self, outputs: Outputs) -> tuple[Tensor, Tensor, Tensor]:
         """What is found, by falling probability: probabilities [n, found], 0 where suppressed,
@@ -196,7 +202,7 @@ class Detection(Task):
         likely = scores.sigmoid().flatten(1)  # of a class at a place
         likely, chosen = likely.topk(min(self.found, likely.shape[1]))
         classes = chosen % scores.shape[2]
-        boxes = boxes.gather(1, (chosen // scores.shape[2])[..., None].expand(-1, -1, 4))
+        boxes = corners(boxes).gather(1, (chosen // scores.shape[2])[..., None].expand(-1, -1, 4))
         twice = (overlaps(boxes, boxes) > self.overlap) & (classes[..., None] == classes[:, None])
         kept = likely > self.least
         for k in range(kept.shape[1] - 1):

@@ -43,7 +43,13 @@ def outputs_of(found: list[list[tuple[int, float, list[float]]]]) -> tuple[Tenso
         for row, (label, probability, box) in enumerate(image):
             scores[k, row, label] = torch.tensor(probability).logit()
             boxes[k, row] = torch.tensor(box)
-    return scores, boxes
+    return scores, sides(boxes)
+
+
+def sides(boxes: Tensor) -> Tensor:
+    """Boxes as the network has them, of corners."""
+    at = detector.centres()
+    return torch.cat([at - boxes[..., :2], boxes[..., 2:] - at], -1)
 
 
 def objects_of(wanted: list[list[tuple[int, list[float]]]]) -> Tensor:
@@ -72,7 +78,7 @@ def test_precision_by_hand():
     assert values(TASK.score(found, (wanted,))) == pytest.approx([hand, hand])
     # the second class has no detection, and the third no object: it counts nowhere
     wanted = objects_of([[(3, LEFT), (3, RIGHT)], [(3, LOW), (4, LEFT)]])
-    found[0][1, 5, 7], found[1][1, 5] = 2.0, torch.tensor(LEFT)
+    found[0][1, 5, 7], found[1][1, 5] = 2.0, sides(torch.tensor(LEFT).expand(144, 4))[5]
     assert values(TASK.score(found, (wanted,))) == pytest.approx([hand / 2, hand / 2])
 
 
@@ -96,6 +102,28 @@ def test_what_is_found_twice_is_suppressed_within_a_class():
     assert int((TASK.detections(row)[0] > 0).sum()) == 2
 
 
+def test_what_is_suppressed_takes_no_object():
+    """The second of three is near to the object and to the first, which is far from it."""
+    boxes = [(0.9, [4, 0, 14, 10]), (0.8, [2, 0, 12, 10]), (0.7, [-2, 0, 8, 10])]
+    found = outputs_of([[(1, likely, box) for likely, box in boxes]])
+    assert values(TASK.score(found, (objects_of([[(1, LEFT)]]),)))[1] == pytest.approx(50)
+
+
+def test_places_near_the_middle_of_an_object_show_it():
+    """The middle is (20, 6): columns at 18 and 22, lines at 2, 6 and 10; of two the smaller."""
+    wanted = objects_of([[(5, [8, 0, 32, 12]), (6, [16, 0, 20, 4])]])
+    there, own = detector.assigned(wanted)
+    columns = there.view(12, 12).nonzero().tolist()
+    assert columns == [[row, column] for row in (0, 1, 2) for column in (4, 5)]
+    assert own[0, there[0], 0].tolist() == [6, 5, 5, 5, 5, 5]
+
+
+def test_boxes_that_lie_apart_are_told_by_the_room_between_them():
+    left, right = torch.tensor(LEFT), torch.tensor(RIGHT)
+    assert float(detector.generous_overlaps(left, right)) == pytest.approx(-1 / 3)
+    assert float(detector.generous_overlaps(left, left)) == 1
+
+
 def drawn(count: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Objects, and outputs that are near to them."""
     random = np.random.RandomState(4)
@@ -108,7 +136,7 @@ def drawn(count: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     scores = scores + sure * F.one_hot(own[..., 0].long().clamp_min(0), 10)
     around = torch.cat([detector.centres() - 6, detector.centres() + 6], 1)
     boxes = torch.where(there[..., None], own[..., 1:], around)
-    return objects, (scores, boxes + 1.5 * torch.randn(boxes.shape, generator=generator))
+    return objects, (scores, sides(boxes) + 1.5 * torch.randn(boxes.shape, generator=generator))
 
 
 def counted_apart(task: Any, outputs: tuple[Tensor, Tensor], objects: Tensor) -> list[float]:
@@ -165,7 +193,7 @@ def test_what_is_wanted_has_no_loss_and_a_network_no_distance_from_itself():
     objects, outputs = drawn(12)
     there, own = detector.assigned(objects)
     aims = F.one_hot(own[..., 0].long().clamp_min(0), 10) * there[..., None]
-    right = (40.0 * aims - 20, own[..., 1:])
+    right = (40.0 * aims - 20, sides(own[..., 1:]))
     assert float(TASK.loss(right, (objects,))) < 1e-3 < float(TASK.loss(outputs, (objects,)))
     assert values(TASK.score(right, (objects,))) == pytest.approx([100, 100])
     assert float(TASK.imitation(outputs, outputs, 4.0)) == pytest.approx(0, abs=1e-3)

@@ -56,11 +56,11 @@ def test_commands_have_these_options(page: Path) -> None:
 
 @pytest.mark.slow
 def test_commands_of_the_page_of_tasks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the U-Net and the network with two heads, with the scores that the page has."""
+    """Those of the U-Net, the network with two heads and the detector, with the page's scores."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     runs = commands(ROOT / "docs" / "tasks.md")
-    assert len(runs) == 8
+    assert len(runs) == 15
     for program, *words in runs:
         called = ["-m", "subbyte"] if program == "subbyte" else []
         done = subprocess.run(
@@ -75,6 +75,10 @@ def test_commands_of_the_page_of_tasks_run(tmp_path: Path, monkeypatch: pytest.M
         shape, *_, place = first_of_each(read_result(tmp_path / "runs" / folder).quantized.scores)
         assert shape.name == "top-1" and shape.value > 98
         assert place.name == "relative error" and place.value < 0.2
+    for folder, most in (("w8a8", 1.5), ("w4a8", 4), ("w4a4", 6), ("w4a4-tuned", 5)):
+        found = read_result(tmp_path / "runs" / f"detector-{folder}")
+        before, after = found.float.headline.value, found.quantized.headline.value
+        assert before > 65 and abs(after - before) < most
 
 
 def test_commands_in_the_readme_exist() -> None:

@@ -50,7 +50,9 @@ def test_maps_are_read_as_whole_numbers_and_kept_as_bytes(tmp_path):
 def test_targets_come_in_the_order_of_the_file_labels_first(tmp_path):
     boxes, heat = rng.rand(6, 4), rng.rand(6, 2, 5, 6).astype(np.float32)
     spec = save(tmp_path, heat=heat, images=IMAGES, boxes=boxes, labels=LABELS)
-    found = targets(load_data(spec))
+    data = load_data(spec)
+    assert data.name == "npz:d"
+    found = targets(data)
     assert [x.dtype for x in found] == [torch.int64, torch.float32, torch.float32]
     assert found[0].tolist() == LABELS.tolist()
     np.testing.assert_allclose(found[1], heat)

@@ -108,7 +108,7 @@ def tune(
         calibration=calibration or found.calibration,
         seed=found.seed if seed is None else seed,
         exports=tuple(exports or ()),
-        tasks=read_tasks(task),
+        tasks=read_tasks(task or (found.result.task if found.result else None)),
         limits=Limits(device=own, processes=here),
         about=_about(found, weights),
         bench=bench,

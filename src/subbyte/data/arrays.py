@@ -198,10 +198,10 @@ def named_arrays(
         labels = _labels(arrays[key], f"{where}, {key}") if "y" in targets else None
         names = [_named(target, kind) for target in targets if target != "y"]
         others = tuple(_numbers(arrays[name], f"{where}, {name}") for name in names)
-        for name, values in zip(names, others, strict=True):
+        for target, values in zip(names, others, strict=True):
             if len(values) != len(pixels):
                 raise DataError(
-                    f"{where}, {name}: {len(values)} values for {len(pixels)} images; each image "
+                    f"{where}, {target}: {len(values)} values for {len(pixels)} images; each image "
                     f"needs one"
                 )
         splits.append(Arrays(pixels, labels, where, others))

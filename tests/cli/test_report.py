@@ -117,7 +117,6 @@ def test_training_runs_are_drawn_as_asked(subbyte, tmp_path):
         (["{bad}"], "result.json is damaged, or `subbyte quantize` did not write it"),
         (["{good}", "{good}"], "good is given twice"),
         (["{good}", "--smooth", "2"], "--smooth is for training runs; none of the folders is one"),
-        (["{good}", "--window", "-1"], "--window must be 0 (all) or more, got -1"),
         (["{good}", "--name", "a", "--name", "b"], "as many names as folders are needed: got 2"),
         (["{good}", "--out", "{good}"], "is a folder; give the name of the page"),
         (["{good}", "--out", "{file}"], "exists and `subbyte report` did not write it"),

@@ -12,6 +12,7 @@ from subbyte.engine.quantization import Quantization
 from subbyte.engine.trials import Wish, search
 from subbyte.errors import DataError, RecipeError
 from subbyte.graph import prepare
+from subbyte.methods import counted
 from subbyte.recipe import Recipe, load_recipe
 from subbyte.tuning import Distill
 
@@ -125,7 +126,7 @@ def test_a_tuned_network_is_one_more_trial_and_taken_where_it_is_nearer(given):
     walked, larger, learned = record.trials
     assert (walked.steps, larger.steps, learned.steps) == (0, 0, 60)
     assert learned.distance < walked.distance and learned.chosen
-    assert found.lessons and found.model.plan.tune == METHOD
+    assert found.lessons and found.model.plan.tune == counted(METHOD)
     assert "60 steps brought 2 bits from" in record.told[-1]
     again = subbyte.quantize(given[0], given[1], found.model.plan)
     assert same(again, found.model)

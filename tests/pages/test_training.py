@@ -251,9 +251,9 @@ def test_pictures_are_files_too(plain, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"smooth": 0}, "--smooth must be 1 row or more, got 0"),
-        ({"epochs": -1}, "--epochs must be 0 .all. or more, got -1"),
-        ({"window": -0.5}, "--window must be 0 .all. or more, got -0.5"),
+        ({"smooth": 0}, "smooth must be a whole number, at least 1, got 0"),
+        ({"epochs": -1}, "epochs must be a whole number, at least 0, got -1"),
+        ({"window": -0.5}, "window must be a number, at least 0 .*, got -0.5"),
     ],
 )
 def test_wrong_wishes_are_refused(wrong, message):

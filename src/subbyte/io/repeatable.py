@@ -65,4 +65,5 @@ def total(values: Tensor) -> Tensor:
 
 def power(values: Tensor) -> Tensor:
     """The sum of the squares of values [samples, ...], unit by unit: float64."""
-    return torch.stack([total(unit.square()) for unit in values.split(UNIT)]).double().sum()
+    units = torch.atleast_1d(values).split(UNIT)
+    return torch.stack([total(unit.square()) for unit in units]).double().sum()

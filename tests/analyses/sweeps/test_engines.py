@@ -66,7 +66,7 @@ def test_what_a_run_raises_is_its_outcome(folder, tmp_path, monkeypatch):
 
 
 def test_jobs(tmp_path):
-    with pytest.raises(RecipeError, match="--jobs must be 1 or more, got 0"):
+    with pytest.raises(RecipeError, match="jobs must be a whole number, at least 1, got 0"):
         Local(0, tmp_path)
 
 

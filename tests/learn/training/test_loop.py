@@ -484,7 +484,7 @@ def test_labels_beyond_the_logits_are_an_error_that_leaves_nothing(tmp_path):
 def test_the_device_is_checked_before_anything_is_written(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(ValueError, match="torch finds no GPU here; use --device cpu"):
+    with pytest.raises(ValueError, match="torch finds no GPU here; use cpu"):
         run(tmp_path / "out", device="cuda")
     assert not (tmp_path / "out").exists()
 

@@ -324,10 +324,11 @@ def test_names_are_the_shortest_tails_that_differ(folders, names, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="there all names are text")
 def test_names_that_are_no_text_are_shown_as_text(tmp_path):
-    folder = make_result(tmp_path / os.fsdecode(b"\xff"))
-    (page,) = write_report([folder], tmp_path / "a.html")
+    folders = [make_result(tmp_path / os.fsdecode(name)) for name in (b"\xff", b"b")]
+    (page,) = write_report(folders, tmp_path / "a.html")
     assert "\ufffd" in page.read_text("utf-8")
-    write_report([folder], tmp_path / "b.html", names=[os.fsdecode(b"\xfe")])
+    (page,) = write_report(folders, tmp_path / "b.html", names=[os.fsdecode(b"\xfe"), "c"])
+    assert "\ufffd" in page.read_text("utf-8")
 
 
 def test_names_reach_up_to_the_root():

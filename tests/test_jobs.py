@@ -1,5 +1,6 @@
 """Jobs: a folder with everything or nothing, and a result whose figures are right."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -8,9 +9,10 @@ import pytest
 import torch
 
 import subbyte
-from subbyte.errors import ParityError, RecipeError
+from subbyte.errors import FormatError, ParityError, RecipeError
 from subbyte.exporters import EXPORTERS
-from subbyte.jobs import Job, run, running
+from subbyte.exporters.packed import read
+from subbyte.jobs import PACKED, Job, run, running
 from subbyte.recipe import load_recipe
 from subbyte.records import Result, read_result
 from tests.workplace import data_set, figures, float_network, lay_out, names_in
@@ -41,6 +43,20 @@ def made(place):
         lambda *report: reports.append(report),
     )
     return place / "out", found, reports
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there all names are text")
+def test_a_name_that_no_runtime_can_open_is_refused_before_the_walk(place):
+    out, reports = place / os.fsdecode(b"\xff"), list[str]()
+    with pytest.raises(FormatError, match="no text in UTF-8"):
+        run(JOB, float_network(place), data_set(place), out, lambda *said: reports.append(said[0]))
+    assert not out.exists() and not reports
+    job = replace(JOB, exports=("none",), model=os.fsdecode(b"\xfe.py:net"))
+    run(job, float_network(place), data_set(place), out, silent)
+    with pytest.raises(FormatError, match="no text in UTF-8"):
+        read(out / PACKED)
+    out = out.rename(place / "text")
+    assert read(out / PACKED).header.about["model"] == "\ufffd.py:net"
 
 
 def test_the_folder_holds_all_files(made):

@@ -109,7 +109,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel):
     assert inside == {name for name in expected if "__pycache__" not in name}
     assert {f"subbyte/recipe/presets/{name}.yaml" for name in PRESETS} <= inside
     assert f"Version: {subbyte.__version__}" in text and "License-Expression: Apache-2.0" in text
-    assert "subbyte = subbyte.cli.main:app" in entry
+    assert "subbyte = subbyte.__main__:main" in entry
 
 
 def test_the_wheel_runs_with_its_declared_dependencies_only(wheel, tmp_path):

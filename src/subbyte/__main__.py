@@ -1,5 +1,20 @@
-"""`python -m subbyte`."""
+"""The `subbyte` command, and `python -m subbyte`."""
+
+import os
+import sys
 
 from subbyte.cli.main import app
 
-app()
+
+def main() -> None:
+    """Run the command; where the locale has names of files in another encoding than UTF-8, in
+    Python's UTF-8 mode.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        again = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, again, os.environ | {"PYTHONUTF8": "1"})
+    app()
+
+
+if __name__ == "__main__":
+    main()

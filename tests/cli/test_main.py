@@ -12,6 +12,7 @@ import pytest
 import subbyte
 from subbyte.cli.main import COMMANDS, load
 
+SOURCE = Path(subbyte.__file__).parents[1]
 every_command = pytest.mark.parametrize("name", COMMANDS)
 
 
@@ -37,15 +38,29 @@ def imported(*words: str) -> tuple[str, set[str]]:
         "from subbyte.cli.main import app\n"
         "app()"
     )
-    source = str(Path(subbyte.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", script, *words],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": source},
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
         check=True,
     )
     return done.stdout, set(json.loads(done.stderr))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there names of files are UTF-16")
+def test_names_are_utf_8_whatever_the_locale(tmp_path):
+    for name in ("ä 漢 😀", os.fsdecode(b"\xff")):
+        done = subprocess.run(
+            [sys.executable, "-m", "subbyte", "inspect", tmp_path / name],
+            capture_output=True,
+            env=os.environ
+            | {"PYTHONPATH": str(SOURCE), "LC_ALL": "C", "PYTHONUTF8": "0", "COLUMNS": "500"},
+            check=False,
+        )
+        assert done.returncode == 1
+        shown = os.fsencode(name) if name.isprintable() else b"\\udcff"
+        assert shown + b": no such file" in done.stderr and done.stderr.count(b"\n") == 1
 
 
 def test_help_imports_nothing_large():

@@ -1,6 +1,7 @@
 """imagefolder and imagenet on folders of small pictures made here, and on real ImageNet images."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,16 @@ def test_a_fingerprint_changes_with_the_files_and_not_with_the_place(folder, tmp
     assert load(moved, crop=4).fingerprint == first
     paint(moved / "val" / "cow" / "1.png", 99)
     assert load(moved).fingerprint != first
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there all names are text")
+def test_names_that_are_no_text_are_shown_as_text(tmp_path):
+    odd = tmp_path / os.fsdecode(b"b\xe4lder")
+    for name in (b"\xff", "ä".encode()):
+        paint(odd / os.fsdecode(name) / os.fsdecode(b"\xfe.png"), 7)
+    data = load(odd)
+    assert (data.name, data.classes) == ("imagefolder:b\ufffdlder", ("ä", "\ufffd"))
+    assert reds(data) == [7, 7] and len(load_data(f"images:{odd}").test) == 2
 
 
 @pytest.fixture

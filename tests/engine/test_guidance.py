@@ -255,5 +255,5 @@ def test_settings_reach_the_plan_and_wrong_ones_are_refused():
         with pytest.raises(RecipeError, match=setting.split("=")[0]):
             planned("residual", "w4", setting)
     for name in ("fisher", "gradient"):
-        with pytest.raises(RecipeError, match=f"{name}: steps"):
+        with pytest.raises(RecipeError, match=f"{name.title()}: steps"):
             RANGES[name](steps=0)

@@ -6,6 +6,7 @@ from torch import nn
 
 from subbyte.errors import CaptureError, ModelError
 from subbyte.graph import prepare
+from subbyte.io.repeatable import threads
 from tests.reference.networks import build, images, outputs, prepared
 
 
@@ -30,6 +31,27 @@ def test_sizes_by_hand():
     numbers = (4 * 9 + 4) + (36 * 7 + 7) + (7 * 3 + 3)  # the batch-norm is folded
     assert network.float_bytes == 4 * numbers
     assert network.multiplications == {"0": 4 * 9 * 36, "6": 36 * 7, "8": 7 * 3}
+
+
+def test_the_fold_error_is_the_same_with_one_thread_and_two():
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+            self.second = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+            self.third = nn.Conv2d(16, 32, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.second(torch.relu(self.norm(self.first(x))))
+            return self.third(torch.relu(x)).flatten(2).mean(2)
+
+    for seed in range(8):
+        torch.manual_seed(seed)
+        model, x, found = Mixed().eval(), torch.randn(2, 3, 8, 8), set()
+        for count in (1, 2):
+            with threads(count):
+                found.add(prepare(model, x).fold_error)
+        assert len(found) == 1 and found != {0.0}
 
 
 def test_the_fold_error_is_measured_against_the_original():

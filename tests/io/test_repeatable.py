@@ -4,6 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from torch import nn
+
+import subbyte
+from subbyte.io.repeatable import threads
 
 _BOTH = """
 import torch
@@ -42,3 +47,24 @@ def test_threads_do_not_matter():
 def _differing(first: str) -> str:
     code = [sys.executable, "-c", _BOTH.format(first=first)]
     return subprocess.run(code, capture_output=True, text=True, check=True).stdout
+
+
+def test_threads_do_not_matter_with_a_few_samples(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 1),
+        nn.Flatten(),
+        nn.Linear(2048, 4),
+    )
+    for seed in range(4):
+        images, found = torch.randn(3, 3, 8, 8, generator=torch.manual_seed(seed)), []
+        for count in (1, 2):
+            with threads(count):
+                found.append(subbyte.quantize(model.eval(), images, recipe="w4a4"))
+                assert torch.get_num_threads() == count
+        for name, each in enumerate(found):
+            subbyte.save(each, tmp_path / f"{seed} {name}.safetensors")
+        one, two = ((tmp_path / f"{seed} {name}.safetensors").read_bytes() for name in range(2))
+        assert one == two

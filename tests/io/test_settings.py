@@ -32,6 +32,20 @@ def test_settings_of_other_programs_stay(text, tmp_path):
     assert (tmp_path / "settings.json").read_text("latin-1") == text
 
 
+def test_what_may_differ_is_kept_with_what_it_was(tmp_path):
+    def settle_with(**changed):
+        return same_settings(
+            tmp_path, FIRST | changed, "run", results=["result"], differs=["threads"]
+        )
+
+    settle(tmp_path)  # by an earlier version
+    (tmp_path / "result").touch()
+    for threads, before in ((1, []), (1, []), (2, [1]), (2, [1]), (1, [1, 2])):
+        found = settle_with(threads=threads)
+        assert (found["threads"], found.get("threads_before", [])) == (threads, before)
+        assert found == kept_settings(tmp_path)
+
+
 def test_what_may_grow_grows(tmp_path):
     grows = {"epochs": True, "bits": True}
     settle(tmp_path)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -319,6 +320,15 @@ def test_networks_of_two_kinds_are_told_apart(tmp_path):
 def test_names_are_the_shortest_tails_that_differ(folders, names, tmp_path):
     found = unique_names([tmp_path / folder for folder in folders])
     assert found == names and len(set(found)) == len(folders)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there all names are text")
+def test_names_that_are_no_text_are_shown_as_text(tmp_path):
+    folders = [make_result(tmp_path / os.fsdecode(name)) for name in (b"\xff", b"b")]
+    (page,) = write_report(folders, tmp_path / "a.html")
+    assert "\ufffd" in page.read_text("utf-8")
+    (page,) = write_report(folders, tmp_path / "b.html", names=[os.fsdecode(b"\xfe"), "c"])
+    assert "\ufffd" in page.read_text("utf-8")
 
 
 def test_names_reach_up_to_the_root():

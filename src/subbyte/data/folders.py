@@ -23,6 +23,7 @@ from subbyte.data.pictures import Picture, Remarks, is_hidden, open_rgb
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 from subbyte.io.digests import digest
+from subbyte.io.files import readable
 from subbyte.io.texts import read_text
 
 log = logging.getLogger("subbyte")
@@ -272,7 +273,8 @@ def _data_set(
         for kind, x in splits.items()
     }
     found = digest(_evidence(splits))
-    return DataSet(name, made.get("train"), made["test"], classes, found, preprocess)
+    titles = tuple(map(readable, classes))
+    return DataSet(readable(name), made.get("train"), made["test"], titles, found, preprocess)
 
 
 def first_shape(root: Path, files: Sequence[str], preprocess: Preprocess) -> tuple[int, int]:
@@ -286,7 +288,7 @@ def _evidence(splits: dict[str, _Listing]) -> list[bytes]:
     parts: list[bytes] = []
     for kind, x in splits.items():
         names = "\n".join(Path(file).as_posix() for file in x.files)
-        parts += [kind.encode(), names.encode(), x.labels.numpy().tobytes()]
+        parts += [kind.encode(), os.fsencode(names), x.labels.numpy().tobytes()]
         for i in spread(len(x.files)):
             path = x.root / x.files[i]
             with path.open("rb") as file:

@@ -7,6 +7,7 @@ A mask is a picture of one channel (grey of 1, 8 or 16 bits, or palette) whose p
 class numbers; 255 marks pixels that don't count.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from subbyte.data.pictures import WIDE, open_picture
 from subbyte.data.preprocess import Preprocess
 from subbyte.errors import DataError
 from subbyte.io.digests import digest
+from subbyte.io.files import readable
 
 _TESTED = ("val", "test")
 _ONE_CHANNEL = ("1", "L", "P", *WIDE)
@@ -40,7 +42,7 @@ def load_images(path: Path, preprocess: Preprocess) -> DataSet:
     reader = _reader(path, files, preprocess)
     evidence = _evidence("test", path, files)
     split = Split("test", reader, len(files))
-    name = f"images:{path.resolve().name}"
+    name = f"images:{readable(path.resolve().name)}"
     return DataSet(name, None, split, (), digest(evidence), preprocess)
 
 
@@ -62,7 +64,7 @@ def load_masks(path: Path, preprocess: Preprocess) -> DataSet:
         splits[kind] = Split(kind, reader, len(images), (target,))
         parts += _evidence(kind, root / "images", images)
         parts += _evidence(kind, root / "masks", masks)
-    name = f"masks:{path.resolve().name}"
+    name = f"masks:{readable(path.resolve().name)}"
     return DataSet(name, splits.get("train"), splits["test"], (), digest(parts), preprocess)
 
 
@@ -138,7 +140,7 @@ def _reader(root: Path, files: tuple[str, ...], preprocess: Preprocess) -> Folde
 def _evidence(kind: str, root: Path, files: tuple[str, ...]) -> list[bytes]:
     """Names; sizes and first bytes of some files."""
     names = "\n".join(Path(file).as_posix() for file in files)
-    parts = [kind.encode(), names.encode()]
+    parts = [kind.encode(), os.fsencode(names)]
     for i in spread(len(files)):
         path = root / files[i]
         with path.open("rb") as file:

@@ -23,6 +23,7 @@ from subbyte.engine.walk import CLASSES, Progress, WalkResult, measured, walk
 from subbyte.errors import RecipeError
 from subbyte.graph import Axis, Network, Samples, prepare, unwrapped
 from subbyte.io.checkpoints import NOWHERE, Kept
+from subbyte.io.repeatable import threads_for
 from subbyte.methods import Task, TuneNetwork, counted
 from subbyte.recipe import Plan, Recipe, for_target, load_request, make_plan
 from subbyte.records import Trials
@@ -147,7 +148,7 @@ def carry_out(
         work (`Limits`) end it together, well or not.
     """
     limits, stages = limits or Limits(), stages or Stages()
-    with limits.processes.failing_together():
+    with limits.processes.failing_together(), threads_for(len(Samples.of(images))):
         with stages.stage("capture"):
             network = capture()
             check_shareable(network, wanted, Samples.of(images), limits)

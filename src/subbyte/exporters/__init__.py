@@ -23,6 +23,7 @@ from subbyte.exporters.parity import check_samples
 from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
 from subbyte.exporters.torch_program import TorchProgram
 from subbyte.graph import Inputs, Samples
+from subbyte.io.files import check_name
 from subbyte.io.folders import owned
 from subbyte.methods import Contents, Exported, Exporter, Form, InputType, Optimize, Runner, Seal
 from subbyte.recipe import Plan
@@ -104,6 +105,7 @@ def export_in(
     _check_plan(exporter, model.plan)
     if path.suffix != exporter.suffixes[0]:
         raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
+    check_name(path)
     with owned(path):
         check_free(exporter, path, force)
         samples = check_samples(model, inputs)

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save as serialize
 from torch import Tensor
 
 from subbyte.errors import FormatError
+from subbyte.io.files import readable
+from subbyte.io.safe import opened
 from subbyte.io.texts import Plain, parse_mapping
 
 VERSION = 4
@@ -48,7 +50,10 @@ def seal(tensors: dict[str, Tensor], header: Plain) -> bytes:
         kind: torch.cat([tensors[n].cpu().reshape(-1) for n in types if types[n] == kind])
         for kind in sorted(set(types.values()))
     }
-    text = json.dumps(header | {_TENSORS: table}, sort_keys=True, separators=(",", ":")).encode()
+    told = json.dumps(
+        header | {_TENSORS: table}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    text = readable(told).encode()
     if len(text) > _LARGEST:
         raise FormatError(f"what is to be said of the network takes {len(text):,} bytes; keep less")
     packed = torch.frombuffer(bytearray(zlib.compress(text, 9)), dtype=torch.uint8)
@@ -80,20 +85,23 @@ def unseal(path: str | Path) -> tuple[dict[str, Tensor], Plain]:
 
 
 def is_sealed(path: str | Path) -> bool:
-    """Whether a file is a safetensors file that `seal` made (whole or not)."""
-    if Path(path).suffix != ".safetensors":
+    """Whether a file is a safetensors file that `seal` made (whole or not).
+
+    Raises OSError or FormatError where it can't be opened.
+    """
+    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
         return False
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with opened(Path(path)) as file:
             return _ENTRY in (file.metadata() or {})
-    except (SafetensorError, OSError):
+    except SafetensorError:
         return False
 
 
 def _stored(path: str | Path) -> tuple[str, dict[str, Tensor]]:
     """The entry of the metadata and the tensors of a safetensors file."""
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with opened(Path(path)) as file:
             metadata = file.metadata() or {}
             joined = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:

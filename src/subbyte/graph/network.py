@@ -25,6 +25,7 @@ from subbyte.graph.sizes import conditions_on_sizes, of_other_sizes
 from subbyte.graph.taps import TapPoint, channel_axis, find_taps
 from subbyte.graph.user_module import evaluating, unwrapped
 from subbyte.io.cache import NO_CACHE, Cache
+from subbyte.io.repeatable import one_thread
 
 _MAX_FOLD_ERROR = 1e-2  # relative; float32 folding stays below 1e-4
 
@@ -126,12 +127,13 @@ def prepare(
     norms = {s.name for s in folded.left}
     rest = [s for s in skipped if s.name.removesuffix(".weight") not in norms]
     counter = Counter(graph_module, layers, products)
-    error = _difference(expected, counter.outputs(samples))
-    multiplications = dict(counter.multiplications)
-    if samples.dynamic:
-        others = of_other_sizes(samples[:2], conditions)
-        wanted = pytree.tree_leaves(_call(model, others))
-        error = max(error, _difference(wanted, counter.outputs(others)))
+    with one_thread():  # results say how large the difference is
+        error = _difference(expected, counter.outputs(samples))
+        multiplications = dict(counter.multiplications)
+        if samples.dynamic:
+            others = of_other_sizes(samples[:2], conditions)
+            wanted = pytree.tree_leaves(_call(model, others))
+            error = max(error, _difference(wanted, counter.outputs(others)))
     if error > _MAX_FOLD_ERROR:
         raise ModelError(
             f"the captured network differs from {type(model).__name__} by {error:.2g} of the "
@@ -191,7 +193,7 @@ def _captured(
 
 @torch.no_grad()
 def _call(model: nn.Module, samples: Samples) -> Any:
-    with explaining(model, samples), evaluating(model), Float32Mode():
+    with explaining(model, samples), evaluating(model), Float32Mode(), one_thread():
         call = samples.call
         return model(*call.args, **call.kwargs)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from subbyte.errors import NumericsError
+from subbyte.errors import FormatError, NumericsError
 from subbyte.io.workplaces import EARLIER, NEW, READY, put, workplace
 
 
@@ -80,6 +80,16 @@ def readable(text: str) -> str:
     lacks their letters: those are UTF-8 again, or else marks of what is no text.
     """
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def check_name(path: Path) -> None:
+    """Raise FormatError for a name that is no text in UTF-8, by which many libraries can't open a
+    file.
+    """
+    if readable(str(path)) != str(path):
+        raise FormatError(
+            f"{path}: files can't be opened by a name that is no text in UTF-8; choose another"
+        )
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -57,6 +57,13 @@ def one_thread() -> AbstractContextManager[None]:
     return threads(1)
 
 
+def threads_for(samples: int) -> AbstractContextManager[None]:
+    """Within, torch computes with one thread where there are fewer samples than a unit: its
+    convolutions of few samples depend on the number of threads.
+    """
+    return threads(1 if samples < UNIT else 0)
+
+
 def total(values: Tensor) -> Tensor:
     """The sum of all numbers."""
     with one_thread():

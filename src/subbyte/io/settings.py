@@ -31,6 +31,7 @@ def same_settings(
     *,
     results: Collection[str],
     grows: Mapping[str, bool] | None = None,
+    differs: Collection[str] = (),
 ) -> Plain:
     """Keep the settings beside the results in `out`, or see that they are the same; what: `out` is
     to hold. Returns them, with all that has grown.
@@ -38,7 +39,7 @@ def same_settings(
     settings: in the order in which they are looked at; hashes come last, as what a user changed
     changes them, too. results: files of which `out` has one as soon as its settings matter. grows:
     lists, which what is asked for joins, and numbers, by whether they may be larger now than
-    before; NAME_before says what those were.
+    before; differs: what may be another than before. NAME_before says what those were.
     Raises RecipeError for the first that is not the same.
     """
     asked = parse_mapping(readable(json.dumps(settings, ensure_ascii=False)))
@@ -54,6 +55,8 @@ def same_settings(
     now, then = asked, before
     for name, may in (grows or {}).items():
         now, then = _grown(name, now, then, may)
+    for name in differs:
+        now, then = _changed(name, now, then)
     for name in [*now, *(name for name in then if name not in now)]:
         if now.get(name) != then.get(name):
             raise RecipeError(
@@ -86,4 +89,14 @@ def _grown(name: str, now: Plain, before: Plain, may: bool) -> tuple[Plain, Plai
     if not told:
         return now, before
     both = {history: told} | ({name: asked} if larger else {})
+    return now | both, before | both
+
+
+def _changed(name: str, now: Plain, before: Plain) -> tuple[Plain, Plain]:
+    """Both settings, alike where this one is another now, or was not kept."""
+    history = f"{name}_before"
+    told = before.get(history, [])
+    if before.get(name, now[name]) != now[name]:
+        told = [*told, before[name]]
+    both = {name: now[name]} | ({history: told} if told else {})
     return now | both, before | both

@@ -16,11 +16,11 @@ from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.sensitivity import Option
 from subbyte.engine.stages import Report, Stages
 from subbyte.errors import ModelError, SubbyteError
-from subbyte.exporters import choose_exporters, export_in
+from subbyte.exporters import NOTHING, choose_exporters, export_in
 from subbyte.exporters.packed import write
 from subbyte.graph import Samples
 from subbyte.io.checkpoints import NOWHERE, Kept
-from subbyte.io.files import write_text
+from subbyte.io.files import check_name, write_text
 from subbyte.io.folders import folder
 from subbyte.io.user_file import UserFiles
 from subbyte.jobs.facts import about
@@ -99,6 +99,8 @@ def run(
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
     job, place = _stating(job, data), UserFiles(out)
+    if NOTHING not in job.exports:
+        check_name(out.resolve())
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
         images, capture, done = _quantized(job, model, data, stages, make)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from subbyte.errors import ModelError
 from subbyte.io.checkpoints import check_archive
+from subbyte.io.safe import opened
 
 RAW = (
     *("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network"),
@@ -81,7 +82,7 @@ def read_state(path: Path) -> State:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with opened(path) as file:
             packed = _PACKED in (file.metadata() or {})
         found = {} if packed else safetensors.torch.load_file(path, device="cpu")
     except (safetensors.SafetensorError, OSError) as reason:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from subbyte.errors import FormatError, RecipeError
-from subbyte.io.files import write_text
+from subbyte.io.files import readable, write_text
 from subbyte.pages import subjects
 from subbyte.pages.page import GENERATOR, page
 from subbyte.pages.parts import Section, Story, shown_in
@@ -120,6 +120,7 @@ def _named(folders: Sequence[Path], names: Sequence[str]) -> Sequence[str]:
         raise RecipeError(
             f"as many names as folders are needed: got {len(names)} for {len(folders)}"
         )
+    names = [readable(name) for name in names]
     for k, name in enumerate(names):
         if not name.strip():
             raise RecipeError("a folder's name is empty")
@@ -133,7 +134,7 @@ def unique_names(folders: Sequence[Path]) -> list[str]:
 
     Raises RecipeError when a folder is given twice.
     """
-    paths = [folder.resolve().parts for folder in folders]
+    paths = [Path(readable(str(folder.resolve()))).parts for folder in folders]
     if twice := next((folder for k, folder in enumerate(folders) if paths[k] in paths[:k]), None):
         raise RecipeError(f"{twice} is given twice")
     names = []

@@ -196,7 +196,9 @@ def test_layers_are_found_by_name_and_pattern():
 @pytest.mark.parametrize("bits", [1, 9, 0])
 @pytest.mark.parametrize("cls", [Ste, Lsq])
 def test_widths_are_from_2_to_8(cls, bits):
-    with pytest.raises(RecipeError, match=f"bits must be a whole number, at least 2 and at most 8, got {bits}"):
+    with pytest.raises(
+        RecipeError, match=f"bits must be a whole number, at least 2 and at most 8, got {bits}"
+    ):
         cls(bits=bits)
 
 
@@ -209,7 +211,10 @@ def test_widths_are_from_2_to_8(cls, bits):
             "qat lsq: unknown setting 'bit'; known: bits, granularity",
         ),
         ({"name": "lsq", "granularity": "row"}, "qat lsq: granularity: "),
-        ({"name": "ste", "bits": 16}, "qat ste: bits: must be a whole number, at least 2 and at most 8, got 16"),
+        (
+            {"name": "ste", "bits": 16},
+            "qat ste: bits: must be a whole number, at least 2 and at most 8, got 16",
+        ),
     ],
 )
 def test_unknown_quantizers_and_settings_are_errors(method, message, tmp_path):

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from subbyte.errors import FormatError, RecipeError
+from subbyte.io.repeatable import threads
 from subbyte.learn.training import TrainSettings, train
 from tests.learn.training.runs import (
     ADAM,
@@ -336,6 +337,19 @@ def test_a_run_that_is_done_can_be_given_more_epochs(tmp_path):
     assert again == extended
     with pytest.raises(RecipeError, match="was made with epochs = 4, now it is 2"):
         run(out, short, data=data)
+
+
+def test_other_threads_go_on_and_it_is_said(tmp_path, caplog):
+    data, settings = few(digits(), 300), replace(ADAM, epochs=2, lr_schedule="constant")
+    out = run(tmp_path / "out", settings, data=data)
+    before = left_by(out)
+    with threads(2):
+        assert left_by(run(out, settings, data=data)) == before  # nothing is left to compute
+        assert not caplog.messages
+        run(out, replace(settings, epochs=3), data=data)
+    assert "threads = 1 and goes on with 2" in caplog.messages[-1]
+    kept = json.loads((out / "log.json").read_text())["settings"]
+    assert (kept["threads"], kept["threads_before"]) == (2, [1])
 
 
 def test_a_folder_without_a_checkpoint_takes_other_settings(tmp_path):

@@ -281,9 +281,7 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_an_error():
-    with pytest.raises(
-        ModelError, match="device 'cuda': torch finds no GPU here; use cpu"
-    ):
+    with pytest.raises(ModelError, match="device 'cuda': torch finds no GPU here; use cpu"):
         trainers("cuda")
 
 

@@ -2,6 +2,7 @@
 several.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -28,6 +29,8 @@ from subbyte.learn.training.settings import TrainSettings
 from subbyte.learn.training.step import Steps
 from subbyte.learn.training.subject import Own, Subject
 from subbyte.methods import Updates
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,10 @@ def _train(
         optimizer = subject.optimizer(settings, batches.steps)
         splits = [parts.train, *parts.measured.values()]
         judge = Judge.of(model, splits, settings.tasks, here.device)
-        described = {**settings.plain(), "processes": here.world, **about}
+        threads = torch.get_num_threads()
+        described = {**settings.plain(), "processes": here.world, "threads": threads, **about}
         if here.first:
-            described = same_settings(
-                out,
-                described,
-                "training run",
-                results=[CHECKPOINT],
-                grows={"epochs": _is_done(out)},
-            )
+            described = _same_settings(out, described)
         record, done = _resumed(out, model, optimizer, judge, here)
         shared = here.wrapped(model)
         for epoch in range(done, settings.epochs):
@@ -152,10 +150,28 @@ def _train(
         return record
 
 
-def _is_done(out: Path) -> bool:
-    """Whether all epochs of the run in `out` have been done, so that it can be given more."""
+def _same_settings(out: Path, described: dict[str, Any]) -> dict[str, Any]:
+    """`io.settings.same_settings` of a run: one that is done can be given more epochs, and other
+    threads can go on with it, to results that may be others.
+    """
     checkpoint = load_checkpoint(out)
-    return checkpoint is not None and kept_settings(out).get("epochs") == checkpoint.epoch
+    before = {} if checkpoint is None else kept_settings(out)
+    done = checkpoint is not None and before.get("epochs") == checkpoint.epoch
+    threads = before.get("threads", described["threads"])
+    if done and described["epochs"] == before["epochs"]:  # nothing is left to compute
+        described = described | {"threads": threads}
+    elif described["threads"] != threads:
+        log.warning(
+            "%s was made with threads = %s and goes on with %s: its numbers may differ from those "
+            "of a run with either",
+            out,
+            threads,
+            described["threads"],
+        )
+    may = {"epochs": done}
+    return same_settings(
+        out, described, "training run", results=[CHECKPOINT], grows=may, differs=["threads"]
+    )
 
 
 _FAR = 20.0  # times the loss of guessing: nothing is learned from there

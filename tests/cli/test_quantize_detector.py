@@ -212,6 +212,7 @@ def test_other_targets_are_refused():
         TASK.check(drawn(1)[1], (torch.zeros(3),))
 
 
+@pytest.mark.slow
 def test_from_training_to_a_tuned_file_of_two_outputs(tmp_path):
     """A few steps only; tune finds the task in the folder."""
     detector.write_data(tmp_path / "digits.npz", 160, 40)

@@ -57,6 +57,7 @@ def scores(text: str, name: str) -> list[float]:
     return [float(cell) for cell in line.split("│")[2:-1] if cell.strip()]
 
 
+@pytest.mark.slow
 def test_a_unet_at_8_bits_is_within_a_point_of_float(shapes, unet, subbyte, tmp_path):
     data = f"npz:{shapes / 'maps.npz'}"
     done = subbyte("quantize", *unet, "--data", data, "--calibration", 64, "--out", tmp_path / "o")

@@ -53,7 +53,7 @@ def lesson(start, method=METHOD, keep=NOWHERE, report=lambda *told: None, task=N
 
 def test_a_plan_says_the_threads_that_it_learned_with_and_learns_with_them_again(start):
     with threads(2):
-        found = lesson(start, replace(METHOD, threads=0))
+        found = lesson(start, replace(METHOD, threads=0, steps=2))
     assert found.model.plan.tune is not None and found.model.plan.tune.learns_with == 2
     seen = []
     lesson(start, found.model.plan.tune, report=lambda *told: seen.append(torch.get_num_threads()))
@@ -139,7 +139,7 @@ def test_weights_learn_nested_and_go_on_from_a_checkpoint(start, tmp_path):
 
 
 def test_seconds_become_steps_that_are_stated(start):
-    method = Distill(**vars(METHOD) | {"seconds": 2.0, "steps": 1})
+    method = Distill(**vars(METHOD) | {"seconds": 0.5, "steps": 1})
     found = lesson(start, method)
     assert found.steps >= 20
     assert found.model.plan.tune == method.with_steps(found.steps)

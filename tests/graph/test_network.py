@@ -33,6 +33,7 @@ def test_sizes_by_hand():
     assert network.multiplications == {"0": 4 * 9 * 36, "6": 36 * 7, "8": 7 * 3}
 
 
+@pytest.mark.slow
 def test_the_fold_error_is_the_same_with_one_thread_and_two():
     class Mixed(nn.Module):
         def __init__(self) -> None:

@@ -49,6 +49,7 @@ def _differing(first: str) -> str:
     return subprocess.run(code, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_threads_do_not_matter_with_a_few_samples(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(

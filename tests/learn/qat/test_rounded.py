@@ -196,9 +196,7 @@ def test_layers_are_found_by_name_and_pattern():
 @pytest.mark.parametrize("bits", [1, 9, 0])
 @pytest.mark.parametrize("cls", [Ste, Lsq])
 def test_widths_are_from_2_to_8(cls, bits):
-    with pytest.raises(
-        RecipeError, match=f"bits must be .* at least 2 and at most 8, got {bits}"
-    ):
+    with pytest.raises(RecipeError, match=f"bits must be .* at least 2 and at most 8, got {bits}"):
         cls(bits=bits)
 
 

@@ -140,7 +140,7 @@ def test_what_is_written_down(tmp_path):
     out = tmp_path / "deep" / "out"
     assert names_in(out) == FILES
     log, epochs = json.loads((out / "log.json").read_text()), rows(out, "epochs.csv")
-    plain = json.loads(json.dumps(settings.plain() | {"processes": 1} | about))
+    plain = json.loads(json.dumps(settings.plain() | {"processes": 1, "threads": 1} | about))
     assert log["settings"].items() >= plain.items()
     assert plain == json.loads((out / "settings.json").read_text())
     assert (

@@ -20,7 +20,7 @@ from subbyte.errors import DataError, NumericsError
 from subbyte.graph import Network, Samples, is_images
 from subbyte.io.checkpoints import NOWHERE, Kept, State
 from subbyte.io.processes import ALONE, Processes
-from subbyte.io.repeatable import threads
+from subbyte.io.repeatable import seed_of, threads
 from subbyte.methods import Outputs, Task, TuneNetwork, calls, counted
 from subbyte.tasks import imitated
 from subbyte.tuning import TUNES
@@ -28,7 +28,6 @@ from subbyte.tuning import TUNES
 _TIMES = 20  # that the state is judged on the way
 _TIMED = 4  # steps that tell how long one takes
 _VIEWS = 8  # of each sample that is kept apart
-_PRIME = 1_000_003  # above any number of steps, so that (seed, step) pairs do not meet
 _LEAST_HELD = 8
 
 
@@ -70,7 +69,7 @@ class _Batches:
     def draw(self, step: int, processes: Processes) -> Samples:
         """A process's share of the views of one step: the same whenever they are asked for."""
         course = self.method.course
-        generator = torch.Generator().manual_seed(course.seed * _PRIME + step)
+        generator = torch.Generator().manual_seed(seed_of(course.seed, step))
         count = course.batch * processes.world
         chosen = torch.randint(0, len(self.samples), (count,), generator=generator)
         views = self._viewed(self.samples.at(chosen), generator)
@@ -159,7 +158,7 @@ class Learner:
         loss.backward()
         self._average()
         self._adam.step()
-        self.student.settle(self.method.course.seed * _PRIME + self.done)
+        self.student.settle(seed_of(self.method.course.seed, self.done))
         self.done += 1
         value = float(loss.detach())
         if not isfinite(value):

@@ -21,13 +21,19 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError, RecipeError
 from subbyte.exporters.facts import DIGEST, facts_of
 from subbyte.exporters.given import Wanted, check_given
-from subbyte.exporters.lowered import by_sample, check_outputs, codes_of, too_wide, unknown
+from subbyte.exporters.lowered import (
+    XNNPACK_WIDTH,
+    by_sample,
+    check_outputs,
+    codes_of,
+    refusing_unknown,
+)
 from subbyte.exporters.parity import prove
 from subbyte.graph import Codes, Layer, Program, Samples, integer_program, silence
 from subbyte.io.digests import digest
 from subbyte.io.files import written
 from subbyte.io.texts import parse_mapping
-from subbyte.methods import Contents, Exported, Exporter, Form, Refusal, Runner, Seal, Stored
+from subbyte.methods import Contents, Exported, Exporter, Form, Runner, Seal, Stored
 from subbyte.recipe import Plan
 
 _FORWARD, _ABOUT = "forward", "subbyte"
@@ -47,16 +53,8 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
     package, extra = "executorch", "executorch"
     suffixes = (".pte",)
     refuses = (
-        Refusal(
-            lambda self, plan: any(map(unknown, plan.taps)),
-            "executorch takes activations with one scale, evenly spaced numbers and a fixed range; "
-            "choose ranges for the whole tensor, or another exporter",
-        ),
-        Refusal(
-            lambda self, plan: any(map(too_wide, plan.taps)),
-            "XNNPACK's kernels take activations of 8 bits or fewer; set bits of activations, "
-            "others, input and softmax to 8, or choose onnx-int8 or torch",
-        ),
+        refusing_unknown("executorch"),
+        XNNPACK_WIDTH,
     )
 
     def export(self, model: QuantizedModel, path: Path, inputs: Samples, form: Form) -> Exported:

@@ -28,7 +28,13 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError
 from subbyte.exporters.facts import facts_of, form_in
 from subbyte.exporters.given import Wanted, check_given
-from subbyte.exporters.lowered import by_sample, check_outputs, codes_of, too_wide, unknown
+from subbyte.exporters.lowered import (
+    XNNPACK_WIDTH,
+    by_sample,
+    check_outputs,
+    codes_of,
+    refusing_unknown,
+)
 from subbyte.exporters.parity import prove
 from subbyte.exporters.tflite import File, stated
 from subbyte.graph import Lowering, Program, Samples, integer_program, silence
@@ -49,16 +55,8 @@ class LiteRT(Exporter[QuantizedModel, Plan]):
     suffixes = (".tflite",)
     fixes = True
     refuses = (
-        Refusal(
-            lambda self, plan: any(map(unknown, plan.taps)),
-            "litert takes activations with one scale, evenly spaced numbers and a fixed range; "
-            "choose ranges for the whole tensor, or another exporter",
-        ),
-        Refusal(
-            lambda self, plan: any(map(too_wide, plan.taps)),
-            "XNNPACK's kernels take activations of 8 bits or fewer; set bits of activations, "
-            "others, input and softmax to 8, or choose onnx-int8 or torch",
-        ),
+        refusing_unknown("litert"),
+        XNNPACK_WIDTH,
         Refusal(
             lambda self, plan: bool(plan.taps) and any(map(_too_low, plan.layers)),
             "LiteRT's integer weights are codes from -127; set weights.narrow=true, or choose "

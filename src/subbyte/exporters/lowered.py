@@ -13,18 +13,34 @@ from subbyte.errors import ModelError
 from subbyte.exporters.arrays import folded, scale_of
 from subbyte.exporters.storage import INT8
 from subbyte.graph import Codes, Layer, Samples
+from subbyte.methods import Refusal
 from subbyte.recipe import TapPlan
 
 
-def unknown(tap: TapPlan) -> bool:
-    """Whether an activation quantizer is none that such compilers have."""
+def refusing_unknown(exporter: str) -> Refusal:
+    """Refuses activation quantizers that such compilers do not have."""
+    return Refusal(
+        lambda self, plan: any(map(_unknown, plan.taps)),
+        f"{exporter} takes activations with one scale, evenly spaced numbers and a fixed range; "
+        "choose ranges for the whole tensor, or another exporter",
+    )
+
+
+def refusing_wide(why: str) -> Refusal:
+    """Refuses activation quantizers of more codes than bytes hold; why: without what to do."""
+    return Refusal(
+        lambda self, plan: any(not tap.spec.alphabet.fits_byte for tap in plan.taps),
+        f"{why}; set bits of activations, others, input and softmax to 8, or choose onnx-int8 or "
+        "torch",
+    )
+
+
+XNNPACK_WIDTH = refusing_wide("XNNPACK's kernels take activations of 8 bits or fewer")
+
+
+def _unknown(tap: TapPlan) -> bool:
     alphabet = tap.spec.alphabet
     return tap.dynamic or tap.place.axis is not None or not alphabet.even or alphabet.varies
-
-
-def too_wide(tap: TapPlan) -> bool:
-    """Whether an activation quantizer has more codes than bytes hold."""
-    return not tap.spec.alphabet.fits_byte
 
 
 def codes_of(model: QuantizedModel, kernels: str) -> tuple[dict[str, Codes], dict[str, str]]:

@@ -22,7 +22,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import FormatError, ModelError
 from subbyte.exporters.facts import DIGEST, PREFIX, PROOF, proof_of
 from subbyte.exporters.given import Wanted, check_given
-from subbyte.exporters.lowered import too_wide
+from subbyte.exporters.lowered import refusing_wide
 from subbyte.exporters.onnx import Onnx
 from subbyte.exporters.parity import prove
 from subbyte.exporters.qdq import Written
@@ -38,7 +38,6 @@ from subbyte.methods import (
     Form,
     InputType,
     Optimize,
-    Refusal,
     Runner,
     Seal,
     Stored,
@@ -57,11 +56,7 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
     fixes = True
     refuses = (
         *Onnx.refuses,
-        Refusal(
-            lambda self, plan: any(map(too_wide, plan.taps)),
-            "OpenVINO computes other numbers from codes of 16 bits; set bits of activations, "
-            "others, input and softmax to 8, or choose onnx-int8 or torch",
-        ),
+        refusing_wide("OpenVINO computes other numbers from codes of 16 bits"),
     )
 
     def export(self, model: QuantizedModel, path: Path, inputs: Samples, form: Form) -> Exported:

@@ -41,6 +41,14 @@ def pieces(count: int, most: int) -> list[slice]:
     return [slice(*ends) for ends in zip(starts, [*starts[1:], count], strict=True)]
 
 
+_APART = 1_000_003  # a prime above any number of steps, so that (seed, number) pairs do not meet
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of one step or epoch: what it draws is the same whenever it is done."""
+    return seed * _APART + number
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Within, torch computes with so many threads; 0: as before."""

@@ -56,14 +56,10 @@ class Annealed(Estimator):
 
 
 @dataclass(frozen=True)
-class Nested(Estimator):
+class Nested(Straight):
     """Weights on their grid, latent ones on a lattice within it; `extra_bits`: m."""
 
     extra_bits: Annotated[int, Whole(0, 16)] = 6
-
-    def value(self, steps: Tensor, ladder: Ladder, progress: float) -> Tensor:
-        """See `Estimator`."""
-        return ladder.nearest(steps.clone())
 
     def kept(self, steps: Tensor, generator: torch.Generator) -> Tensor:
         """See `Estimator`."""

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from subbyte.data import Split
 from subbyte.errors import DataError
+from subbyte.io.repeatable import seed_of
 from subbyte.learn.training.augment import AUGMENTATIONS, DRAWS
 from subbyte.methods import Augmentation, Targets
-
-_EPOCHS = 1_000_003  # a prime above any number of epochs, so that (seed, epoch) pairs do not meet
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Batches:
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Targets]]:
         """Yield (images, targets) of this process: float32 [b, C, H, W], each [b, ...]."""
-        generator = torch.Generator().manual_seed(self.seed * _EPOCHS + number)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, number))
         order = torch.randperm(len(self.split), generator=generator)
         for step in range(self.steps):
             draws = torch.rand(self.batch_size, DRAWS, generator=generator)[self.rank :: self.world]

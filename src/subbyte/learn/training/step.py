@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from subbyte.engine.judging import add_up, tensors_of
 from subbyte.errors import NumericsError
+from subbyte.io.repeatable import seed_of
 from subbyte.learn.training.lr_schedules import warmed_up
 from subbyte.learn.training.parallel import Trainers
 from subbyte.learn.training.record import Row
@@ -17,8 +18,6 @@ from subbyte.learn.training.settings import PRECISIONS, TrainSettings
 from subbyte.learn.training.subject import Subject
 from subbyte.methods import Tally, Targets, Updates, calls
 from subbyte.methods.blame import name_of
-
-_PRIME = 1_000_003  # above any number of steps, so that (seed, step) pairs do not meet
 
 
 @dataclass
@@ -66,7 +65,7 @@ class Steps:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.subject.updated(self.settings.seed * _PRIME + self.before + number)
+        self.subject.updated(seed_of(self.settings.seed, self.before + number))
         self.losses.append(loss.detach())
         detached = tuple(output.detach() for output in outputs)
         add_up(self.waiting, first_scores(task, detached, targets), name_of(task, "score"))

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from torch import nn
 
 from subbyte.cli.common import (
     CropOption,
@@ -34,16 +33,15 @@ from subbyte.io.numbers import Real, Whole
 from subbyte.io.settings import fingerprint
 from subbyte.learn.optimizers import OPTIMIZERS, RESOLUTION_SCHEDULES, UPDATE_ROUNDINGS
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
-from subbyte.learn.training import PACKED, TrainSettings, pack
+from subbyte.learn.training import TrainSettings
 from subbyte.learn.training import train as run
 from subbyte.learn.training.augment import AUGMENTATIONS
 from subbyte.learn.training.checkpoint import CHECKPOINT
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES
 from subbyte.learn.training.record import Record
 from subbyte.learn.training.settings import PRECISIONS
-from subbyte.learn.training.subject import WEIGHTS
 from subbyte.methods import Task
-from subbyte.models import load_model, load_weights, new_model
+from subbyte.models import load_model, new_model
 from subbyte.pages.scores import number
 from subbyte.tasks import Classification, read_tasks
 from subbyte.tuning.estimators import ESTIMATORS
@@ -113,6 +111,10 @@ def train(
         ),
     ] = None,
     bits: Annotated[int | None, numeric(Whole(2, 8), "With --qat: bits of a weight.")] = None,
+    activation_bits: Annotated[
+        int | None,
+        numeric(Whole(2, 8), "With --qat: bits of what layers multiply; float unless given."),
+    ] = None,
     extra_bits: Annotated[
         int | None, numeric(Whole(0, 64), "With --qat grid: bits that updates add up on besides.")
     ] = None,
@@ -130,19 +132,22 @@ def train(
         str, typer.Option(help="Quantize --weights by this recipe first, and train on that.")
     ] = "",
     calibration: Annotated[
-        int, numeric(Whole(1), "With --recipe: images to calibrate on, drawn by --seed.")
+        int,
+        numeric(
+            Whole(1), "With --recipe or --activation-bits: images to calibrate on, drawn by --seed."
+        ),
     ] = 500,
     estimator: Annotated[
         str,
         typer.Option(
-            help=f"With --from or --recipe: what weights are on the way: {', '.join(ESTIMATORS)}."
+            help=f"Of a quantized network: what weights are on the way: {', '.join(ESTIMATORS)}."
         ),
     ] = "straight",
     distill: Annotated[
         float,
         numeric(
             Real(0, 1),
-            "With --from or --recipe: share of the loss that is the distance from the float "
+            "Of a quantized network: share of the loss that is the distance from the float "
             "network's outputs.",
         ),
     ] = 0.0,
@@ -176,7 +181,7 @@ def train(
     """Train a network; stop it at any time, and the same command goes on. `torchrun` starts it on
     several devices.
     """
-    asked = Asked(source, recipe, calibration, estimator)
+    asked = Asked(source, recipe, qat or "", calibration)
     if estimator not in ESTIMATORS:
         raise RecipeError(f"--estimator: unknown {estimator!r}; known: {', '.join(ESTIMATORS)}")
     options = {
@@ -188,6 +193,7 @@ def train(
         "rounding": rounding,
         "error_feedback": error_feedback,
         "bits": bits,
+        "activation_bits": activation_bits,
         "extra_bits": extra_bits,
     }
     said = {name: value for name, value in options.items() if value is not None}
@@ -206,6 +212,7 @@ def train(
         precision=precision,
         log_every=log_every,
         float_layers=tuple(float_layers or ()),
+        estimator=estimator,
         distill=distill,
         **_methods(optimizer, qat, said, seed),
     )
@@ -230,8 +237,8 @@ def _run(
     about: dict[str, Any],
     device: str,
 ) -> bool:
-    """Train, pack what is on grids, say how it went; of several processes the first does all but
-    the training. Returns whether this is the first.
+    """Train, and say how it went; of several processes the first does. Returns whether this is the
+    first.
     """
     classes, shape = len(images.classes) or None, images.image_shape
     torch.manual_seed(settings.seed)
@@ -245,10 +252,6 @@ def _run(
         record = run(network, images, settings, out, about=about, device=device, progress=report)
     if not record.epochs:
         return False
-    if settings.qat is not None:
-        _pack(
-            new_model(name, classes, shape), images, settings.qat.bits, settings.float_layers, out
-        )
     text = f"test {_scores(record)} after epoch {record.epochs[-1]['epoch']}; files: {out}/*"
     console.print(text, soft_wrap=True)
     return True
@@ -345,23 +348,6 @@ def _owners(setting: str) -> str:
     found = [f"--optimizer {n}" for n, cls in OPTIMIZERS.items() if setting in _settings_of(cls)]
     found += [f"--qat {n}" for n, cls in WEIGHT_QUANTIZERS.items() if setting in _settings_of(cls)]
     return f"; {setting} is a setting of {', '.join(found)}" if found else ""
-
-
-def _pack(
-    trained: nn.Module,
-    images: DataSet,
-    bits: int,
-    float_layers: tuple[str, ...],
-    out: Path,
-) -> None:
-    """Pack the trained weights, which `trained` takes."""
-    load_weights(trained, out / WEIGHTS)
-    packed = pack(trained, images.test, bits, float_layers, out / PACKED)
-    console.print(
-        f"every weight is on its grid: {packed.bits_per_weight:.2f} bits a weight, "
-        f"{packed.packed_bytes:,} bytes, in {out / PACKED}",
-        soft_wrap=True,
-    )
 
 
 @contextmanager

@@ -1,7 +1,9 @@
-"""The part of `subbyte train` that trains a quantized network: --from and --recipe."""
+"""The part of `subbyte train` that trains a quantized network: --from, --recipe and --qat."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from subbyte.cli.common import write_page
 from subbyte.cli.quantize import show
@@ -13,33 +15,48 @@ from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters.packed import read
 from subbyte.io.settings import fingerprint
 from subbyte.jobs import Job
-from subbyte.jobs.training import FOLDER, About, Begin, train
+from subbyte.jobs.training import (
+    FOLDER,
+    About,
+    Begin,
+    FromFile,
+    FromFloat,
+    FromNothing,
+    FromWalk,
+    train,
+)
+from subbyte.learn.qat import recipe_of
 from subbyte.learn.training import TrainSettings
-from subbyte.models import load_model
+from subbyte.models import load_model, new_model
 from subbyte.recipe import Plan, Recipe, load_request
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A quantized network as the options name it: of a folder or file that has one (`source`), or
-    by a recipe; "" for the other. estimator: of weights in training.
+    """A quantized network as the options name it: of a folder or file that has one (`source`), by a
+    recipe, or by `qat`; "" for the others.
     """
 
     source: str
     recipe: str
+    qat: str
     calibration: int
-    estimator: str
 
     def __post_init__(self) -> None:
         if self.source and self.recipe:
             raise RecipeError(
                 "--from begins with a quantized network, --recipe with a walk; give one of them"
             )
+        if self.qat and (self.source or self.recipe):
+            raise RecipeError(
+                "--qat rounds a float network as it is trained; with --from or --recipe it is "
+                "quantized already; do without --qat"
+            )
 
     @property
     def wanted(self) -> bool:
         """Whether a quantized network is to be trained."""
-        return bool(self.source or self.recipe)
+        return bool(self.source or self.recipe or self.qat)
 
 
 def run_quantized(
@@ -56,34 +73,47 @@ def run_quantized(
     """Train, write and show the quantized network; of several processes the first does all but the
     training. Returns whether this is the first.
     """
-    if weights is None:
+    classes, shape = len(data.classes) or None, data.image_shape
+    torch.manual_seed(settings.seed)
+    if weights is not None:
+        model = load_model(name, weights, classes, shape)
+    elif not asked.qat:
         raise ModelError(
             "--from and --recipe begin with a trained float network; give its --weights"
         )
-    model = load_model(name, weights, len(data.classes) or None, data.image_shape)
-    named, count, seed, packed = str(about["data"]), asked.calibration, settings.seed, ""
+    elif settings.distill:
+        raise RecipeError("--distill: there is no float network to learn from; give its --weights")
+    else:
+        model = new_model(name, classes, shape)
+    named, count, seed = str(about["data"]), asked.calibration, settings.seed
+    begin: Begin
+    recipe: Recipe | Plan
     if asked.source:
         found = find_source(Path(asked.source), name, named)
-        count, seed, packed = found.calibration, found.seed, str(found.packed)
-        recipe: Recipe | Plan = read(found.packed).plan
+        begin, count, seed = FromFile(found.packed), found.calibration, found.seed
+        recipe = read(found.packed).plan
+    elif asked.recipe:
+        begin, recipe = FromWalk(), load_request(asked.recipe, [])
     else:
-        recipe = load_request(asked.recipe, [])
+        assert settings.qat is not None
+        begin = FromNothing() if weights is None else FromFloat()
+        recipe = recipe_of(settings.qat, settings.float_layers)
+        count = min(count, len(data.test if data.train is None else data.train))
     job = Job(
         model=name,
         data=named,
         recipe=recipe,
         calibration=count,
         seed=seed,
+        tasks=settings.tasks,
         limits=Limits(device=device),
         about=tuple((key, str(value or "")) for key, value in about.items()),
     )
     start = {"from": asked.source, "recipe": asked.recipe, "calibration": count}
     facts = {"images": data.fingerprint, "initial": fingerprint(model)}
-    about = {"model": name, **about, **facts, **start, "estimator": asked.estimator}
+    about = {"model": name, **about, **facts, **start}
     with progress() as report:
-        _, result = train(
-            Begin(packed, asked.estimator), job, settings, model, data, out, report, about
-        )
+        _, result = train(begin, job, settings, model, data, out, report, about)
     if result is None:
         return False
     show(result, out / FOLDER)

@@ -343,6 +343,13 @@ class QuantizedModel(Layered, nn.Module):
         return {name: tensor_at(self.graph_module, name) for name in sorted(left)}
 
     @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that its graph reads, by dotted name: weights as real numbers."""
+        return {
+            name: tensor_at(self.graph_module, name) for name in tensors_read(self.graph_module)
+        }
+
+    @property
     def packed_bytes(self) -> int:
         """Bytes of everything the network needs: packed weights, grids of activation quantizers and
         float leftovers.

@@ -2,6 +2,8 @@
 graphs.
 """
 
+from subbyte.graph.affine import UNCHANGED, Affine, NormNumbers
+from subbyte.graph.alive import Behind, Stayed, put_behind, revive
 from subbyte.graph.apart import holds_any, take_apart
 from subbyte.graph.axes import Axis
 from subbyte.graph.backward import (
@@ -17,7 +19,14 @@ from subbyte.graph.backward import (
 )
 from subbyte.graph.capture import capture, exported_program, fixed_program
 from subbyte.graph.fold import fold_batch_norms
-from subbyte.graph.instrument import FakeQuantize, Instrumented, TapPlace, grid_source, instrument
+from subbyte.graph.instrument import (
+    FakeQuantize,
+    Instrumented,
+    TapPlace,
+    grid_source,
+    instrument,
+    with_tensors,
+)
 from subbyte.graph.integers import Codes, Lowering, integer_program
 from subbyte.graph.layers import (
     Edge,
@@ -48,7 +57,10 @@ from subbyte.graph.user_module import unwrapped
 
 __all__ = [
     "DOMAIN",
+    "UNCHANGED",
+    "Affine",
     "Axis",
+    "Behind",
     "Calls",
     "Chunks",
     "Codes",
@@ -62,6 +74,7 @@ __all__ = [
     "Lowering",
     "Memory",
     "Network",
+    "NormNumbers",
     "Pair",
     "Product",
     "Program",
@@ -69,6 +82,7 @@ __all__ = [
     "Samples",
     "Signature",
     "Skipped",
+    "Stayed",
     "Structure",
     "TapPlace",
     "TapPoint",
@@ -103,6 +117,8 @@ __all__ = [
     "outputs",
     "plain_program",
     "prepare",
+    "put_behind",
+    "revive",
     "room_on",
     "sampled",
     "set_tensor",
@@ -112,4 +128,5 @@ __all__ = [
     "tensor_at",
     "tensors_read",
     "unwrapped",
+    "with_tensors",
 ]

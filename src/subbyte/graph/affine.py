@@ -10,7 +10,7 @@ Computed in float64. Behind a layer that pads with zeros `after` holds where b =
 are not moved by b.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
@@ -30,7 +30,7 @@ class Unfoldable(Exception):  # noqa: N818 - goes no further than folding, and i
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """scale x + shift, a number of each a channel, float64."""
+    """scale x + shift, a number of each a channel, or one for all, float64."""
 
     scale: Tensor
     shift: Tensor
@@ -39,6 +39,11 @@ class Affine:
     def only_scales(self) -> bool:
         """Whether zeros stay zeros."""
         return not bool(self.shift.any())
+
+    @property
+    def factors(self) -> Tensor:
+        """The scale beside rows: [rows, 1], or [] for all."""
+        return self.scale[:, None] if self.scale.ndim else self.scale
 
     def at(self, index: Tensor) -> "Affine":
         """Those of the channels of this index; of -1, zeros that stay zeros."""
@@ -55,6 +60,51 @@ class Affine:
         known = index >= 0
         scale[index[known]], shift[index[known]] = self.scale[known], self.shift[known]
         return Affine(scale, shift)
+
+
+UNCHANGED = Affine(torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
+"""Leaves all channels as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class NormNumbers:
+    """The numbers of a batch-norm, float64 [channels], and how its running statistics go on.
+
+    learned: whether gamma and beta are the network's own, not 1 and 0; momentum: share of a new
+    batch in the statistics; None: they are the means of all batches.
+    """
+
+    gamma: Tensor
+    beta: Tensor
+    mean: Tensor
+    variance: Tensor
+    eps: float
+    momentum: float | None
+    learned: bool
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gamma, beta, mean and variance."""
+        return self.gamma, self.beta, self.mean, self.variance
+
+    @property
+    def turned(self) -> "NormNumbers":
+        """Those of a batch-norm without negative factors, for a layer whose outputs have the other
+        sign where this one has them.
+        """
+        sign = self.signs
+        return replace(self, gamma=self.gamma * sign, mean=self.mean * sign)
+
+    @property
+    def signs(self) -> Tensor:
+        """-1 where the factor is negative, else 1."""
+        return torch.where(self.gamma < 0, -1.0, 1.0).double()
+
+    @property
+    def affine(self) -> Affine:
+        """The factor and term of each channel."""
+        scale = self.gamma / torch.sqrt(self.variance + self.eps)
+        return Affine(scale, self.beta - scale * self.mean)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,16 +132,27 @@ class Norm:
         names = [str(node.target) for node in self._tensors if is_tensor(node)]
         return sum(tensor_at(graph_module, name).numel() for name in names)
 
-    def affine(self, graph_module: fx.GraphModule) -> Affine:
-        """The factor and term of each channel. Raises Unfoldable when they depend on the input."""
+    def numbers(self, graph_module: fx.GraphModule) -> NormNumbers:
+        """Its numbers. Raises Unfoldable when they depend on the input."""
         mean, variance = self._number(graph_module, 3, 0.0), self._number(graph_module, 4, 1.0)
         training = self.node.target is aten.batch_norm.default and self.node.args[5]
         if mean.ndim == 0 or variance.ndim == 0 or training:
             raise Unfoldable("it has no running statistics")
-        eps = self.node.args[6 if self.node.target is _WITH_STATISTICS else 7]
-        assert isinstance(eps, float)
-        scale = self._number(graph_module, 1, 1.0) / torch.sqrt(variance + eps)
-        return Affine(scale, self._number(graph_module, 2, 0.0) - scale * mean)
+        first = 5 if self.node.target is _WITH_STATISTICS else 6
+        momentum, eps = self.node.args[first : first + 2]
+        assert isinstance(momentum, float) and isinstance(eps, float)
+        gamma, beta = (
+            self._number(graph_module, argument, default).expand_as(mean)
+            for argument, default in ((1, 1.0), (2, 0.0))
+        )
+        learned = isinstance(self.node.args[1], fx.Node)
+        return NormNumbers(gamma, beta, mean, variance, eps, momentum or None, learned)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Dotted names of gamma, beta, mean and variance; "" for those that it does not have."""
+        found = self.node.args[1:5]
+        return tuple(str(a.target) if isinstance(a, fx.Node) else "" for a in found)
 
     @property
     def _tensors(self) -> list[fx.Node]:

@@ -175,7 +175,7 @@ class _Merging:
         if norm is not None and norm.input is layer.input and len(readers(node)) == 1:
             if geometry.channel_axis(len(shape(node))) != 1:
                 raise Unfoldable(f"{layer.name} multiplies along another axis")
-            affine = norm.affine(self.graph_module)
+            affine = norm.numbers(self.graph_module).affine
             return placed(geometry, *_of_one_place(geometry, affine.scale)), affine.shift
         other = self._alone(node)
         if other.input is not layer.input:

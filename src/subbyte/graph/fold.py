@@ -18,7 +18,15 @@ import torch
 from torch import fx
 
 from subbyte.core import Geometry
-from subbyte.graph.affine import Affine, Change, Layers, Norm, Unfoldable, find_norms
+from subbyte.graph.affine import (
+    Affine,
+    Change,
+    Layers,
+    Norm,
+    NormNumbers,
+    Unfoldable,
+    find_norms,
+)
 from subbyte.graph.branches import drop_zeros, merge_branches
 from subbyte.graph.channels import Route, keeps_channels, moved, readers, routes, shape
 from subbyte.graph.layers import Skipped, find_layers, operation_of
@@ -36,12 +44,14 @@ class Folded:
     """Outcome of folding.
 
     layers: names of those that took up a batch-norm; merged: what a layer took up that stood
-    parallel to it; left: the batch-norms that stay, with the reason.
+    parallel to it; left: the batch-norms that stay, with the reason; behind: those that stood right
+    behind a layer, as they were, by name of layer.
     """
 
     layers: list[str]
     merged: dict[str, tuple[str, ...]]
     left: list[Skipped]
+    behind: dict[str, NormNumbers]
 
 
 def fold_batch_norms(graph_module: fx.GraphModule) -> Folded:
@@ -61,17 +71,19 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> Folded:
         [layer.name for layer in find_layers(graph_module)[0] if layer.name in took],
         {branches.layer: branches.parts for branches in merged},
         [folding.left(norm) for norm in find_norms(graph_module)],
+        folding.behind,
     )
 
 
 @dataclass
 class _Folding:
-    """Folding of one graph: names of layers that took up a batch-norm, and why others stay, by
-    call and way.
+    """Folding of one graph: names of layers that took up a batch-norm, those that stood right
+    behind one, and why others stay, by call and way.
     """
 
     graph_module: fx.GraphModule
     took: set[str] = field(default_factory=set)
+    behind: dict[str, NormNumbers] = field(default_factory=dict)
     reasons: dict[fx.Node, dict[_Way, str]] = field(default_factory=dict)
 
     def fold(self, norms: list[Norm], way: _Way) -> None:
@@ -79,13 +91,16 @@ class _Folding:
         layers = Layers(self.graph_module)
         for norm in norms:
             try:
-                changes = way(layers, norm, norm.affine(self.graph_module))
+                numbers = norm.numbers(self.graph_module)
+                changes = way(layers, norm, numbers.affine)
             except Unfoldable as reason:
                 self.reasons.setdefault(norm.node, {})[way] = str(reason)
                 continue
             for change in changes:
                 change.apply(self.graph_module)
                 self.took.add(change.layer.name)
+                if change.layer.node is norm.input:
+                    self.behind[change.layer.name] = numbers
             norm.value.replace_all_uses_with(norm.input)
             for node in dict.fromkeys((norm.value, norm.node)):
                 self.graph_module.graph.erase_node(node)

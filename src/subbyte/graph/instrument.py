@@ -4,8 +4,8 @@ runs.
 
 import copy
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,6 +17,7 @@ from subbyte.graph.layers import Edge, Layer, argument, set_argument
 from subbyte.graph.network import Network
 from subbyte.graph.nodes import is_module
 from subbyte.graph.taps import moves
+from subbyte.graph.tensors import set_tensor
 
 _FOLDER = "subbyte_taps"
 Fit = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -251,6 +252,14 @@ def instrument(network: Network, places: list[TapPlace]) -> Instrumented:
     graph_module.graph.lint()
     graph_module.recompile()
     return Instrumented(graph_module, layers, products, taps)
+
+
+def with_tensors(network: Network, tensors: Mapping[str, Tensor]) -> Network:
+    """A network with other numbers, by dotted names."""
+    graph_module = copied(network.graph_module)
+    for name, value in tensors.items():
+        set_tensor(graph_module, name, value)
+    return replace(network, graph_module=graph_module)
 
 
 def copied(graph_module: fx.GraphModule) -> fx.GraphModule:

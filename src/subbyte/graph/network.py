@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from subbyte.errors import ModelError
+from subbyte.graph.affine import NormNumbers
 from subbyte.graph.as_tensors import UnstorableError, from_tensors, to_tensors
 from subbyte.graph.capture import capture, explaining
 from subbyte.graph.counts import Counter
@@ -54,12 +55,14 @@ class Network(Structure):
     """graph_module: the float network, batch-norms folded, called as the original is; fold_error:
     largest difference of an output from the original's, relative to its largest; folded: layers
     that took up a batch-norm; merged: names of what a layer took up that stood parallel to it, by
-    name of layer.
+    name of layer; norms: batch-norms that stood right behind a layer, as they were before, by name
+    of layer.
     """
 
     graph_module: fx.GraphModule
     folded: tuple[str, ...]
     merged: dict[str, tuple[str, ...]]
+    norms: dict[str, NormNumbers]
     fold_error: float
 
     @property
@@ -153,6 +156,7 @@ def prepare(
         graph_module,
         tuple(folded.layers),
         folded.merged,
+        folded.behind,
         error,
     )
 

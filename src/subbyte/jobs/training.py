@@ -1,10 +1,13 @@
-"""A quantized network that is trained with labels (`subbyte train --from`, `--recipe`): made by a
-walk or read from a file, trained on, and written as `running.run` writes one.
+"""A quantized network that is trained with labels (`subbyte train --from`, `--recipe`, `--qat`):
+read from a file, made by a walk or from a float network that is rounded as it is trained, and
+written as `running.run` writes one.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from torch import nn
 
@@ -16,17 +19,16 @@ from subbyte.engine.stages import Report, Stages
 from subbyte.engine.trainable import freeze, trainable
 from subbyte.engine.walk import measured
 from subbyte.exporters.packed import load
-from subbyte.graph import Network, Samples, prepare
+from subbyte.graph import Network, Samples, prepare, with_tensors
 from subbyte.jobs.job import OWNS, Job
 from subbyte.jobs.running import Make, Work, run
-from subbyte.learn.training import Quantized, TrainSettings
+from subbyte.learn.training import Quantized, Rounded, TrainSettings
 from subbyte.learn.training import train as train_network
 from subbyte.learn.training.loop import in_folder, split_data
 from subbyte.learn.training.parallel import trainers
 from subbyte.learn.training.record import Record
 from subbyte.learn.training.scoring import Judge
 from subbyte.records import Result
-from subbyte.tuning.estimators import ESTIMATORS
 
 FOLDER = "quantized"
 """Where in the folder of a run the trained network is, as `quantize` writes one."""
@@ -34,24 +36,91 @@ About = Mapping[str, object]
 
 
 @dataclass(frozen=True, eq=False)
-class Begin:
-    """Where training begins. packed: a file with the quantized network, "" for one that a walk by
-    the job's recipe makes; estimator: a name of ESTIMATORS.
+class Begun:
+    """A quantized network as it begins to be trained, in trainable form within `subject`, and the
+    float one, as captured.
     """
 
-    packed: str = ""
-    estimator: str = "straight"
+    subject: Quantized
+    start: QuantizedModel
+    network: Network
 
-    def network(
+
+class Begin(ABC):
+    """Where training begins."""
+
+    fresh: ClassVar[bool] = False
+    """Whether the float network has random weights, which nothing is to be compared with."""
+
+    @abstractmethod
+    def begun(
+        self, job: Job, model: nn.Module, samples: Samples, settings: TrainSettings, report: Report
+    ) -> Begun:
+        """The network as it begins; model: the float one; samples: of calibration."""
+
+
+class FromQuantized(Begin):
+    """With a network that is quantized already: its batch-norms are folded."""
+
+    def begun(
+        self, job: Job, model: nn.Module, samples: Samples, settings: TrainSettings, report: Report
+    ) -> Begun:
+        """See `Begin`."""
+        network = prepare(model, samples[:2])
+        start = self.quantized(job, model, network, samples, report)
+        student = trainable(start, network, settings.estimator)
+        return Begun(Quantized(student, network.graph_module), start, network)
+
+    @abstractmethod
+    def quantized(
         self, job: Job, model: nn.Module, network: Network, samples: Samples, report: Report
     ) -> QuantizedModel:
         """The quantized network; network: the float one, as captured."""
-        if self.packed:
-            return load(self.packed, model, samples[:2])
+
+
+class FromWalk(FromQuantized):
+    """With what a walk makes by the job's recipe."""
+
+    def quantized(
+        self, job: Job, model: nn.Module, network: Network, samples: Samples, report: Report
+    ) -> QuantizedModel:
+        """See `FromQuantized`."""
         stages = Stages(report)
         return carry_out(
             lambda: network, job.recipe, samples, limits=job.limits, stages=stages
         ).model
+
+
+@dataclass(frozen=True)
+class FromFile(FromQuantized):
+    """With a packed file."""
+
+    packed: Path
+
+    def quantized(
+        self, job: Job, model: nn.Module, network: Network, samples: Samples, report: Report
+    ) -> QuantizedModel:
+        """See `FromQuantized`."""
+        return load(self.packed, model, samples[:2])
+
+
+class FromFloat(Begin):
+    """With a float network whose layers are rounded from now on (`settings.qat`): its batch-norms
+    are alive.
+    """
+
+    def begun(
+        self, job: Job, model: nn.Module, samples: Samples, settings: TrainSettings, report: Report
+    ) -> Begun:
+        """See `Begin`."""
+        subject, network = Rounded.of(model, samples, settings, job.limits, report)
+        return Begun(subject, freeze(subject.module), network)
+
+
+class FromNothing(FromFloat):
+    """With random weights."""
+
+    fresh = True
 
 
 def train(
@@ -67,7 +136,9 @@ def train(
     """Train a quantized network in the folder `out`, where the same command goes on, and write the
     network that came of it into its folder `quantized`.
 
-    model: the float network. Of several processes the first returns a result, the others None.
+    model: the float network. Where it has random weights the trained network is compared with
+    itself before its activations were rounded. Of several processes the first returns a result,
+    the others None.
     Raises SubbyteError as `learn.training.train` and `running.run` do.
     """
     with in_folder(out, trainers(job.limits.device)):
@@ -85,17 +156,15 @@ def _train(
     about: About,
 ) -> "tuple[Record, Result | None]":
     images, _ = draw_samples(data, job.calibration, job.seed)
-    samples = Samples.of(images)
-    network = prepare(model, samples[:2])
-    start = begin.network(job, model, network, samples, report)
-    student = trainable(start, network, ESTIMATORS[begin.estimator]())
+    began = begin.begun(job, model, Samples.of(images), settings, report)
+    student, network = began.subject.module, began.network
     parts = split_data(data, settings)
     device = job.limits.device
     judge = Judge.of(student.to(device), [parts.train, parts.test], settings.tasks, device)
     name, split = next(iter(parts.measured.items()))
     first = judge.measure(student, split, name)
     record = train_network(
-        Quantized(student, network.graph_module),
+        began.subject,
         data,
         settings,
         out,
@@ -108,16 +177,20 @@ def _train(
     losses = [(0, first), *((row["steps"], row) for row in record.epochs)]
     column = f"{name}_loss"
     judged = [Judgement(step, row[column]) for step, row in losses if row.get(column) is not None]
+    trained = freeze(student.to("cpu"))
     lesson = Lesson(
-        start,
-        freeze(student.to("cpu")),
+        began.start,
+        trained,
         {"name": "train", **settings.plain()},
         judged[-1].step,
         judged,
         judged[-1],
         labels=True,
     )
-    job = replace(job, recipe=start.plan)
+    if begin.fresh:
+        network = with_tensors(network, trained.tensors)
+        model = network.graph_module
+    job = replace(job, recipe=began.start.plan)
     make = _trained(network, lesson)
     result = run(job, model, data, out / FOLDER, report, force=_ours(out / FOLDER), make=make)
     return record, result

@@ -1,14 +1,15 @@
 """The contracts of training: optimizers, schedules, weight quantizers, augmentations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from subbyte.io.numbers import Bounded
+from subbyte.io.numbers import Bounded, Whole
+from subbyte.methods.tuning import Estimator, Learned
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,18 @@ class Trained:
     """A training run as optimizers see it.
 
     params: all that is trained, in order. layers: those of them that are weights of layers and may
-    go on grids, with output channels along axis 0; across: the same along axis 1, as transposed
-    convolutions have them. lr: learning rate at its highest. steps: an epoch. epochs: of the run.
+    go on grids, with output channels along axis 0. lr: learning rate at its highest. steps: an
+    epoch. epochs: of the run.
     """
 
     params: Sequence[Tensor]
     layers: Sequence[Tensor]
     lr: float
-    across: Sequence[Tensor] = ()
     steps: int = 1
     epochs: int = 1
 
 
 GridT = TypeVar("GridT")
-LayerT = TypeVar("LayerT")
 
 
 class Optimizer(Bounded, ABC, Generic[GridT]):
@@ -122,20 +121,26 @@ class UpdateRounding(Bounded, ABC):
         """x: float, of any shape; is overwritten by the result and returned."""
 
 
-class WeightQuantizer(Bounded, ABC, Generic[LayerT]):
-    """Lets a network compute with low-bit weights while it is trained. LayerT: a layer's module."""
+@dataclass(frozen=True)
+class WeightQuantizer(Bounded, ABC):
+    """Says how a network whose weights are float computes with low-bit ones while it is trained.
 
-    bits: int
-    """Width of the codes that the network computes with."""
+    bits: of the codes of weights; activation_bits: of what layers multiply; None: float.
+    """
 
-    def check(self, optimizer: Optimizer[Any]) -> None:
-        """Raise RecipeError for an optimizer that it can't go with."""
+    kept: ClassVar[frozenset[Learned]] = frozenset()
+    """The kinds that stay as they begin."""
 
-    @abstractmethod
-    def attach(self, layers: Mapping[str, LayerT]) -> None:
-        """Let layers, by name, compute with rounded weights, if it is not the optimizer that keeps
-        them on grids.
-        """
+    bits: Annotated[int, Whole(2, 8)] = 4
+    activation_bits: Annotated[int, Whole(2, 8)] | None = None
+
+    @property
+    def widening(self) -> float:
+        """The factor on scales that fit the weights best, to begin with."""
+        return 1.0
+
+    def check(self, optimizer: Optimizer[Any], estimator: Estimator) -> None:
+        """Raise RecipeError for an optimizer or an estimator that it can't go with."""
 
     def build(self, optimizer: Optimizer[Any], trained: Trained) -> Updates:
         """The optimizer of a run with such weights."""

@@ -22,6 +22,9 @@ FILES = {
     "checkpoint.pt",
     "model.safetensors",
 }
+"""What a run leaves."""
+ON_GRID = FILES - {"model.safetensors"} | {"quantized.safetensors"}
+"""What a run on grids leaves."""
 SMOOTH = {"name": "classification", "label_smoothing": 0.1}
 """A task whose loss smooths labels."""
 ADAM = TrainSettings.of(epochs=3, lr=1e-2, optimizer="adam", log_every=4)
@@ -117,8 +120,9 @@ def left_by(folder: Path) -> dict[str, object]:
         for row in rows(folder, "epochs.csv")
     ]
     files = {
-        name: (folder / name).read_bytes()
-        for name in ("model.safetensors", "steps.csv", "settings.json")
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.suffix == ".safetensors" or path.name in ("steps.csv", "settings.json")
     }
     return files | {"epochs.csv": epochs}
 

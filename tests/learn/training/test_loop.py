@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from subbyte.data import DataSet, Split
+from subbyte.engine.evaluation import evaluate
 from subbyte.errors import DataError, RecipeError
-from subbyte.learn.training import TrainSettings, train
+from subbyte.exporters.packed import load
+from subbyte.graph import tensor_at
+from subbyte.learn.training import PACKED, TrainSettings, train
 from subbyte.learn.training.batches import Batches
 from subbyte.learn.training.loop import split_data
 from subbyte.models import lenet
@@ -413,17 +416,17 @@ def test_progress_is_reported_with_every_row(tmp_path):
 
 
 def test_layers_exempt_stay_off_the_grid_and_the_rest_stays_on_it(tmp_path):
-    model = seeded(Normed)
     qat = {"name": "grid", "bits": 3, "extra_bits": 2}
-    train(
-        model,
-        digits(),
-        replace(ADAM, lr=0.05, optimizer="sgd", qat=qat, float_layers=("conv2",)),
-        tmp_path,
-    )
-    assert [len(row.unique()) <= 8 for row in model.fc.weight] == [True] * 10
-    assert [len(row.unique()) <= 8 for row in model.conv1.weight.flatten(1)] == [True] * 6
-    assert [len(row.unique()) for row in model.conv2.weight.flatten(1)] == [18] * 6
+    settings = replace(ADAM, lr=0.05, optimizer="sgd", qat=qat, float_layers=("conv2",))
+    train(seeded(Normed), digits(), settings, tmp_path)
+    found = load(tmp_path / PACKED, seeded(Normed, 1))
+    codes = {name: len(weight.codes.unique()) for name, weight in found.weights.items()}
+    assert codes == {"conv1": 8, "fc": 8}
+    layer = found.layer("conv2")
+    weight = layer.geometry.to_matrix(tensor_at(found.graph_module, layer.weight))
+    assert [len(row.unique()) for row in weight] == [18] * 6
+    top1 = evaluate(found, digits().test).top1
+    assert top1 == pytest.approx(float(rows(tmp_path, "epochs.csv")[-1]["test_top1_percent"]))
 
 
 def test_weights_on_and_off_the_grid_have_the_rate_of_the_log(tmp_path):
@@ -440,7 +443,7 @@ def test_weights_on_and_off_the_grid_have_the_rate_of_the_log(tmp_path):
 def test_layers_that_are_not_there_are_errors_that_leave_nothing(tmp_path):
     on_grid = replace(ADAM, optimizer="sgd", qat="grid")
     for pattern, message in (
-        ("fc9", "no layer matches 'fc9'; the layers are conv1, conv2"),
+        ("fc9", "pattern 'fc9' matches no layer; layers are conv1, conv2"),
         ("*", "there is no layer to put on a grid"),
     ):
         with pytest.raises(RecipeError, match=message):

@@ -2,6 +2,7 @@
 ranges.
 """
 
+from subbyte.engine.trainable.alive import Fitting, alive
 from subbyte.engine.trainable.network import Trainable, freeze, trainable
 
-__all__ = ["Trainable", "freeze", "trainable"]
+__all__ = ["Fitting", "Trainable", "alive", "freeze", "trainable"]

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from subbyte.core import Grid
 from subbyte.core.ladders import Number
+from subbyte.engine.trainable.measures import Measure
 from subbyte.engine.trainable.straight import Rounded, Slowed, learned_scale
 from subbyte.graph import FakeQuantize
 
@@ -12,19 +13,20 @@ from subbyte.graph import FakeQuantize
 class LearnedQuantizer(nn.Module):
     """In the place of a quantizer with a fixed, even grid.
 
-    s = s_0 exp(t): the scale; z: the zero point, rounded to whole numbers, where there is one to
-    choose. t and z are learned.
+    s: the scale, as a measure counts it; z: the zero point, rounded to whole numbers, where there
+    is one to choose. Both are learned.
     """
 
     start: Tensor
 
-    def __init__(self, fixed: FakeQuantize) -> None:
+    def __init__(self, fixed: FakeQuantize, measure: Measure) -> None:
         super().__init__()
+        self.measure = measure
         grid = fixed.grid
         assert grid is not None and grid.spec.alphabet.even
         self.axis, self.spec, self.own = fixed.axis, grid.spec, grid.own
         self.register_buffer("start", fixed.scale.clone())
-        self.log_scale = nn.Parameter(torch.zeros_like(fixed.scale))
+        self.growth = nn.Parameter(torch.zeros_like(fixed.scale))
         self.zero = nn.Parameter(fixed.zero_point.float(), grid.spec.alphabet.has_zero_point)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,7 +41,7 @@ class LearnedQuantizer(nn.Module):
 
     def scale(self) -> Tensor:
         """The learned scale: [] or [channels]."""
-        return learned_scale(self.start, self.log_scale, self.spec)
+        return learned_scale(self.measure, self.start, self.growth, self.spec)
 
     def zero_point(self) -> Tensor:
         """Whole numbers in range, int32."""

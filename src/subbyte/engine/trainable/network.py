@@ -2,9 +2,14 @@
 
 t = trainable(q)    learns latent weights, scales, biases, activation ranges, and what is float
 q = freeze(t)       every weight on its grid; outputs are those of t.eval(), bit for bit
+
+Batch-norms are folded into layers before a network is quantized, and stay so; or they are alive
+while it learns (`alive`): each computes with the statistics of the batch, and layers take them up
+when the network is frozen.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,12 +19,50 @@ from torch.func import functional_call
 from subbyte.core import Grid
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.trainable.activations import LearnedQuantizer
-from subbyte.engine.trainable.weights import TrainableLayer
-from subbyte.graph import FakeQuantize, Layer, Network, tensor_at
+from subbyte.engine.trainable.measures import RATIOS, Measure
+from subbyte.engine.trainable.weights import FloatLayer, TrainableLayer, within_cells
+from subbyte.graph import (
+    UNCHANGED,
+    Affine,
+    Behind,
+    FakeQuantize,
+    Instrumented,
+    Layer,
+    Network,
+    Stayed,
+    tensor_at,
+)
 from subbyte.methods import Estimator, Learned
 from subbyte.tuning.estimators import Straight
 
 STRAIGHT = Straight()
+
+
+@dataclass(frozen=True, eq=False)
+class Norms:
+    """The batch-norms of a graph that are alive: behind layers, by the names of these, and where no
+    layer took them up.
+    """
+
+    behind: Mapping[str, Behind] = field(default_factory=dict)
+    stayed: tuple[Stayed, ...] = ()
+
+    def affine(self, layer: str) -> Affine:
+        """A layer's batch-norm as it is in evaluation."""
+        found = self.behind.get(layer)
+        return UNCHANGED if found is None else found.numbers.affine
+
+    def stayed_tensors(self, network: nn.Module) -> dict[str, Tensor]:
+        """The tensors of those that no layer took up, by name; network: the graph."""
+        found = {}
+        for one in self.stayed:
+            found |= one.tensors(network)
+        return found
+
+    def parameters(self, network: nn.Module) -> list[nn.Parameter]:
+        """All that they learn."""
+        stayed = [network.get_submodule(str(one.node.target)) for one in self.stayed]
+        return [p for norm in (*self.behind.values(), *stayed) for p in norm.parameters()]
 
 
 class Trainable(nn.Module):
@@ -31,26 +74,30 @@ class Trainable(nn.Module):
     """
 
     def __init__(
-        self, quantized: QuantizedModel, towards: Mapping[str, Tensor], estimator: Estimator
+        self,
+        quantized: QuantizedModel,
+        instrumented: Instrumented,
+        layers: Mapping[str, TrainableLayer | FloatLayer],
+        norms: Norms,
+        estimator: Estimator,
+        measure: Measure,
     ) -> None:
-        """towards: float weights [rows, columns] by layer, as far as they are known: latent weights
-        start in the direction of them.
+        """instrumented: a copy of the network's, in which `norms` are alive, which becomes this
+        one's own; layers: those that learn, by name; measure: of activation ranges.
         """
         super().__init__()
         self.estimator, self.progress = estimator, 0.0
         self._start = (quantized,)  # in a tuple: it is no part of this module
-        self._instrumented = quantized.instrumented.copied()
-        self.network = self._instrumented.graph_module
-        self.layers = nn.ModuleDict()
-        for layer in self._rounded:
-            rounded, bias = quantized.weights[layer.name], tensor_at(self.network, layer.bias)
-            weight = towards.get(layer.name, rounded.dequantize())
-            self.layers[_key(layer.name)] = TrainableLayer(rounded, bias, weight)
-        for name in quantized.instrumented.taps:
-            fixed = quantized.instrumented.tap(name)
+        self._norms, self.network = norms, instrumented.graph_module
+        self._targets = {name: str(node.target) for name, node in instrumented.taps.items()}
+        self.layers = nn.ModuleDict({_key(name): layer for name, layer in layers.items()})
+        for name in self._targets:
+            fixed = instrumented.tap(name)
             if fixed.grid is not None and fixed.grid.spec.alphabet.even:
-                self.network.set_submodule(self._target(name), LearnedQuantizer(fixed))
-        self._floats = quantized.leftovers.keys() & dict(self.network.named_parameters()).keys()
+                learned = LearnedQuantizer(fixed, measure)
+                self.network.set_submodule(self._targets[name], learned)
+        floats = quantized.leftovers.keys() - norms.stayed_tensors(self.network).keys()
+        self._floats = sorted(floats & dict(self.network.named_parameters()).keys())
         for name in self._floats:
             self.network.get_parameter(name).requires_grad_()
 
@@ -60,21 +107,22 @@ class Trainable(nn.Module):
         return self._start[0]
 
     @property
-    def _rounded(self) -> list[Layer]:
-        return [layer for layer in self.quantized.owners if layer.name in self.quantized.weights]
+    def _learned(self) -> list[Layer]:
+        return [layer for layer in self.quantized.owners if _key(layer.name) in self.layers]
 
-    def _target(self, tap: str) -> str:
-        return str(self.quantized.instrumented.taps[tap].target)
+    @property
+    def _rounded(self) -> list[Layer]:
+        return [layer for layer in self._learned if layer.name in self.quantized.weights]
 
     def layer(self, name: str) -> TrainableLayer:
-        """The trainable form of the layer of this name."""
+        """The trainable form of the layer of this name, whose weight is on a grid."""
         found = self.layers[_key(name)]
         assert isinstance(found, TrainableLayer)
         return found
 
     def quantizer(self, name: str) -> LearnedQuantizer | FakeQuantize:
         """The activation quantizer of this name."""
-        found = self.network.get_submodule(self._target(name))
+        found = self.network.get_submodule(self._targets[name])
         assert isinstance(found, LearnedQuantizer | FakeQuantize)
         return found
 
@@ -82,14 +130,16 @@ class Trainable(nn.Module):
     def kinds(self) -> dict[Learned, list[nn.Parameter]]:
         """All that is learned, by kind."""
         layers = [self.layer(layer.name) for layer in self._rounded]
-        quantizers = [self.quantizer(name) for name in self.quantized.instrumented.taps]
+        quantizers = [self.quantizer(name) for name in self._targets]
         ranges = [one for one in quantizers if isinstance(one, LearnedQuantizer)]
+        floats = [one.weight for one in self.layers.values() if isinstance(one, FloatLayer)]
+        floats += [self.network.get_parameter(name) for name in self._floats]
         found = {
             Learned.LATENT: [layer.latent for layer in layers],
-            Learned.SCALE: [layer.log_scale for layer in layers],
-            Learned.RANGE: [part for one in ranges for part in (one.log_scale, one.zero)],
+            Learned.SCALE: [layer.growth for layer in layers],
+            Learned.RANGE: [part for one in ranges for part in (one.growth, one.zero)],
             Learned.BIAS: [layer.bias for layer in layers],
-            Learned.FLOAT: [self.network.get_parameter(name) for name in sorted(self._floats)],
+            Learned.FLOAT: floats + self._norms.parameters(self.network),
         }
         return {kind: [p for p in some if p.requires_grad] for kind, some in found.items()}
 
@@ -103,26 +153,26 @@ class Trainable(nn.Module):
 
     @torch.no_grad()
     def settle(self, seed: int) -> None:
-        """Keep of latent weights what the estimator keeps after an update. seed: of what it draws;
-        another one for each update.
+        """Keep of latent weights what the estimator keeps after an update, and of the factors of
+        batch-norms their size: a grid takes up no negative ones. seed: of what is drawn; another
+        one for each update.
         """
         generator = torch.Generator().manual_seed(seed)
         for layer in self._rounded:
-            latent = self.layer(layer.name).latent
-            kept = self.estimator.kept(latent, generator) if latent.requires_grad else latent
-            if kept is not latent:
-                latent.copy_(kept)
+            self.layer(layer.name).settle(self.estimator, generator)
+        for norm in self._norms.behind.values():
+            norm.settle()
 
     def _tensors(self) -> dict[str, Tensor]:
         """Weights and biases by their names in the graph."""
         tensors = {}
-        for layer in self._rounded:
-            learned = self.layer(layer.name)
+        for layer in self._learned:
+            learned = self.layers[_key(layer.name)]
             if self.training:
                 matrix, bias = learned(self.estimator, self.progress)
             else:
-                rounded, bias = learned.frozen(self.input_grid(layer))
-                matrix = rounded.dequantize()
+                behind = self._norms.affine(layer.name)
+                matrix, bias = learned.at_end(behind, self.input_grid(layer))
             tensors[layer.weight], tensors[layer.bias] = layer.geometry.to_weight(matrix), bias
         return tensors
 
@@ -136,17 +186,29 @@ class Trainable(nn.Module):
     def frozen(self, findings: Findings | None = None) -> QuantizedModel:
         """The quantized network that this one is now."""
         numbers = {
-            layer.name: self.layer(layer.name).frozen(self.input_grid(layer))
+            layer.name: self.layer(layer.name).frozen(
+                self._norms.affine(layer.name), self.input_grid(layer)
+            )
             for layer in self._rounded
         }
-        grids = {name: self.quantizer(name).grid for name in self.quantized.instrumented.taps}
+        grids = {name: self.quantizer(name).grid for name in self._targets}
         return self.quantized.with_numbers(
             {name: rounded for name, (rounded, _) in numbers.items()},
             {name: bias for name, (_, bias) in numbers.items()},
             {name: grid for name, grid in grids.items() if grid is not None},
-            {name: self.network.get_parameter(name).detach() for name in sorted(self._floats)},
+            self._leftovers(),
             findings,
         )
+
+    def _leftovers(self) -> dict[str, Tensor]:
+        """What stays float, by name in the graph."""
+        found = {name: self.network.get_parameter(name).detach() for name in self._floats}
+        for layer in self._learned:
+            learned = self.layers[_key(layer.name)]
+            if isinstance(learned, FloatLayer):
+                matrix, bias = learned.frozen(self._norms.affine(layer.name))
+                found |= {layer.weight: layer.geometry.to_weight(matrix), layer.bias: bias}
+        return found | self._norms.stayed_tensors(self.network)
 
 
 def _key(layer: str) -> str:
@@ -164,8 +226,16 @@ def trainable(
     towards: the float network that it was made of: latent weights start within the cells of their
     codes, as near the float weights as these allow; without it, at the codes.
     """
-    weights = {} if towards is None else _float_weights(towards, quantized)
-    return Trainable(quantized, weights, estimator).train()
+    floats = {} if towards is None else _float_weights(towards, quantized)
+    graph_module, layers = quantized.graph_module, {}
+    for layer in quantized.owners:
+        if layer.name in quantized.weights:
+            rounded = quantized.weights[layer.name]
+            weight = floats.get(layer.name, rounded.dequantize())
+            latent, bias = within_cells(rounded, weight), tensor_at(graph_module, layer.bias)
+            layers[layer.name] = TrainableLayer(rounded.grid, latent, bias, RATIOS)
+    own = quantized.instrumented.copied()
+    return Trainable(quantized, own, layers, Norms(), estimator, RATIOS).train()
 
 
 def _float_weights(network: Network, quantized: QuantizedModel) -> dict[str, Tensor]:

@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from subbyte.core import GridSpec
+from subbyte.engine.trainable.measures import Measure
 from subbyte.io.repeatable import one_thread
 
 
-def learned_scale(start: Tensor, log_scale: Tensor, spec: GridSpec) -> Tensor:
-    """The scale that has been learned: s_0 exp(t), or the nearest that the grid may have."""
-    scale = start * log_scale.exp()
+def learned_scale(measure: Measure, start: Tensor, growth: Tensor, spec: GridSpec) -> Tensor:
+    """The scale that has been learned, or the nearest that the grid may have."""
+    scale = measure.scale(start, growth)
     return scale if not spec.powers else scale + (spec.allowed(scale) - scale).detach()
 
 

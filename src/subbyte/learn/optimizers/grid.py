@@ -332,7 +332,7 @@ def groups_of(trained: Trained) -> list[Group]:
     """Param groups of a run: weights that go on grids, and the rest. Raises RecipeError when there
     are none of the former.
     """
-    chosen = {id(p) for p in (*trained.layers, *trained.across)}
+    chosen = {id(p) for p in trained.layers}
     if not chosen:
         raise RecipeError(
             "there is no layer to put on a grid: all are exempt, or the network has none"
@@ -340,7 +340,6 @@ def groups_of(trained: Trained) -> list[Group]:
     rest = [p for p in trained.params if id(p) not in chosen]
     groups: list[Group] = [
         {"params": trained.layers},
-        {"params": trained.across, "axis": 1},
         {"params": rest, "bits": None},
     ]
     return [group for group in groups if group["params"]]

@@ -1,12 +1,10 @@
-"""LSQ: learned step sizes (Esser et al. 2020, eq. 3 and section 2.2); see `qat.rounded`."""
+"""LSQ: learned step sizes (Esser et al. 2020)."""
 
 from dataclasses import dataclass
 
-from subbyte.learn.qat.rounded import BehindRounded
+from subbyte.methods import WeightQuantizer
 
 
 @dataclass(frozen=True)
-class Lsq(BehindRounded):
-    """Float weights behind rounded ones, on a scale that is trained with them."""
-
-    learned = True
+class Lsq(WeightQuantizer):
+    """Float weights behind rounded ones, on scales that are trained with them."""

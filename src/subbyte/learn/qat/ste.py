@@ -1,10 +1,12 @@
-"""STE: the straight-through estimator (Bengio, Leonard, Courville 2013); see `qat.rounded`."""
+"""STE: the straight-through estimator (Bengio, Leonard, Courville 2013)."""
 
 from dataclasses import dataclass
 
-from subbyte.learn.qat.rounded import BehindRounded
+from subbyte.methods import Learned, WeightQuantizer
 
 
 @dataclass(frozen=True)
-class Ste(BehindRounded):
-    """Float weights behind rounded ones, on a scale that is kept."""
+class Ste(WeightQuantizer):
+    """Float weights behind rounded ones, on scales that are kept."""
+
+    kept = frozenset({Learned.SCALE})

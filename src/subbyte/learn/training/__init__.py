@@ -2,9 +2,8 @@
 grid.
 """
 
-from subbyte.learn.training.finish import pack
 from subbyte.learn.training.loop import train
 from subbyte.learn.training.settings import TrainSettings
-from subbyte.learn.training.subject import PACKED, Own, Quantized, Subject
+from subbyte.learn.training.subject import PACKED, Own, Quantized, Rounded, Subject
 
-__all__ = ["PACKED", "Own", "Quantized", "Subject", "TrainSettings", "pack", "train"]
+__all__ = ["PACKED", "Own", "Quantized", "Rounded", "Subject", "TrainSettings", "train"]

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from subbyte.data import DataSet, Split
+from subbyte.data import DataSet, Split, draw_samples
+from subbyte.engine.limits import Limits
 from subbyte.engine.stages import Report
 from subbyte.errors import DataError, FormatError, NumericsError
+from subbyte.graph import Samples
 from subbyte.io.folders import growing
 from subbyte.io.processes import Processes
 from subbyte.io.settings import kept_settings, same_settings
@@ -27,7 +29,7 @@ from subbyte.learn.training.record import Record, Row
 from subbyte.learn.training.scoring import Judge
 from subbyte.learn.training.settings import TrainSettings
 from subbyte.learn.training.step import Steps
-from subbyte.learn.training.subject import Own, Subject
+from subbyte.learn.training.subject import Own, Rounded, Subject
 from subbyte.methods import Updates
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ def train(
     progress: Report | None = None,
 ) -> Record:
     """Train a module or a quantized network (`Quantized`) in place, and write checkpoints and logs
-    into the folder `out`.
+    into the folder `out`; a module that is to end on grids (`settings.qat`) stays as it is.
 
     A run that was stopped goes on from its last checkpoint, and ends bit for bit as if it had not
     been. Started by `torchrun`, its processes share every batch. about: what else belongs to the
@@ -86,10 +88,23 @@ def train(
     is damaged or of another network; RecipeError when `out` was made with other settings, or
     settings do not fit; DataError when the data do not.
     """
-    subject = model if isinstance(model, Subject) else Own(model)
     here = trainers(device)
+    subject = model if isinstance(model, Subject) else _subject(model, data, settings, device)
     with in_folder(out, here):
         return _train(subject, data, settings, out, about or {}, here, progress)
+
+
+_SAMPLES = 500
+"""Training images that activation ranges begin with."""
+
+
+def _subject(model: nn.Module, data: DataSet, settings: TrainSettings, device: str) -> Subject:
+    """The module itself, or in trainable form where it is to end on grids."""
+    if settings.qat is None:
+        return Own(model)
+    train = split_data(data, settings).train
+    images, _ = draw_samples(data, min(_SAMPLES, len(train)), settings.seed)
+    return Rounded.of(model, Samples.of(images), settings, Limits(device=device))[0]
 
 
 def in_folder(out: Path, here: Processes) -> AbstractContextManager[None]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Bounded, Count, Natural, NotNegative, Positive, Share
@@ -14,8 +13,9 @@ from subbyte.learn.optimizers.plain import Sgd
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
 from subbyte.learn.training.augment import AUGMENTATIONS, Unchanged
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES, Cosine
-from subbyte.methods import Augmentation, LrSchedule, Optimizer, Task, WeightQuantizer
+from subbyte.methods import Augmentation, Estimator, LrSchedule, Optimizer, Task, WeightQuantizer
 from subbyte.tasks import TASKS
+from subbyte.tuning.estimators import ESTIMATORS, Straight
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The number types of the forward pass, by name."""
@@ -24,9 +24,10 @@ METHODS: dict[str, Registry[Any]] = {
     "lr_schedule": LR_SCHEDULES,
     "augment": AUGMENTATIONS,
     "qat": WEIGHT_QUANTIZERS,
+    "estimator": ESTIMATORS,
 }
 """The registries of the settings that are methods."""
-SGD, COSINE, UNCHANGED = Sgd(), Cosine(), Unchanged()
+SGD, COSINE, UNCHANGED, STRAIGHT = Sgd(), Cosine(), Unchanged(), Straight()
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class TrainSettings(Bounded):
     are logged every epoch. evaluate_every: epochs between two
     measurements. seed: of order, augmentation and whatever else is random. precision: of the
     forward pass, a name of PRECISIONS, where autocast allows it. log_every: steps between two rows
-    of the log. qat: one of WEIGHT_QUANTIZERS, by which layers compute with low-bit weights; None:
-    they are float. float_layers: patterns of layers whose weights are float all the same. distill:
-    share of the loss that is the distance from the float network's outputs, where a quantized
-    network learns.
+    of the log. qat: one of WEIGHT_QUANTIZERS, by which a float network computes with low-bit
+    weights; None: it stays float, or is quantized already. float_layers: patterns of layers whose
+    weights are float all the same. estimator: of ESTIMATORS, by which weights of a quantized
+    network are on their way to their grids. distill: share of the loss that is the distance from
+    the float network's outputs, where a quantized network learns.
     Raises RecipeError where a value is out of range, or two do not go together.
     """
 
@@ -61,8 +63,9 @@ class TrainSettings(Bounded):
     seed: Natural = 0
     precision: str = "float32"
     log_every: Count = 10
-    qat: WeightQuantizer[nn.Module] | None = None
+    qat: WeightQuantizer | None = None
     float_layers: tuple[str, ...] = ()
+    estimator: Estimator = STRAIGHT
     distill: Share = 0.0
 
     def __post_init__(self) -> None:
@@ -79,7 +82,7 @@ class TrainSettings(Bounded):
         for task in self.tasks:
             TASKS.check(task)
         if self.qat is not None:
-            self.qat.check(self.optimizer)
+            self.qat.check(self.optimizer, self.estimator)
         elif self.float_layers:
             raise RecipeError("float_layers are exempt from qat, and without it all are float")
 

@@ -8,14 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.engine.judging import tensors_of
+from subbyte.engine.limits import Limits
+from subbyte.engine.stages import Report, silent
 from subbyte.engine.trainable import Trainable, freeze
 from subbyte.errors import RecipeError
 from subbyte.exporters.packed import save
+from subbyte.graph import Network, Samples
 from subbyte.io.files import write_bytes
-from subbyte.learn.qat import layers_of, output_axis, plain_state, remove_quantizers
-from subbyte.learn.qat.layers import weight_of
-from subbyte.learn.training.settings import TrainSettings
+from subbyte.learn.qat import begun
+from subbyte.learn.training.settings import STRAIGHT, TrainSettings
 from subbyte.methods import Learned, Outputs, Task, Trained, Updates, calls
+from subbyte.tuning.estimators import ESTIMATORS
 
 WEIGHTS, PACKED = "model.safetensors", "quantized.safetensors"
 _TEMPERATURE = 4.0  # at which the float network's answers are compared
@@ -54,33 +57,29 @@ class Subject(ABC):
 
 
 class Own(Subject):
-    """The user's module; some layers may compute with rounded weights (`qat`)."""
+    """The user's module, as it is."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
     def begin(self, settings: TrainSettings) -> None:
-        """See `Subject`; whatever a run before made of the layers is undone first."""
+        """See `Subject`."""
         if settings.distill:
             raise RecipeError(
                 "distill: there is no float network to learn from; train a quantized network, with "
-                "--from or --recipe"
+                "--from, --recipe, or --qat and --weights"
             )
-        remove_quantizers(self.module, rounded=False)
-        if settings.qat is not None:
-            settings.qat.attach(layers_of(self.module, settings.float_layers))
+        if settings.estimator != STRAIGHT:
+            raise RecipeError(
+                f"estimator {ESTIMATORS.name(settings.estimator)}: weights are float; train a "
+                f"quantized network, with --from, --recipe or --qat"
+            )
 
     def optimizer(self, settings: TrainSettings, steps: int) -> Updates:
         """See `Subject`."""
-        layers = layers_of(self.module, settings.float_layers).values()
-        along, across = (
-            [weight_of(layer) for layer in layers if output_axis(layer) == axis] for axis in (0, 1)
-        )
         params = [p for p in self.module.parameters() if p.requires_grad]
-        trained = Trained(params, along, settings.lr, across, steps, settings.epochs)
-        if settings.qat is None:
-            return settings.optimizer.build(trained)
-        return settings.qat.build(settings.optimizer, trained)
+        trained = Trained(params, (), settings.lr, steps, settings.epochs)
+        return settings.optimizer.build(trained)
 
     def at(self, progress: float) -> None:
         """See `Subject`."""
@@ -93,10 +92,10 @@ class Own(Subject):
         raise NotImplementedError
 
     def write(self, out: Path) -> None:
-        """See `Subject`: the weights that the network computes with."""
+        """See `Subject`."""
         weights = {
             name: tensor.detach().cpu().contiguous()
-            for name, tensor in plain_state(self.module).items()
+            for name, tensor in self.module.state_dict().items()
         }
         write_bytes(out / WEIGHTS, safetensors.torch.save(weights))
 
@@ -122,7 +121,10 @@ class Quantized(Subject):
         kinds = self.module.kinds
         params = [parameter for some in kinds.values() for parameter in some]
         latent = kinds[Learned.LATENT]
-        trained = Trained(params, latent, settings.lr, steps=steps, epochs=settings.epochs)
+        trained = Trained(params, latent, settings.lr, steps, settings.epochs)
+        return self._build(settings, trained)
+
+    def _build(self, settings: TrainSettings, trained: Trained) -> Updates:
         return settings.optimizer.build(trained)
 
     def at(self, progress: float) -> None:
@@ -142,3 +144,32 @@ class Quantized(Subject):
     def write(self, out: Path) -> None:
         """See `Subject`: the network on its grids, packed."""
         save(freeze(self.module), out / PACKED)
+
+
+class Rounded(Quantized):
+    """A float network whose layers compute with low-bit weights from now on (`qat`)."""
+
+    def begin(self, settings: TrainSettings) -> None:
+        """See `Subject`."""
+        self.teacher.to(next(self.module.parameters()).device)
+
+    def _build(self, settings: TrainSettings, trained: Trained) -> Updates:
+        assert settings.qat is not None
+        return settings.qat.build(settings.optimizer, trained)
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        samples: Samples,
+        settings: TrainSettings,
+        limits: Limits,
+        report: Report = silent,
+    ) -> "tuple[Rounded, Network]":
+        """The network as it begins, and the float one as captured; `model` stays as it is. samples:
+        of which activation ranges are chosen, where there are any. Raises as `learn.qat.begun`.
+        """
+        assert settings.qat is not None
+        given = (settings.qat, settings.float_layers, settings.estimator, limits, report)
+        trained, network = begun(model, samples, *given)
+        return cls(trained, network.graph_module), network

@@ -1,0 +1,109 @@
+"""A network as it begins to be trained with low-bit weights: each layer's weight on the grid with
+the least square error, activation ranges by a walk on some of the training images.
+"""
+
+import copy
+import logging
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from subbyte.core import Grid, GridSpec
+from subbyte.engine.limits import Limits
+from subbyte.engine.quantization import carry_out
+from subbyte.engine.stages import Report, Stages, silent
+from subbyte.engine.trainable import Trainable, alive
+from subbyte.errors import RecipeError
+from subbyte.graph import Network, Samples, prepare
+from subbyte.learn.optimizers.grid import starting_scale
+from subbyte.methods import Estimator, WeightQuantizer
+from subbyte.recipe import Plan, Recipe
+
+log = logging.getLogger("subbyte")
+
+_CHUNK = 128  # samples that batch-norms see at once
+_FEW = 32  # samples of a walk that chooses no activation range
+
+
+def recipe_of(qat: WeightQuantizer, exempt: tuple[str, ...]) -> Recipe:
+    """The recipe of what a network is quantized to. exempt: patterns of layers that stay float."""
+    weights = {"bits": qat.bits, "rounding": "nearest", "correction": "none"}
+    layers = {pattern: {"skip": True} for pattern in exempt}
+    asked = {"weights": weights, "activations": {"bits": qat.activation_bits}, "layers": layers}
+    return Recipe.model_validate({"name": "qat", **asked})
+
+
+def begun(
+    model: nn.Module,
+    samples: Samples,
+    qat: WeightQuantizer,
+    exempt: tuple[str, ...],
+    estimator: Estimator,
+    limits: Limits,
+    report: Report = silent,
+) -> tuple[Trainable, Network]:
+    """The network in trainable form, and the float one as captured; `model` stays as it is.
+
+    samples: of which activation ranges are chosen; batch-norms that have seen nothing take their
+    statistics of these, too. Raises RecipeError for a pattern that matches
+    nothing, and where no layer is left; CaptureError and ModelError as `graph.prepare` does.
+    """
+    if any(isinstance(module, _DropoutNd) and module.p for module in model.modules()):
+        log.warning("qat: dropout does nothing in a network that learns on grids")
+    model = _seeing(model, samples)
+    network = prepare(model, samples[:2])
+    if qat.activation_bits is None:
+        samples = samples[:_FEW]
+    quantized = carry_out(
+        lambda: network,
+        recipe_of(qat, exempt),
+        samples,
+        accept=_check_some,
+        limits=limits,
+        stages=Stages(report),
+    ).model
+    trained = alive(quantized, network, model, partial(fitted, qat.widening), estimator)
+    for kind in qat.kept:
+        for parameter in trained.kinds[kind]:
+            parameter.requires_grad_(False)
+    return trained, network
+
+
+def _check_some(plan: Plan) -> None:
+    if all(layer.spec is None for layer in plan.layers):
+        raise RecipeError("there is no layer to put on a grid: all are exempt")
+
+
+def fitted(widening: float, weight: Tensor, spec: GridSpec) -> Grid:
+    """The grid with the scale that fits best, times a factor."""
+    scale = starting_scale(weight, spec) * widening
+    return Grid.of(spec, spec.share.shaped(scale, len(weight)))
+
+
+@torch.no_grad()
+def _seeing(model: nn.Module, samples: Samples) -> nn.Module:
+    """A network whose batch-norms have statistics: the same, or a copy where some have seen no
+    batch yet, whose statistics then are those of the samples.
+    """
+    if not _blind(model):
+        return model
+    model = copy.deepcopy(model).cpu().eval()
+    momenta = {norm: norm.momentum for norm in _blind(model)}
+    for norm in momenta:
+        norm.train()
+        norm.momentum = None  # the mean of all batches
+    for chunk in samples.split(_CHUNK):
+        model(*chunk.call.args, **chunk.call.kwargs)
+    for norm, momentum in momenta.items():
+        norm.momentum = momentum
+    return model.eval()
+
+
+def _blind(model: nn.Module) -> list[_BatchNorm]:
+    """Batch-norms that have seen no batch."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    counted = [one for one in norms if one.num_batches_tracked is not None]
+    return [one for one in counted if not one.num_batches_tracked]

@@ -31,7 +31,7 @@ from scipy.stats import ttest_rel
 from subbyte.data import DataSet, load_data
 from subbyte.engine.evaluation import evaluate
 from subbyte.learn.training import TrainSettings, train
-from subbyte.learn.training.loop import quantize_weights, split_data
+from subbyte.learn.training.loop import split_data, subject_of
 from subbyte.models import load_model, new_model
 
 MOMENTUM = {"momentum": 0.9}
@@ -135,10 +135,9 @@ def measure(run: Run, data: DataSet, args: argparse.Namespace) -> dict[str, obje
     model = new_model(args.model) if args.weights is None else load_model(args.model, args.weights)
     last: dict[str, Any] = {}
     if run.way == "rounded, not trained":
-        quantize_weights(model, settings)
-        parts = split_data(data, settings)
-        for name, split in (("validation", parts.validation), ("test", parts.test)):
-            last[f"{name}_top1_percent"] = evaluate(model, split).top1
+        subject, parts = subject_of(model, data, settings), split_data(data, settings)
+        for name, split in parts.measured.items():
+            last[f"{name}_top1_percent"] = evaluate(subject.module.eval(), split).top1
     else:
         with tempfile.TemporaryDirectory() as folder:
             last = train(model, data, settings, Path(folder)).epochs[-1]

@@ -17,14 +17,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from subbyte.exporters.packed import read
 from subbyte.learn.optimizers import OPTIMIZERS
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
+from subbyte.learn.training import TrainSettings
 from subbyte.learn.training.augment import AUGMENTATIONS
 from subbyte.learn.training.checkpoint import load_checkpoint
 from subbyte.learn.training.step import Steps
 from subbyte.models import MODELS, load_model
+from subbyte.records import read_result
 from tests.cli.conftest import Done, run
-from tests.learn.training.runs import FILES, digits, few, left_by, rows
+from tests.learn.training.runs import FILES, ON_GRID, digits, few, left_by, rows
 from tests.workplace import complaint, evaluated, names_in
 
 QUANTIZED = "quantized.safetensors"
@@ -130,36 +133,43 @@ def test_the_weights_have_the_accuracy_it_says(train, small, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        ("--qat", "grid", "--bits", 3, "--float-layers", "conv1"),
+        ("--qat", "grid", "--bits", 3, "--float-layers", "fc1", "--activation-bits", 8),
         pytest.param(("--qat", "lsq", "--bits", 2, *ADAM), marks=pytest.mark.slow),
     ],
 )
-def test_networks_on_grids_are_packed_and_as_accurate(options, train, small, tmp_path):
-    done = train(tmp_path / "out", *options, "--epochs", 3)
+def test_networks_on_grids_are_written_as_quantize_does(options, train, small, tmp_path):
+    done = train(tmp_path / "out", *options, "--epochs", 2, "--no-report")
     out = result(done, tmp_path / "out")
-    assert names_in(out) == WRITTEN | {QUANTIZED}
-    assert re.fullmatch(
-        rf"every weight is on its grid: \d\.\d\d bits a weight, [\d,]+ bytes, in {out / QUANTIZED}",
-        done.out.splitlines()[0],
-    )
-    assert len(done.out.splitlines()) == 3 and "test top-1" in done.out.splitlines()[1]
-    state = load_file(out / "model.safetensors")
-    for name in ("conv1", "conv2", "fc1", "fc2", "fc3"):
-        matrix = state[f"{name}.weight"].flatten(1)
-        few_values = all(len(row.unique()) <= 2 ** int(options[3]) for row in matrix)  # type: ignore[call-overload]
-        assert few_values == (name not in options)
-    before = (out / QUANTIZED).read_bytes()
-    (out / QUANTIZED).unlink()  # a run that was stopped before it was packed is packed
-    assert train(out, *options, "--epochs", 3).out == done.out
-    assert (out / QUANTIZED).read_bytes() == before
-    found = []
-    for name in ("model.safetensors", QUANTIZED):
-        shown = run(
-            "evaluate", "--model", "lenet-digits", "--data", f"npz:{small}", "--weights", out / name
-        )
+    assert {path.name for path in out.iterdir()} == ON_GRID | {"quantized"}
+    found = read_result(out / "quantized")
+    bits = {layer.name: layer.bits for layer in found.layers}
+    assert {name for name, width in bits.items() if width == "float"} == {"fc1"} & set(options)
+    assert set(bits.values()) - {"float"} == {str(options[3])}
+    assert bool(found.activations) == ("--activation-bits" in options)
+    assert found.tuning is not None and found.tuning.labels
+    assert found.exports[0].parity.samples == 256 and found.model == "lenet-digits"
+    least = 100 if not found.activations else 90  # the float twin has the same weights
+    assert found.quantized.comparison[0].value >= least
+    last = rows(out, "epochs.csv")[-1]
+    for packed in (out / QUANTIZED, out / "quantized" / "model.safetensors"):
+        network = ("--model", "lenet-digits", "--data", f"npz:{small}")
+        shown = run("evaluate", *network, "--weights", packed)
         assert shown.code == 0, shown.err
-        found.append(evaluated(shown.out))
-    assert found[0] == found[1] and f"{found[0][0]:.2f} %" in done.out
+        top1, _, loss = evaluated(shown.out)
+        assert top1 == pytest.approx(float(last["test_top1_percent"]), abs=0.006)
+        assert loss == pytest.approx(float(last["test_loss"]), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_trained_network_is_compared_with_what_it_was(train, small, tmp_path):
+    first = result(train(tmp_path / "float", *ADAM, "--epochs", 8), tmp_path / "float")
+    options = ("--qat", "lsq", "--bits", 3, "--activation-bits", 4, "--distill", 0.5)
+    weights = ("--weights", first / "model.safetensors")
+    out = result(train(tmp_path / "out", *options, *weights, "--lr", 0.01), tmp_path / "out")
+    found = read_result(out / "quantized")
+    before = float(rows(first, "epochs.csv")[-1]["test_top1_percent"])
+    assert found.float.scores[0].value == pytest.approx(before, abs=0.006)
+    assert found.quantized.scores[0].value > found.tuning.before.scores[0].value
 
 
 @pytest.mark.slow
@@ -176,7 +186,8 @@ def test_packed_networks_of_other_classes_can_be_evaluated(place, tmp_path):
     )
     done = run("evaluate", *options, "--weights", out / QUANTIZED)
     assert done.code == 0, done.err
-    assert load_file(out / "model.safetensors")["fc3.weight"].shape == (4, 84)
+    layers = {layer.name: layer for layer in read(out / QUANTIZED).plan.layers}
+    assert layers["fc3"].shape == (4, 84)
 
 
 def test_the_same_command_goes_on_and_gives_the_same_bytes(train, tmp_path, monkeypatch):
@@ -256,34 +267,42 @@ EFFECTS: dict[str, tuple[tuple[object, ...], list[tuple[object, ...]]]] = {
             ("--resolution", 5),
             ("--rounding", "half-even"),
             *(("--qat", name) for name in WEIGHT_QUANTIZERS if name != "grid"),
+            ("--qat", "ste", "--estimator", "annealed"),
+            ("--qat", "ste", "--estimator", "nested"),
+            ("--activation-bits", 4),
             ("--float-layers", "fc1"),
-            ("--set", "granularity=tensor"),
+            ("--set", "reach=2"),
             ("--optimizer", "adamw"),
             ("--momentum", 0.5),
             ("--seed", 2),
         ],
     ),
 }
-SLOWER = {"stalling"}
+SLOWER = {"stalling", "grid"}
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOWER else ()) for n in EFFECTS]
 )
-def test_every_option_has_an_effect(name, train, tmp_path, monkeypatch):
-    # what is packed is looked at elsewhere
-    monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)
+def test_every_option_has_an_effect(name, train, tmp_path):
     basis, changes = EFFECTS[name]
     seen: dict[bytes, tuple[object, ...]] = {}
     for number, change in enumerate([(), *changes]):
         out = tmp_path / str(number)
-        found = (result(train(out, *basis, *change), out) / "model.safetensors").read_bytes()
+        (written,) = result(train(out, *basis, *change), out).glob("*.safetensors")
+        found = written.read_bytes()
         assert found not in seen, f"{change} does what {seen[found]} does"
         seen[found] = change
 
 
 def test_seed_and_grid_are_in_the_settings(train, tmp_path, monkeypatch):
-    monkeypatch.setattr("subbyte.cli.train._pack", lambda *_: None)
+    seen: list[TrainSettings] = []
+
+    def instead(*given: object) -> None:
+        seen.extend(one for one in given if isinstance(one, TrainSettings))
+
+    for way in ("_run", "run_quantized"):
+        monkeypatch.setattr(f"subbyte.cli.train.{way}", instead)
     cases: list[tuple[tuple[object, ...], dict[str, Any], dict[str, Any]]] = [
         (("--optimizer", "qsgd"), {"name": "qsgd", "seed": 3}, {}),
         (("--qat", "grid", "--bits", 3), {"name": "sgd"}, {"name": "grid", "bits": 3, "seed": 3}),
@@ -293,10 +312,9 @@ def test_seed_and_grid_are_in_the_settings(train, tmp_path, monkeypatch):
             {"name": "ste", "bits": 5},
         ),
     ]
-    for number, (options, optimizer, qat) in enumerate(cases):
-        found = settings(
-            result(train(tmp_path / str(number), "--seed", 3, *options), tmp_path / str(number))
-        )
+    for options, optimizer, qat in cases:
+        result(train(tmp_path, "--seed", 3, *options), tmp_path)
+        found = seen.pop().plain()
         assert found["seed"] == 3 and found["optimizer"].items() >= optimizer.items()
         assert (found["qat"] or {}).items() >= qat.items()
 
@@ -348,7 +366,7 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
     (("--bits", 4), "unknown setting 'bits': .*; bits is a setting of --qat grid, --qat ste, --qa"),
     (
         ("--qat", "ste", "--extra-bits", 2),
-        "--optimizer sgd has .*; --qat ste has bits, granularity; extra_bits is a setting of --qat",
+        "--optimizer sgd has .*; --qat ste has bits, activation_bits; extra_bits is a setting of",
     ),
     (("--set", "tau=1"), "unknown setting 'tau': --optimizer sgd has [a-z_, ]*$"),
     ((*GRID, "--rounding", "gaussian"), "gaussian noise leaves the grid; choose another rounding"),
@@ -358,7 +376,10 @@ REFUSED: list[tuple[tuple[object, ...], str]] = [
         "'--bits': must be a whole number, at least 2 and at most 8, got '9'",
     ),
     ((*GRID, "--resolution", 9), "resolution 9 is above the cap of 8"),
-    ((*GRID, "--float-layers", "fc9"), "no layer matches 'fc9'; the layers are conv1, conv2, fc1"),
+    ((*GRID, "--float-layers", "fc9"), "pattern 'fc9' matches no layer; layers are conv1, conv2"),
+    ((*GRID, "--estimator", "nested"), "estimator nested goes with ste or lsq"),
+    (("--estimator", "annealed"), "estimator annealed: weights are float; train a quantized netw"),
+    ((*GRID, "--distill", 0.5), "--distill: there is no float network to learn from; give its --w"),
     (("--float-layers", "fc1"), "float_layers are exempt from qat, and without it all are float"),
     ((*QSGD, "--schedule", "sometimes"), "unknown method 'sometimes'; known: on-stall, annealing"),
     ((*QSGD, "--rounding", "up"), "unknown rounding 'up'; known: half-up, half-even, stochastic"),

@@ -58,9 +58,7 @@ class Behind(nn.Module):
         """Its numbers as they are now."""
         gamma, beta, mean, variance = (part.detach().double() for part in _tensors(self.norm))
         learned = self.norm.weight.requires_grad
-        return NormNumbers(
-            gamma, beta, mean, variance, self.norm.eps, self.norm.momentum, learned
-        )
+        return NormNumbers(gamma, beta, mean, variance, self.norm.eps, self.norm.momentum, learned)
 
 
 @dataclass(frozen=True, eq=False)

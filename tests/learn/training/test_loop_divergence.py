@@ -26,7 +26,6 @@ from tests.learn.training.runs import (
 from tests.workplace import names_in
 
 DATA = few(digits(), 700)  # 5 steps an epoch
-ON_GRID = {"optimizer": "sgd", "qat": "grid"}
 SGD = replace(ADAM, optimizer="sgd", lr=0.05)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from subbyte.core import Grid
@@ -52,14 +52,12 @@ class Norms:
         found = self.behind.get(layer)
         return UNCHANGED if found is None else found.numbers.affine
 
-    def stayed_tensors(self, network: nn.Module) -> dict[str, Tensor]:
+    def stayed_tensors(self, network: fx.GraphModule) -> dict[str, Tensor]:
         """The tensors of those that no layer took up, by name; network: the graph."""
-        found = {}
-        for one in self.stayed:
-            found |= one.tensors(network)
-        return found
+        found = [one.tensors(network) for one in self.stayed]
+        return {name: tensor for some in found for name, tensor in some.items()}
 
-    def parameters(self, network: nn.Module) -> list[nn.Parameter]:
+    def parameters(self, network: fx.GraphModule) -> list[nn.Parameter]:
         """All that they learn."""
         stayed = [network.get_submodule(str(one.node.target)) for one in self.stayed]
         return [p for norm in (*self.behind.values(), *stayed) for p in norm.parameters()]
@@ -116,8 +114,13 @@ class Trainable(nn.Module):
 
     def layer(self, name: str) -> TrainableLayer:
         """The trainable form of the layer of this name, whose weight is on a grid."""
-        found = self.layers[_key(name)]
+        found = self._any_layer(name)
         assert isinstance(found, TrainableLayer)
+        return found
+
+    def _any_layer(self, name: str) -> TrainableLayer | FloatLayer:
+        found = self.layers[_key(name)]
+        assert isinstance(found, TrainableLayer | FloatLayer)
         return found
 
     def quantizer(self, name: str) -> LearnedQuantizer | FakeQuantize:
@@ -167,7 +170,7 @@ class Trainable(nn.Module):
         """Weights and biases by their names in the graph."""
         tensors = {}
         for layer in self._learned:
-            learned = self.layers[_key(layer.name)]
+            learned = self._any_layer(layer.name)
             if self.training:
                 matrix, bias = learned(self.estimator, self.progress)
             else:
@@ -204,7 +207,7 @@ class Trainable(nn.Module):
         """What stays float, by name in the graph."""
         found = {name: self.network.get_parameter(name).detach() for name in self._floats}
         for layer in self._learned:
-            learned = self.layers[_key(layer.name)]
+            learned = self._any_layer(layer.name)
             if isinstance(learned, FloatLayer):
                 matrix, bias = learned.frozen(self._norms.affine(layer.name))
                 found |= {layer.weight: layer.geometry.to_weight(matrix), layer.bias: bias}

@@ -52,7 +52,7 @@ class OnGrid(WeightQuantizer):
                 f"qat grid goes with the optimizers {' and '.join(able)}, which keep weights on a "
                 f"grid; all others go with ste or lsq"
             )
-        if not isinstance(estimator, Straight):
+        if estimator != Straight():
             raise RecipeError(
                 f"qat grid keeps weights on a grid by its optimizer; estimator "
                 f"{ESTIMATORS.name(estimator)} goes with ste or lsq"

@@ -33,7 +33,8 @@ def recipe_of(qat: WeightQuantizer, exempt: tuple[str, ...]) -> Recipe:
     weights = {"bits": qat.bits, "rounding": "nearest", "correction": "none"}
     layers = {pattern: {"skip": True} for pattern in exempt}
     asked = {"weights": weights, "activations": {"bits": qat.activation_bits}, "layers": layers}
-    return Recipe.model_validate({"name": "qat", **asked})
+    recipe: Recipe = Recipe.model_validate({"name": "qat", **asked})
+    return recipe
 
 
 def begun(

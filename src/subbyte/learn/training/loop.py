@@ -89,7 +89,7 @@ def train(
     settings do not fit; DataError when the data do not.
     """
     here = trainers(device)
-    subject = model if isinstance(model, Subject) else _subject(model, data, settings, device)
+    subject = model if isinstance(model, Subject) else subject_of(model, data, settings, device)
     with in_folder(out, here):
         return _train(subject, data, settings, out, about or {}, here, progress)
 
@@ -98,7 +98,9 @@ _SAMPLES = 500
 """Training images that activation ranges begin with."""
 
 
-def _subject(model: nn.Module, data: DataSet, settings: TrainSettings, device: str) -> Subject:
+def subject_of(
+    model: nn.Module, data: DataSet, settings: TrainSettings, device: str = "cpu"
+) -> Subject:
     """The module itself, or in trainable form where it is to end on grids."""
     if settings.qat is None:
         return Own(model)

@@ -83,6 +83,11 @@ def run_quantized(
         )
     elif settings.distill:
         raise RecipeError("--distill: there is no float network to learn from; give its --weights")
+    elif settings.qat is not None and settings.qat.activation_bits is not None:
+        raise RecipeError(
+            "--activation-bits: ranges begin with those of a trained network; train it without "
+            "it, and give its --weights"
+        )
     else:
         model = new_model(name, classes, shape)
     named, count, seed = str(about["data"]), asked.calibration, settings.seed

@@ -2,8 +2,8 @@
 graphs.
 """
 
-from subbyte.graph.affine import UNCHANGED, Affine, NormNumbers
-from subbyte.graph.alive import Behind, Stayed, put_behind, revive
+from subbyte.graph.affine import Affine, NormNumbers
+from subbyte.graph.alive import Norms, enliven
 from subbyte.graph.apart import holds_any, take_apart
 from subbyte.graph.axes import Axis
 from subbyte.graph.backward import (
@@ -57,10 +57,8 @@ from subbyte.graph.user_module import unwrapped
 
 __all__ = [
     "DOMAIN",
-    "UNCHANGED",
     "Affine",
     "Axis",
-    "Behind",
     "Calls",
     "Chunks",
     "Codes",
@@ -75,6 +73,7 @@ __all__ = [
     "Memory",
     "Network",
     "NormNumbers",
+    "Norms",
     "Pair",
     "Product",
     "Program",
@@ -82,7 +81,6 @@ __all__ = [
     "Samples",
     "Signature",
     "Skipped",
-    "Stayed",
     "Structure",
     "TapPlace",
     "TapPoint",
@@ -93,6 +91,7 @@ __all__ = [
     "channel_axis",
     "described",
     "draw_classes",
+    "enliven",
     "expected",
     "exported_program",
     "find_layers",
@@ -117,8 +116,6 @@ __all__ = [
     "outputs",
     "plain_program",
     "prepare",
-    "put_behind",
-    "revive",
     "room_on",
     "sampled",
     "set_tensor",

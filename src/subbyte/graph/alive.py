@@ -5,13 +5,14 @@ Where a layer took a batch-norm up, its module stands behind the layer in traini
 evaluation the layer's numbers have it in them. Where it stayed, the module stands in its place.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from subbyte.graph.affine import NormNumbers, Unfoldable, find_norms
+from subbyte.graph.affine import UNCHANGED, Affine, NormNumbers, Unfoldable, find_norms
 from subbyte.graph.instrument import Instrumented
 
 _FOLDER = "subbyte_norms"
@@ -49,10 +50,6 @@ class Behind(nn.Module):
         """The value behind it in training; in evaluation the layer has done it all."""
         return self.norm(x) if self.training else x
 
-    def settle(self) -> None:
-        """Turn factors that have become negative."""
-        self.norm.weight.abs_()
-
     @property
     def numbers(self) -> NormNumbers:
         """Its numbers as they are now."""
@@ -62,7 +59,7 @@ class Behind(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Stayed:
+class _Left:
     """A batch-norm that no layer took up. node: of its module's call; names: of its tensors in the
     network, in the order of `NormNumbers.tensors`; "" for those that it does not have.
     """
@@ -70,29 +67,53 @@ class Stayed:
     node: fx.Node
     names: tuple[str, ...]
 
-    def tensors(self, graph_module: fx.GraphModule) -> dict[str, Tensor]:
-        """Its tensors as they are now, by name."""
-        norm = graph_module.get_submodule(str(self.node.target))
-        assert isinstance(norm, _BatchNorm)
-        found = (tensor.detach() for tensor in _tensors(norm))
-        return {name: t for name, t in zip(self.names, found, strict=True) if name}
 
-
-def put_behind(network: Instrumented, layer: str, norm: Behind) -> None:
-    """Let a batch-norm stand between a layer and all that reads its output."""
-    node = network.layers[layer]
-    readers = list(node.users)
-    found = _call(network.graph_module, node, node, norm)
-    for reader in readers:
-        reader.replace_input_with(node, found)
-    network.graph_module.recompile()
-
-
-def revive(network: Instrumented) -> list[Stayed]:
-    """Put modules in place of the batch-norms that no layer took up, but for those whose numbers
-    hang on the input.
+@dataclass(frozen=True, eq=False)
+class Norms:
+    """The batch-norms of a graph that are alive: `behind` layers, by the names of these, and where
+    no layer took them up.
     """
-    graph_module, stayed = network.graph_module, list[Stayed]()
+
+    graph_module: fx.GraphModule
+    behind: Mapping[str, Behind] = field(default_factory=dict)
+    stayed: tuple[_Left, ...] = ()
+
+    def affine(self, layer: str) -> Affine:
+        """A layer's batch-norm as it is in evaluation."""
+        found = self.behind.get(layer)
+        return UNCHANGED if found is None else found.numbers.affine
+
+    @property
+    def left(self) -> dict[str, Tensor]:
+        """The tensors of those that no layer took up, by their names in the network."""
+        found: dict[str, Tensor] = {}
+        for one in self.stayed:
+            tensors = (tensor.detach() for tensor in _tensors(self._module(one)))
+            found |= {name: t for name, t in zip(one.names, tensors, strict=True) if name}
+        return found
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All that they learn."""
+        modules = [*(one.norm for one in self.behind.values()), *map(self._module, self.stayed)]
+        return [parameter for module in modules for parameter in module.parameters()]
+
+    def settle(self) -> None:
+        """Turn factors behind layers that have become negative."""
+        for one in self.behind.values():
+            one.norm.weight.abs_()
+
+    def _module(self, one: _Left) -> _BatchNorm:
+        found = self.graph_module.get_submodule(str(one.node.target))
+        assert isinstance(found, _BatchNorm)
+        return found
+
+
+def enliven(network: Instrumented, behind: Mapping[str, NormNumbers]) -> Norms:
+    """Put modules in place of batch-norms, but for those whose numbers hang on the input. behind:
+    those that layers took up, by the names of these.
+    """
+    graph_module, stayed = network.graph_module, list[_Left]()
     for norm in find_norms(graph_module):
         try:
             module = AliveNorm(norm.numbers(graph_module))
@@ -100,10 +121,17 @@ def revive(network: Instrumented) -> list[Stayed]:
             continue
         found = _call(graph_module, norm.value, norm.input, module)
         norm.value.replace_all_uses_with(found)
-        stayed.append(Stayed(found, norm.tensors))
+        stayed.append(_Left(found, norm.tensors))
+    modules = {layer: Behind(numbers) for layer, numbers in behind.items()}
+    for layer, one in modules.items():
+        node = network.layers[layer]
+        readers = list(node.users)
+        found = _call(graph_module, node, node, one)
+        for reader in readers:
+            reader.replace_input_with(node, found)
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
-    return stayed
+    return Norms(graph_module, modules, tuple(stayed))
 
 
 def _call(graph_module: fx.GraphModule, after: fx.Node, value: fx.Node, norm: nn.Module) -> fx.Node:

@@ -136,8 +136,8 @@ def train(
     """Train a quantized network in the folder `out`, where the same command goes on, and write the
     network that came of it into its folder `quantized`.
 
-    model: the float network. Where it has random weights the trained network is compared with
-    itself before its activations were rounded. Of several processes the first returns a result,
+    model: the float network. Where it has random weights the result is compared with the
+    trained weights as float ones. Of several processes the first returns a result,
     the others None.
     Raises SubbyteError as `learn.training.train` and `running.run` do.
     """

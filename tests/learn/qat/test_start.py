@@ -107,15 +107,6 @@ def test_what_is_kept_does_not_learn(qat):
 Q3 = GridSpec(Uniform(3), share_of("channel"))
 
 
-def test_ranges_begin_with_the_statistics_that_training_will_see():
-    model = seeded(Normed)
-    with torch.no_grad():
-        model.conv1.weight *= 40  # which batch-norms that have seen nothing would pass on
-    trained = made(Lsq(8, activation_bits=8), model)
-    ends = [float(tap.grid.reach[1]) for tap in map(trained.quantizer, trained.quantized.values)]
-    assert 0 < ends[1] < 20  # behind the first batch-norm, whose factors are 2 at most
-
-
 def test_dropout_is_told_of_and_patterns_that_match_nothing_are_errors(caplog):
     with caplog.at_level(logging.WARNING, "subbyte"):
         made(Ste(3), seeded(lambda: Normed(dropout=0.3)))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from subbyte.core import Grid
 from subbyte.core.ladders import Number
-from subbyte.engine.trainable.measures import Measure
+from subbyte.engine.trainable.measures import RATIOS
 from subbyte.engine.trainable.straight import Rounded, Slowed, learned_scale
 from subbyte.graph import FakeQuantize
 
@@ -13,15 +13,14 @@ from subbyte.graph import FakeQuantize
 class LearnedQuantizer(nn.Module):
     """In the place of a quantizer with a fixed, even grid.
 
-    s: the scale, as a measure counts it; z: the zero point, rounded to whole numbers, where there
-    is one to choose. Both are learned.
+    s = s_0 exp(t): the scale; z: the zero point, rounded to whole numbers, where there is one to
+    choose. t and z are learned.
     """
 
     start: Tensor
 
-    def __init__(self, fixed: FakeQuantize, measure: Measure) -> None:
+    def __init__(self, fixed: FakeQuantize) -> None:
         super().__init__()
-        self.measure = measure
         grid = fixed.grid
         assert grid is not None and grid.spec.alphabet.even
         self.axis, self.spec, self.own = fixed.axis, grid.spec, grid.own
@@ -41,7 +40,7 @@ class LearnedQuantizer(nn.Module):
 
     def scale(self) -> Tensor:
         """The learned scale: [] or [channels]."""
-        return learned_scale(self.measure, self.start, self.growth, self.spec)
+        return learned_scale(RATIOS, self.start, self.growth, self.spec)
 
     def zero_point(self) -> Tensor:
         """Whole numbers in range, int32."""

@@ -11,18 +11,9 @@ from torch import Tensor, nn
 from subbyte.core import Grid, GridSpec
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.engine.trainable.measures import NUMBERS
-from subbyte.engine.trainable.network import Norms, Trainable
+from subbyte.engine.trainable.network import Trainable
 from subbyte.engine.trainable.weights import FloatLayer, TrainableLayer
-from subbyte.graph import (
-    Behind,
-    Layer,
-    Network,
-    NormNumbers,
-    put_behind,
-    revive,
-    tensor_at,
-    unwrapped,
-)
+from subbyte.graph import Layer, Network, NormNumbers, enliven, tensor_at, unwrapped
 from subbyte.methods import Estimator
 
 Fitting = Callable[[Tensor, GridSpec], Grid]
@@ -41,10 +32,11 @@ def alive(
 
     quantized: the network as its plan has it, whose activation ranges are begun with; network: the
     float one, as captured of `model`, which stays as it is; fitting: chooses the grids
-    that weights begin with. Learned numbers are counted as the network has them.
+    that weights begin with. Latent weights and their scales are counted as the network has
+    them.
     """
     tensors = _tensors(unwrapped(model))
-    own, behind = quantized.instrumented.copied(), dict[str, Behind]()
+    own, behind = quantized.instrumented.copied(), dict[str, NormNumbers]()
     layers: dict[str, TrainableLayer | FloatLayer] = {}
     specs = {plan.name: plan.spec for plan in quantized.plan.layers}
     for layer in quantized.owners:
@@ -56,10 +48,9 @@ def alive(
             layers[layer.name] = FloatLayer(found.weight, found.bias)
         for norm in found.norms:
             layers[layer.name].bias.requires_grad_(False)  # the batch-norm has one
-            behind[layer.name] = Behind(norm)
-            put_behind(own, layer.name, behind[layer.name])
-    norms = Norms(behind, tuple(revive(own)))
-    return Trainable(quantized, own, layers, norms, estimator, NUMBERS).train()
+            behind[layer.name] = norm
+    norms = enliven(own, behind)
+    return Trainable(quantized, own, layers, norms, estimator).train()
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -1,5 +1,5 @@
-"""Measures: in which size latent weights and learned scales are counted, as a learning rate is one
-size for all.
+"""Measures: in which size latent weights and their scales are counted, as one learning rate is to
+suit all layers.
 
     ratios      W = s E(u s_0 / s),  s = s_0 exp(t)    u in steps of the scale s_0 to begin with
     numbers     W = s E(w / s),      s = |s_0 + t|     w as a float network has it (LSQ's form)

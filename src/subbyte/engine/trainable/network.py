@@ -9,58 +9,22 @@ when the network is frozen.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from subbyte.core import Grid
 from subbyte.engine.quantized import Findings, QuantizedModel
 from subbyte.engine.trainable.activations import LearnedQuantizer
-from subbyte.engine.trainable.measures import RATIOS, Measure
+from subbyte.engine.trainable.measures import RATIOS
 from subbyte.engine.trainable.weights import FloatLayer, TrainableLayer, within_cells
-from subbyte.graph import (
-    UNCHANGED,
-    Affine,
-    Behind,
-    FakeQuantize,
-    Instrumented,
-    Layer,
-    Network,
-    Stayed,
-    tensor_at,
-)
+from subbyte.graph import FakeQuantize, Instrumented, Layer, Network, Norms, tensor_at
 from subbyte.methods import Estimator, Learned
 from subbyte.tuning.estimators import Straight
 
 STRAIGHT = Straight()
-
-
-@dataclass(frozen=True, eq=False)
-class Norms:
-    """The batch-norms of a graph that are alive: behind layers, by the names of these, and where no
-    layer took them up.
-    """
-
-    behind: Mapping[str, Behind] = field(default_factory=dict)
-    stayed: tuple[Stayed, ...] = ()
-
-    def affine(self, layer: str) -> Affine:
-        """A layer's batch-norm as it is in evaluation."""
-        found = self.behind.get(layer)
-        return UNCHANGED if found is None else found.numbers.affine
-
-    def stayed_tensors(self, network: fx.GraphModule) -> dict[str, Tensor]:
-        """The tensors of those that no layer took up, by name; network: the graph."""
-        found = [one.tensors(network) for one in self.stayed]
-        return {name: tensor for some in found for name, tensor in some.items()}
-
-    def parameters(self, network: fx.GraphModule) -> list[nn.Parameter]:
-        """All that they learn."""
-        stayed = [network.get_submodule(str(one.node.target)) for one in self.stayed]
-        return [p for norm in (*self.behind.values(), *stayed) for p in norm.parameters()]
 
 
 class Trainable(nn.Module):
@@ -78,10 +42,9 @@ class Trainable(nn.Module):
         layers: Mapping[str, TrainableLayer | FloatLayer],
         norms: Norms,
         estimator: Estimator,
-        measure: Measure,
     ) -> None:
         """instrumented: a copy of the network's, in which `norms` are alive, which becomes this
-        one's own; layers: those that learn, by name; measure: of activation ranges.
+        one's own; layers: those that learn, by name.
         """
         super().__init__()
         self.estimator, self.progress = estimator, 0.0
@@ -92,9 +55,8 @@ class Trainable(nn.Module):
         for name in self._targets:
             fixed = instrumented.tap(name)
             if fixed.grid is not None and fixed.grid.spec.alphabet.even:
-                learned = LearnedQuantizer(fixed, measure)
-                self.network.set_submodule(self._targets[name], learned)
-        floats = quantized.leftovers.keys() - norms.stayed_tensors(self.network).keys()
+                self.network.set_submodule(self._targets[name], LearnedQuantizer(fixed))
+        floats = quantized.leftovers.keys() - norms.left.keys()
         self._floats = sorted(floats & dict(self.network.named_parameters()).keys())
         for name in self._floats:
             self.network.get_parameter(name).requires_grad_()
@@ -142,7 +104,7 @@ class Trainable(nn.Module):
             Learned.SCALE: [layer.growth for layer in layers],
             Learned.RANGE: [part for one in ranges for part in (one.growth, one.zero)],
             Learned.BIAS: [layer.bias for layer in layers],
-            Learned.FLOAT: floats + self._norms.parameters(self.network),
+            Learned.FLOAT: floats + self._norms.parameters,
         }
         return {kind: [p for p in some if p.requires_grad] for kind, some in found.items()}
 
@@ -163,8 +125,7 @@ class Trainable(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for layer in self._rounded:
             self.layer(layer.name).settle(self.estimator, generator)
-        for norm in self._norms.behind.values():
-            norm.settle()
+        self._norms.settle()
 
     def _tensors(self) -> dict[str, Tensor]:
         """Weights and biases by their names in the graph."""
@@ -204,14 +165,14 @@ class Trainable(nn.Module):
         )
 
     def _leftovers(self) -> dict[str, Tensor]:
-        """What stays float, by name in the graph."""
+        """The tensors that stay float, by name in the graph."""
         found = {name: self.network.get_parameter(name).detach() for name in self._floats}
         for layer in self._learned:
             learned = self._any_layer(layer.name)
             if isinstance(learned, FloatLayer):
                 matrix, bias = learned.frozen(self._norms.affine(layer.name))
                 found |= {layer.weight: layer.geometry.to_weight(matrix), layer.bias: bias}
-        return found | self._norms.stayed_tensors(self.network)
+        return found | self._norms.left
 
 
 def _key(layer: str) -> str:
@@ -238,7 +199,7 @@ def trainable(
             latent, bias = within_cells(rounded, weight), tensor_at(graph_module, layer.bias)
             layers[layer.name] = TrainableLayer(rounded.grid, latent, bias, RATIOS)
     own = quantized.instrumented.copied()
-    return Trainable(quantized, own, layers, Norms(), estimator, RATIOS).train()
+    return Trainable(quantized, own, layers, Norms(own.graph_module), estimator).train()
 
 
 def _float_weights(network: Network, quantized: QuantizedModel) -> dict[str, Tensor]:

@@ -114,7 +114,7 @@ class FloatLayer(nn.Module):
         return (self.weight * behind.factors).float(), _moved(self.bias, behind)
 
     def at_end(self, behind: Affine, inputs: Grid | None) -> tuple[Tensor, Tensor]:
-        """What is `frozen`."""
+        """The same as `frozen`."""
         return self.frozen(behind)
 
 

@@ -2,13 +2,10 @@
 the least square error, activation ranges by a walk on some of the training images.
 """
 
-import copy
 import logging
 from functools import partial
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from subbyte.core import Grid, GridSpec
@@ -24,7 +21,6 @@ from subbyte.recipe import Plan, Recipe
 
 log = logging.getLogger("subbyte")
 
-_CHUNK = 128  # samples that batch-norms see at once
 _FEW = 32  # samples of a walk that chooses no activation range
 
 
@@ -48,13 +44,11 @@ def begun(
 ) -> tuple[Trainable, Network]:
     """The network in trainable form, and the float one as captured; `model` stays as it is.
 
-    samples: of which activation ranges are chosen; batch-norms that have seen nothing take their
-    statistics of these, too. Raises RecipeError for a pattern that matches
+    samples: of which activation ranges are chosen. Raises RecipeError for a pattern that matches
     nothing, and where no layer is left; CaptureError and ModelError as `graph.prepare` does.
     """
     if any(isinstance(module, _DropoutNd) and module.p for module in model.modules()):
         log.warning("qat: dropout does nothing in a network that learns on grids")
-    model = _seeing(model, samples)
     network = prepare(model, samples[:2])
     if qat.activation_bits is None:
         samples = samples[:_FEW]
@@ -82,29 +76,3 @@ def fitted(widening: float, weight: Tensor, spec: GridSpec) -> Grid:
     """The grid with the scale that fits best, times a factor."""
     scale = starting_scale(weight, spec) * widening
     return Grid.of(spec, spec.share.shaped(scale, len(weight)))
-
-
-@torch.no_grad()
-def _seeing(model: nn.Module, samples: Samples) -> nn.Module:
-    """A network whose batch-norms have statistics: the same, or a copy where some have seen no
-    batch yet, whose statistics then are those of the samples.
-    """
-    if not _blind(model):
-        return model
-    model = copy.deepcopy(model).cpu().eval()
-    momenta = {norm: norm.momentum for norm in _blind(model)}
-    for norm in momenta:
-        norm.train()
-        norm.momentum = None  # the mean of all batches
-    for chunk in samples.split(_CHUNK):
-        model(*chunk.call.args, **chunk.call.kwargs)
-    for norm, momentum in momenta.items():
-        norm.momentum = momentum
-    return model.eval()
-
-
-def _blind(model: nn.Module) -> list[_BatchNorm]:
-    """Batch-norms that have seen no batch."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    counted = [one for one in norms if one.num_batches_tracked is not None]
-    return [one for one in counted if not one.num_batches_tracked]

@@ -64,7 +64,7 @@ def step(trained: Trainable) -> None:
         trained.settle(number)
 
 
-def test_in_training_it_is_the_network_with_rounded_weights_and_its_own_batch_norms():
+def test_it_is_the_network_with_rounded_weights_and_its_own_batch_norms():
     model = network()
     trained = made(model, {"weights": {"bits": 3}})
     own = copy.deepcopy(model).train()
@@ -78,6 +78,8 @@ def test_in_training_it_is_the_network_with_rounded_weights_and_its_own_batch_no
             kept.copy_((weight * sign[:, None]).reshape(kept.shape))
     found, wanted = trained(IMAGES), own(IMAGES)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    folded, plain = trained.eval()(IMAGES), own.eval()(IMAGES).detach()  # statistics have moved
+    torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-5)
     (found.square().sum() + wanted.square().sum()).backward()
     norms = [one.norm for one in trained._norms.behind.values()]
     for mine, its in zip(norms, (own.bn1, own.bn2), strict=True):

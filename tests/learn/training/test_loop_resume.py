@@ -100,7 +100,7 @@ def filled(row: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-QUICK = {"sgd, batch-norm", "qsgd", "qsgd by tensor", "2021", "sgd on grid", "lsq"}
+QUICK = {"sgd, batch-norm", "qsgd", "qsgd by tensor", "2021", "sgd on grid"}
 
 
 @pytest.mark.parametrize(

@@ -519,7 +519,7 @@ def test_ctrl_c_while_data_are_read_is_the_same(train, tmp_path, monkeypatch):
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("subbyte.cli.train.load_data", stop)
+    monkeypatch.setattr("subbyte.cli.common.load_data", stop)
     done = train(tmp_path / "out", *SGD)
     assert done.code == 130 and "interrupted" in done.err and names_in(tmp_path) == set()
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subbyte.cli.common import write_page
+from subbyte.cli.progress import progress
 from subbyte.cli.quantize import show
 from subbyte.cli.source import find_source
-from subbyte.cli.terminal import console, progress
+from subbyte.cli.terminal import console
 from subbyte.data import DataSet
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
@@ -17,6 +18,8 @@ from subbyte.jobs.training import FOLDER, About, Begin, train
 from subbyte.learn.training import TrainSettings
 from subbyte.models import load_model
 from subbyte.recipe import Plan, Recipe, load_request
+from subbyte.records import read_document
+from subbyte.records.training import LOG, Log, Trained
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ def run_quantized(
     about: About,
     device: str,
     page: bool,
-) -> bool:
+) -> Trained | None:
     """Train, write and show the quantized network; of several processes the first does all but the
-    training. Returns whether this is the first.
+    training. None for the others.
     """
     if weights is None:
         raise ModelError(
@@ -85,9 +88,8 @@ def run_quantized(
             Begin(packed, asked.estimator), job, settings, model, data, out, report, about
         )
     if result is None:
-        return False
+        return None
     show(result, out / FOLDER)
-    if page:
-        write_page(out / FOLDER)
+    write_page(page, out / FOLDER)
     console.print(f"training: {out}/*", soft_wrap=True)
-    return True
+    return Trained(log=read_document(out / LOG, Log), result=result)

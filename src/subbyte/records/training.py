@@ -16,6 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PositiveInt
 from subbyte.errors import FormatError
 from subbyte.io.files import write_text
 from subbyte.records.base import (
+    Count,
     Document,
     Percent,
     Record,
@@ -26,6 +27,7 @@ from subbyte.records.base import (
     table_text,
     write_document,
 )
+from subbyte.records.result import Result
 from subbyte.records.scores import Score
 
 EPOCHS, STEPS, LOG = "epochs.csv", "steps.csv", "log.json"
@@ -164,6 +166,26 @@ class Log(Document):
     settings: Settings
     scoring: Scoring
     epochs: list[Epoch] = Field(default_factory=list)
+
+
+class Packed(Record):
+    """A network that was trained on grids, packed. file: in the folder of the run; bytes: of the
+    network.
+    """
+
+    file: str
+    bits_per_weight: float
+    bytes: Count
+
+
+class Trained(Record):
+    """A run that has ended. packed: None where it trained in float; result: of the quantized
+    network that was trained by `--from` or `--recipe`, None for others.
+    """
+
+    log: Log
+    packed: Packed | None = None
+    result: Result | None = None
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,7 @@ class _Doer:
             task.key: task for task in tasks if not self.results.finished(task, retry=self.retry)
         }
         done = len(tasks) - len(left)
+        self.report(stage, done, len(tasks), "")
         ordered = sorted(left.values(), key=lambda task: repr(task.run.inputs))
         for task, outcome in self.engine.outcomes(ordered) if ordered else ():
             self.results.add(task, outcome)

@@ -43,10 +43,14 @@ class _Column:
 
 
 class Table:
-    """A table to print, made as rich's tables are: the first column has the names."""
+    """A table to print, made as rich's tables are.
 
-    def __init__(self, title: str | None = None) -> None:
-        self.title = title
+    keys: how many columns, from the first, say what a row is of; each table that follows has them.
+    The first column has names.
+    """
+
+    def __init__(self, title: str | None = None, keys: int = 1) -> None:
+        self.title, self.keys = title, keys
         self._columns: list[_Column] = []
         self._sections: set[int] = set()  # numbers of the rows that a line is above
         self._rows = 0
@@ -74,14 +78,14 @@ class Table:
 
     def _blocks(self, width: int) -> Iterator[list[_Column]]:
         """The columns, as many at a time as fit beside the names."""
-        names, *others = self._columns
-        room = width - 1 - min(names.natural, _NAME) - _EDGES
-        block, left = [names], room
+        keys, others = self._columns[: self.keys], self._columns[self.keys :]
+        room = width - 1 - sum(min(column.natural, _NAME) + _EDGES for column in keys)
+        block, left = keys, room
         for column in others:
-            if column.least + _EDGES > left and len(block) > 1:
+            if column.least + _EDGES > left and len(block) > len(keys):
                 yield block
-                block, left = [names], room
-            block.append(column)
+                block, left = keys, room
+            block = [*block, column]
             left -= column.least + _EDGES
         yield block
 

@@ -19,7 +19,7 @@ def summary_table(results: Sequence[Result], title: str) -> Table:
     """
     scores, compared = columns(results, first=True)
     shown = dict([*list(scores.items())[:1], *list(compared.items())[:1]])
-    table = Table(title=title)
+    table = Table(title=title, keys=2)
     table.add_column("recipe")
     table.add_column("network")
     for name in (*shown, "bits/weight", *SIZES):
@@ -46,8 +46,8 @@ def scores_table(
     networks: Mapping[str, Measured], heads: Sequence[str], title: str | None = None
 ) -> Table:
     """All figures of networks, by name: a row a figure."""
-    table = Table(title=title)
     several = len(heads) > 1
+    table = Table(title=title, keys=1 + several)
     for name in (*(["output"] if several else []), "figure"):
         table.add_column(name)
     for name in networks:

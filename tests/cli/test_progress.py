@@ -80,7 +80,7 @@ with progress() as report:
 def test_a_terminal_has_a_bar_a_stage():
     above, below = pty.openpty()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80"}
-    with subprocess.Popen([sys.executable, "-c", SHOWN], stderr=below, env=environment) as process:
+    with subprocess.Popen([sys.executable, "-c", SHOWN], stderr=below, env=environment):
         os.close(below)
         text = b""
         with contextlib.suppress(OSError):  # the other end is closed

@@ -65,7 +65,10 @@ CropOption = Annotated[
 ]
 InterpolationOption = Annotated[
     Interpolation | None,
-    typer.Option("--interpolation", help="With --resize: its filter. Default: bicubic."),
+    typer.Option(
+        "--interpolation",
+        help=f"With --resize: its filter, of {', '.join(Interpolation)}. Default: bicubic.",
+    ),
 ]
 OptimizeOption = Annotated[
     str,

@@ -60,8 +60,8 @@ def read_seeds(text: str) -> list[int]:
     """
     found: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        low, high = read_numbers("--seeds", f"{first},{last or first}", SEED)
+        first, dash, last = part.partition("-")
+        low, high = read_numbers("--seeds", f"{first},{last if dash else first}", SEED)
         if not low <= high < low + MOST_SEEDS:
             raise RecipeError(
                 f"--seeds: {short(part)} is no range of 1 to {MOST_SEEDS:,} seeds, such as 0-9"

@@ -51,7 +51,7 @@ _MEANINGS = {
     Exit.DONE: "The work is done.",
     Exit.ERROR: "An error that can be mended: one line on stderr says what is wrong, where, and "
     "what to do. Nothing is left half-written. Also `verify` where a value differs, and `sweep` "
-    "where the question about many runs was answered by no.",
+    "where the answer is no to whether so many runs are meant.",
     Exit.USAGE: "An option that there is not, or a value that it does not take; nothing was begun.",
     Exit.FAILED: "`sweep` alone: the sweep is done, and some of its runs failed; the others are "
     "written.",

@@ -42,7 +42,7 @@ print. `--quiet` prints nothing but warnings and errors; with both there is the 
 
 ```sh
 subbyte quantize --model lenet-digits --weights builtin:lenet-digits --data digits --out runs/w4 \\
-    --recipe w4 --json --quiet > w4.json
+    --recipe w4 --json
 subbyte evaluate --model lenet-digits --weights runs/w4/model.safetensors --data digits \\
     --json --quiet
 ```

@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import typer
-from pydantic_core import to_jsonable_python
+from pydantic import ConfigDict, TypeAdapter
 
 from subbyte.cli.terminal import Exit, clear_errors, console
 from subbyte.recipe import Plan
 
 T = TypeVar("T")
+_VALUES: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="null"))
 
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What a command leaves. record: what it found, as files of results have it; written: the
+    """The outcome of a command. record: what it found, as files of results have it; written: the
     folders and files that it wrote, the main one first; code: with which it ends.
     """
 
@@ -46,7 +47,7 @@ class Answer(Generic[T]):
 def _plain(record: object) -> Any:
     """Values that JSON has."""
     own = record.to_dict() if isinstance(record, Plan) else record
-    return to_jsonable_python(own, by_alias=True, inf_nan_mode="null")
+    return _VALUES.dump_python(own, mode="json", by_alias=True)
 
 
 QuietOption = Annotated[

@@ -169,7 +169,7 @@ class Pixels:
 
     @property
     def about(self) -> dict[str, str]:
-        """What files tell of it, "" where nothing is said."""
+        """The words that files have for it, "" where nothing is said."""
         return {name: str(value or "") for name, value in vars(self).items()}
 
 

@@ -10,6 +10,7 @@ import typer
 
 from subbyte.cli.answers import Answer, command
 from subbyte.cli.fitting import Table
+from subbyte.cli.progress import stage
 from subbyte.cli.quantize import show
 from subbyte.cli.tables import plan_table
 from subbyte.cli.terminal import console
@@ -97,7 +98,15 @@ def inspect(
 
 
 def _packed(file: Path) -> PackedFile:
-    packed = read(file)
+    with stage("read"):
+        packed = read(file)
+        stored = [
+            layer
+            for layer in packed.plan.layers
+            if layer.spec and f"layers/{layer.name}/codes" in packed.tensors
+        ]
+        weights = [packed.weight(layer) for layer in stored]
+        sizes = [_Size.of(weight) for weight in weights]
     console.print(plan_table(packed.plan))
     table = Table(title=f"{file}: {file.stat().st_size:,} bytes")
     table.add_column("layer")
@@ -112,13 +121,6 @@ def _packed(file: Path) -> PackedFile:
     ):
         table.add_column(name, justify="right")
     table.add_column("SNR dB", justify="right")
-    stored = [
-        layer
-        for layer in packed.plan.layers
-        if layer.spec and f"layers/{layer.name}/codes" in packed.tensors
-    ]
-    weights = [packed.weight(layer) for layer in stored]
-    sizes = [_Size.of(weight) for weight in weights]
     findings = packed.header.findings.sqnr_db
     for layer, weight, size in zip(stored, weights, sizes, strict=True):
         sqnr = findings.get(layer.name, inf)
@@ -170,7 +172,8 @@ class _Size(NamedTuple):
 
 def _exported(file: Path) -> ExportedFile:
     """The file as its exporter sees it."""
-    held = contents(file)
+    with stage("read"):
+        held = contents(file)
     form = f", {held.form}" if held.form else ""
     table = Table(title=f"{file}: {file.stat().st_size:,} bytes{form}")
     for name in ("tensor", "type", "shape"):

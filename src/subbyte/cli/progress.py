@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,7 +11,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TaskID,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
@@ -22,6 +21,8 @@ from subbyte.cli.terminal import console, errors
 from subbyte.engine.stages import Report, Stages, silent
 from subbyte.engine.walk import Progress
 
+BRIEF = 2.0
+"""Seconds of a stage whose bar goes when all is done."""
 EVERY = 30.0
 """Seconds between two lines of a stage where there is no terminal."""
 
@@ -45,13 +46,22 @@ def stage(name: str) -> Iterator[Progress]:
         yield steps
 
 
-class _Steps(ProgressColumn):
-    """Steps done of all; nothing where they can't be counted."""
+class _Words(ProgressColumn):
+    """Words about a stage, which are no markup."""
+
+    def __init__(self, said: Callable[[Task], str]) -> None:
+        super().__init__()
+        self._said = said
 
     def render(self, task: Task) -> Text:
         """See `ProgressColumn`."""
-        counted = task.total is not None and not (task.finished and task.total == 1)
-        return Text(f"{task.completed:.0f}/{task.total:.0f}" if counted else "")
+        return Text(self._said(task))
+
+
+def _steps(task: Task) -> str:
+    """Steps done of all; nothing where they can't be counted."""
+    counted = task.total is not None and not (task.finished and task.total == 1)
+    return f"{task.completed:.0f}/{task.total:.0f}" if counted else ""
 
 
 @contextmanager
@@ -60,13 +70,13 @@ def _bars() -> Iterator[Report]:
     are not known.
     """
     columns = [
-        TextColumn("{task.description:<12}", markup=False),
+        _Words(lambda task: f"{task.description:<12}"),
         BarColumn(bar_width=20),
-        _Steps(),
+        _Words(_steps),
         TimeElapsedColumn(),
-        TextColumn("left", markup=False),
+        _Words(lambda task: "left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[what]}", markup=False),
+        _Words(lambda task: str(task.fields["what"])),
     ]
     with Bars(*columns, console=errors) as bars:
         tasks: dict[str, TaskID] = {}
@@ -78,6 +88,9 @@ def _bars() -> Iterator[Report]:
             bars.update(tasks[stage], completed=done, total=total or None, what=shown)
 
         yield report
+        for task in bars.tasks:
+            if task.finished and (task.elapsed or 0) < BRIEF:
+                bars.remove_task(task.id)
 
 
 @dataclass

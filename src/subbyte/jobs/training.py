@@ -84,9 +84,10 @@ def _train(
     report: Report,
     about: About,
 ) -> "tuple[Record, Result | None]":
-    images, _ = draw_samples(data, job.calibration, job.seed)
-    samples = Samples.of(images)
-    network = prepare(model, samples[:2])
+    with Stages(report).stage("capture"):
+        images, _ = draw_samples(data, job.calibration, job.seed)
+        samples = Samples.of(images)
+        network = prepare(model, samples[:2])
     start = begin.network(job, model, network, samples, report)
     student = trainable(start, network, ESTIMATORS[begin.estimator]())
     parts = split_data(data, settings)

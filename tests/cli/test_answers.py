@@ -105,6 +105,11 @@ def test_without_them_people_are_told_on_stdout(name, commands, subbyte):
     assert told.out == moved.err and not console.quiet
 
 
+def test_training_without_a_rate_takes_the_usual_one_and_keeps_it(commands, subbyte):
+    told = json.loads(subbyte("train", *commands["train"], "--json").out)
+    assert told["result"]["log"]["settings"]["lr"] == 0.1  # it has batch-norms
+
+
 def test_an_error_leaves_stdout_empty(subbyte, tmp_path):
     done = subbyte("inspect", tmp_path / "none.onnx", "--json")
     assert (done.code, done.out, done.err.count("\n")) == (Exit.ERROR, "", 1)

@@ -238,9 +238,7 @@ def _with_usual_rate(
     settings: TrainSettings, name: str, images: DataSet, *, trained: bool
 ) -> TrainSettings:
     network = new_model(name, len(images.classes) or None, images.image_shape)
-    rate = usual_rate(settings.optimizer, network, trained=trained)
-    console.print(f"learning rate: {rate:g}, as --lr is not given")
-    return replace(settings, lr=rate)
+    return replace(settings, lr=usual_rate(settings.optimizer, network, trained=trained))
 
 
 def _run(
@@ -272,7 +270,8 @@ def _run(
         packed = _pack(
             new_model(name, classes, shape), images, settings.qat.bits, settings.float_layers, out
         )
-    text = f"test {_scores(record)} after epoch {record.epochs[-1]['epoch']}; files: {out}/*"
+    after = f"after epoch {record.epochs[-1]['epoch']}, learning rate {settings.lr:g}"
+    text = f"test {_scores(record)} {after}; files: {out}/*"
     console.print(text, soft_wrap=True)
     return Trained(log=read_document(out / LOG, Log), packed=packed)
 

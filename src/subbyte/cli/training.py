@@ -91,5 +91,5 @@ def run_quantized(
         return None
     show(result, out / FOLDER)
     write_page(page, out / FOLDER)
-    console.print(f"training: {out}/*", soft_wrap=True)
+    console.print(f"training, learning rate {settings.lr:g}: {out}/*", soft_wrap=True)
     return Trained(log=read_document(out / LOG, Log), result=result)

@@ -135,8 +135,12 @@ def test_parity_is_measured_on_the_calibration_images(made, place):
 def test_every_stage_reports_its_progress(made):
     reports = made[2]
     assert list(dict.fromkeys(report[0] for report in reports)) == [
+        "capture",
+        "plan",
         "walk",
+        "export",
         "evaluate",
+        "figures",
     ]
     for stage in {report[0] for report in reports}:
         done = [(n, total) for name, n, total, _ in reports if name == stage]

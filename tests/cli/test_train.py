@@ -92,8 +92,8 @@ def test_it_writes_weights_logs_and_a_last_line(train, tmp_path):
     epochs, steps = rows(out, "epochs.csv"), rows(out, "steps.csv")
     assert len(epochs) == 3 and [row["step"] for row in steps] == ["2", "3", "4", "6", "8", "9"]
     assert done.out.splitlines() == [
-        f"test top-1 {float(epochs[-1]['test_top1_percent']):.2f} % after epoch 3, learning rate 0.01; "
-        f"files: {out}/*",
+        f"test top-1 {float(epochs[-1]['test_top1_percent']):.2f} % after epoch 3, "
+        f"learning rate 0.01; files: {out}/*",
         f"to look at: {out / 'report.html'}",
     ]
     log = json.loads((out / "log.json").read_text())

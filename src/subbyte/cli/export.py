@@ -128,7 +128,7 @@ def export(
     drawn, _ = draw_samples(loaded, count, found.seed)
     samples = check_samples(network, drawn)
     joins = found.result is not None and path.parent.resolve() == found.packed.parent.resolve()
-    with owned(found.packed.parent if joins else path):
+    with owned(found.packed.parent if joins else path), owned(path):  # and what it left before
         check_free(exporter, path, force)
         more = [VECTORS] if vectors else []
         beside = [path.with_suffix(end) for end in (*more, *([] if joins else [SUFFIX]))]
@@ -138,14 +138,14 @@ def export(
             if vectors:
                 count = write_vectors(network, made.path.with_suffix(VECTORS), samples)
             certificate = _certificate(found, made)
-            if not joins:
+            # before the file has its name: who kills this process finds no file of no result
+            if joins:
+                _record(found.packed.parent, made, network, loaded)
+            else:
                 write_document(made.path.with_suffix(SUFFIX), certificate)
-        made = replace(made, path=path)
-        _tell(made)
+        _tell(replace(made, path=path))
         if vectors:
             console.print(f"{beside[0]}: {count} quantized values", soft_wrap=True)
-        if joins:
-            _record(found.packed.parent, made, network, loaded)
     written = write_page(page, found.packed.parent)[1:] if joins else ()
     return Answer(certificate, (*filter(Path.exists, files), *written))
 

@@ -1,6 +1,6 @@
 """The part of `subbyte train` that trains a quantized network: --from and --recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from subbyte.cli.common import write_page
@@ -20,6 +20,7 @@ from subbyte.models import load_model
 from subbyte.recipe import Plan, Recipe, load_request
 from subbyte.records import read_document
 from subbyte.records.training import LOG, Log, Trained
+from subbyte.tasks import read_tasks
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def run_quantized(
         found = find_source(Path(asked.source), name, named)
         count, seed, packed = found.calibration, found.seed, str(found.packed)
         recipe: Recipe | Plan = read(found.packed).plan
+        if found.result and not settings.tasks:
+            settings = replace(settings, tasks=read_tasks(found.result.task))
     else:
         recipe = load_request(asked.recipe, [])
     job = Job(
@@ -77,6 +80,7 @@ def run_quantized(
         recipe=recipe,
         calibration=count,
         seed=seed,
+        tasks=settings.tasks,
         limits=Limits(device=device),
         about=tuple((key, str(value or "")) for key, value in about.items()),
     )

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from subbyte.data import DataSet, draw_apart, draw_samples, draw_targets
+from subbyte.engine.effects import effects
 from subbyte.engine.evidence import gather
 from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.sensitivity import Option
@@ -121,8 +122,11 @@ def run(
             measured = measure(model, done.model, before, exported, capture, data, judged)
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
+        with stages.stage("effects") as progress:
+            samples = Samples.of(images)
+            own = effects(done.network, done.model, samples, capture.device, progress)
         count, seconds = len(capture.split), stages.seconds
-        result = summary(job, data, done, files, packed, measured, count, seconds, place)
+        result = summary(job, data, done, files, packed, measured, own, count, seconds, place)
         write_text(temporary / PLAN, done.model.plan.to_yaml(place))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))

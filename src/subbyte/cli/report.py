@@ -43,6 +43,12 @@ def report(
         list[str] | None,
         typer.Option(help="Name of a folder, once for each. Default: the tail of its path."),
     ] = None,
+    shared_assets: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the 5 MB that draw plots, once for many pages. Default: in the page."
+        ),
+    ] = None,
     smooth: Annotated[
         int,
         numeric(
@@ -74,8 +80,11 @@ def report(
     comparison of several.
     """
     view = View(smooth, epochs, window, read_words(metrics), read_bits(bits) if bits else ())
+    names, assets = name or (), shared_assets
     with stage("report"):
-        page, *_ = write_report(folders, out, names=name or (), view=view, png=png, tables=csv)
+        page, *_ = write_report(
+            folders, out, names=names, view=view, png=png, tables=csv, assets=assets
+        )
     written = (page, *filter(None, (png, csv)))
     for path in written:
         console.print(str(path), soft_wrap=True)

@@ -183,7 +183,8 @@ def _spot(name: str, count: int, score: Score | None) -> Cloud:
     if score is None or value is None:
         return Cloud(name, (), ())
     note = f"{name}: {said(score)}, {count:,} bytes"
-    return Cloud(name, (count,), (value,), (), (note,), (score.error or 0.0,))
+    error = score.error or 0.0
+    return Cloud(name, (count,), (value,), (), (note,), (error,), score.within)
 
 
 def _sensitivity(result: Result) -> tuple[Part, ...]:

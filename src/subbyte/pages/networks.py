@@ -218,6 +218,7 @@ def _cloud(name: str, networks: Sequence[Network]) -> Cloud:
             for one, score in zip(known, scores, strict=True)
         ],
         [one.error or 0.0 for one in scores],
+        networks[0].result.quantized.headline.within,
     )
 
 

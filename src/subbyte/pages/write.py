@@ -58,6 +58,17 @@ def write_report(
     return written
 
 
+def compare(
+    folders: Sequence[str | Path], out: str | Path = PAGE, *, names: Sequence[str] = ()
+) -> Path:
+    """Write one page about several results, what belongs together side by side; returns its path.
+
+    folders: as `subbyte quantize`, `sweep`, `train`, `gradquant`, `aciq` or `subbyte.report` write
+    them; names: of each, in the page. Raises as `write_report`.
+    """
+    return write_report([Path(folder) for folder in folders], Path(out), names=names)[0]
+
+
 def _from(page: Path, file: Path) -> str:
     """The path of a file as a page names it."""
     return Path(os.path.relpath(file.resolve(), page.resolve().parent)).as_posix()

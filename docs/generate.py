@@ -1,6 +1,5 @@
-"""Rebuild the generated pages: docs/methods.md, docs/recipes.md, docs/cli.md,
-docs/targets.md. With --check only say
-which are stale.
+"""Rebuild the generated pages: docs/methods.md, docs/recipes.md, docs/cli.md, docs/targets.md,
+docs/scripting.md. With --check only say which are stale.
 """
 
 import sys
@@ -11,6 +10,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
+import scripting
 import typer
 
 from subbyte.allocate import ALLOCATIONS
@@ -184,6 +184,7 @@ def recipes() -> str:
 def cli() -> str:
     """The help of every command."""
     parts = [NOTE, "# Commands", ""]
+    parts += ["Exit codes, `--json`, and environment variables: [from scripts](scripting.md).", ""]
     for name in COMMANDS:
         command = load(name)
         parts += [
@@ -196,20 +197,32 @@ def cli() -> str:
         ]
         context = typer.Context(command)
         for parameter in command.get_params(context):
-            flags = (
-                ", ".join(parameter.opts)
-                if parameter.param_type_name == "option"
-                else parameter.name.upper()
-            )
-            default = parameter.default if parameter.default not in (None, False, ()) else ""
-            help_text = getattr(parameter, "help", "") or ""
-            if flags != "--help, -h":
-                parts.append(
-                    f"| `{flags}` | {'' if callable(default) else default} | "
-                    f"{help_text.replace('|', '/')} |"
-                )
+            if parameter.name != "help":
+                cells = (f"`{_flags(parameter)}`", _default(parameter), _help(parameter))
+                parts.append(f"| {' | '.join(cells)} |")
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _flags(parameter: Any) -> str:
+    if parameter.param_type_name != "option":
+        return str(parameter.name).upper()
+    return ", ".join(parameter.opts) + "".join(f"/{one}" for one in parameter.secondary_opts)
+
+
+def _default(parameter: Any) -> str:
+    """The default as it is: of a pair of flags the flag; nothing where the help has to say it, and
+    for flags that are not set.
+    """
+    default = parameter.default
+    if isinstance(default, bool):
+        pair = parameter.secondary_opts
+        return (f"`{parameter.opts[0]}`" if default else f"`{pair[0]}`") if pair else ""
+    return "" if default in (None, "", ()) or callable(default) else str(default)
+
+
+def _help(parameter: Any) -> str:
+    return str(parameter.help or "").replace("|", "/")
 
 
 def _settings(cls: Any) -> str:
@@ -253,7 +266,13 @@ def _taken(bits: list[int], granularity: Sequence[str], symmetric: bool) -> str:
     return f"{widths} bits, a scale a {' or '.join(granularity)}, {zero}"
 
 
-PAGES = {"methods.md": methods, "recipes.md": recipes, "cli.md": cli, "targets.md": targets}
+PAGES = {
+    "methods.md": methods,
+    "recipes.md": recipes,
+    "cli.md": cli,
+    "targets.md": targets,
+    "scripting.md": lambda: scripting.page(NOTE),
+}
 
 
 def main() -> None:

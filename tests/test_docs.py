@@ -100,5 +100,13 @@ def test_the_format_page_gives_the_bytes_that_pack_writes() -> None:
     assert pack_digits(torch.tensor([2, 0, 1, 1, 2]), 3).tolist() == [200]
 
 
+def test_the_page_of_scripts_has_every_environment_variable_that_the_code_reads() -> None:
+    texts = [path.read_text() for path in (ROOT / "src").rglob("*.py")]
+    read = re.compile(r"""(?:environ(?:\.get|\.setdefault)?[(\[]|_stated\()"(\w+)\"""")
+    found = {name for text in texts for name in read.findall(text)}
+    page = (ROOT / "docs/scripting.md").read_text()
+    assert found >= {"WORLD_SIZE", "MKL_CBWR"} and all(name in page for name in found)
+
+
 def _readme() -> str:
     return (ROOT / "README.md").read_text()

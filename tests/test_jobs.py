@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import subbyte
-from subbyte.errors import FormatError, ParityError, RecipeError
+from subbyte.errors import FormatError, ParityError, RecipeError, SubbyteError
 from subbyte.exporters import EXPORTERS
 from subbyte.exporters.packed import read
 from subbyte.jobs import PACKED, Job, run, running
@@ -135,8 +135,12 @@ def test_parity_is_measured_on_the_calibration_images(made, place):
 def test_every_stage_reports_its_progress(made):
     reports = made[2]
     assert list(dict.fromkeys(report[0] for report in reports)) == [
+        "capture",
+        "plan",
         "walk",
+        "export",
         "evaluate",
+        "figures",
     ]
     for stage in {report[0] for report in reports}:
         done = [(n, total) for name, n, total, _ in reports if name == stage]
@@ -232,3 +236,23 @@ def test_an_operation_without_a_form_costs_the_file_not_the_result(place, tmp_pa
     found = run(JOB, Pooled().eval(), data_set(place), out, silent)
     assert not found.exports and "adaptive_max_pool2d" in found.not_exported["onnx-int8"]
     assert names_in(out) == FILES - {"model.onnx"} and read_result(out) == found
+
+
+def test_a_network_quantized_in_python_gets_the_folder_of_a_command(made, place, tmp_path):
+    _, by_command, _ = made
+    data, model = data_set(place), float_network(place)
+    images, test = subbyte.draw_calibration(data, 40, 0)
+    quantized = subbyte.quantize(model, images, "w4a8")
+    pairs = (test.images(range(len(test))), test.labels)
+    page = subbyte.report(quantized, model, images, tmp_path / "q", test=pairs)
+    found = read_result(tmp_path / "q")
+    assert page == tmp_path / "q" / "report.html" and page.is_file()
+    assert found.quantized.scores == by_command.quantized.scores
+    assert found.float.scores == by_command.float.scores
+    assert [one.name for one in found.effects] == [one.name for one in by_command.effects]
+    alone = subbyte.report(quantized, model, [images[:25], images[25:]], tmp_path / "alone")
+    assert not read_result(alone.parent).float.scores and read_result(alone.parent).images == 40
+    with pytest.raises(SubbyteError, match="exists"):
+        subbyte.report(quantized, model, images, tmp_path / "q")
+    both = subbyte.compare([page.parent, alone.parent], tmp_path / "both.html")
+    assert "2 quantized networks" in both.read_text()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from subbyte.exporters.torch_program import plain
     from subbyte.graph import Inputs
     from subbyte.io.processes import processes
+    from subbyte.jobs.reporting import report
     from subbyte.models import load_model
+    from subbyte.pages.write import compare
     from subbyte.recipe import Plan, Recipe, load_recipe
     from subbyte.records import About, Preprocessing
     from subbyte.speed.bench import bench
@@ -39,6 +41,7 @@ __all__ = [
     "__version__",
     "bench",
     "best",
+    "compare",
     "draw_calibration",
     "evaluate",
     "export",
@@ -50,6 +53,7 @@ __all__ = [
     "plain",
     "processes",
     "quantize",
+    "report",
     "runner",
     "save",
     "trainable",
@@ -67,6 +71,7 @@ _HOMES = {
     "Trainable": "subbyte.engine.trainable",
     "bench": "subbyte.speed.bench",
     "best": "subbyte.engine.trials",
+    "compare": "subbyte.pages.write",
     "draw_calibration": "subbyte.data",
     "evaluate": "subbyte.engine.evaluation",
     "export": "subbyte.exporters",
@@ -78,6 +83,7 @@ _HOMES = {
     "plain": "subbyte.exporters.torch_program",
     "processes": "subbyte.io.processes",
     "quantize": "subbyte.engine.quantization",
+    "report": "subbyte.jobs.reporting",
     "runner": "subbyte.exporters",
     "save": "subbyte.exporters.packed",
     "trainable": "subbyte.engine.trainable",

@@ -110,6 +110,11 @@ COMMANDS: dict[str, Command] = {
         ("aciq", "--bits", "2", "--samples", "1000", "--no-report"), other=("--bits", "3")
     ),
     "export": Command(("export", "start", "--to", "onnx-compact"), "a.onnx", before=(_START,)),
+    "export into a folder": Command(
+        ("export", "start", "--to", "onnx-compact", "--no-report"),
+        "start/a.onnx",
+        before=(_START,),
+    ),
     "bench": Command(
         ("bench", "a.onnx", "--pairs", "1", "--seconds", "1", "--no-static"),
         "bench.json",

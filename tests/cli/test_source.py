@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from subbyte.cli.common import Pixels
+from subbyte.cli.source import find_source
+from subbyte.data import Interpolation, load_data
+from subbyte.jobs import about
 from subbyte.models import lenet
 from tests.cli.conftest import run
 
@@ -29,7 +33,8 @@ def done(*arguments: object) -> str:
 
 def test_from_training_to_export_and_back(colours, tmp_path):
     trained, out = tmp_path / "trained", tmp_path / "out"
-    given = ("--model", "lenet", "--data", colours)
+    sizes = ("--resize", 10, "--crop", 8, "--interpolation", "bilinear")
+    given = ("--model", "lenet", "--data", colours, *sizes)
     done(
         "train",
         *given,
@@ -50,7 +55,17 @@ def test_from_training_to_export_and_back(colours, tmp_path):
     done("quantize", *given, *weights, "--recipe", "w4", "--calibration", 20, *files)
     packed = ("--weights", out / "model.safetensors")
     done("evaluate", *given, *packed, "--against", weights[1])
+    assert find_source(out).pixels == Pixels(None, 10, 8, Interpolation.BILINEAR)
+    changed = find_source(out, pixels=Pixels(interpolation=Interpolation.BOX))
+    assert changed.pixels == Pixels(None, 10, 8, Interpolation.BOX)
     done("export", out, "--to", "torch")
+
+
+def test_interpolation_is_a_fact_of_the_data_and_goes_with_resizing(colours):
+    preprocessing = about(load_data(colours, None, 10, 8, "bilinear")).preprocessing
+    assert (preprocessing.resize, preprocessing.interpolation) == (10, "bilinear")
+    done = run("evaluate", "--data", colours, "--model", "lenet", "--interpolation", "box")
+    assert done.code == 1 and "--resize" in done.err
 
 
 def test_training_on_a_grid_reads_its_weights_back_without_a_word(colours, tmp_path):

@@ -95,7 +95,8 @@ def test_it_writes_weights_logs_and_a_last_line(train, tmp_path):
     epochs, steps = rows(out, "epochs.csv"), rows(out, "steps.csv")
     assert len(epochs) == 3 and [row["step"] for row in steps] == ["2", "3", "4", "6", "8", "9"]
     assert done.out.splitlines() == [
-        f"test top-1 {float(epochs[-1]['test_top1_percent']):.2f} % after epoch 3; files: {out}/*",
+        f"test top-1 {float(epochs[-1]['test_top1_percent']):.2f} % after epoch 3, "
+        f"learning rate 0.01; files: {out}/*",
         f"to look at: {out / 'report.html'}",
     ]
     log = json.loads((out / "log.json").read_text())
@@ -541,7 +542,7 @@ def test_ctrl_c_while_data_are_read_is_the_same(train, tmp_path, monkeypatch):
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("subbyte.cli.train.load_data", stop)
+    monkeypatch.setattr("subbyte.cli.common.load_data", stop)
     done = train(tmp_path / "out", *SGD)
     assert done.code == 130 and "interrupted" in done.err and names_in(tmp_path) == set()
 

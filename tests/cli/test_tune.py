@@ -2,6 +2,7 @@
 they refuse.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,12 @@ def test_training_refuses_what_does_not_go_together(given, said, tmp_path):
     done = run("train", *NETWORK, *given, "--calibration", 64, "--out", tmp_path / "out")
     assert done.code == 1 and said in done.err
     assert not (tmp_path / "out" / "checkpoint.pt").exists()
+
+
+def test_training_from_a_folder_takes_its_task(start, tmp_path):
+    there = tmp_path / "there"
+    shutil.copytree(start, there)
+    result = there / "result.json"
+    result.write_text(result.read_text().replace('"task": "classification"', '"task": "odd"'))
+    done = run("train", *NETWORK, "--from", there, "--out", tmp_path / "out")
+    assert done.code == 1 and "odd" in done.err

@@ -73,7 +73,15 @@ def test_kinds_are_registered_under_their_names():
 
 
 @pytest.mark.parametrize(
-    "options", [{"normalize": "imagnet"}, {"resize": 0}, {"crop": 0}, {"normalize": "imagenet"}]
+    "options",
+    [
+        {"normalize": "imagnet"},
+        {"resize": 0},
+        {"crop": 0},
+        {"normalize": "imagenet"},
+        {"interpolation": "bilinear"},  # of what is not resized
+        {"interpolation": "cubic", "resize": 8},
+    ],
 )
 def test_options_that_do_not_fit_are_refused(options):
     with pytest.raises(DataError):

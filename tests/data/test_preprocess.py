@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from subbyte.data import Normalization
+from subbyte.data import Interpolation, Normalization
 from subbyte.data.normalize import parse_normalization
 from subbyte.data.preprocess import Preprocess, hold_bytes
 from subbyte.errors import DataError
@@ -46,6 +46,26 @@ def test_the_shorter_side_is_resized_and_the_aspect_kept(height, width, resize, 
     # Both round to whole pixels on the way, Pillow once per direction: at most one level apart or
     # so.
     assert np.abs(got - wanted.numpy()).max() <= 1.5
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_the_filter_is_the_one_asked_for(mode):
+    image = picture(60, 80)
+    preprocess = Preprocess(NONE, resize=30, interpolation=Interpolation(mode))
+    got = preprocess.reshape_tensor(torch.from_numpy(np.asarray(image)[None, :, :, 0].copy()), "x")
+    pixels = torch.from_numpy(np.asarray(image)[None, None, :, :, 0].copy()).double()
+    wanted = F.interpolate(pixels, size=(30, 40), mode=mode, antialias=True).clamp(0, 255)[0]
+    assert (got - wanted).abs().max() <= 1.5
+
+
+def test_every_filter_is_one_of_pillows():
+    found = {
+        one: np.asarray(Preprocess(NONE, 30, None, one).reshape(picture(60, 80), "x"))
+        for one in Interpolation
+    }
+    # one pixel of two by two
+    assert np.array_equal(found[Interpolation.NEAREST], np.asarray(picture(60, 80))[1::2, 1::2])
+    assert len({array.tobytes() for array in found.values()}) == len(Interpolation)
 
 
 @pytest.mark.parametrize("height", [10, 11, 13])

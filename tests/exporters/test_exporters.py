@@ -34,6 +34,11 @@ def _marked(name):
     return pytest.param(name, marks=marks + [pytest.mark.slow] * (name in SLOW))
 
 
+def used(marked):
+    """Whether an exporter's file is run from Python."""
+    return bool(EXPORTERS[marked.values[0]].usage)
+
+
 every_exporter = pytest.mark.parametrize("name", list(map(_marked, EXPORTERS)))
 RECIPES = ("w4", "w3", "w4a4", "w8a8")
 
@@ -74,6 +79,19 @@ def test_it_says_what_it_wrote(name, made):
     assert found.path == path_of(name, folder) and found.parity.samples == len(images("shared"))
     assert found.bytes == sum(path.stat().st_size for path in folder.iterdir())
     assert set(found.notes) <= {row.name for row in taken("shared", name).ledger}
+
+
+@pytest.mark.parametrize("name", [one for one in map(_marked, EXPORTERS) if used(one)])
+def test_its_lines_of_python_run_the_file(name, made, monkeypatch):
+    _, folder = made(name)
+    monkeypatch.chdir(folder)
+    samples = images("shared")[:2]
+    inputs = [samples if name == "torch" else samples.numpy()]
+    own = {"inputs": inputs}
+    exec(EXPORTERS[name].usage.replace("FILE", path_of(name, folder).name), own)
+    (found,) = own["outputs"] if isinstance(own["outputs"], list) else [own["outputs"]]
+    wanted = taken("shared", name)(samples)
+    assert torch.allclose(torch.as_tensor(found), wanted, atol=0.02 * float(wanted.abs().max()))
 
 
 @every_exporter

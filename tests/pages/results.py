@@ -34,6 +34,13 @@ def measured(top1: float, top5: float | None = None, agreement: float | None = N
     return {"scores": scores, "comparison": [] if agreement is None else alike}
 
 
+def effect(name: str, bits: int, error: float | None, more: int = 0, feeds: Any = ()) -> Any:
+    """What a layer, or a quantizer that feeds some, costs by itself."""
+    kind = "activation" if feeds else "weight"
+    found = {"name": name, "kind": kind, "feeds": list(feeds), "bits": str(bits), "width": bits}
+    return found | {"error": error, "more_bytes": more, "images": 40}
+
+
 RESULT: dict[str, Any] = {
     "version": 4,
     "model": "net",
@@ -53,6 +60,7 @@ RESULT: dict[str, Any] = {
             "bytes": 318248,
             "holds": 300000,
             "opset": 21,
+            "usage": "run it",
             **measured(90.79, None, 100.0),
             "parity": {
                 "samples": 40,
@@ -80,6 +88,12 @@ RESULT: dict[str, Any] = {
     "options": [],
     "seconds": {"capture": 1.5, "walk": 12.25, "evaluate": 60.0},
     "fold_error": 1e-6,
+    "effects": [
+        effect(LAYERS[0], 4, 0.0025, 55),
+        effect(LAYERS[1], 4, None, 77),
+        effect(LAYERS[2], 8, 0.0005, 0),
+        effect("stem:out", 4, 0.04, feeds=[LAYERS[1]]),
+    ],
     "layers": [
         {
             "name": LAYERS[0],

@@ -63,7 +63,7 @@ def colours(picture) -> set:
 
 def test_every_plot_is_drawn_on_a_wide_screen(wide, tmp_path):
     drawn = wide.run(DRAWN)
-    assert len(drawn) == 11 and all(
+    assert len(drawn) == 12 and all(
         marks > 0 and 600 < width < 1000 for _, marks, width in drawn
     ), drawn
     assert wide.run("document.documentElement.scrollWidth") == 1200 and wide.problems == []

@@ -358,3 +358,10 @@ def test_names_that_start_with_an_underscore_are_in_the_legend(tmp_path):
         Chart("t", "x", "y", (Line(name, (1, 2), (1, 2)),)).picture(tmp_path / f"{name}.png")
     with Image.open(tmp_path / "_run.png") as odd, Image.open(tmp_path / "run.png") as usual:
         assert odd.width > usual.width  # by the width of the underscore
+
+
+def test_error_bars_end_where_values_do():
+    cloud = Cloud("top-1", (1, 2), (99.75, 0.25), errors=(0.5, 1.0), within=(0.0, 100.0))
+    assert cloud.reach == ([0.5, 0.25], [0.25, 1.0])
+    bars = cloud.trace(0, labelled=False, right=2.0)["error_y"]
+    assert (bars["array"], bars["arrayminus"]) == ([0.25, 1.0], [0.5, 0.25])

@@ -15,9 +15,10 @@ from PIL import Image
 from subbyte.errors import FormatError, RecipeError, SubbyteError
 from subbyte.pages import page as module
 from subbyte.pages import subjects
+from subbyte.pages.effects import costliest
 from subbyte.pages.figures import Heat, Histograms, Points, Rows
 from subbyte.pages.network import Network, sections
-from subbyte.pages.parts import Gallery, Raw, Section, Story, Table, Text
+from subbyte.pages.parts import Code, Gallery, Raw, Section, Story, Table, Text
 from subbyte.pages.subject import Subject, View
 from subbyte.pages.write import PAGE, tell, unique_names, write_report
 from tests.pages.results import (
@@ -52,9 +53,15 @@ def model(tmp_path):
     return Network.read("net", make_result(tmp_path / "net", options=OPTIONS))
 
 
+def titled(model, title):
+    return one(sections(model), Section, title)
+
+
 def test_a_network_has_all_its_sections(model):
     assert [section.title for section in sections(model)] == [
         "Scores and size",
+        "Files and how to run them",
+        "Which layer costs most",
         "Layers",
         "Activations",
         "Weights before and after",
@@ -67,7 +74,7 @@ def test_a_network_has_all_its_sections(model):
 
 
 def test_accuracy_and_size_are_those_of_the_result(model):
-    section = sections(model)[0]
+    section = titled(model, "Scores and size")
     table = one(section.parts, Table)
     assert table.header == (
         "network",
@@ -96,8 +103,36 @@ def test_accuracy_and_size_are_those_of_the_result(model):
     assert plot.clouds[1].errors[0] == pytest.approx(100 * (0.9081 * 0.0919 / 200) ** 0.5)
 
 
+def test_files_are_listed_with_lines_that_run_them(model):
+    parts = titled(model, "Files and how to run them").parts
+    ((file, exporter, count, smaller, faster),) = one(parts, Table).rows
+    assert (file, exporter, count, smaller) == ("model.onnx", "onnx-int8", "318,248", "3.38")
+    assert faster == "" and one(parts, Code).text == "run it"
+
+
+def test_what_costs_most_comes_first_with_what_would_help(model):
+    parts = titled(model, "Which layer costs most").parts
+    ranks = one(parts, Rows)
+    assert ranks.names == (LAYERS[1], "stem:out", LAYERS[0], LAYERS[2])
+    weights, activations = ranks.marks
+    assert weights.values == [None, None, 2.5, 0.5] and activations.values == [
+        None,
+        40.0,
+        None,
+        None,
+    ]
+    advice = one(parts, Table, "What would bring something back").rows
+    assert [row[:2] for row in advice] == [
+        ("--set 'layers.block.<b>1</b>.weights.bits=8'", "+77"),
+        ("--set 'layers.block.<b>1</b>.activations.bits=8'", "none"),
+        ("--set layers.stem.weights.bits=8", "+55"),
+        ("subbyte tune FOLDER --time 5min", "none"),
+    ]
+    assert costliest(model.result.effects).endswith("moves the output by more than can be told.")
+
+
 def test_layers_are_drawn_and_listed(model):
-    parts = sections(model)[1].parts
+    parts = titled(model, "Layers").parts
     signal = one(parts, Rows, "Signal-to-noise ratio of layers")
     assert signal.names == LAYERS and signal.marks[0].values == [30.5, 18.25, None]
     assert one(parts, Rows, "Bytes by layer").marks[0].values == [1234, 2345, 345]
@@ -120,7 +155,7 @@ def test_layers_are_drawn_and_listed(model):
         "4 bits in INT8",
     )
     assert table.rows[2][4] == "exact" and table.rows[1][-1] == "because <script>"
-    activations = one(sections(model)[2].parts, Table)
+    activations = one(titled(model, "Activations").parts, Table)
     assert activations.header == (
         "name",
         "asked",
@@ -135,7 +170,7 @@ def test_layers_are_drawn_and_listed(model):
 
 
 def test_weights_stand_on_codes_and_activations_on_values(model):
-    weights = one(sections(model)[3].parts, Histograms)
+    weights = one(titled(model, "Weights before and after").parts, Histograms)
     for name, histogram in zip(LAYERS, weights.figures, strict=True):
         spread = EVIDENCE.layers[name]
         assert (histogram.name, histogram.start, histogram.width) == (
@@ -149,7 +184,7 @@ def test_weights_stand_on_codes_and_activations_on_values(model):
             f"{spread.clipped_percent:.3g} % clipped" in histogram.about
             and "zero points from" in histogram.about
         )
-    activations = one(sections(model)[4].parts, Histograms)
+    activations = one(titled(model, "Where activations are clipped").parts, Histograms)
     assert [h.name for h in activations.figures] == ["input", "stem:out"] and activations.logarithm
     for histogram in activations.figures:
         spread = EVIDENCE.activations[histogram.name]
@@ -160,7 +195,7 @@ def test_weights_stand_on_codes_and_activations_on_values(model):
 
 
 def test_sensitivity_has_every_width(model):
-    section = sections(model)[5]
+    section = titled(model, "Sensitivity")
     heat = one(section.parts, Heat)
     assert heat.rows == LAYERS and heat.columns == ("ternary", "4", "8")
     assert heat.texts[0] == ["12", "*0.45", "0"] and heat.values[0][2] is None
@@ -169,7 +204,7 @@ def test_sensitivity_has_every_width(model):
 
 
 def test_predictions_are_counted_and_shown(model):
-    parts = sections(model)[6].parts
+    parts = titled(model, "Predictions").parts
     predictions = EVIDENCE.predictions
     changed = predictions.lost + predictions.gained + predictions.moved
     assert parts[0].text.startswith(f"{changed} of 200 images are put into another class")
@@ -366,7 +401,7 @@ def test_kinds_mix_in_one_page(tmp_path, monkeypatch):
         "Training runs",
         "Clip searches",
     ]
-    assert len(story.sentences) == 5
+    assert len(story.sentences) == 6
 
 
 def test_a_new_kind_is_a_line_in_the_registry(tmp_path, monkeypatch):
@@ -430,11 +465,11 @@ def test_pictures_and_tables_are_files_too(tmp_path):
     assert paths[0] == tmp_path / "a.html" and all(path.is_file() for path in paths)
     png, tables = (sorted((tmp_path / kind).iterdir()) for kind in ("png", "csv"))
     assert sorted(paths[1:]) == [*tables, *png] and not (folder / PAGE).exists()
-    assert {path.suffix for path in png} == {".png"} and len(png) == 11
+    assert {path.suffix for path in png} == {".png"} and len(png) == 12
     for path in png:
         with Image.open(path) as image:
             assert image.width > 500
-    assert len(tables) == len(png) + 9  # as many tables besides
+    assert len(tables) == len(png) + 12  # as many tables besides
     layers = list(csv.reader(io.StringIO((tmp_path / "csv" / "layers-all-layers.csv").read_text())))
     assert layers[1][:5] == ["stem", "4", "4", "1,234", "30.5"]
     confusion = (
@@ -517,3 +552,14 @@ def test_the_result_is_not_touched(tmp_path):
     write_report([folder])
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert after.pop(PAGE) and after == before and json.loads(after["result.json"])
+
+
+def test_pages_share_one_file_that_draws_plots(tmp_path):
+    folders = [make_result(tmp_path / name) for name in ("a b", "c")]
+    whole = write_report(folders[:1])[0].stat().st_size
+    pages = [write_report([folder], assets=tmp_path) for folder in folders]
+    assert pages[0][1] == pages[1][1] and pages[0][1].parent == tmp_path
+    for page, plotly in pages:
+        text = page.read_text()
+        assert f'<script src="../{plotly.name}">' in text and 'id="plotly"' not in text
+        assert page.stat().st_size < whole - 1_500_000

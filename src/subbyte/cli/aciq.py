@@ -8,15 +8,17 @@ from typing import Annotated
 import typer
 
 from subbyte.analyses.aciq import compute, optima
-from subbyte.cli.common import ForceOption, PageOption, read_bits, write_page
+from subbyte.cli.answers import Answer, command
+from subbyte.cli.common import ForceOption, PageOption, SeedOption, read_bits, write_page
 from subbyte.cli.numbers import numeric
+from subbyte.cli.progress import progress
 from subbyte.cli.tables import plain_table
-from subbyte.cli.terminal import command, console, progress
+from subbyte.cli.terminal import console
 from subbyte.io.folders import folder
-from subbyte.io.numbers import SEED, Whole
+from subbyte.io.numbers import Whole
 from subbyte.pages.aciq import tables
 from subbyte.pages.write import PAGE
-from subbyte.records.aciq import ALPHAS, ERRORS
+from subbyte.records.aciq import ALPHAS, ERRORS, Optimum
 
 _OWNS = (ALPHAS, ERRORS, PAGE)
 
@@ -30,10 +32,10 @@ def aciq(
     samples: Annotated[
         int, numeric(Whole(1, 10**8), "Values to draw for the simulated error.")
     ] = 100_000,
-    seed: Annotated[int, numeric(SEED, "Of the draw.")] = 0,
+    seed: SeedOption = 0,
     force: ForceOption = False,
     page: PageOption = True,
-) -> None:
+) -> Answer[list[Optimum]]:
     """Print optimal clipping and its error for each width; with --out also draw the error against
     clipping.
     """
@@ -44,13 +46,14 @@ def aciq(
                 widths, samples, seed, lambda k, n, what: report("simulate", k, n, what)
             )
             found.write(temporary)
-    for table in tables(optima(widths)):
+    best = optima(widths)
+    for table in tables(best):
         console.print(plain_table(table))
     console.print(
         "alpha: for 2^bits - 1 steps, as grids have; paper's: for 2^bits; best: by exact expected "
         "error",
     )
-    if out is not None:
-        console.print(f"written to {out}")
-        if page:
-            write_page(out)
+    if out is None:
+        return Answer(best)
+    console.print(f"written to {out}", soft_wrap=True)
+    return Answer(best, write_page(page, out))

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import ForceOption
+from subbyte.cli.fitting import Table
 from subbyte.cli.numbers import LONGEST, PIXELS, numeric, read_numbers
+from subbyte.cli.progress import progress
 from subbyte.cli.tables import finding_lines
-from subbyte.cli.terminal import command, console, progress
+from subbyte.cli.terminal import console
 from subbyte.errors import FormatError, RecipeError
 from subbyte.io.folders import owned
 from subbyte.io.numbers import Real, Whole
@@ -53,7 +55,7 @@ def bench(
         ),
     ] = None,
     force: ForceOption = False,
-) -> None:
+) -> Answer[Bench]:
     """Measure exported files in turns: speed against the float network and ONNX Runtime's own
     static quantization, memory, sizes, and which nodes compute with integers.
     """
@@ -75,8 +77,10 @@ def bench(
             _check_free(out, force)  # what appeared meanwhile stays
             write_document(out, found)
     show(found)
-    if out is not None:
-        console.print(f"written to {out}", soft_wrap=True)
+    if out is None:
+        return Answer(found)
+    console.print(f"written to {out}", soft_wrap=True)
+    return Answer(found, (out,))
 
 
 def _check_free(out: Path | None, force: bool) -> None:
@@ -125,9 +129,8 @@ def _times(found: Bench, batch: int) -> Table:
     table = Table(
         title=f"batch {batch}, {found.threads} thread{many}: how many times as fast, with the 95 % "
         "interval of the median",
-        title_justify="left",
     )
-    table.add_column("file", overflow="fold")
+    table.add_column("file")
     measured = [(one.name, t) for one in found.files for t in one.timings if t.batch == batch]
     others = found.compared
     columns = [f"against {name}" for name in others]
@@ -149,8 +152,8 @@ def _times(found: Bench, batch: int) -> Table:
 
 
 def _sizes_table(found: Bench) -> Table:
-    table = Table(title="sizes, memory, kernels", title_justify="left")
-    table.add_column("file", overflow="fold")
+    table = Table(title="sizes, memory, kernels")
+    table.add_column("file")
     for name in (
         "bytes",
         "weights,\nloaded MiB",

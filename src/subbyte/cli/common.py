@@ -1,6 +1,7 @@
 """Helpers that the commands share: options, inputs, and the page about a folder."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,12 @@ import typer
 from torch import nn
 
 from subbyte.cli.numbers import PIXELS, numeric, usage
+from subbyte.cli.progress import stage
 from subbyte.cli.terminal import console
-from subbyte.data import DataSet, load_data
+from subbyte.data import DataSet, Interpolation, load_data
 from subbyte.errors import RecipeError, SubbyteError
 from subbyte.io.folders import owned
-from subbyte.io.numbers import Whole
+from subbyte.io.numbers import SEED, Whole
 from subbyte.io.processes import check_device
 from subbyte.io.texts import parse_yaml
 from subbyte.models import load_model
@@ -61,6 +63,13 @@ ResizeOption = Annotated[
 CropOption = Annotated[
     int | None, numeric(PIXELS, "Centre crop of folder images, in pixels.", "--crop")
 ]
+InterpolationOption = Annotated[
+    Interpolation | None,
+    typer.Option(
+        "--interpolation",
+        help=f"With --resize: its filter, of {', '.join(Interpolation)}. Default: bicubic.",
+    ),
+]
 OptimizeOption = Annotated[
     str,
     typer.Option(
@@ -102,6 +111,9 @@ DeviceOption = Annotated[
         help="Where the arithmetic runs: cpu or cuda.",
     ),
 ]
+SeedOption = Annotated[
+    int, numeric(SEED, "Of all that is drawn at random: images, weights, order.", "--seed")
+]
 PageOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
 ]
@@ -142,25 +154,45 @@ def read_override(override: str, example: str) -> tuple[str, object]:
     return name, parse_yaml(text, f"--set {override!r}")
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """How images become inputs, as options say it; None: as the data set has it."""
+
+    normalize: str | None = None
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: Interpolation | None = None
+
+    def load(self, data: str) -> DataSet:
+        """The data set of a name. Raises DataError as `load_data` does."""
+        return load_data(data, **vars(self))
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The words that files have for it, "" where nothing is said."""
+        return {name: str(value or "") for name, value in vars(self).items()}
+
+
 def load_inputs(
-    model: str,
-    weights: Path | None,
-    data: str,
-    normalize: str | None,
-    resize: int | None,
-    crop: int | None,
+    model: str, weights: Path | None, data: str, pixels: Pixels
 ) -> tuple[nn.Module, DataSet]:
     """The float network and the data set that the options name."""
-    loaded = load_data(data, normalize=normalize, resize=resize, crop=crop)
-    return load_model(model, weights, shape=loaded.image_shape), loaded
+    with stage("read"):
+        loaded = pixels.load(data)
+        return load_model(model, weights, shape=loaded.image_shape), loaded
 
 
-def write_page(out: Path, view: View | None = None) -> None:
-    """The page about a folder of results, which are whole without one all the same."""
+def write_page(wanted: bool, out: Path, view: View | None = None) -> tuple[Path, ...]:
+    """Write the page about a folder of results where it is wanted; they are whole without one all
+    the same. Returns what was written: the folder, and the page in it.
+    """
+    if not wanted:
+        return (out,)
     try:
-        with owned(out):
+        with stage("report"), owned(out):
             (path,) = write_report([out], view=view or View())
     except SubbyteError as error:
         console.print(f"no report was written: {error}", soft_wrap=True)
-    else:
-        console.print(f"to look at: {path}", soft_wrap=True)
+        return (out,)
+    console.print(f"to look at: {path}", soft_wrap=True)
+    return out, path

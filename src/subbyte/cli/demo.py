@@ -12,19 +12,20 @@ import typer
 from safetensors.torch import save_file
 from torch import nn
 
-from subbyte.cli.common import ForceOption, PageOption, write_page
-from subbyte.cli.numbers import numeric
+from subbyte.cli.answers import Answer, command
+from subbyte.cli.common import ForceOption, PageOption, SeedOption, write_page
+from subbyte.cli.progress import progress
 from subbyte.cli.tables import summary_table
-from subbyte.cli.terminal import command, console, progress
+from subbyte.cli.terminal import console
 from subbyte.data import DataSet, load_data
 from subbyte.engine.stages import Report
 from subbyte.io.files import write_json
 from subbyte.io.folders import folder
-from subbyte.io.numbers import SEED
 from subbyte.jobs import OWNS, Job, run
 from subbyte.models import MODELS
 from subbyte.pages.write import PAGE
 from subbyte.recipe import load_recipe
+from subbyte.records import Result
 
 _RECIPES = ("w8a8", "w4a4", "w3", "w2", "ternary")
 _EPOCHS = 30
@@ -36,10 +37,10 @@ _OWNS = (_WEIGHTS, _RESULTS, PAGE, *(f"{name}/{file}" for name in _RECIPES for f
 @command
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
-    seed: Annotated[int, numeric(SEED, "Of training and calibration.")] = 0,
+    seed: SeedOption = 0,
     force: ForceOption = False,
     page: PageOption = True,
-) -> None:
+) -> Answer[list[Result]]:
     """Train LeNet on digits, quantize it to W8A8, W4A4, W3, W2 and ternary, and compare."""
     data = load_data("digits")
     results = []
@@ -55,9 +56,10 @@ def demo(
         f"seed {seed}"
     )
     console.print(summary_table(results, title))
-    console.print(f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json")
-    if page:
-        write_page(out)
+    console.print(
+        f"files: {out}/*/model.safetensors, model.onnx, plan.yaml, result.json", soft_wrap=True
+    )
+    return Answer(results, write_page(page, out))
 
 
 def _prefixed(report: Report, recipe: str) -> Report:

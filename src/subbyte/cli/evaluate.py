@@ -1,25 +1,30 @@
 """subbyte evaluate: scores of a float network, a packed or an exported file on a test split."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.table import Table
 from torch import Tensor, nn
 
+from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import (
     CropOption,
     DataOption,
     DeviceOption,
+    InterpolationOption,
     NormalizeOption,
+    Pixels,
     ResizeOption,
     TaskOption,
 )
+from subbyte.cli.fitting import Table
 from subbyte.cli.numbers import numeric
+from subbyte.cli.progress import stage
 from subbyte.cli.tables import scores_table
-from subbyte.cli.terminal import command, console, progress
-from subbyte.data import DataSet, load_data
+from subbyte.cli.terminal import console
+from subbyte.data import DataSet
 from subbyte.engine.evaluation import ClassAccuracy, class_accuracy
 from subbyte.engine.judging import (
     Forward,
@@ -41,6 +46,23 @@ from subbyte.tasks import Classification, read_tasks, task_name
 _JUDGED, _FLOAT = "network", "float"
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """A network as it was judged on the test split of data.
+
+    network: what it is, in words; images: how many; task: by which they were judged; figures: all
+    of them; classes: those by class, of classification; names: of the classes, by label.
+    """
+
+    network: str
+    data: str
+    images: int
+    task: str
+    figures: Measured
+    classes: list[ClassAccuracy]
+    names: tuple[str, ...]
+
+
 @command
 def evaluate(
     data: DataOption,
@@ -54,6 +76,7 @@ def evaluate(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    interpolation: InterpolationOption = None,
     task: TaskOption = None,
     against_float: Annotated[
         Path | None,
@@ -63,43 +86,50 @@ def evaluate(
     per_class: Annotated[
         int, numeric(Whole(0), "Classes to show, those with the lowest accuracy; 0: none.")
     ] = 20,
-) -> None:
+) -> Answer[Evaluated]:
     """Print a network's scores on the test split by the task; for classes, those by class, too."""
     tasks = read_tasks(task)
-    images = load_data(data, normalize=normalize, resize=resize, crop=crop)
+    with stage("read"):
+        images = Pixels(normalize, resize, crop, interpolation).load(data)
+        forward, what = _forward(model, weights, device, images)
     split = images.test
-    forward, what = _forward(model, weights, device, images)
     networks, against = {_JUDGED: forward}, dict[str, str]()
     if against_float is not None:
         float_network = load_model(_needed(model), against_float, shape=images.image_shape).to(
             device
         )
         networks[_FLOAT], against = forward_of(float_network, device), {_JUDGED: _FLOAT}
-    settled, batch = settle_task(tasks, forward, split)
+    with stage("check"):
+        settled, batch = settle_task(tasks, forward, split)
     if not split.targets and not against:
         raise DataError(
             f"{images.name} has no targets to score by; give the float network's weights with "
             f"--against, to compare outputs with its outputs"
         )
     logits: list[Tensor] = []
-    with progress() as report:
+    with stage("evaluate") as report:
         found = judge(
             networks,
             against,
             settled,
             split,
             batch_size=batch,
-            progress=lambda k, n: report("evaluate", k, n, ""),
+            progress=lambda k, n: report(k, n, ""),
             seen=lambda outputs: logits.append(outputs[_JUDGED][0]),
         )[_JUDGED]
     measured = Measured(scores=as_scores(found.scores), comparison=as_scores(found.comparison))
     heads = [str(head) for head in range(1 + max(one.head for one in _all(measured)))]
-    title = f"{what} on {len(split):,} images of {data}, by task {task_name(settled)}"
+    judged_by = task_name(settled)
+    title = f"{what} on {len(split):,} images of {data}, by task {judged_by}"
     console.print(title, soft_wrap=True)
     console.print(scores_table({"value": measured}, heads))
-    if per_class and isinstance(settled, Classification) and split.has_labels:
+    rows: list[ClassAccuracy] = []
+    if isinstance(settled, Classification) and split.has_labels:
         rows = class_accuracy(torch.cat(logits), split.labels)
+    if rows and per_class:
         console.print(_by_class(rows, images.classes, per_class))
+    answer = Evaluated(what, data, len(split), judged_by, measured, rows, images.classes)
+    return Answer(answer)
 
 
 def _all(measured: Measured) -> list[Score]:
@@ -114,7 +144,7 @@ def _by_class(rows: list[ClassAccuracy], names: tuple[str, ...], most: int) -> T
     if len(rows) > most:
         shown = sorted(rows, key=lambda row: row.top1)[:most]
         title = f"the {most} classes of {len(rows)} with the lowest accuracy"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title)
     table.add_column("class")
     for name in ("images", "top-1 %", "most often taken for"):
         table.add_column(name, justify="right")

@@ -8,20 +8,24 @@ from typing import Annotated
 
 import typer
 
+from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import (
     CropOption,
     DataOption,
     InputOption,
+    InterpolationOption,
     NormalizeOption,
     OptimizeOption,
     PageOption,
+    Pixels,
     ResizeOption,
     StaticOption,
     write_page,
 )
 from subbyte.cli.numbers import numeric
+from subbyte.cli.progress import stage
 from subbyte.cli.source import Source, find_source
-from subbyte.cli.terminal import command, console, progress
+from subbyte.cli.terminal import console
 from subbyte.data import DataSet, draw_samples
 from subbyte.engine.judging import forward_of, forward_of_file, judge, settle_task
 from subbyte.engine.quantized import QuantizedModel
@@ -76,6 +80,7 @@ def export(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    interpolation: InterpolationOption = None,
     optimize: OptimizeOption = "speed",
     input: InputOption = "float",
     static: StaticOption = None,
@@ -97,7 +102,7 @@ def export(
         bool, typer.Option("--force", help="Replace the file if there is one.")
     ] = False,
     page: PageOption = True,
-) -> None:
+) -> Answer[Certificate]:
     """Export a quantized network once more: write a file, and prove it in its own runtime.
 
     In a folder of quantize the file is judged on the test images and added to result.json;
@@ -109,9 +114,11 @@ def export(
     if to is not None:
         find_exporter(to).require()
         check_form(find_exporter(to), form)
-    found = find_source(source, model, data, normalize, resize, crop)
-    loaded = found.images()
-    network = found.network(loaded)
+    pixels = Pixels(normalize, resize, crop, interpolation)
+    with stage("read"):
+        found = find_source(source, model, data, pixels)
+        loaded = found.images()
+        network = found.network(loaded)
     form = replace(form, about=about(loaded))
     (exporter,) = choose_exporters([to] if to else [], network.plan, form) or (None,)
     if exporter is None:
@@ -121,24 +128,26 @@ def export(
     drawn, _ = draw_samples(loaded, count, found.seed)
     samples = check_samples(network, drawn)
     joins = found.result is not None and path.parent.resolve() == found.packed.parent.resolve()
-    with owned(found.packed.parent if joins else path):
+    with owned(found.packed.parent if joins else path), owned(path):  # and what it left before
         check_free(exporter, path, force)
         more = [VECTORS] if vectors else []
         beside = [path.with_suffix(end) for end in (*more, *([] if joins else [SUFFIX]))]
-        with together([path, *exporter.files(path)[1:], *beside]) as temporary:
+        files = [path, *exporter.files(path)[1:], *beside]
+        with stage("export"), together(files) as temporary:
             made = export_in(form, network, temporary[0], samples, to=exporter.name)
             if vectors:
                 count = write_vectors(network, made.path.with_suffix(VECTORS), samples)
-            if not joins:
-                _certify(found, made)
-        made = replace(made, path=path)
-        _tell(made)
+            certificate = _certificate(found, made)
+            # before the file has its name: who kills this process finds no file of no result
+            if joins:
+                _record(found.packed.parent, made, network, loaded)
+            else:
+                write_document(made.path.with_suffix(SUFFIX), certificate)
+        _tell(replace(made, path=path))
         if vectors:
             console.print(f"{beside[0]}: {count} quantized values", soft_wrap=True)
-        if joins:
-            _record(found.packed.parent, made, network, loaded)
-    if joins and page:
-        write_page(found.packed.parent)
+    written = write_page(page, found.packed.parent)[1:] if joins else ()
+    return Answer(certificate, (*filter(Path.exists, files), *written))
 
 
 def _beside(found: Source, name: str, suffix: str) -> Path:
@@ -169,22 +178,22 @@ def _record(folder: Path, made: Exported, network: QuantizedModel, loaded: DataS
     result = read_result(folder)  # now: another export may have added to it since
     _, split = draw_samples(loaded, result.calibration, result.seed)
     networks = {_FILE: forward_of_file(network_runner(made.path)), _TORCH: forward_of(network)}
-    task, batch = settle_task(read_tasks(result.task), networks[_TORCH], split)
-    with progress() as report:
+    with stage("evaluate") as report:
+        task, batch = settle_task(read_tasks(result.task), networks[_TORCH], split)
         judged = judge(
             networks,
             {_FILE: _TORCH},
             task,
             split,
             batch_size=batch,
-            progress=lambda done, total: report("evaluate", done, total, ""),
+            progress=lambda done, total: report(done, total, ""),
         )
     write_document(folder / RESULT, with_file(result, made, judged[_FILE]))
 
 
-def _certify(found: Source, made: Exported) -> None:
+def _certificate(found: Source, made: Exported) -> Certificate:
     exporter = EXPORTERS[made.exporter]
-    certificate = Certificate(
+    return Certificate(
         exporter=made.exporter,
         runtime=exporter.runtime,
         files={path.name: _digest(path) for path in _there(exporter.files(made.path))},
@@ -196,7 +205,6 @@ def _certify(found: Source, made: Exported) -> None:
         digest=_digest(found.packed),
         versions=versions() | {exporter.package: installed(exporter.package)},
     )
-    write_document(made.path.with_suffix(SUFFIX), certificate)
 
 
 def _there(paths: Sequence[Path]) -> list[Path]:

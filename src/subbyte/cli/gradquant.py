@@ -8,13 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from subbyte.analyses.clips import GRANULARITIES, Search, run
+from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import (
     CropOption,
     DataOption,
+    InterpolationOption,
     ModelOption,
     NormalizeOption,
     PageOption,
+    Pixels,
     ResizeOption,
+    SeedOption,
     WeightsOption,
     load_inputs,
     read_bits,
@@ -22,14 +26,16 @@ from subbyte.cli.common import (
     write_page,
 )
 from subbyte.cli.numbers import numeric
+from subbyte.cli.progress import progress
 from subbyte.cli.tables import plain_table
-from subbyte.cli.terminal import command, console, interrupted, progress
+from subbyte.cli.terminal import console, interrupted
 from subbyte.errors import RecipeError
-from subbyte.io.numbers import SEED, Real, Whole
+from subbyte.io.numbers import Real, Whole
 from subbyte.pages.clips import summaries
 from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
 from subbyte.ranges.metrics import METRICS
+from subbyte.records.clips import Search as Clips
 from subbyte.records.clips import read_search
 
 
@@ -79,10 +85,11 @@ def gradquant(
     evaluate: Annotated[
         int, numeric(Whole(0), "Other training images to measure the true loss on; 0: do not.")
     ] = 0,
-    seed: Annotated[int, numeric(SEED, "Of the draw of images and labels.")] = 0,
+    seed: SeedOption = 0,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    interpolation: InterpolationOption = None,
     page: PageOption = True,
     plot_only: Annotated[
         bool,
@@ -93,7 +100,7 @@ def gradquant(
     show: Annotated[
         str, typer.Option(help="Curves to draw, of the metrics and loss; all unless given.")
     ] = "",
-) -> None:
+) -> Answer[Clips]:
     """Scan clips of the weights' range; compare what metrics choose with the true loss.
 
     --model and --data are needed but for --plot-only.
@@ -102,7 +109,7 @@ def gradquant(
     if plot_only:
         (path,) = write_report([out], view=view)
         console.print(f"to look at: {path}", soft_wrap=True)
-        return
+        return Answer(read_search(out), (path,))
     for name, value in (("--model", model), ("--data", data)):
         if not value:
             raise typer.BadParameter("it is needed, but for --plot-only", param_hint=name)
@@ -121,13 +128,13 @@ def gradquant(
         evaluate,
         seed,
     )
-    pixels = {"normalize": normalize or "", "resize": str(resize or ""), "crop": str(crop or "")}
-    network, images = load_inputs(model, weights, data, normalize, resize, crop)
-    _run(search, network, images, out, {"model": model} | pixels)
-    for table in summaries(read_search(out)):
+    pixels = Pixels(normalize, resize, crop, interpolation)
+    network, images = load_inputs(model, weights, data, pixels)
+    _run(search, network, images, out, {"model": model} | pixels.about)
+    found = read_search(out)
+    for table in summaries(found):
         console.print(plain_table(table))
-    if page:
-        write_page(out, view)
+    return Answer(found, write_page(page, out, view))
 
 
 def _run(search: Search, network: Any, images: Any, out: Path, about: dict[str, str]) -> None:

@@ -1,22 +1,69 @@
 """subbyte inspect: what is in a file that subbyte wrote."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.table import Table
 
+from subbyte.cli.answers import Answer, command
+from subbyte.cli.fitting import Table
+from subbyte.cli.progress import stage
 from subbyte.cli.quantize import show
 from subbyte.cli.tables import plan_table
-from subbyte.cli.terminal import command, console
+from subbyte.cli.terminal import console
 from subbyte.core import QTensor, compressed_bytes, shannon_entropy
 from subbyte.errors import FormatError, RecipeError
 from subbyte.exporters import EXPORTERS, contents, seal
 from subbyte.exporters.packed import read
 from subbyte.learn.training.subject import PACKED
+from subbyte.methods import Contents
 from subbyte.recipe import Plan
 from subbyte.records import RESULT, Result, read_document
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """A layer in a packed file.
+
+    bits: a number, or a word such as 'ternary'; weights: how many; code_bytes, scale_bytes: that
+    they take, the latter with zero points, widths and levels; entropy_bits: of all codes together;
+    compressed_bytes: that an entropy coder makes of the codes; sqnr_db: of its output against the
+    float network, None where there is no difference or it was not measured.
+    """
+
+    name: str
+    bits: str
+    weights: int
+    code_bytes: int
+    scale_bytes: int
+    entropy_bits: float
+    compressed_bytes: int
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True)
+class PackedFile:
+    """A packed file: its size, the plan as plan.yaml has it, and what else it states (`about`)."""
+
+    bytes: int
+    plan: Mapping[str, object]
+    layers: list[PackedLayer]
+    about: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """An exported file: its size, what it holds, and whether it was changed since it was proven."""
+
+    bytes: int
+    changed: bool
+    contents: Contents
+
+
+_Found = Plan | Result | PackedFile | ExportedFile
 
 
 @command
@@ -27,7 +74,7 @@ def inspect(
             help="model.safetensors, an exported file, plan.yaml, result.json, or their folder."
         ),
     ],
-) -> None:
+) -> Answer[_Found]:
     """Show the plan, layers, bits and sizes of any file that subbyte wrote."""
     if file.is_dir():
         known = [file / name for name in (RESULT, PACKED) if (file / name).is_file()]
@@ -39,18 +86,30 @@ def inspect(
         file = known[0]
     if not file.is_file():
         raise FormatError(f"{file}: no such file")
-    exported = {exporter.suffixes[0]: _exported for exporter in EXPORTERS.values()}
-    kinds = {".safetensors": _packed, ".yaml": _plan, ".json": _result} | exported
+    kinds: dict[str, Callable[[Path], _Found]] = {
+        ".safetensors": _packed,
+        ".yaml": _plan,
+        ".json": _result,
+        **{exporter.suffixes[0]: _exported for exporter in EXPORTERS.values()},
+    }
     if file.suffix not in kinds:
         raise FormatError(f"{file}: subbyte writes files that end in {', '.join(kinds)}")
-    kinds[file.suffix](file)
+    return Answer(kinds[file.suffix](file))
 
 
-def _packed(file: Path) -> None:
-    packed = read(file)
+def _packed(file: Path) -> PackedFile:
+    with stage("read"):
+        packed = read(file)
+        stored = [
+            layer
+            for layer in packed.plan.layers
+            if layer.spec and f"layers/{layer.name}/codes" in packed.tensors
+        ]
+        weights = [packed.weight(layer) for layer in stored]
+        sizes = [_Size.of(weight) for weight in weights]
     console.print(plan_table(packed.plan))
-    table = Table(title=f"{file}: {file.stat().st_size:,} bytes", title_justify="left")
-    table.add_column("layer", overflow="fold")
+    table = Table(title=f"{file}: {file.stat().st_size:,} bytes")
+    table.add_column("layer")
     table.add_column("bits")
     for name in (
         "weights",
@@ -62,15 +121,9 @@ def _packed(file: Path) -> None:
     ):
         table.add_column(name, justify="right")
     table.add_column("SNR dB", justify="right")
-    stored = [
-        layer
-        for layer in packed.plan.layers
-        if layer.spec and f"layers/{layer.name}/codes" in packed.tensors
-    ]
-    weights = [packed.weight(layer) for layer in stored]
-    sizes = [_Size.of(weight) for weight in weights]
+    findings = packed.header.findings.sqnr_db
     for layer, weight, size in zip(stored, weights, sizes, strict=True):
-        sqnr = packed.header.findings.sqnr_db.get(layer.name, inf)
+        sqnr = findings.get(layer.name, inf)
         told = f"{sqnr:.1f}" if isfinite(sqnr) else "exact"
         table.add_row(layer.name, weight.grid.label, *size.cells(), told)
     if sizes:
@@ -79,6 +132,11 @@ def _packed(file: Path) -> None:
     console.print(table)
     for key, value in packed.header.about.items():
         console.print(f"{key}: {value}")
+    layers = [
+        PackedLayer(layer.name, weight.grid.label, *size, findings.get(layer.name))
+        for layer, weight, size in zip(stored, weights, sizes, strict=True)
+    ]
+    return PackedFile(file.stat().st_size, packed.plan.to_dict(), layers, packed.header.about)
 
 
 class _Size(NamedTuple):
@@ -112,13 +170,14 @@ class _Size(NamedTuple):
         )
 
 
-def _exported(file: Path) -> None:
+def _exported(file: Path) -> ExportedFile:
     """The file as its exporter sees it."""
-    held = contents(file)
+    with stage("read"):
+        held = contents(file)
     form = f", {held.form}" if held.form else ""
-    table = Table(title=f"{file}: {file.stat().st_size:,} bytes{form}", title_justify="left")
+    table = Table(title=f"{file}: {file.stat().st_size:,} bytes{form}")
     for name in ("tensor", "type", "shape"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name)
     table.add_column("bytes", justify="right")
     for one in held.tensors:
         table.add_row(one.name, one.type, "x".join(map(str, one.shape)), f"{one.bytes:,}")
@@ -128,11 +187,13 @@ def _exported(file: Path) -> None:
         console.print(", ".join(counted))
     for key, text in held.about.items():
         console.print(f"{key}: {text}")
-    if seal(file).broken:
+    changed = seal(file).broken
+    if changed:
         console.print(f"{file} is not the file that was proven: it was changed since")
+    return ExportedFile(file.stat().st_size, changed, held)
 
 
-def _plan(file: Path) -> None:
+def _plan(file: Path) -> Plan:
     try:
         plan = Plan.read(file, run=False)
     except RecipeError as error:
@@ -141,7 +202,10 @@ def _plan(file: Path) -> None:
             f"report DIR` makes a page"
         ) from error
     console.print(plan_table(plan))
+    return plan
 
 
-def _result(file: Path) -> None:
-    show(read_document(file, Result), file.parent)
+def _result(file: Path) -> Result:
+    result = read_document(file, Result)
+    show(result, file.parent)
+    return result

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import typer
 
 from subbyte.errors import RecipeError, SubbyteError
-from subbyte.io.numbers import Real, Whole
+from subbyte.io.complaints import short
+from subbyte.io.numbers import SEED, Real, Whole
 
 T = TypeVar("T")
 LONGEST = 10**9
@@ -21,6 +22,8 @@ LONGEST = 10**9
 PIXELS = Whole(1, 2**16)
 MOST_PIXELS = 2**26
 """Numbers in one image that `--input-shape` makes up."""
+MOST_SEEDS = 10_000
+"""Seeds in one range."""
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
@@ -49,6 +52,22 @@ def read_numbers(option: str, text: str, span: Whole) -> list[int]:
         return [span.read(part.strip()) for part in text.split(",")]
     except RecipeError as error:
         raise RecipeError(f"{option}: each {error}") from error
+
+
+def read_seeds(text: str) -> list[int]:
+    """Seeds written as 0,1,2 or 0-9. Raises RecipeError for anything else, and for a range of more
+    than `MOST_SEEDS`.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        low, high = read_numbers("--seeds", f"{first},{last if dash else first}", SEED)
+        if not low <= high < low + MOST_SEEDS:
+            raise RecipeError(
+                f"--seeds: {short(part)} is no range of 1 to {MOST_SEEDS:,} seeds, such as 0-9"
+            )
+        found += range(low, high + 1)
+    return found
 
 
 def read_shape(text: str) -> tuple[int, int, int]:

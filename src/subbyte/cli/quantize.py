@@ -5,12 +5,13 @@ figures out.
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 from torch import Tensor
 
+from subbyte.cli.answers import Answer, command
 from subbyte.cli.best import APART, Given, check_alone, read_wish
 from subbyte.cli.common import (
     CropOption,
@@ -18,11 +19,14 @@ from subbyte.cli.common import (
     DeviceOption,
     ForceOption,
     InputOption,
+    InterpolationOption,
     ModelOption,
     NormalizeOption,
     OptimizeOption,
     PageOption,
+    Pixels,
     ResizeOption,
+    SeedOption,
     StaticOption,
     TaskOption,
     WeightsOption,
@@ -30,6 +34,7 @@ from subbyte.cli.common import (
     write_page,
 )
 from subbyte.cli.numbers import numeric, read_shape
+from subbyte.cli.progress import progress
 from subbyte.cli.tables import (
     ledger_table,
     options_table,
@@ -39,14 +44,13 @@ from subbyte.cli.tables import (
     summary_table,
     trials_table,
 )
-from subbyte.cli.terminal import command, console, progress
-from subbyte.data import load_data
+from subbyte.cli.terminal import console
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters
 from subbyte.exporters.forms import find_form
 from subbyte.graph import Axis, Samples, prepare
-from subbyte.io.numbers import SEED, Real, Whole
+from subbyte.io.numbers import Real, Whole
 from subbyte.io.processes import join
 from subbyte.jobs import Job, assist, best, run
 from subbyte.models import input_shape, load_model, new_model
@@ -128,10 +132,11 @@ def quantize(
     calibration: Annotated[
         int, numeric(Whole(1), "Images to calibrate on, drawn from the training split.")
     ] = 500,
-    seed: Annotated[int, numeric(SEED, "Of the draw of the calibration images.")] = 0,
+    seed: SeedOption = 0,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    interpolation: InterpolationOption = None,
     dynamic: Annotated[
         str | None,
         typer.Option(help="Sizes of images that may differ from call to call: height,width."),
@@ -172,7 +177,7 @@ def quantize(
         bool,
         typer.Option("--bench/--no-bench", help="Time the files against float, for 3 seconds."),
     ] = True,
-) -> None:
+) -> Answer[Result | Plan] | None:
     """Quantize a trained network, export it, and measure what it cost. `torchrun` shares the
     calibration images out over several processes or GPUs.
     """
@@ -184,27 +189,24 @@ def quantize(
     wish, made = read_wish(recipe, given, settings or ())
     changes = [*(settings or []), *scaled, *wanted, *made]
     asked = for_target(load_request(recipe, changes), target)
+    pixels = Pixels(normalize, resize, crop, interpolation)
     free = Axis.read([] if dynamic is None else map(str.strip, dynamic.split(",")))
     if isinstance(asked, Recipe) and wish is not None:
         wish.check(asked)
     if dry_run:
         given.check_dry_run()
-        plan = _dry_run(model, weights, data, shape, asked, (normalize, resize, crop), free)
+        plan = _dry_run(model, weights, data, shape, asked, pixels, free)
         choose_exporters(exports or (), plan, form)
-        return
+        return Answer(plan)
     if out is None or not data:
         raise typer.BadParameter("--out and --data are needed (unless with --dry-run)")
     here, own = join(device)
     if wish is not None:
         check_alone(here)
     limits = Limits(chunk, int(memory * 2**30), rows, own, processes=here)
-    network, images = load_inputs(model, weights, data, normalize, resize, crop)
-    about = {
-        "weights": weights.name if weights else "",
-        "normalize": normalize or "",
-        "data_spec": data.split(":")[0],
-    }
-    about |= {"resize": str(resize or ""), "crop": str(crop or "")}
+    network, images = load_inputs(model, weights, data, pixels)
+    about = {"weights": weights.name if weights else "", "data_spec": data.split(":")[0]}
+    about |= pixels.about
     job = Job(
         model,
         data,
@@ -223,12 +225,11 @@ def quantize(
     search = run if wish is None else partial(best, wish)
     if not here.first:
         assist(job, network, images)
-        return
+        return None
     with progress() as report:
         result = search(job, network, images, out, report, force=force)
     show(result, out)
-    if page:
-        write_page(out)
+    return Answer(result, write_page(page, out))
 
 
 def show(result: Result, out: Path) -> None:
@@ -280,7 +281,7 @@ def _dry_run(
     data: str,
     shape: str | None,
     recipe: Recipe | Plan,
-    pixels: tuple[Any, Any, Any],
+    pixels: Pixels,
     dynamic: tuple[Axis, ...],
 ) -> Plan:
     """Show the plan, and return it."""
@@ -288,7 +289,7 @@ def _dry_run(
     if size is not None:
         inputs: Tensor | Samples = torch.zeros(2, *size)
     elif data:
-        loaded = load_data(data, normalize=pixels[0], resize=pixels[1], crop=pixels[2])
+        loaded = pixels.load(data)
         inputs, size = loaded.test.samples([0, 0]), loaded.image_shape
     else:
         raise ModelError(

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import read_bits, read_words
 from subbyte.cli.numbers import numeric
-from subbyte.cli.terminal import command, console
+from subbyte.cli.progress import stage
+from subbyte.cli.terminal import console
 from subbyte.io.numbers import Real, Whole
 from subbyte.pages.subject import View
 from subbyte.pages.write import write_report
@@ -41,6 +43,12 @@ def report(
         list[str] | None,
         typer.Option(help="Name of a folder, once for each. Default: the tail of its path."),
     ] = None,
+    shared_assets: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the 5 MB that draw plots, once for many pages. Default: in the page."
+        ),
+    ] = None,
     smooth: Annotated[
         int,
         numeric(
@@ -67,11 +75,17 @@ def report(
     bits: Annotated[
         str, typer.Option(help="Clip searches: widths to show, such as 2-4; all unless given.")
     ] = "",
-) -> None:
+) -> Answer[None]:
     """Write one page about quantized networks, sweeps, training runs and clip searches, or a
     comparison of several.
     """
     view = View(smooth, epochs, window, read_words(metrics), read_bits(bits) if bits else ())
-    written = write_report(folders, out, names=name or (), view=view, png=png, tables=csv)
-    for path in (written[0], *filter(None, (png, csv))):
+    names, assets = name or (), shared_assets
+    with stage("report"):
+        page, *_ = write_report(
+            folders, out, names=names, view=view, png=png, tables=csv, assets=assets
+        )
+    written = (page, *filter(None, (png, csv)))
+    for path in written:
         console.print(str(path), soft_wrap=True)
+    return Answer(None, written)

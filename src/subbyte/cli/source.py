@@ -2,12 +2,13 @@
 their own header tells.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from subbyte.data import DataSet, load_data
+from subbyte.cli.common import Pixels
+from subbyte.data import DataSet, Interpolation
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.errors import DataError, FormatError, ModelError
 from subbyte.exporters.packed import load, read
@@ -19,6 +20,7 @@ from subbyte.records import RESULT, Record, Result, read_result
 from subbyte.records.base import Count, first_error
 from subbyte.records.training import LOG, read_run
 
+UNSAID = Pixels()
 _IMAGES = 100  # to prove a file on, where nothing says how many the network was calibrated on
 
 
@@ -30,17 +32,9 @@ class _Known(Record):
     normalize: str | None = None
     resize: Count | None = None
     crop: Count | None = None
+    interpolation: Interpolation | None = None
     calibration: Count = _IMAGES
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """How images become inputs; None: as the data set has it."""
-
-    normalize: str | None = None
-    resize: int | None = None
-    crop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class Source:
                 f"{self.packed} does not say what data it was quantized on; give --data"
             )
         try:
-            return load_data(self.data, **vars(self.pixels))
+            return self.pixels.load(self.data)
         except DataError as error:
             raise DataError(f"{error} (the data of {self.packed}; --data names others)") from error
 
@@ -85,14 +79,10 @@ class Source:
 
 
 def find_source(
-    path: Path,
-    model: str | None = None,
-    data: str = "",
-    normalize: str | None = None,
-    *sizes: int | None,
+    path: Path, model: str | None = None, data: str = "", pixels: Pixels = UNSAID
 ) -> Source:
     """The packed file at `path`, or in a folder that `quantize` or `train` wrote, and what is known
-    of it; what is given counts. sizes: resize, crop.
+    of it; what is given counts.
 
     Raises FormatError where there is no packed file.
     """
@@ -114,7 +104,7 @@ def find_source(
         packed,
         model or known.model,
         data or known.data,
-        _pixels(known, normalize, *sizes),
+        _pixels(known, pixels),
         known.calibration,
         known.seed,
         result,
@@ -131,7 +121,8 @@ def _packed_in(folder: Path) -> Path:
     )
 
 
-def _pixels(known: _Known, normalize: str | None, *sizes: int | None) -> Pixels:
+def _pixels(known: _Known, given: Pixels) -> Pixels:
     """As they were, but for what is given."""
-    resize, crop = sizes or (None, None)
-    return Pixels(normalize or known.normalize, resize or known.resize, crop or known.crop)
+    said = {name: value for name, value in vars(given).items() if value is not None}
+    before = Pixels(known.normalize, known.resize, known.crop, known.interpolation)
+    return replace(before, **said)

@@ -8,24 +8,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from subbyte.analyses.sweeps import SPACES, Local, Ray, Space, SweepResult, load_space, make_tasks
 from subbyte.analyses.sweeps import sweep as run
+from subbyte.analyses.sweeps.choose import summaries
 from subbyte.analyses.sweeps.space import Measured, Run
 from subbyte.analyses.sweeps.store import Results, Task
 from subbyte.analyses.sweeps.work import load_inputs
+from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import PageOption, write_page
-from subbyte.cli.numbers import numeric, read_numbers
-from subbyte.cli.terminal import command, console, errors, interrupted, progress
+from subbyte.cli.fitting import Table
+from subbyte.cli.numbers import numeric, read_seeds
+from subbyte.cli.progress import progress
+from subbyte.cli.terminal import Exit, console, errors, interrupted
 from subbyte.data import draw_samples
 from subbyte.engine.judging import forward_of
 from subbyte.errors import RecipeError
 from subbyte.graph import Samples
-from subbyte.io.numbers import SEED, Real, Whole
+from subbyte.io.numbers import Real, Whole
 from subbyte.methods import Engine
 from subbyte.records.outcome import Done, name_of
-from subbyte.records.sweep import MARK
+from subbyte.records.sweep import MARK, Planned, Swept
 
 ASK = 10_000
 """Runs from which on it asks whether so many are meant."""
@@ -49,7 +52,8 @@ def sweep(
     task: Annotated[str | None, typer.Option(help="In place of the file's.")] = None,
     calibration: Annotated[int | None, numeric(Whole(1), "In place of the file's.")] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="In place of the file's, such as 0,1,2.")
+        str | None,
+        typer.Option("--seeds", "--seed", help="In place of the file's, such as 0,1,2 or 0-9."),
     ] = None,
     jobs: Annotated[int, numeric(Whole(1, 1024), "Worker processes on this machine.")] = 1,
     ray: Annotated[
@@ -69,7 +73,7 @@ def sweep(
     yes: Annotated[
         bool, typer.Option("--yes", help=f"Do not ask about {ASK:,} runs or more.")
     ] = False,
-) -> None:
+) -> Answer[Swept | Planned]:
     """Do every run of a space, and write results.csv, summary.csv, what was chosen, and a page to
     look at.
     """
@@ -80,13 +84,12 @@ def sweep(
         "normalize": normalize,
         "task": task,
         "calibration": calibration,
-        "seeds": None if seeds is None else read_numbers("--seeds", seeds, SEED),
+        "seeds": None if seeds is None else read_seeds(seeds),
     }
     asked = load_space(space, {name: value for name, value in changes.items() if value is not None})
     _ask(asked, yes)
     if dry_run:
-        _dry_run(asked, jobs, out)
-        return
+        return Answer(_dry_run(asked, jobs, out))
     if out is None:
         raise typer.BadParameter("--out is needed (unless with --dry-run)")
     tracker = None if track is None else _tracker(track, asked.name)
@@ -101,10 +104,18 @@ def sweep(
         left = f"runs that had ended are kept in {out}, and the same command goes on"
         raise interrupted(reason, left) from None
     _show(result, asked, out)
-    if page:
-        write_page(out)
-    if result.failures:
-        raise typer.Exit(3)
+    code = Exit.FAILED if result.failures else Exit.DONE
+    return Answer(_record(result, asked), write_page(page, out), code)
+
+
+def _record(result: SweepResult, space: Space) -> Swept:
+    return Swept(
+        name=space.name,
+        runs=[row.cells() for row in result.rows],
+        settings=[one.cells() for one in summaries(result.rows)],
+        chosen=[one.cells() for one in result.chosen],
+        failed=dict(result.failures),
+    )
 
 
 def _ask(space: Space, yes: bool) -> None:
@@ -114,7 +125,7 @@ def _ask(space: Space, yes: bool) -> None:
         and not yes
         and not typer.confirm(f"{count:,} runs: is that what you want?", err=True)
     ):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.ERROR)
 
 
 def _tracker(text: str, name: str) -> Any:
@@ -126,10 +137,10 @@ def _tracker(text: str, name: str) -> Any:
     return MlflowTracker(uri, name)
 
 
-def _dry_run(space: Space, jobs: int, out: Path | None) -> None:
+def _dry_run(space: Space, jobs: int, out: Path | None) -> Planned:
     tasks = make_tasks(space)
     runs = [task.run for task in tasks]
-    table = Table(title=f"{len(runs):,} runs of space {space.name}", title_justify="left")
+    table = Table(title=f"{len(runs):,} runs of space {space.name}")
     table.add_column("run", justify="right")
     table.add_column("setting")
     table.add_column("seed", justify="right")
@@ -148,6 +159,8 @@ def _dry_run(space: Space, jobs: int, out: Path | None) -> None:
         f"about {_time(seconds)} with {jobs} at a time, by the time of one forward pass; recipes "
         f"differ",
     )
+    named = [{"setting": task.run.setting, "seed": task.run.seed} for task in tasks]
+    return Planned(name=space.name, runs=named, left=len(runs), seconds=seconds)
 
 
 def _time(seconds: float) -> str:

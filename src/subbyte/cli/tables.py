@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from rich.table import Table
-
+from subbyte.cli.fitting import Table
 from subbyte.pages.parts import Table as PageTable
 from subbyte.pages.scores import SIZES, columns, find, label, number, sizes
 from subbyte.pages.speed import said_speed
@@ -20,7 +19,7 @@ def summary_table(results: Sequence[Result], title: str) -> Table:
     """
     scores, compared = columns(results, first=True)
     shown = dict([*list(scores.items())[:1], *list(compared.items())[:1]])
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, keys=2)
     table.add_column("recipe")
     table.add_column("network")
     for name in (*shown, "bits/weight", *SIZES):
@@ -47,8 +46,8 @@ def scores_table(
     networks: Mapping[str, Measured], heads: Sequence[str], title: str | None = None
 ) -> Table:
     """All figures of networks, by name: a row a figure."""
-    table = Table(title=title, title_justify="left")
     several = len(heads) > 1
+    table = Table(title=title, keys=1 + several)
     for name in (*(["output"] if several else []), "figure"):
         table.add_column(name)
     for name in networks:
@@ -76,12 +75,12 @@ def _keys(
 
 def ledger_table(rows: Sequence[LedgerEntry], title: str) -> Table:
     """One row a layer or activation tensor."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("name", overflow="fold")
+    table = Table(title=title)
+    table.add_column("name")
     sparse = any(row.zeros is not None for row in rows)
     for name in ("asked", "bits", "bytes", "SNR dB", *(["zeros %"] if sparse else [])):
         table.add_column(name, justify="right")
-    table.add_column("reason, and how files hold it", overflow="fold")
+    table.add_column("reason, and how files hold it")
     for row in rows:
         sqnr = "exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
         zeros = [] if not sparse else ["" if row.zeros is None else f"{row.zeros:.1f}"]
@@ -116,9 +115,8 @@ def options_table(options: Sequence[Option]) -> Table:
     """Divergence of every width of every layer, in thousandths; * at the width that was chosen."""
     table = Table(
         title="1000 x relative square error of the output with one layer quantized, * chosen",
-        title_justify="left",
     )
-    table.add_column("layer", overflow="fold")
+    table.add_column("layer")
     widths = list(dict.fromkeys(option.width for option in options))
     for width in widths:
         table.add_column(width, justify="right")
@@ -139,7 +137,7 @@ def trials_table(trials: Trials) -> Table:
 
 def plain_table(table: PageTable) -> Table:
     """A table of a report, on the terminal."""
-    shown = Table(title=table.title, title_justify="left")
+    shown = Table(title=table.title)
     for place, name in enumerate(table.header):
         shown.add_column(name, justify="left" if place == 0 else "right")
     for row in table.rows:
@@ -150,9 +148,9 @@ def plain_table(table: PageTable) -> Table:
 def plan_table(plan: Plan) -> Table:
     """The plan as a table: what will be done, before any data is seen."""
     tuned = "" if plan.tune is None else f", tune: {type(plan.tune).__name__.lower()}"
-    table = Table(title=f"plan: {plan.recipe}{tuned}", title_justify="left")
+    table = Table(title=f"plan: {plan.recipe}{tuned}")
     for name in ("name", "what", "bits", "range", "rounding", "correction", "note"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name)
     for layer in plan.layers:
         bits = layer.spec.label if layer.spec else "float"
         shape = "x".join(map(str, layer.shape))

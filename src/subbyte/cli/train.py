@@ -2,32 +2,37 @@
 grid.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 
+from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import (
     CropOption,
     DataOption,
     DeviceOption,
+    InterpolationOption,
     ModelOption,
     NormalizeOption,
     PageOption,
+    Pixels,
     ResizeOption,
+    SeedOption,
     TaskOption,
     WeightsOption,
-    read_override,
     write_page,
 )
 from subbyte.cli.numbers import numeric
-from subbyte.cli.terminal import command, console, interrupted, progress
+from subbyte.cli.optimizing import read_methods, read_methods_settings
+from subbyte.cli.progress import progress, stage
+from subbyte.cli.terminal import console, interrupted
 from subbyte.cli.training import Asked, run_quantized
-from subbyte.data import DataSet, load_data
+from subbyte.data import DataSet
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Real, Whole
 from subbyte.io.settings import fingerprint
@@ -38,11 +43,14 @@ from subbyte.learn.training import train as run
 from subbyte.learn.training.augment import AUGMENTATIONS
 from subbyte.learn.training.checkpoint import CHECKPOINT
 from subbyte.learn.training.lr_schedules import LR_SCHEDULES
+from subbyte.learn.training.rates import usual_rate
 from subbyte.learn.training.record import Record
 from subbyte.learn.training.settings import PRECISIONS
 from subbyte.methods import Task
 from subbyte.models import load_model, new_model
 from subbyte.pages.scores import number
+from subbyte.records import read_document
+from subbyte.records.training import LOG, Log, Trained
 from subbyte.tasks import Classification, read_tasks
 from subbyte.tuning.estimators import ESTIMATORS
 
@@ -58,8 +66,6 @@ SetOption = Annotated[
 ]
 MOST_RATE = 10**6
 """A learning rate, or what goes with one, that is no slip."""
-_OPTIONS = {"name": "--optimizer and --qat", "seed": "--seed"}
-"""Settings of methods that options of other names say."""
 
 
 @command
@@ -78,8 +84,14 @@ def train(
     batch_size: Annotated[int, numeric(Whole(1), "Images a step, of each process.")] = 128,
     optimizer: Annotated[str, typer.Option(help=f"{', '.join(OPTIMIZERS)}.")] = "sgd",
     lr: Annotated[
-        float, numeric(Real(0, MOST_RATE, above=True), "Learning rate, at its highest.")
-    ] = 0.1,
+        float | None,
+        numeric(
+            Real(0, MOST_RATE, above=True),
+            "Learning rate, at its highest. Default: by optimizer and network; 0.1 for SGD and "
+            "0.002 for Adam with normalization layers, half of it for small networks without and "
+            "a tenth for deep ones, a tenth of all that from trained weights.",
+        ),
+    ] = None,
     momentum: Annotated[float | None, numeric(Real(0, MOST_RATE), "Of the SGD family.")] = None,
     nesterov: Annotated[
         bool | None, typer.Option("--nesterov/--no-nesterov", help="Of the SGD family.")
@@ -165,9 +177,7 @@ def train(
     evaluate_every: Annotated[
         int, numeric(Whole(1), "Epochs between two measurements of scores.")
     ] = 1,
-    seed: Annotated[
-        int, numeric(Whole(0), "Of initial weights, order, augmentation and rounding.")
-    ] = 0,
+    seed: SeedOption = 0,
     precision: Annotated[
         str, typer.Option(help=f"Of the forward pass: {' or '.join(PRECISIONS)}.")
     ] = "float32",
@@ -176,8 +186,9 @@ def train(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    interpolation: InterpolationOption = None,
     page: PageOption = True,
-) -> None:
+) -> Answer[Trained] | None:
     """Train a network; stop it at any time, and the same command goes on. `torchrun` starts it on
     several devices.
     """
@@ -197,11 +208,11 @@ def train(
         "extra_bits": extra_bits,
     }
     said = {name: value for name, value in options.items() if value is not None}
-    said |= _settings(set_ or [], {*_OPTIONS, *said})
+    said |= read_methods_settings(set_ or [], set(said))
     settings = TrainSettings.of(
         epochs=epochs,
         batch_size=batch_size,
-        lr=lr,
+        lr=1.0 if lr is None else lr,
         lr_schedule=lr_schedule,
         warmup=warmup,
         tasks=_tasks(task, label_smoothing),
@@ -214,18 +225,27 @@ def train(
         float_layers=tuple(float_layers or ()),
         estimator=estimator,
         distill=distill,
-        **_methods(optimizer, qat, said, seed),
+        **read_methods(optimizer, qat, said, seed),
     )
-    images = load_data(data, normalize=normalize, resize=resize, crop=crop)
+    name, pixels = _name(model, layers), Pixels(normalize, resize, crop, interpolation)
+    with stage("read"):
+        images = pixels.load(data)
+        if lr is None:
+            settings = _with_usual_rate(settings, name, images, trained=weights is not None)
     with _kept(out):
-        about = {"data": data, "normalize": normalize, "resize": resize, "crop": crop}
-        name = _name(model, layers)
+        about = {"data": data, **vars(pixels)}
         if asked.wanted:
-            first = run_quantized(asked, name, weights, images, settings, out, about, device, page)
+            done = run_quantized(asked, name, weights, images, settings, out, about, device, page)
         else:
-            first = _run(name, weights, images, settings, out, about, device)
-        if first and page:
-            write_page(out)
+            done = _run(name, weights, images, settings, out, about, device)
+        return None if done is None else Answer(done, write_page(page, out))
+
+
+def _with_usual_rate(
+    settings: TrainSettings, name: str, images: DataSet, *, trained: bool
+) -> TrainSettings:
+    network = new_model(name, len(images.classes) or None, images.image_shape)
+    return replace(settings, lr=usual_rate(settings.optimizer, network, trained=trained))
 
 
 def _run(
@@ -236,10 +256,8 @@ def _run(
     out: Path,
     about: dict[str, Any],
     device: str,
-) -> bool:
-    """Train, and say how it went; of several processes the first does. Returns whether this is the
-    first.
-    """
+) -> Trained | None:
+    """Train, and say how it went; of several processes the first does. None for the others."""
     classes, shape = len(images.classes) or None, images.image_shape
     torch.manual_seed(settings.seed)
     network = (
@@ -251,10 +269,10 @@ def _run(
     with progress() as report:
         record = run(network, images, settings, out, about=about, device=device, progress=report)
     if not record.epochs:
-        return False
-    text = f"test {_scores(record)} after epoch {record.epochs[-1]['epoch']}; files: {out}/*"
-    console.print(text, soft_wrap=True)
-    return True
+        return None
+    after = f"after epoch {record.epochs[-1]['epoch']}, learning rate {settings.lr:g}"
+    console.print(f"test {_scores(record)} {after}; files: {out}/*", soft_wrap=True)
+    return Trained(log=read_document(out / LOG, Log))
 
 
 def _scores(record: Record) -> str:
@@ -291,63 +309,6 @@ def _name(model: str, layers: int | None) -> str:
             "with it"
         )
     return model if layers is None else f"cifar-resnet{6 * layers + 2}"
-
-
-def _settings(overrides: list[str], said: set[str]) -> dict[str, Any]:
-    """Settings by --set. said: those that other options say; they are refused."""
-    found: dict[str, Any] = {}
-    for override in overrides:
-        name, value = read_override(override, "betas=[0.9, 0.99]")
-        if name in said:
-            option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
-            raise RecipeError(
-                f"--set {override!r}: {option} says what {name} is; do without this --set"
-            )
-        found[name] = value
-    return found
-
-
-def _methods(optimizer: str, qat: str | None, said: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """The optimizer and the weight quantizer, each with those of the settings that are its own; the
-    seed goes to whichever draws random numbers.
-
-    Raises RecipeError for a setting that neither has, and for an unknown name.
-    """
-    registries: dict[str, tuple[Mapping[str, type[Any]], str]] = {
-        "optimizer": (OPTIMIZERS, optimizer)
-    }
-    if qat is not None:
-        registries["qat"] = (WEIGHT_QUANTIZERS, qat)
-    known: dict[str, list[str]] = {}
-    for kind, (registry, name) in registries.items():
-        if name not in registry:
-            raise RecipeError(f"--{kind}: unknown {name!r}; known: {', '.join(registry)}")
-        known[kind] = _settings_of(registry[name])
-    for setting in said:
-        if not any(setting in names for names in known.values()):
-            has = [
-                f"--{kind} {name} has {', '.join(known[kind])}"
-                for kind, (_, name) in registries.items()
-            ]
-            raise RecipeError(f"unknown setting {setting!r}: {'; '.join(has)}{_owners(setting)}")
-    return {
-        kind: {
-            "name": name,
-            **{key: value for key, value in (("seed", seed), *said.items()) if key in known[kind]},
-        }
-        for kind, (_, name) in registries.items()
-    }
-
-
-def _settings_of(method: type[Any]) -> list[str]:
-    return [field.name for field in fields(method)]
-
-
-def _owners(setting: str) -> str:
-    """The methods that have a setting, in words for an error; '' where none has."""
-    found = [f"--optimizer {n}" for n, cls in OPTIMIZERS.items() if setting in _settings_of(cls)]
-    found += [f"--qat {n}" for n, cls in WEIGHT_QUANTIZERS.items() if setting in _settings_of(cls)]
-    return f"; {setting} is a setting of {', '.join(found)}" if found else ""
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """The part of `subbyte train` that trains a quantized network: --from, --recipe and --qat."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from subbyte.cli.common import write_page
+from subbyte.cli.progress import progress
 from subbyte.cli.quantize import show
 from subbyte.cli.source import find_source
-from subbyte.cli.terminal import console, progress
+from subbyte.cli.terminal import console
 from subbyte.data import DataSet
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
@@ -29,6 +30,9 @@ from subbyte.learn.qat import recipe_of
 from subbyte.learn.training import TrainSettings
 from subbyte.models import load_model, new_model
 from subbyte.recipe import Plan, Recipe, load_request
+from subbyte.records import read_document
+from subbyte.records.training import LOG, Log, Trained
+from subbyte.tasks import read_tasks
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,9 @@ def run_quantized(
     about: About,
     device: str,
     page: bool,
-) -> bool:
+) -> Trained | None:
     """Train, write and show the quantized network; of several processes the first does all but the
-    training. Returns whether this is the first.
+    training. None for the others.
     """
     classes, shape = len(data.classes) or None, data.image_shape
     torch.manual_seed(settings.seed)
@@ -97,6 +101,8 @@ def run_quantized(
         found = find_source(Path(asked.source), name, named)
         begin, count, seed = FromFile(found.packed), found.calibration, found.seed
         recipe = read(found.packed).plan
+        if found.result and not settings.tasks:
+            settings = replace(settings, tasks=read_tasks(found.result.task))
     elif asked.recipe:
         begin, recipe = FromWalk(), load_request(asked.recipe, [])
     else:
@@ -120,9 +126,8 @@ def run_quantized(
     with progress() as report:
         _, result = train(begin, job, settings, model, data, out, report, about)
     if result is None:
-        return False
+        return None
     show(result, out / FOLDER)
-    if page:
-        write_page(out / FOLDER)
-    console.print(f"training: {out}/*", soft_wrap=True)
-    return True
+    write_page(page, out / FOLDER)
+    console.print(f"training, learning rate {settings.lr:g}: {out}/*", soft_wrap=True)
+    return Trained(log=read_document(out / LOG, Log), result=result)

@@ -6,13 +6,16 @@ from typing import Annotated
 
 import typer
 
+from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import (
     CropOption,
     DataOption,
     DeviceOption,
     ForceOption,
+    InterpolationOption,
     NormalizeOption,
     PageOption,
+    Pixels,
     ResizeOption,
     TaskOption,
     WeightsOption,
@@ -20,10 +23,9 @@ from subbyte.cli.common import (
     write_page,
 )
 from subbyte.cli.numbers import numeric, read_time
+from subbyte.cli.progress import progress
 from subbyte.cli.quantize import show
-from subbyte.cli.source import Pixels, Source, find_source
-from subbyte.cli.terminal import command, progress
-from subbyte.data import load_data
+from subbyte.cli.source import Source, find_source
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters.packed import read
@@ -34,6 +36,7 @@ from subbyte.jobs import Job, Start
 from subbyte.jobs import tune as run
 from subbyte.methods import TuneNetwork
 from subbyte.models import load_model
+from subbyte.records import Result
 from subbyte.tasks import read_tasks
 from subbyte.tuning import TUNES
 
@@ -67,11 +70,13 @@ def tune(
         int | None, numeric(Whole(1), "Calibration images. Default: as many as quantize took.")
     ] = None,
     seed: Annotated[
-        int | None, numeric(SEED, "Of their draw. Default: as quantize drew them.")
+        int | None,
+        numeric(SEED, "Of the draw of calibration images. Default: as quantize drew them."),
     ] = None,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    interpolation: InterpolationOption = None,
     task: TaskOption = None,
     exports: Annotated[
         list[str] | None,
@@ -84,14 +89,14 @@ def tune(
         bool,
         typer.Option("--bench/--no-bench", help="Time the files against float, for 3 seconds."),
     ] = True,
-) -> None:
+) -> Answer[Result] | None:
     """Let a quantized network learn from the float one, without labels; stop it at any time, and
     the same command goes on.
 
     It learns on the images that it was calibrated on, never gets worse on those of them that are
     kept apart, and is written as quantize writes one. Ctrl-C takes the best so far.
     """
-    found = find_source(source, model, data, normalize, resize, crop)
+    found = find_source(source, model, data, Pixels(normalize, resize, crop, interpolation))
     if not found.model:
         raise ModelError(f"{found.packed} does not say what network it is of; give --model")
     chosen = _method(method, steps, time, settings or [])
@@ -116,21 +121,19 @@ def tune(
     with progress() as report:
         result = run(start, job, network, loaded, out, report, force=force)
     if result is None:
-        return
+        return None
     show(result, out)
-    if page:
-        write_page(out)
+    return Answer(result, write_page(page, out))
 
 
 def _about(found: Source, weights: Path | None) -> tuple[tuple[str, str], ...]:
-    known = {name: str(value or "") for name, value in vars(found.pixels).items()}
     own = {"weights": weights.name if weights else "", "data_spec": found.data.split(":")[0]}
-    return tuple((own | known | {"start": found.packed.parent.name}).items())
+    return tuple((own | found.pixels.about | {"start": found.packed.parent.name}).items())
 
 
 def _all(images: str, pixels: Pixels) -> Samples:
     """All images of a data set, the training ones where there are any."""
-    data = load_data(images, **vars(pixels))
+    data = pixels.load(images)
     split = data.train or data.test
     return Samples.of(split.samples(range(len(split))))
 

@@ -1,16 +1,30 @@
 """subbyte verify: what a device computed from a file's vectors, beside what it should have."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from subbyte.cli.terminal import command, console
+from subbyte.cli.answers import Answer, command
+from subbyte.cli.fitting import Table
+from subbyte.cli.terminal import Exit, console
 from subbyte.errors import FormatError
 from subbyte.exporters.device import Compared, compare
 from subbyte.exporters.vectors import VECTORS, read_vectors
 from subbyte.io.arrays import read_arrays
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A device's numbers beside vectors. samples: of the vectors; values: how many these have;
+    compared: those that the device has, in the order of the graph; the first of them with `wrong`
+    samples is the first that differs.
+    """
+
+    samples: int
+    values: int
+    compared: list[Compared]
 
 
 @command
@@ -25,7 +39,7 @@ def verify(
             ".npy files; quantized values and outputs by their names."
         ),
     ],
-) -> None:
+) -> Answer[Verified]:
     """Name the first value that a device computes otherwise. Ends with code 1 if there is one."""
     path = file if file.name.endswith(VECTORS) else file.parent / f"{file.stem}{VECTORS}"
     if not path.is_file():
@@ -33,11 +47,12 @@ def verify(
     vectors = read_vectors(path)
     found = compare(vectors, read_arrays(outputs))
     total = len(vectors.values) + len(vectors.outputs)
+    told = Verified(vectors.samples, total, found)
     wrong = [one for one in found if one.wrong]
     if wrong:
         console.print(_table(wrong, vectors.samples))
         _say(f"{wrong[0].name} is the first value that differs: {_where(wrong[0])}")
-        raise typer.Exit(1)
+        return Answer(told, code=Exit.ERROR)
     _say(
         f"{len(found)} of {total} values are equal on {vectors.samples} samples, but for near ties "
         f"in {sum(one.ties for one in found)} of them"
@@ -48,6 +63,7 @@ def verify(
             f"from {blind.name} on nothing is told: by then every sample has had a near tie, after "
             f"which its numbers may differ"
         )
+    return Answer(told)
 
 
 def _where(one: Compared) -> str:
@@ -60,8 +76,8 @@ def _where(one: Compared) -> str:
 
 def _table(wrong: list[Compared], samples: int) -> Table:
     title = f"Values that differ, of {samples} samples each only where nothing before it does"
-    table = Table(title=title, title_justify="left")
-    table.add_column("value", overflow="fold")
+    table = Table(title=title)
+    table.add_column("value")
     for name in ("samples", "numbers", "largest difference"):
         table.add_column(name, justify="right")
     for one in wrong:

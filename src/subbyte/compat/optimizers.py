@@ -25,7 +25,7 @@ from torch.optim.optimizer import ParamsT
 
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Natural, NotNegative, Positive
-from subbyte.methods import Optimizer, Telemetry, Trained, Updates
+from subbyte.methods import ADAM_RATE, Optimizer, Telemetry, Trained, Updates
 
 _LAST = 32
 _BETAS, _EPS = (0.9, 0.999), 1e-6
@@ -195,6 +195,8 @@ class PublishedSgd2021(Optimizer[Any]):
 class PublishedAdamW2021(Optimizer[Any]):
     """QtAdamW as published in 2021."""
 
+    rate = ADAM_RATE
+
     resolution: Natural = 2
     weight_decay: NotNegative = 0.0
 
@@ -235,6 +237,8 @@ class PublishedAdamW2023(Optimizer[Any]):
     """QtAdamW as published in 2023; warm_up: epochs until the extra step is halved, unless said a
     fifth of the run; kappa: how sharply.
     """
+
+    rate = ADAM_RATE
 
     warm_up: NotNegative | None = None
     kappa: Positive = 2.0

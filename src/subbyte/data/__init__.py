@@ -14,6 +14,7 @@ from subbyte.data.dataset import (
 )
 from subbyte.data.load import KINDS, DataKind, load_data
 from subbyte.data.normalize import NORMALIZATIONS, Normalization, parse_normalization
+from subbyte.data.preprocess import Interpolation
 
 __all__ = [
     "KINDS",
@@ -21,6 +22,7 @@ __all__ = [
     "DataKind",
     "DataSet",
     "Indices",
+    "Interpolation",
     "Normalization",
     "OnDemand",
     "Split",

@@ -13,7 +13,7 @@ from subbyte.data.folders import load_imagefolder, load_imagenet
 from subbyte.data.masks import load_images, load_masks
 from subbyte.data.mnist import load_fashion_mnist, load_mnist
 from subbyte.data.normalize import parse_normalization
-from subbyte.data.preprocess import Preprocess
+from subbyte.data.preprocess import Interpolation, Preprocess
 from subbyte.data.user import load_user_data
 from subbyte.errors import DataError
 from subbyte.io.user_file import expanded, split_spec
@@ -82,7 +82,11 @@ KINDS: dict[str, DataKind] = {
 
 
 def load_data(
-    spec: str, normalize: str | None = None, resize: int | None = None, crop: int | None = None
+    spec: str,
+    normalize: str | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    interpolation: Interpolation | str | None = None,
 ) -> DataSet:
     """Load the data set that `spec` names.
 
@@ -94,6 +98,7 @@ def load_data(
         file.
     resize, crop: pixels of the shorter side, then of the centre square; None: leave the images as
         they are.
+    interpolation: of the resizing, one of Interpolation; None: bicubic.
     Raises DataError when there is no such data set, or it is damaged, or an option does not fit it.
     """
     user = split_spec(spec)
@@ -102,12 +107,23 @@ def load_data(
         raise DataError(_unknown(spec, name))
     default = "none" if user is not None else KINDS[name].normalization
     normalization = parse_normalization(default if normalize is None else normalize)
-    preprocess = Preprocess(normalization, resize, crop)
+    preprocess = Preprocess(normalization, resize, crop, _interpolation(interpolation, resize))
     if user is not None:
         return load_user_data(*user, preprocess)
     if not path and name != "digits":
         raise DataError(f"data {spec!r}: where is it? Write {KINDS[name].description}")
     return KINDS[name].load(expanded(path), preprocess)
+
+
+def _interpolation(named: str | None, resize: int | None) -> Interpolation:
+    """The filter of a name. Raises DataError for another name, and where nothing is resized."""
+    if named is None:
+        return Interpolation.BICUBIC
+    if resize is None:
+        raise DataError(f"--interpolation {named}: nothing is resized; give --resize, too")
+    if named not in list(Interpolation):
+        raise DataError(f"--interpolation: unknown {named!r}; known: {', '.join(Interpolation)}")
+    return Interpolation(named)
 
 
 def _unknown(spec: str, name: str) -> str:

@@ -9,7 +9,7 @@ class numbers; 255 marks pixels that don't count.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 from subbyte.data.dataset import DataSet, OnDemand, Split, spread
 from subbyte.data.folders import HEAD, SUFFIXES, THREADS, FolderReader, first_shape, list_images
 from subbyte.data.pictures import WIDE, open_picture
-from subbyte.data.preprocess import Preprocess
+from subbyte.data.preprocess import Interpolation, Preprocess
 from subbyte.errors import DataError
 from subbyte.io.digests import digest
 from subbyte.io.files import readable
@@ -101,8 +101,8 @@ class Masks(OnDemand):
                 f"in one channel (grey or palette)"
             )
         classes = Image.fromarray(np.asarray(mask).astype(np.int32))  # of a palette its indices
-        nearest = Image.Resampling.NEAREST
-        found = np.asarray(self.preprocess.reshape(classes, str(path), nearest)).astype(np.int64)
+        nearest = replace(self.preprocess, interpolation=Interpolation.NEAREST)
+        found = np.asarray(nearest.reshape(classes, str(path))).astype(np.int64)
         if found.shape != self.shape:
             raise DataError(
                 f"{path}: the mask is {found.shape[0]} x {found.shape[1]} pixels (height x width), "

@@ -8,6 +8,7 @@ longer side to floor(N * long / short), the corner of the crop to the nearest ev
 
 import logging
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,18 @@ from subbyte.errors import DataError
 
 log = logging.getLogger("subbyte")
 
+
+class Interpolation(StrEnum):
+    """The filter that images are resized with, by Pillow's name."""
+
+    NEAREST = "nearest"
+    BOX = "box"
+    BILINEAR = "bilinear"
+    HAMMING = "hamming"
+    BICUBIC = "bicubic"
+    LANCZOS = "lanczos"
+
+
 BRIGHT = 2  # pixels from 0 to 1 end well below it, even where resizing overshoots
 
 
@@ -27,14 +40,15 @@ BRIGHT = 2  # pixels from 0 to 1 end well below it, even where resizing overshoo
 class Preprocess:
     """The steps that every image of a data set goes through.
 
-    resize: pixels of the shorter side, aspect kept, bicubic. crop: of the centre square. None: not
-        done.
-    Raises DataError when either is below 1.
+    resize: pixels of the shorter side, aspect kept. crop: of the centre square. None: not done.
+    interpolation: of the resizing.
+    Raises DataError when a size is below 1.
     """
 
     normalization: Normalization
     resize: int | None = None
     crop: int | None = None
+    interpolation: Interpolation = Interpolation.BICUBIC
 
     def __post_init__(self) -> None:
         for option, size in (("--resize", self.resize), ("--crop", self.crop)):
@@ -46,18 +60,14 @@ class Preprocess:
         """Whether images are resized or cropped at all."""
         return self.resize is not None or self.crop is not None
 
-    def reshape(
-        self,
-        image: Image.Image,
-        where: str,
-        resample: Image.Resampling = Image.Resampling.BICUBIC,
-    ) -> Image.Image:
+    def reshape(self, image: Image.Image, where: str) -> Image.Image:
         """Resize, then crop. Raises DataError, naming the image by `where`, if the crop is
         larger.
         """
         if self.resize is not None:
             short, long = min(image.size), max(image.size)
             to = {short: self.resize, long: self.resize * long // short}
+            resample = Image.Resampling[self.interpolation.name]
             image = image.resize((to[image.width], to[image.height]), resample)
         if self.crop is not None:
             if min(image.size) < self.crop:

@@ -72,6 +72,13 @@ class Onnx(Exporter[QuantizedModel, Plan]):
     optimizes = tuple(Optimize)
     takes = tuple(InputType)
     fixes = True
+    usage = """\
+import onnxruntime
+
+session = onnxruntime.InferenceSession("FILE", providers=["CPUExecutionProvider"])
+names = [one.name for one in session.get_inputs()]
+outputs = session.run(None, dict(zip(names, inputs)))
+"""
     refuses = (
         Refusal(
             lambda self, plan: any(_unknown(tap) for tap in plan.taps),

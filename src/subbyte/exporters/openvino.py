@@ -54,6 +54,12 @@ class OpenVino(Exporter[QuantizedModel, Plan]):
     optimizes = (Optimize.SPEED, Optimize.EXACT)
     takes = tuple(InputType)
     fixes = True
+    usage = """\
+import openvino
+
+network = openvino.Core().compile_model("FILE", "CPU")
+outputs = list(network(inputs).values())
+"""
     refuses = (
         *Onnx.refuses,
         refusing_wide("OpenVINO computes other numbers from codes of 16 bits"),

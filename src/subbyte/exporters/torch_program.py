@@ -41,6 +41,12 @@ class TorchProgram(Exporter[QuantizedModel, Plan]):
 
     name, runtime, package = "torch", "torch", "torch"
     suffixes = (SUFFIX,)
+    usage = """\
+import torch
+
+network = torch.export.load("FILE").module()
+outputs = network(*inputs)
+"""
 
     def export(self, model: QuantizedModel, path: Path, inputs: Samples, form: Form) -> Exported:
         """See `methods.Exporter`."""

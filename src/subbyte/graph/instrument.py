@@ -57,6 +57,10 @@ class FakeQuantize(nn.Module):
         """Choose the grid of every batch from its own values."""
         self.spec, self.fit = spec, fit
 
+    def clear(self) -> None:
+        """Pass inputs on again."""
+        self.spec = self.fit = None
+
     @property
     def grid(self) -> Grid | None:
         """The grid fixed by `set_grid`; None when each batch has its own."""

@@ -12,6 +12,7 @@ import torch
 
 from subbyte.errors import FormatError
 from subbyte.io.files import write_bytes
+from subbyte.io.workplaces import finish
 
 State = dict[str, Any]
 """Plain values and tensors by name."""
@@ -71,7 +72,8 @@ class Kept:
         return {}
 
     def done(self) -> None:
-        """The work is over: nothing is left of it."""
+        """The work is over: nothing is left of it, nor of what killed processes were writing."""
+        finish(self.path)
         self.path.unlink(missing_ok=True)
 
 

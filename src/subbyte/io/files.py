@@ -40,6 +40,8 @@ def written_together(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
 @contextlib.contextmanager
 def together(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
     """`written_together`, for long work whose errors may be about anything."""
+    for path in paths:
+        path.exists()  # raises for a name that is too long, before the work
     with workplace(paths[0]) as work:
         yield [work / NEW / path.name for path in paths]
         _exchange(work, paths)

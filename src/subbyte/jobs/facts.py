@@ -7,7 +7,6 @@ from torch import Tensor
 from subbyte.data import DataSet
 from subbyte.records import About, Colours, Preprocessing
 
-_INTERPOLATION = "bicubic"  # as `data.preprocess` resizes
 _COLOURS = {1: Colours.GRAY, 3: Colours.RGB, 4: Colours.RGBA}
 
 
@@ -29,7 +28,7 @@ def _preprocessing(data: DataSet) -> Preprocessing | None:
     return Preprocessing(
         resize=steps.resize,
         crop=steps.crop,
-        interpolation=_INTERPOLATION if steps.resize is not None else "",
+        interpolation=steps.interpolation if steps.resize is not None else "",
         mean=steps.normalization.mean,
         std=steps.normalization.std,
         colours=_COLOURS.get(image.shape[1], Colours.UNKNOWN),

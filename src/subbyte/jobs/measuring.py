@@ -18,7 +18,7 @@ from subbyte.engine.judging import (
     settle_task,
 )
 from subbyte.engine.quantized import QuantizedModel
-from subbyte.engine.stages import Report
+from subbyte.engine.walk import Progress
 from subbyte.errors import NumericsError
 from subbyte.exporters import network_runner
 from subbyte.exporters.feeding import check_inputs
@@ -87,7 +87,7 @@ def measure(
     exported: Sequence[Exported],
     capture: Capture,
     data: DataSet,
-    report: Report,
+    report: Progress,
 ) -> Measured:
     """Judge the float network, the quantized one and every exported file on a split.
 
@@ -120,7 +120,7 @@ def measure(
         task,
         split,
         batch_size=capture.batch,
-        progress=lambda done, total: report("evaluate", done, total, ""),
+        progress=lambda done, total: report(done, total, ""),
         seen=keep,
     )
     named = None

@@ -8,13 +8,12 @@ import torch
 
 from subbyte import records
 from subbyte.data import DataSet
-from subbyte.engine.judging import (
-    Judged,
-    as_scores,
-)
+from subbyte.engine.effects import Effect
+from subbyte.engine.judging import Judged, as_scores
 from subbyte.engine.learning import Lesson
 from subbyte.engine.quantization import Quantization
 from subbyte.engine.quantized import LedgerRow
+from subbyte.exporters import EXPORTERS
 from subbyte.exporters.structure import misses
 from subbyte.io.user_file import UserFiles
 from subbyte.io.versions import installed
@@ -52,6 +51,7 @@ def summary(
     files: Files,
     packed: int,
     measured: Measured,
+    effects: Sequence[Effect],
     images: int,
     seconds: dict[str, float],
     place: UserFiles,
@@ -85,6 +85,7 @@ def summary(
         zeros_percent=model.zeros,
         bytes=Sizes(float=done.network.float_bytes, packed=model.packed_bytes, file=packed),
         options=[records.Option(**asdict(option)) for option in done.options],
+        effects=[records.Effect(**asdict(effect)) for effect in effects],
         seconds=seconds,
         fold_error=done.network.fold_error,
         layers=rows["layer"],
@@ -146,6 +147,7 @@ def _export(exported: Exported, judged: Judged, timing: records.Timing | None) -
         input=exported.form.input.value,
         batch=exported.form.batch,
         digest=exported.digest,
+        usage=EXPORTERS[exported.exporter].usage.replace("FILE", exported.path.name),
         scores=figures["scores"],
         comparison=figures["comparison"],
     )

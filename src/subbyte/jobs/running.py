@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from subbyte.data import DataSet, draw_apart, draw_samples, draw_targets
+from subbyte.engine.effects import effects
 from subbyte.engine.evidence import gather
 from subbyte.engine.quantization import Quantization, carry_out
 from subbyte.engine.sensitivity import Option
@@ -104,24 +105,28 @@ def run(
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
         images, capture, done = _quantized(job, model, data, stages, make)
-        with stages.stage("export"):
+        with stages.stage("export") as report_file:
             packed = write(done.model, temporary / PACKED, _about(job, data), place)
             names = export_files(job.exports, done.model.plan)
             exported, refused = [], {}
-            for name, file in names.items():
+            for number, (name, file) in enumerate(names.items()):
+                report_file(number, len(names), name)
                 try:
                     made = export_in(job.form, done.model, temporary / file, images, to=name)
                     exported.append(made)
                 except ModelError as error:  # an operation that the format lacks costs its file
                     refused[name] = str(error)
         files = _timed(job, model, done, Files(exported, refused), stages)
-        with stages.stage("evaluate"):
+        with stages.stage("evaluate") as judged:
             before = [lesson.start for lesson in done.lessons]
-            measured = measure(model, done.model, before, exported, capture, data, report)
+            measured = measure(model, done.model, before, exported, capture, data, judged)
         with stages.stage("figures"):
             found = gather(done.network, done.model, images, measured.named, capture.device)
+        with stages.stage("effects") as progress:
+            samples = Samples.of(images)
+            own = effects(done.network, done.model, samples, capture.device, progress)
         count, seconds = len(capture.split), stages.seconds
-        result = summary(job, data, done, files, packed, measured, count, seconds, place)
+        result = summary(job, data, done, files, packed, measured, own, count, seconds, place)
         write_text(temporary / PLAN, done.model.plan.to_yaml(place))
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))

@@ -66,7 +66,8 @@ class FromQuantized(Begin):
         self, job: Job, model: nn.Module, samples: Samples, settings: TrainSettings, report: Report
     ) -> Begun:
         """See `Begin`."""
-        network = prepare(model, samples[:2])
+        with Stages(report).stage("capture"):
+            network = prepare(model, samples[:2])
         start = self.quantized(job, model, network, samples, report)
         student = trainable(start, network, settings.estimator)
         return Begun(Quantized(student, network.graph_module), start, network)

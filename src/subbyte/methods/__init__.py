@@ -43,6 +43,8 @@ from subbyte.methods.running import (
     Stored,
 )
 from subbyte.methods.training import (
+    ADAM_RATE,
+    SGD_RATE,
     Augmentation,
     LrSchedule,
     Optimizer,
@@ -64,6 +66,8 @@ from subbyte.methods.tuning import (
 )
 
 __all__ = [
+    "ADAM_RATE",
+    "SGD_RATE",
     "Allocate",
     "Augmentation",
     "Contents",

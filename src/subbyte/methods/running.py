@@ -132,7 +132,8 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
     package: the module of its runtime, "" where there is none to import; extra: the extra of this
     package that brings the runtime, "" where it comes along; optimizes: what its files can be best
     at; takes: the numbers that they can take; fixes: whether they can be made for batches of one
-    size.
+    size; usage: lines of Python that load the file FILE and compute `outputs` of `inputs`, a list
+    of arrays or tensors in the network's order; "" where it is not run from Python.
     """
 
     package: ClassVar[str] = ""
@@ -140,6 +141,7 @@ class Exporter(Refusing[PlanT], ABC, Generic[ModelT, PlanT]):
     optimizes: ClassVar[tuple[Optimize, ...]] = (Optimize.SPEED,)
     takes: ClassVar[tuple[InputType, ...]] = (InputType.FLOAT,)
     fixes: ClassVar[bool] = False
+    usage: ClassVar[str] = ""
 
     @property
     @abstractmethod

@@ -51,6 +51,8 @@ class Trained:
     epochs: int = 1
 
 
+SGD_RATE, ADAM_RATE = 0.1, 0.002
+"""The usual learning rates of SGD, AdamW, and their like."""
 GridT = TypeVar("GridT")
 
 
@@ -59,6 +61,8 @@ class Optimizer(Bounded, ABC, Generic[GridT]):
 
     keeps_grid: ClassVar[bool] = False
     """Whether `build_on_grid` works."""
+    rate: ClassVar[float] = SGD_RATE
+    """The learning rate that networks with normalization layers train well with."""
 
     @abstractmethod
     def build(self, trained: Trained) -> Updates:

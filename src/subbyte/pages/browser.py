@@ -41,7 +41,9 @@ def log_axis(label: str, values: Sequence[float]) -> Spec:
     """
     some = [value for value in values if value > 0]
     low, high = min(some, default=1), max(some, default=1)
-    steps = {"dtick": 1} if high >= 1000 * low else {"dtick": "D2"} if high >= 20 * low else {}
+    steps: Spec = {"nticks": 6}  # more would lie on each other on a small screen
+    if high >= 20 * low:
+        steps = {"dtick": 1 if high >= 1000 * low else "D2"}
     return axis(label, type="log", tickformat="~s" if high >= 1000 else "~g", **steps)
 
 

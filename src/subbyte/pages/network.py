@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from subbyte.pages import distributions, predictions
+from subbyte.pages.deployment import deployment_sections
+from subbyte.pages.effects import effects_section
 from subbyte.pages.figures import Cloud, Heat, Points
 from subbyte.pages.ledger import Ledger
 from subbyte.pages.parts import Part, Raw, Section, Table, Text
@@ -82,8 +84,10 @@ def sections(network: Network) -> list[Section]:
     result, evidence = network.result, network.evidence
     found = [
         Section("Scores and size", _figures(result)),
+        *deployment_sections(result),
         *([] if result.trials is None else [trials_section(result.trials)]),
         *([] if result.tuning is None else [tuning_section(result, result.tuning)]),
+        *([effects_section(result)] if result.effects else []),
         *speed_sections(result, network.bench),
         Section("Layers", tuple(network.layers.parts())),
     ]
@@ -179,7 +183,8 @@ def _spot(name: str, count: int, score: Score | None) -> Cloud:
     if score is None or value is None:
         return Cloud(name, (), ())
     note = f"{name}: {said(score)}, {count:,} bytes"
-    return Cloud(name, (count,), (value,), (), (note,), (score.error or 0.0,))
+    error = score.error or 0.0
+    return Cloud(name, (count,), (value,), (), (note,), (error,), score.within)
 
 
 def _sensitivity(result: Result) -> tuple[Part, ...]:

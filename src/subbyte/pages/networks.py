@@ -5,6 +5,8 @@ signal.
 from collections.abc import Sequence
 from pathlib import Path
 
+from subbyte.pages.deployment import told as files_told
+from subbyte.pages.effects import costliest
 from subbyte.pages.figures import Cloud, Dots, Points, Rows, front
 from subbyte.pages.network import BARS, SIZE, Network, against_size, sections
 from subbyte.pages.parts import Part, Section, Story, Table, Text
@@ -41,7 +43,7 @@ class Networks(Subject[Network]):
         """See `subject.Subject`."""
         if len(found) == 1:
             (network,) = found
-            told = (*_lead(network), weakest(network.result.layers, "layers"))
+            told = (*_lead(network), files_told(network.result), _costliest(network.result))
             title = f"{network.result.model}, {network.result.recipe}"
             return Story(tuple(filter(None, told)), tuple(sections(network)), title)
         whole = (Section("Comparison", tuple(_comparison(found))), *_each(found))
@@ -50,6 +52,13 @@ class Networks(Subject[Network]):
 
 def _lead(network: Network) -> tuple[str, str]:
     return summary(network.result), chance(network.result, network.evidence)
+
+
+def _costliest(result: Result) -> str:
+    """The layer that costs most: by its own effect, or where that was not measured by the noise in
+    its output.
+    """
+    return costliest(result.effects) or weakest(result.layers, "layers")
 
 
 def _words(networks: Sequence[Network]) -> tuple[str, ...]:
@@ -209,6 +218,7 @@ def _cloud(name: str, networks: Sequence[Network]) -> Cloud:
             for one, score in zip(known, scores, strict=True)
         ],
         [one.error or 0.0 for one in scores],
+        networks[0].result.quantized.headline.within,
     )
 
 

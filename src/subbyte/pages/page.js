@@ -227,7 +227,12 @@
       document.documentElement.dataset.ready = "yes";
       return;
     }
-    await unpack();
+    if (!window.Plotly && document.getElementById("plotly")) await unpack();
+    if (!window.Plotly) {
+      for (const figure of figures) figure.querySelector(".note").textContent = "Plots are missing: the page has lost its plotly file.";
+      document.documentElement.dataset.ready = "yes";
+      return;
+    }
     figures.forEach((figure) => plots.push(new Plot(figure)));
     dark.addEventListener("change", again);
     addEventListener("beforeprint", () => {

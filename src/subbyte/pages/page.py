@@ -1,5 +1,5 @@
 """A page that holds all it needs: sections as HTML, figures as JSON for page.js, plotly.js once,
-compressed.
+compressed, or in a file that many pages share.
 
 Nothing is fetched, no clock is read: the same parts give the same bytes.
 """
@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
 
 from subbyte.errors import SubbyteError
+from subbyte.io.digests import digest
+from subbyte.io.files import write_text
 from subbyte.io.texts import read_text
 from subbyte.pages.parts import Section, Story
 from subbyte.pages.writer import Heading, Writer
@@ -28,17 +32,19 @@ _FOOT = (
 )
 
 
-def page(title: str, story: Story) -> str:
+def page(title: str, story: Story, plotly: str = "") -> str:
     """The page as text; where it would be too long, its last folded sections are cut to their
     words.
 
+    plotly: where the page finds plotly.js, from where it lies; "": in itself.
     Raises SubbyteError when plotly is missing.
     """
-    room = LIMIT - len(_plotly()) - _MARGIN
+    whole = f'<script src="{escape(quote(plotly))}"></script>\n' if plotly else _plotly()
+    room = LIMIT - len(whole) - _MARGIN
     writer = Writer()
     body = "\n".join(section.html(writer) for section in fitting(story.sections, room))
     lead = "\n".join(f"<p>{escape(sentence)}</p>" for sentence in story.sentences)
-    script = _plotly() if writer.figures else ""
+    script = whole if writer.figures else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -77,14 +83,30 @@ def _file(name: str) -> str:
     return read_text(resources.files("subbyte.pages").joinpath(name))
 
 
-@cache
-def _plotly() -> str:
-    """plotly.js as text that page.js unpacks: less than half the bytes."""
+def shared(folder: Path) -> Path:
+    """The file in a folder with plotly.js for many pages; it is written where it is not there.
+
+    Raises SubbyteError when plotly is missing.
+    """
+    text = _plotly_js()
+    path = folder / f"plotly-{digest([text.encode()])[:12]}.js"  # unlike that of other versions
+    if not path.exists():
+        write_text(path, text)
+    return path
+
+
+def _plotly_js() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise SubbyteError(MISSING) from error
-    packed = gzip.compress(get_plotlyjs().encode(), 9, mtime=0)
+    return str(get_plotlyjs())
+
+
+@cache
+def _plotly() -> str:
+    """plotly.js as text that page.js unpacks: less than half the bytes."""
+    packed = gzip.compress(_plotly_js().encode(), 9, mtime=0)
     return f'<script type="text/plain" id="plotly">{base64.b64encode(packed).decode()}</script>\n'
 
 

@@ -131,6 +131,18 @@ def _is_number(text: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Code(Part):
+    """Lines of a program, in full below their title."""
+
+    title: str
+    text: str
+
+    def html(self, page: Writer) -> str:
+        """See `Part`."""
+        return f"<p>{escape(self.title)}</p>\n<pre>{escape(self.text)}</pre>"
+
+
+@dataclass(frozen=True)
 class Raw(Part):
     """Text as it is in a file, folded up behind its title."""
 

@@ -16,6 +16,7 @@ from subbyte.records.sweep import Mean, Setting, Sweep, place
 _LINES = len(COLOURS)  # that a chart holds before they are hard to tell apart
 _LISTED = 40  # settings that are drawn one below the other
 _HEATS = 6
+_WITHIN = 0.0, 100.0  # accuracies
 _LEAST = 0.01  # points, where bands end on a logarithmic scale
 _TOP1, _LOST = TOP1.capitalize(), "Accuracy lost"
 _FAR = 5.0  # points of accuracy that are a large price
@@ -108,10 +109,13 @@ def _halves(means: Sequence[Mean]) -> list[float]:
 
 
 def _ends(means: Sequence[Mean]) -> tuple[list[float], list[float]]:
-    """The ends of the means' intervals, 100 % at most; ([], []) unless every mean has one."""
+    """The ends of the means' intervals, within 0 and 100 %; ([], []) unless every mean has one."""
     halves = _halves(means)
     pairs = [(mean.value, half) for mean, half in zip(means, halves, strict=bool(halves))]
-    return [mean - half for mean, half in pairs], [min(100.0, mean + half) for mean, half in pairs]
+    low, high = _WITHIN
+    return [max(low, mean - half) for mean, half in pairs], [
+        min(high, mean + half) for mean, half in pairs
+    ]
 
 
 def _lost(curve: Chart) -> Chart | None:
@@ -212,7 +216,8 @@ def sized(groups: Mapping[str, list[Setting]], measure: Measure) -> Points:
     for name, mine in groups.items():
         notes = [f"{one.name}: {said(one)}, {round(one.bytes):,} bytes" for one in mine]
         x, y = [one.bytes for one in mine], [one.score.value for one in mine]
-        clouds.append(Cloud(name, x, y, (), notes, _halves([one.score for one in mine])))
+        halves = _halves([one.score for one in mine])
+        clouds.append(Cloud(name, x, y, (), notes, halves, _WITHIN))
     steps = front([(one.bytes, one.score.value) for mine in groups.values() for one in mine])
     about = (
         "Bytes of all tensors, without the file's header. Bars are 95 % confidence intervals. "

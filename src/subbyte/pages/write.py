@@ -2,6 +2,7 @@
 asks.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from subbyte.errors import FormatError, RecipeError
 from subbyte.io.files import readable, write_text
 from subbyte.pages import subjects
-from subbyte.pages.page import GENERATOR, page
+from subbyte.pages.page import GENERATOR, page, shared
 from subbyte.pages.parts import Section, Story, shown_in
 from subbyte.pages.subject import Subject, View
 from subbyte.records.base import table_text
@@ -26,12 +27,14 @@ def write_report(
     view: View | None = None,
     png: Path | None = None,
     tables: Path | None = None,
+    assets: Path | None = None,
 ) -> list[Path]:
     """Write one page about all the folders; returns the paths of what was written, the page first.
 
     folders: of any kind in SUBJECTS, or folders of such folders. out: the page; None: report.html
     in the folder if one is given, else here. names: of the folders; without, tails of their paths.
-    png, tables: folders for every figure as PNG, and every table and figure as CSV.
+    png, tables: folders for every figure as PNG, and every table and figure as CSV. assets: folder
+    for the 5 MB that draw plots, once for all pages that are told of it; None: in the page.
     Raises FormatError when a folder is of no kind or a file in it damaged, RecipeError when one is
     given twice, names do not fit or `out` is in the way, SubbyteError when plotly or, for `png`,
     matplotlib is missing.
@@ -41,8 +44,9 @@ def write_report(
     out = out or ((folders[0] if len(folders) == 1 else Path()) / PAGE)
     _check(out)
     title, story = tell(folders, names=names, view=view or View())
-    text = page(title, story)
-    written = [out]
+    plotly = None if assets is None else shared(assets)
+    text = page(title, story, "" if plotly is None else _from(out, plotly))
+    written = [out] if plotly is None else [out, plotly]
     for name, part in shown_in(story.sections):
         if png is not None:
             written += part.picture(png / f"{name}.png")
@@ -52,6 +56,22 @@ def write_report(
             write_text(written[-1], table_text(table.header, table.rows))
     write_text(out, text)
     return written
+
+
+def compare(
+    folders: Sequence[str | Path], out: str | Path = PAGE, *, names: Sequence[str] = ()
+) -> Path:
+    """Write one page about several results, what belongs together side by side; returns its path.
+
+    folders: as `subbyte quantize`, `sweep`, `train`, `gradquant`, `aciq` or `subbyte.report` write
+    them; names: of each, in the page. Raises as `write_report`.
+    """
+    return write_report([Path(folder) for folder in folders], Path(out), names=names)[0]
+
+
+def _from(page: Path, file: Path) -> str:
+    """The path of a file as a page names it."""
+    return Path(os.path.relpath(file.resolve(), page.resolve().parent)).as_posix()
 
 
 def tell(

@@ -18,6 +18,7 @@ from subbyte.records.parity import OutputParity, Parity
 from subbyte.records.result import (
     PLAN,
     RESULT,
+    Effect,
     Exported,
     LedgerEntry,
     Option,
@@ -59,6 +60,7 @@ __all__ = [
     "Cost",
     "Distribution",
     "Document",
+    "Effect",
     "Evidence",
     "Exported",
     "FileSpeed",

@@ -3,7 +3,7 @@ and activation tensors.
 """
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,8 @@ class Exported(Measured):
     where the format has none; kernels: what the runtime made of it, None where it does not tell;
     timing: against the float network, None where it was not measured; optimize: what the file is
     best at; input: float, or uint8 where it takes pixels; batch: samples of every call, None for
-    any; digest: that the file states, "" where its format has no place for one.
+    any; digest: that the file states, "" where its format has no place for one; usage: lines of
+    Python that run it, "" where it is not run from Python.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Exported(Measured):
     input: str = _FLOAT
     batch: int | None = None
     digest: str = ""
+    usage: str = ""
 
     @property
     def form(self) -> str:
@@ -138,6 +140,26 @@ class Option(Record):
     rows: Count = 0
 
 
+class Effect(Record):
+    """The effect of a layer's weight, or of an activation quantizer, by itself: of the network with
+    nothing else quantized.
+
+    feeds: layers that multiply the quantizer's value; bits: in which it is, in words; width: whole
+    bits that hold a code, or their mean over channels; more_bytes: what 8 bits would take beyond
+    what it takes, 0 for activations; error: relative square error of the network's output, None
+    where that is not finite; images: that were looked at.
+    """
+
+    name: str
+    kind: Literal["weight", "activation"]
+    feeds: list[str] = Field(default_factory=list)
+    bits: str
+    width: float
+    more_bytes: Count = 0
+    error: float | None
+    images: Count
+
+
 class Skipped(Record):
     """A tensor that stays float, and why. bytes: of its numbers."""
 
@@ -184,6 +206,7 @@ class Result(Document):
     zeros_percent: Percent | None = None
     bytes: Sizes
     options: list[Option] = Field(default_factory=list)
+    effects: list[Effect] = Field(default_factory=list)
     seconds: dict[str, Seconds] = Field(default_factory=dict)
     fold_error: Real | None = None
     layers: list[LedgerEntry] = Field(min_length=1)

@@ -31,6 +31,11 @@ class Score(Record):
         return 0.0 if self.value is None or other.value is None else self.value - other.value
 
     @property
+    def within(self) -> tuple[float, float]:
+        """The least and the largest value that it can have."""
+        return (0.0, 100.0) if self.unit == "%" else (-inf, inf)
+
+    @property
     def merit(self) -> float:
         """A number that is larger where it is better."""
         if self.value is None:

@@ -16,7 +16,7 @@ from pydantic import Field
 from subbyte.errors import FormatError
 from subbyte.io.complaints import short
 from subbyte.io.texts import read_text
-from subbyte.records.base import Count, Document, Record, read_cells, read_document
+from subbyte.records.base import Count, Document, Record, Seconds, read_cells, read_document
 from subbyte.records.outcome import TOP1
 
 MARK, RESULTS, SUMMARY, CHOSEN, SPACE = (
@@ -58,6 +58,29 @@ class Mark(Document):
     runs: Count = 0
     versions: dict[str, str] = Field(default_factory=dict)
     inputs: list[Inputs] = Field(default_factory=list)
+
+
+class Swept(Record):
+    """A sweep that was done. runs, settings, chosen: rows of results.csv, summary.csv and
+    chosen.csv; failed: why runs failed, by their hash.
+    """
+
+    name: str
+    runs: list[dict[str, object]]
+    settings: list[dict[str, object]]
+    chosen: list[dict[str, object]]
+    failed: dict[str, str]
+
+
+class Planned(Record):
+    """A sweep that is to be done. runs: the setting and the seed of each; left: how many have no
+    result yet; seconds: that these take, very roughly.
+    """
+
+    name: str
+    runs: list[dict[str, object]]
+    left: Count
+    seconds: Seconds
 
 
 def place(text: str) -> float | None:

@@ -26,6 +26,7 @@ from subbyte.records.base import (
     table_text,
     write_document,
 )
+from subbyte.records.result import Result
 from subbyte.records.scores import Score
 
 EPOCHS, STEPS, LOG = "epochs.csv", "steps.csv", "log.json"
@@ -164,6 +165,15 @@ class Log(Document):
     settings: Settings
     scoring: Scoring
     epochs: list[Epoch] = Field(default_factory=list)
+
+
+class Trained(Record):
+    """A run that has ended. result: of the quantized network, None where a float one was
+    trained.
+    """
+
+    log: Log
+    result: Result | None = None
 
 
 @dataclass(frozen=True)

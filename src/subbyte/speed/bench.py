@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from subbyte.engine.stages import Stages
 from subbyte.errors import FormatError, RecipeError
 from subbyte.exporters import runner
 from subbyte.exporters.kernels import read_kernels
@@ -86,12 +87,13 @@ def bench(
     """
     settings = Settings(threads, tuple(batches), pairs, limit, sizes or {}, static)
     with tempfile.TemporaryDirectory() as place:
-        subjects = gather(
-            [Path(path) for path in paths],
-            Path(place),
-            static=settings.static,
-            sizes=settings.sizes,
-        )
+        with Stages(progress).stage("prepare"):
+            subjects = gather(
+                [Path(path) for path in paths],
+                Path(place),
+                static=settings.static,
+                sizes=settings.sizes,
+            )
         return _measured(subjects, settings, progress)
 
 

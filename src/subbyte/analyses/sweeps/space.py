@@ -4,7 +4,7 @@
     recipe: gpfq                            # what every run starts from; these may be axes as well:
                                             recipe, model,
     model: resnet20                         #   checkpoint (float weights), data, normalize, resize,
-                                                crop, calibration,
+                                                crop, interpolation, calibration,
     data: cifar10:PATH                      #   task, seed, and any setting of a recipe by its path
     task: classification                    # how outputs are judged, as --task; chosen by targets
                                             #   and outputs unless given
@@ -44,6 +44,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from subbyte.data import Interpolation
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Count, Real, Seed
 from subbyte.io.texts import read_settings
@@ -55,7 +56,8 @@ LABEL = "label"
 """An axis that sets nothing."""
 MOST_RUNS = 1_000_000
 """Runs of a space that are listed, before `only` and `except`, and values of an axis."""
-PLACES = ("model", "checkpoint", "data", "normalize", "resize", "crop", "task", "calibration")
+_PIXELS = ("normalize", "resize", "crop", "interpolation")
+PLACES = ("model", "checkpoint", "data", *_PIXELS, "task", "calibration")
 """The settings that a run has besides its recipe and its seed."""
 _PATHS = ("recipe", "model", "checkpoint", "data", "task")  # may hold `..` that is no range
 Setting = dict[str, object]
@@ -84,6 +86,7 @@ class Space(BaseModel):
     normalize: str | None = None
     resize: Count | None = None
     crop: Count | None = None
+    interpolation: Interpolation | None = None
     task: str | None = None
     calibration: Count = 500
     fixed: Setting = Field(default={}, alias="set")
@@ -213,6 +216,7 @@ class Run:
     normalize: str | None
     resize: int | None
     crop: int | None
+    interpolation: str | None
     task: str | None
     calibration: int
     seed: int
@@ -222,7 +226,8 @@ class Run:
     @property
     def inputs(self) -> tuple[Any, ...]:
         """The network and data that the run needs; runs of equal inputs share them."""
-        return self.model, self.checkpoint, self.data, self.normalize, self.resize, self.crop
+        pixels = (self.normalize, self.resize, self.crop, self.interpolation)
+        return self.model, self.checkpoint, self.data, *pixels
 
     def value(self, axis: str) -> Any:
         """The value on an axis: of the setting, or, where that leaves it open, as it is for this

@@ -27,7 +27,7 @@ from subbyte.analyses.sweeps.store import (
     task_of,
 )
 from subbyte.analyses.sweeps.work import load_inputs, measured_split
-from subbyte.engine.stages import Report, silent
+from subbyte.engine.stages import Report, Stages, silent
 from subbyte.io.files import write_text
 from subbyte.io.folders import growing
 from subbyte.io.versions import installed
@@ -145,7 +145,8 @@ def _swept(
     tracker: Tracker | None,
     report: Report,
 ) -> SweepResult:
-    tasks = make_tasks(space)
+    with Stages(report).stage("read"):
+        tasks = make_tasks(space)
     results = Results(out, space.name)
     results.describe(space, Mark(runs=len(tasks), versions=versions(), inputs=_inputs(tasks)))
     doer = _Doer(results, make_engine(out / CACHE), retry, tracker, report)
@@ -197,6 +198,7 @@ class _Doer:
             task.key: task for task in tasks if not self.results.finished(task, retry=self.retry)
         }
         done = len(tasks) - len(left)
+        self.report(stage, done, len(tasks), "")
         ordered = sorted(left.values(), key=lambda task: repr(task.run.inputs))
         for task, outcome in self.engine.outcomes(ordered) if ordered else ():
             self.results.add(task, outcome)

@@ -65,11 +65,12 @@ def load_inputs(
     normalize: str | None,
     resize: int | None,
     crop: int | None,
+    interpolation: str | None = None,
 ) -> Inputs:
     """Network and data of `Run.inputs`; those of the last two stay in memory."""
-    images = load_data(data, normalize=normalize, resize=resize, crop=crop)
+    images = load_data(data, normalize, resize, crop, interpolation)
     network = load_model(model, checkpoint, shape=images.image_shape)
-    pixels = f"{normalize} {resize} {crop} {images.fingerprint}"
+    pixels = f"{normalize} {resize} {crop} {interpolation} {images.fingerprint}"
     return Inputs(
         sha256(f"{_code(model)} {fingerprint(network)} {pixels}".encode()).hexdigest(),
         network,

@@ -9,7 +9,7 @@ import torch
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Decay, NotNegative, Positive
 from subbyte.learn.optimizers.grid import GridAdamW, GridSettings, GridSGD, groups_of
-from subbyte.methods import Optimizer, Trained, Updates
+from subbyte.methods import ADAM_RATE, Optimizer, Trained, Updates
 
 
 class TorchSGD(torch.optim.SGD, Updates):
@@ -58,6 +58,8 @@ class Sgd(Optimizer[GridSettings]):
 class Adam(Optimizer[GridSettings]):
     """Adam (torch.optim.Adam): weight decay is part of the gradient."""
 
+    rate = ADAM_RATE
+
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: Positive = 1e-8
     weight_decay: NotNegative = 0.0
@@ -73,6 +75,7 @@ class AdamW(Optimizer[GridSettings]):
     """Adam with weight decay beside the gradient (torch.optim.AdamW)."""
 
     keeps_grid = True
+    rate = ADAM_RATE
 
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: Positive = 1e-8

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from subbyte.io.numbers import Decay, NotNegative, Positive
 from subbyte.learn.optimizers.grid import GridSettings
 from subbyte.learn.optimizers.lattice import QSGD, Lattice, QtAdamW
-from subbyte.methods import Optimizer, Trained, Updates
+from subbyte.methods import ADAM_RATE, Optimizer, Trained, Updates
 
 _LATTICE = {field.name for field in fields(Lattice)}
 
@@ -35,6 +35,8 @@ class RoundedSgd(Lattice, Optimizer[GridSettings]):
 @dataclass(frozen=True)
 class RoundedAdamW(Lattice, Optimizer[GridSettings]):
     """AdamW with updates rounded to a lattice that becomes finer."""
+
+    rate = ADAM_RATE
 
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: Positive = 1e-8

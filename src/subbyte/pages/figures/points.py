@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from math import inf
 from typing import Any
 
 from subbyte.pages.browser import axis, cell, colour, entry, log_axis, short, spec, symbol
@@ -18,7 +19,7 @@ class Cloud:
     """Points of one colour and sign.
 
     labels: shown beside them; notes: shown when one is pointed at; errors: half the height of their
-        error bars.
+    error bars, which end where `within` does, as accuracies do at 0 and 100.
     """
 
     name: str
@@ -27,6 +28,14 @@ class Cloud:
     labels: Sequence[str] = ()
     notes: Sequence[str] = ()
     errors: Sequence[float] = ()
+    within: tuple[float, float] = (-inf, inf)
+
+    @property
+    def reach(self) -> tuple[list[float], list[float]]:
+        """How far the error bars reach down and up."""
+        (low, high), pairs = self.within, list(zip(self.y, self.errors, strict=bool(self.errors)))
+        down = [min(error, max(0.0, y - low)) for y, error in pairs]
+        return down, [min(error, max(0.0, high - y)) for y, error in pairs]
 
     def trace(self, place: int, *, labelled: bool, right: float) -> Spec:
         """The points for the browser. right: x from which on there is no room for names on the
@@ -49,7 +58,8 @@ class Cloud:
             found |= {"hovertext": list(map(escape, self.notes)), "hoverinfo": "text"}
         if self.errors:
             looks = {"color": colour(place, 0.6), "thickness": 1.2, "width": 4}
-            found["error_y"] = {"array": short(self.errors), **looks}
+            down, up = map(short, self.reach)
+            found["error_y"] = {"array": up, "arrayminus": down, "symmetric": False, **looks}
         return found
 
     def paint(self, axes: Any, place: int, *, labelled: bool) -> None:
@@ -57,7 +67,7 @@ class Cloud:
         axes.errorbar(
             self.x,
             self.y,
-            yerr=self.errors or None,
+            yerr=self.reach if self.errors else None,
             color=COLOURS[place % len(COLOURS)],
             marker=MARKERS[place % len(MARKERS)],
             markersize=7,

@@ -8,11 +8,20 @@ import pytest
 
 from subbyte.errors import RecipeError
 from subbyte.learn.training.record import Record
+from subbyte.pages.parts import Table
 from subbyte.pages.subject import View
-from subbyte.pages.training import Trained, charts_of, describe, running_mean, runs_table
+from subbyte.pages.training import (
+    Trained,
+    TrainingRuns,
+    charts_of,
+    describe,
+    running_mean,
+    runs_table,
+)
 from subbyte.pages.write import tell, write_report
 from subbyte.records import Score
 from subbyte.records.training import Run, Scoring, read_run
+from tests.pages.results import make_result, measured
 
 PLAIN = {
     "model": "lenet",
@@ -259,3 +268,26 @@ def test_pictures_are_files_too(plain, tmp_path):
 def test_wrong_wishes_are_refused(wrong, message):
     with pytest.raises(RecipeError, match=message):
         View(**wrong)
+
+
+def test_the_quantized_network_of_a_run_comes_first(tmp_path):
+    run = make_run(tmp_path / "run")
+    before = {
+        "scores": measured(90.0)["scores"],
+        "comparison": measured(90.0, None, 94.0)["comparison"],
+    }
+    tuning = {"method": {"name": "train"}, "steps": 120, "kept": 120, "labels": True}
+    tuning |= {"judged": [{"step": 0, "distance": 0.5}, {"step": 120, "distance": 0.25}]}
+    make_result(run / "quantized", tuning=tuning | {"before": before})
+    story = TrainingRuns().tell([TrainingRuns().read("run", run)], View())
+    first = story.sections[0]
+    assert first.title == "The quantized network of run"
+    assert "4-bit weights and activations" in first.parts[0].text
+    assert "3 of 3 layers are codes on their grids" in first.parts[0].text
+    scores, files = (part for part in first.parts if isinstance(part, Table))
+    assert [row[:2] for row in scores.rows] == [
+        ("float", "91.73"),
+        ("before", "90.00"),
+        ("after", "90.81"),
+    ]
+    assert files.rows[0][0] == "model.onnx"

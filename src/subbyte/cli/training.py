@@ -17,7 +17,6 @@ from subbyte.exporters.packed import read
 from subbyte.io.settings import fingerprint
 from subbyte.jobs import Job
 from subbyte.jobs.training import (
-    FOLDER,
     About,
     Begin,
     FromFile,
@@ -31,7 +30,7 @@ from subbyte.learn.training import TrainSettings
 from subbyte.models import load_model, new_model
 from subbyte.recipe import Plan, Recipe, load_request
 from subbyte.records import read_document
-from subbyte.records.training import LOG, Log, Trained
+from subbyte.records.training import LOG, QUANTIZED, Log, Trained
 from subbyte.tasks import read_tasks
 
 
@@ -127,7 +126,7 @@ def run_quantized(
         _, result = train(begin, job, settings, model, data, out, report, about)
     if result is None:
         return None
-    show(result, out / FOLDER)
-    write_page(page, out / FOLDER)
+    show(result, out / QUANTIZED)
+    write_page(page, out / QUANTIZED)
     console.print(f"training, learning rate {settings.lr:g}: {out}/*", soft_wrap=True)
     return Trained(log=read_document(out / LOG, Log), result=result)

@@ -29,9 +29,8 @@ from subbyte.learn.training.parallel import trainers
 from subbyte.learn.training.record import Record
 from subbyte.learn.training.scoring import Judge
 from subbyte.records import Result
+from subbyte.records.training import QUANTIZED
 
-FOLDER = "quantized"
-"""Where in the folder of a run the trained network is, as `quantize` writes one."""
 About = Mapping[str, object]
 
 
@@ -193,7 +192,7 @@ def _train(
         model = network.graph_module
     job = replace(job, recipe=began.start.plan)
     make = _trained(network, lesson)
-    result = run(job, model, data, out / FOLDER, report, force=_ours(out / FOLDER), make=make)
+    result = run(job, model, data, out / QUANTIZED, report, force=_ours(out / QUANTIZED), make=make)
     return record, result
 
 

@@ -13,12 +13,25 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from subbyte.pages.deployment import deployment_sections
 from subbyte.pages.figures import Chart, Line
 from subbyte.pages.parts import Part, Section, Story, Table, Text
 from subbyte.pages.scores import label, number, said
 from subbyte.pages.subject import Subject, View
-from subbyte.records import Score
-from subbyte.records.training import EPOCHS, LOG, Epoch, Method, Run, Settings, Step, read_run
+from subbyte.pages.tuning import tuning_section
+from subbyte.pages.wording import on_grids, summary
+from subbyte.records import RESULT, Result, Score, read_result
+from subbyte.records.training import (
+    EPOCHS,
+    LOG,
+    QUANTIZED,
+    Epoch,
+    Method,
+    Run,
+    Settings,
+    Step,
+    read_run,
+)
 
 _ABOUT_RESOLUTION = (
     "Where the optimizer quantizes: the resolution is the index of the lattice that updates are "
@@ -45,10 +58,13 @@ _SPLITS = (_TRAIN, _VALIDATION, _TEST)
 
 @dataclass(frozen=True)
 class Trained:
-    """A training run, and the name that tells it from others."""
+    """A training run, and the name that tells it from others. result: of the quantized network
+    that came of it; None where a float one was trained.
+    """
 
     name: str
     run: Run
+    result: Result | None = None
 
     @property
     def settings(self) -> Settings:
@@ -95,7 +111,9 @@ class TrainingRuns(Subject[Trained]):
 
     def read(self, name: str, folder: Path) -> Trained:
         """See `subject.Subject`."""
-        return Trained(name, read_run(folder))
+        quantized = folder / QUANTIZED
+        there = (quantized / RESULT).is_file()
+        return Trained(name, read_run(folder), read_result(quantized) if there else None)
 
     def tell(self, found: Sequence[Trained], view: View) -> Story:
         """See `subject.Subject`."""
@@ -111,7 +129,19 @@ class TrainingRuns(Subject[Trained]):
             for one in found
         ]
         course = Section("Course of training", tuple(parts))
-        return Story(tuple(map(describe, found)), (course, *settings))
+        ends = [_end(one.name, one.result) for one in found if one.result is not None]
+        return Story(tuple(map(describe, found)), (*ends, course, *settings))
+
+
+def _end(name: str, result: Result) -> Section:
+    """The quantized network that came of a run, beside the float one and what it began with."""
+    parts: list[Part] = [Text(f"{summary(result)} {on_grids(result)}")]
+    if result.tuning is not None:
+        parts += tuning_section(result, result.tuning).parts[:-1]  # its curve is that of the run
+    for section in deployment_sections(result):
+        parts += section.parts
+    parts.append(Text(f"All about it is in {QUANTIZED}/report.html."))
+    return Section(f"The quantized network of {name}", tuple(parts))
 
 
 def _settings(one: Trained) -> Table:

@@ -10,7 +10,9 @@ _ABOUT = "By the task's own measure; the state with the least distance was kept.
 
 
 def tuning_section(result: Result, tuning: Tuning) -> Section:
-    """Scores before and after, and the curve of the distance on samples kept apart."""
+    """Scores before and after, and, as the last part, the curve of the distance on samples kept
+    apart.
+    """
     scores, compared = columns([result])
     shown = {**scores, **compared}
     networks = {"float": result.float, "before": tuning.before, "after": result.quantized}

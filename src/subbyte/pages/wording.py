@@ -105,6 +105,15 @@ def bits_of(result: Result) -> str:
     return f"{weights} weights{stored} in {where}, {activations} activations"
 
 
+def on_grids(result: Result) -> str:
+    """How many layers have their weights on grids, and how that is known."""
+    rounded = sum(row.bits != "float" for row in result.layers)
+    return (
+        f"The weights of {rounded} of {len(result.layers)} layers are codes on their grids: the "
+        f"packed file holds nothing else of them, and this is the network that was measured."
+    )
+
+
 def summary(result: Result) -> str:
     """A quantized network in a sentence or two."""
     return (

@@ -30,6 +30,10 @@ from subbyte.records.result import Result
 from subbyte.records.scores import Score
 
 EPOCHS, STEPS, LOG = "epochs.csv", "steps.csv", "log.json"
+QUANTIZED = "quantized"
+"""Where in the folder of a run the quantized network is that came of it, as `quantize` writes
+one.
+"""
 SPLITS = ("train", "validation", "test")
 """Images that a loss and scores are of, as columns begin."""
 _ADVICE = "is this the --out of `subbyte train`?"

@@ -44,7 +44,16 @@ class Command:
 
 _QUANTIZE = ("quantize", *_NET, "--calibration", "16", *_PLAIN)
 _START = (*_QUANTIZE, "--recipe", "w4", "--out=start")
-_TRAIN = ("train", "--model", "net.py:net", *_DATA, "--batch-size", "32", "--no-report")
+_TRAIN = (
+    "train",
+    "--model",
+    "net.py:net",
+    *_DATA,
+    "--batch-size",
+    "32",
+    "--no-report",
+    "--no-bench",
+)
 _FROM_W4 = ("--weights", "net.safetensors", "--recipe", "w4", "--calibration", "16")
 _SCAN = ("--bits", "2", "--resolution", "2", "--metrics", "mse", "--calibration", "16")
 _SHORT = ("--set", "batch=8", "--set", "precision=float32")

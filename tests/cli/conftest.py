@@ -22,9 +22,9 @@ class Done:
 
 
 def run(*arguments: object) -> Done:
-    """A command in this process; `quantize` measures no speed unless it is told to."""
+    """A command in this process; `quantize` and `train` measure no speed unless told to."""
     given = [str(argument) for argument in arguments]
-    if given[0] == "quantize" and "--bench" not in given:
+    if given[0] in ("quantize", "train") and "--bench" not in given:
         given.append("--no-bench")
     result = CliRunner().invoke(app, given)
     if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -561,7 +561,7 @@ def test_ctrl_c_in_a_process(small, tmp_path):
         str(tmp_path / "out"),
     ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-m", "subbyte", "train", *options]
+    command = [sys.executable, "-m", "subbyte", "train", "--no-bench", *options]
     with subprocess.Popen(command, env=environment, **pipes) as process:
         while not (tmp_path / "out/checkpoint.pt").exists():
             assert process.poll() is None, process.communicate()[1]

@@ -114,6 +114,9 @@ DeviceOption = Annotated[
 SeedOption = Annotated[
     int, numeric(SEED, "Of all that is drawn at random: images, weights, order.", "--seed")
 ]
+BenchOption = Annotated[
+    bool, typer.Option("--bench/--no-bench", help="Time the files against float, for 3 seconds.")
+]
 PageOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")
 ]

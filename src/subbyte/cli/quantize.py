@@ -14,6 +14,7 @@ from torch import Tensor
 from subbyte.cli.answers import Answer, command
 from subbyte.cli.best import APART, Given, check_alone, read_wish
 from subbyte.cli.common import (
+    BenchOption,
     CropOption,
     DataOption,
     DeviceOption,
@@ -173,10 +174,7 @@ def quantize(
     ] = None,
     force: ForceOption = False,
     page: PageOption = True,
-    bench: Annotated[
-        bool,
-        typer.Option("--bench/--no-bench", help="Time the files against float, for 3 seconds."),
-    ] = True,
+    bench: BenchOption = True,
 ) -> Answer[Result | Plan] | None:
     """Quantize a trained network, export it, and measure what it cost. `torchrun` shares the
     calibration images out over several processes or GPUs.

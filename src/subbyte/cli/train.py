@@ -13,6 +13,7 @@ import typer
 
 from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import (
+    BenchOption,
     CropOption,
     DataOption,
     DeviceOption,
@@ -187,12 +188,13 @@ def train(
     resize: ResizeOption = None,
     crop: CropOption = None,
     interpolation: InterpolationOption = None,
+    bench: BenchOption = True,
     page: PageOption = True,
 ) -> Answer[Trained] | None:
     """Train a network; stop it at any time, and the same command goes on. `torchrun` starts it on
     several devices.
     """
-    asked = Asked(source, recipe, qat or "", calibration)
+    asked = Asked(source, recipe, qat or "", calibration, bench)
     if estimator not in ESTIMATORS:
         raise RecipeError(f"--estimator: unknown {estimator!r}; known: {', '.join(ESTIMATORS)}")
     options = {

@@ -37,13 +37,14 @@ from subbyte.tasks import read_tasks
 @dataclass(frozen=True)
 class Asked:
     """A quantized network as the options name it: of a folder or file that has one (`source`), by a
-    recipe, or by `qat`; "" for the others.
+    recipe, or by `qat`; "" for the others. bench: whether its files are timed.
     """
 
     source: str
     recipe: str
     qat: str
     calibration: int
+    bench: bool
 
     def __post_init__(self) -> None:
         if self.source and self.recipe:
@@ -116,6 +117,7 @@ def run_quantized(
         calibration=count,
         seed=seed,
         tasks=settings.tasks,
+        bench=asked.bench,
         limits=Limits(device=device),
         about=tuple((key, str(value or "")) for key, value in about.items()),
     )

@@ -8,6 +8,7 @@ import typer
 
 from subbyte.cli.answers import Answer, command
 from subbyte.cli.common import (
+    BenchOption,
     CropOption,
     DataOption,
     DeviceOption,
@@ -85,10 +86,7 @@ def tune(
     device: DeviceOption = "cpu",
     force: ForceOption = False,
     page: PageOption = True,
-    bench: Annotated[
-        bool,
-        typer.Option("--bench/--no-bench", help="Time the files against float, for 3 seconds."),
-    ] = True,
+    bench: BenchOption = True,
 ) -> Answer[Result] | None:
     """Let a quantized network learn from the float one, without labels; stop it at any time, and
     the same command goes on.

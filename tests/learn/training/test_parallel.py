@@ -205,7 +205,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    command = [*TORCHRUN, "-m", "subbyte", "train", *map(str, arguments)]
+    command = [*TORCHRUN, "-m", "subbyte", "train", "--no-bench", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
 
 

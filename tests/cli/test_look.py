@@ -53,4 +53,8 @@ def test_images_without_labels_and_what_is_refused(subbyte, tmp_path):
     images[3] = np.nan
     np.savez(tmp_path / "plain.npz", images=images)
     done = subbyte("look", "--data", data, "--out", tmp_path / "new")
-    assert done.code == 1 and "NaN" in complaint(done.code, done.out, done.err) and not (tmp_path / "new").exists()
+    assert (
+        done.code == 1
+        and "NaN" in complaint(done.code, done.out, done.err)
+        and not (tmp_path / "new").exists()
+    )

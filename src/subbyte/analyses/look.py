@@ -1,4 +1,4 @@
-"""What is in a data set: how many images of which classes, how their values lie, and some of them.
+"""A look at a data set: how many images of which classes, how their values lie, and some of them.
 
 Images are looked at as the network takes them: resized, cropped and normalized. Samples are drawn
 class by class by the first of numpy.random.RandomState(seed).permutation, as calibration images

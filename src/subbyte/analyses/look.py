@@ -16,7 +16,7 @@ from subbyte.errors import DataError
 from subbyte.records.look import Channel, Look, Part, Sample
 
 PICTURES = 400
-"""Of a split, at most; then the first classes are shown."""
+"""Pictures of a split, at most; then the first classes are shown."""
 _UNLABELLED = 10  # times as many pictures as of a class
 _BATCH = 64
 

@@ -159,6 +159,13 @@ def recipes() -> str:
 
     parts += [
         "",
+        "Calibration images are the first `--calibration` of",
+        "`numpy.random.RandomState(seed).permutation(n)` of the training split (of the test split "
+        "where there is none; these",
+        "are not evaluated on). Another `--seed` draws anew, which is L-DNQ's `resample`; the same "
+        "one draws the same images",
+        "on every machine, and a smaller number of them is the beginning of a larger one.",
+        "",
         "## Spaces",
         "",
         "```text",

@@ -118,6 +118,9 @@ COMMANDS: dict[str, Command] = {
     "aciq": Command(
         ("aciq", "--bits", "2", "--samples", "1000", "--no-report"), other=("--bits", "3")
     ),
+    "look": Command(
+        ("look", "--data", "digits", "--samples", "1", "--no-report"), other=("--samples", "2")
+    ),
     "export": Command(("export", "start", "--to", "onnx-compact"), "a.onnx", before=(_START,)),
     "export into a folder": Command(
         ("export", "start", "--to", "onnx-compact", "--no-report"),

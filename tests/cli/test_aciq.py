@@ -49,7 +49,7 @@ def test_a_folder_of_tables_and_a_page(written):
         for bits in ("2", "4")
     ]
     text = (out / "report.html").read_text()
-    assert text.count('<figure class="plot"') == 4 and "10,000 values drawn with seed 3" in text
+    assert text.count('<figure class="plot"') == 8 and "10,000 values drawn with seed 3" in text
     assert f"to look at: {out / 'report.html'}" in done.out
 
 
@@ -61,6 +61,24 @@ def test_simulated_errors_are_the_expected_ones(written):
     ]
     assert len(ratios) > 200 and all(0.85 < ratio < 1.15 for ratio in ratios)
     assert sum(ratios) / len(ratios) == pytest.approx(1, abs=0.02)
+
+
+def test_the_place_to_clip_goes_along_with_the_spread(written, subbyte, tmp_path):
+    out, _ = written
+    done = subbyte("report", out, "--csv", tmp_path / "csv", "--out", tmp_path / "page.html")
+    assert done.code == 0, done.err
+    (path,) = (tmp_path / "csv").glob("gauss-signed*clipping-point-against-sigma*.csv")
+    (four,) = (
+        row
+        for row in rows(out / "alphas.csv")
+        if (row["prior"], row["one_sided"], row["bits"]) == ("gauss", "False", "4")
+    )
+    drawn = [row for row in rows(path) if row["line"].startswith("4 bits")]
+    found = [(float(row["sigma of the values"]), float(row["alpha"])) for row in drawn]
+    expected = [
+        (k / 4, k / 4 * float(four[column])) for column in ("alpha", "alpha_best") for k in range(9)
+    ]
+    assert found == [(x, pytest.approx(y, rel=1e-4)) for x, y in expected]
 
 
 def test_the_same_seed_gives_the_same_files_and_old_results_are_kept(written, subbyte, tmp_path):

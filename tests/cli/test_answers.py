@@ -38,10 +38,11 @@ def commands(place, given, result, subbyte, tmp_path_factory) -> dict[str, list[
         "report": [folder, "--out", here / "page.html"],
         "aciq": ["--bits", 2],
         "gradquant": [*inputs, *few, "--bits", 2, "--resolution", 2],
+        "look": [*data, "--samples", 1],
         "train": [*network, *data, "--epochs", 1, "--batch-size", 8],
         "sweep": [here / "space.yaml", *inputs],
     }
-    for name in ("quantize", "tune", "gradquant", "train", "sweep"):
+    for name in ("quantize", "tune", "gradquant", "look", "train", "sweep"):
         rows[name] = [*rows[name], "--no-report", "--out", here / name]
     return rows
 
@@ -55,6 +56,7 @@ NEEDS = {
     "inspect": "plan",
     "bench": "files",
     "gradquant": "choices",
+    "look": "parts",
     "train": "log",
     "sweep": "settings",
 }

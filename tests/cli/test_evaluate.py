@@ -1,11 +1,16 @@
 """subbyte evaluate: the accuracy of a float network, a packed file, an ONNX file."""
 
 import json
+from itertools import count
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
-from tests.workplace import complaint, evaluated, figures
+import subbyte.cli.evaluate as cli
+from subbyte.data import load_data
+from tests.workplace import complaint, evaluated, figures, float_network
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,24 @@ def test_files_have_the_accuracy_of_the_result(part, file, subbyte, result, give
     assert top1 == pytest.approx(figures(expected)["top-1"], abs=0.006)
     assert top5 == pytest.approx(figures(expected)["top-5"], abs=0.006)
     assert "60 images" in " ".join(done.out.split())
+
+
+def test_training_images_and_the_time_of_an_image(subbyte, given, place, monkeypatch, tmp_path):
+    asked = (*given[:4], "--train", "--json")
+    monkeypatch.setattr(cli.time, "perf_counter", count(0, 0.3).__next__)  # a call takes 0.3 s
+    done = subbyte("evaluate", *asked, *given[4:6])
+    assert done.code == 0, done.err
+    found, data = json.loads(done.out)["result"], load_data(given[5])
+    for part, split in (("figures", data.test), ("train", data.train)):
+        with torch.no_grad():
+            logits = float_network(place)(split.images(range(len(split))))
+        loss = float(F.cross_entropy(logits, split.labels))  # all are right in both splits
+        assert found[part]["scores"][-1]["value"] == pytest.approx(loss, rel=1e-2)
+    assert found["milliseconds"] == pytest.approx(300 / len(data.test))
+    assert "train" in done.err and "ms an image, 60 at a time" in done.err
+    np.savez(tmp_path / "alone.npz", images=np.zeros((4, 3, 8, 8), np.uint8), labels=[0, 1, 2, 3])
+    done = subbyte("evaluate", *asked, "--data", f"npz:{tmp_path / 'alone.npz'}")
+    assert done.code == 1 and "no training split" in done.err
 
 
 def test_onnx_files_need_no_network(subbyte, result, given):

@@ -1,6 +1,14 @@
 """subbyte gradquant, from end to end."""
 
-from subbyte.records.clips import read_search
+import csv
+import json
+
+import pytest
+
+from subbyte.ranges import Clip
+from subbyte.recipe import Plan
+from subbyte.records import read_result
+from subbyte.records.clips import read_clips, read_search
 from tests.workplace import names_in
 
 OPTIONS = ("--bits", 3, "--resolution", 3, "--metrics", "mse:2,kl", "--evaluate", 20)
@@ -75,3 +83,64 @@ def test_numbers_in_tables_have_no_noise_of_binary_fractions(subbyte, given, tmp
     rows = (tmp_path / "out" / "scan.csv").read_text().splitlines()[1:]
     assert [row.split(",")[1] for row in rows] == [str((500 + 5 * k) / 1000) for k in range(1, 101)]
     assert all(len(cell) <= 17 for row in rows for cell in row.split(","))
+
+
+PLAIN = ("--recipe", "w3", "--export", "none", "--no-report", "--set", "weights.rounding=nearest")
+PLAIN += ("--set", "weights.correction=none")
+
+
+@pytest.mark.slow
+def test_the_clips_that_were_chosen_are_ranges(subbyte, given, tmp_path):
+    out, made = tmp_path / "out", tmp_path / "made"
+    search = ("--bits", 2, "--resolution", 7, "--metrics", "mse:2", "--granularity", "channel")
+    search += ("--ends", "apart", "--asymmetric")
+    assert subbyte("gradquant", *given, *search, "--out", out, "--no-report").code == 0
+    asked = ("--clips", out, "--clips-by", "mse", "--set", "weights.bits=2")
+    done = subbyte("quantize", *given, *PLAIN, *asked, "--out", made)
+    assert done.code == 0, done.err
+    (chosen,) = (one for one in read_search(out).choices if one.metric == "mse:2")
+    assert read_result(made).quantized.scores[0].value == pytest.approx(chosen.test, abs=1e-9)
+    first = Plan.read(made / "plan.yaml").layers[0]
+    with (out / "clips_2_channel_mse-2.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["layer"] == first.name]
+    ends = (tuple(float(row[side]) for row in rows) for side in ("lower", "upper"))
+    assert first.range == Clip(*ends) and len(rows) == first.rows
+    again = ("--recipe", made / "plan.yaml", "--export", "none", "--no-report")
+    assert subbyte("quantize", *given, *again, "--out", tmp_path / "again").code == 0
+    files = [folder / "model.safetensors" for folder in (made, tmp_path / "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_clips_that_do_not_fit_are_refused_before_the_walk(subbyte, given, place, tmp_path):
+    out, made = tmp_path / "out", tmp_path / "made"
+    granularity = ("--granularity", "network,layer")
+    assert subbyte("gradquant", *given, *OPTIONS, *granularity, "--out", out).code == 0
+    clips = ("--clips", out, "--clips-by", "mse:2")
+    tensor = ("--set", "weights.granularity=tensor", "--set", "weights.symmetric=true")
+    other = [f"{place / 'net.py'}:net", *given[4:]]
+    for asked, message in (
+        ((*given, *PLAIN, *clips[:2]), "give --clips-by one of minmax, loss, mse:2, kl"),
+        ((*given, *PLAIN, *clips[:3], "fisher"), "fisher chose nothing"),
+        ((*given, *PLAIN, *clips), "(3 bits, granularity channel): they were scanned at 3 bits"),
+        ((*given, *PLAIN, *tensor, *clips, "--set", "weights.bits=4"), "(4 bits, granularity ten"),
+        ((*given, *PLAIN, *tensor, *clips, "--budget", "3bits"), "a budget chooses widths"),
+        (("--model", *other, *PLAIN, *tensor, *clips), "another network or other weights"),
+        ((*given, *clips, "--recipe", "best", "--bits", 3), "leave out the clips"),
+        ((*given, *PLAIN, *tensor, "--clips", tmp_path), "scan.csv"),
+        ((*given, *PLAIN, *tensor, "--clips-by", "loss"), "it goes with --clips"),
+    ):
+        done = subbyte("quantize", *asked, "--out", made)
+        assert done.code and message in done.err and not made.exists(), (asked, done.err)
+    done = subbyte("quantize", *given, *PLAIN, *tensor, *clips, "--dry-run", "--json")
+    planned = json.loads(done.out)["result"]["layers"][0]
+    (chosen,) = (
+        one
+        for one in read_search(out).choices
+        if (one.granularity, one.metric) == ("layer", "mse:2")
+    )
+    ends = read_clips(out, chosen)[planned["name"]]
+    assert planned["range"] == {
+        "name": "clip",
+        "lower": list(ends.lower),
+        "upper": list(ends.upper),
+    }

@@ -8,6 +8,7 @@ import pytest
 
 import subbyte.cli.sweep as cli
 from subbyte.analyses.sweeps.engines import Local
+from subbyte.exporters.packed import read
 from subbyte.records.outcome import Failed
 from tests.analyses.sweeps.place import Fake, command, metrics, table, write_space
 from tests.workplace import names_in
@@ -41,6 +42,32 @@ def test_a_sweep_and_what_it_says(subbyte, space, tmp_path):
     before = (tmp_path / "out/results.csv").read_bytes()
     again = subbyte("sweep", space, "--out", tmp_path / "out", "--seeds", "0", "--calibration", 20)
     assert again.code == 0 and (tmp_path / "out/results.csv").read_bytes() == before
+
+
+def test_networks_are_kept_where_that_is_asked(subbyte, space, tmp_path):
+    out, asked = tmp_path / "out", ("--seeds", 0, "--calibration", 20, "--no-report")
+    assert subbyte("sweep", space, "--out", out, *asked).code == 0
+    assert not list(out.glob("runs/*.safetensors"))
+    before = {row["run"]: row["bits_per_weight"] for row in table(out / "results.csv")}
+    done = subbyte("sweep", space, "--out", out, *asked, "--keep-models")
+    assert done.code == 0, done.err
+    rows = table(out / "results.csv")
+    assert {row["run"]: row["bits_per_weight"] for row in rows} == before
+    kept = {path.stem: path for path in out.glob("runs/*.safetensors")}
+    assert set(kept) == set(before)
+    for row in rows:
+        packed = read(kept[row["run"]])
+        assert packed.plan.layers[0].asked.number == int(row["weights.bits"])
+        assert packed.header.about["calibration"] == 20
+    refused = subbyte("sweep", space, "--out", out, "--keep-models", "--ray", "local")
+    assert refused.code == 1 and "networks are not kept on a cluster" in refused.err
+    whole = kept[rows[0]["run"]].read_bytes()
+    marks = {path: path.stat().st_mtime_ns for path in kept.values()}
+    kept[rows[0]["run"]].unlink()
+    assert subbyte("sweep", space, "--out", out, *asked, "--keep-models").code == 0
+    assert kept[rows[0]["run"]].read_bytes() == whole
+    same = [path for path, mark in marks.items() if path.stat().st_mtime_ns == mark]
+    assert len(same) == len(kept) - 1
 
 
 def test_what_was_chosen(subbyte, place, fake, tmp_path):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from subbyte.core import Codebook, Grid, GridSpec, Levels, PerChannel, PerGroup, Uniform
 from subbyte.errors import NumericsError, RecipeError
-from subbyte.ranges import MinMax, clips, fit_grid
+from subbyte.ranges import Clip, MinMax, clips, fit_grid
 from subbyte.ranges.clips import best, clip_spec, clipped_grid, fractions, part_ends, scores
 from subbyte.ranges.metrics import METRICS, Evidence, metric_name, parse_metric
 from subbyte.stats import GradientStats
@@ -291,3 +291,19 @@ def test_bad_input_is_an_error():
         with pytest.raises(RecipeError, match="clips must"):
             fractions(start, end, resolution)
     assert isinstance(clipped_grid(weight, spec, torch.ones(1), torch.ones(1)), Grid)
+
+
+def test_the_range_of_stated_clips_is_the_grid_that_was_searched():
+    (weight, _), spec = problem(), clip_spec(3, symmetric=False, per_channel=True)
+    ends = [torch.tensor(part).double() for part in ((0.5, 0.75, 1, 0.1), (0.2, 0.3, 1.5, 1))]
+    found = fit_grid(Clip(*(tuple(end.tolist()) for end in ends)), weight, spec)
+    wanted = clipped_grid(weight, spec, *ends)
+    assert torch.equal(found.scale, wanted.scale)
+    assert torch.equal(found.zero_point, wanted.zero_point)
+    for wrong, grid, message in (
+        (Clip((0.5, 0.5), (0.5, 0.5)), spec, "for 2 channels, the layer has 4"),
+        (Clip((0.5, 0.5)), spec, "as many numbers"),
+        (Clip((0.5,) * 4, (0.5,) * 4), clip_spec(3, symmetric=True, per_channel=False), "channel"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            fit_grid(wrong, weight, grid)

@@ -1,5 +1,7 @@
 """subbyte evaluate: scores of a float network, a packed or an exported file on a test split."""
 
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +26,7 @@ from subbyte.cli.numbers import numeric
 from subbyte.cli.progress import stage
 from subbyte.cli.tables import scores_table
 from subbyte.cli.terminal import console
-from subbyte.data import DataSet
+from subbyte.data import DataSet, Split
 from subbyte.engine.evaluation import ClassAccuracy, class_accuracy
 from subbyte.engine.judging import (
     Forward,
@@ -38,7 +40,9 @@ from subbyte.errors import DataError, ModelError
 from subbyte.exporters import exporter_of, is_exported, network_runner, seal
 from subbyte.exporters.packed import load, read
 from subbyte.exporters.sealed import is_sealed
+from subbyte.graph import Samples
 from subbyte.io.numbers import Whole
+from subbyte.methods import Outputs, Task
 from subbyte.models import load_model, new_model
 from subbyte.records import Measured, Score
 from subbyte.tasks import Classification, read_tasks, task_name
@@ -51,7 +55,9 @@ class Evaluated:
     """A network as it was judged on the test split of data.
 
     network: what it is, in words; images: how many; task: by which they were judged; figures: all
-    of them; classes: those by class, of classification; names: of the classes, by label.
+    of them; train: those on the training split, None where they were not asked for; milliseconds:
+    that the network takes for an image of the test split; classes: figures by class, of
+    classification; names: of the classes, by label.
     """
 
     network: str
@@ -59,8 +65,50 @@ class Evaluated:
     images: int
     task: str
     figures: Measured
+    train: Measured | None
+    milliseconds: float
     classes: list[ClassAccuracy]
     names: tuple[str, ...]
+
+
+class _Timed:
+    """A network that counts the seconds that it works."""
+
+    def __init__(self, forward: Forward) -> None:
+        self._forward, self.seconds = forward, 0.0
+
+    def __call__(self, samples: Samples) -> Outputs:
+        """Call the network."""
+        start = time.perf_counter()
+        outputs = self._forward(samples)
+        self.seconds += time.perf_counter() - start
+        return outputs
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """Networks by name, with whom each is compared, and how; batch: samples at a time."""
+
+    networks: Mapping[str, Forward]
+    against: Mapping[str, str]
+    task: Task
+    batch: int
+
+    def figures(
+        self, split: Split, seen: Callable[[Mapping[str, Outputs]], None] = lambda outputs: None
+    ) -> Measured:
+        """The figures of the network on a split; seen: called with the outputs of each batch."""
+        with stage(f"evaluate on {split.name}") as report:
+            found = judge(
+                self.networks,
+                self.against,
+                self.task,
+                split,
+                batch_size=self.batch,
+                progress=lambda k, n: report(k, n, ""),
+                seen=seen,
+            )[_JUDGED]
+        return Measured(scores=as_scores(found.scores), comparison=as_scores(found.comparison))
 
 
 @command
@@ -82,6 +130,7 @@ def evaluate(
         Path | None,
         typer.Option("--against", help="Float weights of --model: compare outputs with theirs."),
     ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Score the training split, too.")] = False,
     device: DeviceOption = "cpu",
     per_class: Annotated[
         int, numeric(Whole(0), "Classes to show, those with the lowest accuracy; 0: none.")
@@ -91,9 +140,12 @@ def evaluate(
     tasks = read_tasks(task)
     with stage("read"):
         images = Pixels(normalize, resize, crop, interpolation).load(data)
-        forward, what = _forward(model, weights, device, images)
-    split = images.test
-    networks, against = {_JUDGED: forward}, dict[str, str]()
+        own, what = _forward(model, weights, device, images)
+    if train and images.train is None:
+        raise DataError(f"{images.name} has no training split; leave out --train")
+    forward, split = _Timed(own), images.test
+    networks: dict[str, Forward] = {_JUDGED: forward}
+    against: dict[str, str] = {}
     if against_float is not None:
         float_network = load_model(_needed(model), against_float, shape=images.image_shape).to(
             device
@@ -107,28 +159,35 @@ def evaluate(
             f"--against, to compare outputs with its outputs"
         )
     logits: list[Tensor] = []
-    with stage("evaluate") as report:
-        found = judge(
-            networks,
-            against,
-            settled,
-            split,
-            batch_size=batch,
-            progress=lambda k, n: report(k, n, ""),
-            seen=lambda outputs: logits.append(outputs[_JUDGED][0]),
-        )[_JUDGED]
-    measured = Measured(scores=as_scores(found.scores), comparison=as_scores(found.comparison))
+    forward.seconds = 0.0  # the first calls are slower
+    judging = _Judging(networks, against, settled, batch)
+    measured = judging.figures(split, lambda outputs: logits.append(outputs[_JUDGED][0]))
+    milliseconds = 1000 * forward.seconds / len(split)
+    shown = {"value": measured}
+    if train and images.train is not None:
+        shown = {"test": measured, "train": judging.figures(images.train)}
     heads = [str(head) for head in range(1 + max(one.head for one in _all(measured)))]
     judged_by = task_name(settled)
     title = f"{what} on {len(split):,} images of {data}, by task {judged_by}"
     console.print(title, soft_wrap=True)
-    console.print(scores_table({"value": measured}, heads))
+    console.print(scores_table(shown, heads))
+    console.print(f"{milliseconds:.3g} ms an image, {min(batch, len(split))} at a time")
     rows: list[ClassAccuracy] = []
     if isinstance(settled, Classification) and split.has_labels:
         rows = class_accuracy(torch.cat(logits), split.labels)
     if rows and per_class:
         console.print(_by_class(rows, images.classes, per_class))
-    answer = Evaluated(what, data, len(split), judged_by, measured, rows, images.classes)
+    answer = Evaluated(
+        what,
+        data,
+        len(split),
+        judged_by,
+        measured,
+        shown.get("train"),
+        milliseconds,
+        rows,
+        images.classes,
+    )
     return Answer(answer)
 
 

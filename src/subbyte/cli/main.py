@@ -37,6 +37,8 @@ COMMANDS = {
     "against clipping.",
     "gradquant": "Scan clips of the weights' range; compare what metrics choose with the true "
     "loss.",
+    "look": "Look at a data set: samples by class, class sizes, statistics of channels; a page of "
+    "them.",
     "train": "Train a network; stop it at any time, and the same command goes on. `torchrun` "
     "starts it on several devices.",
     "sweep": "Do every run of a space, and write results.csv, summary.csv, what was chosen, and a "

@@ -53,7 +53,7 @@ from subbyte.exporters.forms import find_form
 from subbyte.graph import Axis, Samples, prepare
 from subbyte.io.numbers import Real, Whole
 from subbyte.io.processes import join
-from subbyte.jobs import Job, assist, best, run
+from subbyte.jobs import Clips, Job, assist, best, run
 from subbyte.models import input_shape, load_model, new_model
 from subbyte.pages.scores import said
 from subbyte.recipe import (
@@ -123,6 +123,15 @@ def quantize(
             "Factor on the weight scales that the range chooses: weights.scalar.",
         ),
     ] = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of subbyte gradquant: clips that it chose are the weights' ranges."
+        ),
+    ] = None,
+    clips_by: Annotated[
+        str, typer.Option(help="With --clips: the metric that chose, such as gauss_newton or loss.")
+    ] = "",
     target: Annotated[
         str | None,
         typer.Option(
@@ -181,6 +190,9 @@ def quantize(
     """
     check_exporters(exports or ())
     form = find_form(optimize, input, static, About())
+    if clips is None and clips_by:
+        raise typer.BadParameter("it goes with --clips", param_hint="--clips-by")
+    found = None if clips is None else Clips.read(clips, clips_by)
     scaled = [] if scalar is None else [f"weights.scalar={scalar}"]
     wanted = [] if budget is None else [f"budget={json.dumps(budget)}"]
     given = Given(bits, activation_bits, budget, max_drop, time, apart)
@@ -193,7 +205,7 @@ def quantize(
         wish.check(asked)
     if dry_run:
         given.check_dry_run()
-        plan = _dry_run(model, weights, data, shape, asked, pixels, free)
+        plan = _dry_run(model, weights, data, shape, asked, pixels, free, found)
         choose_exporters(exports or (), plan, form)
         return Answer(plan)
     if out is None or not data:
@@ -219,6 +231,7 @@ def quantize(
         bench,
         form,
         apart=0 if wish is None else apart or APART,
+        clips=found,
     )
     search = run if wish is None else partial(best, wish)
     if not here.first:
@@ -281,6 +294,7 @@ def _dry_run(
     recipe: Recipe | Plan,
     pixels: Pixels,
     dynamic: tuple[Axis, ...],
+    clips: Clips | None,
 ) -> Plan:
     """Show the plan, and return it."""
     size = read_shape(shape) if shape is not None else None if data else input_shape(model)
@@ -298,6 +312,9 @@ def _dry_run(
     )
     network = prepare(built, Samples.of(inputs).with_dynamic(dynamic))
     plan = make_plan(network, recipe)
+    if clips is not None:
+        clips.check(built)
+        plan = clips.applied(plan)
     console.print(plan_table(plan))
     if recipe.budget is not None:
         console.print(

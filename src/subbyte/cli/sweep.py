@@ -66,6 +66,10 @@ def sweep(
     retry: Annotated[
         bool, typer.Option("--retry", help="Do runs that failed before again.")
     ] = False,
+    keep_models: Annotated[
+        bool,
+        typer.Option("--keep-models", help="Keep each run's network: runs/HASH.safetensors."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs, estimate the time, and stop.")
     ] = False,
@@ -85,8 +89,14 @@ def sweep(
         "task": task,
         "calibration": calibration,
         "seeds": None if seeds is None else read_seeds(seeds),
+        "keep_models": keep_models or None,
     }
     asked = load_space(space, {name: value for name, value in changes.items() if value is not None})
+    if asked.keep_models and ray is not None:
+        raise RecipeError(
+            "--ray: networks are not kept on a cluster, whose workers have none of your files; "
+            "leave out keep_models, or run with --jobs"
+        )
     _ask(asked, yes)
     if dry_run:
         return Answer(_dry_run(asked, jobs, out))

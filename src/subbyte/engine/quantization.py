@@ -133,6 +133,7 @@ def carry_out(
     images: Tensor | Samples,
     *,
     labels: Callable[[], Tensor | None] = lambda: None,
+    settle: Callable[[Plan], Plan] = lambda plan: plan,
     accept: Callable[[Plan], object] = lambda plan: None,
     task: Callable[[], Task] = lambda: CLASSES,
     limits: Limits | None = None,
@@ -143,9 +144,10 @@ def carry_out(
 
     capture: gives the graph of the float network, which is left as it is; images: of calibration,
         float32 [n, ...], or samples; labels: theirs, int64 [n] or as the task has them, asked for
-        by a plan whose tuning ends with them only, as the task is; accept: is shown the plan before
-        the walk, and raises where it can't be used; stages: told of each. Processes that share the
-        work (`Limits`) end it together, well or not.
+        by a plan whose tuning ends with them only, as the task is; settle: gives the plan that is
+        done in place of the recipe's; accept: is shown it before the walk, and raises where it
+        can't be used; stages: told of each. Processes that share the work (`Limits`) end it
+        together, well or not.
     """
     limits, stages = limits or Limits(), stages or Stages()
     with limits.processes.failing_together(), threads_for(len(Samples.of(images))):
@@ -154,6 +156,7 @@ def carry_out(
             check_shareable(network, wanted, Samples.of(images), limits)
         with stages.stage("plan") as progress:
             plan, options = decide(network, wanted, images, limits, progress)
+            plan = settle(plan)
             check_same_plan(plan, limits.processes)
             accept(plan)
         with stages.stage("walk") as progress:

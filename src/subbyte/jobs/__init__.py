@@ -3,6 +3,7 @@ in one folder.
 """
 
 from subbyte.jobs.best import best
+from subbyte.jobs.clips import Clips
 from subbyte.jobs.facts import about
 from subbyte.jobs.job import OWNS, PACKED, Job
 from subbyte.jobs.outcome import versions, with_file
@@ -12,6 +13,7 @@ from subbyte.jobs.tuning import Start, tune
 __all__ = [
     "OWNS",
     "PACKED",
+    "Clips",
     "Job",
     "Start",
     "about",

@@ -36,6 +36,8 @@ def best(
     recipe = job.recipe
     if not isinstance(recipe, Recipe):
         raise RecipeError("best: a plan leaves nothing open; give a recipe")
+    if job.clips is not None:
+        raise RecipeError("best: it chooses ranges and widths itself; leave out the clips")
 
     def make(work: Work) -> Quantization:
         own, stages = work.job, work.stages

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 
 from subbyte.engine.limits import Limits
+from subbyte.errors import RecipeError
 from subbyte.exporters import EXPORTERS, check_exporters
 from subbyte.exporters.vectors import VECTORS
 from subbyte.graph import Axis
+from subbyte.jobs.clips import Clips
 from subbyte.methods import Form, Task
 from subbyte.pages.write import PAGE
 from subbyte.recipe import Plan, Recipe
@@ -31,8 +33,10 @@ class Job:
     'none'. tasks: how outputs are judged: one task, or one for each output; none: chosen by data
     and outputs. dynamic: axes of images whose sizes may differ from call to call; bench: whether
     files are timed against the float network, for a few seconds; form: of the exported files;
-    apart: samples that are held apart at most, to choose by.
-    Raises RecipeError when there is no such exporter.
+    apart: samples that are held apart at most, to choose by; clips: ranges of the weights in place
+    of the recipe's, None for the recipe's own.
+    Raises RecipeError when there is no such exporter, and for clips of widths that a budget is to
+    choose.
     """
 
     model: str
@@ -48,6 +52,16 @@ class Job:
     bench: bool = False
     form: Form = field(default_factory=Form)
     apart: int = 0
+    clips: Clips | None = None
 
     def __post_init__(self) -> None:
         check_exporters(self.exports)
+        if self.clips is not None and self.recipe.budget is not None:
+            raise RecipeError(
+                "clips are those of stated widths, and a budget chooses widths by the recipe's "
+                "ranges: leave out one of them"
+            )
+
+    def settled(self, plan: Plan) -> Plan:
+        """The plan that is done: with the clips, where there are any."""
+        return plan if self.clips is None else self.clips.applied(plan)

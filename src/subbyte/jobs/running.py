@@ -66,11 +66,14 @@ Make = Callable[[Work], Quantization]
 def walked(work: Work) -> Quantization:
     """The quantized network by a walk, as the recipe says."""
     job, data, capture = work.job, work.data, work.capture
+    if job.clips is not None:
+        job.clips.check(work.model)
     return carry_out(
         capture,
         job.recipe,
         work.images,
         labels=lambda: draw_targets(data, job.calibration, job.seed),
+        settle=job.settled,
         accept=work.accept,
         task=lambda: capture.task,
         limits=job.limits,

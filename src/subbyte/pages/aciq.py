@@ -12,6 +12,7 @@ from subbyte.pages.subject import Subject, View
 from subbyte.records.aciq import ALPHAS, Clipped, Clipping, Optimum, read_clipping
 
 _UNITS = {"laplace": "b", "gauss": "sigma"}
+_SPREADS = tuple(k / 4 for k in range(9))
 _TOLD = (
     "Where to clip before quantizing, and what it costs: with 2^bits - 1 steps between the "
     "outermost levels, with the paper's 2^bits, and at the true optimum. Lines are exact "
@@ -53,10 +54,11 @@ def _sentence(clipping: Clipping) -> str:
 
 
 def _sections(clipping: Clipping) -> tuple[Section, ...]:
-    """A table and a chart for each prior."""
+    """A table and two charts for each prior."""
     found = zip(_by_prior(clipping.optima), _by_prior(clipping.errors), strict=True)
     return tuple(
-        Section(prior_name(rows[0]), (table(rows), chart(points))) for rows, points in found
+        Section(prior_name(rows[0]), (table(rows), chart(points), spread_chart(rows)))
+        for rows, points in found
     )
 
 
@@ -112,4 +114,22 @@ def chart(points: Sequence[Clipped]) -> Chart:
         f"mean square error / {unit}²",
         tuple(lines),
         log_y=True,
+    )
+
+
+def spread_chart(rows: Sequence[Optimum]) -> Chart:
+    """Where to clip as the values spread wider: a straight line for each width, dashed for the
+    least exact expected error.
+    """
+    unit, lines = _UNITS[rows[0].prior], []
+    for row in rows:
+        name = f"{row.bits} bit{'s' * (row.bits > 1)}"
+        for alpha, dashed in ((row.alpha, False), (row.alpha_best, True)):
+            places = [alpha * spread for spread in _SPREADS]
+            lines.append(Line(name, list(_SPREADS), places, dashed=dashed))
+    return Chart(
+        f"{prior_name(rows[0])}: clipping point against {unit} (dashed: best by exact error)",
+        f"{unit} of the values",
+        "alpha",
+        tuple(lines),
     )

@@ -4,6 +4,7 @@ from typing import Any
 
 from subbyte.pages.aciq import Clippings
 from subbyte.pages.clips import ClipSearches
+from subbyte.pages.look import DataSets
 from subbyte.pages.networks import Networks
 from subbyte.pages.subject import Subject
 from subbyte.pages.sweeps import Sweeps
@@ -15,5 +16,6 @@ SUBJECTS: tuple[Subject[Any], ...] = (
     TrainingRuns(),
     ClipSearches(),
     Clippings(),
+    DataSets(),
 )
 """All subjects, in the order of their parts in a page of several kinds."""

@@ -4,6 +4,7 @@ from subbyte.io.registry import Registry
 from subbyte.methods import Range
 from subbyte.ranges.aciq import Aciq
 from subbyte.ranges.blocks import GridFitter, fit_grid, up_to
+from subbyte.ranges.clip import Clip
 from subbyte.ranges.exact import Exact
 from subbyte.ranges.gate import Gate
 from subbyte.ranges.gradient import Fisher, Gradient
@@ -29,6 +30,7 @@ RANGES: Registry[Range] = Registry(
         "aciq": Aciq,
         "sigma": Sigma,
         "kl": Kl,
+        "clip": Clip,
         "exact": Exact,
         "unit": Unit,
         "gate": Gate,
@@ -38,6 +40,7 @@ RANGES: Registry[Range] = Registry(
 __all__ = [
     "RANGES",
     "Aciq",
+    "Clip",
     "Exact",
     "Fisher",
     "Gate",

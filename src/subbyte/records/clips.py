@@ -4,6 +4,7 @@ scan.csv         bits, clip; what every metric gives for it; with images to eval
                  loss, the divergence from the float network, and the accuracy
 choices.csv      bits, granularity, metric; the clip that the metric chose, what it costs, and
                  top-1 on the test split
+clips_*.csv      layer, channel; every clip of a choice that has more than one
 correlation.csv  bits, metric; rank correlations with true loss and divergence, where the
                  images to evaluate on say them
 """
@@ -70,6 +71,15 @@ class Choice(Record):
     test: Percent
 
 
+class Clip(Record):
+    """A row of clips_*.csv. channel: none where the layer has one clip."""
+
+    layer: str
+    channel: int | None = None
+    lower: float
+    upper: float
+
+
 class Correlation(Record):
     """A row of correlation.csv: Spearman's rank correlations over the clips of the scan; None where
     either side is constant.
@@ -79,6 +89,14 @@ class Correlation(Record):
     metric: str
     loss: float | None = None
     divergence: float | None = None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The clips of a layer: fractions of the range below and above 0, one or one a channel."""
+
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,23 @@ def read_table(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def clips_file(bits: int, granularity: str, metric: str) -> str:
+    """Name of the file with every clip of a choice."""
+    return f"clips_{bits}_{granularity}_{metric.replace(':', '-')}.csv"
+
+
+def read_clips(folder: Path, choice: Choice) -> dict[str, Ends]:
+    """Every clip of a choice that has more than one, by layer. Raises FormatError as `read_table`
+    does.
+    """
+    path = folder / clips_file(choice.bits, choice.granularity, choice.metric)
+    found: dict[str, Ends] = {}
+    for clip in _records(path, Clip, list(map(_filled, read_table(path)))):
+        before = found.get(clip.layer, Ends((), ()))
+        found[clip.layer] = Ends((*before.lower, clip.lower), (*before.upper, clip.upper))
+    return found
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -159,7 +194,7 @@ def read_search(folder: Path) -> Search:
     )
 
 
-R = TypeVar("R", Tried, Choice, Correlation)
+R = TypeVar("R", Tried, Choice, Correlation, Clip)
 
 
 def _filled(row: dict[str, str]) -> dict[str, str]:

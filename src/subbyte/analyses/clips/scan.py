@@ -48,6 +48,7 @@ from subbyte.records.clips import (
     MINMAX,
     SCAN,
     SCAN_KEY,
+    clips_file,
 )
 
 _RESULTS = (SCAN, CHOICES)
@@ -344,11 +345,6 @@ class _Run:
                 | {key: _ranks(columns[name], columns[key]) for key in JUDGED[:2]}
             )
         rows.add(found)
-
-
-def clips_file(bits: int, granularity: Granularity, name: str) -> str:
-    """Name of the file with every clip of a choice."""
-    return f"clips_{bits}_{granularity}_{name.replace(':', '-')}.csv"
 
 
 def _added(tensors: Iterable[Tensor]) -> Tensor:

@@ -33,7 +33,7 @@ DIED = "its worker process died, twice; out of memory?"
 def attempt(task: Task, load: Callable[..., Any], cache: Path | None) -> Outcome:
     """Do a run, and turn what it raises into a failed outcome."""
     try:
-        return execute(task.run, load(*task.run.inputs), cache)
+        return execute(task.run, load(*task.run.inputs), cache, task.packed)
     except SubbyteError as error:
         return Failed(error=str(error))
     except Exception as error:  # one run's trouble, whatever it is, must not stop the others

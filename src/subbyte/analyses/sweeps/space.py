@@ -25,6 +25,7 @@
     measure: validation                     # or test: see `choose`
     validation: 2000                        # training images apart from the calibration images, to
                                             measure on
+    keep_models: true                       # keep every run's network, in runs/HASH.safetensors
     choose: quantized_top1_percent          # report test accuracy once, for the setting that is
                                             best by this column
 
@@ -42,7 +43,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from subbyte.data import Interpolation
 from subbyte.errors import RecipeError
@@ -98,6 +107,7 @@ class Space(BaseModel):
     seeds: list[Seed] = Field(default=[0], min_length=1)
     measure: Measured = Measured.VALIDATION
     validation: Count = 2000
+    keep_models: StrictBool = False
     choose: str | None = None
 
     @field_validator("task")

@@ -4,6 +4,7 @@ them.
     DIR/space.yaml        what was asked, to read
     DIR/sweep.json        with which version of this layout, which software, which networks and data
     DIR/runs/HASH.json    one finished or failed run, under a hash of everything that determines it
+    DIR/runs/HASH.safetensors  its packed network, where the space says `keep_models`
     DIR/results.csv       a row a run, in the order of the space; results.parquet the same, with
                           pyarrow
     DIR/chosen.csv        the setting that was chosen, and its test accuracy by seed
@@ -15,7 +16,7 @@ hashes it touches.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,11 +36,14 @@ FIRST = ("run", "status", "name", "model", "data", "recipe", "calibration", "see
 
 @dataclass(frozen=True)
 class Task:
-    """A run with its hash. identity: of its network and data."""
+    """A run with its hash. identity: of its network and data; packed: the file that its network is
+    kept in, None where it is not.
+    """
 
     key: str
     run: Run
     identity: str
+    packed: Path | None = None
 
 
 def task_of(run: Run, identity: str, version: str) -> Task:
@@ -110,9 +114,17 @@ class Results:
         (out / CACHE).mkdir(exist_ok=True)
 
     def finished(self, task: Task, *, retry: bool = False) -> bool:
-        """Whether the run is there; with `retry` it must not have failed."""
+        """Whether the run is there, with its network where that is kept; with `retry` it must not
+        have failed.
+        """
         found = self.read(task)
-        return isinstance(found, Done) or (found is not None and not retry)
+        if isinstance(found, Done):
+            return task.packed is None or task.packed.exists()
+        return found is not None and not retry
+
+    def keeping(self, task: Task) -> Task:
+        """The task with the file that its network is kept in."""
+        return replace(task, packed=self.out / RUNS / f"{task.key}.safetensors")
 
     def read(self, task: Task) -> Outcome | None:
         """The stored outcome of a run; None where it has not ended."""

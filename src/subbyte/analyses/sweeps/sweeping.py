@@ -148,6 +148,8 @@ def _swept(
     with Stages(report).stage("read"):
         tasks = make_tasks(space)
     results = Results(out, space.name)
+    if space.keep_models:
+        tasks = list(map(results.keeping, tasks))
     results.describe(space, Mark(runs=len(tasks), versions=versions(), inputs=_inputs(tasks)))
     doer = _Doer(results, make_engine(out / CACHE), retry, tracker, report)
     due = 0.0

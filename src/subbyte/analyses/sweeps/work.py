@@ -27,6 +27,7 @@ from subbyte.engine.quantization import carry_out
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.engine.stages import Stages
 from subbyte.errors import DataError, RecipeError
+from subbyte.exporters.packed import save
 from subbyte.graph import Network, Samples, prepare
 from subbyte.io.cache import Cache
 from subbyte.io.settings import fingerprint
@@ -143,8 +144,9 @@ def _with_one_thread(recipe: Recipe) -> Recipe:
     return alone
 
 
-def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
-    """Do a run. folder: of the cache.
+def execute(run: Run, inputs: Inputs, folder: Path | None, packed: Path | None = None) -> Done:
+    """Do a run. folder: of the cache; packed: the file that its network is kept in, None where it
+    is not.
 
     Raises SubbyteError when anything does not fit.
     """
@@ -165,6 +167,8 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
     ).model
     with stages.stage("evaluate"):
         scores = _scores(inputs, quantized, split, task, batch, cache)
+    if packed is not None:
+        save(quantized, packed, _about(run, data))
     weights = torch.cat([p.detach().flatten() for p in inputs.model.parameters() if p.ndim > 1])
     return Done(
         images=len(split),
@@ -177,6 +181,22 @@ def execute(run: Run, inputs: Inputs, folder: Path | None) -> Done:
         walk_seconds=round(stages.seconds["plan"] + stages.seconds["walk"], 3),
         evaluate_seconds=stages.seconds["evaluate"],
     )
+
+
+def _about(run: Run, data: DataSet) -> dict[str, object]:
+    """The origin that a packed file states, as one of `subbyte quantize` does."""
+    return {
+        "model": run.model,
+        "data": data.name,
+        "seed": run.seed,
+        "calibration": run.calibration,
+        "weights": Path(run.checkpoint or "").name,
+        "data_spec": run.data.partition(":")[0],
+        "normalize": run.normalize or "",
+        "resize": str(run.resize or ""),
+        "crop": str(run.crop or ""),
+        "interpolation": run.interpolation or "",
+    }
 
 
 def _scores(

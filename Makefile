@@ -44,7 +44,7 @@ $(VENV)/.cluster: $(STAMP)  # Ray, MLflow and OpenVINO are large, and few need t
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,mlflow,openvino]'
 	@touch $@
 
-PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE docs examples benchmarks
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md CITATION.cff LICENSE docs examples benchmarks
 docs: $(VENV)/.site  ## rebuild the generated pages, run their examples, build the site in build/site
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m pytest tests/test_docs.py

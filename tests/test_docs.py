@@ -16,7 +16,10 @@ from subbyte.pages.scores import first_of_each
 from subbyte.records import read_result
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PAPERS = ROOT / "docs" / "coming-from-papers.md"
 PEERS = ROOT / "docs" / "coming-from-peers.md"

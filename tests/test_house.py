@@ -384,7 +384,16 @@ def test_what_is_imported_is_declared():
     extras = project()["optional-dependencies"]
     needed = project()["dependencies"] + [
         name
-        for extra in ("plots", "parquet", "ray", "mlflow", "openvino", "executorch", "litert")
+        for extra in (
+            "plots",
+            "parquet",
+            "ray",
+            "mlflow",
+            "openvino",
+            "executorch",
+            "litert",
+            "hub",
+        )
         for name in extras[extra]
     ]
     declared = {name.split(">")[0].split("=")[0].lower().replace("-", "_") for name in needed}

@@ -44,9 +44,15 @@ $(VENV)/.cluster: $(STAMP)  # Ray, MLflow and OpenVINO are large, and few need t
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,mlflow,openvino]'
 	@touch $@
 
-docs: $(STAMP)  ## rebuild the generated pages and run the examples in the documentation
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md CITATION.cff LICENSE docs examples benchmarks
+docs: $(VENV)/.site  ## rebuild the generated pages, run their examples, build the site in build/site
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m pytest tests/test_docs.py
+	rm -rf build/pages && mkdir -p build/pages && cp -R $(PAGES) build/pages
+	$(BIN)/zensical build --clean --strict
+$(VENV)/.site: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	@touch $@
 
 clean:          ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,5 +1,5 @@
 """Rebuild the generated pages: docs/methods.md, docs/recipes.md, docs/cli.md, docs/targets.md,
-docs/scripting.md. With --check only say which are stale.
+docs/scripting.md, docs/api.md. With --check only say which are stale.
 """
 
 import sys
@@ -13,6 +13,7 @@ from typing import Any
 import scripting
 import typer
 
+import subbyte
 from subbyte.allocate import ALLOCATIONS
 from subbyte.analyses.sweeps import SPACES
 from subbyte.cli.main import COMMANDS, load
@@ -273,7 +274,20 @@ def _taken(bits: list[int], granularity: Sequence[str], symmetric: bool) -> str:
     return f"{widths} bits, a scale a {' or '.join(granularity)}, {zero}"
 
 
+def api() -> str:
+    """The public names of Python, from where mkdocstrings finds them."""
+    parts = [NOTE, "# Python", ""]
+    parts += [
+        "All is imported from `subbyte`. `make docs` puts docstrings in place of these names."
+    ]
+    for name in subbyte.__all__:
+        if name != "__version__":
+            parts += ["", f"::: subbyte.{name}"]
+    return "\n".join(parts) + "\n"
+
+
 PAGES = {
+    "api.md": api,
     "methods.md": methods,
     "recipes.md": recipes,
     "cli.md": cli,

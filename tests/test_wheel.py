@@ -107,6 +107,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel):
         p.relative_to(source).as_posix() for p in (source / "subbyte").rglob("*") if p.is_file()
     ]
     assert inside == {name for name in expected if "__pycache__" not in name}
+    assert "subbyte/py.typed" in inside
     assert {f"subbyte/recipe/presets/{name}.yaml" for name in PRESETS} <= inside
     assert f"Version: {subbyte.__version__}" in text and "License-Expression: Apache-2.0" in text
     assert "subbyte = subbyte.__main__:main" in entry

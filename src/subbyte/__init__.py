@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from subbyte.engine.trainable import Trainable, freeze, trainable
     from subbyte.engine.trials import best
     from subbyte.exporters import export, runner
+    from subbyte.exporters.hub import from_pretrained, push_to_hub, save_pretrained
     from subbyte.exporters.packed import load, save
     from subbyte.exporters.torch_program import plain
     from subbyte.graph import Inputs
@@ -46,16 +47,19 @@ __all__ = [
     "evaluate",
     "export",
     "freeze",
+    "from_pretrained",
     "load",
     "load_data",
     "load_model",
     "load_recipe",
     "plain",
     "processes",
+    "push_to_hub",
     "quantize",
     "report",
     "runner",
     "save",
+    "save_pretrained",
     "trainable",
     "tune",
 ]
@@ -76,16 +80,19 @@ _HOMES = {
     "evaluate": "subbyte.engine.evaluation",
     "export": "subbyte.exporters",
     "freeze": "subbyte.engine.trainable",
+    "from_pretrained": "subbyte.exporters.hub",
     "load": "subbyte.exporters.packed",
     "load_data": "subbyte.data",
     "load_model": "subbyte.models",
     "load_recipe": "subbyte.recipe",
     "plain": "subbyte.exporters.torch_program",
     "processes": "subbyte.io.processes",
+    "push_to_hub": "subbyte.exporters.hub",
     "quantize": "subbyte.engine.quantization",
     "report": "subbyte.jobs.reporting",
     "runner": "subbyte.exporters",
     "save": "subbyte.exporters.packed",
+    "save_pretrained": "subbyte.exporters.hub",
     "trainable": "subbyte.engine.trainable",
     "tune": "subbyte.engine.quantization",
 }

@@ -7,7 +7,7 @@ import pytest
 
 from tests.workplace import figures, names_in
 
-FILES = ("model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json")
+FILES = ("model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json", "card.md")
 RECIPES = ["w8a8", "w4a4", "w3", "w2", "ternary"]
 
 

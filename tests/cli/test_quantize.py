@@ -27,6 +27,7 @@ FILES = {
     "plan.yaml",
     "result.json",
     "figures.json",
+    "card.md",
     "report.html",
 }
 

@@ -48,7 +48,8 @@ def test_figures_are_those_of_the_networks(result, place):
 def test_the_page_can_be_done_without(subbyte, given, tmp_path):
     done = subbyte("quantize", *given, "--recipe", "w4", "--out", tmp_path / "out", "--no-report")
     assert done.code == 0 and "report" not in done.out
-    names = {"model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json"}
+    names = {"model.safetensors", "model.onnx", "plan.yaml", "card.md"}
+    names |= {"result.json", "figures.json"}
     assert names_in(tmp_path / "out") == names
     done = subbyte("report", tmp_path / "out")
     assert done.code == 0 and done.out.strip() == str(tmp_path / "out" / "report.html")

@@ -41,13 +41,21 @@ from subbyte.exporters import (
 from subbyte.exporters.forms import check_form, find_form
 from subbyte.exporters.parity import check_samples
 from subbyte.exporters.vectors import VECTORS, write_vectors
-from subbyte.io.files import together
+from subbyte.io.files import together, write_text
 from subbyte.io.folders import owned
 from subbyte.io.numbers import Whole
 from subbyte.io.versions import installed
 from subbyte.jobs import about, versions, with_file
 from subbyte.methods import Exported
-from subbyte.records import RESULT, About, Certificate, read_result, write_document
+from subbyte.records import (
+    CARD,
+    RESULT,
+    About,
+    Certificate,
+    model_card,
+    read_result,
+    write_document,
+)
 from subbyte.records.certificate import SUFFIX
 from subbyte.tasks import read_tasks
 
@@ -188,7 +196,9 @@ def _record(folder: Path, made: Exported, network: QuantizedModel, loaded: DataS
             batch_size=batch,
             progress=lambda done, total: report(done, total, ""),
         )
-    write_document(folder / RESULT, with_file(result, made, judged[_FILE]))
+    found = with_file(result, made, judged[_FILE])
+    write_text(folder / CARD, model_card(found))
+    write_document(folder / RESULT, found)
 
 
 def _certificate(found: Source, made: Exported) -> Certificate:

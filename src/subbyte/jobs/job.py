@@ -13,6 +13,7 @@ from subbyte.pages.write import PAGE
 from subbyte.recipe import Plan, Recipe
 from subbyte.records import (
     BENCH,
+    CARD,
     FIGURES,
     PLAN,
     RESULT,
@@ -21,7 +22,10 @@ from subbyte.records import (
 PACKED, OPTIONS = "model.safetensors", "sensitivity.csv"
 _WRITTEN = dict.fromkeys(suffix for one in EXPORTERS.values() for suffix in one.suffixes)
 _SUFFIXES = (*_WRITTEN, VECTORS)
-OWNS = (PACKED, OPTIONS, PAGE, BENCH, FIGURES, PLAN, RESULT, *(f"model*{end}" for end in _SUFFIXES))
+OWNS = (
+    *(PACKED, OPTIONS, PAGE, BENCH, CARD, FIGURES, PLAN, RESULT),
+    *(f"model*{end}" for end in _SUFFIXES),
+)
 """Patterns of the files that a run writes, with the page about them."""
 
 

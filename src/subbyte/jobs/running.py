@@ -30,10 +30,12 @@ from subbyte.jobs.measuring import Capture, measure
 from subbyte.jobs.outcome import Files, summary
 from subbyte.recipe import Plan, load_target
 from subbyte.records import (
+    CARD,
     FIGURES,
     PLAN,
     RESULT,
     Result,
+    model_card,
     write_document,
 )
 from subbyte.speed import time_export
@@ -98,8 +100,8 @@ def run(
     make: how the quantized network is made; by a walk unless told otherwise. keep: where it goes on
         from; no longer needed once all is written.
 
-    Writes model.safetensors, a file an exporter (model.onnx), plan.yaml, result.json and
-    figures.json, under a budget sensitivity.csv too; returns what result.json holds.
+    Writes model.safetensors, a file an exporter (model.onnx), plan.yaml, result.json, card.md
+    and figures.json, under a budget sensitivity.csv too; returns what result.json holds.
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
     job, place = _stating(job, data), UserFiles(out)
@@ -134,6 +136,7 @@ def run(
         if done.options:
             write_text(temporary / OPTIONS, _table(done.options))
         write_document(temporary / FIGURES, found, short=True)
+        write_text(temporary / CARD, model_card(result))
         write_document(temporary / RESULT, result)
         keep.done()
     return result

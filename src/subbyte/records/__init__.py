@@ -4,6 +4,7 @@ files another way.
 
 from subbyte.records.about import About, Colours, Preprocessing
 from subbyte.records.base import Document, Record, read_document, write_document
+from subbyte.records.card import CARD, HEAD, model_card
 from subbyte.records.certificate import Certificate
 from subbyte.records.figures import (
     FIGURES,
@@ -48,7 +49,9 @@ from subbyte.records.tuning import Judged, Tuning
 
 __all__ = [
     "BENCH",
+    "CARD",
     "FIGURES",
+    "HEAD",
     "PLAN",
     "RESULT",
     "About",
@@ -87,6 +90,7 @@ __all__ = [
     "Trial",
     "Trials",
     "Tuning",
+    "model_card",
     "read_bench",
     "read_document",
     "read_evidence",

@@ -18,7 +18,9 @@ from subbyte.records import Result, read_result
 from tests.workplace import data_set, figures, float_network, lay_out, names_in
 
 torch.set_num_threads(1)
-FILES = {"model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json"}
+FILES = {
+    "model.safetensors", "model.onnx", "plan.yaml", "result.json", "figures.json", "card.md"
+}  # fmt: skip
 JOB = Job("net", "npz:data", load_recipe("w4a8"), calibration=40)
 
 
@@ -66,7 +68,9 @@ def test_the_folder_holds_all_files(made):
 def test_the_result_is_that_of_the_file(made):
     out, found, _ = made
     assert read_result(out) == found and found.version == Result.VERSION
-    assert list(found.seconds) == ["capture", "plan", "walk", "export", "evaluate", "figures"]
+    assert list(found.seconds) == [
+        "capture", "plan", "walk", "export", "evaluate", "figures", "effects"
+    ]  # fmt: skip
     (export,) = found.exports
     assert (export.name, export.file, export.opset) == ("onnx-int8", "model.onnx", 21)
     assert all("INT8" in row.exports["onnx-int8"] for row in found.layers)
@@ -141,6 +145,7 @@ def test_every_stage_reports_its_progress(made):
         "export",
         "evaluate",
         "figures",
+        "effects",
     ]
     for stage in {report[0] for report in reports}:
         done = [(n, total) for name, n, total, _ in reports if name == stage]

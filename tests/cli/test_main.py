@@ -48,6 +48,7 @@ def imported(*words: str) -> tuple[str, set[str]]:
     return done.stdout, set(json.loads(done.stderr))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there names of files are UTF-16")
 def test_names_are_utf_8_whatever_the_locale(tmp_path):
     for name in ("ä 漢 😀", os.fsdecode(b"\xff")):

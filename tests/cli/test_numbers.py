@@ -48,6 +48,7 @@ MEANS_ZERO = {
         "label_smoothing", "validation", "seed",
     },
     "sweep": {"gpus"},
+    "look": {"seed"},
 }  # fmt: skip
 """The numbers that may be 0."""
 MEANS_BELOW = {("train", "resolution")}
@@ -85,6 +86,7 @@ NAMES = {
     "verify": ("file", "outputs"),
     "report": ("folders", "metrics"),
     "bench": ("paths",),
+    "look": ("data", "normalize", "interpolation"),
 }  # fmt: skip
 """Texts that have to name something."""
 SET = {
@@ -212,6 +214,7 @@ def bases(place, result) -> dict[str, dict[str, object]]:
         "gradquant": {**net, **data, "calibration": 8, "out": "out"},
         "train": {"model": net["model"], **data, "epochs": 1, "batch_size": 8, "out": "out"},
         "sweep": {"space": place / "space.yaml", "out": "out"},
+        "look": {**data, "out": "out"},
     }
 
 

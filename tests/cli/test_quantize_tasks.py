@@ -117,6 +117,7 @@ def test_two_heads_have_scores_of_their_own(shapes, subbyte, tmp_path):
     assert wrong.code == 1 and "output 1: classification: targets are" in wrong.err
 
 
+@pytest.mark.slow
 def test_without_labels_outputs_are_compared_with_the_float_networks(
     shapes, unet, subbyte, tmp_path
 ):

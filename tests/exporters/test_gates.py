@@ -14,6 +14,7 @@ from subbyte.exporters.editor import Editor
 from subbyte.exporters.gates import hard_sigmoid
 from subbyte.exporters.pools import pool_means
 from subbyte.ranges import Gate, fit_grid
+from tests.exporters.pairs import needs_dots
 from tests.exporters.test_bounds import IMAGES, exported, kinds
 
 
@@ -31,6 +32,7 @@ class Gated(nn.Module):
         return self.head(x * scale)
 
 
+@needs_dots
 @pytest.mark.parametrize(
     ("activation", "gate"),
     [(nn.Hardswish(), nn.Hardsigmoid()), (nn.SiLU(), nn.Sigmoid())],

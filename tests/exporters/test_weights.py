@@ -12,7 +12,7 @@ from subbyte.errors import ParityError
 from subbyte.exporters import export
 from subbyte.exporters.onnx import Onnx
 from subbyte.methods import Exported
-from tests.exporters.pairs import paired_sums, worst_inputs
+from tests.exporters.pairs import needs_dots, paired_sums, worst_inputs
 from tests.networks import images, quantized
 
 pytestmark = pytest.mark.usefixtures("long_names")
@@ -52,6 +52,7 @@ def saturating(path, layers):
                 break
 
 
+@needs_dots
 @pytest.mark.parametrize("name", ["residual", "mobile"])
 def test_layers_that_may_saturate_are_told_or_stored_unsigned(name, files):
     model = quantized(name, "w8a8")

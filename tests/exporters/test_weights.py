@@ -8,12 +8,13 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+import subbyte
 from subbyte.errors import ParityError
 from subbyte.exporters import export
 from subbyte.exporters.onnx import Onnx
 from subbyte.methods import Exported
 from tests.exporters.pairs import needs_dots, paired_sums, worst_inputs
-from tests.networks import images, quantized
+from tests.networks import build, images, quantized
 
 pytestmark = pytest.mark.usefixtures("long_names")
 
@@ -111,3 +112,12 @@ def test_a_file_that_saturates_here_is_made_exact(tmp_path, monkeypatch):
     monkeypatch.setattr(Onnx, "_proven", fails)
     made = export(quantized("residual", "w8a8"), tmp_path / "model.onnx", x)
     assert about(made.path) == "every processor" and not made.parity.saturating
+
+
+@pytest.mark.parametrize("layer", ["stem", "b2.conv1"])
+def test_a_float_layer_between_grids_stays_float(layer, tmp_path):
+    """ONNX Runtime would round its weight to 8 bits."""
+    recipe = subbyte.load_recipe("w8a8", [f"layers.{layer}.skip=true"])
+    model = subbyte.quantize(build("residual"), images("residual"), recipe)
+    made = export(model, tmp_path / "net.onnx", images("residual"))
+    assert layer not in model.weights and made.parity.ratio <= 1

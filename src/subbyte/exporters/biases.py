@@ -8,7 +8,7 @@ from torch import Tensor
 
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.exporters.editor import Editor
-from subbyte.exporters.storage import INT8, Container
+from subbyte.exporters.storage import INT8, Container, Storage
 from subbyte.graph import Layer
 
 _INTEGERS, _FLOAT = ("Conv", "Gemm"), "ConvTranspose"
@@ -28,23 +28,25 @@ class Biases:
         for layer in self.model.owners:
             step = self.model.bias_scale(layer)
             bias = self.editor.graph.initializers.get(layer.bias)
-            if bias is None or bias.const_value is None or layer.name not in self.model.weights:
+            if bias is None or bias.const_value is None:
                 continue
-            alphabet = self.model.weights[layer.name].grid.spec.alphabet
             # a float weight between grids ONNX Runtime would round to 8 bits, unless a sum follows
-            tap = self.model.input_tap(layer)
-            dense = tap is not None and (
-                self.container.storage(alphabet) is None or not self.fits_byte(tap)
-            )
+            tap, storage = self.model.input_tap(layer), self.storage(layer)
+            dense = tap is not None and (storage is None or not self.fits_byte(tap))
             alone = layer.name in self.model.floating or self.has_new_scale(layer) or dense
             for node in _added_by(bias):
                 if alone or (step is not None and not self.reads_input_of(layer, node)):
                     self.add_behind(layer, bias, node)
                 elif step is None or node.op_type not in _INTEGERS:
                     continue
-                elif self.container.storage(alphabet) is INT8:
+                elif storage is INT8:
                     value = self.int32_bias(layer, step, bias.const_value.numpy(), node)
                     node.replace_input_with(2, value)
+
+    def storage(self, layer: Layer) -> Storage | None:
+        """The type that holds a layer's codes; None for a weight that is float in the file."""
+        weight = self.model.weights.get(layer.name)
+        return None if weight is None else self.container.storage(weight.grid.spec.alphabet)
 
     def reads_input_of(self, layer: Layer, node: ir.Node) -> bool:
         """Whether a node reads the value of a layer's first call: others may be on other grids."""

@@ -78,7 +78,9 @@ def run_commands(page: Path, folder: Path) -> list[list[str]]:
     not installed are left out.
     """
     (folder / "examples").symlink_to(ROOT / "examples")
-    for name, text in re.findall(r"```\w+ title=\"([^\"]+)\"\n(.*?)```", page.read_text(), flags=re.S):
+    for name, text in re.findall(
+        r"```\w+ title=\"([^\"]+)\"\n(.*?)```", page.read_text(), flags=re.S
+    ):
         (folder / name).write_text(text)
     done = [words for words in commands(page) if words[0] in RUN and not needs_more(words)]
     for program, *words in done:

@@ -20,9 +20,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from subbyte.core.packing import packed_bytes
+from subbyte.engine.judging import tensors_of
 from subbyte.engine.quantized import QuantizedModel
 from subbyte.engine.walk import Progress
 from subbyte.graph import Instrumented, Layer, Network, Samples, instrument, set_tensor, tensor_at
@@ -117,11 +117,8 @@ def _quantizers(model: QuantizedModel) -> Iterator[_Turn]:
 
 @contextmanager
 def _with_quantizer(model: QuantizedModel, tap: TapPlan, alone: Instrumented) -> Iterator[None]:
-    quantizer, grid = alone.tap(tap.name), model.instrumented.tap(tap.name).grid
-    if grid is None:
-        quantizer.set_dynamic(tap.spec, tap.fit)
-    else:
-        quantizer.set_grid(grid)
+    quantizer = alone.tap(tap.name)
+    quantizer.set_as(model.instrumented.tap(tap.name))
     yield
     quantizer.clear()
 
@@ -129,8 +126,8 @@ def _with_quantizer(model: QuantizedModel, tap: TapPlan, alone: Instrumented) ->
 @torch.no_grad()
 def _outputs(alone: Instrumented, piece: Samples) -> list[Tensor]:
     call = piece.call
-    returned = pytree.tree_leaves(alone.graph_module(*call.args, **call.kwargs))
-    return [leaf.double() for leaf in returned if isinstance(leaf, Tensor)]
+    found = tensors_of(alone.graph_module(*call.args, **call.kwargs))
+    return [output.double() for output in found]
 
 
 def _distance(found: list[list[Tensor]], expected: list[list[Tensor]]) -> float | None:

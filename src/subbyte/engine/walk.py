@@ -128,14 +128,11 @@ def measured(
     """A quantized network whose numbers have changed since its walk, with new findings: both
     travellers go through it once more.
     """
-    plan, taps = model.plan, model.instrumented
+    plan = model.plan
     result = WalkResult(instrument(network, [tap.place for tap in plan.taps]))
     result.instrumented.graph_module.to(limits.device)
     for tap in plan.taps:
-        if tap.dynamic:
-            result.instrumented.tap(tap.name).set_dynamic(tap.spec, tap.fit)
-        elif (grid := taps.tap(tap.name).grid) is not None:
-            result.instrumented.tap(tap.name).set_grid(grid)
+        result.instrumented.tap(tap.name).set_as(model.instrumented.tap(tap.name))
     walker = _Walker(network, plan, result, limits, None)
     travel = walker.measure_again()
     for name in model.weights:

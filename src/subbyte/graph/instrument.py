@@ -57,6 +57,13 @@ class FakeQuantize(nn.Module):
         """Choose the grid of every batch from its own values."""
         self.spec, self.fit = spec, fit
 
+    def set_as(self, other: "FakeQuantize") -> None:
+        """Round as another one does, which has been set."""
+        if (grid := other.grid) is not None:
+            self.set_grid(grid)
+        elif other.spec is not None and other.fit is not None:
+            self.set_dynamic(other.spec, other.fit)
+
     def clear(self) -> None:
         """Pass inputs on again."""
         self.spec = self.fit = None

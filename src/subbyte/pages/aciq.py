@@ -1,14 +1,13 @@
 """The pages of `subbyte aciq`: where to clip values of two distributions, and what it costs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
 from subbyte.pages.figures import Chart, Line
 from subbyte.pages.parts import Section, Story, Table
-from subbyte.pages.subject import Subject, View
+from subbyte.pages.subject import Named, Subject, View
 from subbyte.records.aciq import ALPHAS, Clipped, Clipping, Optimum, read_clipping
 
 _UNITS = {"laplace": "b", "gauss": "sigma"}
@@ -20,31 +19,23 @@ _TOLD = (
 )
 
 
-@dataclass(frozen=True)
-class Named:
-    """A folder, and the name that tells it from others."""
-
-    name: str
-    clipping: Clipping
-
-
-class Clippings(Subject[Named]):
+class Clippings(Subject[Named[Clipping]]):
     """Folders of `subbyte aciq`."""
 
     title = "Analytical clipping"
     holds = f"analytical clipping ({ALPHAS})"
     files = (ALPHAS,)
 
-    def read(self, name: str, folder: Path) -> Named:
+    def read(self, name: str, folder: Path) -> Named[Clipping]:
         """See `subject.Subject`."""
         return Named(name, read_clipping(folder))
 
-    def tell(self, found: Sequence[Named], view: View) -> Story:
+    def tell(self, found: Sequence[Named[Clipping]], view: View) -> Story:
         """See `subject.Subject`."""
-        sentences = tuple(dict.fromkeys(_sentence(one.clipping) for one in found))
+        sentences = tuple(dict.fromkeys(_sentence(one.found) for one in found))
         if len(found) == 1:
-            return Story(sentences, _sections(found[0].clipping), self.title)
-        sections = [Section(one.name, _sections(one.clipping), folded=True) for one in found]
+            return Story(sentences, _sections(found[0].found), self.title)
+        sections = [Section(one.name, _sections(one.found), folded=True) for one in found]
         return Story(sentences, tuple(sections))
 
 

@@ -1,43 +1,34 @@
 """The pages of `subbyte look`: the images of a data set class by class, and its figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from subbyte.pages.figures import Dots, Rows
 from subbyte.pages.parts import Gallery, Picture, Section, Story, Table
 from subbyte.pages.parts import Part as PagePart
-from subbyte.pages.subject import Subject, View
+from subbyte.pages.subject import Named, Subject, View
 from subbyte.records.look import LOOK, Look, Part, read_look
 
 _DRAWN = 100  # classes up to which their sizes are drawn
 
 
-@dataclass(frozen=True)
-class Named:
-    """A folder, and the name that tells it from others."""
-
-    name: str
-    look: Look
-
-
-class DataSets(Subject[Named]):
+class DataSets(Subject[Named[Look]]):
     """Folders of `subbyte look`."""
 
     title = "Data sets"
     holds = f"a look at a data set ({LOOK})"
     files = (LOOK,)
 
-    def read(self, name: str, folder: Path) -> Named:
+    def read(self, name: str, folder: Path) -> Named[Look]:
         """See `subject.Subject`."""
         return Named(name, read_look(folder))
 
-    def tell(self, found: Sequence[Named], view: View) -> Story:
+    def tell(self, found: Sequence[Named[Look]], view: View) -> Story:
         """See `subject.Subject`."""
-        sentences = tuple(_sentence(one.look) for one in found)
+        sentences = tuple(_sentence(one.found) for one in found)
         if len(found) == 1:
-            return Story(sentences, _sections(found[0].look), found[0].look.data)
-        sections = [Section(one.name, _sections(one.look), folded=True) for one in found]
+            return Story(sentences, _sections(found[0].found), found[0].found.data)
+        sections = [Section(one.name, _sections(one.found), folded=True) for one in found]
         return Story(sentences, tuple(sections))
 
 

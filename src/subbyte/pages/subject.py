@@ -35,6 +35,14 @@ class View(Bounded):
         return [name for name, value in asdict(self).items() if value != usual[name]]
 
 
+@dataclass(frozen=True)
+class Named(Generic[R]):
+    """The content of a folder, and the name that tells it from others."""
+
+    name: str
+    found: R
+
+
 class Subject(ABC, Generic[R]):
     """Folders of one command. A new kind is a subclass and a line in `subjects.SUBJECTS`.
 

@@ -18,7 +18,7 @@ from subbyte.pages.figures import Chart, Line
 from subbyte.pages.parts import Part, Section, Story, Table, Text
 from subbyte.pages.scores import label, number, said
 from subbyte.pages.subject import Subject, View
-from subbyte.pages.tuning import tuning_section
+from subbyte.pages.tuning import before_and_after
 from subbyte.pages.wording import on_grids, summary
 from subbyte.records import RESULT, Result, Score, read_result
 from subbyte.records.training import (
@@ -137,7 +137,7 @@ def _end(name: str, result: Result) -> Section:
     """The quantized network that came of a run, beside the float one and what it began with."""
     parts: list[Part] = [Text(f"{summary(result)} {on_grids(result)}")]
     if result.tuning is not None:
-        parts += tuning_section(result, result.tuning).parts[:-1]  # its curve is that of the run
+        parts += before_and_after(result, result.tuning)
     for section in deployment_sections(result):
         parts += section.parts
     parts.append(Text(f"All about it is in {QUANTIZED}/report.html."))

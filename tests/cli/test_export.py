@@ -88,7 +88,10 @@ def test_what_can_not_be_done_is_one_line(out, subbyte, tmp_path):
         ((out, "--to", "tensorrt"), "unknown exporter 'tensorrt'"),
         ((tmp_path / "empty",), "holds neither model.safetensors"),
         ((tmp_path / "none.safetensors",), "no such file"),
-        ((out, "--to", "torch", "--out", tmp_path / "x.onnx"), "writes .pt2 files"),
+        (
+            (out, "--to", "torch", "--out", tmp_path / "x.onnx"),
+            f"error: {tmp_path / 'x.onnx'}: torch writes .pt2 files; name it x.pt2",
+        ),
         ((out, "--to", "torch", "--data", f"npz:{tmp_path}/no.npz"), "--data names others"),
         ((out, "--to", "torch", "--images", 65), "cannot draw 65"),
     ):

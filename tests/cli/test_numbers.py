@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import pytest
 
 from subbyte.cli.main import COMMANDS
+from subbyte.data import Amount
 from tests.cli.conftest import run
 from tests.workplace import complaint, names_in
 
@@ -28,6 +29,7 @@ NO_NAMES = ("nan", "-1", "9" * 5000, "²", " ", "1e300", "[b]", "a=b=c", "../.."
 NO_LISTS = ("", " ", "²", "0", "-1", "1,,2", "1,nan", "9" * 5000, "1;2", "1e3", "1,1.5", "0x10")
 NO_TIMES = ("", "5", "²s", "nans", "infs", "-1s", "0s", "0.0h", "1e9s", "9" * 5000 + "h", "5 years")
 NO_BUDGETS = ("", "5", "²KB", "nanKB", "infKB", "-1KB", "0bits", "9" * 5000 + "KB", "5 apples")
+NO_SHARES = ("%", "0%", "-1%", "101%", "nan%", "inf%", "²%", "1%%", "1 %%", "1e300%", "1,5%")
 NO_PAIRS = ("", "0", "0:nan", "nan:1", "-1:1", "1:0", "0:inf", "0:1:2", "²:1", "0:1e300", "1:1")
 SHAPES = (
     "", "3", "3,8", "3,8,8,8", "3,8,-8", "3,8,0", "3,8,²", "3,8,nan", "3,8,8.5", "3,99999999999,9",
@@ -62,6 +64,10 @@ LISTS = {
     ("quantize", "time"): NO_TIMES,
     ("tune", "time"): NO_TIMES,
     ("quantize", "budget"): NO_BUDGETS,
+    ("quantize", "calibration"): NO_SHARES,
+    ("gradquant", "calibration"): NO_SHARES,
+    ("train", "calibration"): NO_SHARES,
+    ("tune", "calibration"): NO_SHARES,
     ("gradquant", "clip"): NO_PAIRS,
     ("gradquant", "bits"): NO_LISTS[1:],
     ("aciq", "bits"): NO_LISTS,
@@ -119,7 +125,7 @@ def function_of(command: str) -> Any:
 
 def numbers_of(command: str) -> Iterator[str]:
     for name, kind in get_type_hints(function_of(command).__wrapped__).items():
-        if {kind, *get_args(kind)} & {int, float}:
+        if {kind, *get_args(kind)} & {int, float, Amount}:
             yield name
 
 

@@ -202,6 +202,15 @@ def test_cut_files_are_refused(tmp_path, suffix, share):
         load_weights(network(), path)
 
 
+def test_an_archive_of_two_disks_is_refused(tmp_path):
+    path, locator = tmp_path / "w.pth", b"PK\x06\x07" + bytes(12) + b"\x02\0\0\0"
+    torch.save(SOURCE, path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-22] + locator + content[-22:])  # before the end's own 22 bytes
+    with pytest.raises(ModelError, match=r"w\.pth: not a whole .*multiple disks"):
+        load_weights(network(), path)
+
+
 def test_random_bytes_are_refused(tmp_path):
     path = tmp_path / "w.bin"
     for seed in range(40):

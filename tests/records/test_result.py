@@ -41,6 +41,7 @@ def test_what_may_be_missing(tmp_path):
         ('"value": 91.73', '"val": 91.73', "float.scores.0.value"),
         ('"agreement", "unit": "%", "value": 95.87', '"agreement"', "quantized.comparison.0.value"),
         ('"bytes": 2345', '"bytes": null', "layers.1.bytes"),
+        ('"bits": "', '"bits": "", "was": "', ".0.bits"),
         ('{"version"', '{"version', "no JSON"),
     ],
 )

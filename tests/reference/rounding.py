@@ -34,10 +34,12 @@ def gpfq(
     x: Tensor,
     x_q: Tensor,
     price: Callable[[Tensor], Tensor] = torch.zeros_like,
+    plain_at_zero: bool = False,
 ) -> Tensor:
     """Codes. The residual u [m, rows] is kept; a column without any input is rounded to nearest.
 
-    price: what each choice costs, in units of half the square of a weight.
+    price: what each choice costs, in units of half the square of a weight. plain_at_zero: weights
+    whose input is orthogonal to the residual before them are rounded as they are.
     """
     codes = torch.empty(w.shape, dtype=torch.int64)
     for rows, group in _groups(w.shape[0], x.shape[0]):
@@ -45,9 +47,12 @@ def gpfq(
         u = torch.zeros(x.shape[1], len(rows), dtype=torch.float64)
         for t in range(w.shape[1]):
             column, column_q = x[group, :, t].double(), x_q[group, :, t].double()
+            silent = (column_q @ u).abs() < 1e-10
             u = u + torch.outer(column, w[rows, t].double())
             power = column_q @ column_q
             argument = column_q @ u / power if power > 0 else w[rows, t].double()
+            if plain_at_zero:
+                argument = torch.where(silent, w[rows, t].double(), argument)
             choices = table[:, t]
             index = ((argument[:, None] - choices).square() + price(choices)).argmin(1)
             codes[rows, t] = index + grid.spec.alphabet.qmin

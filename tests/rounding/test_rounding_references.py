@@ -81,6 +81,17 @@ def test_gpfq_follows_the_residual(case, spec):
     assert torch.equal(got, grid.quantize(got))
 
 
+def test_gpfq_rounds_weights_themselves_where_the_residual_says_nothing():
+    given = draw(1, 60, 12, 24, mismatch=1.0, seed=7)  # inputs unlike those of the float network
+    grid = grid_of("int4 tensor", given.weight)
+    got = follow_path(given.weight, grid, given.stats, plain_at_zero=True)
+    codes = reference.gpfq(given.weight, grid, given.x, given.x_q, plain_at_zero=True)
+    same_codes(QTensor.nearest(got, grid), codes, grid, given.weight, given)
+    first = grid.quantize(given.weight)[:, 0]  # nothing is before it
+    assert torch.equal(got[:, 0], first)
+    assert not torch.equal(follow_path(given.weight, grid, given.stats)[:, 0], first)
+
+
 @specs
 @pytest.mark.parametrize("order", ["natural", "diagonal"])
 @pytest.mark.parametrize("case", [*SMALL, *WIDE])

@@ -33,6 +33,7 @@ from subbyte.errors import RecipeError
 from subbyte.exporters import (
     EXPORTERS,
     check_free,
+    check_suffix,
     choose_exporters,
     export_in,
     find_exporter,
@@ -122,6 +123,8 @@ def export(
     if to is not None:
         find_exporter(to).require()
         check_form(find_exporter(to), form)
+        if out is not None:
+            check_suffix(find_exporter(to), out)
     pixels = Pixels(normalize, resize, crop, interpolation)
     with stage("read"):
         found = find_source(source, model, data, pixels)
@@ -132,6 +135,7 @@ def export(
     if exporter is None:
         raise RecipeError(f"--to must be an exporter: {', '.join(EXPORTERS)}")
     path = out or _beside(found, exporter.name, exporter.suffixes[0])
+    check_suffix(exporter, path)
     count = images or min(found.calibration, len(loaded.train or loaded.test) - 1)
     drawn, _ = draw_samples(loaded, count, found.seed)
     samples = check_samples(network, drawn)

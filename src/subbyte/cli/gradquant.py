@@ -2,6 +2,7 @@
 to believe.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +26,11 @@ from subbyte.cli.common import (
     read_words,
     write_page,
 )
-from subbyte.cli.numbers import numeric
+from subbyte.cli.numbers import USUAL, amount, numeric
 from subbyte.cli.progress import progress
 from subbyte.cli.tables import plain_table
 from subbyte.cli.terminal import console, interrupted
+from subbyte.data import Amount
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Real, Whole
 from subbyte.pages.clips import summaries
@@ -80,8 +82,9 @@ def gradquant(
     ] = 16,
     batch_size: Annotated[int, numeric(Whole(1), "Images of one gradient.")] = 64,
     calibration: Annotated[
-        int, numeric(Whole(1), "Images to read statistics off, from the training split.")
-    ] = 500,
+        Amount,
+        amount("Images to read statistics off, from the training split; or a share of it, 1%."),
+    ] = USUAL,
     evaluate: Annotated[
         int, numeric(Whole(0), "Other training images to measure the true loss on; 0: do not.")
     ] = 0,
@@ -114,22 +117,22 @@ def gradquant(
         if not value:
             raise typer.BadParameter("it is needed, but for --plot-only", param_hint=name)
     search = Search(
-        read_bits(bits or "1-8"),
-        _pair(clip),
-        resolution,
-        read_words(metrics),
-        read_words(granularity),  # type: ignore[arg-type]
-        _apart(ends),
-        symmetric,
-        labels,  # type: ignore[arg-type]
-        grad_batches,
-        batch_size,
-        calibration,
-        evaluate,
-        seed,
+        bits=read_bits(bits or "1-8"),
+        clip=_pair(clip),
+        resolution=resolution,
+        metrics=read_words(metrics),
+        granularities=read_words(granularity),  # type: ignore[arg-type]
+        apart=_apart(ends),
+        symmetric=symmetric,
+        labels=labels,  # type: ignore[arg-type]
+        grad_batches=grad_batches,
+        batch_size=batch_size,
+        evaluate=evaluate,
+        seed=seed,
     )
     pixels = Pixels(normalize, resize, crop, interpolation)
     network, images = load_inputs(model, weights, data, pixels)
+    search = replace(search, calibration=calibration.of(images))
     _run(search, network, images, out, {"model": model} | pixels.about)
     found = read_search(out)
     for table in summaries(found):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import typer
 
+from subbyte.data import Amount, Images
 from subbyte.errors import RecipeError, SubbyteError
 from subbyte.io.complaints import short
 from subbyte.io.numbers import SEED, Real, Whole
@@ -22,6 +23,8 @@ LONGEST = 10**9
 PIXELS = Whole(1, 2**16)
 MOST_PIXELS = 2**26
 """Numbers in one image that `--input-shape` makes up."""
+USUAL = Images(500)
+"""Calibration images where no number is given."""
 MOST_SEEDS = 10_000
 """Seeds in one range."""
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -32,6 +35,11 @@ def numeric(span: Whole | Real, help: str, *names: str) -> Any:
     return typer.Option(
         *names, parser=usage(span.read), metavar=span.noun.upper().split()[-1], help=help
     )
+
+
+def amount(help: str) -> Any:
+    """An option that takes a number of images, or a share of those that there are such as 1%."""
+    return typer.Option(parser=usage(Amount.read), metavar="IMAGES|%", help=help)
 
 
 def usage(read: Callable[[str], T]) -> Callable[[Any], T]:

@@ -34,7 +34,7 @@ from subbyte.cli.common import (
     load_inputs,
     write_page,
 )
-from subbyte.cli.numbers import numeric, read_shape
+from subbyte.cli.numbers import USUAL, amount, numeric, read_shape
 from subbyte.cli.progress import progress
 from subbyte.cli.tables import (
     ledger_table,
@@ -46,6 +46,7 @@ from subbyte.cli.tables import (
     trials_table,
 )
 from subbyte.cli.terminal import console
+from subbyte.data import Amount
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError
 from subbyte.exporters import EXPORTERS, check_exporters, choose_exporters
@@ -140,8 +141,9 @@ def quantize(
         ),
     ] = None,
     calibration: Annotated[
-        int, numeric(Whole(1), "Images to calibrate on, drawn from the training split.")
-    ] = 500,
+        Amount,
+        amount("Images to calibrate on, drawn from the training split; or a share of it, 1%."),
+    ] = USUAL,
     seed: SeedOption = 0,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
@@ -221,7 +223,7 @@ def quantize(
         model,
         data,
         asked,
-        calibration,
+        calibration.of(images),
         seed,
         tuple(exports or ()),
         read_tasks(task),

@@ -28,12 +28,12 @@ from subbyte.cli.common import (
     WeightsOption,
     write_page,
 )
-from subbyte.cli.numbers import numeric
+from subbyte.cli.numbers import USUAL, amount, numeric
 from subbyte.cli.optimizing import read_methods, read_methods_settings
 from subbyte.cli.progress import progress, stage
 from subbyte.cli.terminal import console, interrupted
 from subbyte.cli.training import Asked, run_quantized
-from subbyte.data import DataSet
+from subbyte.data import Amount, DataSet
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Real, Whole
 from subbyte.io.settings import fingerprint
@@ -145,11 +145,12 @@ def train(
         str, typer.Option(help="Quantize --weights by this recipe first, and train on that.")
     ] = "",
     calibration: Annotated[
-        int,
-        numeric(
-            Whole(1), "With --recipe or --activation-bits: images to calibrate on, drawn by --seed."
+        Amount,
+        amount(
+            "With --recipe or --activation-bits: images to calibrate on, drawn by --seed; or a "
+            "share, 1%."
         ),
-    ] = 500,
+    ] = USUAL,
     estimator: Annotated[
         str,
         typer.Option(

@@ -10,7 +10,7 @@ from subbyte.cli.progress import progress
 from subbyte.cli.quantize import show
 from subbyte.cli.source import find_source
 from subbyte.cli.terminal import console
-from subbyte.data import DataSet
+from subbyte.data import Amount, DataSet
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters.packed import read
@@ -43,7 +43,7 @@ class Asked:
     source: str
     recipe: str
     qat: str
-    calibration: int
+    calibration: Amount
     bench: bool
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ def run_quantized(
         )
     else:
         model = new_model(name, classes, shape)
-    named, count, seed = str(about["data"]), asked.calibration, settings.seed
+    named, count, seed = str(about["data"]), asked.calibration.of(data), settings.seed
     begin: Begin
     recipe: Recipe | Plan
     if asked.source:
@@ -109,7 +109,7 @@ def run_quantized(
         assert settings.qat is not None
         begin = FromNothing() if weights is None else FromFloat()
         recipe = recipe_of(settings.qat, settings.float_layers)
-        count = min(count, len(data.test if data.train is None else data.train))
+        count = min(count, len(data.drawn_from))
     job = Job(
         model=name,
         data=named,

@@ -23,10 +23,11 @@ from subbyte.cli.common import (
     read_override,
     write_page,
 )
-from subbyte.cli.numbers import numeric, read_time
+from subbyte.cli.numbers import amount, numeric, read_time
 from subbyte.cli.progress import progress
 from subbyte.cli.quantize import show
 from subbyte.cli.source import Source, find_source
+from subbyte.data import Amount
 from subbyte.engine.limits import Limits
 from subbyte.errors import ModelError, RecipeError
 from subbyte.exporters.packed import read
@@ -68,7 +69,8 @@ def tune(
     ] = None,
     data: DataOption = "",
     calibration: Annotated[
-        int | None, numeric(Whole(1), "Calibration images. Default: as many as quantize took.")
+        Amount | None,
+        amount("Calibration images, or a share of them, 1%. Default: as many as quantize took."),
     ] = None,
     seed: Annotated[
         int | None,
@@ -108,7 +110,7 @@ def tune(
         model=found.model,
         data=found.data,
         recipe=replace(plan, tune=chosen),
-        calibration=calibration or found.calibration,
+        calibration=calibration.of(loaded) if calibration else found.calibration,
         seed=found.seed if seed is None else seed,
         exports=tuple(exports or ()),
         tasks=read_tasks(task or (found.result.task if found.result else None)),

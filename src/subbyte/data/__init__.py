@@ -1,5 +1,6 @@
 """Data sets by name, calibration images, normalization."""
 
+from subbyte.data.amount import Amount, Images, Percent
 from subbyte.data.dataset import (
     DataSet,
     Indices,
@@ -19,12 +20,15 @@ from subbyte.data.preprocess import Interpolation
 __all__ = [
     "KINDS",
     "NORMALIZATIONS",
+    "Amount",
     "DataKind",
     "DataSet",
+    "Images",
     "Indices",
     "Interpolation",
     "Normalization",
     "OnDemand",
+    "Percent",
     "Split",
     "Target",
     "draw_apart",

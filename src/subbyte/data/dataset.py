@@ -222,6 +222,11 @@ class DataSet:
     preprocess: Preprocess | None = None
 
     @property
+    def drawn_from(self) -> Split:
+        """The split that calibration samples are of: the training one where there is one."""
+        return self.test if self.train is None else self.train
+
+    @property
     def image_shape(self) -> tuple[int, int, int] | None:
         """Channels, height and width of its images; None where samples are something else. Raises
         DataError when the first can't be read.
@@ -268,7 +273,7 @@ def draw_samples(data: DataSet, count: int, seed: int) -> tuple[Tensor | Samples
     Raises DataError when `count` is below 1 or more than there is (one image must be left), when
     the seed is not in 0 ... 2^32 - 1, or an image drawn holds NaN or Inf.
     """
-    source = data.train if data.train is not None else data.test
+    source = data.drawn_from
     most = len(source) if data.train is not None else len(source) - 1
     if not 1 <= count <= most:
         left = "" if data.train is not None else ", one of which must be left to evaluate on"
@@ -301,7 +306,7 @@ def draw_apart(data: DataSet, calibration: int, most: int, seed: int) -> tuple[S
     where there is no training split half of what is left at most. Raises DataError where none is
     left.
     """
-    source = data.train if data.train is not None else data.test
+    source = data.drawn_from
     left = len(source) - calibration
     count = min(most, left if data.train is not None else left // 2)
     if count < 1:
@@ -318,7 +323,7 @@ def draw_labels(data: DataSet, count: int, seed: int) -> Tensor:
     """Labels of the images that `draw_calibration` draws: int64 [count]. For tuning that ends with
     labels only.
     """
-    source = data.train if data.train is not None else data.test
+    source = data.drawn_from
     return source.labels[torch.from_numpy(_drawn(source, count, seed))]
 
 
@@ -326,7 +331,7 @@ def draw_targets(data: DataSet, count: int, seed: int) -> Tensor:
     """Targets of the samples that `draw_samples` draws, of the first output: [count, ...]. For
     tuning that ends with them only. Raises DataError where there are none.
     """
-    source = data.train if data.train is not None else data.test
+    source = data.drawn_from
     if not source.targets:
         raise DataError(
             f"{data.name} has no targets, and tune: retrain from labels needs those of the "

@@ -20,7 +20,7 @@ from subbyte.exporters.litert import LiteRT
 from subbyte.exporters.onnx import Onnx
 from subbyte.exporters.openvino import OpenVino
 from subbyte.exporters.parity import check_samples
-from subbyte.exporters.storage import INT2, INT4, INT8, UINT8, Container
+from subbyte.exporters.storage import BYTES, INT2, INT4, WORDS, Container
 from subbyte.exporters.torch_program import TorchProgram
 from subbyte.graph import Inputs, Samples
 from subbyte.io.files import check_name
@@ -33,6 +33,7 @@ __all__ = [
     "EXPORTERS",
     "check_exporters",
     "check_free",
+    "check_suffix",
     "choose_exporters",
     "contents",
     "default_exporter",
@@ -47,8 +48,8 @@ __all__ = [
     "seal",
 ]
 
-_INTEGERS = Onnx(Container("int8", (INT8, UINT8)))
-_SMALL = Onnx(Container("compact", (INT2, INT4, INT8, UINT8)))
+_INTEGERS = Onnx(Container("int8", (*BYTES, *WORDS)))
+_SMALL = Onnx(Container("compact", (INT2, INT4, *BYTES, *WORDS)))
 EXPORTERS: dict[str, Exporter[QuantizedModel, Plan]] = {
     exporter.name: exporter
     for exporter in (_INTEGERS, _SMALL, OpenVino(), TorchProgram(), ExecuTorch(), LiteRT())
@@ -103,14 +104,22 @@ def export_in(
     exporter, path = find_exporter(to or default_exporter(model.plan)), Path(path)
     form = settled(form, exporter, model.plan)
     _check_plan(exporter, model.plan)
-    if path.suffix != exporter.suffixes[0]:
-        raise FormatError(f"{path}: {exporter.name} writes {exporter.suffixes[0]} files")
+    check_suffix(exporter, path)
     check_name(path)
     with owned(path):
         check_free(exporter, path, force)
         samples = check_samples(model, inputs)
         check_inputs(form, model.signature, samples)
         return exporter.export(model, path, samples, form)
+
+
+def check_suffix(exporter: Exporter[QuantizedModel, Plan], path: Path) -> None:
+    """Raise FormatError where a name does not end as an exporter's files do."""
+    ending = exporter.suffixes[0]
+    if path.suffix != ending:
+        raise FormatError(
+            f"{path}: {exporter.name} writes {ending} files; name it {path.stem}{ending}"
+        )
 
 
 def check_free(exporter: Exporter[QuantizedModel, Plan], path: Path, force: bool) -> None:

@@ -148,6 +148,9 @@ class _Judge:
         value, weight = node.inputs[0], node.inputs[place]
         if not self._quantized(value):
             return "its input is not quantized", _QUANTIZE_INPUT
+        for what, name in (("input", value), ("weight", weight)):
+            if self._has_wide_codes(name):
+                return f"codes of its {what} have 16 bits; integer kernels take 8", _NARROWER
         if weight in self.graph.constants and node.operation not in _PACKED:
             return "its weight is held as float numbers", _WHOLE_LEVELS
         if weight not in self.graph.constants and not self._quantized(weight):
@@ -160,6 +163,13 @@ class _Judge:
             what = f"its {node.activation} cuts off a part of what the quantizer behind it holds"
             return what, _ENDS_ALIKE
         return output or (_NOT_CHOSEN, _REPORT)
+
+    def _has_wide_codes(self, name: str) -> bool:
+        """Whether a value is made of codes of 16 bits: its zero point, or the codes, say so."""
+        maker = self.graph.makers.get(name)
+        if maker is None or maker.operation != DEQUANTIZE:
+            return False
+        return not self.graph.wide.isdisjoint(maker.inputs)
 
     def _adds_constant(self, node: Node) -> bool:
         return any(name in self.graph.constants for name in node.inputs)
@@ -265,5 +275,6 @@ _OTHER_OPERATION = (
     "it float (skip: true) and compare with `subbyte bench`"
 )
 _ENDS_ALIKE = "choose a range for that quantizer that ends where the activation does"
+_NARROWER = "choose 8 bits or fewer where speed counts"
 _NOT_CHOSEN = "ONNX Runtime took no integer kernel, though what it reads and makes is quantized"
 _REPORT = "compare with other activation bits for it (a pattern in the recipe), and report it"

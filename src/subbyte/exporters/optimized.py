@@ -32,6 +32,7 @@ _WORD = 4  # bytes of all other types
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
 _LARGE = 1 << 30  # bytes of a file from which on constants are written beside the graph
 _UNSIGNED = onnx.TensorProto.UINT8
+_WIDE = (onnx.TensorProto.INT16, onnx.TensorProto.UINT16)
 _LEVEL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
 
 
@@ -72,14 +73,15 @@ class Node:
 class Optimized:
     """The runtime's graph.
 
-    nodes: in the order in which they ran; constants: shapes by name; unsigned: names of those of
-    unsigned bytes; weights, loaded: bytes of
-    constants in the file, and in this graph; inputs: shapes by name; outputs: names.
+    nodes: in the order in which they ran; constants: shapes by name; unsigned, wide: names of those
+    of unsigned bytes and of 16 bits; weights, loaded: bytes of constants in the file, and in this
+    graph; inputs: shapes by name; outputs: names.
     """
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, tuple[int, ...]]
     unsigned: frozenset[str]
+    wide: frozenset[str]
     weights: int
     loaded: int
     inputs: Mapping[str, tuple[int, ...]]
@@ -185,6 +187,7 @@ def read_optimized(path: Path, feeds: Feeds, names: Mapping[str, str] = NO_NAMES
         tuple(_nodes(graph, events)),
         constants,
         frozenset(one.name for one in graph.initializer if one.data_type == _UNSIGNED),
+        frozenset(one.name for one in graph.initializer if one.data_type in _WIDE),
         sum(map(_bytes, written.graph.initializer)),
         sum(map(_bytes, graph.initializer)),
         taken,

@@ -48,7 +48,10 @@ INT2 = Storage("int2", 2, True, ml_dtypes.int2, 25)
 INT4 = Storage("int4", 4, True, ml_dtypes.int4, 21)
 INT8 = Storage("int8", 8, True, np.int8, 21)
 UINT8 = Storage("uint8", 8, False, np.uint8, 21)
+INT16 = Storage("int16", 16, True, np.int16, 21)
+UINT16 = Storage("uint16", 16, False, np.uint16, 21)
 BYTES = (INT8, UINT8)
+WORDS = (INT16, UINT16)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import torch
 from torch import nn
@@ -101,7 +101,7 @@ outputs = network(*inputs)
             about = {}
             for name in [name for name in parts if name.endswith(f"/{_ABOUT}")]:
                 about = parse_mapping(parts.pop(name))
-        except (OSError, BadZipFile, ValueError) as error:
+        except Exception as error:  # zipfile's own, zlib's, and whatever they meet on the way
             raise FormatError(f"{path}: no whole program of torch's ({error})") from error
         stated = str(about.pop(DIGEST, ""))
         pairs = ((name.encode(), part) for name, part in parts.items())

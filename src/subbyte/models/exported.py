@@ -39,7 +39,7 @@ def load_program(path: Path, beside: dict[str, str] | None = None) -> torch.expo
             names = archive.namelist()
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file") from error
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # zipfile's own, and whatever it meets in a damaged list
         raise ModelError(f"{path}: no exported program ({error})") from error
     found = [name for name in names if any(word in name for word in _OBJECTS)]
     if found:

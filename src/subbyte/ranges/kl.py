@@ -10,7 +10,8 @@ For thresholds t = peak k / 128, with h the histogram of the values:
 Only bins that hold something count. They round to the levels of the very grid, so that any bits,
 zero points and level sets are served. Values of exactly 0 lie on every grid and are left out. Of
 equal divergences the wider range is taken: so are few values, each alone in its bin, not clipped at
-all. Cost: 128 passes over the filled bins of all blocks.
+all, nor any where the grid has as many levels as the histogram has bins. Cost: 128 passes over the
+filled bins of all blocks.
 """
 
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Kl(Range):
         self, values: Tensor, importance: Tensor | None, spec: GridSpec
     ) -> tuple[Tensor, Tensor]:
         """See `methods.Range`."""
+        if spec.alphabet.count >= self.bins:
+            return grid_of_range(values.amin(1), values.amax(1), spec)
         weight = torch.ones_like(values) if importance is None else importance.expand_as(values)
         size = max(1, _MAX_ELEMENTS // self.bins)
         parts = [

@@ -70,7 +70,7 @@ from pydantic import (
 )
 
 from subbyte.allocate import ALLOCATIONS
-from subbyte.core import PerChannel
+from subbyte.core import MAX_BITS, WIDE_BITS, PerChannel
 from subbyte.core.shares import SHARES
 from subbyte.correct import CORRECTIONS, Moments
 from subbyte.errors import RecipeError
@@ -115,8 +115,8 @@ _WIDTHS = [Width.parse(width) for width in ("ternary", "2 odd", "2 wide", 3, "3 
 
 
 class WeightSettings(Settings):
-    """Settings of how weights are quantized. bits: null for float, ternary, or 2 to 8 (1 to 8 for
-    levels `wide` and `odd`).
+    """Settings of how weights are quantized. bits: null for float, ternary, 2 to 8 (1 to 8 for
+    levels `wide` and `odd`), or 16 in equal steps.
     """
 
     levels: Levels | None = None
@@ -171,11 +171,12 @@ class WeightSettings(Settings):
         whole_or_allocated(bits, info)
         levels = info.data.get("levels")
         least = Family(levels).least_bits if isinstance(levels, str) else 2
-        if isinstance(bits, int | float) and not least <= bits <= 8:
+        even = levels in (None, Family.WIDE.value)
+        most = WIDE_BITS if even and bits == WIDE_BITS else MAX_BITS
+        if isinstance(bits, int | float) and not least <= bits <= most:
             raise ValueError(
-                f"weight bits must be ternary or from 2 to 8 (1 to 8 with levels: wide or odd), or "
-                f"null for float; "
-                f"got {bits}"
+                f"weight bits must be ternary, from 2 to {MAX_BITS} (1 to {MAX_BITS} with levels: "
+                f"wide or odd), {WIDE_BITS} in equal steps, or null for float; got {bits}"
             )
         if isinstance(bits, str) and isinstance(levels, str):
             raise ValueError(

@@ -19,6 +19,8 @@ from subbyte.io.texts import parse_json, read_text
 Count = Annotated[int, Field(ge=0)]
 Percent = float
 Seconds = float
+Word = Annotated[str, Field(pattern=r"^\S")]
+"""Text that is not blank."""
 _DIGITS = 12  # of numbers in tables: 0.57, where binary fractions add up to 0.5700000000000001
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from subbyte.io.texts import read_text
-from subbyte.records.base import Count, Document, Percent, Record, Seconds, read_document
+from subbyte.records.base import Count, Document, Percent, Record, Seconds, Word, read_document
 from subbyte.records.parity import Parity
 from subbyte.records.scores import Measured
 from subbyte.records.speed import FLOAT, Kernels, Ratio, Timing
@@ -82,7 +82,7 @@ class LedgerEntry(Record):
 
     name: str
     asked: str
-    bits: str
+    bits: Word
     reason: str = ""
     bytes: Count
     sqnr_db: float | None = None
@@ -153,7 +153,7 @@ class Effect(Record):
     name: str
     kind: Literal["weight", "activation"]
     feeds: list[str] = Field(default_factory=list)
-    bits: str
+    bits: Word
     width: float
     more_bytes: Count = 0
     error: float | None

@@ -14,7 +14,8 @@ The penalty is in units of the weights, the same for all layers. With L0 the lev
 codebook of two more than the recipe's: 2^b + 3 on a wide grid, as in the authors' code.
 
 The papers' alphabets are settings of the recipe: `levels: wide, range: rowmax` (2023) and `levels:
-odd, range: median` (2020), their C is `scalar`. Differences from the authors' code: patches at the
+odd, range: median` (2020), their C is `scalar`; `plain_at_zero` is a rule of the program of 2020
+(see `path`). Differences from the authors' code: patches at the
 layer's true stride, columns without input keep their nearest rounding (there: 0), ties go to even.
 A row that nearest would serve better is rounded to nearest, unless a regularizer is at work or
 `fallback` is false (as the authors have it).
@@ -70,7 +71,8 @@ class Gpfq(Rounding):
     data: inputs of the quantized network (X_q) or of the float one; order: natural, or diagonal
         (decreasing H_tt);
     regularizer: none, L1 or L0, with its penalty; stochastic: round up or down at random, by the
-    seed; fallback: to nearest where that is better.
+    seed; fallback: to nearest where that is better; plain_at_zero: round the weight itself where
+    the residual is orthogonal to its input.
     """
 
     data: Given = Given.QUANTIZED
@@ -80,6 +82,7 @@ class Gpfq(Rounding):
     stochastic: bool = False
     seed: Seed = 0
     fallback: bool = True
+    plain_at_zero: bool = False
 
     refuses = (
         Refusal(
@@ -111,7 +114,15 @@ class Gpfq(Rounding):
         penalized = regularizer.grid(grid, self.penalty)
         noise = row_noise(weight, self.seed) if self.stochastic else None
         shrink = regularizer.shrink(self.penalty)
-        values = follow_path(weight, penalized, stats, order=self.order, noise=noise, shrink=shrink)
+        values = follow_path(
+            weight,
+            penalized,
+            stats,
+            order=self.order,
+            noise=noise,
+            shrink=shrink,
+            plain_at_zero=self.plain_at_zero,
+        )
         result = QTensor.nearest(values, penalized)
         fallback = self.fallback and regularizer is Regularizer.NONE
         candidates = [result, QTensor.nearest(weight, grid)] if fallback else [result]

@@ -5,13 +5,16 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from subbyte.analyses.clips import Search, run
+from subbyte.analyses.clips.judge import Judge
 from subbyte.core import GridSpec
 from subbyte.data import DataSet, draw_calibration, draw_labels
 from subbyte.engine.evaluation import evaluate
@@ -44,8 +47,10 @@ def search(
     what: Search = SEARCH,
     report=lambda *_: None,
     data: DataSet | None = None,
+    **more: Any,
 ) -> Path:
-    run(what, float_network(place), data or data_set(place), out, report, {"model": "net"})
+    images = data or data_set(place)
+    run(what, float_network(place), images, out, report, {"model": "net"}, **more)
     return out
 
 
@@ -195,6 +200,47 @@ def test_further_widths_join(place, done, tmp_path):
         assert (tmp_path / name).read_bytes() == (done / name).read_bytes(), name
     search(place, tmp_path, replace(SEARCH, bits=(3,)))
     assert (tmp_path / "settings.json").read_bytes() == (done / "settings.json").read_bytes()
+
+
+def test_what_another_search_measured_is_taken_over(place, done, tmp_path, monkeypatch):
+    others = replace(SEARCH, metrics=("mse:2", "fisher"), granularities=("network",))
+    alone = search(place, tmp_path / "alone", others)
+    whole = Judge.judge
+    count = 0
+
+    def counted(*given: Any) -> dict[str, float]:
+        nonlocal count
+        count += 1
+        return whole(*given)
+
+    monkeypatch.setattr(Judge, "judge", counted)
+    based = search(place, tmp_path / "based", others, bases=[done])
+    assert count <= 2 * 4  # the choices of two widths, but none of the scan
+    for name in names_in(alone):
+        assert (based / name).read_bytes() == (alone / name).read_bytes(), name
+    for other, message in (
+        (replace(others, seed=1), "made with seed = 0, here it is 1"),
+        (replace(others, evaluate=0), "made with evaluate = 40, here it is 0"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            search(place, tmp_path / "other", other, bases=[done])
+    with pytest.raises(RecipeError, match="holds no clip search"):
+        search(place, tmp_path / "other", others, bases=[tmp_path])
+
+
+def test_tensors_are_written_on_request(place, tmp_path):
+    small = replace(SEARCH, bits=(2,), metrics=("grad:1", "hessian", "gauss_newton"), evaluate=0)
+    held = load_file(search(place, tmp_path, small, dump=True) / "evidence.safetensors")
+    network = prepare(float_network(place), data_set(place).test.images(range(2)))
+    assert {name.rpartition(".")[0] for name in held} == {one.name for one in network.owners}
+    for layer in network.owners:
+        weight, columns = tensor_at(network.graph_module, layer.weight), layer.geometry.columns
+        torch.testing.assert_close(held[f"{layer.name}.weight"], weight.detach())
+        for kind in ("gradient", "absolute", "fisher"):
+            assert held[f"{layer.name}.{kind}"].shape == weight.shape
+        assert (held[f"{layer.name}.gradient"].abs() <= held[f"{layer.name}.absolute"] + 1e-6).all()
+        assert held[f"{layer.name}.hessian"].shape == (layer.geometry.rows, columns, columns)
+        assert held[f"{layer.name}.moments"].shape[1:] == (columns, columns)
 
 
 def test_another_search_does_not_go_on_there(place, done, tmp_path):

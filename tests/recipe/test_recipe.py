@@ -276,7 +276,7 @@ def test_what_is_unknown_is_named_with_its_path_and_what_is_known(tmp_path, text
     [
         *(
             (f"weights: {{bits: {bits}}}", "weights.bits")
-            for bits in (1, 0, -4, 9, 16, 4.5, "binary", "[4]")
+            for bits in (1, 0, -4, 9, 15, 4.5, "binary", "[4]")
         ),
         *((f"activations: {{bits: {bits}}}", "activations.bits") for bits in (1, 9, "ternary")),
         ("others: {bits: 1}", "others.bits"),

@@ -4,7 +4,7 @@ to believe.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -88,6 +88,22 @@ def gradquant(
     evaluate: Annotated[
         int, numeric(Whole(0), "Other training images to measure the true loss on; 0: do not.")
     ] = 0,
+    base: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--base",
+            help="Folder of an earlier search with the same images: its true losses are taken "
+            "over. Repeatable.",
+        ),
+    ] = None,
+    dump: Annotated[
+        bool,
+        typer.Option(
+            "--dump",
+            help="Write weights, gradients, second moments and Hessian blocks, too: "
+            "evidence.safetensors.",
+        ),
+    ] = False,
     seed: SeedOption = 0,
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
@@ -133,20 +149,17 @@ def gradquant(
     pixels = Pixels(normalize, resize, crop, interpolation)
     network, images = load_inputs(model, weights, data, pixels)
     search = replace(search, calibration=calibration.of(images))
-    _run(search, network, images, out, {"model": model} | pixels.about)
+    about = {"model": model} | pixels.about
+    try:
+        with progress() as report:
+            run(search, network, images, out, report, about, bases=base or (), dump=dump)
+    except KeyboardInterrupt as reason:
+        left = f"finished rows are kept in {out}; the same command goes on"
+        raise interrupted(reason, left) from None
     found = read_search(out)
     for table in summaries(found):
         console.print(plain_table(table))
     return Answer(found, write_page(page, out, view))
-
-
-def _run(search: Search, network: Any, images: Any, out: Path, about: dict[str, str]) -> None:
-    try:
-        with progress() as report:
-            run(search, network, images, out, report, about)
-    except KeyboardInterrupt as reason:
-        left = f"finished rows are kept in {out}; the same command goes on"
-        raise interrupted(reason, left) from None
 
 
 def _pair(text: str) -> tuple[float, float]:

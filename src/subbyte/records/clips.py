@@ -27,6 +27,7 @@ SCAN, CHOICES, CORRELATION, SETTINGS = (
     "correlation.csv",
     "settings.json",
 )
+EVIDENCE = "evidence.safetensors"
 LOSS, MINMAX = "loss", "minmax"
 JUDGED = (LOSS, "divergence", "accuracy")
 """Columns that are measured on the network, not read off its weights."""

@@ -10,13 +10,14 @@ correlations, as CSV files.
     clips_*.csv      every single clip of a choice that has more than one
     correlation.csv  Spearman's rank correlation of each proxy with the true loss over the clips of
                      the scan
+    evidence.safetensors   on request, the tensors that the proxies read (see `dump`)
 
 Weights only, of all layers. Clips are chosen on training images: statistics from the first
 `calibration` of them, the true loss from the `evaluate` that come next; the test split is only
 reported on. A row that is there is not made again.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from itertools import product
@@ -26,6 +27,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from subbyte.analyses.clips.dump import write_evidence
+from subbyte.analyses.clips.earlier import Known, known_from
 from subbyte.analyses.clips.judge import Judge
 from subbyte.analyses.clips.search import Granularity, Labels, Search
 from subbyte.analyses.clips.table import GrowingTable
@@ -38,11 +41,13 @@ from subbyte.io.folders import growing
 from subbyte.io.settings import fingerprint, same_settings
 from subbyte.ranges.clips import Score, best, clip_spec, fractions, part_ends
 from subbyte.ranges.metrics import parse_metric
+from subbyte.records.base import cell
 from subbyte.records.clips import (
     CHOICES,
     CHOICES_KEY,
     CORRELATION,
     CORRELATION_COLUMNS,
+    EVIDENCE,
     JUDGED,
     LOSS,
     MINMAX,
@@ -63,15 +68,19 @@ def run(
     out: Path,
     report: Report,
     about: Mapping[str, str] | None = None,
+    *,
+    bases: Sequence[Path] = (),
+    dump: bool = False,
 ) -> None:
     """Do what is not yet done in the folder `out`.
 
-    about: what else tells this run from others, such as the name of the model.
+    about: what else tells this run from others, such as the name of the model. bases: folders of
+    earlier searches, whose true losses are taken over; dump: also write evidence.safetensors.
     Raises SubbyteError when anything does not fit, when `out` was made with other settings, and
     when another process works in it. Further bits join those that `out` has.
     """
     with growing(out, _RESULTS):
-        _run(search, model, data, out, report, about or {})
+        _run(search, model, data, out, report, about or {}, bases, dump)
 
 
 def _run(
@@ -81,23 +90,30 @@ def _run(
     out: Path,
     report: Report,
     about: Mapping[str, str],
+    bases: Sequence[Path],
+    dump: bool,
 ) -> None:
     images, test = draw_calibration(data, search.calibration + search.evaluate, search.seed)
     labels = draw_labels(data, len(images), search.seed)
     facts = {"weights": fingerprint(model), "data": f"{data.name} {data.fingerprint}"}
     settings = asdict(search) | dict(about) | facts
+    known = {key: row for base in bases for key, row in known_from(base, settings).items()}
     kept = same_settings(out, settings, "clip search", results=_RESULTS, grows={"bits": True})
     search = replace(search, bits=tuple(kept["bits"]))
     network = prepare(model, images[:2])
     some, rest = images[: search.calibration], images[search.calibration :]
-    known = labels[: len(some)] if search.labels is Labels.TRUE else None
+    true = labels[: len(some)] if search.labels is Labels.TRUE else None
     evaluation = (
         Split.labelled("evaluation", labels[len(some) :], lambda indices: rest[indices])
         if search.evaluate
         else None
     )
     judge = Judge(network, evaluation, test)
-    _Run(search, lambda: gather(network, some, known, search, report), judge, out, report).go()
+    gathered = partial(gather, network, some, true, search, report)
+    running = _Run(search, gathered, judge, known, out, report)
+    if dump and not (out / EVIDENCE).exists():
+        write_evidence(out / EVIDENCE, running.targets)
+    running.go()
 
 
 class _Run:
@@ -108,11 +124,12 @@ class _Run:
         search: Search,
         gathered: Callable[[], list[Target]],
         judge: Judge,
+        known: Known,
         out: Path,
         report: Report,
     ) -> None:
         self.search, self.judge, self.out, self.report = search, judge, out, report
-        self._gathered = gathered
+        self._gathered, self._known = gathered, known
         self.metrics = [parse_metric(name) for name in search.proxies]
         self.clips = fractions(*search.clip, search.resolution)
         judged = JUDGED if search.evaluate else ()
@@ -185,19 +202,19 @@ class _Run:
                 **dict(zip(self.search.proxies, costs[:, k].tolist(), strict=True)),
             }
             if self.search.evaluate:
-                self.scan.add(
-                    [
-                        row
-                        | self.judge.judge(
-                            self._network(bits, Granularity.NETWORK, self._same(clip))
-                        )
-                    ]
-                )
+                self.scan.add([row | self._judged(bits, clip)])
             else:
                 rows.append(row)
         if rows:
             self.scan.add(rows)
         self.report(f"scan, {bits} bits", len(self.clips), len(self.clips), "")
+
+    def _judged(self, bits: int, clip: float) -> dict[str, float]:
+        """The cost of a clip to the network, measured unless it is known."""
+        known = self._known.get((str(cell(bits)), str(cell(clip))))
+        if known is not None:
+            return known
+        return self.judge.judge(self._network(bits, Granularity.NETWORK, self._same(clip)))
 
     def _same(self, clip: float) -> list[Ends]:
         end = torch.tensor([clip], dtype=torch.float64)

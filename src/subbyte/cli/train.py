@@ -188,6 +188,14 @@ def train(
     normalize: NormalizeOption = None,
     resize: ResizeOption = None,
     crop: CropOption = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out at another --lr, --lr-schedule or --warmup; the "
+            "optimizer keeps its state.",
+        ),
+    ] = False,
     interpolation: InterpolationOption = None,
     bench: BenchOption = True,
     page: PageOption = True,
@@ -238,9 +246,11 @@ def train(
     with _kept(out):
         about = {"data": data, **vars(pixels)}
         if asked.wanted:
-            done = run_quantized(asked, name, weights, images, settings, out, about, device, page)
+            done = run_quantized(
+                asked, name, weights, images, settings, out, about, device, page, resume
+            )
         else:
-            done = _run(name, weights, images, settings, out, about, device)
+            done = _run(name, weights, images, settings, out, about, device, resume)
         return None if done is None else Answer(done, write_page(page, out))
 
 
@@ -259,6 +269,7 @@ def _run(
     out: Path,
     about: dict[str, Any],
     device: str,
+    resume: bool,
 ) -> Trained | None:
     """Train, and say how it went; of several processes the first does. None for the others."""
     classes, shape = len(images.classes) or None, images.image_shape
@@ -270,7 +281,16 @@ def _run(
     )
     about = {"model": name, **about, "images": images.fingerprint, "initial": fingerprint(network)}
     with progress() as report:
-        record = run(network, images, settings, out, about=about, device=device, progress=report)
+        record = run(
+            network,
+            images,
+            settings,
+            out,
+            about=about,
+            device=device,
+            progress=report,
+            resume=resume,
+        )
     if not record.epochs:
         return None
     after = f"after epoch {record.epochs[-1]['epoch']}, learning rate {settings.lr:g}"

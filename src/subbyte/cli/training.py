@@ -73,6 +73,7 @@ def run_quantized(
     about: About,
     device: str,
     page: bool,
+    resume: bool,
 ) -> Trained | None:
     """Train, write and show the quantized network; of several processes the first does all but the
     training. None for the others.
@@ -125,7 +126,7 @@ def run_quantized(
     facts = {"images": data.fingerprint, "initial": fingerprint(model)}
     about = {"model": name, **about, **facts, **start}
     with progress() as report:
-        _, result = train(begin, job, settings, model, data, out, report, about)
+        _, result = train(begin, job, settings, model, data, out, report, about, resume=resume)
     if result is None:
         return None
     show(result, out / QUANTIZED)

@@ -132,6 +132,8 @@ def train(
     out: Path,
     report: Report,
     about: About,
+    *,
+    resume: bool = False,
 ) -> "tuple[Record, Result | None]":
     """Train a quantized network in the folder `out`, where the same command goes on, and write the
     network that came of it into its folder `quantized`.
@@ -142,7 +144,7 @@ def train(
     Raises SubbyteError as `learn.training.train` and `running.run` do.
     """
     with in_folder(out, trainers(job.limits.device)):
-        return _train(begin, job, settings, model, data, out, report, about)
+        return _train(begin, job, settings, model, data, out, report, about, resume)
 
 
 def _train(
@@ -154,6 +156,7 @@ def _train(
     out: Path,
     report: Report,
     about: About,
+    resume: bool,
 ) -> "tuple[Record, Result | None]":
     images, _ = draw_samples(data, job.calibration, job.seed)
     began = begin.begun(job, model, Samples.of(images), settings, report)
@@ -171,6 +174,7 @@ def _train(
         about=about,
         device=device,
         progress=report,
+        resume=resume,
     )
     if not record.epochs:
         return record, None

@@ -341,6 +341,33 @@ def test_a_run_that_is_done_can_be_given_more_epochs(tmp_path):
         run(out, short, data=data)
 
 
+def test_a_run_is_resumed_at_another_rate_with_the_optimizers_state(tmp_path):
+    """By hand what the schedule `step` does: a tenth from half of the run, a hundredth later."""
+    data = few(digits(), 300)
+    whole = replace(ADAM, epochs=4, lr_schedule="step")
+    run(tmp_path / "whole", whole, data=data)
+    out, first = tmp_path / "out", replace(whole, epochs=2, lr_schedule="constant")
+    with pytest.raises(RecipeError, match="has no run to resume"):
+        run(out, first, data=data, resume=True)
+    run(out, first, data=data)
+    slower = replace(first, lr=first.lr * 0.1)
+    with pytest.raises(RecipeError, match="was made with lr"):
+        run(out, replace(slower, epochs=3), data=data)
+    with pytest.raises(RecipeError, match="2 epochs, of 2: nothing is left"):
+        run(out, slower, data=data, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        longer = replace(slower, epochs=3)
+        run(out, longer, data=data, progress=stopping(2), resume=True)
+    run(out, longer, data=data)  # the same command without --resume goes on with what it chose
+    with pytest.raises(RecipeError, match="--resume takes another one"):
+        run(out, replace(first, epochs=3), data=data)
+    run(out, replace(whole, lr=first.lr * 0.01, lr_schedule="constant"), data=data, resume=True)
+    for name in ("model.safetensors", "steps.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    settings = json.loads((out / "log.json").read_text())["settings"]
+    assert settings["lr_before"] == [first.lr, slower.lr]
+
+
 def test_other_threads_go_on_and_it_is_said(tmp_path, caplog):
     data, settings = few(digits(), 300), replace(ADAM, epochs=2, lr_schedule="constant")
     out = run(tmp_path / "out", settings, data=data)

@@ -17,13 +17,18 @@ from torch import nn
 from subbyte.data import DataSet, Split, draw_samples
 from subbyte.engine.limits import Limits
 from subbyte.engine.stages import Report
-from subbyte.errors import DataError, FormatError, NumericsError
+from subbyte.errors import DataError, FormatError, NumericsError, RecipeError
 from subbyte.graph import Samples
 from subbyte.io.folders import growing
 from subbyte.io.processes import Processes
 from subbyte.io.settings import kept_settings, same_settings
 from subbyte.learn.training.batches import Batches
-from subbyte.learn.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from subbyte.learn.training.checkpoint import (
+    CHECKPOINT,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from subbyte.learn.training.parallel import Trainers, trainers
 from subbyte.learn.training.record import Record, Row
 from subbyte.learn.training.scoring import Judge
@@ -76,22 +81,24 @@ def train(
     about: Mapping[str, Any] | None = None,
     device: str = "cpu",
     progress: Report | None = None,
+    resume: bool = False,
 ) -> Record:
     """Train a module or a quantized network (`Quantized`) in place, and write checkpoints and logs
     into the folder `out`; a module that is to end on grids (`settings.qat`) stays as it is.
 
     A run that was stopped goes on from its last checkpoint, and ends bit for bit as if it had not
     been. Started by `torchrun`, its processes share every batch. about: what else belongs to the
-    settings in log.json, such as the network's name.
+    settings in log.json, such as the network's name. resume: go on with another rate, schedule or
+    warm-up than before, and the optimizer's state.
     Raises NumericsError when the loss is NaN or Inf, or in the mean of an epoch far above that of
     guessing: the checkpoint of the epoch before is kept; FormatError when the checkpoint in `out`
     is damaged or of another network; RecipeError when `out` was made with other settings, or
-    settings do not fit; DataError when the data do not.
+    settings do not fit, or there is nothing to resume; DataError when the data do not fit.
     """
     here = trainers(device)
     subject = model if isinstance(model, Subject) else subject_of(model, data, settings, device)
     with in_folder(out, here):
-        return _train(subject, data, settings, out, about or {}, here, progress)
+        return _train(subject, data, settings, out, about or {}, here, progress, resume)
 
 
 _SAMPLES = 500
@@ -124,6 +131,7 @@ def _train(
     about: Mapping[str, Any],
     here: Trainers,
     progress: Report | None,
+    resume: bool,
 ) -> Record:
     model = subject.module
     with torch.random.fork_rng(devices=[here.device] if here.on_gpu else []):
@@ -139,7 +147,7 @@ def _train(
         threads = torch.get_num_threads()
         described = {**settings.plain(), "processes": here.world, "threads": threads, **about}
         if here.first:
-            described = _same_settings(out, described)
+            described = _same_settings(out, described, resume)
         record, done = _resumed(out, model, optimizer, judge, here)
         shared = here.wrapped(model)
         for epoch in range(done, settings.epochs):
@@ -167,13 +175,26 @@ def _train(
         return record
 
 
-def _same_settings(out: Path, described: dict[str, Any]) -> dict[str, Any]:
+_RATES = ("lr", "lr_schedule", "warmup")
+"""Settings that may be others when a run is resumed: the rate is set anew before every step."""
+
+
+def _same_settings(out: Path, described: dict[str, Any], resume: bool) -> dict[str, Any]:
     """`io.settings.same_settings` of a run: one that is done can be given more epochs, and other
     threads can go on with it, to results that may be others.
     """
     checkpoint = load_checkpoint(out)
     before = {} if checkpoint is None else kept_settings(out)
     done = checkpoint is not None and before.get("epochs") == checkpoint.epoch
+    if resume:
+        _check_left(out, described, checkpoint)
+    rates = [name for name in _RATES if resume or f"{name}_before" in before]
+    changed = [name for name in rates if before.get(name) != described[name]]
+    if changed and not resume:
+        raise RecipeError(
+            f"--out {out} goes on with {changed[0]} = {before[changed[0]]}, now it is "
+            f"{described[changed[0]]}; --resume takes another one"
+        )
     threads = before.get("threads", described["threads"])
     if done and described["epochs"] == before["epochs"]:  # nothing is left to compute
         described = described | {"threads": threads}
@@ -185,10 +206,26 @@ def _same_settings(out: Path, described: dict[str, Any]) -> dict[str, Any]:
             threads,
             described["threads"],
         )
-    may = {"epochs": done}
+    may = {"epochs": done or resume}
     return same_settings(
-        out, described, "training run", results=[CHECKPOINT], grows=may, differs=["threads"]
+        out,
+        described,
+        "training run",
+        results=[CHECKPOINT],
+        grows=may,
+        differs=["threads", *rates],
     )
+
+
+def _check_left(out: Path, described: dict[str, Any], checkpoint: Checkpoint | None) -> None:
+    """Raise RecipeError where a run can't be resumed."""
+    if checkpoint is None:
+        raise RecipeError(f"--out {out} has no run to resume; do without --resume")
+    if described["epochs"] <= checkpoint.epoch:
+        raise RecipeError(
+            f"--out {out} has {checkpoint.epoch} epochs, of {described['epochs']}: nothing is left "
+            f"to resume; ask for more --epochs"
+        )
 
 
 _FAR = 20.0  # times the loss of guessing: nothing is learned from there

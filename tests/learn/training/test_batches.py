@@ -2,6 +2,8 @@
 them.
 """
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor
@@ -47,6 +49,23 @@ def test_the_order_is_another_every_epoch_and_for_every_seed_and_comes_again():
     assert len({str(order) for order in orders.values()}) == 9  # (0, 1) and (1, 0) differ, too
     assert orders[1, 2] == seen(Batches(split, 5, Unchanged(), 1), 2)
     assert all(order[0] != sorted(order[0]) for order in orders.values())
+
+
+def test_the_next_batch_is_read_while_the_caller_is_at_work():
+    split, second = numbered(10), threading.Event()
+    count = 0
+
+    def read(indices: Tensor) -> Tensor:
+        nonlocal count
+        count += 1
+        if count == 2:
+            second.set()
+        return split.images(indices)
+
+    watched = Split("train", read, len(split), split.targets)
+    batches = Batches(watched, 5, Unchanged(), 0).epoch(0)
+    next(batches)
+    assert second.wait(10)  # without being asked for
 
 
 def test_no_image_is_left_out_for_good():

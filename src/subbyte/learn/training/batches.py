@@ -3,6 +3,7 @@ a stop.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ from subbyte.errors import DataError
 from subbyte.io.repeatable import seed_of
 from subbyte.learn.training.augment import AUGMENTATIONS, DRAWS
 from subbyte.methods import Augmentation, Targets
+
+Batch = tuple[Tensor, Targets]
+"""Images float32 [b, C, H, W], and what outputs are to be for them, each [b, ...]."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,28 @@ class Batches:
         """Steps an epoch."""
         return len(self.split) // self.batch_size
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Targets]]:
-        """Yield (images, targets) of this process: float32 [b, C, H, W], each [b, ...]."""
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of this process. Each is read while the caller works on the one before:
+        decoding files takes as long as a small network's step.
+        """
+        drawn = self._drawn(number)
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(self._read, *next(drawn))
+            for following in drawn:
+                batch = coming.result()
+                coming = reader.submit(self._read, *following)
+                yield batch
+            yield coming.result()
+
+    def _drawn(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The samples of each step, int64 [b], and the chances of their augmentation."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, number))
         order = torch.randperm(len(self.split), generator=generator)
         for step in range(self.steps):
-            draws = torch.rand(self.batch_size, DRAWS, generator=generator)[self.rank :: self.world]
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size][
-                self.rank :: self.world
-            ]
-            yield (
-                self.augment.apply(self.split.images(chosen), draws),
-                tuple(target[chosen] for target in self.split.targets),
-            )
+            draws = torch.rand(self.batch_size, DRAWS, generator=generator)
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield chosen[self.rank :: self.world], draws[self.rank :: self.world]
+
+    def _read(self, chosen: Tensor, draws: Tensor) -> Batch:
+        images = self.augment.apply(self.split.images(chosen), draws)
+        return images, tuple(target[chosen] for target in self.split.targets)

@@ -40,8 +40,8 @@ attack: $(STAMP) ## 100,000 mutations of files; kill, stop and starve every comm
 
 test-all: lint $(VENV)/.cluster ## every test, the slow ones too
 	$(PYTEST)
-$(VENV)/.cluster: $(STAMP)  # Ray, MLflow and OpenVINO are large, and few need them
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,mlflow,openvino]'
+$(VENV)/.cluster: $(STAMP)  # Ray, MLflow and OpenVINO are large, and few need them or notebooks
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,mlflow,openvino,notebooks]'
 	@touch $@
 
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md CITATION.cff LICENSE docs examples benchmarks

@@ -52,6 +52,18 @@ class ExecuTorch(Exporter[QuantizedModel, Plan]):
     name, runtime = "executorch", "ExecuTorch (XNNPACK)"
     package, extra = "executorch", "executorch"
     suffixes = (".pte",)
+    usage = """\
+import torch
+from executorch.runtime import Runtime
+
+program = Runtime.get().load_program("FILE")
+method = program.load_method("forward")
+tensors = [torch.as_tensor(x) for x in inputs]
+rows = []
+for sample in zip(*tensors):  # a call takes one sample
+    rows.append([output.clone() for output in method.execute([x[None] for x in sample])])
+outputs = [torch.cat(of_output) for of_output in zip(*rows)]
+"""
     refuses = (
         refusing_unknown("executorch"),
         XNNPACK_WIDTH,

@@ -53,6 +53,25 @@ class LiteRT(Exporter[QuantizedModel, Plan]):
     name, runtime = "litert", "LiteRT"
     package, extra = "litert_torch", "litert"
     suffixes = (".tflite",)
+    usage = """\
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+network = Interpreter("FILE")
+network.allocate_tensors()
+rows = []
+for sample in zip(*inputs):  # a call takes one sample
+    for place, x in zip(network.get_input_details(), sample):
+        (scale, zero), kind = place["quantization"], place["dtype"]
+        if scale:  # it takes codes
+            x = np.clip(np.round(x / scale) + zero, np.iinfo(kind).min, np.iinfo(kind).max)
+        network.set_tensor(place["index"], x[None].astype(kind))
+    network.invoke()
+    found = [(network.get_tensor(one["index"]), one) for one in network.get_output_details()]
+    numbers = [(codes, *one["quantization"]) for codes, one in found]
+    rows.append([(x.astype("f4") - zero) * scale if scale else x for x, scale, zero in numbers])
+outputs = [np.concatenate(of_output) for of_output in zip(*rows)]
+"""
     fixes = True
     refuses = (
         refusing_unknown("litert"),

@@ -39,6 +39,21 @@ class Browser:
         self, page: Path, width: int, height: int, *, dark: bool = False, phone: bool = False
     ) -> None:
         """Show a page and wait until all of its figures are drawn."""
+        ready = "document.documentElement?.dataset.ready == 'yes'"
+        address = page.resolve().as_uri()
+        self.visit(address, width, height, dark=dark, phone=phone, ready=ready)
+
+    def visit(
+        self,
+        address: str,
+        width: int,
+        height: int,
+        *,
+        ready: str,
+        dark: bool = False,
+        phone: bool = False,
+    ) -> None:
+        """Show what is at an address and wait until an expression is true."""
         self.problems.clear()
         self._call(
             "Emulation.setDeviceMetricsOverride",
@@ -46,8 +61,8 @@ class Browser:
         )
         self.theme(dark)
         self.run("delete document.documentElement.dataset.ready")  # of an earlier page
-        self._call("Page.navigate", {"url": page.resolve().as_uri()})
-        self.wait("document.documentElement?.dataset.ready == 'yes'")
+        self._call("Page.navigate", {"url": address})
+        self.wait(f"location.href.startsWith({json.dumps(address)}) && {ready}")
 
     def theme(self, dark: bool) -> None:
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
@@ -129,7 +144,7 @@ class Browser:
         elif method == "Page.javascriptDialogOpening":
             self.problems.append(f"a dialog: {params.get('message')}")
         elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(
-            ("file:", "data:")
+            ("file:", "data:", "http://127.0.0.1")
         ):
             self.problems.append(f"asked for {params['request']['url'][:200]}")
 

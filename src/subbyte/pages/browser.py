@@ -42,7 +42,7 @@ def log_axis(label: str, values: Sequence[float]) -> Spec:
     some = [value for value in values if value > 0]
     low, high = min(some, default=1), max(some, default=1)
     steps: Spec = {"nticks": 6}  # more would lie on each other on a small screen
-    if high >= 20 * low:
+    if high >= 5 * low:
         steps = {"dtick": 1 if high >= 1000 * low else "D2"}
     return axis(label, type="log", tickformat="~s" if high >= 1000 else "~g", **steps)
 

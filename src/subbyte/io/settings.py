@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from subbyte.errors import FormatError, RecipeError
+from subbyte.io.digests import tensor_bytes
 from subbyte.io.files import readable, write_json
 from subbyte.io.folders import is_free
 from subbyte.io.texts import Plain, parse_mapping, read_text
@@ -20,7 +21,7 @@ def fingerprint(model: nn.Module) -> str:
     digest = sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 

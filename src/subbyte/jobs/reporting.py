@@ -14,7 +14,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.engine.stages import Report, silent
 from subbyte.exporters import NOTHING
 from subbyte.graph import Samples, unwrapped
-from subbyte.io.digests import digest
+from subbyte.io.digests import digest, tensor_bytes
 from subbyte.jobs.job import Job
 from subbyte.jobs.running import Work, run
 from subbyte.methods import Task
@@ -58,7 +58,7 @@ def report(
     else:
         judged = _split("test", collect(test[0], model, forward_fn), torch.as_tensor(test[1]))
     tensors = [leaf for leaf in samples.leaves if isinstance(leaf, Tensor)]
-    fingerprint = digest([leaf.detach().cpu().contiguous().numpy().tobytes() for leaf in tensors])
+    fingerprint = digest(map(tensor_bytes, tensors))
     whole = DataSet(data, calibration, judged, (), fingerprint)
     job = Job(
         model=type(model).__name__,

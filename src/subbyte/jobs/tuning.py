@@ -16,7 +16,7 @@ from subbyte.errors import RecipeError
 from subbyte.exporters.packed import load
 from subbyte.graph import Samples
 from subbyte.io.checkpoints import Kept
-from subbyte.io.digests import digest
+from subbyte.io.digests import digest, tensor_bytes
 from subbyte.io.workplaces import hidden
 from subbyte.jobs.job import Job
 from subbyte.jobs.running import Make, Work, assist, run
@@ -99,5 +99,4 @@ def _digest(start: Start, job: Job, model: nn.Module, data: DataSet) -> str:
     own = [tensor for _, tensor in sorted(model.state_dict().items())]
     more = [leaf for samples in start.more for leaf in samples.leaves]
     tensors = [*own, *(leaf for leaf in more if isinstance(leaf, Tensor))]
-    numbers = [tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in tensors]
-    return digest([start.packed.read_bytes(), repr(facts).encode(), *numbers])
+    return digest([start.packed.read_bytes(), repr(facts).encode(), *map(tensor_bytes, tensors)])

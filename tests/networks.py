@@ -2,7 +2,6 @@
 them.
 """
 
-import gc
 from collections.abc import Callable
 from functools import cache
 from threading import Lock
@@ -20,8 +19,6 @@ from subbyte.recipe import make_plan
 from tests.reference.networks import Block, Calls, randomize
 
 EVERY_ROW = Limits(rows=0)
-# what is imported stays: collections, of which torch.export causes many, need not look at it
-gc.freeze()
 
 
 class Residual(nn.Module):

@@ -20,11 +20,15 @@ USE = """
 import importlib, pkgutil, sys, warnings
 from pathlib import Path
 import subbyte
+assert not {"torch", "subbyte.engine"} & set(sys.modules)
 found = pkgutil.walk_packages(subbyte.__path__, "subbyte.")
 names = [m.name for m in found if not m.name.endswith("__main__")]
 for name in names:
     importlib.import_module(name)
 assert len(names) > 40, names
+public = [name for name in subbyte.__all__ if name != "__version__"]
+wrong = [name for name in public if not callable(getattr(subbyte, name))]
+assert not wrong, f"modules that were imported first hide {wrong}"
 assert "site-packages" in subbyte.__file__, subbyte.__file__
 import torch
 torch.manual_seed(0)

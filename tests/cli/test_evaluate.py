@@ -82,7 +82,17 @@ def test_a_packed_file_of_another_network_is_an_error(subbyte, result, given, pl
     assert done.code == 1 and "made for a network" in done.err
 
 
-@pytest.mark.parametrize("to", ["onnx-int8", "onnx-compact", "torch", "packed", "static", "uint8"])
+@pytest.mark.parametrize(
+    "to",
+    [
+        "onnx-int8",
+        pytest.param("onnx-compact", marks=pytest.mark.slow),
+        "torch",
+        "packed",
+        "static",
+        "uint8",
+    ],
+)
 def test_images_that_do_not_fit_a_file_are_one_line(to, subbyte, result, given, tmp_path):
     form = {"static": ("--static", 1), "uint8": ("--input", "uint8")}.get(to, ())
     options = ["--weights", result[0] / "model.safetensors", *given[:2]]

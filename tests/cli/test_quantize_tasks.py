@@ -28,27 +28,31 @@ def example() -> Any:
     return module
 
 
-TRAINED = {"unet": ("maps.npz", 30), "two_heads": ("heads.npz", 6)}
-"""Data and epochs: the U-Net is to be accurate."""
+DATA = {"unet": "maps.npz", "two_heads": "heads.npz"}
+
+
+def trained(out: Path, name: str, epochs: int) -> Path:
+    """Weights of one of the example's networks, of a little training on the data in a folder."""
+    given = ["--model", f"{EXAMPLE}:{name}", "--data", f"npz:{out / DATA[name]}", "--warmup", 5]
+    given += ["--epochs", epochs, "--batch-size", 32, "--optimizer", "adam", "--lr", 0.01]
+    folder = out / f"{name}-{epochs}"
+    done = run("train", *given, "--evaluate-every", epochs, "--no-report", "--out", folder)
+    assert done.code == 0, done.err
+    return folder / "model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> Path:
-    """The example's folder, with a little training only."""
+    """The example's data."""
     out = tmp_path_factory.mktemp("shapes")
     example().write_data(out, 200, 100)
-    for name, (file, epochs) in TRAINED.items():
-        given = ["--model", f"{EXAMPLE}:{name}", "--data", f"npz:{out / file}", "--warmup", 5]
-        given += ["--epochs", epochs, "--batch-size", 32, "--optimizer", "adam", "--lr", 0.01]
-        done = run("train", *given, "--evaluate-every", epochs, "--no-report", "--out", out / name)
-        assert done.code == 0, done.err
-        (out / name / "model.safetensors").rename(out / f"{name}.safetensors")
     return out
 
 
 @pytest.fixture(scope="module")
 def unet(shapes) -> list[Any]:
-    return ["--model", f"{EXAMPLE}:unet", "--weights", shapes / "unet.safetensors"]
+    """The U-Net, trained until it is accurate."""
+    return ["--model", f"{EXAMPLE}:unet", "--weights", trained(shapes, "unet", 30)]
 
 
 def scores(text: str, name: str) -> list[float]:
@@ -81,13 +85,15 @@ def test_a_unet_at_8_bits_is_within_a_point_of_float(shapes, unet, subbyte, tmp_
     assert again.code == 0 and scores(again.out, "mean IoU %") == pytest.approx([after], abs=0.006)
 
 
-def test_iou_is_that_of_the_files_outputs(shapes, unet, subbyte):
-    done = subbyte("evaluate", *unet, "--data", f"npz:{shapes / 'maps.npz'}")
+def test_iou_is_that_of_the_files_outputs(shapes, subbyte):
+    data, weights = f"npz:{shapes / 'maps.npz'}", trained(shapes, "unet", 6)
+    given = ["--model", f"{EXAMPLE}:unet", "--weights", weights]
+    done = subbyte("evaluate", *given, "--data", data)
     with np.load(shapes / "maps.npz") as arrays:
         file = dict(arrays)
     module = example()
     network = module.unet().eval()
-    network.load_state_dict(load_file(shapes / "unet.safetensors"))
+    network.load_state_dict(load_file(weights))
     with torch.no_grad():
         named = network(torch.from_numpy(file["x_test"]) / 255).argmax(1).numpy()
     maps, ious = file["maps_test"], []
@@ -98,7 +104,7 @@ def test_iou_is_that_of_the_files_outputs(shapes, unet, subbyte):
 
 
 def test_two_heads_have_scores_of_their_own(shapes, subbyte, tmp_path):
-    weights, data = shapes / "two_heads.safetensors", f"npz:{shapes / 'heads.npz'}"
+    weights, data = trained(shapes, "two_heads", 6), f"npz:{shapes / 'heads.npz'}"
     given = ["--model", f"{EXAMPLE}:two_heads", "--weights", weights, "--data", data]
     done = subbyte("quantize", *given, "--calibration", 64, "--out", tmp_path / "o")
     assert done.code == 0, done.err
@@ -141,7 +147,7 @@ def test_without_labels_outputs_are_compared_with_the_float_networks(
     given = ["evaluate", *unet[:2], "--weights", weights, *data[:4]]
     alone = subbyte(*given)
     assert alone.code == 1 and "no targets to score by" in alone.err and "--against" in alone.err
-    both = subbyte(*given, "--against", shapes / "unet.safetensors")
+    both = subbyte(*given, "--against", unet[-1])
     assert both.code == 0 and 50 < scores(both.out, "agreement with float %")[0] < 100
 
 

@@ -173,11 +173,10 @@ def test_a_trained_network_is_compared_with_what_it_was(train, small, tmp_path):
 
 @pytest.mark.slow
 def test_packed_networks_of_other_classes_can_be_evaluated(place, tmp_path):
-    arrays, out = np.load(place / "data.npz"), tmp_path / "out"
-    np.savez(
-        tmp_path / "grey.npz",
-        **{n: a[:, :1] if n.startswith("x") else a for n, a in arrays.items()},
-    )
+    out = tmp_path / "out"
+    with np.load(place / "data.npz") as arrays:
+        grey = {n: a[:, :1] if n.startswith("x") else a for n, a in arrays.items()}
+    np.savez(tmp_path / "grey.npz", **grey)
     options = ("--model", "lenet-digits", "--data", f"npz:{tmp_path / 'grey.npz'}")
     result(
         run("train", *options, "--batch-size", 32, "--epochs", 1, "--qat", "grid", "--out", out),
@@ -457,8 +456,8 @@ def test_needed_options_are_asked_for(option, small, tmp_path):
 
 
 def test_data_without_training_images_are_refused(small, train, tmp_path):
-    arrays = np.load(small)
-    np.savez(tmp_path / "only.npz", images=arrays["x_test"], labels=arrays["y_test"])
+    with np.load(small) as arrays:
+        np.savez(tmp_path / "only.npz", images=arrays["x_test"], labels=arrays["y_test"])
     text = refused(train(tmp_path / "out", "--data", f"npz:{tmp_path / 'only.npz'}"))
     assert "npz:only has no training images" in text and not (tmp_path / "out").exists()
 

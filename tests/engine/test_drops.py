@@ -77,7 +77,7 @@ def test_what_cannot_be_told_is_never_within_what_is_allowed():
     assert (found.low, found.high) == (-inf, inf)
 
 
-@pytest.mark.parametrize("lost", [0.004, 0.02])
+@pytest.mark.parametrize("lost", [0.004, pytest.param(0.02, marks=pytest.mark.slow)])
 def test_the_upper_end_is_exceeded_as_often_as_was_asked_for(lost):
     """Float right on 95 %, the quantized one wrong on `lost` of all and right on half as many that
     float has wrong.

@@ -59,7 +59,7 @@ def check_ledger(q: QuantizedModel, graph: Graph, inputs: Inputs) -> None:
         assert sum(row.multiplications for row in rows) == counted(graph, inputs)
 
 
-SEEDS, QUICK = 300, (1, 197, 204, 214, 219, 230, 240, 256)
+SEEDS, QUICK = 300, (1, 197, 204, 214, 230, 240, 256)
 
 
 @pytest.mark.parametrize(

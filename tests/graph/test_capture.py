@@ -56,6 +56,14 @@ def test_the_users_tensors_stay_as_they_are(name, act):
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
+@pytest.mark.parametrize("cut", [lambda x: x[..., :5], lambda x: x[:, :, ::2, ::2]])
+def test_parts_of_larger_images_are_captured_like_any(cut):
+    """They lie in memory with gaps."""
+    model = Calls(lambda m, x: F.relu(m.conv(x)), conv=nn.Conv2d(3, 4, 3)).eval()
+    x = cut(torch.randn(4, 3, 12, 12))
+    assert torch.allclose(capture(model, x)(x), model(x), atol=1e-6)
+
+
 @pytest.mark.parametrize("act", [capture, prepare])
 def test_parts_that_are_frozen_in_training_stay_frozen(act):
     model = build("sequential")

@@ -24,6 +24,7 @@ from subbyte.graph import (
     set_tensor,
     tensor_at,
     tensors_read,
+    with_tensors,
 )
 from subbyte.io.files import write_bytes
 from subbyte.io.texts import Plain
@@ -152,6 +153,17 @@ def load(
         network = prepare(model, known)
     except SubbyteError as error:
         raise type(error)(f"{path}: {error}") from error
+    return _onto(network, packed)
+
+
+def load_onto(path: str | Path, network: Network) -> QuantizedModel:
+    """`load`, for a network that has been captured, which stays as it is."""
+    return _onto(with_tensors(network, {}), read(path))
+
+
+def _onto(network: Network, packed: Packed) -> QuantizedModel:
+    """The quantized network of a file; the float one, `network`, takes up its numbers."""
+    path = packed.path
     _require_same(packed, network, path)
     used = tensors_read(network.graph_module)
     for name in [n for n in packed.tensors if n.startswith("float/")]:

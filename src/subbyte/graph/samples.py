@@ -114,8 +114,10 @@ class Samples:
         return [self[start : start + size] for start in range(0, len(self), size)]
 
     def twice(self) -> "Samples":
-        """The first sample and itself: a batch of 1 would be taken for a constant."""
-        return self._each(lambda leaf: leaf[:1].expand(2, *leaf.shape[1:]))
+        """The first sample and itself, without gaps in memory: a batch of 1 would be taken for a
+        constant, and what lies between the parts of a view for inputs.
+        """
+        return self._each(lambda leaf: leaf[:1].expand(2, *leaf.shape[1:]).contiguous())
 
     def with_dynamic(self, axes: tuple[Axis, ...]) -> "Samples":
         """The same, with axes of images whose sizes may differ. Raises ModelError where there are

@@ -60,10 +60,14 @@ class Capture:
         """The network."""
         example = Samples.of(self._images[:2]).with_dynamic(self._job.dynamic)
         network = prepare(unwrapped(self._model), example)
+        self.check(network)
+        return network
+
+    def check(self, network: Network) -> None:
+        """Raise SubbyteError where the network, as captured, does not go together with the data."""
         check_inputs(self._job.form, network.signature, Samples.of(self._images))
         with suppress(NumericsError):  # the walk names the layer that it comes from
             self._settled  # noqa: B018 - refuses what does not go together
-        return network
 
     @property
     def task(self) -> Task:

@@ -18,7 +18,7 @@ from subbyte.engine.quantized import QuantizedModel
 from subbyte.engine.stages import Report, Stages
 from subbyte.engine.trainable import freeze, trainable
 from subbyte.engine.walk import measured
-from subbyte.exporters.packed import load
+from subbyte.exporters.packed import load_onto
 from subbyte.graph import Network, Samples, prepare, with_tensors
 from subbyte.jobs.job import OWNS, Job
 from subbyte.jobs.running import Make, Work, run
@@ -67,13 +67,13 @@ class FromQuantized(Begin):
         """See `Begin`."""
         with Stages(report).stage("capture"):
             network = prepare(model, samples[:2])
-        start = self.quantized(job, model, network, samples, report)
+        start = self.quantized(job, network, samples, report)
         student = trainable(start, network, settings.estimator)
         return Begun(Quantized(student, network.graph_module), start, network)
 
     @abstractmethod
     def quantized(
-        self, job: Job, model: nn.Module, network: Network, samples: Samples, report: Report
+        self, job: Job, network: Network, samples: Samples, report: Report
     ) -> QuantizedModel:
         """The quantized network; network: the float one, as captured."""
 
@@ -82,7 +82,7 @@ class FromWalk(FromQuantized):
     """With what a walk makes by the job's recipe."""
 
     def quantized(
-        self, job: Job, model: nn.Module, network: Network, samples: Samples, report: Report
+        self, job: Job, network: Network, samples: Samples, report: Report
     ) -> QuantizedModel:
         """See `FromQuantized`."""
         stages = Stages(report)
@@ -98,10 +98,10 @@ class FromFile(FromQuantized):
     packed: Path
 
     def quantized(
-        self, job: Job, model: nn.Module, network: Network, samples: Samples, report: Report
+        self, job: Job, network: Network, samples: Samples, report: Report
     ) -> QuantizedModel:
         """See `FromQuantized`."""
-        return load(self.packed, model, samples[:2])
+        return load_onto(self.packed, network)
 
 
 class FromFloat(Begin):
@@ -203,7 +203,7 @@ def _train(
 def _trained(network: Network, lesson: Lesson) -> Make:
     def make(work: Work) -> Quantization:
         with work.stages.stage("capture"):
-            work.capture()
+            work.capture.check(network)
         work.accept(lesson.model.plan)
         measured(network, lesson.model, Samples.of(work.images), work.job.limits)
         return Quantization(network, [], lesson.model, (lesson,))

@@ -13,7 +13,7 @@ from subbyte.data import DataSet
 from subbyte.engine.quantization import Quantization, taught
 from subbyte.engine.stages import Report
 from subbyte.errors import RecipeError
-from subbyte.exporters.packed import load
+from subbyte.exporters.packed import load_onto
 from subbyte.graph import Samples
 from subbyte.io.checkpoints import Kept
 from subbyte.io.digests import digest, tensor_bytes
@@ -76,8 +76,7 @@ def _learning(start: Start, keep: Kept) -> Make:
         with job.limits.processes.failing_together():
             with stages.stage("capture"):
                 network = work.capture()
-                example = samples[:2].with_dynamic(job.dynamic)
-                quantized = load(start.packed, work.model, example)
+                quantized = load_onto(start.packed, network)
             work.accept(quantized.plan)
             samples, task = Samples.join([samples, *start.more]), work.capture.task
             before = Quantization(network, [], quantized)

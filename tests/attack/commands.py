@@ -111,6 +111,7 @@ COMMANDS: dict[str, Command] = {
             "16",
             "--evaluate",
             "16",
+            "--dump",
             "--no-report",
         ),
         other=("--resolution", "3"),

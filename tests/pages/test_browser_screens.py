@@ -66,9 +66,9 @@ def site() -> Iterator[dict[str, str]]:
     handler = partial(SimpleHTTPRequestHandler, directory=str(SITE))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        found = sorted(path.parent.relative_to(SITE) for path in SITE.rglob("index.html"))
+        found = sorted(path.parent.relative_to(SITE).parts for path in SITE.rglob("index.html"))
         start = f"http://127.0.0.1:{server.server_port}"
-        yield {"-".join(path.parts) or "home": f"{start}/{path.as_posix()}/" for path in found}
+        yield {"-".join(one) or "home": "/".join((start, *one, "")) for one in found}
         server.shutdown()
 
 

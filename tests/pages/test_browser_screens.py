@@ -88,6 +88,7 @@ def shot(chromium: Browser, address: str, name: str, ready: str) -> list[str]:
             if dark != (corner < 3 * 128):
                 wrong.append(f"{name}: not {theme} at {width}")
             wrong += [f"{name}: {problem}" for problem in chromium.problems]
+            chromium.run("localStorage.clear()")  # the theme of the first visit
     chromium.print(SCREENS / f"{name}.pdf")
     return wrong
 

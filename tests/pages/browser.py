@@ -144,7 +144,7 @@ class Browser:
         elif method == "Page.javascriptDialogOpening":
             self.problems.append(f"a dialog: {params.get('message')}")
         elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(
-            ("file:", "data:", "http://127.0.0.1")
+            ("file:", "data:", "http://127.0.0.1", "http://localhost")
         ):
             self.problems.append(f"asked for {params['request']['url'][:200]}")
 

@@ -91,7 +91,7 @@ def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path):
         (tmp_path / "net.pt2").rename(tmp_path / name)
         with pytest.raises(ModelError, match=r"an exported program.*as --model, without --weights"):
             read_state(tmp_path / name)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns((DeprecationWarning, FutureWarning)):  # by torch's version
         torch.jit.save(torch.jit.trace(model, torch.rand(1, 2)), tmp_path / "script.pt")
     with pytest.raises(ModelError, match=r"a TorchScript file.*network\.state_dict\(\)"):
         read_state(tmp_path / "script.pt")

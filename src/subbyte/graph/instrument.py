@@ -126,9 +126,14 @@ class FakeQuantize(nn.Module):
 
     def _by_rows(self, x: Tensor, grid: Grid) -> Tensor:
         """Any alphabet, its channels laid out as rows."""
-        if x.requires_grad:  # as a straight line between the ends
+        if x.requires_grad:  # as a straight line between the ends, and at them
             low, high = grid.reach
-            inside = self._laid_out(x, lambda rows: rows.clamp(low, high))
+
+            def cut(rows: Tensor) -> Tensor:
+                held = (rows >= low) & (rows <= high)
+                return torch.where(held, rows, rows.detach().clamp(low, high))
+
+            inside = self._laid_out(x, cut)
             return inside + (self._laid_out(x.detach(), grid.quantize) - inside.detach())
         return self._laid_out(x, grid.quantize)
 

@@ -1,0 +1,258 @@
+"""The page of the comparison, made of the rows alone."""
+
+from collections.abc import Iterator
+
+from benchmarks.peers.cells import (
+    ENDS,
+    FLOAT,
+    SAME,
+    SUBJECTS,
+    Subject,
+    cells_of,
+    note_of,
+    peers,
+)
+
+OURS = "subbyte"
+Rows = list[dict[str, str]]
+_NAMES = {
+    FLOAT: "float",
+    OURS: "subbyte",
+    "aimet_onnx": "AIMET (onnx)",
+    "auto_round": "auto-round",
+    "brevitas": "Brevitas",
+    "litert": "LiteRT",
+    "neural_compressor": "Neural Compressor",
+    "nncf": "NNCF",
+    "onnxruntime": "ONNX Runtime",
+    "torchao": "torchao",
+}
+_ENDS_NAMES = {SAME: "all layers at the bits", "8bit": "first and last layer at 8 bits"}
+_DIGITS = {"top-1 %": 2, "mean cosine": 4, "SNR dB": 1}
+_NOT_RUN = "not run yet"
+_AWKWARD = "awkward:"
+_ERROR = 0.28
+"""One standard error, in points, of an accuracy of 91 % on 10,000 images."""
+_WHY = {
+    "brevitas": "Qronos corrects each column for the errors of all earlier ones with the "
+    "activations of both networks; it took the CPU seconds of the second table",
+}
+"""Why a tool is ahead of us where it is, as far as we know."""
+_HEAD = """# Side by side
+
+Other tools and subbyte on the same work: one script a tool in `benchmarks/peers/tools/`, each in a
+virtual environment of its own, on the same network, the same calibration images without labels and
+the same test images. Every figure on this page is made by these scripts; the page is written from
+[their rows](../benchmarks/results/peers.csv), and again by
+
+```sh
+make peers                                             # all: hours; goes on where it was stopped
+make peers ONLY=brevitas WIDTH=W4 MODELS=resnet20      # one tool, one width
+```
+
+A cell is a process on one thread with at most 15 minutes of CPU time. **One run a cell, one seed of
+calibration images (0)**: one standard error of a top-1 near 91 % on 10,000 images is 0.28 points,
+and differences below it are ties. `Wn` alone quantizes weights only. Bold is the best of a column.
+A number in brackets is the [reason](#reasons) why a cell is empty.
+"""
+_COSTS = """What it takes, all layers at the bits. *CPU s*: of quantizing, without the file. *MB*: the
+process's peak, with PyTorch and the data in it. *x float*: how many times as fast as the float file
+ONNX Runtime runs the file, one image, one thread, in turns, with the 95 % interval. *In the file*:
+the score of the file, run by ONNX Runtime.
+
+| | tool | score | CPU s | MB | file | bytes | in the file | x float |
+|---|---|---|---|---|---|---|---|---|"""
+_TOOLS = """## The tools
+
+Settings are those that each tool's own documentation recommends for the width, as far as the time
+goes. *Lines*: what a user writes, imports and all widths, without and with the first and the last
+layer at 8 bits.
+
+| tool | version | lines | settings |
+|---|---|---|---|"""
+_SMALL = """## Ten awkward networks
+
+Small networks of `benchmarks/peers/awkward.py` with random weights, W8A8, 64 samples to calibrate
+on. A number is the signal-to-noise ratio, in dB, of the outputs on 64 other samples against the
+float network's; *silently float*: success was reported, and nothing was quantized. The reason of an
+empty cell is the error's first line.
+"""
+
+
+class Reasons:
+    """Numbers of reasons, in the order they come up."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, str], int] = {}
+
+    def number(self, peer: str, reason: str) -> str:
+        """Such as [3]."""
+        key = (peer, reason)
+        return f"[{self._numbers.setdefault(key, len(self._numbers) + 1)}]"
+
+    def lines(self) -> Iterator[str]:
+        """The list."""
+        for (peer, reason), number in self._numbers.items():
+            yield f"* [{number}] {_NAMES[peer]}: {_plain(reason)}"
+
+
+def page(rows: Rows) -> str:
+    """The page as Markdown."""
+    reasons = Reasons()
+    parts = [_HEAD, *_tools(rows)]
+    for subject in SUBJECTS:
+        if not subject.name.startswith(_AWKWARD):
+            parts += _subject(subject, rows, reasons)
+    parts += _awkward(rows, reasons)
+    parts += ["## Reasons", "", *reasons.lines()]
+    return "\n".join(parts) + "\n"
+
+
+def _tools(rows: Rows) -> Iterator[str]:
+    yield _TOOLS
+    for peer in peers():
+        own = [row for row in rows if row["peer"] == peer]
+        lines = "/".join(sorted({row["user_lines"] for row in own}, key=int))
+        version = own[0]["version"] if own else _NOT_RUN
+        yield f"| {_NAMES[peer]} | {version} | {lines} | {note_of(peer)} |"
+    dates = sorted({row["date"] for row in rows})
+    machines = ", ".join(sorted({row["machine"] for row in rows}))
+    yield ""
+    if rows:
+        yield f"Measured from {dates[0]} to {dates[-1]}, one thread of: {machines}."
+        yield ""
+
+
+def _subject(subject: Subject, rows: Rows, reasons: Reasons) -> Iterator[str]:
+    own = [row for row in rows if row["model"] == subject.name]
+    yield f"## {subject.name}"
+    yield ""
+    if not own:
+        yield f"{_NOT_RUN.capitalize()}."
+        yield ""
+        return
+    whole = next((row["score"] for row in own if row["peer"] == FLOAT), "")
+    metric = next((row["metric"] for row in own if row["metric"]), "")
+    drawn = f"{subject.images} samples to calibrate on, seed 0"
+    yield f"{metric}, {drawn}; float: {_number(whole, metric)}."
+    yield ""
+    for ends in ENDS:
+        yield from _scores(subject, ends, own, reasons)
+    yield from _losses(own)
+    yield from _costs(own)
+
+
+def _scores(subject: Subject, ends: str, rows: Rows, reasons: Reasons) -> Iterator[str]:
+    names = [peer for peer in peers() if peer != FLOAT]
+    cells = cells_of(OURS, [subject.name], "", ends, 0)
+    if not cells:
+        return
+    widths = [str(cell["width"]) for cell in cells]
+    own = {(row["peer"], row["width"]): row for row in rows if row["ends"] == ends}
+    best = {
+        width: max(
+            (row["score"] for row in own.values() if row["score"] and row["width"] == width),
+            key=float,
+            default="",
+        )
+        for width in widths
+    }
+    yield f"**{_ENDS_NAMES[ends].capitalize()}**"
+    yield ""
+    yield f"| | {' | '.join(widths)} |"
+    yield f"|---{'|---' * len(widths)}|"
+    for peer in names:
+        shown = [_cell(own.get((peer, width)), reasons, best[width]) for width in widths]
+        yield f"| {_NAMES[peer]} | {' | '.join(shown)} |"
+    yield ""
+
+
+def _cell(row: dict[str, str] | None, reasons: Reasons, best: str) -> str:
+    if row is None:
+        return _NOT_RUN
+    if row["reason"]:
+        return reasons.number(row["peer"], row["reason"])
+    number = _number(row["score"], row["metric"])
+    return f"**{number}**" if row["score"] == best else number
+
+
+def _losses(rows: Rows) -> Iterator[str]:
+    """Where another tool is ahead of us."""
+    ours = {
+        (row["width"], row["ends"]): row for row in rows if row["peer"] == OURS and row["score"]
+    }
+    ahead = []
+    for (width, ends), row in ours.items():
+        others = [
+            other
+            for other in rows
+            if (other["width"], other["ends"]) == (width, ends) and other["score"]
+        ]
+        best = max(others, key=lambda other: float(other["score"]))
+        if best["peer"] != OURS and float(best["score"]) > float(row["score"]):
+            ahead.append((row, best))
+    if not ahead:
+        yield "No tool is ahead of ours in a cell."
+        yield ""
+        return
+    yield "Cells that we lose:"
+    yield ""
+    for row, best in ahead:
+        gap = float(best["score"]) - float(row["score"])
+        tie = " (a tie)" if row["metric"] == "top-1 %" and gap < _ERROR else ""
+        why = f"; {_WHY[best['peer']]}" if best["peer"] in _WHY and not tie else ""
+        yield (
+            f"* {row['width']}, {_ENDS_NAMES[row['ends']]}: {_NAMES[best['peer']]} is "
+            f"{_number(str(gap), row['metric'])} ahead{tie}{why}."
+        )
+    yield ""
+
+
+def _costs(rows: Rows) -> Iterator[str]:
+    yield _COSTS
+    shown = [row for row in rows if row["ends"] == SAME and row["score"]]
+    for row in shown:
+        speed = (
+            f"{row['speed']} ({row['speed_low']} to {row['speed_high']})" if row["speed"] else ""
+        )
+        size = f"{int(row['file_bytes']):,}" if row["file_bytes"] else _plain(row["file_reason"])
+        inside = _number(row["score_file"], row["metric"])
+        score = _number(row["score"], row["metric"])
+        costs = f"{row['quantize_cpu']} | {row['memory_mb']} | {row['files']} | {size}"
+        yield (
+            f"| {row['width']} | {_NAMES[row['peer']]} | {score} | {costs} | {inside} | {speed} |"
+        )
+    yield ""
+
+
+def _awkward(rows: Rows, reasons: Reasons) -> Iterator[str]:
+    names = [peer for peer in peers() if peer != FLOAT]
+    yield _SMALL
+    yield f"| | {' | '.join(_NAMES[peer] for peer in names)} |"
+    yield f"|---{'|---' * len(names)}|"
+    for subject in SUBJECTS:
+        if subject.name.startswith(_AWKWARD):
+            own = {row["peer"]: row for row in rows if row["model"] == subject.name}
+            shown = [_tried(own.get(peer), reasons) for peer in names]
+            yield f"| {subject.name.removeprefix(_AWKWARD)} | {' | '.join(shown)} |"
+    yield ""
+
+
+def _tried(row: dict[str, str] | None, reasons: Reasons) -> str:
+    if row is not None and row["remark"]:
+        return row["remark"]
+    text = _cell(row, reasons, "")
+    if row is not None and row["file_reason"]:
+        text += f", no file {reasons.number(row['peer'], row['file_reason'])}"
+    return text
+
+
+def _number(text: str, metric: str) -> str:
+    return f"{float(text):.{_DIGITS[metric]}f}" if text else ""
+
+
+def _plain(text: str) -> str:
+    """Text that is nothing but text in a table of Markdown."""
+    for letter in "|<>*_[]":
+        text = text.replace(letter, f"\\{letter}")
+    return text

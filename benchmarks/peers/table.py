@@ -55,8 +55,8 @@ calibration images (0)**: one standard error of a top-1 near 91 % on 10,000 imag
 and differences below it are ties. `Wn` alone quantizes weights only. Bold is the best of a column.
 A number in brackets is the [reason](#reasons) why a cell is empty.
 """
-_COSTS = """What it takes, all layers at the bits. *CPU s*: of quantizing, without the file. *MB*: the
-process's peak, with PyTorch and the data in it. *x float*: how many times as fast as the float file
+_COSTS = """What it takes, all layers at the bits. *CPU s*: of quantizing, without the file. *MB*:
+the process's peak, with PyTorch and the data in it. *x float*: how many times as fast as float
 ONNX Runtime runs the file, one image, one thread, in turns, with the 95 % interval. *In the file*:
 the score of the file, run by ONNX Runtime.
 

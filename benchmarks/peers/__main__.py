@@ -29,6 +29,7 @@ from benchmarks.peers.cells import (
     ENDS,
     ENDS8,
     KEY,
+    SUBJECTS,
     TOOLS,
     Row,
     cells_of,
@@ -81,7 +82,7 @@ def fill(peer: str, cells: list[Row], store: Store, venv: Path) -> None:
     source = (TOOLS / f"{peer}.py").read_text()
     about: Row = {"version": version_of(peer), "machine": processor()}
     try:
-        with environment(peer, venv) as python:
+        with environment(peer, {str(cell["model"]) for cell in cells}, venv) as python:
             for cell in cells:
                 row = dict.fromkeys(COLUMNS, "") | about | cell | measured(python, cell)
                 row["user_lines"] = user_lines(source, ends8=cell["ends"] == ENDS8)
@@ -94,20 +95,30 @@ def fill(peer: str, cells: list[Row], store: Store, venv: Path) -> None:
 
 
 @contextmanager
-def environment(peer: str, venv: Path) -> Iterator[Path]:
-    """A virtual environment with a peer and subbyte, deleted behind; its Python."""
+def environment(peer: str, models: set[str], venv: Path) -> Iterator[Path]:
+    """A virtual environment with a peer, subbyte and networks, deleted behind; its Python."""
     shutil.rmtree(venv, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     python = venv / "bin" / "python"
-    wanted = ["--requirement", requirements(peer), "--editable", ROOT]
-    command = [python, "-m", "pip", "install", "--constraint", ROOT / "constraints.txt", *wanted]
+    own = [one for one in SUBJECTS if one.name in models]
+    packages = [name for one in own for name in one.packages]
+    bare = [name for one in own for name in one.bare]
+    wanted: list[str | Path] = ["--requirement", requirements(peer), "--editable", ROOT]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-        if done.returncode:
-            raise InstallError((done.stderr.strip().splitlines() or ["no message"])[-1])
+        install(python, "--constraint", ROOT / "constraints.txt", *wanted, *packages)
+        if bare:
+            install(python, "--no-deps", *bare)
         yield python
     finally:
         shutil.rmtree(venv, ignore_errors=True)
+
+
+def install(python: Path, *wanted: str | Path) -> None:
+    """Install packages with pip. Raises InstallError."""
+    command = [python, "-m", "pip", "install", *wanted]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode:
+        raise InstallError((done.stderr.strip().splitlines() or ["no message"])[-1])
 
 
 def measured(python: Path, cell: Row) -> Row:

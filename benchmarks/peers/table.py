@@ -1,5 +1,6 @@
 """The page of the comparison, made of the rows alone."""
 
+import itertools
 from collections.abc import Iterator
 
 from benchmarks.peers.cells import (
@@ -12,6 +13,7 @@ from benchmarks.peers.cells import (
     note_of,
     peers,
 )
+from benchmarks.peers.contract import WIDTHS
 
 OURS = "subbyte"
 Rows = list[dict[str, str]]
@@ -34,10 +36,16 @@ _AWKWARD = "awkward:"
 _ERROR = 0.28
 """One standard error, in points, of an accuracy of 91 % on 10,000 images."""
 _WHY = {
-    "brevitas": "Qronos corrects each column for the errors of all earlier ones with the "
-    "activations of both networks; it took the CPU seconds of the second table",
+    "brevitas": "Qronos takes more CPU time than our walk, and corrects with both networks' inputs",
 }
-"""Why a tool is ahead of us where it is, as far as we know."""
+"""Why a tool's score is better than ours where it is, as far as we know."""
+_COLUMNS = {
+    "file_bytes": "Smaller files: ours holds 4-bit codes as int8 where activations are quantized, "
+    "for integer kernels; `--export onnx-compact` writes 4 bits, computed in float",
+    "quantize_cpu": "Fewer CPU seconds: rounding to nearest needs no second moments of inputs",
+    "memory_mb": "Less memory: statistics of layers, and the graph of torch.export, are held in it",
+}
+"""Columns where less is better, and why other tools may need less."""
 _HEAD = """# Side by side
 
 Other tools and subbyte on the same work: one script a tool in `benchmarks/peers/tools/`, each in a
@@ -77,11 +85,11 @@ on. A number is the signal-to-noise ratio, in dB, of the outputs on 64 other sam
 float network's; *silently float*: success was reported, and nothing was quantized. The reason of an
 empty cell is the error's first line.
 """
-_SMALL_WHY = """Where we are behind: Brevitas quantizes the inputs of layers alone here, ours
-(and that of most others) every tensor that a kernel computes. The last layer of the network with an
-operation in place has 512 inputs, and is corrected on 64 samples of noise: the correction fits
-these samples and not the others. Rounding to nearest (`weights.rounding=nearest`,
-`weights.correction=none`) is better there, and so are more samples than a layer has inputs.
+_SMALL_WHY = """Where we are behind: Brevitas quantizes the inputs of layers alone here, the other
+tools and we every tensor that a kernel computes. The last layer of the network with an operation in
+place has 512 inputs, and is corrected on 64 samples of noise: the correction fits these samples and
+not the others. Rounding to nearest (`weights.rounding=nearest`, `weights.correction=none`) is
+better there, and so are more samples than a layer has inputs.
 """
 
 
@@ -214,9 +222,28 @@ def _losses(rows: Rows) -> Iterator[str]:
     yield ""
 
 
+def _cheaper(rows: Rows) -> Iterator[str]:
+    """Where another tool takes less than we do, the least of each width."""
+    whole = [row for row in rows if row["ends"] == SAME and row["score"]]
+    for column, why in _COLUMNS.items():
+        found = []
+        for own in (row for row in whole if row["peer"] == OURS and row[column]):
+            others = [row for row in whole if row["width"] == own["width"] and row[column]]
+            least = min(others, key=lambda row: float(row[column]))
+            if float(least[column]) < float(own[column]):
+                numbers = f"{float(least[column]):,.15g}, ours {float(own[column]):,.15g}"
+                found.append(f"{own['width']} {_NAMES[least['peer']]} ({numbers})")
+        if found:
+            yield f"* {why}. {'; '.join(found)}."
+    yield ""
+
+
 def _costs(rows: Rows) -> Iterator[str]:
     yield _COSTS
+    keys = itertools.product((FLOAT, *WIDTHS), peers())
+    places = {key: place for place, key in enumerate(keys)}
     shown = [row for row in rows if row["ends"] == SAME and row["score"]]
+    shown.sort(key=lambda row: places[row["width"], row["peer"]])
     for row in shown:
         speed = (
             f"{row['speed']} ({row['speed_low']} to {row['speed_high']})" if row["speed"] else ""
@@ -229,6 +256,9 @@ def _costs(rows: Rows) -> Iterator[str]:
             f"| {row['width']} | {_NAMES[row['peer']]} | {score} | {costs} | {inside} | {speed} |"
         )
     yield ""
+    yield "What others need less of than we do:"
+    yield ""
+    yield from _cheaper(rows)
 
 
 def _awkward(rows: Rows, reasons: Reasons) -> Iterator[str]:
@@ -259,7 +289,8 @@ def _number(text: str, metric: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that is nothing but text in a table of Markdown."""
+    """Text that is nothing but text in a table of Markdown; code in it stays code."""
+    parts = text.split("`")
     for letter in "|<>*_[]":
-        text = text.replace(letter, f"\\{letter}")
-    return text
+        parts[::2] = [part.replace(letter, f"\\{letter}") for part in parts[::2]]
+    return "`".join(parts)

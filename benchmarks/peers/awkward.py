@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PREFIX = "awkward:"
 Made = tuple[nn.Module, tuple[Tensor, ...]]
 
 

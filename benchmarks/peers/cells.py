@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 from benchmarks.peers.contract import UNQUANTIZED, WIDTHS
 
+PREFIX = "awkward:"
 TOOLS = Path(__file__).parent / "tools"
 SAME, ENDS8 = "all", "8bit"
 """All layers at the bits, or the first and the last at 8."""
@@ -73,7 +74,7 @@ _AWKWARD = (
 )
 SUBJECTS = (
     Subject("resnet20", 500, tuple(WIDTHS), both_ends=True),
-    *(Subject(f"awkward:{name}", 64, ("W8A8",)) for name in _AWKWARD),
+    *(Subject(f"{PREFIX}{name}", 64, ("W8A8",)) for name in _AWKWARD),
     Subject("resnet44", 500, _FEW),
     Subject(
         "efficientnet-lite0",
@@ -99,7 +100,9 @@ def cells_of(peer: str, models: list[str], width: str, ends: str, seed: int) -> 
     for subject in SUBJECTS:
         if models and not {subject.name, subject.name.partition(":")[0]} & set(models):
             continue
-        widths = (UNQUANTIZED.name,) if peer == FLOAT else subject.widths
+        widths = subject.widths
+        if peer == FLOAT:  # small networks are scored against their own float outputs
+            widths = () if subject.name.startswith(PREFIX) else (UNQUANTIZED.name,)
         for own, end in itertools.product(widths, ENDS):
             asked = width in ("", own) and ends in ("", end)
             if asked and (end == SAME or (subject.both_ends and own not in _NO_ENDS)):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from benchmarks.peers.cells import (
     ENDS,
     FLOAT,
+    PREFIX,
     SAME,
     SUBJECTS,
     Subject,
@@ -32,7 +33,6 @@ _NAMES = {
 _ENDS_NAMES = {SAME: "all layers at the bits", "8bit": "first and last layer at 8 bits"}
 _DIGITS = {"top-1 %": 2, "mean cosine": 4, "SNR dB": 1}
 _NOT_RUN = "not run yet"
-_AWKWARD = "awkward:"
 _ERROR = 0.28
 """One standard error, in points, of an accuracy of 91 % on 10,000 images."""
 _WHY = {
@@ -115,7 +115,7 @@ def page(rows: Rows) -> str:
     reasons = Reasons()
     parts = [_HEAD, *_tools(rows)]
     for subject in SUBJECTS:
-        if not subject.name.startswith(_AWKWARD):
+        if not subject.name.startswith(PREFIX):
             parts += _subject(subject, rows, reasons)
     parts += _awkward(rows, reasons)
     parts += ["## Reasons", "", *reasons.lines()]
@@ -267,10 +267,10 @@ def _awkward(rows: Rows, reasons: Reasons) -> Iterator[str]:
     yield f"| | {' | '.join(_NAMES[peer] for peer in names)} |"
     yield f"|---{'|---' * len(names)}|"
     for subject in SUBJECTS:
-        if subject.name.startswith(_AWKWARD):
+        if subject.name.startswith(PREFIX):
             own = {row["peer"]: row for row in rows if row["model"] == subject.name}
             shown = [_tried(own.get(peer), reasons) for peer in names]
-            yield f"| {subject.name.removeprefix(_AWKWARD)} | {' | '.join(shown)} |"
+            yield f"| {subject.name.removeprefix(PREFIX)} | {' | '.join(shown)} |"
     yield ""
     yield _SMALL_WHY
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.awkward import AWKWARD, PREFIX
+from benchmarks.peers.awkward import AWKWARD
+from benchmarks.peers.cells import PREFIX
 from subbyte.data import DataSet, draw_calibration, load_data
 from subbyte.engine.evaluation import evaluate
 from subbyte.models import load_model

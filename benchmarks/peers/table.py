@@ -85,11 +85,12 @@ on. A number is the signal-to-noise ratio, in dB, of the outputs on 64 other sam
 float network's; *silently float*: success was reported, and nothing was quantized. The reason of an
 empty cell is the error's first line.
 """
-_SMALL_WHY = """Where we are behind: Brevitas quantizes the inputs of layers alone here, the other
-tools and we every tensor that a kernel computes. The last layer of the network with an operation in
-place has 512 inputs, and is corrected on 64 samples of noise: the correction fits these samples and
-not the others. Rounding to nearest (`weights.rounding=nearest`, `weights.correction=none`) is
-better there, and so are more samples than a layer has inputs.
+_SMALL_WHY = """Where we are behind: Brevitas, Neural Compressor and torchao quantize what goes into
+layers, and leave outputs float; we quantize every tensor that a kernel computes, as do AIMET, NNCF
+and ONNX Runtime. The last layer of the network with an operation in place has 512 inputs, and is
+corrected on 64 samples of noise: the correction fits these samples and not the others. Rounding to
+nearest (`weights.rounding=nearest`, `weights.correction=none`) is better there, and so are more
+samples than a layer has inputs.
 """
 
 

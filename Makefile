@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # two workers with a thread each: torch's threads and workers would fight for the processors
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help setup demo test test-all attack lint format docs benchmarks clean
+.PHONY: help setup demo test test-all attack lint format docs benchmarks peers clean
 help:           ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
 
@@ -53,6 +53,12 @@ docs: $(VENV)/.site  ## rebuild the generated pages, run their examples, build t
 $(VENV)/.site: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@
+
+# make peers ONLY=brevitas WIDTH=W4 MODELS=resnet20
+WORD = $(if $(2),--$(1) $(2))
+peers: $(STAMP) ## subbyte beside other tools, each in an environment of its own (hours; resumes)
+	PYTHONPATH=src OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers --table docs/comparison.md \
+		$(call WORD,only,$(ONLY)) $(call WORD,width,$(WIDTH)) $(call WORD,ends,$(ENDS)) $(call WORD,models,$(MODELS))
 
 clean:          ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

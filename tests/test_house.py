@@ -204,7 +204,7 @@ def test_files_and_functions_are_short(file):
 
 
 TESTS = sorted(path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py"))
-PROJECT = {"accuracy", "docs", "house", "wheel", "notebooks"}
+PROJECT = {"accuracy", "docs", "house", "notebooks", "peers", "wheel"}
 """Tests of the project as a whole, which lie at the top."""
 
 

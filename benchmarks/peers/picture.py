@@ -9,7 +9,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-WIDTHS = ("W8A8", "W4A8", "W4A4", "W4", "W3", "W2", "ternary")
+PARTS = (("W8A8", "W4A8", "W4A4"), ("W4", "W3", "W2", "ternary"))
+"""Weights and activations, and weights alone: other questions, so no line goes across."""
+WIDTHS = tuple(width for part in PARTS for width in part)
 NAMES = {
     "subbyte": "subbyte",
     "brevitas": "Brevitas (Qronos)",
@@ -38,24 +40,23 @@ def draw(found: dict[str, dict[str, float]], out: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.2))
     (whole,) = found["float"].values()
     axes.axhline(whole, color="grey", linestyle="--", linewidth=1, label="float")
+    marked = dict.fromkeys(WIDTHS, 0)  # numbers at the floor, one above the other
     for peer, name in NAMES.items():
-        known = found.get(peer, {})
-        places = [k for k, width in enumerate(WIDTHS) if width in known]
-        values = [known[WIDTHS[k]] for k in places]
-        own = peer == "subbyte"
-        drawn = [max(value, _FLOOR) for value in values]
-        style = {"linewidth": 2.6, "zorder": 5} if own else {"linewidth": 1.2}
-        (line,) = axes.plot(places, drawn, "o-", markersize=6 if own else 4, label=name, **style)
-        for k, value in zip(places, values, strict=True):
-            if value < _FLOOR:
-                place = (k, _FLOOR)
-                axes.annotate(
-                    f"{value:.0f}",
-                    place,
-                    (4, 4),
-                    textcoords="offset points",
-                    color=line.get_color(),
-                )
+        if known := found.get(peer):
+            own = peer == "subbyte"
+            style = {"linewidth": 2.6, "zorder": 5} if own else {"linewidth": 1.2}
+            color = axes.plot([], [], "o-", label=name, **style)[0].get_color()
+            for part in PARTS:
+                widths = [width for width in part if width in known]
+                places = [WIDTHS.index(width) for width in widths]
+                drawn = [max(known[width], _FLOOR) for width in widths]
+                size = 6 if own else 4
+                axes.plot(places, drawn, "o-", color=color, markersize=size, **style)
+            for width in (width for width in known if known[width] < _FLOOR):
+                text, place = f"{known[width]:.0f}", (WIDTHS.index(width), _FLOOR)
+                marked[width] += 1
+                away = (5, 11 * marked[width] - 8)
+                axes.annotate(text, place, away, textcoords="offset points", color=color)
     axes.set_xticks(range(len(WIDTHS)), WIDTHS)
     axes.set_ylim(_FLOOR - 0.5, 93)
     axes.set_ylabel("top-1, %")

@@ -5,10 +5,10 @@
         [--table docs/comparison.md] [--table-only]
 
 Run from the root of the repository, where $SUBBYTE_DATA holds the data. Tools are the files of
-tools/; each gets a virtual environment of its own, made by one pip command from the versions in
-tools/NAME.txt and those of constraints.txt, and deleted when its cells are done. A cell runs in a
-process of its own on one thread, with at most 15 minutes of CPU time; what has a row is skipped, so
-the command can be stopped and started again. A cell that can't be filled has a row with the reason.
+tools/; each gets a virtual environment of its own, made by pip from the versions in tools/NAME.txt,
+and deleted when its cells are done. A cell runs in a process of its own on one thread, with at most
+15 minutes of CPU time; what has a row is skipped, so the command can be stopped and started again.
+A cell that can't be filled has a row with the reason.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def environment(peer: str, models: set[str], venv: Path) -> Iterator[Path]:
     bare = [name for one in own for name in one.bare]
     wanted: list[str | Path] = ["--requirement", requirements(peer), "--editable", ROOT]
     try:
-        install(python, "--constraint", ROOT / "constraints.txt", *wanted, *packages)
+        install(python, *wanted, *packages)
         if bare:
             install(python, "--no-deps", *bare)
         yield python
@@ -142,10 +142,10 @@ def measured(python: Path, cell: Row) -> Row:
 
 
 def version_of(peer: str) -> str:
-    """The version in the first line of a peer's requirements."""
-    first = requirements(peer).read_text().splitlines()[0]
-    found = re.search(r"==\s*([\w.]+)", first)
-    return found.group(1) if found else ""
+    """The first version in a peer's requirements, which is the peer's own."""
+    found = re.search(r"^\S+==(\S+)$", requirements(peer).read_text(), flags=re.M)
+    assert found is not None, f"{requirements(peer)} names no version"
+    return found.group(1)
 
 
 if __name__ == "__main__":

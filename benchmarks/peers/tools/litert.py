@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import litert_torch
+import numpy as np
 import torch
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer.qtyping import TFLOperationName
@@ -40,26 +41,42 @@ def quantize(job: Job) -> Made:
     else:
         quantizer.add_static_config(*everything, width.activations, width.weights)
     names = [f"args_{k}" for k in range(len(one))]
-    ranges = quantizer.calibrate({_SIGNATURE: job.feeds(1, names)}, num_threads=1)
+    feeds = [
+        {name: x.astype(np.int32) if x.dtype == np.int64 else x for name, x in feed.items()}
+        for feed in job.feeds(1, names)
+    ]
+    ranges = quantizer.calibrate({_SIGNATURE: feeds}, num_threads=1)
     quantizer.quantize(ranges).export_model(file)
     # end of user code
     return Made(TfliteRun(file), lambda: [file])
 
 
 class TfliteRun:
-    """A file for one sample, called as the network."""
+    """A file for one sample, called as the network, with numbers for codes."""
 
     def __init__(self, file: Path) -> None:
         self._interpreter = Interpreter(str(file), num_threads=1)
         self._call = self._interpreter.get_signature_runner(_SIGNATURE)
+        self._takes, self._gives = self._call.get_input_details(), self._call.get_output_details()
 
     def __call__(self, *inputs: torch.Tensor) -> Any:
         samples = zip(*(x.split(1) for x in inputs), strict=True)
-        found = [
-            self._call(**{f"args_{k}": x.numpy() for k, x in enumerate(sample)})
-            for sample in samples
-        ]
-        outputs = [
-            torch.cat([torch.from_numpy(each[name]) for each in found]) for name in sorted(found[0])
-        ]
+        found = [self._one(sample) for sample in samples]
+        outputs = [torch.cat(each) for each in zip(*found, strict=True)]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _one(self, sample: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+        given = {}
+        for (name, about), x in zip(sorted(self._takes.items()), sample, strict=True):
+            (scale, zero), dtype, values = about["quantization"], about["dtype"], x.numpy()
+            if scale:
+                ends = np.iinfo(dtype)
+                values = np.clip(np.rint(values / scale) + zero, ends.min, ends.max)
+            given[name] = values.astype(dtype)
+        found = self._call(**given)
+        return [self._number(name, found[name]) for name in sorted(found)]
+
+    def _number(self, name: str, codes: np.ndarray) -> torch.Tensor:
+        scale, zero = self._gives[name]["quantization"]
+        values = (codes.astype(np.float32) - zero) * scale if scale else codes
+        return torch.from_numpy(values)

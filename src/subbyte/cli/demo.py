@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from subbyte.cli.answers import Answer, command
@@ -19,7 +19,7 @@ from subbyte.cli.tables import summary_table
 from subbyte.cli.terminal import console
 from subbyte.data import DataSet, load_data
 from subbyte.engine.stages import Report
-from subbyte.io.files import write_json
+from subbyte.io.files import write_bytes, write_json
 from subbyte.io.folders import folder
 from subbyte.jobs import OWNS, Job, run
 from subbyte.models import MODELS
@@ -46,7 +46,7 @@ def demo(
     results = []
     with folder(out, owns=_OWNS, force=force) as temporary, progress() as report:
         model = train(data, seed, lambda k: report("train LeNet", k, _EPOCHS, ""))
-        save_file(model.state_dict(), temporary / _WEIGHTS)
+        write_bytes(temporary / _WEIGHTS, save(model.state_dict()))
         for name in _RECIPES:
             job = Job("lenet-digits", "digits", load_recipe(name), calibration=256, seed=seed)
             results.append(run(job, model, data, temporary / name, _prefixed(report, name)))

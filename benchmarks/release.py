@@ -17,12 +17,12 @@ import sys
 import tempfile
 import time
 import venv
-from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
-EXTRAS = "plots"
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+PAGES = {page.stem: page for page in (ROOT / "docs" / "start.md", *TUTORIALS)}
+EXTRAS = "plots"  # without Ray, whose commands are left out
 
 
 def commands(page: Path) -> list[str]:
@@ -68,26 +68,21 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, help="kept; a temporary folder unless given")
-    parser.add_argument(
-        "--page", action="append", default=[], help="some pages only, such as few-bits"
-    )
+    parser.add_argument("--page", action="append", choices=list(PAGES), help="only some")
     asked = parser.parse_args()
     work = asked.work or Path(tempfile.mkdtemp())
     programs = installed(work)
     rows, failed = [], 0
     jobs = {"the wheel": ["subbyte demo --out runs/demo"]}
-    jobs |= {
-        page.stem: commands(page) for page in PAGES if page.stem in (asked.page or [page.stem])
-    }
+    jobs |= {name: commands(PAGES[name]) for name in asked.page or PAGES}
     for name, lines in jobs.items():
         folder = work / name.replace(" ", "-")
         folder.mkdir()
         (folder / "examples").symlink_to(ROOT / "examples")
-        for page in PAGES:
-            for file, text in files(page).items() if page.stem == name else ():
-                (folder / file).write_text(text)
+        for file, text in files(PAGES[name]).items() if name in PAGES else ():
+            (folder / file).write_text(text)
         for line in lines:
-            if "--ray" in line and find_spec("ray") is None:
+            if "--ray" in line:
                 rows.append((name, line, "needs Ray"))
                 continue
             seconds, said = run(line, programs, folder)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import release
+from benchmarks.release import TUTORIALS
 from subbyte.cli.main import COMMANDS, load
 from subbyte.pages.scores import first_of_each
 from subbyte.records import read_result
@@ -20,7 +22,6 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PAPERS = ROOT / "docs" / "coming-from-papers.md"
 PEERS = ROOT / "docs" / "coming-from-peers.md"
 
@@ -62,9 +63,7 @@ def rows(page: Path) -> list[list[str]]:
 
 def commands(page: Path) -> list[list[str]]:
     """The words of every command in a page's shell examples, without comments."""
-    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.S)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    return [shlex.split(line, comments=True) for line in release.commands(page)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -78,9 +77,7 @@ def run_commands(page: Path, folder: Path) -> list[list[str]]:
     not installed are left out.
     """
     (folder / "examples").symlink_to(ROOT / "examples")
-    for name, text in re.findall(
-        r"```\w+ title=\"([^\"]+)\"\n(.*?)```", page.read_text(), flags=re.S
-    ):
+    for name, text in release.files(page).items():
         (folder / name).write_text(text)
     done = [words for words in commands(page) if words[0] in RUN and not needs_more(words)]
     for program, *words in done:

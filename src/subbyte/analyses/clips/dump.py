@@ -22,8 +22,8 @@ from subbyte.io.files import write_bytes
 
 def write_evidence(path: Path, targets: Iterable[Target]) -> None:
     """Write the tensors of all layers as a safetensors file."""
-    tensors = {name: tensor for target in targets for name, tensor in _named(target)}
-    write_bytes(path, save({name: one.contiguous() for name, one in tensors.items()}))
+    tensors = {name: one.contiguous() for target in targets for name, one in _named(target)}
+    write_bytes(path, save(tensors))
 
 
 def _named(target: Target) -> Iterator[tuple[str, Tensor]]:

@@ -124,7 +124,9 @@ def small_files(lab: Lab, name: str, count: int) -> list[str]:
 
 def _full(lab: Lab, name: str, ended: Ended, before: Tree, wanted: Tree) -> list[str]:
     if ended.code == 0:  # a full disk costs a sweep its cache, and no result
-        return [line for line in differences(lab.tree(), wanted) if "/cache/" not in line]
+        found = lab.tree()
+        lost = {path for path in wanted.keys() - found.keys() if "/cache/" in path}
+        return differences(found, {path: wanted[path] for path in wanted.keys() - lost})
     left = [path for path in lab.tree().keys() - before.keys() if ".partial" in path]
     return [*plain(ended), *(f"{path} is left" for path in left), *again(lab, name, wanted)]
 

@@ -118,7 +118,7 @@ def layer(run: dict[str, Any]) -> tuple[Tensor, LayerStats, GridFitter]:
     """A run of the oracles as a layer; mean inputs do not matter."""
     W, H = problem(run)
     mean = torch.zeros(1, len(H), dtype=torch.float64)
-    stats = LayerStats(Products(H[None], H[None], H[None]), mean, mean, 60)
+    stats = LayerStats(Products(H[None], H[None], H[None]), mean, mean, 60, 60)
     return (
         W.T.float().contiguous(),
         stats,

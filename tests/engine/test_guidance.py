@@ -57,7 +57,7 @@ def reference(geometry: Geometry, x: Tensor, x_q: Tensor, weights: Tensor) -> La
         found["mean"].append(weight @ rows / weight.sum())
         found["mean_q"].append(weight @ rows_q / weight.sum())
     H, G, F, mean, mean_q = (torch.stack(values) for values in found.values())
-    return LayerStats(Products(H, G, F), mean, mean_q, seen.shape[1])
+    return LayerStats(Products(H, G, F), mean, mean_q, seen.shape[1], seen.shape[1])
 
 
 def assert_same(stats: LayerStats, wanted: LayerStats) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from subbyte.core import QTensor
+from subbyte.core import GridSpec, PerChannel, QTensor, Uniform
 from subbyte.rounding import (
     Adaround,
     Beacon,
@@ -28,7 +28,17 @@ from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.path import align
 from subbyte.rounding.qronos import first_exact
 from subbyte.rounding.solve import best_of
-from subbyte.testing.cases import INPUTS, SPECS, Fixed, Inputs, draw, fitter, output_error, outputs
+from subbyte.testing.cases import (
+    INPUTS,
+    SPECS,
+    Fixed,
+    Inputs,
+    draw,
+    fitter,
+    layer_stats,
+    output_error,
+    outputs,
+)
 from tests.reference import rounding as reference
 from tests.rounding.test_rounding_references import same_codes
 
@@ -323,14 +333,32 @@ def test_adaround_is_never_worse_than_corrected():
     assert better > 0
 
 
+@pytest.mark.parametrize("mix", [False, True], ids=["independent", "correlated"])
+@pytest.mark.parametrize("m", [16, 64, 256])
+def test_few_samples_do_not_mislead_corrected(m, mix):
+    """On inputs that it has not seen it is no worse than nearest, whose error no sample shapes."""
+    generator = torch.Generator().manual_seed(m)
+    x = torch.randn(1, m + 2000, 128, generator=generator)
+    if mix:
+        x = (x * torch.arange(1, 129) ** -0.7) @ torch.randn(128, 128, generator=generator)
+    seen, fresh = x[:, :m], x[:, m:]
+    weight = torch.randn(32, 128, generator=generator)
+    stats, fit = layer_stats(seen, seen), fitter(GridSpec(Uniform(8), PerChannel()))
+    corrected, nearest = (
+        output_error(weight, method.round(weight, fit, stats).dequantize(), fresh, fresh).sum()
+        for method in (Corrected(), Nearest())
+    )
+    assert corrected < (0.7 if mix else 1.02) * nearest
+
+
 @specs
 @large
 def test_corrected_is_never_worse_than_its_start(case, spec):
-    """Undamped, where its own objective is the output error but for a constant."""
+    """Neither damped nor shrunk, where its objective is the output error but for a constant."""
     given = LARGE[case]
-    start = error(given, run(Corrected(0.0, 0, (1.0,)), given, spec))
+    start = error(given, run(Corrected(0.0, 0, (1.0,), shrink=False), given, spec))
     for count in (1, 4):
-        swept = error(given, run(Corrected(0.0, count, (1.0,)), given, spec))
+        swept = error(given, run(Corrected(0.0, count, (1.0,), shrink=False), given, spec))
         if spec == "int4 tensor":
             start, swept = start.sum(), swept.sum()
         assert bool((swept <= start * (1 + 1e-6)).all())

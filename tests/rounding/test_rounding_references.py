@@ -211,7 +211,7 @@ def test_corrected_is_its_steps():
         grid = _refit(target, codes, grid, given.x_q)
         codes = reference.sweep(target, codes, grid, given.x_q)
     grid = _refit(target, codes, grid, given.x_q)
-    got = Corrected(damping=0.02, sweeps=3, starts=(1.0,)).round(given.weight, fit, given.stats)
+    got = Corrected(0.02, 3, (1.0,), shrink=False).round(given.weight, fit, given.stats)
     same_codes(got, codes, grid, given.weight, given)
     torch.testing.assert_close(got.grid.scale, grid.scale, rtol=0.05, atol=0)
 
@@ -228,9 +228,11 @@ def test_every_row_keeps_the_best_of_its_starts(case, spec):
         return each.sum(0, keepdim=True) if SPECS[spec].share.one_scale else each
 
     starts = (0.7, 1.0, 1.4)
-    single = [errors(Corrected(starts=(factor,))) for factor in starts]
+    single = [errors(Corrected(starts=(factor,), shrink=False)) for factor in starts]
     best = torch.stack([*single, errors(Nearest())]).amin(0)
-    torch.testing.assert_close(errors(Corrected(starts=starts)), best, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        errors(Corrected(starts=starts, shrink=False)), best, rtol=1e-6, atol=0
+    )
     assert any(not torch.equal(each, best) for each in single)
 
 
@@ -271,7 +273,7 @@ def test_corrected_comes_close_to_the_best_codes():
     assert total[2] > 1.3 * total[0]
 
 
-@pytest.mark.parametrize("method", [Gptq(0.0), Gptq(0.0, "natural"), Corrected(0.0)])
+@pytest.mark.parametrize("method", [Gptq(0.0), Gptq(0.0, "natural"), Corrected(0.0, shrink=False)])
 @pytest.mark.parametrize("m", [1, 5, 9])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_damping_and_too_few_rows_still_give_codes(method, m, seed):
@@ -299,7 +301,7 @@ def test_permuting_the_inputs_permutes_gptqs_codes():
 
 
 @pytest.mark.parametrize(
-    "method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(0.01, 0, (1.0,))]
+    "method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(0.01, 0, (1.0,), shrink=False)]
 )
 @specs
 def test_uncorrelated_inputs_leave_nothing_to_gain(method, spec):
@@ -340,6 +342,6 @@ def test_the_range_is_fitted_to_the_weights_that_are_rounded():
         asked.append(weight.clone())
         return fit_grid(MinMax(), weight, SPECS["int4"])
 
-    Corrected(damping=0.05).round(given.weight, fit, given.stats)
+    Corrected(damping=0.05, shrink=False).round(given.weight, fit, given.stats)
     torch.testing.assert_close(asked[0], corrected_target(given.weight, given.stats, 0.05))
     assert torch.equal(asked[1], given.weight)

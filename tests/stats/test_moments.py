@@ -37,7 +37,7 @@ def reference(geometry: Geometry, x: Tensor, x_q: Tensor) -> LayerStats:
     seen, seen_q = patch_matrix(x, geometry), patch_matrix(x_q, geometry)
     m = seen.shape[1]
     H, G, F = seen_q.mT @ seen_q, seen_q.mT @ seen, seen.mT @ seen
-    return LayerStats(Products(H / m, G / m, F / m), seen.mean(1), seen_q.mean(1), m)
+    return LayerStats(Products(H / m, G / m, F / m), seen.mean(1), seen_q.mean(1), m, m)
 
 
 def assert_same(stats: LayerStats, expected: LayerStats) -> None:

@@ -62,11 +62,13 @@ def _matched_bias(weight: Tensor, bias: Tensor, rounded: QTensor, stats: LayerSt
 
 def _variance(w: Tensor, second: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     """Variance of w'x, float64 [rows], and whether it is more than the float32 noise of the
-    moments.
+    moments: against (sum_i |w_i| sqrt(second_ii))^2, which no product of w before anything cancels
+    exceeds.
 
     w: [groups, rows, columns].
     """
     centred = second - mean[:, :, None] * mean[:, None, :]
-    variance = ((w @ centred) * w).sum(-1).reshape(-1)
-    power = ((w.abs() @ second.abs()) * w.abs()).sum(-1).reshape(-1)  # before anything cancels
-    return variance, variance > _NOISE * power
+    variance = ((w.float() @ centred.float()) * w).sum(-1).reshape(-1)
+    deviations = second.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+    most = (w.abs() @ deviations[..., None]).square().reshape(-1)
+    return variance, variance > _NOISE * most

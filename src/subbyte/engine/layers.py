@@ -41,18 +41,20 @@ def layer_stats(
         powers = PowerCollector(layer.geometry, *_rows(layer, pair, limits))
         return _fill(powers, layer, pair, limits)
     what, cache = (
-        f"moments of the inputs of {layer.name}",
+        f"moments of inputs of {layer.name}",
         limits.shelf if weights is None else NO_CACHE,
     )
     kept = cache.find(what)
     known = None if kept is None else (kept["F"].to(limits.device), kept["mean"].to(limits.device))
     if kept is not None and known is not None and pair.same:
         F, mean = known
-        return LayerStats(Products(F, F, F), mean, mean, int(kept["rows"]))
+        rows, independent = kept["rows"].tolist()
+        return LayerStats(Products(F, F, F), mean, mean, rows, independent)
     collector = MomentCollector(layer.geometry, *_rows(layer, pair, limits), known=known)
     stats = _fill(collector, layer, pair, limits, weights)
     if kept is None:
-        cache.keep(what, {"F": stats.F, "mean": stats.mean, "rows": torch.tensor(stats.rows)})
+        rows = torch.tensor([stats.rows, stats.independent])
+        cache.keep(what, {"F": stats.F, "mean": stats.mean, "rows": rows})
     return stats
 
 

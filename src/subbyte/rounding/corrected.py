@@ -1,5 +1,7 @@
 """Corrected: the default. Least-squares target, GPTQ order, coordinate descent, scale refits.
 
+    0  H, G, F <- shrunk                    what few samples say by chance is left out
+                                            (`stats.shrinkage`)
     1  W* = W (G + dI)' (H + dI)^-1         make up for the errors of earlier layers (as in Qronos,
                                             Zhang et al. 2026)
     2  grid = fit(W*)                        the recipe's range, on the weights that will be rounded
@@ -28,7 +30,7 @@ from subbyte.rounding.columns import Order
 from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.solve import best_of
 from subbyte.rounding.sweeps import descend
-from subbyte.stats import LayerStats
+from subbyte.stats import LayerStats, shrunk
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Corrected(Rounding):
     """Error-corrected rounding.
 
     damping: ridge as a share of H's mean diagonal; sweeps: visits of every column by coordinate
-    descent; starts: factors on the grid's scales to begin with.
+    descent; starts: factors on the grid's scales to begin with; shrink: whether what few samples
+    say of pairs of inputs by chance is left out.
     """
 
     damping: NotNegative = 0.01
     sweeps: Natural = 12
     starts: tuple[Positive, ...] = (0.8, 1.0, 1.25)
+    shrink: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,6 +54,7 @@ class Corrected(Rounding):
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
+        stats = shrunk(stats) if self.shrink else stats
         diffusion = Diffusion(stats, self.damping, Order.DIAGONAL)
         target = diffusion.factored.target(weight)
         grid = fit(target)

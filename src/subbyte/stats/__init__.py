@@ -12,7 +12,8 @@ from subbyte.stats.gradients import (
 from subbyte.stats.histogram import Histogram, channel_histograms, histogram
 from subbyte.stats.layer_stats import LayerStats, Powers, Products
 from subbyte.stats.moments import Collector, MomentCollector, PowerCollector
-from subbyte.stats.patches import column_order, patches
+from subbyte.stats.patches import in_matrix_order, patches
+from subbyte.stats.shrinkage import shrunk
 
 __all__ = [
     "Collector",
@@ -26,13 +27,14 @@ __all__ = [
     "Products",
     "Trace",
     "channel_histograms",
-    "column_order",
     "gauss_newton",
     "gradients_by_image",
     "hessian_blocks",
     "histogram",
     "hutch_plus_plus",
     "hutchinson",
+    "in_matrix_order",
     "patches",
     "position_weights",
+    "shrunk",
 ]

@@ -20,7 +20,7 @@ from torch import Tensor
 from subbyte.core import Geometry
 from subbyte.errors import NumericsError
 from subbyte.io.processes import ALONE, Processes
-from subbyte.stats.patches import column_order, patches
+from subbyte.stats.patches import in_matrix_order, patches
 
 _MAX_ELEMENTS = 2**24  # of patches and gradients at a time: 64 MiB in float32
 
@@ -104,12 +104,12 @@ class GradientCollector:
         was NaN or Inf.
         """
         _, images = processes.counted(self._images)
-        order = column_order(self._geometry).to(self._sums["fisher"].device)
         means = {name: processes.total(value) / images for name, value in self._sums.items()}
         if not all(bool(torch.isfinite(value).all()) for value in means.values()):
             raise NumericsError("gradients hold NaN, Inf or numbers too large to square")
         gradient, absolute, fisher = (
-            means[name][:, order] for name in ("gradient", "absolute", "fisher")
+            in_matrix_order(means[name], self._geometry)
+            for name in ("gradient", "absolute", "fisher")
         )
         return GradientStats(gradient, absolute, fisher, means["outputs"], images)
 
@@ -135,7 +135,7 @@ def gradients_by_image(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     x, g: its input and the gradients by its output, in torch's shape, the images first.
     """
     found = _by_image(x, _by_position(g, geometry, len(x)), geometry)
-    return found.transpose(0, 1).flatten(1, 2)[..., column_order(geometry).to(x.device)]
+    return in_matrix_order(found.transpose(0, 1).flatten(1, 2), geometry)
 
 
 def position_weights(g: Tensor, geometry: Geometry, parts: int) -> Tensor:

@@ -14,7 +14,7 @@ Rows may have weights, other ones for each of k runs of output channels:  H_k = 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -156,13 +156,15 @@ class LayerStats:
     Groups are those of the layer or, with weighted rows, parts of them; each has as many output
     channels, in order.
     moments: `Products` unless no method of the layer reads them; mean, mean_q: [groups, columns];
-    rows: number of rows m.
+    rows: number of rows m; independent: of overlapping patches only as many as hold each input
+    once.
     """
 
     moments: SecondMoments
     mean: Tensor
     mean_q: Tensor
     rows: int
+    independent: int
 
     @classmethod
     def alike(cls, columns: int, device: str) -> "LayerStats":
@@ -171,7 +173,7 @@ class LayerStats:
         """
         ones = torch.ones(1, columns, dtype=torch.float64, device=device)
         mean = torch.zeros_like(ones)
-        return cls(Powers(ones, ones), mean, mean, 1)
+        return cls(Powers(ones, ones), mean, mean, 1, 1)
 
     @property
     def H(self) -> Tensor:
@@ -214,11 +216,11 @@ class LayerStats:
 
     def of_float(self) -> "LayerStats":
         """The statistics as if the quantized network's inputs were the float network's."""
-        return LayerStats(self.moments.of_float(), self.mean, self.mean, self.rows)
+        return replace(self, moments=self.moments.of_float(), mean_q=self.mean)
 
     def of_quantized(self) -> "LayerStats":
         """The statistics as if the float network's inputs were the quantized network's."""
-        return LayerStats(self.moments.of_quantized(), self.mean_q, self.mean_q, self.rows)
+        return replace(self, moments=self.moments.of_quantized(), mean=self.mean_q)
 
     @property
     def dead(self) -> Tensor:

@@ -7,6 +7,7 @@ alone m d.
 """
 
 from abc import ABC, abstractmethod
+from math import prod
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from subbyte.core import Geometry
 from subbyte.io.processes import ALONE, Processes
 from subbyte.io.repeatable import UNIT
 from subbyte.stats.layer_stats import LayerStats, Powers, Products
-from subbyte.stats.patches import column_order, patches
+from subbyte.stats.patches import in_matrix_order, patches
 
 _MAX_ELEMENTS = 2**24  # of one patch matrix: 64 MiB in float32
 _STRIPS, _STRIP = 8, 96  # of a symmetric product: how many at most, columns of one at least
@@ -39,7 +40,7 @@ class Collector(ABC):
         self._generator = torch.Generator().manual_seed(0)
         self._before = before  # images whose draws are still to be passed over
         self._sums: dict[str, Tensor] = {}
-        self._rows = 0
+        self._rows = self._independent = 0
 
     def add(self, x: Tensor, x_q: Tensor, weights: Tensor | None = None) -> None:
         """Take in a chunk: the layer's input in the float and in the quantized network (may be the
@@ -50,6 +51,7 @@ class Collector(ABC):
         """
         available = self._geometry.positions(x.shape)
         taken = available if self._take is None else min(self._take, available)
+        self._independent += len(x) * min(taken, self._apart(x.shape))
         images = max(
             1, _MAX_ELEMENTS // max(1, taken * self._geometry.columns * self._geometry.groups)
         )
@@ -60,6 +62,10 @@ class Collector(ABC):
             part_q = part if x is x_q else x_q[place]
             chosen = None if weights is None else self._choose(weights[place], positions)
             self._add_rows(part, part_q, positions, chosen)
+
+    def _apart(self, shape: torch.Size) -> int:
+        """Rows of an image that hold each of its inputs once, as far as patches overlap."""
+        return max(1, prod(shape[1:]) // (self._geometry.columns * self._geometry.groups))
 
     def _draw(self, images: int, available: int, taken: int, device: torch.device) -> Tensor | None:
         if taken == available:
@@ -98,10 +104,11 @@ class Collector(ABC):
     def finish(self, processes: Processes = ALONE) -> LayerStats:
         """The means over all chunks so far, of all processes."""
 
-    def _totals(self, processes: Processes) -> tuple[dict[str, Tensor], int]:
-        """Sums over all processes, by name, and the number of rows."""
-        _, rows = processes.counted(self._rows)
-        return {name: processes.total(value) for name, value in self._sums.items()}, rows
+    def _totals(self, processes: Processes) -> tuple[dict[str, Tensor], int, int]:
+        """Sums over all processes, by name; the numbers of rows and of independent ones."""
+        (_, rows), (_, independent) = map(processes.counted, (self._rows, self._independent))
+        sums = {name: processes.total(value) for name, value in self._sums.items()}
+        return sums, rows, independent
 
 
 def _pieces(start: int, end: int, most: int) -> list[slice]:
@@ -149,24 +156,21 @@ class MomentCollector(Collector):
 
     def finish(self, processes: Processes = ALONE) -> LayerStats:
         """See `Collector`."""
-        sums, rows = self._totals(processes)
-        order = column_order(self._geometry).to(sums["H"].device)
-
-        weight = sums.get(
-            "weight", torch.full((1,), float(rows), dtype=torch.float64, device=order.device)
-        )
+        sums, rows, independent = self._totals(processes)
+        weight = sums.get("weight", sums["H"].new_full((1,), rows))
 
         def matrix(name: str) -> Tensor:
-            return sums[name][:, order][:, :, order] / weight[:, None, None]
+            ordered = in_matrix_order(sums[name], self._geometry, 1)
+            return in_matrix_order(ordered, self._geometry, 2) / weight[:, None, None]
 
         def vector(name: str) -> Tensor:
-            return sums[name][:, order] / weight[:, None]
+            return in_matrix_order(sums[name], self._geometry) / weight[:, None]
 
         H, mean_q = matrix("H"), vector("mean_q")
         if not self._parted:
-            return LayerStats(Products(H, H, H), mean_q, mean_q, rows)
+            return LayerStats(Products(H, H, H), mean_q, mean_q, rows, independent)
         F, mean = self._known or (matrix("F"), vector("mean"))
-        return LayerStats(Products(H, matrix("G"), F), mean, mean_q, rows)
+        return LayerStats(Products(H, matrix("G"), F), mean, mean_q, rows, independent)
 
 
 class PowerCollector(Collector):
@@ -179,12 +183,12 @@ class PowerCollector(Collector):
 
     def finish(self, processes: Processes = ALONE) -> LayerStats:
         """See `Collector`."""
-        sums, rows = self._totals(processes)
-        order = column_order(self._geometry).to(sums["mean"].device)
+        sums, rows, independent = self._totals(processes)
         power, power_q, mean, mean_q = (
-            sums[name][:, order] / rows for name in ("power", "power_q", "mean", "mean_q")
+            in_matrix_order(sums[name], self._geometry) / rows
+            for name in ("power", "power_q", "mean", "mean_q")
         )
-        return LayerStats(Powers(power_q, power), mean, mean_q, rows)
+        return LayerStats(Powers(power_q, power), mean, mean_q, rows, independent)
 
 
 def _own_products(rows: Tensor, weights: Tensor | None) -> Tensor:

@@ -3,8 +3,8 @@
     output = patches @ matrix.T + bias        for every kind of layer, with `Geometry.to_matrix`
 
 The windows are cut from a channels-last copy, whose inner runs are contiguous; columns therefore
-come out as (kernel position, channel) and `column_order` tells how to sort them into the matrix's
-(channel, kernel position).
+come out as (kernel position, channel) and `in_matrix_order` sorts them into the matrix's (channel,
+kernel position).
 """
 
 from math import prod
@@ -51,7 +51,11 @@ def _channel_first(x: Tensor, geometry: Geometry, positions: Tensor | None) -> T
     return rows.reshape(geometry.groups, -1, geometry.columns)
 
 
-def column_order(geometry: Geometry) -> Tensor:
-    """Positions, among the columns of `patches`, of the matrix's columns: int64 [columns]."""
-    positions = prod(geometry.kernel)
-    return torch.arange(geometry.columns).reshape(positions, -1).T.reshape(-1)
+def in_matrix_order(values: Tensor, geometry: Geometry, axis: int = -1) -> Tensor:
+    """Values by column of `patches` along an axis, in the order of the matrix's columns: a view
+    where the kernel has one position.
+    """
+    axis %= values.ndim
+    by_place: Tensor = values.unflatten(axis, (prod(geometry.kernel), -1))
+    ordered: Tensor = by_place.transpose(axis, axis + 1).flatten(axis, axis + 1)
+    return ordered

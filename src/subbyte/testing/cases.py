@@ -30,7 +30,7 @@ def layer_stats(x: Tensor, x_q: Tensor) -> LayerStats:
     """The second moments of materialised rows [groups, m, columns]."""
     x, x_q, m = x.double(), x_q.double(), x.shape[1]
     products = Products(x_q.mT @ x_q / m, x_q.mT @ x / m, x.mT @ x / m)
-    return LayerStats(products, x.mean(1), x_q.mean(1), m)
+    return LayerStats(products, x.mean(1), x_q.mean(1), m, m)
 
 
 def same_statistics(one: LayerStats, other: LayerStats) -> bool:

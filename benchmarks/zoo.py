@@ -320,7 +320,7 @@ def _lines(rows: list[dict[str, str]]) -> Iterator[str]:
     yield ""
     yield f"{passed} of {len(rows)} rows passed; torch.export takes the networks of {len(whole)}."
     yield "Made by `python benchmarks/zoo.py`; random weights, 4 images of noise, the presets with"
-    yield "rounding `nearest`, range `minmax` and correction `bias`. What the columns mean stands in that file."
+    yield "rounding `nearest`, range `minmax`, correction `bias`. The columns are explained there."
     yield ""
     shown = [name for name in COLUMNS if name != "reason"]
     yield "| " + " | ".join(shown) + " | |"

@@ -28,6 +28,7 @@ from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.path import align
 from subbyte.rounding.qronos import first_exact
 from subbyte.rounding.solve import best_of
+from subbyte.stats import shrunk
 from subbyte.testing.cases import (
     INPUTS,
     SPECS,
@@ -323,8 +324,8 @@ def test_adaround_is_never_worse_than_corrected():
     for name, given in {**INPUTS, **LARGE}.items():
         for spec in ("ternary", "uint3 groups", "int4 tensor"):
             start, learned = (
-                error(given, run(method, given, spec))
-                for method in (Corrected(), Adaround(steps=60))
+                shrunk(given.stats).output_error(given.weight, rounded.dequantize())
+                for rounded in (run(each, given, spec) for each in (Corrected(), Adaround(60)))
             )
             if spec == "int4 tensor":
                 start, learned = start.sum(), learned.sum()
@@ -355,10 +356,15 @@ def test_few_samples_do_not_mislead_corrected(m, mix):
 @large
 def test_corrected_is_never_worse_than_its_start(case, spec):
     """Neither damped nor shrunk, where its objective is the output error but for a constant."""
-    given = LARGE[case]
-    start = error(given, run(Corrected(0.0, 0, (1.0,), shrink=False), given, spec))
+    given, fit = LARGE[case], fitter(SPECS[spec])
+
+    def left(sweeps: int) -> Tensor:
+        method = Corrected(0.0, sweeps, (1.0,))
+        return error(given, method.round(given.weight, fit, given.trusted))
+
+    start = left(0)
     for count in (1, 4):
-        swept = error(given, run(Corrected(0.0, count, (1.0,), shrink=False), given, spec))
+        swept = left(count)
         if spec == "int4 tensor":
             start, swept = start.sum(), swept.sum()
         assert bool((swept <= start * (1 + 1e-6)).all())

@@ -23,7 +23,6 @@ from subbyte.testing.cases import (
     Inputs,
     draw,
     fitter,
-    layer_stats,
     output_error,
     outputs,
 )
@@ -211,7 +210,7 @@ def test_corrected_is_its_steps():
         grid = _refit(target, codes, grid, given.x_q)
         codes = reference.sweep(target, codes, grid, given.x_q)
     grid = _refit(target, codes, grid, given.x_q)
-    got = Corrected(0.02, 3, (1.0,), shrink=False).round(given.weight, fit, given.stats)
+    got = Corrected(0.02, 3, (1.0,)).round(given.weight, fit, given.trusted)
     same_codes(got, codes, grid, given.weight, given)
     torch.testing.assert_close(got.grid.scale, grid.scale, rtol=0.05, atol=0)
 
@@ -223,16 +222,14 @@ def test_every_row_keeps_the_best_of_its_starts(case, spec):
     given, fit = INPUTS[case], fitter(SPECS[spec])
 
     def errors(method) -> torch.Tensor:
-        q = method.round(given.weight, fit, given.stats).dequantize()
+        q = method.round(given.weight, fit, given.trusted).dequantize()
         each = output_error(given.weight, q, given.x, given.x_q)
         return each.sum(0, keepdim=True) if SPECS[spec].share.one_scale else each
 
     starts = (0.7, 1.0, 1.4)
-    single = [errors(Corrected(starts=(factor,), shrink=False)) for factor in starts]
+    single = [errors(Corrected(starts=(factor,))) for factor in starts]
     best = torch.stack([*single, errors(Nearest())]).amin(0)
-    torch.testing.assert_close(
-        errors(Corrected(starts=starts, shrink=False)), best, rtol=1e-6, atol=0
-    )
+    torch.testing.assert_close(errors(Corrected(starts=starts)), best, rtol=1e-6, atol=0)
     assert any(not torch.equal(each, best) for each in single)
 
 
@@ -264,7 +261,7 @@ def test_corrected_comes_close_to_the_best_codes():
     for seed in range(10):
         given = draw(1, 20, 5, 8, mismatch=0.3, seed=seed)
         fit = fitter(GridSpec(TERNARY, PerChannel()))
-        q = Corrected(damping=0.0, sweeps=20).round(given.weight, fit, given.stats)
+        q = Corrected(damping=0.0, sweeps=20).round(given.weight, fit, given.trusted)
         nearest = Nearest().round(given.weight, fit, given.stats)
         total[0] += reference.best_codes(given.weight, q.grid, given.x, given.x_q).sum()
         total[1] += output_error(given.weight, q.dequantize(), given.x, given.x_q).sum()
@@ -273,7 +270,7 @@ def test_corrected_comes_close_to_the_best_codes():
     assert total[2] > 1.3 * total[0]
 
 
-@pytest.mark.parametrize("method", [Gptq(0.0), Gptq(0.0, "natural"), Corrected(0.0, shrink=False)])
+@pytest.mark.parametrize("method", [Gptq(0.0), Gptq(0.0, "natural"), Corrected(0.0)])
 @pytest.mark.parametrize("m", [1, 5, 9])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_damping_and_too_few_rows_still_give_codes(method, m, seed):
@@ -281,7 +278,7 @@ def test_no_damping_and_too_few_rows_still_give_codes(method, m, seed):
     given = draw(1, m, 10, 4, mismatch=0.2, seed=seed)
     fit = fitter(SPECS["int4"])
     q, nearest = (
-        method.round(given.weight, fit, given.stats),
+        method.round(given.weight, fit, given.trusted),
         Nearest().round(given.weight, fit, given.stats),
     )
     x = given.x_q if isinstance(method, Gptq) else given.x
@@ -301,7 +298,7 @@ def test_permuting_the_inputs_permutes_gptqs_codes():
 
 
 @pytest.mark.parametrize(
-    "method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(0.01, 0, (1.0,), shrink=False)]
+    "method", [Gptq(), Gptq(order="natural"), Gpfq(), Corrected(0.01, 0, (1.0,))]
 )
 @specs
 def test_uncorrelated_inputs_leave_nothing_to_gain(method, spec):
@@ -311,9 +308,8 @@ def test_uncorrelated_inputs_leave_nothing_to_gain(method, spec):
     powers = torch.tensor([2.0, 0.5, 1.0, 3.0, 0.25, 1.5, 1.0, 4.0])
     x = torch.diag(powers.double().sqrt())[None]
     weight = draw(1, 8, 8, 6, seed=4).weight
-    fit = fitter(SPECS[spec])
-    q = method.round(weight, fit, layer_stats(x, x))
-    nearest = Nearest().round(weight, fit, layer_stats(x, x))
+    fit, stats = fitter(SPECS[spec]), Inputs(x, x, weight).trusted
+    q, nearest = (each.round(weight, fit, stats) for each in (method, Nearest()))
     assert torch.equal(q.codes, nearest.codes)
 
 
@@ -342,6 +338,6 @@ def test_the_range_is_fitted_to_the_weights_that_are_rounded():
         asked.append(weight.clone())
         return fit_grid(MinMax(), weight, SPECS["int4"])
 
-    Corrected(damping=0.05, shrink=False).round(given.weight, fit, given.stats)
+    Corrected(damping=0.05).round(given.weight, fit, given.trusted)
     torch.testing.assert_close(asked[0], corrected_target(given.weight, given.stats, 0.05))
     assert torch.equal(asked[1], given.weight)

@@ -148,11 +148,12 @@ class Objective(Enum):
     POWER = "the squared errors of the weights times the power of their inputs"
     INPUTS = "the squared errors of the outputs on the quantized network's inputs"
     OUTPUTS = "the squared errors of the outputs against the float layer's"
+    EXPECTED = "those errors as they are to be expected of samples not seen"
 
     @property
     def reads_products(self) -> bool:
         """Whether it takes second moments of pairs of inputs, which are d x d for d inputs."""
-        return self in (Objective.INPUTS, Objective.OUTPUTS)
+        return self in (Objective.INPUTS, Objective.OUTPUTS, Objective.EXPECTED)
 
 
 class Rounding(Method, ABC, contract=True):

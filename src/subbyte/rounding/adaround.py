@@ -5,12 +5,13 @@
     min_V  (q - w*)' H (q - w*) / E + balance mean(1 - |2 h(V) - 1|^beta),   beta from 20 to 2
                                                                              eq. 21, 24
 
-The loss is the layer's output error, which H and w* (see `solve.corrected_target`) give without any
-image; E is the start's. It starts from the codes and scales of `corrected`, the best closed form
-here: `lower` and the code above it hold the starting code and its neighbour on the side of w*.
-Coordinate descent ends it; rows that end worse than they started keep the start. Differences from
-the paper: the start (there: nearest); Adam's steps cost rows d^2 instead of a forward pass, so a
-    few hundred are enough; gradients are written out. Cost: 2 rows d^2 a step.
+The loss is the layer's output error, which H and w* (see `solve.corrected_target`), shrunk as in
+`corrected`, give without any image; E is the start's. It starts from the codes and scales of
+`corrected`, the best closed form here: `lower` and the code above it hold the starting code and its
+neighbour on the side of w*. Coordinate descent ends it; rows that end worse than they started keep
+the start. Differences from the paper: the start (there: nearest); Adam's steps cost rows d^2
+instead of a forward pass, so a few hundred are enough; gradients are written out. Cost: 2 rows d^2
+a step.
 """
 
 from dataclasses import dataclass
@@ -20,11 +21,11 @@ from torch import Tensor
 
 from subbyte.core import QTensor
 from subbyte.io.numbers import Count, NotNegative, Positive
-from subbyte.methods import FitGrid, Rounding
+from subbyte.methods import FitGrid, Objective, Rounding
 from subbyte.rounding.corrected import Corrected
 from subbyte.rounding.solve import best_of, corrected_target, matched_error, mean_ridge
 from subbyte.rounding.sweeps import descend
-from subbyte.stats import LayerStats
+from subbyte.stats import LayerStats, shrunk
 
 _WARM = 0.2  # share of the steps without regularizer
 _BETAS = (20.0, 2.0)
@@ -44,9 +45,12 @@ class Adaround(Rounding):
     balance: NotNegative = 0.5
     damping: NotNegative = 0.01
 
+    objective = Objective.EXPECTED
+
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
         start = Corrected(damping=self.damping).round(weight, fit, stats)
+        stats = shrunk(stats)
         target = corrected_target(weight, stats, self.damping)
         learned = self._learn(target, start, stats)
         (polished,) = descend(stats.grouped(target) @ stats.H, [learned], stats, _SWEEPS)

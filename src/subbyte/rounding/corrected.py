@@ -13,9 +13,9 @@ Steps 3 and 4 end in a local minimum that depends on the scale they start from, 
 fewer the levels.
 
 Because ||X w - X_q q||^2 = ||X_q (w* - q)||^2 + const, the mismatched problem is a matched one with
-target W*. Objective: ||X w - X_q q||^2; a row that nearest would serve better is rounded to
-nearest. Cost, per
-start: GPTQ's plus 2 rows d^2 a sweep.
+target W*. Objective: ||X w - X_q q||^2 as it is to be expected of other samples, by the shrunk
+moments; a row that nearest would serve better is rounded to nearest. Cost, per start: GPTQ's plus
+2 rows d^2 a sweep.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from torch import Tensor
 from subbyte.core import QTensor
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Natural, NotNegative, Positive
-from subbyte.methods import FitGrid, Rounding
+from subbyte.methods import FitGrid, Objective, Rounding
 from subbyte.rounding.columns import Order
 from subbyte.rounding.diffusion import Diffusion
 from subbyte.rounding.solve import best_of
@@ -38,14 +38,14 @@ class Corrected(Rounding):
     """Error-corrected rounding.
 
     damping: ridge as a share of H's mean diagonal; sweeps: visits of every column by coordinate
-    descent; starts: factors on the grid's scales to begin with; shrink: whether what few samples
-    say of pairs of inputs by chance is left out.
+    descent; starts: factors on the grid's scales to begin with.
     """
 
     damping: NotNegative = 0.01
     sweeps: Natural = 12
     starts: tuple[Positive, ...] = (0.8, 1.0, 1.25)
-    shrink: bool = True
+
+    objective = Objective.EXPECTED
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,7 +54,7 @@ class Corrected(Rounding):
 
     def round(self, weight: Tensor, fit: FitGrid, stats: LayerStats) -> QTensor:
         """See `methods.Rounding`."""
-        stats = shrunk(stats) if self.shrink else stats
+        stats = shrunk(stats)
         diffusion = Diffusion(stats, self.damping, Order.DIAGONAL)
         target = diffusion.factored.target(weight)
         grid = fit(target)

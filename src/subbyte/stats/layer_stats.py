@@ -142,7 +142,7 @@ class Powers(SecondMoments):
         """Nothing: raises ContractError, as G and F do."""
         raise ContractError(
             "second moments of pairs of inputs were not collected, because none of the layer's "
-            "methods says that it reads them; declare the objective INPUTS or OUTPUTS, or "
+            "methods says that it reads them; declare an objective that does, or "
             "reads_products = True"
         )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from subbyte.core import Codebook, Grid, GridSpec, PerChannel, QTensor, Uniform
 from subbyte.errors import NumericsError, RecipeError
 from subbyte.methods import Objective, Rounding, calls
+from subbyte.stats import shrunk
 from subbyte.testing.cases import (
     INPUTS,
     QUICK,
@@ -74,6 +75,7 @@ MEASURES: dict[Objective, Callable[[Inputs, Tensor], Tensor]] = {
     Objective.POWER: _power,
     Objective.INPUTS: lambda given, q: output_error(given.weight, q, given.x_q, given.x_q),
     Objective.OUTPUTS: lambda given, q: output_error(given.weight, q, given.x, given.x_q),
+    Objective.EXPECTED: lambda given, q: shrunk(given.stats).output_error(given.weight, q),
 }
 """Each objective, of rounded weights [rows, columns]: float64 [rows]."""
 UNREAD = {
@@ -81,6 +83,7 @@ UNREAD = {
     Objective.POWER: {"x"},
     Objective.INPUTS: {"x"},
     Objective.OUTPUTS: set(),
+    Objective.EXPECTED: set(),
 }
 """Inputs that methods of an objective do not read."""
 

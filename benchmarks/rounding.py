@@ -87,7 +87,7 @@ EXTRAS = {
     ),
     "magr + gptq": Configuration(("weights.rounding=gptq", "weights.precondition=magr")),
     "gpfq 2023": Configuration(("weights.bits=BITS",), preset="gpfq"),
-    "corrected, unshrunk": Configuration(("weights.rounding=benchmarks/rounding.py:Unshrunk",)),
+    "unshrunk": Configuration(("weights.rounding=benchmarks/rounding.py:Unshrunk",)),
 }
 """Compared beside the plain methods; edit freely: a row belongs to its overrides too, so an edited
 one runs again.

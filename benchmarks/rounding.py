@@ -73,6 +73,7 @@ class Configuration:
         ]
 
 
+@dataclass(frozen=True)
 class Unshrunk(Corrected):
     """`corrected` that believes all that its samples say of pairs of inputs."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from subbyte import Inputs
 from subbyte.errors import CaptureError, NumericsError
@@ -125,7 +125,7 @@ def test_weights_that_are_no_numbers_are_named(key, value):
 
 USER_FILE = """
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Branching(nn.Module):
@@ -213,6 +213,36 @@ def test_a_second_input_is_named_and_no_library_line_is_blamed():
     with pytest.raises(CaptureError, match="'mask'") as caught:
         capture(Two(), torch.randn(3, 4))
     assert "inspect.py" not in str(caught.value)
+
+
+COUNTS = {
+    "len": lambda x: x.reshape(len(x), -1),
+    "new": lambda x: x + torch.zeros(len(x), 1),
+    "compared": lambda x: x if len(x) > 1 else 2 * x,
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_number_of_samples_that_python_asks_for_stays_open(name):
+    class Counting(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(COUNTS[name](x))
+
+    model = Counting(4, 2)
+    graph = capture(model, torch.randn(8, 4))
+    for count in (2, 7):
+        x = torch.randn(count, 4)
+        assert torch.equal(graph(x), model(x))
+
+
+@pytest.mark.parametrize("parts", [list, lambda x: x.split(1)], ids=["loop", "split"])
+def test_a_loop_over_the_samples_is_explained(parts):
+    class Looping(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([nn.Linear.forward(self, each) for each in parts(x)])
+
+    with pytest.raises(CaptureError, match="as in a loop over them"):
+        capture(Looping(4, 2), torch.randn(8, 4))
 
 
 def test_a_fixed_batch_size_is_refused():

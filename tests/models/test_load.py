@@ -221,6 +221,20 @@ def test_a_users_file_may_import_its_neighbours_and_leaves_sys_path_alone(tmp_pa
     assert sys.path == before and "mine" not in sys.modules
 
 
+def test_random_weights_are_the_same_each_time_and_take_no_number_from_others(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef net():\n    return nn.Linear(3, 2)"
+    )
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    for spec in (f"{tmp_path / 'net.py'}:net", "lenet"):
+        torch.manual_seed(1)
+        first = load_model(spec).state_dict()
+        assert torch.equal(torch.rand(1), expected)
+        again = load_model(spec).state_dict()
+        assert all(torch.equal(first[name], again[name]) for name in first)
+
+
 def test_two_files_of_one_name_do_not_mix_and_keep_their_modules(tmp_path):
     models = []
     for width in (3, 4):

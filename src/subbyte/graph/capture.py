@@ -11,7 +11,7 @@ import logging
 import re
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,9 @@ def capture(model: nn.Module, example: Tensor | Inputs | Samples) -> fx.GraphMod
 def exported_program(model: nn.Module, samples: Samples) -> torch.export.ExportedProgram:
     """Export a module with torch.export, for any number of samples, and any size along their
     dynamic axes. samples: two or more.
+
+    Python wants a number of `len(x)`, `int(x.shape[0])` and the like; where that closes the number
+    of samples, torch.export reads the code instead of running it, which keeps it open.
     """
     axes: Any = torch.export.ShapesCollection()
     for leaf, batched in zip(samples.leaves, samples.batched, strict=True):
@@ -80,7 +83,14 @@ def exported_program(model: nn.Module, samples: Samples) -> torch.export.Exporte
             axes[leaf] = dict.fromkeys([0, *free], torch.export.Dim.DYNAMIC)
     call = samples.call
     with keywords_named(model, list(call.kwargs)):
-        return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=axes)
+        try:
+            return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=axes)
+        except Exception as error:  # of many kinds
+            with suppress(Exception):
+                return torch.export.export(
+                    model, call.args, call.kwargs, dynamic_shapes=axes, strict=True
+                )
+            raise error
 
 
 def fixed_program(model: nn.Module, samples: Samples) -> torch.export.ExportedProgram:
@@ -170,17 +180,27 @@ def reason_of(error: Exception) -> tuple[str, str]:
     return f" at {frames[-1]}" if frames else "", reason[:600]
 
 
+def _fixes_a_size(error: Exception) -> bool:
+    """Whether torch.export found that the code takes one size only along an axis that is free."""
+    exc = torch._dynamo.exc  # loaded where torch.export has been called
+    fixed = exc.UserErrorType.CONSTRAINT_VIOLATION
+    return isinstance(error, exc.UserError) and error.error_type is fixed
+
+
 def _explain(model: nn.Module, samples: Samples, error: Exception) -> str:
     where, reason = reason_of(error)
     whole = any(
         is_images(leaf, batched) and not leaf.is_floating_point()
         for leaf, batched in zip(samples.leaves, samples.batched, strict=True)
     )
-    advice = (
-        "give images as floating point, scaled and normalized as for training"
-        if whole
-        else "rewrite the part that depends on values, or fix the input shape"
-    )
+    advice = "rewrite the part that depends on values, or fix the input shape"
+    if whole:
+        advice = "give images as floating point, scaled and normalized as for training"
+    elif _fixes_a_size(error):
+        advice = (
+            "the code is for one number of samples only, as in a loop over them; write it for "
+            "batches of any size"
+        )
     return (
         f"{type(model).__name__} with input {samples.described} can't be captured{where}: "
         f"{reason} ({advice})"

@@ -14,7 +14,10 @@ def silence() -> Iterator[None]:
     """
     loggers = [
         logging.getLogger(name)
-        for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+        for name in (
+            *("torch", "torch.onnx", "torch.export", "torch._guards", "torch._dynamo"),
+            *("onnxscript", "onnx_ir"),
+        )
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from subbyte.errors import ModelError
@@ -32,7 +33,8 @@ def load_model(
         arguments and returns an nn.Module, or `path/net.pt2`, an exported program. torchvision and
         timm fetch pretrained weights when `weights` is None.
     weights: a file for `load_weights`, or `builtin:NAME`. Without it a built-in network has random
-        weights, which is logged.
+        weights, which is logged. Whatever torch draws while a network is built is the same each
+        time, and takes nothing from its generator.
     classes: number of logits of a built-in network; ignored for any other. None: as many as the
         weights are for, or the network's own number without weights.
     shape: channels, height and width of the images that a built-in network is for; ignored for any
@@ -41,10 +43,12 @@ def load_model(
     NumericsError as
     load_weights.
     """
-    entry = find_entry(spec)
-    if entry is not None:
-        return _built_in(entry, weights, classes, shape).eval()
-    model = _not_built_in(spec, pretrained=weights is None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        entry = find_entry(spec)
+        if entry is not None:
+            return _built_in(entry, weights, classes, shape).eval()
+        model = _not_built_in(spec, pretrained=weights is None)
     if weights is not None:
         load_weights(model, weights)
     return model

@@ -21,7 +21,10 @@ LONGEST = 240  # seconds of a command
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until there are no more, in a process that began as the command's does."""
+    from subbyte.__main__ import in_utf_8
+
+    in_utf_8()
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     with Path(os.devnull).open("r+b") as nothing:
         os.dup2(nothing.fileno(), 0)

@@ -109,8 +109,12 @@ def few_files(lab: Lab, name: str, count: int) -> list[str]:
     command = lab.fresh(name)
     ended = lab.run(replace(lab.job(command), files=count))
     if ended.code == 0:
-        return differences(lab.tree(), wanted)
-    return [*plain(ended), *again(lab, name, wanted)]
+        return [*_in_temporary(lab), *differences(lab.tree(), wanted)]
+    return [*_in_temporary(lab), *plain(ended), *again(lab, name, wanted)]
+
+
+def _in_temporary(lab: Lab) -> list[str]:
+    return [f"{path.name} is left in TMPDIR" for path in lab.temporary.iterdir()]
 
 
 def small_files(lab: Lab, name: str, count: int) -> list[str]:
@@ -153,7 +157,7 @@ def full_temporary(lab: Lab, name: str, kib: int) -> list[str]:
         before = lab.tree()
         line = (*command.line, "--memory=0") if command.argv[0] == "quantize" else command.line
         ended = lab.run(lab.job(command, line))
-        left = [f"{path.name} is left in TMPDIR" for path in lab.temporary.iterdir()]
+        left = _in_temporary(lab)
         if ended.code == 1 and "--memory=0" in line and "TMPDIR" not in ended.err:
             left.append(f"it does not name TMPDIR: {ended.err[-300:]}")
         return [*left, *_full(lab, name, ended, before, wanted)]

@@ -12,8 +12,6 @@ are found once for all walks.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, TypeVar
 
 from torch import Tensor, nn
@@ -32,6 +30,7 @@ from subbyte.errors import DataError, RecipeError
 from subbyte.graph import Network, Samples, prepare, unwrapped
 from subbyte.io.cache import Cache
 from subbyte.io.numbers import Bounded, Positive, Real
+from subbyte.io.workplaces import scratch
 from subbyte.methods import Rounding, Task
 from subbyte.recipe import Plan, Recipe, Settings, load_recipe
 from subbyte.records import Trial, Trials
@@ -148,8 +147,8 @@ def search(
                 f"{wish.confidence:g} % confidence with {apart.samples:,} samples held apart, not "
                 f"even where none differs; it takes {least:,}. Hold more apart, or allow more"
             )
-    with TemporaryDirectory() as folder:
-        limits = replace(limits, cache=Cache(Path(folder)))
+    with scratch() as folder:
+        limits = replace(limits, cache=Cache(folder))
         trials = _Search(network, recipe, images, apart, wish, accept, limits, stages or Stages())
         return trials.run()
 

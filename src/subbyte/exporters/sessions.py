@@ -2,7 +2,6 @@
 and the time of each node.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import onnxruntime
 
 from subbyte.errors import DataError, FormatError
 from subbyte.io.texts import parse_json, read_text
+from subbyte.io.workplaces import scratch
 
 Feeds = Mapping[str, np.ndarray]
 """Inputs of a file by name."""
@@ -135,12 +135,12 @@ def profile(
 
     Raises FormatError when the file can't be loaded or run.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
 
         def observed(options: Any) -> None:
             change(options)
             options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder) / "profile")
+            options.profile_file_prefix = str(folder / "profile")
 
         session = open_session(path, threads, observed)
         try:

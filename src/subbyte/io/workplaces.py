@@ -5,19 +5,22 @@
                             /earlier/NAME what it replaces
 
 A process that is killed leaves its workplace, without a lock. The next one that makes the same
-puts in place what was ready where nothing is any more, and sweeps up the rest.
+puts in place what was ready, or else earlier, where nothing is any more, and sweeps up the rest.
 """
 
+import logging
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePath
+from tempfile import mkdtemp
 
 from subbyte.io.locks import Claim, claimed
+
+log = logging.getLogger("subbyte")
 
 NEW, READY, EARLIER = "new", "ready", "earlier"
 _PARTIAL = re.compile(r"(?s)\..+\.[0-9]+-[0-9a-f]{8}\.partial")
@@ -45,17 +48,56 @@ def _begun(target: Path, stack: ExitStack) -> Path:
         folder.mkdir()
         with suppress(FileNotFoundError):  # another process swept it up before it had its lock
             stack.enter_context(claimed(folder))
-            stack.callback(_deleted, folder)
+            stack.callback(_left, folder, target)
             return folder
 
 
-def _deleted(folder: Path) -> None:
-    """Delete a workplace; an empty one even where no further file can be opened."""
+def _left(folder: Path, target: Path) -> None:
+    """Delete a workplace, unless an earlier target could not be put back; an empty one even where
+    no further file can be opened.
+    """
+    if _is_missing(target, folder / EARLIER):
+        log.warning("%s is in %s, and the next command for it puts it back", target, folder)
+        return
     try:
         (folder / NEW).rmdir()
         folder.rmdir()
     except OSError:  # something is left in it
-        shutil.rmtree(folder, ignore_errors=True)
+        delete(folder)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """An empty folder among the temporary ones; it vanishes with all that is left in it when the
+    block ends.
+    """
+    folder = Path(mkdtemp(prefix="subbyte-"))
+    try:
+        yield folder
+    finally:
+        delete(folder)
+
+
+def delete(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it; one folder is open at a time, as
+    hardly any more may be. A warning says what can't be deleted, the first of it by name.
+    """
+    failed = list(_not_deleted(path))
+    if failed:
+        log.warning("%s stays, delete it: %s (%s)", path, failed[0].strerror, failed[0].filename)
+
+
+def _not_deleted(path: Path) -> Iterator[OSError]:
+    """Delete what can be deleted; the errors of the rest."""
+    try:
+        if not path.is_dir() or path.is_symlink():
+            path.unlink()
+            return
+        for part in list(path.iterdir()):
+            yield from _not_deleted(part)
+        path.rmdir()
+    except OSError as error:
+        yield error
 
 
 def hidden(target: Path, end: str) -> str:
@@ -94,15 +136,21 @@ def finish(target: Path) -> None:
     for other in leftovers(target):
         with suppress(FileNotFoundError), claimed(other) as claim:
             if claim is Claim.OURS:
-                if not target.exists() and (other / READY / target.name).exists():
-                    put(other / READY, target)
-                shutil.rmtree(other, ignore_errors=True)
+                for whole in (other / READY, other / EARLIER):
+                    if _is_missing(target, whole):
+                        put(whole, target)
+                delete(other)
+
+
+def _is_missing(target: Path, folder: Path) -> bool:
+    """Whether a target is in a folder of a workplace in place of where it is to be."""
+    return not target.exists() and (folder / target.name).exists()
 
 
 def _discard(other: Path) -> None:
     with suppress(FileNotFoundError), claimed(other) as claim:
         if claim is Claim.OURS:
-            shutil.rmtree(other, ignore_errors=True)
+            delete(other)
 
 
 def put(ready: Path, target: Path) -> None:

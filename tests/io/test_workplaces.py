@@ -4,9 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from subbyte.errors import FormatError, ResourceError
+from subbyte.io import workplaces
 from subbyte.io.files import written, written_together
 from subbyte.io.folders import folder
 from subbyte.io.workplaces import delete, scratch
@@ -73,6 +76,17 @@ def test_a_line_says_what_can_not_be_deleted(tmp_path, monkeypatch, caplog):
     monkeypatch.undo()
     delete(place)
     assert not place.exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space"), FormatError("can't be loaded")])
+def test_a_full_temporary_folder_is_named_whatever_a_library_says(error, monkeypatch):
+    with pytest.raises(type(error)) as plain, scratch():
+        raise error
+    assert plain.value is error
+    monkeypatch.setattr(workplaces, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(ResourceError, match=r"4,096 bytes free.*TMPDIR") as told, scratch():
+        raise error
+    assert str(error) in str(told.value)
 
 
 def test_what_was_there_stays_where_a_part_of_it_can_not_be_moved(tmp_path, monkeypatch):

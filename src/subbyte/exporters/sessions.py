@@ -149,7 +149,7 @@ def profile(
         except Exception as error:  # as when it loads
             reason = " ".join(str(error).split())[:300]
             raise FormatError(f"{path}: ONNX Runtime can't run it: {reason}") from error
-        events = parse_json(read_text(Path(session.end_profiling())))
+        events = parse_json(read_text(told := Path(session.end_profiling())), told)
     found = [_event(one) for one in events if one.get("cat") == _NODE and _TAIL in one["name"]]
     each = len(found) // runs
     return [found[k * each : (k + 1) * each] for k in range(runs)]

@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePath
+from shutil import disk_usage
 from tempfile import mkdtemp
 
+from subbyte.errors import FormatError, ResourceError
 from subbyte.io.locks import Claim, claimed
 
 log = logging.getLogger("subbyte")
@@ -25,6 +27,7 @@ log = logging.getLogger("subbyte")
 NEW, READY, EARLIER = "new", "ready", "earlier"
 _PARTIAL = re.compile(r"(?s)\..+\.[0-9]+-[0-9a-f]{8}\.partial")
 _HIDDEN = re.compile(r"(?s)\..+\.partial(\..*)?|\.(.+\.)?lock")  # those of earlier versions, too
+_ROOM = 1 << 20  # bytes of a temporary folder that is not full
 _LONGEST = 200  # bytes of a name that is part of another
 
 
@@ -70,10 +73,21 @@ def _left(folder: Path, target: Path) -> None:
 def scratch() -> Iterator[Path]:
     """An empty folder among the temporary ones; it vanishes with all that is left in it when the
     block ends.
+
+    Raises ResourceError where the block fails for lack of room there, in whatever words: libraries
+    have none for it.
     """
     folder = Path(mkdtemp(prefix="subbyte-"))
     try:
         yield folder
+    except (OSError, FormatError) as error:
+        free = disk_usage(folder).free
+        if free > _ROOM:
+            raise
+        raise ResourceError(
+            f"the temporary folder {folder.parent} is full ({free:,} bytes free); give TMPDIR one "
+            f"with more room ({error})"
+        ) from error
     finally:
         delete(folder)
 

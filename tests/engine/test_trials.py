@@ -147,8 +147,10 @@ def test_what_there_is_no_time_for_is_left_out_and_said(given, monkeypatch):
     hurried(monkeypatch)
     record = tuned(given, load_recipe(FAST), Wish(tune=Distill(seconds=1.0))).trials
     assert record is not None and len(record.trials) == 1 and record.trials[0].chosen
-    assert record.left_out == ["3 bits, nearest", "2 bits, tuned"]
-    assert record.told[-1] == "left out, as the time was over: 3 bits, nearest; 2 bits, tuned"
+    assert record.left_out == ["3 bits, nearest", "2 bits, nearest, tuned"]
+    assert (
+        record.told[-1] == "left out, as the time was over: 3 bits, nearest; 2 bits, nearest, tuned"
+    )
     assert "give a longer --time" in record.told[-2]
 
 

@@ -43,6 +43,27 @@ def test_nothing_is_left_where_hardly_any_file_can_be_opened(more, tmp_path):
     assert names_in(tmp_path) == {"out", "out/result.json"}
 
 
+@pytest.mark.parametrize("verb", ["mkdir", "rmdir"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_nothing_is_left_where_ctrl_c_comes_as_a_workplace_comes_or_goes(
+    verb, number, tmp_path, monkeypatch
+):
+    done, calls = getattr(Path, verb), 0
+
+    def interrupted(path, *arguments, **named):
+        nonlocal calls
+        done(path, *arguments, **named)
+        calls += ".partial" in str(path)
+        if calls == number:
+            calls += 1
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, verb, interrupted)
+    with pytest.raises(KeyboardInterrupt), written(tmp_path / "a.txt") as temporary:
+        temporary.write_text("some")
+    assert names_in(tmp_path) <= {"a.txt"}
+
+
 def test_links_are_deleted_and_not_what_they_lead_to(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/a.txt").write_text("precious")

@@ -26,6 +26,7 @@ from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
 from subbyte.engine.deadline import Deadline, NoTimeError
 from subbyte.engine.drops import decisions, fewest_samples, ladder, smallest
+from subbyte.engine.learning import LEAST_STEPS, affordable
 from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import Quantization, carry_out, decide, taught
 from subbyte.engine.sizes import changed, larger_than, size_of
@@ -330,12 +331,21 @@ class _Search:
         rounding = self.tried[start.number].rounding
         stages = self.stages.about(f"{start.size}, tuned")
         if method.seconds:
-            if not self.deadline.left:
-                self.left_out.append(f"{start.size}, tuned")
+            steps = self.affordable(start, method, self.deadline.left / parts)
+            if steps < LEAST_STEPS:
+                self.left_out.append(f"{start.size}, {rounding}, tuned")
                 return start
-            method = replace(method, seconds=self.deadline.left / parts)
+            method = method.with_steps(steps)
         done = taught(start.done, method, self.images, self.apart.task, self.limits, stages)
         return self.judged(start.size, rounding, done, done.lessons[-1].steps, stages)
+
+    def affordable(self, start: _Made, method: Distill, seconds: float) -> int:
+        """The steps that some seconds are enough for."""
+        if not seconds:
+            return 0
+        method = replace(method, seconds=seconds)
+        task, samples = self.apart.task, Samples.of(self.images)
+        return affordable(self.network, start.done.model, method, samples, task, self.limits.device)
 
     def judged(
         self, size: str, rounding: str, done: Quantization, steps: int, stages: Stages

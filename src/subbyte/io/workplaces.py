@@ -45,13 +45,15 @@ def workplace(target: Path) -> Iterator[Path]:
 
 
 def _begun(target: Path, stack: ExitStack) -> Path:
-    """A new workplace under a lock; both go with the stack, the lock last."""
+    """A new workplace under a lock; both go with the stack. The lock goes first: its descriptor may
+    be the only one by which the workplace can be looked into.
+    """
     while True:
         folder = target.with_name(hidden(target, f"{os.getpid()}-{secrets.token_hex(4)}.partial"))
+        stack.callback(_left, folder, target)
         folder.mkdir()
         with suppress(FileNotFoundError):  # another process swept it up before it had its lock
             stack.enter_context(claimed(folder))
-            stack.callback(_left, folder, target)
             return folder
 
 
@@ -67,6 +69,9 @@ def _left(folder: Path, target: Path) -> None:
         folder.rmdir()
     except OSError:  # something is left in it
         delete(folder)
+    except KeyboardInterrupt:
+        delete(folder)
+        raise
 
 
 @contextmanager
@@ -110,6 +115,8 @@ def _not_deleted(path: Path) -> Iterator[OSError]:
         for part in list(path.iterdir()):
             yield from _not_deleted(part)
         path.rmdir()
+    except FileNotFoundError:  # another process deletes it, too
+        return
     except OSError as error:
         yield error
 

@@ -102,7 +102,8 @@ class Trials(Record):
             beaten = "; ".join(f"{trial.name}: {trial.distance:.4g}" for trial in others)
             return (
                 f"why: its outputs are nearest to float's, at {one.distance:.4g} by the task's "
-                f"distance on {self.choosing:,} other samples ({beaten or 'nothing else fits'})"
+                f"distance on {self.choosing:,} other samples "
+                f"({beaten or 'nothing else was tried'})"
             )
         promise = f"{self.points(self.max_drop)} at {self.confidence:g} % confidence"
         if not one.holds and self.left_out:

@@ -50,6 +50,7 @@ def _warm_up() -> None:
     subbyte.quantize(torch.nn.Linear(2, 2), torch.randn(4, 2), "w4")
     import onnxruntime  # noqa: F401
     import torch.onnx._internal.exporter._core
+    import torch.profiler._cupti_monitor
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(os.name == "nt", reason="there all names are text")
 def test_a_name_that_no_runtime_can_open_is_refused_before_the_training(train, tmp_path):
-    done = train(tmp_path / os.fsdecode(b"\xff"), "--qat", "ternary")
+    done = train(tmp_path / os.fsdecode(b"\xff"), "--qat", "grid")
     assert "no text in UTF-8" in complaint(done.code, done.out, done.err)
     assert not list(tmp_path.iterdir())
 

@@ -21,15 +21,21 @@ resource = pytest.importorskip("resource", reason="limits of descriptors are Uni
 @contextmanager
 def descriptors(more: int) -> Iterator[None]:
     """See that so many files more can be opened at once."""
-    free = [os.dup(0) for _ in range(more)]
+    free = [os.dup(0) for _ in range(more + 1)]
     for handle in free:
         os.close(handle)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free, default=0) + 1, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_nothing_is_left_where_no_file_can_be_opened(tmp_path):
+    with pytest.raises(OSError, match="Too many"), descriptors(0), written(tmp_path / "a.txt"):
+        raise AssertionError
+    assert names_in(tmp_path) == set()
 
 
 @pytest.mark.parametrize("more", [1, 2, 3])
@@ -43,7 +49,7 @@ def test_nothing_is_left_where_hardly_any_file_can_be_opened(more, tmp_path):
     assert names_in(tmp_path) == {"out", "out/result.json"}
 
 
-@pytest.mark.parametrize("verb", ["mkdir", "rmdir"])
+@pytest.mark.parametrize("verb", ["mkdir", "rmdir", "unlink"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_nothing_is_left_where_ctrl_c_comes_as_a_workplace_comes_or_goes(
     verb, number, tmp_path, monkeypatch
@@ -60,7 +66,8 @@ def test_nothing_is_left_where_ctrl_c_comes_as_a_workplace_comes_or_goes(
 
     monkeypatch.setattr(Path, verb, interrupted)
     with pytest.raises(KeyboardInterrupt), written(tmp_path / "a.txt") as temporary:
-        temporary.write_text("some")
+        for name in ("a.txt", "b.txt", "c.txt"):
+            (temporary.parent / name).write_text("some")
     assert names_in(tmp_path) <= {"a.txt"}
 
 

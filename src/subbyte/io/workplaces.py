@@ -58,16 +58,11 @@ def _begun(target: Path, stack: ExitStack) -> Path:
 
 
 def _left(folder: Path, target: Path) -> None:
-    """Delete a workplace, unless an earlier target could not be put back; an empty one even where
-    no further file can be opened.
-    """
+    """Delete a workplace, unless an earlier target could not be put back."""
     if _is_missing(target, folder / EARLIER):
         log.warning("%s is in %s, and the next command for it puts it back", target, folder)
         return
     try:
-        (folder / NEW).rmdir()
-        folder.rmdir()
-    except OSError:  # something is left in it
         delete(folder)
     except KeyboardInterrupt:
         delete(folder)
@@ -111,14 +106,23 @@ def _not_deleted(path: Path) -> Iterator[OSError]:
     try:
         if not path.is_dir() or path.is_symlink():
             path.unlink()
-            return
-        for part in list(path.iterdir()):
-            yield from _not_deleted(part)
-        path.rmdir()
+        elif not _was_empty(path):
+            for part in list(path.iterdir()):
+                yield from _not_deleted(part)
+            path.rmdir()
     except FileNotFoundError:  # another process deletes it, too
         return
     except OSError as error:
         yield error
+
+
+def _was_empty(folder: Path) -> bool:
+    """Delete a folder if it is empty, for which nothing has to be opened; whether it was."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def hidden(target: Path, end: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from subbyte.records.certificate import SUFFIX as CERTIFICATE
 from tests.attack.children import Ended
-from tests.attack.commands import COMMANDS
+from tests.attack.commands import COMMANDS, Command
 from tests.attack.lab import Lab, Tree, differences
 
 KILLED = -9
@@ -43,15 +43,24 @@ def kill(lab: Lab, name: str, at: int) -> list[str]:
         if lab.bug and ended.code == 0:  # with its bug it has fewer operations
             return []
         return [f"it was not killed, and ended with code {ended.code}: {ended.err[-400:]}"]
-    lost = [] if _survives(lab, command.out, before) else ["the earlier result is lost"]
+    lost = [] if _survives(lab, command, before, wanted) else ["the earlier result is lost"]
     return [*lost, *again(lab, name, wanted)]
 
 
-def _survives(lab: Lab, out: str, before: Tree) -> bool:
-    """Whether a result that was there is there, replaced, or to be put in its place."""
-    if out not in before or (lab.home / out).exists():
+def _survives(lab: Lab, command: Command, before: Tree, wanted: Tree) -> bool:
+    """Whether a result that was there is there, replaced, or to be put in its place; whole, where
+    it does not grow.
+    """
+    out, found = command.out, lab.tree()
+    if out not in before or any(lab.home.glob(f".*.partial/ready/{out}")):
         return True
-    return any(lab.home.glob(f".*.partial/ready/{out}"))
+    if "--force" not in command.argv:
+        return out in found
+    own = [
+        {path: tree[path] for path in tree if Path(path).parts[0] == out}
+        for tree in (found, before, wanted)
+    ]
+    return own[0] in own[1:]
 
 
 def terminate(lab: Lab, name: str, at: int) -> list[str]:

@@ -69,7 +69,7 @@ def _deleted_first() -> None:
     """An earlier result is deleted before the new one is in its place."""
 
     def exchange(work: Path, paths: Sequence[Path]) -> None:
-        workplaces.shutil.rmtree(paths[0], ignore_errors=True)
+        workplaces.delete(paths[0])
         (work / workplaces.NEW / paths[0].name).replace(paths[0])
 
     files._exchange = exchange

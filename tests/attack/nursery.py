@@ -21,7 +21,10 @@ LONGEST = 240  # seconds of a command
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until there are no more, in a process that began as the command's does."""
+    from subbyte.__main__ import in_utf_8
+
+    in_utf_8()
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     with Path(os.devnull).open("r+b") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -47,6 +50,7 @@ def _warm_up() -> None:
     subbyte.quantize(torch.nn.Linear(2, 2), torch.randn(4, 2), "w4")
     import onnxruntime  # noqa: F401
     import torch.onnx._internal.exporter._core
+    import torch.profiler._cupti_monitor
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from subbyte.records.certificate import SUFFIX as CERTIFICATE
 from tests.attack.children import Ended
-from tests.attack.commands import COMMANDS
+from tests.attack.commands import COMMANDS, Command
 from tests.attack.lab import Lab, Tree, differences
 
 KILLED = -9
@@ -43,15 +43,24 @@ def kill(lab: Lab, name: str, at: int) -> list[str]:
         if lab.bug and ended.code == 0:  # with its bug it has fewer operations
             return []
         return [f"it was not killed, and ended with code {ended.code}: {ended.err[-400:]}"]
-    lost = [] if _survives(lab, command.out, before) else ["the earlier result is lost"]
+    lost = [] if _survives(lab, command, before, wanted) else ["the earlier result is lost"]
     return [*lost, *again(lab, name, wanted)]
 
 
-def _survives(lab: Lab, out: str, before: Tree) -> bool:
-    """Whether a result that was there is there, replaced, or to be put in its place."""
-    if out not in before or (lab.home / out).exists():
+def _survives(lab: Lab, command: Command, before: Tree, wanted: Tree) -> bool:
+    """Whether a result that was there is there, replaced, or to be put in its place; whole, where
+    it does not grow.
+    """
+    out, found = command.out, lab.tree()
+    if out not in before or any(lab.home.glob(f".*.partial/ready/{out}")):
         return True
-    return any(lab.home.glob(f".*.partial/ready/{out}"))
+    if "--force" not in command.argv:
+        return out in found
+    own = [
+        {path: tree[path] for path in tree if Path(path).parts[0] == out}
+        for tree in (found, before, wanted)
+    ]
+    return own[0] in own[1:]
 
 
 def terminate(lab: Lab, name: str, at: int) -> list[str]:
@@ -109,8 +118,14 @@ def few_files(lab: Lab, name: str, count: int) -> list[str]:
     command = lab.fresh(name)
     ended = lab.run(replace(lab.job(command), files=count))
     if ended.code == 0:
-        return differences(lab.tree(), wanted)
-    return [*plain(ended), *again(lab, name, wanted)]
+        return [*_in_temporary(lab), *differences(lab.tree(), wanted)]
+    return [*_in_temporary(lab), *plain(ended), *again(lab, name, wanted)]
+
+
+def _in_temporary(lab: Lab) -> list[str]:
+    """What is left there, but for the file by which ONNX Runtime knows a machine."""
+    left = [path.name for path in lab.temporary.iterdir() if path.name != ".ses"]
+    return [f"{path} is left in TMPDIR" for path in left]
 
 
 def small_files(lab: Lab, name: str, count: int) -> list[str]:
@@ -153,8 +168,9 @@ def full_temporary(lab: Lab, name: str, kib: int) -> list[str]:
         before = lab.tree()
         line = (*command.line, "--memory=0") if command.argv[0] == "quantize" else command.line
         ended = lab.run(lab.job(command, line))
-        left = [f"{path.name} is left in TMPDIR" for path in lab.temporary.iterdir()]
-        if ended.code == 1 and "--memory=0" in line and "TMPDIR" not in ended.err:
+        left = _in_temporary(lab)
+        _remount(lab.temporary, "size=1G")
+        if ended.code == 1 and "TMPDIR" not in ended.err:
             left.append(f"it does not name TMPDIR: {ended.err[-300:]}")
         return [*left, *_full(lab, name, ended, before, wanted)]
 
@@ -175,28 +191,36 @@ NAMES = ("a b", "r[/b]", "[red]", "ä ☃", "new\nline", "-dash", "%s {x} $HOME"
 """Of folders and files; the last is no text."""
 
 
+OPENED_BY_NAME = ("train --recipe", "demo")
+"""Commands into whose folders libraries write."""
+
+
 def odd_path(lab: Lab, name: str, which: int) -> list[str]:
-    """A result of an odd name: the same as of a plain one."""
+    """A result of an odd name, in place of an earlier one: the same as of a plain one."""
     wanted, _ = lab.expected(name)
     command = lab.fresh(name)
-    end = Path(command.out).suffix
-    odd = f"{NAMES[which]}{end}"
+    usual, end = lab.home / command.out, Path(command.out).suffix
+    odd = usual.parent / f"{NAMES[which]}{end}"
+    if usual.exists():
+        odd.parent.mkdir(exist_ok=True)
+        os.rename(usual, odd)  # noqa: PTH104  # what is no text, too
     before = lab.tree()
-    ended = lab.run(lab.job(command, (*command.argv, f"--out={odd}")))
-    if ended.code == 1 and end and any(why in ended.err for why in ("no text", "name too long")):
+    ended = lab.run(lab.job(command, (*command.argv, f"--out={odd.relative_to(lab.home)}")))
+    refused = ("no text", "name too long") if end else ("no text",)
+    if ended.code == 1 and (end or name in OPENED_BY_NAME) and any(w in ended.err for w in refused):
         return [*plain(ended), *differences(lab.tree(), before)]
     if ended.code:
         return [*plain(ended), f"code {ended.code}: {ended.err[-300:]}"]
-    if (lab.home / command.out).is_dir():  # the earlier result, which stays
-        shutil.rmtree(lab.home / command.out)
-    os.rename(lab.home / odd, lab.home / command.out)  # noqa: PTH104  # what is no text, too
-    beside = f"{NAMES[which]}{CERTIFICATE}"
-    if end and (lab.home / beside).exists():  # it states the name
-        (lab.home / beside).unlink()
-        wanted = {path: one for path, one in wanted.items() if not path.endswith(CERTIFICATE)}
-    if (parent := Path(odd).parts[0]) != odd:
-        shutil.rmtree(lab.home / parent)
-    return differences(lab.tree(), wanted)
+    os.rename(odd, usual)  # noqa: PTH104
+    if (above := usual.parent / Path(NAMES[which]).parts[0]).is_dir():
+        shutil.rmtree(above)
+    return differences(*(_without_names(tree, end) for tree in (lab.tree(), wanted)))
+
+
+def _without_names(tree: Tree, end: str) -> Tree:
+    """A tree without what states the names of files that were written."""
+    stating = (CERTIFICATE, "result.json", "card.md") if end else ()
+    return {path: one for path, one in tree.items() if not path.endswith(stating)}
 
 
 LOCALES = (

@@ -50,8 +50,10 @@ def test_budgets_bits_and_time_go_together(tmp_path):
     assert done.code == 0, done.err
     result = read_result(tmp_path / "out")
     assert result.trials is not None
-    assert [one.size for one in result.trials.trials] == ["9KB", "11250B", "9KB"]
-    assert result.trials.trials[-1].steps >= 20 and result.activations
+    tried = [f"{one.size}, {one.group}" for one in result.trials.trials]
+    wanted = ["9KB, nearest", "11250B, nearest", "9KB, nearest, tuned"]
+    assert tried[0] == wanted[0] and sorted(tried + result.trials.left_out) == sorted(wanted)
+    assert all(line in done.out for line in result.trials.told) and result.activations
     assert sum(layer.bytes for layer in result.layers) <= 9000
 
 

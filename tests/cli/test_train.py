@@ -52,6 +52,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there all names are text")
+def test_a_name_that_no_runtime_can_open_is_refused_before_the_training(train, tmp_path):
+    done = train(tmp_path / os.fsdecode(b"\xff"), "--qat", "grid")
+    assert "no text in UTF-8" in complaint(done.code, done.out, done.err)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def train(small: Path) -> Callable[..., Done]:
     """Trains for an epoch of 4 steps, unless told otherwise; what is given last counts."""

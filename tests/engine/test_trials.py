@@ -1,5 +1,7 @@
 """The search for the best network: it holds what it says, and its plan makes the network again."""
 
+from itertools import count
+
 import pytest
 import torch
 from numpy.random import RandomState
@@ -7,6 +9,7 @@ from numpy.random import RandomState
 import subbyte
 from subbyte.engine import sensitivity, trials
 from subbyte.engine.apart import Apart, Verdict
+from subbyte.engine.deadline import Deadline
 from subbyte.engine.drops import Drop
 from subbyte.engine.quantization import Quantization
 from subbyte.engine.trials import Wish, search
@@ -130,6 +133,39 @@ def test_a_tuned_network_is_one_more_trial_and_taken_where_it_is_nearer(given):
     assert "60 steps brought 2 bits from" in record.told[-1]
     again = subbyte.quantize(given[0], given[1], found.model.plan)
     assert same(again, found.model)
+
+
+def hurried(monkeypatch) -> None:
+    """Let a second go by whenever a search looks at its clock."""
+    now = count()
+    monkeypatch.setattr(
+        trials, "Deadline", lambda seconds: Deadline(seconds, lambda: float(next(now)))
+    )
+
+
+def test_what_there_is_no_time_for_is_left_out_and_said(given, monkeypatch):
+    hurried(monkeypatch)
+    record = tuned(given, load_recipe(FAST), Wish(tune=Distill(seconds=1.0))).trials
+    assert record is not None and len(record.trials) == 1 and record.trials[0].chosen
+    assert record.left_out == ["3 bits, nearest", "2 bits, nearest, tuned"]
+    assert (
+        record.told[-1] == "left out, as the time was over: 3 bits, nearest; 2 bits, nearest, tuned"
+    )
+    assert "give a longer --time" in record.told[-2]
+
+
+@pytest.mark.parametrize("high", [1.0, 9.0])
+def test_of_sizes_that_there_was_time_for_the_smallest_that_holds_is_taken(
+    high, given, monkeypatch
+):
+    hurried(monkeypatch)
+    monkeypatch.setattr(Apart, "judge", lambda *_: Verdict(Drop(0.0, -9.0, high), 1.0))
+    recipe = load_recipe({"widths": ["ternary", 2], "weights": {"rounding": "nearest"}})
+    record = tuned(given, recipe, Wish(2.5, Distill(seconds=1.0))).trials
+    assert record is not None and len(record.trials) == 1
+    assert record.trials[0].holds is (high < 2.5)
+    assert ("NOT HELD: no network that there was time for" in record.told[1]) is (high > 2.5)
+    assert len(record.left_out) == 2
 
 
 @pytest.mark.slow

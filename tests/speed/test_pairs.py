@@ -1,6 +1,8 @@
 """Turns, medians and intervals: against SciPy's binomial distribution, a fake clock, and draws."""
 
 from collections.abc import Callable
+from itertools import count
+from time import sleep
 
 import numpy as np
 import pytest
@@ -70,6 +72,22 @@ def test_short_calls_are_repeated_within_a_turn():
     turns = take_turns({"a": clock.call("a", 0.001)}, 2, clock=clock)
     assert clock.log.count("a") == 3 + 2 * 20
     assert turns.seconds["a"] == pytest.approx([0.001] * 2)
+
+
+@pytest.mark.parametrize("readings", [10**9, 5])
+def test_where_the_clock_stands_still_times_are_those_on_the_wall(readings, caplog):
+    called, now = 0, count()
+
+    def call():
+        nonlocal called
+        called += 1
+        assert called < 500
+        sleep(0.001)
+
+    turns = take_turns({"a": call, "b": call}, 3, clock=lambda: next(now) // readings / 100)
+    assert all(value >= 0.001 for values in turns.seconds.values() for value in values)
+    assert len(turns.seconds["b"]) == 3 and turns.ratio("a", "b").median > 0
+    assert "on the wall" in caplog.text
 
 
 def test_time_that_is_up_ends_the_turns_but_all_have_had_one():

@@ -107,7 +107,11 @@ def quantize(
     ] = None,
     time: Annotated[
         str | None,
-        typer.Option(help="Time to tune for, such as 5min, 90s or 1h. With --recipe best."),
+        typer.Option(
+            help="Time to search and tune for, such as 5min, 90s or 1h: half of it for further "
+            "walks, the rest for tuning. The first walk, and export, proof and evaluation after "
+            "the search, take what they take. With --recipe best."
+        ),
     ] = None,
     apart: Annotated[
         int | None,

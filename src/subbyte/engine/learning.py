@@ -26,6 +26,8 @@ from subbyte.tasks import imitated
 from subbyte.tuning import TUNES
 
 _TIMES = 20  # that the state is judged on the way
+LEAST_STEPS = _TIMES
+"""Steps that a time is turned into at least."""
 _TIMED = 4  # steps that tell how long one takes
 _VIEWS = 8  # of each sample that is kept apart
 _LEAST_HELD = 8
@@ -248,8 +250,9 @@ def learn(
         method = method.with_threads(found["threads"]).with_steps(found["steps"])
     with threads(method.learns_with):
         if method.course.seconds:
+            begun = time.perf_counter()
             trial = Learner(network, quantized, method, samples, task, device, processes)
-            enough = reckoned(trial)
+            enough = max(LEAST_STEPS, reckoned(trial, begun))
             method = method.with_steps(processes.from_first(lambda: enough))
         learner = Learner(network, quantized, method, samples, task, device, processes)
         progress = _Progress(learner, keep)
@@ -313,8 +316,26 @@ class _Progress:
         self.learner.go_on(checkpoint)
 
 
-def reckoned(learner: Learner) -> int:
-    """The steps that the seconds of a course are enough for, judgements among them."""
+def affordable(
+    network: Network,
+    quantized: QuantizedModel,
+    method: TuneNetwork,
+    samples: Samples,
+    task: Task,
+    device: str,
+) -> int:
+    """The steps that the seconds of a method's course are enough for; 0 or less where they are not
+    even enough to measure that.
+    """
+    with threads(method.learns_with):
+        begun = time.perf_counter()
+        return reckoned(Learner(network, quantized, method, samples, task, device, ALONE), begun)
+
+
+def reckoned(learner: Learner, begun: float) -> int:
+    """The steps that the seconds of a course are enough for, counted from when it was begun;
+    judgements are among them.
+    """
     learner.step()  # the first ones make memory theirs
     started = time.perf_counter()
     for _ in range(_TIMED):
@@ -323,4 +344,5 @@ def reckoned(learner: Learner) -> int:
     started = time.perf_counter()
     learner.judge()
     judging = (_TIMES + 1) * (time.perf_counter() - started)
-    return max(_TIMES, int((learner.method.course.seconds - judging) / step))
+    left = learner.method.course.seconds - (time.perf_counter() - begun)
+    return int((left - judging) / step)

@@ -6,34 +6,38 @@ network nearest to the float one is taken. For a drop that is allowed the smalle
 among `_SIZES` budgets, from that of the narrowest widths to that of the widest, by bisection; the
 promise is held at the upper end of the drop's interval, and all decisions together are right with
 the confidence that is stated (`drops`). Layers' sensitivities and the float network's statistics
-are found once for all walks.
+are found once for all walks. Where its time is limited, half of it is for walks, of which the first
+is done in any case, and the rest for tuning; what there is no time for is left out, and said.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import isfinite
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated, TypeVar
+from math import inf, isfinite
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from subbyte import recipe as recipes
-from subbyte.allocate import Budget, Measure
+from subbyte.allocate import Budget
 from subbyte.data import Split
 from subbyte.engine.apart import Apart, Verdict
 from subbyte.engine.budget import meet_budget
 from subbyte.engine.calibration import ForwardFn, Source, collect
+from subbyte.engine.deadline import Deadline, NoTimeError
 from subbyte.engine.drops import decisions, fewest_samples, ladder, smallest
+from subbyte.engine.learning import LEAST_STEPS, affordable
 from subbyte.engine.limits import Limits
 from subbyte.engine.quantization import Quantization, carry_out, decide, taught
+from subbyte.engine.sizes import changed, larger_than, size_of
 from subbyte.engine.stages import Report, Stages, silent
 from subbyte.errors import DataError, RecipeError
 from subbyte.graph import Network, Samples, prepare, unwrapped
 from subbyte.io.cache import Cache
 from subbyte.io.numbers import Bounded, Positive, Real
+from subbyte.io.workplaces import scratch
 from subbyte.methods import Rounding, Task
-from subbyte.recipe import Plan, Recipe, Settings, load_recipe
+from subbyte.recipe import Plan, Recipe, load_recipe
 from subbyte.records import Trial, Trials
 from subbyte.rounding import ROUNDINGS, Adaround, Corrected
 from subbyte.tuning import Distill
@@ -41,16 +45,13 @@ from subbyte.tuning import Distill
 _SIZES = 31
 _ROUNDINGS = (Corrected(), Adaround())  # the best of docs/rounding.md
 _TUNINGS = 2  # with a drop that is allowed: of the next smaller size, and of the one that holds it
-_LARGER = 1.25  # times the budget: what more bytes would bring
-S = TypeVar("S", bound=Settings)
-_UNITS = {Measure.BITS: "bits", Measure.BYTES: "B", Measure.OPERATIONS: "bops"}
 
 
 @dataclass(frozen=True)
 class Wish(Bounded):
     """max_drop: how much the figure may lose, in its units; None where the recipe states the size;
-    tune: how the network learns after its walk, None for not; confidence: percent. Raises
-    RecipeError for what is out of range.
+    tune: how the network learns after its walk, None for not; its seconds, if it has any, are those
+    of the whole search; confidence: percent. Raises RecipeError for what is out of range.
     """
 
     max_drop: Positive | None = None
@@ -61,13 +62,18 @@ class Wish(Bounded):
         """Raise RecipeError where a recipe does not go with it."""
         if recipe.tune is not None:
             raise RecipeError(
-                "best: the recipe tunes already; leave out its `tune`, and say for how long "
-                "(--time)"
+                "best: the recipe tunes already; leave out its `tune`, and say how long the search "
+                "may take (--time)"
             )
         if self.max_drop is not None and recipe.budget is not None:
             raise RecipeError(
                 "best: a budget states the size that max_drop finds; give one of them"
             )
+
+    @property
+    def seconds(self) -> float:
+        """The time of the search, inf where it has no end."""
+        return inf if self.tune is None else self.tune.seconds or inf
 
     @property
     def tail(self) -> float:
@@ -100,8 +106,9 @@ def best(
     to be tested on; targets: theirs, such as int64 [n]: drops are of the task's first score, or
     without them of agreement with float; recipe: with the size: bits of weights or a budget; the
     activations' bits; the rounding, if it is not to be chosen; max_drop: the smallest network is
-    found that loses no more, in points of that score, in place of a stated size; seconds: of
-    tuning.
+    found that loses no more, in points of that score, in place of a stated size; seconds: of the
+    search, half of them at most for walks and the rest for tuning; 0: as many walks as it takes,
+    and no tuning.
     Raises SubbyteError (see `errors`) when something does not fit.
     """
     model, limits = unwrapped(model), limits or Limits()
@@ -148,8 +155,8 @@ def search(
                 f"{wish.confidence:g} % confidence with {apart.samples:,} samples held apart, not "
                 f"even where none differs; it takes {least:,}. Hold more apart, or allow more"
             )
-    with TemporaryDirectory() as folder:
-        limits = replace(limits, cache=Cache(Path(folder)))
+    with scratch() as folder:
+        limits = replace(limits, cache=Cache(folder))
         trials = _Search(network, recipe, images, apart, wish, accept, limits, stages or Stages())
         return trials.run()
 
@@ -181,6 +188,8 @@ class _Search:
         self.network, self.recipe, self.images, self.apart = network, recipe, images, apart
         self.wish, self.accept, self.limits, self.stages = wish, accept, limits, stages
         self.tried: list[Trial] = []
+        self.left_out: list[str] = []
+        self.deadline = Deadline(wish.seconds)
 
     def run(self) -> Quantization:
         """The best network."""
@@ -198,15 +207,17 @@ class _Search:
             confidence=self.wish.confidence,
             max_drop=self.wish.max_drop,
             trials=trials,
+            left_out=self.left_out,
         )
         return replace(chosen.done, trials=record)
 
     def stated(self) -> _Made:
         """The best network of the size that the recipe states; a larger one is tried, too."""
         rounding, chosen = self.rounded(self.recipe)
-        larger = _larger(self.recipe)
+        larger = larger_than(self.recipe)
         if larger is not None:
-            self.walk(larger, rounding)
+            with suppress(NoTimeError):
+                self.walk(larger, rounding)
         if self.wish.tune is None:
             return chosen
         return _nearest([chosen, self.tune(chosen, self.wish.tune)])
@@ -218,7 +229,7 @@ class _Search:
         sizes = self.sizes()
         few = len(sizes) // 4  # where roundings differ most, and the bisection often passes
         rounding, first = self.rounded(self.budget(sizes[few]))
-        found = {True: first, False: first}
+        found: dict[bool, _Made] = {}
 
         def holds(place: int) -> bool:
             made = first if place == few else self.walk(self.budget(sizes[place]), rounding)
@@ -226,18 +237,22 @@ class _Search:
             found[held] = made
             return held
 
-        place, tune = smallest(len(sizes), holds), self.wish.tune
-        if place is None:
-            return found[False]
+        try:
+            smallest(len(sizes), holds)
+        except NoTimeError:
+            found.setdefault(self.held(first.verdict), first)
+        shown, tune = found[True in found], self.wish.tune
         if tune is None:
-            return found[True]
-        tune = replace(tune, seconds=tune.seconds / _TUNINGS)
-        if place:
-            smaller = self.tune(found[False], tune)
+            return shown
+        if False in found:
+            smaller = self.tune(found[False], tune, _TUNINGS if True in found else 1)
             if self.held(smaller.verdict):
                 return smaller
-        tuned = self.tune(found[True], tune)
-        return _nearest([found[True], tuned]) if self.held(tuned.verdict) else found[True]
+        if True in found:
+            tuned = self.tune(shown, tune)
+            if self.held(tuned.verdict):
+                return _nearest([shown, tuned])
+        return shown
 
     def sizes(self) -> list[int]:
         """Bytes of layers that are tried."""
@@ -257,21 +272,42 @@ class _Search:
 
     def budget(self, size: int) -> Recipe:
         """The recipe with a budget of bytes."""
-        return _changed(self.recipe, budget=Budget.parse(f"{size}B"))
+        return changed(self.recipe, budget=Budget.parse(f"{size}B"))
 
     def rounded(self, recipe: Recipe) -> tuple[Rounding, _Made]:
         """The rounding by which a recipe's network is nearest, and that network."""
         roundings: tuple[Rounding, ...] = (recipe.weights.rounding,)
         if "rounding" not in recipe.weights.model_fields_set:
             roundings = _ROUNDINGS
-        made = [self.walk(recipe, rounding) for rounding in roundings]
+        made = []
+        for rounding in roundings:
+            with suppress(NoTimeError):
+                made.append(self.walk(recipe, rounding))
         chosen = _nearest(made)
         return roundings[made.index(chosen)], chosen
 
     def walk(self, recipe: Recipe, rounding: Rounding) -> _Made:
-        """Try a recipe with a rounding; widths are shared out by the recipe's own."""
-        size, name = _size(recipe), ROUNDINGS.name(rounding)
-        stages, own = self.stages.about(f"{size}, {name}"), recipe.weights.rounding
+        """Try a recipe with a rounding; widths are shared out by the recipe's own.
+
+        Raises NoTimeError where it is not the first, and there is no time for it.
+        """
+        size, name = size_of(recipe), ROUNDINGS.name(rounding)
+        stages = self.stages.about(what := f"{size}, {name}")
+        try:
+            if self.tried and not self.deadline.allows():
+                raise NoTimeError
+            with self.deadline.walking(stages.report) as watched:
+                stages.report = watched
+                return self.walked(recipe, rounding, size, name, stages)
+        except NoTimeError:
+            self.left_out.append(what)
+            raise
+
+    def walked(
+        self, recipe: Recipe, rounding: Rounding, size: str, name: str, stages: Stages
+    ) -> _Made:
+        """A network by a walk, judged. size, name: the recipe's and the rounding's."""
+        own = recipe.weights.rounding
         with stages.stage("plan") as report:
             plan, options = decide(self.network, recipe, self.images, self.limits, report)
         layers = (
@@ -288,12 +324,28 @@ class _Search:
         )
         return self.judged(size, name, replace(done, options=options), 0, stages)
 
-    def tune(self, start: _Made, method: Distill) -> _Made:
-        """Let a network that was tried learn."""
+    def tune(self, start: _Made, method: Distill, parts: int = 1) -> _Made:
+        """Let a network that was tried learn, in one of so many parts of the time that is left; it
+        stays as it is where none is.
+        """
         rounding = self.tried[start.number].rounding
         stages = self.stages.about(f"{start.size}, tuned")
+        if method.seconds:
+            steps = self.affordable(start, method, self.deadline.left / parts)
+            if steps < LEAST_STEPS:
+                self.left_out.append(f"{start.size}, {rounding}, tuned")
+                return start
+            method = method.with_steps(steps)
         done = taught(start.done, method, self.images, self.apart.task, self.limits, stages)
         return self.judged(start.size, rounding, done, done.lessons[-1].steps, stages)
+
+    def affordable(self, start: _Made, method: Distill, seconds: float) -> int:
+        """The steps that some seconds are enough for."""
+        if not seconds:
+            return 0
+        method = replace(method, seconds=seconds)
+        task, samples = self.apart.task, Samples.of(self.images)
+        return affordable(self.network, start.done.model, method, samples, task, self.limits.device)
 
     def judged(
         self, size: str, rounding: str, done: Quantization, steps: int, stages: Stages
@@ -325,39 +377,6 @@ class _Search:
 
 def _nearest(made: Sequence[_Made]) -> _Made:
     return min(made, key=lambda one: one.verdict.distance)
-
-
-def _changed(settings: S, **changes: object) -> S:
-    """Settings with changes; what is left open stays so, for targets to decide."""
-    stated = {name: dict(settings)[name] for name in settings.model_fields_set}
-    return type(settings)(**stated | changes)
-
-
-def _with_weights(recipe: Recipe, **changes: object) -> Recipe:
-    return _changed(recipe, weights=_changed(recipe.weights, **changes))
-
-
-def _size(recipe: Recipe) -> str:
-    """The size that a recipe states, in words."""
-    if recipe.budget is not None:
-        return str(recipe.budget)
-    return f"{recipe.weights.width} bits".replace("ternary bits", "ternary")
-
-
-def _larger(recipe: Recipe) -> Recipe | None:
-    """A recipe of the next larger size; None where there is none."""
-    budget = recipe.budget
-    if budget is not None:
-        unit = _UNITS[budget.counts]
-        more = budget.amount * _LARGER
-        text = f"{more:.4f}{unit}" if budget.counts is Measure.BITS else f"{round(more)}{unit}"
-        return _changed(recipe, budget=Budget.parse(text))
-    bits = recipe.weights.bits
-    if bits == "ternary":
-        return _with_weights(recipe, bits=2)
-    if isinstance(bits, int) and bits < 8 and recipe.weights.levels is None:
-        return _with_weights(recipe, bits=bits + 1)
-    return None
 
 
 def _finite(value: float) -> float | None:

@@ -3,7 +3,6 @@ static quantization makes of it.
 """
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from subbyte.exporters.sessions import Feeds
 from subbyte.exporters.torch_onnx import float_program
 from subbyte.graph import Signature
 from subbyte.io.files import written
+from subbyte.io.workplaces import scratch
 
 OPSET = 21
 """The opset of files of integers, too."""
@@ -42,8 +42,8 @@ def write_static(float_file: Path, feeds: Sequence[Feeds], path: Path) -> None:
     feeds: samples to calibrate on, by their smallest and largest values.
     Raises FormatError when the tool fails.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet(), written(path) as temporary:
-        prepared = Path(folder) / "prepared.onnx"
+    with scratch() as folder, _quiet(), written(path) as temporary:
+        prepared = folder / "prepared.onnx"
         try:
             quant_pre_process(str(float_file), str(prepared), skip_symbolic_shape=True)
             quantize_static(

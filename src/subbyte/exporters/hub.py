@@ -6,7 +6,6 @@ loads one brings it, as for `load`.
 """
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
@@ -16,6 +15,7 @@ from subbyte.errors import DataError, SubbyteError
 from subbyte.exporters.packed import load, save
 from subbyte.io.files import write_text
 from subbyte.io.user_file import UserFiles
+from subbyte.io.workplaces import scratch
 from subbyte.records import HEAD, PLAN
 
 PACKED, CARD = "model.safetensors", "README.md"
@@ -66,7 +66,7 @@ def push_to_hub(
     Raises DataError where the Hub refuses.
     """
     hub = _hub()
-    with TemporaryDirectory() as folder:
+    with scratch() as folder:
         save_pretrained(model, folder)
         try:
             hub.create_repo(name, private=private, exist_ok=True)

@@ -6,7 +6,6 @@ The next one, with which files run, only lays out values for the processor at ha
 with other names, by machine. One run of a sample gives order, types and shapes of all values.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from subbyte.exporters.operators import (
     VIEWS,
 )
 from subbyte.exporters.sessions import Event, Feeds, profile
+from subbyte.io.workplaces import scratch
 
 _BYTES = {"uint8": 1, "int8": 1, "bool": 1, "float16": 2, "int16": 2, "int64": 8, "double": 8}
 _WORD = 4  # bytes of all other types
@@ -166,10 +166,10 @@ def read_optimized(path: Path, feeds: Feeds, names: Mapping[str, str] = NO_NAMES
     """
     written = onnx.load(str(path), load_external_data=False)
     large = path.stat().st_size > _LARGE or bool(beside(written))
-    with tempfile.TemporaryDirectory() as folder:
-        place, source = Path(folder) / "optimized.onnx", path
+    with scratch() as folder:
+        place, source = folder / "optimized.onnx", path
         if not large:  # nodes are told from each other by name
-            source = Path(folder) / "named.onnx"
+            source = folder / "named.onnx"
             onnx.save(_named(written, names), str(source))
 
         def kept(options: Any) -> None:

@@ -2,7 +2,6 @@
 and the time of each node.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import onnxruntime
 
 from subbyte.errors import DataError, FormatError
 from subbyte.io.texts import parse_json, read_text
+from subbyte.io.workplaces import scratch
 
 Feeds = Mapping[str, np.ndarray]
 """Inputs of a file by name."""
@@ -135,12 +135,12 @@ def profile(
 
     Raises FormatError when the file can't be loaded or run.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
 
         def observed(options: Any) -> None:
             change(options)
             options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder) / "profile")
+            options.profile_file_prefix = str(folder / "profile")
 
         session = open_session(path, threads, observed)
         try:
@@ -149,7 +149,7 @@ def profile(
         except Exception as error:  # as when it loads
             reason = " ".join(str(error).split())[:300]
             raise FormatError(f"{path}: ONNX Runtime can't run it: {reason}") from error
-        events = parse_json(read_text(Path(session.end_profiling())))
+        events = parse_json(read_text(told := Path(session.end_profiling())), told)
     found = [_event(one) for one in events if one.get("cat") == _NODE and _TAIL in one["name"]]
     each = len(found) // runs
     return [found[k * each : (k + 1) * each] for k in range(runs)]

@@ -53,21 +53,23 @@ def _exchange(work: Path, paths: Sequence[Path]) -> None:
     finds the workplace of a killed process knows what to do.
     """
     (main, *others), new = paths, work / NEW
-    alone = not any(path.exists() or (new / path.name).exists() for path in others)
-    if alone and not main.is_dir():
+    made = [path for path in others if (new / path.name).exists()]
+    if not main.is_dir() and not made and not any(map(Path.exists, others)):
         (new / main.name).replace(main)
         return
     (new / main.name).stat()  # raises where the block did not make it
-    earlier = work / EARLIER
+    earlier, ready = work / EARLIER, work / READY
     earlier.mkdir()
+    new.rename(ready)
     try:
-        new.rename(work / READY)
         for path in filter(Path.exists, paths):
             path.rename(earlier / path.name)
-        put(work / READY, main)
+        put(ready, main)
     except BaseException:
-        for path in others:
-            path.unlink(missing_ok=True)
+        ready.rename(new)  # it is not what comes next, should this process be killed
+        for path in made:
+            if not (new / path.name).exists():  # it was put in its place
+                path.unlink(missing_ok=True)
         put(earlier, main)
         raise
 

@@ -3,7 +3,6 @@ all.
 """
 
 import os
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -12,7 +11,7 @@ from pathlib import Path, PurePath
 from subbyte.errors import SubbyteError
 from subbyte.io.files import together
 from subbyte.io.locks import OPEN, Claim, claim, is_at
-from subbyte.io.workplaces import finish, hidden, is_hidden, sweep
+from subbyte.io.workplaces import delete, finish, hidden, is_hidden, sweep
 
 INSIDE = ".lock"
 """The lock file of a folder beside which nothing can be written."""
@@ -134,7 +133,8 @@ def growing(out: Path, results: Collection[str], parts: Collection[str] = ()) ->
             if free and out.is_dir() and not any((out / name).exists() for name in results):
                 _empty(out)
                 if not there:
-                    out.rmdir()
+                    with suppress(OSError):  # what could not be deleted is in it
+                        out.rmdir()
             raise
 
 
@@ -147,10 +147,8 @@ def is_free(out: Path) -> bool:
 
 def _empty(out: Path) -> None:
     for path in list(out.iterdir()):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path != out / INSIDE:
-            path.unlink()
+        if path != out / INSIDE:
+            delete(path)
 
 
 def _within(out: Path) -> Iterator[Path]:

@@ -5,23 +5,29 @@
                             /earlier/NAME what it replaces
 
 A process that is killed leaves its workplace, without a lock. The next one that makes the same
-puts in place what was ready where nothing is any more, and sweeps up the rest.
+puts in place what was ready, or else earlier, where nothing is any more, and sweeps up the rest.
 """
 
+import logging
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePath
+from shutil import disk_usage
+from tempfile import mkdtemp
 
+from subbyte.errors import FormatError, ResourceError
 from subbyte.io.locks import Claim, claimed
+
+log = logging.getLogger("subbyte")
 
 NEW, READY, EARLIER = "new", "ready", "earlier"
 _PARTIAL = re.compile(r"(?s)\..+\.[0-9]+-[0-9a-f]{8}\.partial")
 _HIDDEN = re.compile(r"(?s)\..+\.partial(\..*)?|\.(.+\.)?lock")  # those of earlier versions, too
+_ROOM = 1 << 20  # bytes of a temporary folder that is not full
 _LONGEST = 200  # bytes of a name that is part of another
 
 
@@ -39,23 +45,84 @@ def workplace(target: Path) -> Iterator[Path]:
 
 
 def _begun(target: Path, stack: ExitStack) -> Path:
-    """A new workplace under a lock; both go with the stack, the lock last."""
+    """A new workplace under a lock; both go with the stack. The lock goes first: its descriptor may
+    be the only one by which the workplace can be looked into.
+    """
     while True:
         folder = target.with_name(hidden(target, f"{os.getpid()}-{secrets.token_hex(4)}.partial"))
+        stack.callback(_left, folder, target)
         folder.mkdir()
         with suppress(FileNotFoundError):  # another process swept it up before it had its lock
             stack.enter_context(claimed(folder))
-            stack.callback(_deleted, folder)
             return folder
 
 
-def _deleted(folder: Path) -> None:
-    """Delete a workplace; an empty one even where no further file can be opened."""
+def _left(folder: Path, target: Path) -> None:
+    """Delete a workplace, unless an earlier target could not be put back."""
+    if _is_missing(target, folder / EARLIER):
+        log.warning("%s is in %s, and the next command for it puts it back", target, folder)
+        return
     try:
-        (folder / NEW).rmdir()
+        delete(folder)
+    except KeyboardInterrupt:
+        delete(folder)
+        raise
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """An empty folder among the temporary ones; it vanishes with all that is left in it when the
+    block ends.
+
+    Raises ResourceError where the block fails for lack of room there, in whatever words: libraries
+    have none for it.
+    """
+    folder = Path(mkdtemp(prefix="subbyte-"))
+    try:
+        yield folder
+    except (OSError, FormatError) as error:
+        free = disk_usage(folder).free
+        if free > _ROOM:
+            raise
+        raise ResourceError(
+            f"the temporary folder {folder.parent} is full ({free:,} bytes free); give TMPDIR one "
+            f"with more room ({error})"
+        ) from error
+    finally:
+        delete(folder)
+
+
+def delete(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it; one folder is open at a time, as
+    hardly any more may be. A warning says what can't be deleted, the first of it by name.
+    """
+    failed = list(_not_deleted(path))
+    if failed:
+        log.warning("%s stays, delete it: %s (%s)", path, failed[0].strerror, failed[0].filename)
+
+
+def _not_deleted(path: Path) -> Iterator[OSError]:
+    """Delete what can be deleted; the errors of the rest."""
+    try:
+        if not path.is_dir() or path.is_symlink():
+            path.unlink()
+        elif not _was_empty(path):
+            for part in list(path.iterdir()):
+                yield from _not_deleted(part)
+            path.rmdir()
+    except FileNotFoundError:  # another process deletes it, too
+        return
+    except OSError as error:
+        yield error
+
+
+def _was_empty(folder: Path) -> bool:
+    """Delete a folder if it is empty, for which nothing has to be opened; whether it was."""
+    try:
         folder.rmdir()
-    except OSError:  # something is left in it
-        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return False
+    return True
 
 
 def hidden(target: Path, end: str) -> str:
@@ -94,15 +161,21 @@ def finish(target: Path) -> None:
     for other in leftovers(target):
         with suppress(FileNotFoundError), claimed(other) as claim:
             if claim is Claim.OURS:
-                if not target.exists() and (other / READY / target.name).exists():
-                    put(other / READY, target)
-                shutil.rmtree(other, ignore_errors=True)
+                for whole in (other / READY, other / EARLIER):
+                    if _is_missing(target, whole):
+                        put(whole, target)
+                delete(other)
+
+
+def _is_missing(target: Path, folder: Path) -> bool:
+    """Whether a target is in a folder of a workplace in place of where it is to be."""
+    return not target.exists() and (folder / target.name).exists()
 
 
 def _discard(other: Path) -> None:
     with suppress(FileNotFoundError), claimed(other) as claim:
         if claim is Claim.OURS:
-            shutil.rmtree(other, ignore_errors=True)
+            delete(other)
 
 
 def put(ready: Path, target: Path) -> None:

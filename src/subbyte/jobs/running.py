@@ -83,6 +83,12 @@ def walked(work: Work) -> Quantization:
     )
 
 
+def check_exportable(job: Job, out: Path) -> None:
+    """Raise FormatError where files for runtimes can't be opened by the name of a folder."""
+    if NOTHING not in job.exports:
+        check_name(out.resolve())
+
+
 def run(
     job: Job,
     model: nn.Module,
@@ -105,8 +111,7 @@ def run(
     Raises SubbyteError when anything does not fit; then, and on Ctrl-C, `out` is as it was before.
     """
     job, place = _stating(job, data), UserFiles(out)
-    if NOTHING not in job.exports:
-        check_name(out.resolve())
+    check_exportable(job, out)
     with folder(out, owns=OWNS, force=force) as temporary:
         stages = Stages(report)
         images, capture, done = _quantized(job, model, data, stages, make)

@@ -21,7 +21,7 @@ from subbyte.engine.walk import measured
 from subbyte.exporters.packed import load_onto
 from subbyte.graph import Network, Samples, prepare, with_tensors
 from subbyte.jobs.job import OWNS, Job
-from subbyte.jobs.running import Make, Work, run
+from subbyte.jobs.running import Make, Work, check_exportable, run
 from subbyte.learn.training import Quantized, Rounded, TrainSettings
 from subbyte.learn.training import train as train_network
 from subbyte.learn.training.loop import in_folder, split_data
@@ -143,6 +143,7 @@ def train(
     the others None.
     Raises SubbyteError as `learn.training.train` and `running.run` do.
     """
+    check_exportable(job, out)
     with in_folder(out, trainers(job.limits.device)):
         return _train(begin, job, settings, model, data, out, report, about, resume)
 

@@ -2,6 +2,7 @@
 float one.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ from subbyte.core.ladders import Ladder
 from subbyte.io.numbers import Bounded
 from subbyte.methods.quantizing import Forward, Loss, Method
 
+log = logging.getLogger("subbyte")
 T = TypeVar("T", bound="Tune")
 
 
@@ -39,10 +41,16 @@ class Tune(Method, ABC, contract=True):
 
 
 def counted(method: T) -> T:
-    """A method that says how many threads it learns with: as many as torch has now, unless it does
-    already.
+    """A method that says how many threads it learns with: as many as torch has now, which a warning
+    says, unless it does already.
     """
-    return method if method.learns_with else method.with_threads(torch.get_num_threads())
+    if method.learns_with:
+        return method
+    count = torch.get_num_threads()
+    log.warning(
+        "learns with %d threads, as plan.yaml states; with others results may differ", count
+    )
+    return method.with_threads(count)
 
 
 class TuneLayers(Tune, ABC, contract=True):

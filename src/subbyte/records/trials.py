@@ -44,7 +44,7 @@ class Trials(Record):
     choosing: further ones, by whose distances roundings and tuning were chosen; confidence: percent
     with which all that was decided by drops is right, where a drop was allowed, or of each
     interval; max_drop: the drop that was allowed, None where the size was stated; trials: in their
-    order, one of them chosen.
+    order, one of them chosen; left_out: what there was no time for, as trials are named.
     """
 
     figure: str
@@ -54,6 +54,7 @@ class Trials(Record):
     confidence: Percent
     max_drop: float | None = None
     trials: list[Trial] = Field(min_length=1)
+    left_out: list[str] = Field(default_factory=list)
 
     @property
     def chosen(self) -> Trial:
@@ -63,7 +64,7 @@ class Trials(Record):
     @property
     def told(self) -> list[str]:
         """The choice, its reason, and what a larger size or more time would bring: sentences."""
-        return [self._choice, self._reason, *self._larger, self._time]
+        return [self._choice, self._reason, *self._larger, self._time, *self._left_out]
 
     def points(self, drop: float | None) -> str:
         """A drop in words."""
@@ -101,9 +102,15 @@ class Trials(Record):
             beaten = "; ".join(f"{trial.name}: {trial.distance:.4g}" for trial in others)
             return (
                 f"why: its outputs are nearest to float's, at {one.distance:.4g} by the task's "
-                f"distance on {self.choosing:,} other samples ({beaten or 'nothing else fits'})"
+                f"distance on {self.choosing:,} other samples "
+                f"({beaten or 'nothing else was tried'})"
             )
         promise = f"{self.points(self.max_drop)} at {self.confidence:g} % confidence"
+        if not one.holds and self.left_out:
+            return (
+                f"NOT HELD: no network that there was time for is shown to lose at most {promise}; "
+                f"give a longer --time, allow more, or hold more samples apart"
+            )
         if not one.holds:
             return (
                 f"NOT HELD: no network of these widths is shown to lose at most {promise}; this is "
@@ -132,8 +139,16 @@ class Trials(Record):
         ]
 
     @property
+    def _left_out(self) -> list[str]:
+        if not self.left_out:
+            return []
+        return [f"left out, as the time was over: {'; '.join(self.left_out)}"]
+
+    @property
     def _time(self) -> str:
         tuned = [trial for trial in self.trials if trial.steps]
+        if not tuned and self.left_out:
+            return "more time: nothing was tuned; give a longer --time"
         if not tuned:
             return "more time: nothing was tuned; give --time, such as 5min"
         said = []

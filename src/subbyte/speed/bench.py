@@ -3,7 +3,6 @@ makes of it, and against each other.
 """
 
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from subbyte.exporters.sessions import (
 )
 from subbyte.io.numbers import Bounded, Count, Positive
 from subbyte.io.versions import installed
+from subbyte.io.workplaces import scratch
 from subbyte.records.speed import Bench, FileSpeed, NodeTime, Timing
 from subbyte.speed.machine import processor
 from subbyte.speed.memory import resident_memory
@@ -86,11 +86,11 @@ def bench(
     range and folders of different networks, DataError for sizes that are not known.
     """
     settings = Settings(threads, tuple(batches), pairs, limit, sizes or {}, static)
-    with tempfile.TemporaryDirectory() as place:
+    with scratch() as place:
         with Stages(progress).stage("prepare"):
             subjects = gather(
                 [Path(path) for path in paths],
-                Path(place),
+                place,
                 static=settings.static,
                 sizes=settings.sizes,
             )

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from subbyte.errors import ResourceError
 from subbyte.exporters import resident
 from subbyte.exporters.sessions import Feeds
 from subbyte.io.texts import parse_json
+from subbyte.io.workplaces import scratch
 from subbyte.records.speed import Resident
 
 
@@ -22,8 +22,8 @@ def resident_memory(path: Path, feeds: Feeds, threads: int) -> Resident | None:
     """
     if not resident.STATUS.exists():
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        inputs = Path(folder) / "inputs.npz"
+    with scratch() as folder:
+        inputs = folder / "inputs.npz"
         np.savez(inputs, **feeds)  # type: ignore[arg-type]
         command = [sys.executable, str(resident.__file__), str(path.resolve()), str(inputs)]
         done = subprocess.run(

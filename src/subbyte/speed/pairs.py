@@ -7,6 +7,7 @@ median is binomial(n, 1/2), so the k-th smallest and the k-th largest enclose it
 number with P(fewer than k below) <= 2.5 %.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +16,13 @@ from statistics import median, quantiles
 
 from subbyte.records.speed import Ratio
 
+log = logging.getLogger("subbyte")
 Call = Callable[[], object]
 Clock = Callable[[], float]
 
 SHORTEST = 0.02
 """Seconds that one turn should take at least; short calls are repeated within it."""
+_SHORT = 1e-7  # seconds; no turn is shorter
 _TAIL = 0.025
 
 
@@ -75,31 +78,46 @@ def take_turns(
 
     pairs: turns of each; limit: seconds on the wall after which no further turn begins, though each
     has had one; clock: what seconds are read from, CPU time unless they run on several threads.
-    Every other turn goes backwards, so that none always follows the same one.
+    Every other turn goes backwards, so that none always follows the same one. Where the clock stood
+    still in a turn (CPU time comes in ticks while it is limited), all seconds are those on the
+    wall, and a warning says so.
     """
     start = time.perf_counter()
     repeats = {
         name: _repeats(call, clock, limit / (6 * len(calls))) for name, call in calls.items()
     }
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[_Time]] = {name: [] for name in calls}
     order = list(calls)
     for turn in range(pairs):
         for name in order if turn % 2 == 0 else reversed(order):
-            seconds[name].append(_timed(calls[name], repeats[name], clock))
+            times[name].append(_timed(calls[name], repeats[name], clock))
         if time.perf_counter() - start > limit:
             break
-    return Turns(seconds)
+    if all(one.own > 0 for some in times.values() for one in some):
+        return Turns({name: [one.own for one in some] for name, some in times.items()})
+    log.warning("CPU time comes in ticks too long for these calls; times are those on the wall")
+    return Turns({name: [one.wall for one in some] for name, some in times.items()})
+
+
+@dataclass(frozen=True)
+class _Time:
+    """Seconds of a call by the clock that is asked for, and on the wall."""
+
+    own: float
+    wall: float
 
 
 def _repeats(call: Call, clock: Clock, most: float) -> int:
     """How often a call is repeated in a turn; the calls warm up meanwhile."""
     call()
-    once = max(_timed(call, 1, clock), _timed(call, 1, clock), 1e-7)
+    tries = [_timed(call, 1, clock) for _ in range(2)]
+    once = max(one.own for one in tries) or min(one.wall for one in tries)
     return max(1, math.ceil(min(SHORTEST, most) / once))
 
 
-def _timed(call: Call, repeats: int, clock: Clock) -> float:
-    start = clock()
+def _timed(call: Call, repeats: int, clock: Clock) -> _Time:
+    wall, own = time.perf_counter(), clock()
     for _ in range(repeats):
         call()
-    return (clock() - start) / repeats
+    own, wall = clock() - own, time.perf_counter() - wall
+    return _Time(own / repeats, max(wall, _SHORT) / repeats)

@@ -2,7 +2,6 @@
 `subbyte quantize` prints.
 """
 
-import tempfile
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from subbyte.exporters.feeding import taken
 from subbyte.exporters.float_onnx import write_float
 from subbyte.exporters.sessions import Feeds, inputs_of, made_up, open_session
 from subbyte.graph import Signature, unwrapped
+from subbyte.io.workplaces import scratch
 from subbyte.methods import Form
 from subbyte.records.speed import FLOAT, Timing
 from subbyte.speed.bench import clock_for, prepared, timing_of
@@ -36,8 +36,8 @@ def time_export(
     sizes = {
         axis.text: leaf.shape[axis.value] for leaf in signature.tensors for axis in leaf.dynamic
     }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{FLOAT}.onnx"
+    with scratch() as folder:
+        path = folder / f"{FLOAT}.onnx"
         write_float(unwrapped(network).cpu(), signature, outputs, path)
         forms = {name: form_of(place) for name, place in files.items()}
         batch = max(form.batch or 1 for form in forms.values())

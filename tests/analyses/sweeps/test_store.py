@@ -1,6 +1,7 @@
 """The folder of a sweep."""
 
 import json
+import os
 
 import pytest
 
@@ -186,6 +187,16 @@ def test_parquet_is_the_csv(results, tmp_path):
     ]
     assert as_text == table(results.out / "results.csv")
     assert found[0]["quantized_top1_percent"] == 100 / 3 and found[0]["weights.scalar"] == 1.5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there all names are text")
+def test_tables_are_written_into_a_folder_whose_name_is_no_text(tasks, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    results = Results(tmp_path / os.fsdecode(b"\xff"), "name")
+    results.add(tasks[0], metrics(12.5))
+    results.write_tables(tasks[:1], ())
+    with (results.out / "results.parquet").open("rb") as file:
+        assert parquet.read_table(file).num_rows == 1
 
 
 def test_lists_are_json_in_tables(results, tmp_path):

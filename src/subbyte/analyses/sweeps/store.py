@@ -183,8 +183,8 @@ def _write_parquet(
     except ImportError:
         return
     table = pyarrow.table({name: _column([row.get(name) for row in rows]) for name in columns})
-    with written(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
+    with written(path) as temporary, temporary.open("wb") as file:  # its names are text
+        pyarrow.parquet.write_table(table, file)
 
 
 def _column(values: list[object]) -> list[object]:

@@ -5,6 +5,7 @@ neither torch nor any other large package.
 """
 
 import logging
+import re
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -47,6 +48,7 @@ COMMANDS = {
 """Commands and their help, which their functions say too, in the order in which help lists them.
 The command NAME is the function of that name in `subbyte.cli.NAME`.
 """
+_LONG = re.compile(r"(\S{200})\S+")
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -71,6 +73,14 @@ class _Commands(TyperGroup):
         if args and args[0] in COMMANDS:
             self.add_command(load(args[0]))
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run what is asked for; a value that an option refuses is shown as far as it is short."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _LONG.sub(r"\1...", error.message.removeprefix("Value error, "))
+            raise
 
 
 app = typer.Typer(

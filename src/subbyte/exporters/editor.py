@@ -9,8 +9,9 @@ import onnx_ir as ir
 class Editor:
     """Puts nodes and constants into a graph; each constant is held once, by its name."""
 
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: ir.Graph, prefix: str = "subbyte") -> None:
+        """prefix: of the names of nodes and values, another for each editor of a graph."""
+        self.graph, self._prefix = graph, prefix
         self.constants: dict[str, ir.Value] = {}
         self.count = 0
 
@@ -19,9 +20,9 @@ class Editor:
     ) -> ir.Value:
         """Put an operation before another; its value."""
         self.count += 1
-        name = f"subbyte_{op}_{self.count}"
+        name = f"{self._prefix}_{op}_{self.count}"
         node = ir.node(op, inputs, attributes=attributes, name=name)
-        node.outputs[0].name = f"subbyte_{self.count}"
+        node.outputs[0].name = f"{self._prefix}_{self.count}"
         self.graph.insert_before(before, node)
         return node.outputs[0]
 

@@ -28,6 +28,7 @@ from subbyte.exporters.facts import PREFIX, RECIPE, facts_of, prefixed, proof_of
 from subbyte.exporters.feeding import check_pixels, of_one_batch
 from subbyte.exporters.held import held_bytes
 from subbyte.exporters.kernels import read_kernels
+from subbyte.exporters.norms import centre_groups
 from subbyte.exporters.onnx_files import close, is_large, read_seal, save_program
 from subbyte.exporters.pads import merge_pads
 from subbyte.exporters.parity import prove
@@ -129,6 +130,7 @@ outputs = session.run(None, dict(zip(names, inputs)))
         program = _torch_graph(model, min(opset, _TORCH_MAX_OPSET), form.batch)
         merge_pads(program.graph)
         pool_means(program.graph)
+        centre_groups(program.graph)
         facts = insert_pairs(program, model, self.container, form.optimize)
         preprocessing = form.about.preprocessing
         if form.input is InputType.UINT8 and preprocessing is not None:

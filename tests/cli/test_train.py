@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from subbyte.cli.training import Training
 from subbyte.exporters.packed import read
 from subbyte.learn.optimizers import OPTIMIZERS
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
@@ -302,8 +303,8 @@ def test_every_option_has_an_effect(name, train, tmp_path):
 def test_seed_and_grid_are_in_the_settings(train, tmp_path, monkeypatch):
     seen: list[TrainSettings] = []
 
-    def instead(*given: object) -> None:
-        seen.extend(one for one in given if isinstance(one, TrainSettings))
+    def instead(*given: object, **_options: object) -> None:
+        seen.extend(one.settings for one in given if isinstance(one, Training))
 
     for way in ("_run", "run_quantized"):
         monkeypatch.setattr(f"subbyte.cli.train.{way}", instead)

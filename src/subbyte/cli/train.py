@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
 
 from subbyte.cli.answers import Answer, command
@@ -32,11 +31,10 @@ from subbyte.cli.numbers import USUAL, amount, numeric
 from subbyte.cli.optimizing import read_methods, read_methods_settings
 from subbyte.cli.progress import progress, stage
 from subbyte.cli.terminal import console, interrupted
-from subbyte.cli.training import Asked, run_quantized
+from subbyte.cli.training import Asked, Training, run_quantized
 from subbyte.data import Amount, DataSet
 from subbyte.errors import RecipeError
 from subbyte.io.numbers import Real, Whole
-from subbyte.io.settings import fingerprint
 from subbyte.learn.optimizers import OPTIMIZERS, RESOLUTION_SCHEDULES, UPDATE_ROUNDINGS
 from subbyte.learn.qat import WEIGHT_QUANTIZERS
 from subbyte.learn.training import TrainSettings
@@ -48,7 +46,7 @@ from subbyte.learn.training.rates import usual_rate
 from subbyte.learn.training.record import Record
 from subbyte.learn.training.settings import PRECISIONS
 from subbyte.methods import Task
-from subbyte.models import load_model, new_model
+from subbyte.models import new_model
 from subbyte.pages.scores import number
 from subbyte.records import read_document
 from subbyte.records.training import LOG, Log, Trained
@@ -245,12 +243,8 @@ def train(
             settings = _with_usual_rate(settings, name, images, trained=weights is not None)
     with _kept(out):
         about = {"data": data, **vars(pixels)}
-        if asked.wanted:
-            done = run_quantized(
-                asked, name, weights, images, settings, out, about, device, page, resume
-            )
-        else:
-            done = _run(name, weights, images, settings, out, about, device, resume)
+        training = Training(name, weights, images, settings, out, about, device, resume)
+        done = run_quantized(asked, training, page=page) if asked.wanted else _run(training)
         return None if done is None else Answer(done, write_page(page, out))
 
 
@@ -261,35 +255,19 @@ def _with_usual_rate(
     return replace(settings, lr=usual_rate(settings.optimizer, network, trained=trained))
 
 
-def _run(
-    name: str,
-    weights: Path | None,
-    images: DataSet,
-    settings: TrainSettings,
-    out: Path,
-    about: dict[str, Any],
-    device: str,
-    resume: bool,
-) -> Trained | None:
+def _run(training: Training) -> Trained | None:
     """Train, and say how it went; of several processes the first does. None for the others."""
-    classes, shape = len(images.classes) or None, images.image_shape
-    torch.manual_seed(settings.seed)
-    network = (
-        new_model(name, classes, shape)
-        if weights is None
-        else load_model(name, weights, classes, shape)
-    )
-    about = {"model": name, **about, "images": images.fingerprint, "initial": fingerprint(network)}
+    network, settings, out = training.network(), training.settings, training.out
     with progress() as report:
         record = run(
             network,
-            images,
+            training.data,
             settings,
             out,
-            about=about,
-            device=device,
+            about=training.facts(network),
+            device=training.device,
             progress=report,
-            resume=resume,
+            resume=training.resume,
         )
     if not record.epochs:
         return None

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from subbyte.cli.common import write_page
 from subbyte.cli.progress import progress
@@ -63,43 +64,67 @@ class Asked:
         return bool(self.source or self.recipe or self.qat)
 
 
-def run_quantized(
-    asked: Asked,
-    name: str,
-    weights: Path | None,
-    data: DataSet,
-    settings: TrainSettings,
-    out: Path,
-    about: About,
-    device: str,
-    page: bool,
-    resume: bool,
-) -> Trained | None:
-    """Train, write and show the quantized network; of several processes the first does all but the
-    training. None for the others.
+@dataclass(frozen=True)
+class Training:
+    """A training as the options name it, quantized or not. about: the data and how it is read;
+    resume: at another rate.
     """
-    classes, shape = len(data.classes) or None, data.image_shape
-    torch.manual_seed(settings.seed)
-    if weights is not None:
-        model = load_model(name, weights, classes, shape)
-    elif not asked.qat:
+
+    name: str
+    weights: Path | None
+    data: DataSet
+    settings: TrainSettings
+    out: Path
+    about: About
+    device: str
+    resume: bool
+
+    def network(self) -> nn.Module:
+        """The network to begin with: with its weights, or with random ones by the seed."""
+        classes, shape = len(self.data.classes) or None, self.data.image_shape
+        torch.manual_seed(self.settings.seed)
+        if self.weights is None:
+            return new_model(self.name, classes, shape)
+        return load_model(self.name, self.weights, classes, shape)
+
+    def facts(self, network: nn.Module) -> About:
+        """About the run: the names of all that it depends on, and digests of what they stand
+        for.
+        """
+        digests = {"images": self.data.fingerprint, "initial": fingerprint(network)}
+        return {"model": self.name, **self.about, **digests}
+
+
+def _check_start(asked: Asked, training: Training) -> None:
+    """Raises ModelError or RecipeError where what is asked for begins with a trained network."""
+    settings = training.settings
+    if training.weights is not None:
+        return
+    if not asked.qat:
         raise ModelError(
             "--from and --recipe begin with a trained float network; give its --weights"
         )
-    elif settings.distill:
+    if settings.distill:
         raise RecipeError("--distill: there is no float network to learn from; give its --weights")
-    elif settings.qat is not None and settings.qat.activation_bits is not None:
+    if settings.qat is not None and settings.qat.activation_bits is not None:
         raise RecipeError(
             "--activation-bits: ranges begin with those of a trained network; train it without "
             "it, and give its --weights"
         )
-    else:
-        model = new_model(name, classes, shape)
-    named, count, seed = str(about["data"]), asked.calibration.of(data), settings.seed
+
+
+def run_quantized(asked: Asked, training: Training, *, page: bool) -> Trained | None:
+    """Train, write and show the quantized network; of several processes the first does all but the
+    training. None for the others.
+    """
+    _check_start(asked, training)
+    data, settings, out = training.data, training.settings, training.out
+    model, named = training.network(), str(training.about["data"])
+    count, seed = asked.calibration.of(data), settings.seed
     begin: Begin
     recipe: Recipe | Plan
     if asked.source:
-        found = find_source(Path(asked.source), name, named)
+        found = find_source(Path(asked.source), training.name, named)
         begin, count, seed = FromFile(found.packed), found.calibration, found.seed
         recipe = read(found.packed).plan
         if found.result and not settings.tasks:
@@ -108,25 +133,26 @@ def run_quantized(
         begin, recipe = FromWalk(), load_request(asked.recipe, [])
     else:
         assert settings.qat is not None
-        begin = FromNothing() if weights is None else FromFloat()
+        begin = FromNothing() if training.weights is None else FromFloat()
         recipe = recipe_of(settings.qat, settings.float_layers)
         count = min(count, len(data.drawn_from))
     job = Job(
-        model=name,
+        model=training.name,
         data=named,
         recipe=recipe,
         calibration=count,
         seed=seed,
         tasks=settings.tasks,
         bench=asked.bench,
-        limits=Limits(device=device),
-        about=tuple((key, str(value or "")) for key, value in about.items()),
+        limits=Limits(device=training.device),
+        about=tuple((key, str(value or "")) for key, value in training.about.items()),
     )
     start = {"from": asked.source, "recipe": asked.recipe, "calibration": count}
-    facts = {"images": data.fingerprint, "initial": fingerprint(model)}
-    about = {"model": name, **about, **facts, **start}
+    about = {**training.facts(model), **start}
     with progress() as report:
-        _, result = train(begin, job, settings, model, data, out, report, about, resume=resume)
+        _, result = train(
+            begin, job, settings, model, data, out, report, about, resume=training.resume
+        )
     if result is None:
         return None
     show(result, out / QUANTIZED)

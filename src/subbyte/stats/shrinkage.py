@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from subbyte.io.repeatable import one_thread
 from subbyte.stats.layer_stats import LayerStats, Products
 
 
@@ -44,8 +45,10 @@ def share(covariance: Tensor, independent: int) -> Tensor:
     [groups], 0 where no two columns have any.
     """
     own = covariance.diagonal(dim1=-2, dim2=-1)
-    common = covariance.square().sum((-2, -1)) - own.square().sum(-1)
-    chance = own.sum(-1).square() - own.square().sum(-1) + common
+    with one_thread():
+        alone, whole = own.square().sum(-1), covariance.square().sum((-2, -1))
+        common = whole - alone
+        chance = own.sum(-1).square() - alone + common
     return torch.where(common > 0, chance / (independent * common), 0.0).clamp(0, 1)
 
 

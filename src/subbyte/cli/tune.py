@@ -99,6 +99,7 @@ def tune(
     found = find_source(source, model, data, Pixels(normalize, resize, crop, interpolation))
     if not found.model:
         raise ModelError(f"{found.packed} does not say what network it is of; give --model")
+    _check_teacher(found, weights)
     chosen = _method(method, steps, time, settings or [])
     plan = read(found.packed).plan
     loaded = found.images()
@@ -124,6 +125,18 @@ def tune(
         return None
     show(result, out)
     return Answer(result, write_page(page, out))
+
+
+def _check_teacher(found: Source, weights: Path | None) -> None:
+    """Raises ModelError where the float network had weights of a file that is not named now: with
+    others it would teach something else.
+    """
+    used = found.result.about.get("weights", "") if found.result else ""
+    if used and weights is None:
+        raise ModelError(
+            f"it learns from the float network, which had the weights of {used} when "
+            f"{found.packed.parent.name} was made; give them as --weights"
+        )
 
 
 def _about(found: Source, weights: Path | None) -> tuple[tuple[str, str], ...]:

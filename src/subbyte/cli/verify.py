@@ -54,8 +54,8 @@ def verify(
         _say(f"{wrong[0].name} is the first value that differs: {_where(wrong[0])}")
         return Answer(told, code=Exit.ERROR)
     _say(
-        f"{len(found)} of {total} values are equal on {vectors.samples} samples, but for near ties "
-        f"in {sum(one.ties for one in found)} of them"
+        f"{len(found)} values compared, of {total} that the vectors hold: equal on "
+        f"{vectors.samples} samples, but for near ties in {sum(one.ties for one in found)} of them"
     )
     blind = next((one for one in found if not one.told), None)
     if blind is not None:

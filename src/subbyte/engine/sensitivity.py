@@ -4,7 +4,8 @@ Every layer is quantized alone, as its plan would, in every candidate width, whi
 float. With z the float network's outputs on calibration images and z_lw those with layer l in width
 w,
 
-    d_lw = ||z_lw - z||^2 / ||z||^2                              the divergence of a width
+    d_lw = ||z_lw - z||^2 / ||z||^2                              the divergence of a width; of
+                                                                 several outputs the mean
     d_lcw = d_lw s_lc e_lcw / sum_c s_lc e_lcw                    the share of output channel c
 
 where e_lcw is the mean square error of the channel's output (`LayerStats.output_error`) and s_lc
@@ -25,9 +26,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, chain
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from subbyte.core import GridSpec, QTensor
 from subbyte.engine.guidance import Guide, look_ahead
@@ -174,7 +177,9 @@ class _Survey:
             else {}
         )
         sample, self.compared = _first(self.share, _IMAGES)
-        self.expected = float_outputs(instrumented.graph_module, sample, limits.device)
+        self.expected = list(
+            map(_floats, float_outputs(instrumented.graph_module, sample, limits.device))
+        )
         self.travel = Travel(
             instrumented,
             memory,
@@ -244,17 +249,25 @@ class _Survey:
 
     def _divergence(self, layer: Layer, rounded: QTensor, bias: Tensor) -> float:
         given = {layer.weight: layer.geometry.to_weight(rounded.dequantize()), layer.bias: bias}
-        rest, powers = self.travel.rest(), torch.zeros(2, dtype=torch.float64)
-        for k, (z, count) in enumerate(zip(self.expected, self.compared, strict=True)):
-            powers[0] += power((rest(k, given) - z).double()[:count]).cpu()
-            powers[1] += power(z.double()[:count]).cpu()
-        lost, whole = map(float, self.limits.processes.total(powers))
-        found = lost / max(whole, torch.finfo(torch.float64).tiny)
+        rest = self.travel.rest()
+        powers = torch.zeros(2, len(self.expected[0]), dtype=torch.float64)
+        for k, (wanted, count) in enumerate(zip(self.expected, self.compared, strict=True)):
+            for n, (own, z) in enumerate(zip(_floats(rest.outputs(k, given)), wanted, strict=True)):
+                powers[0, n] += power((own - z).double()[:count]).cpu()
+                powers[1, n] += power(z.double()[:count]).cpu()
+        lost, whole = self.limits.processes.total(powers)
+        found = float((lost / whole.clamp_min(torch.finfo(torch.float64).tiny)).mean())
         if not isfinite(found):
             raise NumericsError(
                 f"the output holds NaN or Inf when layer {layer.name!r} is quantized"
             )
         return found
+
+
+def _floats(outputs: Any) -> list[Tensor]:
+    """The tensors of floats among a network's outputs, with an axis each."""
+    leaves = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    return [torch.atleast_1d(leaf) for leaf in leaves if leaf.is_floating_point()]
 
 
 def _first(share: Share, count: int) -> tuple[list[Samples], list[int]]:

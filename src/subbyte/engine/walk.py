@@ -151,8 +151,11 @@ def measured(
 
 
 def _joined(chunks: Chunks, processes: Processes) -> Tensor:
-    """An output for all samples, those of other processes, too."""
-    return torch.cat(processes.gather(torch.cat([chunk.cpu() for chunk in chunks])))
+    """An output for all samples, those of other processes, too; one number a chunk of what has no
+    axis.
+    """
+    own = torch.cat([torch.atleast_1d(chunk.cpu()) for chunk in chunks])
+    return torch.cat(processes.gather(own))
 
 
 def _release(memory: Memory, pairs: list[Pair]) -> None:

@@ -57,6 +57,7 @@ def float_program(
         except torch.onnx.OnnxExporterError as error:
             raise ModelError(_explain(error)) from error
     assert program is not None
+    _give_constants(program.model.graph)
     if batch is not None:
         return program.model
     for value, leaf in zip(program.model.graph.inputs, signature.tensors, strict=True):
@@ -67,6 +68,22 @@ def float_program(
                 sizes[axis.value] = axis.text
             value.shape = ir.Shape(sizes)
     return program.model
+
+
+def _give_constants(graph: ir.Graph) -> None:
+    """Outputs that are constants come from nodes, as ONNX wants them to."""
+    for place, value in enumerate(graph.outputs):
+        name = value.name
+        if name is not None and value.producer() is None and name in graph.initializers:
+            held = f"{name}.held"
+            graph.initializers.pop(name)
+            value.name = held
+            graph.initializers[held] = value
+            node = ir.node("Identity", [value])
+            given = node.outputs[0]
+            given.name, given.shape, given.type = name, value.shape, value.type
+            graph.append(node)
+            graph.outputs[place] = given
 
 
 def _explain(error: torch.onnx.OnnxExporterError) -> str:

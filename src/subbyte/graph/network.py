@@ -214,5 +214,5 @@ def _difference(expected: list[Any], found: list[Any]) -> float:
         size = torch.where(own.isfinite(), own, 0.0).abs().max()
         gap = (other - own).abs() / size.clamp_min(torch.finfo(own.dtype).tiny)
         gap = torch.where(same, 0.0, gap.nan_to_num(nan=torch.inf))
-        worst = max(worst, float(gap.max()))
+        worst = max(worst, float(gap.detach().max()))
     return worst

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from subbyte.graph.memory import Pair
 from subbyte.graph.nodes import is_module, is_output, is_tensor
@@ -38,8 +39,13 @@ class Rest:
         return self._requantized.get(name, tensor_at(self._graph_module, name))
 
     def __call__(self, k: int, given: dict[str, Tensor]) -> Tensor:
-        """The network's output for chunk k. given: tensors to use instead of the network's, by
-        name.
+        """The one output of the network for chunk k; see `outputs`."""
+        (output,) = self.outputs(k, given)
+        return output
+
+    def outputs(self, k: int, given: dict[str, Tensor]) -> list[Tensor]:
+        """The tensors that the network returns for chunk k, in order. given: tensors to use instead
+        of the network's, by name.
         """
         done: dict[fx.Node, Any] = {}
 
@@ -68,16 +74,17 @@ class Rest:
 
         for node in self._nodes:
             if is_output(node):
-                output = argument(node.all_input_nodes[0])
-                assert isinstance(output, Tensor)
-                return output
+                leaves = [
+                    leaf for leaf in pytree.tree_leaves(node.args) if isinstance(leaf, fx.Node)
+                ]
+                return [argument(leaf) for leaf in leaves]
             if not is_tensor(node):
                 argument(node)
         raise AssertionError("a captured graph has an output")
 
 
 @torch.no_grad()
-def float_outputs(graph_module: fx.GraphModule, chunks: list[Samples], device: str) -> list[Tensor]:
-    """The float network's output for every chunk of samples."""
+def float_outputs(graph_module: fx.GraphModule, chunks: list[Samples], device: str) -> list[Any]:
+    """The float network's output for every chunk of samples: a tensor, or a tree of them."""
     calls = [chunk.to(device).call for chunk in chunks]
     return [graph_module(*call.args, **call.kwargs) for call in calls]

@@ -98,7 +98,7 @@ class Travel:
             elif is_input(node):
                 self._take_in(node, next(inputs), chunks)
             elif is_output(node):
-                return [self._values[each] for each in node.all_input_nodes]
+                return [self._given(each, len(chunks)) for each in node.all_input_nodes]
             else:
                 self._visit(node)
             self._read |= {str(a.target) for a in node.all_input_nodes if is_tensor(a)}
@@ -114,6 +114,16 @@ class Travel:
             self._values[node] = Pair(stored, stored)
         else:
             self._fixed[node] = chunks[0].leaves[number]
+
+    def _given(self, node: fx.Node, count: int) -> Pair:
+        """An output, by chunk; one that depends on no sample is the same in each."""
+        if node in self._values:
+            return self._values[node]
+        float_, quantized = (
+            [self.memory.admit(self._argument(node, k=0, quantized=side))] * count
+            for side in (False, True)
+        )
+        return Pair(float_, float_ if self._agree(node) else quantized)
 
     def _drop(self, node: fx.Node) -> None:
         self.memory.release(self._values.pop(node))

@@ -79,7 +79,9 @@ def _advice(result: Result, effects: Sequence[Effect]) -> tuple[tuple[str, ...],
         rows.append((f"--budget {size}KB", "none", told))
     if result.tuning is None:
         told = "in place of the command: it learns from the float network, without labels"
-        rows.append(("subbyte tune FOLDER --time 5min", "none", told))
+        used = result.about.get("weights")
+        given = f" --weights {shlex.quote(used)}" if used else ""
+        rows.append((f"subbyte tune FOLDER{given} --time 5min", "none", told))
     return tuple(rows)
 
 

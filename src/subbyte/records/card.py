@@ -26,7 +26,7 @@ def model_card(result: Result) -> str:
         f"where the float network has {result.bytes.float:,}.",
         "",
         f"Calibrated on {result.calibration:,} samples of {_tail(result.data)} (seed "
-        f"{result.seed}), judged on {result.images:,} others by task {_tail(result.task)}:",
+        f"{result.seed}), judged on {result.images:,} samples by task {_tail(result.task)}:",
         "",
         *_figures(result),
         "",

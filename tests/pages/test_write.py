@@ -126,7 +126,7 @@ def test_what_costs_most_comes_first_with_what_would_help(model):
         ("--set 'layers.block.<b>1</b>.weights.bits=8'", "+77"),
         ("--set 'layers.block.<b>1</b>.activations.bits=8'", "none"),
         ("--set layers.stem.weights.bits=8", "+55"),
-        ("subbyte tune FOLDER --time 5min", "none"),
+        ("subbyte tune FOLDER --weights net.th --time 5min", "none"),
     ]
     assert costliest(model.result.effects).endswith("moves the output by more than can be told.")
 

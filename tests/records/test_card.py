@@ -11,6 +11,9 @@ def test_the_card_has_figures_and_files_and_nothing_of_the_machine():
     assert "/home" not in card
     (row,) = [line for line in card.splitlines() if line.startswith("| top-1 %")]
     assert row.startswith("| top-1 % | 91.73 | 90.81 |")
+    near = [line for line in card.splitlines() if " with float | " in line]
+    assert len(near) == len(result.quantized.comparison)
+    assert all(line.startswith("|") and line.split("|")[2] == "  " for line in near)
     for file in result.exports:
         assert f"* `{file.file}` ({file.bytes:,} bytes): {file.name}" in card
     for kept in result.skipped:

@@ -44,21 +44,32 @@ def model_card(result: Result) -> str:
 
 
 def _figures(result: Result) -> list[str]:
-    """A row a figure, a column a network."""
+    """A row a figure, a column a network; how near the quantized one is to the float one follows,
+    of it alone: files are compared with the packed network.
+    """
     networks: dict[str, Measured] = {"float": result.float, "quantized": result.quantized}
     networks |= {one.file: one for one in result.exports}
     rows = [f"| | {' | '.join(networks)} |", "|---" * (1 + len(networks)) + "|"]
-    for score in (*result.quantized.scores, *result.quantized.comparison):
-        name = f"{score.name} {score.unit}".strip() + _head(result, score)
+    for score in result.quantized.scores:
         cells = [_cell(score, one) for one in networks.values()]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append(f"| {_name(result, score)} | {' | '.join(cells)} |")
+    for score in result.quantized.comparison:
+        cells = [_number(score) if one is result.quantized else "" for one in networks.values()]
+        rows.append(f"| {_name(result, score)} with float | {' | '.join(cells)} |")
     return rows
 
 
+def _name(result: Result, score: Score) -> str:
+    return f"{score.name} {score.unit}".strip() + _head(result, score)
+
+
 def _cell(score: Score, network: Measured) -> str:
-    """The network's figure of a kind; nothing where it has none."""
-    known = [one for one in (*network.scores, *network.comparison) if one.is_of(score)]
-    return f"{known[0].value:.5g}" if known and known[0].value is not None else ""
+    """The network's score of a kind; nothing where it has none."""
+    return next((_number(one) for one in network.scores if one.is_of(score)), "")
+
+
+def _number(score: Score) -> str:
+    return "" if score.value is None else f"{score.value:.5g}"
 
 
 def _head(result: Result, score: Score) -> str:

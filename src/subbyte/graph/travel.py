@@ -119,11 +119,11 @@ class Travel:
         """An output, by chunk; one that depends on no sample is the same in each."""
         if node in self._values:
             return self._values[node]
-        float_, quantized = (
-            [self.memory.admit(self._argument(node, k=0, quantized=side))] * count
-            for side in (False, True)
-        )
-        return Pair(float_, float_ if self._agree(node) else quantized)
+        own, other = (self._argument(node, k=0, quantized=side) for side in (False, True))
+        chunks = [self.memory.admit(own) for _ in range(count)]
+        if own is other:
+            return Pair(chunks, chunks)
+        return Pair(chunks, [self.memory.admit(other) for _ in range(count)])
 
     def _drop(self, node: fx.Node) -> None:
         self.memory.release(self._values.pop(node))

@@ -250,10 +250,8 @@ def learn(
         method = method.with_threads(found["threads"]).with_steps(found["steps"])
     with threads(method.learns_with):
         if method.course.seconds:
-            begun = time.perf_counter()
-            trial = Learner(network, quantized, method, samples, task, device, processes)
-            enough = max(LEAST_STEPS, reckoned(trial, begun))
-            method = method.with_steps(processes.from_first(lambda: enough))
+            enough = affordable(network, quantized, method, samples, task, device, processes)
+            method = method.with_steps(processes.from_first(lambda: max(LEAST_STEPS, enough)))
         learner = Learner(network, quantized, method, samples, task, device, processes)
         progress = _Progress(learner, keep)
         if found:
@@ -323,19 +321,21 @@ def affordable(
     samples: Samples,
     task: Task,
     device: str,
+    processes: Processes = ALONE,
 ) -> int:
-    """The steps that the seconds of a method's course are enough for; 0 or less where they are not
-    even enough to measure that.
+    """The steps that the seconds of a method's course are enough for, what it takes to measure them
+    and judgements among them; 0 or less where they are not even enough for that.
     """
+    begun = time.perf_counter()
     with threads(method.learns_with):
-        begun = time.perf_counter()
-        return reckoned(Learner(network, quantized, method, samples, task, device, ALONE), begun)
+        learner = Learner(network, quantized, method, samples, task, device, processes)
+        step, judging = _costs(learner)
+    left = method.course.seconds - (time.perf_counter() - begun)
+    return int((left - judging) / step)
 
 
-def reckoned(learner: Learner, begun: float) -> int:
-    """The steps that the seconds of a course are enough for, counted from when it was begun;
-    judgements are among them.
-    """
+def _costs(learner: Learner) -> tuple[float, float]:
+    """Seconds of one step, and of all judgements."""
     learner.step()  # the first ones make memory theirs
     started = time.perf_counter()
     for _ in range(_TIMED):
@@ -343,6 +343,4 @@ def reckoned(learner: Learner, begun: float) -> int:
     step = (time.perf_counter() - started) / _TIMED
     started = time.perf_counter()
     learner.judge()
-    judging = (_TIMES + 1) * (time.perf_counter() - started)
-    left = learner.method.course.seconds - (time.perf_counter() - begun)
-    return int((left - judging) / step)
+    return step, (_TIMES + 1) * (time.perf_counter() - started)

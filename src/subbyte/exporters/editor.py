@@ -6,6 +6,14 @@ import numpy as np
 import onnx_ir as ir
 
 
+def take_place(graph: ir.Graph, node: ir.Node, new: ir.Value, ending: str) -> None:
+    """Let a value be what a node gave, under its name with an ending; the node goes."""
+    old = node.outputs[0]
+    new.name, new.shape, new.type = f"{old.name}.{ending}", old.shape, old.type
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+
+
 class Editor:
     """Puts nodes and constants into a graph; each constant is held once, by its name."""
 

@@ -6,7 +6,7 @@ Runtime computes it in ten steps; InstanceNormalization takes the mean off first
 import numpy as np
 import onnx_ir as ir
 
-from subbyte.exporters.editor import Editor
+from subbyte.exporters.editor import Editor, take_place
 
 
 def centre_groups(graph: ir.Graph) -> None:
@@ -16,10 +16,7 @@ def centre_groups(graph: ir.Graph) -> None:
         value, (scale, bias) = node.inputs[0], map(_numbers, node.inputs[1:])
         if value is None or value.shape is None or scale is None or bias is None:
             continue
-        old, new = node.outputs[0], _normed(editor, node, value, scale, bias)
-        new.name, new.shape, new.type = f"{old.name}.centred", old.shape, old.type
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
-        graph.remove(node, safe=True)
+        take_place(graph, node, _normed(editor, node, value, scale, bias), "centred")
 
 
 def _numbers(value: ir.Value | None) -> np.ndarray | None:

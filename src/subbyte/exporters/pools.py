@@ -4,6 +4,8 @@ ReduceMean it computes in float.
 
 import onnx_ir as ir
 
+from subbyte.exporters.editor import take_place
+
 _POSITIONS = {2, 3}
 _AXES = 4
 
@@ -12,11 +14,8 @@ def pool_means(graph: ir.Graph) -> None:
     """Replace every ReduceMean over height and width that keeps both axes, in place."""
     for node in [node for node in graph if _is_mean(node)]:
         pool = ir.node("GlobalAveragePool", [node.inputs[0]], name=node.name)
-        old, new = node.outputs[0], pool.outputs[0]
-        new.name, new.shape, new.type = f"{old.name}.pooled", old.shape, old.type
         graph.insert_before(node, pool)
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
-        graph.remove(node, safe=True)
+        take_place(graph, node, pool.outputs[0], "pooled")
 
 
 def _is_mean(node: ir.Node) -> bool:

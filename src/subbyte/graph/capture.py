@@ -12,6 +12,7 @@ import re
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,13 @@ def exported_program(model: nn.Module, samples: Samples) -> torch.export.Exporte
             axes[leaf] = dict.fromkeys([0, *free], torch.export.Dim.DYNAMIC)
     call = samples.call
     with keywords_named(model, list(call.kwargs)):
+        export = partial(torch.export.export, model, call.args, call.kwargs, dynamic_shapes=axes)
         try:
-            return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=axes)
-        except Exception as error:  # of many kinds
+            return export()
+        except Exception:  # of many kinds
             with suppress(Exception):
-                return torch.export.export(
-                    model, call.args, call.kwargs, dynamic_shapes=axes, strict=True
-                )
-            raise error
+                return export(strict=True)
+            raise
 
 
 def fixed_program(model: nn.Module, samples: Samples) -> torch.export.ExportedProgram:

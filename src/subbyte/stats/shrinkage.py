@@ -26,8 +26,9 @@ def shrunk(stats: LayerStats) -> LayerStats:
     Raises ContractError where products of columns were not collected.
     """
     mean, mean_q = stats.mean[:, :, None], stats.mean_q[:, :, None]
-    rho = share(stats.H - mean_q @ mean_q.mT, stats.independent)
-    H = _drawn(stats.H, mean_q @ mean_q.mT, rho)
+    of_means = mean_q @ mean_q.mT
+    rho = share(stats.H - of_means, stats.independent)
+    H = _drawn(stats.H, of_means, rho)
     if stats.G is stats.H:
         return replace(stats, moments=Products(H, H, H))
     return replace(
